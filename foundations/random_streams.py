@@ -1,0 +1,48 @@
+"""Named random streams: all randomness of a run comes from here, so that a run is a function of its description.
+
+A stream is named by its purpose and by what it varies with (the replicate or the seed that pins it, the epoch, ...).
+Nothing in open_prune reads or moves the global generators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def stream_seed(purpose: str, *keys: int | str) -> int:
+    """Return the seed of a stream: the first 8 bytes of the SHA-256 of its name, as an unsigned integer below 2**63.
+
+    torch's CPU generator uses the lowest 32 bits of it.
+    """
+    name = json.dumps([purpose, *keys]).encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
+
+
+def generator(purpose: str, *keys: int | str) -> torch.Generator:
+    """Return a fresh CPU generator for a stream, at its beginning.
+
+    Streams are drawn on the CPU whatever the device, so that a draw does not depend on where the job runs.
+    """
+    import torch
+
+    return torch.Generator().manual_seed(stream_seed(purpose, *keys))
+
+
+@contextlib.contextmanager
+def global_generator_from(purpose: str, *keys: int | str) -> Iterator[None]:
+    """Let torch's global CPU generator follow a stream inside the block, and put its state back afterwards.
+
+    Only for code that cannot be handed a generator, such as the constructors of torch.nn's modules.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(purpose, *keys))
+        yield
