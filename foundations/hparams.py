@@ -185,5 +185,5 @@ def _normalized(name: str, value: Any, group: Hparams, rule: _Rule, iterations_p
     if rule.is_unordered:
         return ",".join(sorted(set(filter(None, value.split(","))))) or None
     if float in (typing.get_args(kind) or (kind,)):
-        return float(value)
+        return float(value) + 0.0  # -0.0 is 0.0
     return value
