@@ -42,6 +42,7 @@ def prune(
     mask: Mask | None = None,
     input_shape: tuple[int, ...] | None = None,
     loss: Loss = F.cross_entropy,
+    micro_batch_size: int | None = None,
     on_iteration: OnIteration | None = None,
     **options: Any,
 ) -> Mask:
@@ -62,6 +63,7 @@ def prune(
     seed: of random scores and of the choice of examples.
     mask: a mask to start from; what it prunes stays pruned.
     loss: (outputs, y) -> the mean over the batch.
+    micro_batch_size: the most examples that are in memory at a time; it changes no score but by rounding.
     on_iteration: called after each iteration with its number (from 1), its mask and its scores.
     options: arguments of the method's own scorer, such as score_per_batch=True for snip.
 
@@ -90,7 +92,18 @@ def prune(
     ]
     device = next(iter(model.parameters())).device
     with without_trace(device, seed):
-        scoring = Scoring(model, start, found, batches=batches, input_shape=shape, loss=loss, seed=seed)
+        scoring = Scoring(
+            model,
+            start,
+            found,
+            batches=batches,
+            input_shape=shape,
+            loss=loss,
+            seed=seed,
+            in_eval_mode=bool(options.pop("score_in_eval_mode", False)),
+            micro_batch_size=micro_batch_size,
+            prepare_options={name: options.pop(name) for name in found.prepare_options if name in options},
+        )
         current = start
         for iteration in range(iterations):
             scoring.set_mask(current)
@@ -131,7 +144,7 @@ def mask_from_hparams(
         input_shape=input_shape,
         loss=loss,
         on_iteration=on_iteration,
-        **{option: getattr(hparams, option) for option in strategy.options},
+        **{option: getattr(hparams, option) for option in strategy.all_options},
     )
 
 
@@ -152,9 +165,10 @@ def _number_to_keep(
 
 
 def _check_options(strategy: Strategy, options: dict[str, Any]) -> None:
+    possible = strategy.all_options
     for option in options:
-        if option not in strategy.options:
-            words = f"it takes {', '.join(strategy.options)}" if strategy.options else "it takes no options"
+        if option not in possible:
+            words = f"it takes {', '.join(possible)}" if possible else "it takes no options"
             raise UsageError(f"{option}: this is no option of {strategy.name}; {words}.")
 
 
