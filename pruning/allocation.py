@@ -1,6 +1,6 @@
 """How a number of kept weights is spread over the layers, before any score is looked at: pure functions.
 
-Every allocation but the global one is a proportion: layer l keeps min(n_l, c * p_l) of its n_l weights, with the one c for
+Every allocation but the global one is a proportion: layer l keeps min(n_l, c * p_l) of its n_l weights, with the c for
 which these add up. All p_l are whole numbers, so the counts are exact; what rounding leaves goes to the largest
 remainders, and among equal ones to the alphabetically first name.
 

@@ -14,7 +14,7 @@ from pruning.registry import Direction, Strategy, find_strategy
 ALLOCATIONS = ("global", "uniform", "er", "erk", "balanced", "smart_ratio", "layerwise")
 SCHEDULES = ("exponential", "linear")
 SYNFLOW_MEANS = ("absolute", "stored", "added")
-_OPTIONS = ("score_per_batch", "score_in_eval_mode", "synflow_means", "synflowl2_as_published")
+_OPTIONS = ("score_per_batch", "score_in_eval_mode", "synflow_means", "synflowl2_as_published", "phew_kernels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +77,22 @@ class PruningHparams(Hparams):
     synflowl2_as_published: bool = hparam(False)
     """Score SynFlow-L2 by |w| ∂R/∂w², as its published code does, rather than by w² ∂R/∂w²."""
 
+    phew_kernels: bool = hparam(False)
+    """Keep the whole kernel of every pair of channels that a walk of PHEW passes."""
+
     def validate(self) -> None:
         """Check the strategy's name, the level, and the direction."""
         find_strategy(self.strategy)
         self.level()
         if self.prune_highest and self.prune_lowest:
             raise UsageError("--prune_highest: it excludes --prune_lowest. Give one of them, or neither.")
+        if self.found_strategy.builds_mask and (self.prune_highest or self.prune_lowest):
+            flag = "prune_highest" if self.prune_highest else "prune_lowest"
+            raise UsageError(
+                f"--{flag}: {self.strategy} makes a mask without scores, so none are the highest or lowest."
+            )
+        if self.found_strategy.builds_mask and self.allocation != "global":
+            raise UsageError(f"--allocation: {self.strategy} spreads the weights by itself; only 'global' is possible.")
 
     def level(self) -> float:
         """Return the prune fraction that the three spellings stand for."""

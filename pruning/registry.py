@@ -24,6 +24,8 @@ class Strategy:
     score: str
     """`module:function` of the scorer."""
     paper: str
+    builds_mask: bool = False
+    """Whether `score` returns a mask of a given number of weights (scoring, keep) instead of scores."""
     removes: Direction = "lowest"
     """Which end of the scores goes."""
     mode: Literal["train", "eval"] = "train"
@@ -145,6 +147,19 @@ STRATEGIES: tuple[Strategy, ...] = (
         mode="eval",
         float64=True,
         needs_input_shape=True,
+        paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    ),
+    Strategy(
+        spelling="phew",
+        pattern="phew",
+        score="pruning.phew:phew",
+        builds_mask=True,
+        options=("phew_kernels",),
+        mode="eval",
+        needs_input_shape=True,
+        follows_mask=False,
+        revives=True,
+        draws=True,
         paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
     ),
 )

@@ -98,6 +98,30 @@ class Scoring:
                 weight.masked_fill_(~mask[name].to(self.device), 0)
         self.mask = mask
 
+    @torch.no_grad()
+    def order_of_layers(self) -> list[str] | None:
+        """Return the names of the weights in the order in which their layers first run; those that do not, come first.
+
+        None where there are neither examples nor an input shape to run the network on.
+        """
+        if not self.batches and self.input_shape is None:
+            return None
+        example = self._placed(self.batches[0])[0][:1] if self.batches else self.ones()
+        ran: list[str] = []
+        layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
+        hooks = [
+            layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+            for name, layer in layers
+        ]
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()(example)
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+        order = list(dict.fromkeys(ran))
+        return [name for name in self.weights if name not in order] + order
+
     def ones(self) -> torch.Tensor:
         """Return one example of all ones."""
         assert self.input_shape is not None
@@ -204,6 +228,12 @@ def scores_of(strategy: Strategy, scoring: Scoring, options: dict[str, Any]) -> 
     """Return the scores of a method."""
     scores: Scores = _load(strategy.score)(scoring, **options)
     return {name: score.detach() for name, score in scores.items()}
+
+
+def mask_of(strategy: Strategy, scoring: Scoring, keep: int, options: dict[str, Any]) -> Mask:
+    """Return the mask of `keep` weights of a method that makes masks without scores."""
+    mask: Mask = _load(strategy.score)(scoring, keep, **options)
+    return mask
 
 
 def batched(examples: Examples | None, batch_size: int | None) -> list[Examples]:
