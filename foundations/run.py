@@ -209,8 +209,10 @@ class Run:
         return f"state_{step.file_name_part}.safetensors"
 
     def has_state(self, step: Step) -> bool:
-        """Tell whether the state at a step was kept."""
-        return (self.folder / self.state_name(step)).exists()
+        """Tell whether the state at a step was kept; of a complete run, whether its manifest vouches for it."""
+        manifest = self.manifest()
+        name = self.state_name(step)
+        return (self.folder / name).exists() if manifest is None else name in manifest.files
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
