@@ -232,6 +232,23 @@ class Run:
         """
         return tensor_files.read(self.folder / self.state_name(step), self._how_to_mend())[0]
 
+    def fingerprint_of_state(self, step: Step) -> dict[str, str]:
+        """Return `{<run>/<file>: SHA-256}` of a kept state, as manifests of children record it."""
+        name = self.state_name(step)
+        return {f"{self.location}/{name}": sha256_of_file(self.folder / name)}
+
+    def has_mask(self) -> bool:
+        """Tell whether a mask was kept."""
+        return (self.folder / MASK).exists()
+
+    def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+        """Keep a mask, as the tensors and the header that it packs itself into."""
+        self.write(MASK, tensor_files.to_bytes(bits, header))
+
+    def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what `save_mask` was given. Raises: WorldError where there is none; DamagedError."""
+        return tensor_files.read(self.folder / MASK, self._how_to_mend())
+
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write all that resuming needs, in one file."""
         self.write(CHECKPOINT, tensor_files.to_bytes(tensors, facts))

@@ -27,6 +27,11 @@ class TrainDesc(Desc):
     model: ModelHparams
     training: TrainingHparams
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.outputs == self.dataset.num_classes:  # what they would be anyway
+            object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
+
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> Self:
         """Build a description from a flat mapping of hyperparameters, such as a recipe; the rest are defaults."""
