@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from foundations.address import MAIN, Desc, Location
 from foundations.errors import UsageError
@@ -38,7 +38,7 @@ class BranchHparams(Hparams):
 
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Drop the state where a new initialization takes its place."""
-        unused = {"state_experiment": MAIN, "state_step": "0it"} if self.reinitialize else {}
+        unused: dict[str, Any] = {"state_experiment": MAIN, "state_step": "0it"} if self.reinitialize else {}
         return super(BranchHparams, dataclasses.replace(self, **unused)).normalized(iterations_per_epoch)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from branches.desc import OneshotDesc
 from foundations.address import MAIN, Location
 from foundations.errors import UsageError, did_you_mean
-from foundations.run import MASK, Run
+from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
 from training.context import Context

@@ -106,7 +106,10 @@ class Run:
         if not (self.folder / MANIFEST).exists():
             return None
         try:
-            manifest = Manifest.from_dict(self._read_json(MANIFEST))
+            tree = self._read_json(MANIFEST)
+            # By hand: listing thousands of runs waits for this.
+            files = {name: FileRecord(**record) for name, record in tree.pop("files").items()}
+            manifest = Manifest(files=files, **tree)
         except (KeyError, TypeError, AttributeError) as error:
             raise self._damaged(MANIFEST, "it is not a manifest") from error
         for name, record in manifest.files.items():
@@ -169,10 +172,17 @@ class Run:
     @contextlib.contextmanager
     def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """Be the one process that works on this run; while another is, wait, saying for whom."""
-        name = str(self.location).replace("/", ".")
-        with world_errors("work in", self.root), lock(self.root / ".locks" / f"{name}.lock", str(self), say):
+        with world_errors("work in", self.root):
+            held = contextlib.ExitStack()
+            held.enter_context(lock(self.lock_path, str(self), say))
+        with held:
             sweep_parts(self.folder)
             yield
+
+    @property
+    def lock_path(self) -> Path:
+        """The run's lock: beside the runs, so that it outlives the directory's removal."""
+        return self.root / ".locks" / f"{str(self.location).replace('/', '.')}.lock"
 
     def begin(self, desc: Desc) -> None:
         """Write the description, or compare it with the one that is there. Raises: DamagedError on a mismatch."""

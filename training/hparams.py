@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
@@ -53,7 +53,7 @@ class TrainingHparams(Hparams):
 
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Drop what cannot change the result: both momenta where one is meant, sgd's under adam, an empty schedule."""
-        changes: dict[str, object] = {}
+        changes: dict[str, Any] = {}
         if self.optimizer_name != "sgd":
             changes |= {"momentum": 0.0, "nesterov_momentum": 0.0}
         elif self.nesterov_momentum:

@@ -30,7 +30,7 @@ def make_optimizer(hparams: TrainingHparams, parameters: Iterable[Tensor]) -> Op
             weight_decay=hparams.weight_decay,
             fused=fused,
         )
-    kind = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
+    kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
     return kind(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
 
 
