@@ -54,8 +54,8 @@ class OneshotJob(Job):
 
         seed = context.replicate if self.desc.pruning.seed is None else self.desc.pruning.seed
         parents: dict[str, str] = {}
-        mask = self.kept_mask(run)
-        if mask is None:
+        mask = self._kept_mask(run)
+        if mask is None or run.sparsity() is None:
             mask = self._make_mask(run, context, platform, seed)
         scored_run = self._parent_run(self.desc.branch.prune_experiment, context)
         parents |= scored_run.fingerprint_of_state(self.desc.prune_step)
@@ -69,16 +69,15 @@ class OneshotJob(Job):
         mask.apply_(model)
         return Beginning(model.state_dict(), mask, parents)
 
-    def kept_mask(self, run: Run) -> Mask | None:
-        """Return the mask that the run holds."""
+    def results(self, run: Run) -> dict[str, float]:
+        """Return density and sparsity as achieved."""
+        mask = self._kept_mask(run)
+        return {} if mask is None else {"density": mask.density, "sparsity": mask.sparsity}
+
+    def _kept_mask(self, run: Run) -> Mask | None:
         from pruning.mask import Mask
 
         return Mask.from_tensors(*run.load_mask()) if run.has_mask() else None
-
-    def results(self, run: Run) -> dict[str, float]:
-        """Return density and sparsity as achieved."""
-        achieved = (run.sparsity() or {})["achieved"]
-        return {"density": achieved["density"], "sparsity": achieved["sparsity"]}
 
     def _make_mask(self, run: Run, context: Context, platform: Platform, seed: int) -> Mask:
         from datasets.loader import open_loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 
@@ -72,7 +73,7 @@ class _Worker:
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
         if resumed is not None:
             session, progress = resumed
-            mask = self.job.kept_mask(self.run)
+            mask = self._begin().mask
             self._say(f"Resuming {self.run} at {progress.step} of {self.job.end}.")
         else:
             beginning = self._begin()
@@ -110,13 +111,15 @@ class _Worker:
 
     def _finish(self, progress: Progress) -> None:
         metrics = progress.metrics
-        last = {name: metrics.last(name) for name in metrics.names()}
+        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
         self.run.save_metrics(metrics)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(
                 files={},
-                results={name: value for name, value in last.items() if value is not None} | self.job.results(self.run),
+                results={
+                    name: value if value is not None and math.isfinite(value) else None for name, value in found.items()
+                },
                 dataset=progress.dataset,
                 parents=progress.parents,
                 versions=versions(),

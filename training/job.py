@@ -70,11 +70,10 @@ class Job(ABC):
 
     @abstractmethod
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
-        """Return what the training starts from, keeping in the run what should outlast an interruption."""
+        """Return what the training starts from, keeping in the run what should outlast an interruption.
 
-    def kept_mask(self, run: Run) -> Mask | None:
-        """Return the mask that an earlier `begin` kept."""
-        return None
+        A resumed training calls it too, for the mask.
+        """
 
     def results(self, run: Run) -> dict[str, float]:
         """Return headline figures beside the last value of each metric."""

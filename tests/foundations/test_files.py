@@ -56,7 +56,7 @@ def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path)
     (tmp_path / "file").write_text("")
 
     with pytest.raises(WorldError, match=r"Not a directory.*--root or OPEN_PRUNE_ROOT"):
-        write_atomically(tmp_path / "file" / "below", b"content")
+        write_atomically(tmp_path / "file" / "below" / "it", b"content")
 
 
 def test_a_full_disk_says_that_the_same_command_goes_on():
