@@ -114,7 +114,7 @@ def _bare_loop(
     def loop() -> None:
         for images, labels in itertools.islice(_forever(batches), iterations):
             optimizer.zero_grad()
-            F.cross_entropy(model(images), labels).backward()
+            F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     return loop
@@ -126,7 +126,7 @@ def _forever(batches: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Ten
 
 def _model(desc: TrainDesc) -> nn.Module:
     model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
-    return model.to(memory_format=LAYOUT)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=LAYOUT)  # type: ignore[call-overload]
 
 
 def _make_noise(name: str, folder: Path) -> None:
