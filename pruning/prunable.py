@@ -1,0 +1,59 @@
+"""What is counted.
+
+The prunable weights of a network are the weight tensors of its convolutions (1-, 2- and 3-dimensional, transposed ones
+included) and of its linear layers: the output layer, the 1x1 convolutions of projection shortcuts and the projections
+inside torch.nn.MultiheadAttention included. Biases, batchnorm (or any other normalization) and embeddings are never
+pruned and never counted. A tensor that two layers share counts once, under the alphabetically first of its names.
+Every density and sparsity in open_prune is relative to the number of these weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from foundations.errors import UsageError
+
+LAYER_TYPES: tuple[type[nn.Module], ...] = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+    nn.MultiheadAttention,
+)
+_WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+def prunable_names(model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> list[str]:
+    """Return the names of the prunable weights of `model`, sorted. Other `layer_types` count their weights alone."""
+    return list(prunable_weights(model, layer_types))
+
+
+def prunable_weights(
+    model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES
+) -> dict[str, nn.Parameter]:
+    """Return the prunable weights of `model` by name, in sorted order.
+
+    Raises: UsageError where there is none, or where a lazy layer has no shape yet.
+    """
+    found = {
+        f"{layer}.{weight}" if layer else weight: module._parameters[weight]
+        for layer, module in model.named_modules()
+        if isinstance(module, layer_types)
+        for weight in _WEIGHTS
+        if module._parameters.get(weight) is not None
+    }
+    weights: dict[str, nn.Parameter] = {}
+    for name in sorted(found):
+        parameter = found[name]
+        if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
+            raise UsageError(f"'{name}' has no shape yet: run the model once before pruning it.")
+        if isinstance(parameter, nn.Parameter) and not any(parameter is other for other in weights.values()):
+            weights[name] = parameter
+    if not weights:
+        kinds = ", ".join(kind.__name__ for kind in layer_types)
+        raise UsageError(f"{type(model).__name__} has no prunable weights: it has no layer of type {kinds}.")
+    return weights
