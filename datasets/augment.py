@@ -55,14 +55,17 @@ def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, factor: int) -> Tensor:
-    """Shrink each image to int(side / factor) and enlarge it again (bilinear, antialiased, rounded to grey levels)."""
+    """Shrink each image to int(side / factor) and enlarge it again (bilinear, antialiased, rounded to grey levels).
+
+    Equals torchvision's resize of float images, rounded. Its kernel for uint8 on CPUs rounds after each axis as well
+    and comes out up to 2 grey levels away; it is not used here, so that a result does not depend on the device.
+    """
     height, width = images.shape[2:]
     small = _resize(images, (height // factor, width // factor))
     return _resize(small, (height, width))
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    # In float, as torchvision does where it has no integer kernel, so that a result does not depend on the device.
     resized = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 

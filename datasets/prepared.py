@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 _FINGERPRINT = "fingerprint.json"
+_CHUNK = 1 << 22
 
 
 def split_path(name: str, split: str, folder: Path) -> Path:
@@ -140,10 +141,11 @@ def _unusable(path: Path, reason: str) -> DamagedError:
 
 
 def fingerprint(name: str, folder: Path) -> str | None:
-    """Return the SHA-256 over the prepared files of a data set, or None where they do not exist.
+    """Return the SHA-256 over the images and labels of a prepared data set, or None where there is none.
 
-    It is kept in `fingerprint.json` beside them with their sizes and times of change, and computed anew when these
-    differ (and each time where that file cannot be written).
+    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. It is kept in
+    `fingerprint.json` beside them with their sizes and times of change, and computed anew when these differ (and each
+    time where that file cannot be written). Raises: DamagedError for a file without a whole header.
     """
     if not is_prepared(name, folder):
         return None
@@ -158,10 +160,41 @@ def fingerprint(name: str, folder: Path) -> str | None:
         pass  # no cache, or not one of ours: it is only a cache
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {_tensors_digest(path)}\n".encode())
     _keep(cache, {"files": stamp, "sha256": digest.hexdigest()})
     return digest.hexdigest()
+
+
+def _tensors_digest(path: Path) -> str:
+    """Return the SHA-256 over name, type, shape and bytes of each tensor of a safetensors file, by name."""
+    digest = hashlib.sha256()
+    header, start = read_header(path)
+    with path.open("rb") as file:
+        for name, entry in sorted(header.items()):
+            begin, end = entry["data_offsets"]
+            digest.update(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
+            file.seek(start + begin)
+            for at in range(begin, end, _CHUNK):
+                digest.update(file.read(min(_CHUNK, end - at)))
+    return digest.hexdigest()
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the tensors that a safetensors file announces, by name, and where their bytes start; needs no torch.
+
+    The file is the header's length (uint64), the header (JSON), and the tensors' bytes at its `data_offsets`.
+    Raises: DamagedError where there is no whole header.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(size) if size < _CHUNK else b"")
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
+                raise ValueError("a tensor without a place")
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _unusable(path, f"it has no header ({error})") from error
+    return tensors, 8 + size
 
 
 def _keep(cache: Path, content: dict[str, object]) -> None:

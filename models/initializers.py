@@ -1,8 +1,8 @@
 """How weights begin.
 
 Each initializer fills tensors in place from torch's global generator, which `build_model` points at the stream of the
-run's initialization. The set is OpenLTH's: `WEIGHTS` for the weights of convolutional and linear layers, `BATCHNORMS` for
-batch normalization.
+run's initialization. The set is OpenLTH's: `WEIGHTS` for the weights of convolutional and linear layers,
+`BATCHNORMS` for batch normalization.
 """
 
 from __future__ import annotations
