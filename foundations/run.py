@@ -255,6 +255,10 @@ class Run:
         """
         return tensor_files.read(self.folder / self.state_name(step), self._how_to_mend())[0]
 
+    def drop_state(self, step: Step) -> None:
+        """Remove the state at a step, if it is there."""
+        (self.folder / self.state_name(step)).unlink(missing_ok=True)
+
     def fingerprint_of_state(self, step: Step) -> dict[str, str]:
         """Return `{<run>/<file>: SHA-256}` of a kept state, as manifests of children record it."""
         name = self.state_name(step)

@@ -94,7 +94,8 @@ class _Worker:
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         beginning = self._begin()
         session = Session(self.job.training, self.context, self.platform, beginning.state)
-        known = [s for s in self.run.kept_states(self.job.training.iterations_per_epoch) if s < steps[-1]]
+        kept_steps = self.run.kept_states(self.job.training.iterations_per_epoch)
+        known = [step for step in kept_steps if step < steps[-1] and self.run.has_state(step)]
 
         def check(step: Step) -> None:
             kept, found = self.run.load_state(step), session.model.state_dict()
@@ -104,7 +105,12 @@ class _Worker:
                     f"versions are others than {self.run.folder / 'manifest.json'} names. Replay it where it was made."
                 )
 
-        session.replay(self.run, self.job.start, steps, beginning.mask, [s for s in known if s not in steps], check)
+        try:
+            session.replay(self.run, self.job.start, steps, beginning.mask, known, check)
+        except WorldError:
+            for step in steps:
+                self.run.drop_state(step)
+            raise
         if is_complete:
             for step in steps:
                 self.run.amend(self.run.state_name(step))

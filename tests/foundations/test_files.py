@@ -60,7 +60,10 @@ def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path)
 
 
 def test_a_full_disk_says_that_the_same_command_goes_on():
-    with pytest.raises(WorldError, match=r"Cannot write /x: No space left on device\. Free some room"), world_errors("write", "/x"):
+    with (
+        pytest.raises(WorldError, match=r"Cannot write /x: No space left on device\. Free some room"),
+        world_errors("write", "/x"),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -50,7 +50,9 @@ def test_an_impossible_value_is_refused_with_what_is_possible(field, value, mess
     assert str(refusal.value) == message
 
 
-@pytest.mark.parametrize(("field", "value"), [("rate", 10), ("share", 0), ("share", None), ("count", 1), ("name", "adam")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("rate", 10), ("share", 0), ("share", None), ("count", 1), ("name", "adam")]
+)
 def test_the_ends_of_a_bound_are_possible(field, value):
     assert getattr(Example(**{field: value}), field) == value
 

@@ -20,7 +20,15 @@ def test_a_stream_is_a_function_of_its_name(purpose, names):
 
 
 def test_streams_of_different_names_differ():
-    names = [("init", 1), ("init", 2), ("init", "1"), ("data order", 1), ("data order", 1, 2), ("data order", 12), ("init",)]
+    names = [
+        ("init", 1),
+        ("init", 2),
+        ("init", "1"),
+        ("data order", 1),
+        ("data order", 1, 2),
+        ("data order", 12),
+        ("init",),
+    ]
 
     assert all(draw(*a) != draw(*b) for a, b in itertools.combinations(names, 2))
 

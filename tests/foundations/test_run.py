@@ -188,7 +188,9 @@ def test_a_file_of_another_size_is_damage(tmp_path):
         run.manifest()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": {"x": 3}, "results": {}}', b'{"files": {}, "surprise": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"files": {"x": 3}, "results": {}}', b'{"files": {}, "surprise": 1}']
+)
 def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, content):
     run = complete_run(tmp_path)
     (run.folder / "manifest.json").write_bytes(content)

@@ -9,12 +9,16 @@ iterations = st.integers(0, 10**7)
 epoch_lengths = st.integers(1, 10**4)
 
 
-@pytest.mark.parametrize(("text", "iteration"), [("0ep", 0), ("0it", 0), ("80ep", 31280), ("500it", 500), ("2ep30it", 812)])
+@pytest.mark.parametrize(
+    ("text", "iteration"), [("0ep", 0), ("0it", 0), ("80ep", 31280), ("500it", 500), ("2ep30it", 812)]
+)
 def test_a_step_is_read_as_iterations(text, iteration):
     assert Step.parse(text, 391).iteration == iteration
 
 
-@pytest.mark.parametrize("text", ["", " ", "012ep", "1.5ep", "-1it", "1it2ep", "5", "ep", "it", "1ep ", "1EP", "1ep\n", "1e3it"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "012ep", "1.5ep", "-1it", "1it2ep", "5", "ep", "it", "1ep ", "1EP", "1ep\n", "1e3it"]
+)
 def test_what_is_not_a_step_is_refused_by_the_flags_name(text):
     with pytest.raises(UsageError, match=r"(?s)^--prune_step: .*written like 80ep, 500it or 2ep30it"):
         Step.parse(text, 391, "prune_step")
@@ -82,7 +86,9 @@ def test_a_range_counts_in_epochs_too():
     assert [step.iteration for step in parse_steps("500it,2ep-8ep@2ep", 100)] == [200, 400, 500, 600, 800]
 
 
-@pytest.mark.parametrize("text", ["2ep-8ep", "2ep@2ep", "8ep-2ep@1ep", "2ep-8ep@0it", "2ep-@1ep", "-8ep@1ep", "1ep-2ep@1ep@1ep"])
+@pytest.mark.parametrize(
+    "text", ["2ep-8ep", "2ep@2ep", "8ep-2ep@1ep", "2ep-8ep@0it", "2ep-@1ep", "-8ep@1ep", "1ep-2ep@1ep@1ep"]
+)
 def test_what_is_not_a_range_is_refused_by_the_flags_name(text):
     with pytest.raises(UsageError, match="^--milestone_steps: "):
         parse_steps(text, 100, "milestone_steps")

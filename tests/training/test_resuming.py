@@ -17,7 +17,9 @@ from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_d
 KEPT = (0, 4, 6, 13, 18)
 JOBS: dict[str, Job] = {
     "sgd": train_job(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
-    "nesterov, smoothed, cosine": train_job(nesterov_momentum=0.8, momentum=0.0, label_smoothing=0.1, lr_schedule="cosine"),
+    "nesterov, smoothed, cosine": train_job(
+        nesterov_momentum=0.8, momentum=0.0, label_smoothing=0.1, lr_schedule="cosine"
+    ),
     "adam": train_job(optimizer_name="adam", lr=0.01),
     "adamw in bf16": train_job(optimizer_name="adamw", lr=0.01, weight_decay=0.1, precision="bf16"),
     "sgd in fp16": train_job(precision="fp16"),
@@ -136,7 +138,9 @@ def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(
     moments = random.Random(7)
     run_with_stops(job, tmp_path / "whole", digits, ())
 
-    killed = sum(kill_at_a_random_moment(job, tmp_path / "killed", digits, moments.uniform(0.02, 0.15)) for _ in range(20))
+    killed = sum(
+        kill_at_a_random_moment(job, tmp_path / "killed", digits, moments.uniform(0.02, 0.15)) for _ in range(20)
+    )
     run_with_stops(job, tmp_path / "killed", digits, ())
 
     whole, resumed = (job.run(context(tmp_path / name, digits)) for name in ("whole", "killed"))
