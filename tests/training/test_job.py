@@ -272,9 +272,10 @@ def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_pa
 
 
 def test_the_results_of_other_data_are_refused(tmp_path, digits):
+    from safetensors.numpy import load_file
+
     from datasets.prepared import write_split
     from datasets.published import Split
-    from safetensors.numpy import load_file
 
     job = train_job()
     complete(job, context(tmp_path / "root", digits))

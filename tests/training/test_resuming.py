@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
-from training.job import Job, complete
 from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
+from training.job import Job, complete
 
 KEPT = (0, 4, 6, 13, 18)
 JOBS: dict[str, Job] = {
