@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from foundations.address import MAIN, Desc, Location
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.run import Manifest, Run
 from foundations.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,9 @@ def step(iteration: int) -> Step:
     return Step(iteration, 5)
 
 
-def state(value: float) -> dict[str, torch.Tensor]:
+def state(value: float) -> dict[str, Tensor]:
+    import torch
+
     return {"weight": torch.full((3, 2), value), "count": torch.tensor(7)}
 
 
