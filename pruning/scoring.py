@@ -109,10 +109,7 @@ class Scoring:
         example = self._placed(self.batches[0])[0][:1] if self.batches else self.ones()
         ran: list[str] = []
         layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
-        hooks = [
-            layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
-            for name, layer in layers
-        ]
+        hooks = [layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
         modes = {module: module.training for module in self.network.modules()}
         self.network.eval()(example)
         for hook in hooks:
