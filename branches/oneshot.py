@@ -74,7 +74,7 @@ class BranchJob(Job):
         """Return the mask to begin with: what the run holds, or scored, selected, transformed and then kept there."""
         from pruning.mask import Mask
 
-        if run.has_mask():
+        if run.has_mask() and run.sparsity() is not None:
             return Mask.from_tensors(*run.load_mask())
         desc, seed = self.desc, self._seed(context)
         mask = self.inherited_mask(context)
@@ -141,8 +141,10 @@ class BranchJob(Job):
 
     def results(self, run: Run) -> dict[str, float]:
         """Return density and sparsity as achieved."""
-        achieved = (run.sparsity() or {})["achieved"]
-        return {"density": achieved["density"], "sparsity": achieved["sparsity"]}
+        from pruning.mask import Mask
+
+        mask = Mask.from_tensors(*run.load_mask())
+        return {"density": mask.density, "sparsity": mask.sparsity}
 
     def _seed(self, context: Context) -> int:
         return context.replicate if self.desc.pruning.seed is None else self.desc.pruning.seed

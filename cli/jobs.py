@@ -15,7 +15,7 @@ from cli.flags import parse, positional, value_of, with_defaults
 from cli.job_flags import JobHparams, make_context, root_of
 from cli.main import Environment
 from cli.reporter import PlainReporter, TerminalReporter
-from cli.table import duration, percent, table
+from cli.table import duration, figure, percent, table
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
 from foundations.errors import UsageError, did_you_mean
@@ -172,7 +172,7 @@ def _summary(outcome: Outcome) -> str:
     figures: dict[str, Any] = {
         "test accuracy": percent(results.get("test_accuracy")),
         "top-5 accuracy": percent(results.get("test_top5accuracy")),
-        "test loss": f"{results['test_loss']:.4f}" if "test_loss" in results else "",
+        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
         "sparsity": percent(results.get("sparsity")),
         "training time": duration(outcome.manifest.wall_seconds),
         "this time": "reused: the run was complete, nothing was computed" if outcome.reused else "computed",

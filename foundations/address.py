@@ -158,9 +158,11 @@ def check_record(record: Any, folder: Path) -> None:
     named = folder.parent.parent.name if folder.name == MAIN else folder.name
     try:
         found = digest(record["kind"], record["canonical"])
-        if record["digest"] == found and named.rpartition("_")[2] == found:
+        groups = record["hyperparameters"].values()
+        is_whole = all(isinstance(group, dict | str) for group in groups)
+        if is_whole and record["digest"] == found and named.rpartition("_")[2] == found:
             return
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"

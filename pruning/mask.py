@@ -265,7 +265,8 @@ class AttachedMask:
         self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce())
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.masked_fill_(~mask[name].to(weight.device), 0)
+                # A pruned weight that is -0.0 (a product has a sign) stays so: training resumes to the same bytes.
+                weight.masked_fill_(~mask[name].to(weight.device) & (weight != 0), 0)
         self.enforce()
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 
@@ -72,6 +73,7 @@ class _Worker:
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
         if resumed is not None:
             session, progress = resumed
+            self._begin()  # makes what an earlier beginning kept and somebody set aside
             self._say(f"Resuming {self.run} at {progress.step} of {self.job.end}.")
         else:
             beginning = self._begin()
@@ -92,7 +94,8 @@ class _Worker:
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         beginning = self._begin()
         session = Session(self.job.training, self.context, self.platform, beginning.state)
-        known = [s for s in self.run.kept_states(self.job.training.iterations_per_epoch) if s < steps[-1]]
+        kept_steps = self.run.kept_states(self.job.training.iterations_per_epoch)
+        known = [step for step in kept_steps if step < steps[-1] and self.run.has_state(step)]
 
         def check(step: Step) -> None:
             kept, found = self.run.load_state(step), session.model.state_dict()
@@ -103,8 +106,12 @@ class _Worker:
                 )
 
         session.wear(beginning.mask)
-        known = [step for step in known if step not in steps]
-        session.replay(self.run, self.job.start, steps, known, check, self._shrink())
+        try:
+            session.replay(self.run, self.job.start, steps, known, check, self._shrink())
+        except WorldError:
+            for step in steps:
+                self.run.drop_state(step)
+            raise
         if is_complete:
             for step in steps:
                 self.run.amend(self.run.state_name(step))
@@ -114,14 +121,16 @@ class _Worker:
 
     def _finish(self, session: Session, progress: Progress) -> None:
         metrics = progress.metrics
-        last = {name: metrics.last(name) for name in metrics.names()}
         self.run.save_metrics(metrics)
         self.job.conclude(self.run, session.mask)
+        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(
                 files={},
-                results={name: value for name, value in last.items() if value is not None} | self.job.results(self.run),
+                results={
+                    name: value if value is not None and math.isfinite(value) else None for name, value in found.items()
+                },
                 dataset=progress.dataset,
                 parents=progress.parents,
                 versions=versions(),

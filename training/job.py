@@ -71,7 +71,10 @@ class Job(ABC):
 
     @abstractmethod
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
-        """Return what the training starts from, keeping in the run what should outlast an interruption."""
+        """Return what the training starts from, keeping in the run what should outlast an interruption.
+
+        A resumed training calls it too, so that what was lost of that since is made again.
+        """
 
     def shrink(self, context: Context, platform: Platform) -> Shrink | None:
         """Return how the mask changes while training, or None where it does not."""

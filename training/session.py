@@ -172,7 +172,8 @@ class Session:
         measured = record(measure, progress.metrics, say)
         ends = {self.desc.end} if until == self.desc.end else set()
         if self.context.evaluate_only_at_end:
-            return [at_steps({progress.step, *ends}, measured)]
+            starts = set() if progress.metrics.values else {progress.step}
+            return [at_steps(starts | ends, measured)]
         return [every_epoch(measured), at_steps(ends, measured)]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
