@@ -63,14 +63,14 @@ Flags = TypeVar("Flags")
 
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
-    flags = _parse(TrainFlags, argv, "train")
+    flags = parse_job(TrainFlags, argv, "train")
     return run_job(TrainJob(flags.train_desc()), flags.job, flags.platform, environment)
 
 
 def branch(argv: Sequence[str], environment: Environment) -> int:
     """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
     names, rest = positional(argv)
-    usage = "usage: python open_prune.py branch PARENT BRANCH [FLAGS]     (PARENT: train, or the address of a run)"
+    usage = "usage: python open_prune.py branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if not names and (not rest or rest[0] in ("-h", "--help")):
         rows = [{"branch": name, "what it does": named.summary} for name, named in BRANCHES.items()]
         print(f"{usage}\n\n{table(rows, ('branch', 'what it does'))}\n\n`branch train BRANCH --help` lists the flags.")
@@ -78,10 +78,14 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
     parent_name, name = names
+    if parent_name == "lottery":
+        from cli.lottery import branch_lottery
+
+        return branch_lottery(name, rest, environment)
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch.{did_you_mean(name, BRANCHES)} Possible: {', '.join(BRANCHES)}.")
     kind = _flags_of(BRANCHES[name], of_train=parent_name == "train")
-    flags = _parse(kind, rest, f"branch {parent_name} {name}")
+    flags = parse_job(kind, rest, f"branch {parent_name} {name}")
     if parent_name == "train":
         parent = Parent(flags.train_desc())
     else:
@@ -111,7 +115,8 @@ def _flags_of(named: NamedBranch, of_train: bool) -> Any:
     return kind
 
 
-def _parse(kind: type[Flags], argv: Sequence[str], command: str) -> Flags:
+def parse_job(kind: type[Flags], argv: Sequence[str], command: str) -> Flags:
+    """Parse a job's flags over the preset that they name. Raises: UsageError."""
     preset = value_of("default_hparams", argv)
     if preset is None and value_of("model_name", argv) is None:
         preset = DEFAULT_RECIPE
@@ -123,7 +128,7 @@ def run_job(job: Job, hparams: JobHparams, platform: PlatformHparams, environmen
     interrupts = Interrupts()
     context = make_context(hparams, platform, environment, make_reporter(hparams.quiet), interrupts)
     run = job.run(context)
-    keep = _steps_to_keep(job, hparams.weight_save_steps)
+    keep = steps_to_keep(job, hparams.weight_save_steps)
     if hparams.display_output_location:
         print(run.folder)
         return 0
@@ -137,7 +142,8 @@ def run_job(job: Job, hparams: JobHparams, platform: PlatformHparams, environmen
     return 0
 
 
-def _steps_to_keep(job: Job, text: str | None) -> list[Step]:
+def steps_to_keep(job: Job, text: str | None) -> list[Step]:
+    """Read --weight_save_steps. Raises: UsageError for a step outside the job's training."""
     steps = parse_steps(text or "", job.training.iterations_per_epoch, "weight_save_steps")
     for step in steps:
         if not job.start <= step <= job.end:
