@@ -126,7 +126,7 @@ def _forever(batches: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Ten
 
 def _model(desc: TrainDesc) -> nn.Module:
     model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
-    return model.to(memory_format=LAYOUT)  # type: ignore[call-overload]
+    return model.to(memory_format=LAYOUT)
 
 
 def _make_noise(name: str, folder: Path) -> None:

@@ -261,7 +261,13 @@ class Run:
 
     def fingerprint_of_state(self, step: Step) -> dict[str, str]:
         """Return `{<run>/<file>: SHA-256}` of a kept state, as manifests of children record it."""
-        name = self.state_name(step)
+        return self._fingerprint(self.state_name(step))
+
+    def fingerprint_of_mask(self) -> dict[str, str]:
+        """Return `{<run>/<file>: SHA-256}` of the mask, as manifests of children record it."""
+        return self._fingerprint(MASK)
+
+    def _fingerprint(self, name: str) -> dict[str, str]:
         return {f"{self.location}/{name}": sha256_of_file(self.folder / name)}
 
     def has_mask(self) -> bool:

@@ -34,8 +34,8 @@ def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = No
 def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
-    Raises: WorldError where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where it is not whole, not
-    of this form (a pickle, say: it is not executed), or not what was written.
+    Raises: WorldError where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where
+    it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -96,6 +96,14 @@ def effective(graph: Graph, mask: Mask) -> Mask:
     return Mask({name: tensor & places[name] for name, tensor in mask.items()})
 
 
+def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how many kept weights lead into each output unit of a layer and out of each input unit: int64 (units,)."""
+    groups = node.groups
+    blocks = kept.reshape(groups, kept.shape[0] // groups, kept.shape[1], -1)
+    per_first, per_second = blocks.sum((2, 3)).flatten(), blocks.sum((1, 3)).flatten()
+    return (per_second, per_first) if node.transposed else (per_first, per_second)
+
+
 def channel_mask(graph: Graph, mask: Mask) -> Mask:
     """Return a mask for biases and batchnorm's weights: kept where the unit has a kept weight that leads into it.
 

@@ -179,7 +179,7 @@ class _Walks:
         numbers = torch.arange(self._walked, self._walked + count)
         self._walked += count
         passed: list[Group] = []
-        for parity, start, walk in ((0, self._graph.nodes[:1], self._go), (1, self._graph.outputs, self._go_back)):
+        for parity, start, walk in ((0, [self._first()], self._go), (1, self._graph.outputs, self._go_back)):
             walkers = (numbers % 2 == parity).nonzero().flatten()
             turn = numbers[walkers] // 2 % sum(node.units for node in start)
             arrivals: dict[Node, list[Group]] = {node: [] for node in self._graph.nodes}
@@ -190,6 +190,13 @@ class _Walks:
             walk(arrivals, passed)
         walkers, places = (torch.cat(parts) for parts in zip(*passed, strict=True))
         return walkers, places
+
+    def _first(self) -> Node:
+        """Return where forward walks start: at the input as the first layers read it, flattened if they do so."""
+        node = self._graph.nodes[0]
+        while [reader.kind for reader, _ in self._readers[node]] == ["flatten"]:
+            node = self._readers[node][0][0]
+        return node
 
     def _go(
         self,

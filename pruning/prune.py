@@ -61,7 +61,8 @@ def prune(
     targets, all are taken in the order given. They are scored in consecutive batches of `batch_size` (all at once if
     None), which matters to batchnorm in train mode. input_shape: of one example; that of `examples` if None.
     seed: of random scores and of the choice of examples.
-    mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.)
+    mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.) Where it covers some of
+    the prunable weights only, such as Mask.ones(model, (nn.Conv2d,)), the others are left alone and not counted.
     loss: (outputs, y) -> the mean over the batch.
     micro_batch_size: the most examples that are in memory at a time; it changes no score but by rounding.
     on_iteration: called after each iteration with its number (from 1), its mask and its scores.
@@ -80,7 +81,7 @@ def prune(
     if target == 0:
         warnings.warn("all prunable weights are pruned: the output no longer depends on the input", stacklevel=2)
     if target in (start.kept, start.total):
-        return start if target == start.kept else Mask.ones(model)
+        return start if target == start.kept else start.union(start.invert())
     shape = input_shape if input_shape is not None or examples is None else tuple(examples[0].shape[1:])
     if found.needs_input_shape and shape is None:
         raise UsageError(f"input_shape: {strategy} needs the shape of one example, such as (3, 32, 32).")

@@ -16,7 +16,7 @@ from platforms.base import Platform
 from training.context import Context
 from training.job import Beginning, Job
 from training.provenance import versions
-from training.session import Progress, Session
+from training.session import Progress, Session, Shrink
 
 
 def work(job: Job, context: Context, wanted: Collection[Step], until: Step, platform: Platform) -> None:
@@ -73,19 +73,19 @@ class _Worker:
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
         if resumed is not None:
             session, progress = resumed
-            mask = self._begin().mask
+            self._begin()  # makes what an earlier beginning kept and somebody set aside
             self._say(f"Resuming {self.run} at {progress.step} of {self.job.end}.")
         else:
             beginning = self._begin()
-            mask = beginning.mask
             session = Session(self.job.training, self.context, self.platform, beginning.state)
+            session.wear(beginning.mask)
             progress = Progress(self.job.start, parents=beginning.parents, dataset=self._dataset())
             self._say(f"Starting {self.run}: {until.iteration - self.job.start.iteration} iterations.")
-        session.advance(self.run, progress, until, keep, mask)
+        session.advance(self.run, progress, until, keep, self._shrink())
         if not self.platform.is_primary:
             return
         if until == self.job.end:
-            self._finish(progress)
+            self._finish(session, progress)
         else:
             session.save_checkpoint(self.run, progress)
 
@@ -105,8 +105,9 @@ class _Worker:
                     f"versions are others than {self.run.folder / 'manifest.json'} names. Replay it where it was made."
                 )
 
+        session.wear(beginning.mask)
         try:
-            session.replay(self.run, self.job.start, steps, beginning.mask, known, check)
+            session.replay(self.run, self.job.start, steps, known, check, self._shrink())
         except WorldError:
             for step in steps:
                 self.run.drop_state(step)
@@ -115,10 +116,14 @@ class _Worker:
             for step in steps:
                 self.run.amend(self.run.state_name(step))
 
-    def _finish(self, progress: Progress) -> None:
+    def _shrink(self) -> Shrink | None:
+        return self.job.shrink(self.context, self.platform)
+
+    def _finish(self, session: Session, progress: Progress) -> None:
         metrics = progress.metrics
-        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
         self.run.save_metrics(metrics)
+        self.job.conclude(self.run, session.mask)
+        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(

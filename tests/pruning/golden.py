@@ -32,7 +32,7 @@ class Case:
 
     def model(self, weights: str = "weights") -> nn.Module:
         model = build(self.description["model"]["spec"])
-        model.load_state_dict(self.tensors(weights))
+        model.load_state_dict(self.tensors("weights") | self.tensors(weights))
         return model
 
     @property

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from branches.desc import BranchHparams, OneshotDesc
-from branches.oneshot import OneshotJob
+from branches.desc import BranchDesc, BranchHparams
+from branches.oneshot import BranchJob
 from foundations.files import sha256_of_file
 from foundations.reporter import Silence
 from foundations.run import Run
@@ -50,10 +50,10 @@ def train_job(**flags: Any) -> TrainJob:
     return TrainJob(TrainDesc.from_flags({**SMALL, **flags}))
 
 
-def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> OneshotJob:
+def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchJob:
     groups = [{k: v for k, v in flags.items() if k in kind.flags()} for kind in (PruningHparams, BranchHparams)]
-    return OneshotJob(
-        OneshotDesc(
+    return BranchJob(
+        BranchDesc(
             parent=train_job(**(parent or {})).desc,
             pruning=PruningHparams(strategy=strategy, **groups[0]),
             branch=BranchHparams(**groups[1]),
