@@ -98,7 +98,7 @@ def test_impossible_values_are_refused_with_their_flag(change, flag):
 
 
 def test_a_mistyped_data_set_gets_a_suggestion_and_the_list():
-    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, cifar10,"):
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, fashion_mnist, cifar10,"):
         find_dataset("cifar-100")
 
 
