@@ -1,7 +1,7 @@
 """Errors that people are meant to read.
 
-They are raised where the fact is known and worded for the person who typed the command; `cli` prints the message without
-a traceback and exits with the class's `exit_code`. Any other exception is a bug in open_prune and keeps its traceback.
+They are raised where the fact is known and worded for the person who typed the command; `cli` prints the message
+without a traceback and exits with the class's `exit_code`. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

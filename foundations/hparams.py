@@ -7,17 +7,20 @@ A field is declared once:
         lr: float = hparam(0.1, above=0)
         \"\"\"Learning rate.\"\"\"
 
-Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it stands in the address:
-a field is written there only where it differs from its *elided* value. That value is the declared default on the day the
-field is added and never changes afterwards: were it to follow a new default, the results of the old default would
-answer for the new one. So when a default must change, write `hparam(new, elided=old)`.
+Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it stands in the
+address: a field is written there only where it differs from its *elided* value. That value is the declared default on
+the day the field is added and never changes afterwards: were it to follow a new default, the results of the old default
+would answer for the new one. So when a default must change, write `hparam(new, elided=old)`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -97,12 +100,11 @@ class Hparams(DataClassJsonMixin):
         """Check what depends on several fields. Raises: UsageError that names the flags and what is possible."""
 
     @classmethod
+    @functools.cache
     def types(cls) -> dict[str, Any]:
         """Return the declared type of each field, by name."""
-        if "_types" not in cls.__dict__:
-            hints = typing.get_type_hints(cls)
-            cls._types = {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # type: ignore[attr-defined]
-        return typing.cast(dict[str, Any], cls._types)  # type: ignore[attr-defined]
+        hints = typing.get_type_hints(cls)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Return these hyperparameters with one spelling for each meaning, the one that addresses and jobs use.
@@ -110,23 +112,56 @@ class Hparams(DataClassJsonMixin):
         Numbers get their declared type, steps become iterations (`80ep` is `31280it` at 391 iterations an epoch), lists
         without an order are sorted. Subclasses add what is theirs and call this.
         """
-        return dataclasses.replace(
-            self,
-            **{
-                field.name: _normalized(field.name, getattr(self, field.name), self, rule_of(field), iterations_per_epoch)
-                for field in dataclasses.fields(self)
-            },
-        )
+        values = {field.name: self._normalized(field, iterations_per_epoch) for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **values)
 
     def canonical(self) -> dict[str, Any]:
         """Return the fields that stand in an address: those that differ from their elided value. Normalize first."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value != elided_values(type(self))[name]}
 
+    def _normalized(self, field: dataclasses.Field[Any], iterations_per_epoch: int) -> Any:
+        value, rule = getattr(self, field.name), rule_of(field)
+        if value is None:
+            return None
+        if rule.is_step:
+            return str(Step.parse(value, iterations_per_epoch, field.name))
+        if rule.is_step_list:
+            return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, field.name)) or None
+        if rule.is_unordered:
+            return ",".join(sorted(set(filter(None, value.split(","))))) or None
+        kind = self.types()[field.name]
+        if float in (typing.get_args(kind) or (kind,)):
+            return float(value) + 0.0  # -0.0 is 0.0
+        return value
+
     @classmethod
     def flags(cls) -> list[str]:
         """Return the names of the fields, which are the names of the flags."""
         return [field.name for field in dataclasses.fields(cls)]
+
+
+def optional_copy(name: str, groups: Sequence[type[Hparams]], prefix: str, summary: str) -> type[Hparams]:
+    """Return a group with every field of some groups under a prefix, each None where it is not given.
+
+    For flags that replace some of another description's hyperparameters. `given` reads them.
+    """
+    fields, lines = [], [summary, "", "Args:"]
+    for group in groups:
+        for field in dataclasses.fields(group):
+            rule = dataclasses.replace(rule_of(field), elided=None)
+            hint = group.types()[field.name] | None
+            fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
+            lines.append(f"    {prefix + field.name}: In place of --{field.name}.")
+    made = dataclasses.make_dataclass(name, fields, bases=(Hparams,), frozen=True, kw_only=True)
+    made.__doc__ = "\n".join(lines)
+    return made
+
+
+def given(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
+    """Return the values that an `optional_copy` was given for the fields of a group."""
+    values = {name: getattr(flags, prefix + name) for name in group.flags()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def rule_of(field: dataclasses.Field[Any]) -> _Rule:
@@ -164,26 +199,11 @@ def _check_bounds(name: str, value: float, rule: _Rule) -> None:
     if not math.isfinite(value):
         raise UsageError(f"--{name}: {value} is not possible; it takes a finite number.")
     bounds = [
-        (rule.at_least, "at least", lambda bound: value >= bound),
-        (rule.above, "above", lambda bound: value > bound),
-        (rule.at_most, "at most", lambda bound: value <= bound),
-        (rule.below, "below", lambda bound: value < bound),
+        (rule.at_least, "at least", operator.ge),
+        (rule.above, "above", operator.gt),
+        (rule.at_most, "at most", operator.le),
+        (rule.below, "below", operator.lt),
     ]
-    if any(bound is not None and not holds(bound) for bound, _, holds in bounds):
+    if any(bound is not None and not holds(value, bound) for bound, _, holds in bounds):
         words = " and ".join(f"{word} {bound:g}" for bound, word, _ in bounds if bound is not None)
         raise UsageError(f"--{name}: {value} is not possible; it must be {words}.")
-
-
-def _normalized(name: str, value: Any, group: Hparams, rule: _Rule, iterations_per_epoch: int) -> Any:
-    kind = type(group).types()[name]
-    if value is None:
-        return None
-    if rule.is_step:
-        return str(Step.parse(value, iterations_per_epoch, name))
-    if rule.is_step_list:
-        return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, name)) or None
-    if rule.is_unordered:
-        return ",".join(sorted(set(filter(None, value.split(","))))) or None
-    if float in (typing.get_args(kind) or (kind,)):
-        return float(value) + 0.0  # -0.0 is 0.0
-    return value

@@ -109,6 +109,8 @@ def parse_steps(text: str, iterations_per_epoch: int, flag: str = "steps") -> li
         last = Step.parse(last_text, iterations_per_epoch, flag)
         stride = Step.parse(stride_text, iterations_per_epoch, flag)
         if stride.iteration == 0 or last < first:
-            raise UsageError(f"--{flag}: the range '{part}' holds no steps; it runs from first to last by a stride > 0.")
+            raise UsageError(
+                f"--{flag}: the range '{part}' holds no steps; it runs from first to last by a stride > 0."
+            )
         steps += [first.at(i) for i in range(first.iteration, last.iteration + 1, stride.iteration)]
     return sorted(steps)

@@ -1,0 +1,46 @@
+# `make demo` and `make test` set up all they need: a virtual environment from pinned requirements, in .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-all lint format bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	OPEN_PRUNE_ROOT=.demo/runs OPEN_PRUNE_DATASETS=.demo/datasets $(RUN) open_prune.py train --default_hparams=digits_resnet_8
+	OPEN_PRUNE_ROOT=.demo/runs OPEN_PRUNE_DATASETS=.demo/datasets $(RUN) open_prune.py branch train oneshot --default_hparams=digits_resnet_8 --strategy=snip10
+	@echo
+	@OPEN_PRUNE_ROOT=.demo/runs $(RUN) open_prune.py ls
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest -n 2 -m "not slow"
+
+test-all: $(VENV)/installed-dev
+	$(RUN) -m pytest -n 2
+
+lint: $(VENV)/installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/installed-dev
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(VENV)/installed
+	$(RUN) -m benchmarks
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "open_prune needs Python 3.11 to 3.13; choose with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.txt $(VENV)/bin/python
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements.txt $(VENV)/bin/python
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@ $(VENV)/installed

@@ -1,0 +1,1 @@
+"""Branches: take a state of a parent run, compute a mask, retrain."""

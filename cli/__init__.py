@@ -1,0 +1,1 @@
+"""The command line: flags -> descriptions -> jobs; tables, progress, and errors for people."""

@@ -1,0 +1,66 @@
+"""The flags that jobs take besides their description, and how they become a context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.main import Environment
+from foundations.hparams import Hparams, hparam
+from foundations.interrupts import Interrupts
+from foundations.reporter import Reporter
+from platforms.base import PlatformHparams
+from platforms.registry import make_platform
+from training.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHparams(Hparams):
+    """How the job is done. Not part of a run's address."""
+
+    default_hparams: str | None = hparam(None)
+    """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
+    By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
+    replicate: int = hparam(1, at_least=1)
+    """Which repetition of the experiment: each has its own random streams and its own directory."""
+    weight_save_steps: str | None = hparam(None)
+    """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
+    evaluate_only_at_end: bool = hparam(False)
+    """Measure test accuracy at the first and last step only, not every epoch."""
+    checkpoint_seconds: float = hparam(60.0, at_least=0)
+    """Seconds between checkpoints; an interrupted job also writes one."""
+    root: str | None = hparam(None)
+    """Where runs lie; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
+    datasets_root: str | None = hparam(None)
+    """Where prepared datasets lie; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
+    no_download: bool = hparam(False)
+    """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
+    quiet: bool = hparam(False)
+    """Print nothing but errors."""
+    display_output_location: bool = hparam(False)
+    """Print the run's directory and stop."""
+    dry_run: bool = hparam(False)
+    """Print what would be computed and what is there already, and stop."""
+
+
+def make_context(
+    job: JobHparams, platform: PlatformHparams, environment: Environment, reporter: Reporter, interrupts: Interrupts
+) -> Context:
+    """Return what a job is handed. Raises: UsageError for an impossible platform."""
+    return Context(
+        root=root_of(job, environment),
+        datasets=Path(job.datasets_root) if job.datasets_root else environment.datasets,
+        platform=make_platform(platform),
+        replicate=job.replicate,
+        reporter=reporter,
+        interrupts=interrupts,
+        may_download=not (job.no_download or environment.no_download),
+        evaluate_only_at_end=job.evaluate_only_at_end,
+        checkpoint_seconds=job.checkpoint_seconds,
+    )
+
+
+def root_of(flags: Any, environment: Environment) -> Path:
+    """Return the root that a `root` flag or the environment names."""
+    return Path(flags.root).expanduser() if flags.root else environment.root

@@ -1,0 +1,98 @@
+"""From the command line to a command, and from an error to its message and exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundations.errors import OpenPruneError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the command line takes from the environment; nothing below reads it."""
+
+    root: Path
+    datasets: Path
+    no_download: bool
+
+    @classmethod
+    def read(cls) -> Environment:
+        """Read OPEN_PRUNE_ROOT, OPEN_PRUNE_DATASETS and OPEN_PRUNE_NO_DOWNLOAD."""
+        home = Path.home()
+        return cls(
+            root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
+            datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
+            no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
+        )
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the function that runs it, and what it does in one line."""
+
+    function: str
+    """`module:function`, called with the arguments behind the command and the environment; returns the exit code."""
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("cli.jobs:train", "train a network and keep its states at chosen steps"),
+    "branch": Command("cli.jobs:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
+    "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
+    "ls": Command("cli.listing:ls", "list the runs"),
+    "show": Command("cli.listing:show", "show one run: description, results, files, layers"),
+    "verify": Command("cli.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
+    "rm": Command("cli.upkeep:rm", "remove a run"),
+    "models": Command("cli.catalogue:models", "list the networks"),
+    "datasets": Command("cli.catalogue:datasets", "list the datasets"),
+    "strategies": Command("cli.catalogue:strategies", "list the pruning strategies"),
+    "platforms": Command("cli.catalogue:platforms", "list the platforms"),
+}
+_HELP = ("-h", "--help", "help")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command and return the exit code: 0, 1 (the world's failure), 2 (the caller's mistake), 128 + signal."""
+    try:
+        return _dispatch(list(argv))
+    except OpenPruneError as error:
+        sys.stdout.flush()
+        print(f"open_prune: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in _HELP:
+        print(_overview())
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise UsageError(f"'{name}' is not a command.{did_you_mean(name, COMMANDS)} Possible: {', '.join(COMMANDS)}.")
+    module, _, function = COMMANDS[name].function.partition(":")
+    code = getattr(importlib.import_module(module), function)(rest, Environment.read())
+    return int(code)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python open_prune.py COMMAND [FLAGS]        (COMMAND --help lists its flags)",
+            "",
+            *lines,
+            "",
+            "Runs lie under OPEN_PRUNE_ROOT (~/open_prune_data), datasets under OPEN_PRUNE_DATASETS",
+            "(~/open_prune_datasets); OPEN_PRUNE_NO_DOWNLOAD=1 forbids downloads.",
+        ]
+    )

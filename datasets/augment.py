@@ -1,0 +1,152 @@
+"""Augmentation of whole batches, on the device they are on.
+
+Pure functions from uint8 images (B, C, H, W) to the same, and `normalize` from those to float32; random numbers are
+arguments. Each equals the torchvision v2 transform of its kind, applied image by image with the same parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pad_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Pad each image with zeros on all sides and cut out a window of its first size.
+
+    offsets: int64 (B, 2), the window's top and left edge in the padded image, in 0 ... 2 * padding.
+    """
+    return pad_crop_flip(images, offsets, torch.zeros(len(images), dtype=torch.bool, device=images.device), padding)
+
+
+def flip(images: Tensor, flips: Tensor) -> Tensor:
+    """Mirror left and right those images whose entry in flips, bool (B,), is true."""
+    return torch.where(flips[:, None, None, None], images.flip(3), images)
+
+
+def pad_crop_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Return `flip(pad_crop(images, offsets, padding), flips)`, in one pass over the pixels."""
+    batch, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(flips[:, None], columns.flip(0), columns) + offsets[:, 1:]
+    rows = torch.arange(height, device=images.device) + offsets[:, :1]
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    index = pixels.view(batch, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, index).view(images.shape)
+
+
+def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Return the offsets at which cropping before the flip gives what the given ones give after it.
+
+    So `flip(pad_crop(x, mirrored(offsets, flips, p), p), flips) == pad_crop(flip(x, flips), offsets, p)`.
+    """
+    left = torch.where(flips, 2 * padding - offsets[:, 1], offsets[:, 1])
+    return torch.stack([offsets[:, 0], left], dim=1)
+
+
+SCALE, RATIO = (0.1, 1.0), (0.8, 1.25)
+"""The parts of an image that `resized_crop_flip` sees: of its area, and their aspects (OpenLTH's)."""
+_TRIES = 10
+BOX_DRAWS = 2 * _TRIES + 2
+"""Numbers that one random box takes."""
+
+
+def random_boxes(draws: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Return boxes int64 (B, 4) of random area, aspect and place: top, left, height, width.
+
+    The distribution is that of torchvision's RandomResizedCrop with `SCALE` and `RATIO`: the first of ten tries that
+    fits, or else the largest part in the middle with an aspect in bounds.
+
+    draws: float64 (B, BOX_DRAWS), uniform in [0, 1). heights, widths: the images' sizes, int64 (B,).
+    """
+    area_draws, aspect_draws = draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES]
+    areas = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * area_draws)
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    aspects = torch.exp(low + (high - low) * aspect_draws)
+    tried_widths, tried_heights = torch.sqrt(areas * aspects).round().long(), torch.sqrt(areas / aspects).round().long()
+    fits = (tried_widths > 0) & (tried_widths <= widths[:, None]) & (tried_heights > 0)
+    fits &= tried_heights <= heights[:, None]
+    first = fits.to(torch.uint8).argmax(1, keepdim=True)
+    box_widths, box_heights = tried_widths.gather(1, first)[:, 0], tried_heights.gather(1, first)[:, 0]
+    tops = (draws[:, -2] * (heights - box_heights + 1)).long()
+    lefts = (draws[:, -1] * (widths - box_widths + 1)).long()
+    found = torch.stack([tops, lefts, box_heights, box_widths], 1)
+    return torch.where(fits.any(1, keepdim=True), found, _middle_boxes(heights, widths))
+
+
+def _middle_boxes(heights: Tensor, widths: Tensor) -> Tensor:
+    box_widths = torch.minimum(widths, (heights * RATIO[1]).round().long())
+    box_heights = torch.minimum(heights, (widths / RATIO[0]).round().long())
+    return torch.stack([(heights - box_heights) // 2, (widths - box_widths) // 2, box_heights, box_widths], 1)
+
+
+def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut a box out of each image and resize it (bilinear, antialiased, rounded to grey levels).
+
+    boxes: int64 (B, 4), top, left, height, width. size: height and width of the result.
+    A resize along an axis is a product with a matrix, so that a batch of different boxes is two batched products. Like
+    `blur`, this equals torchvision's resize of float images, rounded.
+    """
+    tops, lefts, heights, widths = boxes.unbind(1)
+    down = _resize_matrices(tops, heights, images.shape[2], size[0])[:, None]
+    across = _resize_matrices(lefts, widths, images.shape[3], size[1])[:, None]
+    resized = down @ images.float() @ across.mT
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _resize_matrices(begins: Tensor, lengths: Tensor, side: int, size: int) -> Tensor:
+    """Return the weights float32 (B, size, side) of each pixel of an axis in each pixel of its resized part.
+
+    A pixel's weight falls linearly with its distance to the new pixel's centre, over the width of a new pixel or of an
+    old one, whichever is larger.
+    """
+    scales = lengths.double()[:, None, None] / size
+    centres = (torch.arange(size, device=begins.device)[:, None] + 0.5) * scales
+    places = torch.arange(side, device=begins.device) - begins[:, None, None]
+    weights = (1 - (places + 0.5 - centres).abs() / scales.clamp(min=1)).clamp(min=0)
+    weights = weights * ((places >= 0) & (places < lengths[:, None, None]))
+    return (weights / weights.sum(2, keepdim=True)).float()
+
+
+def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
+    """Turn each (square) image counterclockwise by its number of quarter turns, int64 (B,) in 0 ... 3."""
+    turned = images.clone()
+    for turns in (1, 2, 3):
+        chosen = quarter_turns == turns
+        turned[chosen] = torch.rot90(images[chosen], turns, dims=(2, 3))
+    return turned
+
+
+def blur(images: Tensor, factor: int) -> Tensor:
+    """Shrink each image to int(side / factor) and enlarge it again (bilinear, antialiased, rounded to grey levels).
+
+    Equals torchvision's resize of float images, rounded. Its kernel for uint8 on CPUs rounds after each axis as well
+    and comes out up to 2 grey levels away; it is not used here, so that a result does not depend on the device.
+    """
+    height, width = images.shape[2:]
+    small = _resize(images, (height // factor, width // factor))
+    return _resize(small, (height, width))
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    resized = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def normalize(images: Tensor, scale: Tensor, shift: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return scale * images + shift as float32 in a memory format; scale and shift are (1, C, 1, 1).
+
+    With the values of `normalization` this is (images / 255 - mean) / std up to rounding of float32.
+    """
+    floats = images.to(torch.float32).mul_(scale).add_(shift)
+    return floats.contiguous(memory_format=memory_format)
+
+
+def normalization(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the scale and shift of `normalize`, float32 (1, C, 1, 1), for constants of pixels in [0, 1]."""
+    means, stds = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    scale, shift = 1 / (255 * stds), -means / stds
+    return tuple(t.float().view(1, -1, 1, 1).to(device) for t in (scale, shift))  # type: ignore[return-value]

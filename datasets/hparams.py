@@ -1,0 +1,125 @@
+"""The hyperparameters of the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from datasets.normalizations import LINES, Constants
+from datasets.registry import DatasetSpec, find_dataset
+from foundations.errors import UsageError
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
+
+ROTATIONS = 4
+"""The classes of `unsupervised_labels=rotation`: 0, 90, 180 and 270 degrees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetHparams(Hparams):
+    """The data set, its batches, and what is changed about its examples and labels."""
+
+    dataset_name: str = hparam("cifar10", elided=ALWAYS_WRITTEN)
+    """The data set; `open_prune.py datasets` lists the names."""
+
+    batch_size: int = hparam(128, elided=ALWAYS_WRITTEN, at_least=1)
+    """Examples in a batch. The last batch of an epoch holds what is left."""
+
+    do_not_augment: bool = hparam(False)
+    """Train on the images as they are."""
+
+    transformation_seed: int = hparam(0, at_least=0, at_most=2**32 - 2)
+    """The seed of random labels, of the subsample and of the rotations. OpenLTH's unset seed acts like 0."""
+
+    subsample_fraction: float | None = hparam(None, above=0, at_most=1)
+    """Train on this fraction of the training set, rounded up and chosen at random."""
+
+    random_labels_fraction: float | None = hparam(None, at_least=0, at_most=1)
+    """Give this fraction of the training set, rounded up, labels drawn at random (which may happen to be right)."""
+
+    unsupervised_labels: str | None = hparam(None, choices=("rotation",))
+    """Replace the task: each image is turned by 0, 90, 180 or 270 degrees, drawn once, and the label is how far. The
+    turns are exact, as in the paper (Gidaris et al. 2018); OpenLTH draws an angle up to that many degrees instead."""
+
+    blur_factor: int | None = hparam(None, at_least=1)
+    """Shrink training images by this factor and enlarge them again (bilinear), after augmentation."""
+
+    normalization: str | None = hparam(None, choices=tuple(LINES))
+    """Normalize images by the constants of this line of work instead of the data set's own (OpenLTH's, where it has the
+    data set)."""
+
+    augmentation_order: str = hparam("flip_crop", choices=("flip_crop", "crop_flip"))
+    """Whether images are flipped before they are cropped (OpenLTH) or after (most others). The images that training can
+    see are the same, with the same probabilities."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The data set itself. Raises: UsageError for an unknown one."""
+        return find_dataset(self.dataset_name)
+
+    @property
+    def num_train(self) -> int:
+        """Training examples in an epoch, after subsampling."""
+        return math.ceil((self.subsample_fraction or 1.0) * self.spec.num_train)
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(self.num_train / self.batch_size)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the labels that batches carry."""
+        return ROTATIONS if self.unsupervised_labels == "rotation" else self.spec.num_classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.spec.input_shape
+
+    @property
+    def augmentation(self) -> str:
+        """How training images vary, by the name that `DatasetSpec.augmentation` has for it."""
+        return "none" if self.do_not_augment else self.spec.augmentation
+
+    @property
+    def constants(self) -> Constants:
+        """Mean and deviation by which images are normalized.
+
+        Raises: UsageError where the line of `normalization` has none for this data set.
+        """
+        if self.normalization is None:
+            return self.spec.mean, self.spec.std
+        line = LINES[self.normalization]
+        if self.spec.folder not in line:
+            raise UsageError(
+                f"--normalization: {self.normalization} has no constants for '{self.dataset_name}'. "
+                f"It has some for: {', '.join(line)}."
+            )
+        return line[self.spec.folder]
+
+    def normalized(self, iterations_per_epoch: int) -> Self:
+        """Return these hyperparameters without what cannot change the result.
+
+        Raises: UsageError for an unknown data set, or for a combination that its images do not allow.
+        """
+        _, height, width = self.spec.input_shape
+        if self.unsupervised_labels == "rotation" and height != width:
+            raise UsageError(f"--unsupervised_labels: rotation needs square images, not {height} x {width}.")
+        if self.blur_factor is not None and self.blur_factor > min(height, width):
+            raise UsageError(f"--blur_factor: {self.blur_factor} shrinks images of {height} x {width} to nothing.")
+        subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
+        rotated = self.unsupervised_labels == "rotation"
+        random_labels = None if rotated else self.random_labels_fraction or None
+        plain = dataclasses.replace(
+            self,
+            do_not_augment=self.do_not_augment and self.spec.augmentation != "none",
+            transformation_seed=self.transformation_seed if subsample or random_labels or rotated else 0,
+            subsample_fraction=subsample,
+            random_labels_fraction=random_labels,
+            blur_factor=None if self.blur_factor == 1 else self.blur_factor,
+            normalization=None if self.constants == (self.spec.mean, self.spec.std) else self.normalization,
+            augmentation_order=self.augmentation_order if self.augmentation == "pad4_crop_flip" else "flip_crop",
+        )
+        return super(DatasetHparams, plain).normalized(iterations_per_epoch)

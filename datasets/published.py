@@ -1,0 +1,153 @@
+"""The files of a data set as its authors publish them: found where torchvision puts them, or downloaded.
+
+Readers get a `Published` and ask it for files by the paths that torchvision gives them under its root folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundations.errors import DamagedError, WorldError
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set. images: uint8 (N, C, H, W). labels: int64 (N,). class_names: one for each class."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a prepared file holds."""
+        return {"images": self.images, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the encoded images of one part of a data set lie, for sets too large to be decoded into memory."""
+
+    files: tuple[str, ...]
+    """Image files, or archives of them; paths below the folder of all data sets, or absolute."""
+    file: NDArray[np.int64]
+    """For each image, the number of its file."""
+    offset: NDArray[np.int64]
+    """Where it begins in its file, in bytes."""
+    size: NDArray[np.int64]
+    """Its length in bytes."""
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a prepared file holds: `files` as the bytes of their lines, the rest as it is."""
+        lines = np.frombuffer("\n".join(self.files).encode(), np.uint8)
+        return {"files": lines, "file": self.file, "offset": self.offset, "size": self.size, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class Download:
+    """A published file: where it lies under torchvision's root, its addresses in order of preference, its md5 sum."""
+
+    path: str
+    urls: tuple[str, ...]
+    md5: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where to look for the files of one data set, and whether they may be downloaded."""
+
+    name: str
+    folder: Path
+    """The folder of all data sets."""
+    allow_download: bool
+    report: Callable[[str], None]
+    """Told of each step that takes long, one line at a time."""
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders that may hold the files: that of all data sets, and the data set's own in it (OpenLTH's way)."""
+        return (self.folder, self.folder / self.name)
+
+    def find(self, *paths: str) -> Path | None:
+        """Return the first of the paths that exists in one of the places."""
+        candidates = [place / path for path in paths for place in self.places]
+        return next((candidate for candidate in candidates if candidate.exists()), None)
+
+    def need(self, *paths: str, download: Download) -> Path:
+        """Return the first of the paths that exists, or else download.
+
+        Raises: WorldError of at most three lines, where there is no such file and it cannot be had.
+        """
+        found = self.find(*paths, download.path)
+        if found is not None:
+            return found
+        looked = f"looked for {' or '.join((*paths, download.path))} in {' and '.join(map(str, self.places))}."
+        put = f"Put the published files there (for instance {download.urls[0]})"
+        if not self.allow_download:
+            raise WorldError(
+                f"the data set '{self.name}' is not prepared and downloading is forbidden; {looked}\n"
+                f"{put}, or allow downloading."
+            )
+        try:
+            return self._download(download)
+        except OSError as error:
+            raise WorldError(
+                f"the data set '{self.name}' could not be downloaded: {error}.\n{looked[0].upper()}{looked[1:]}\n"
+                f"{put}, or try again with a network."
+            ) from error
+
+    def _download(self, download: Download) -> Path:
+        target = self.folder / download.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        failures: list[str] = []
+        try:
+            for url in download.urls:
+                try:
+                    digest = self._fetch(url, part)
+                except (OSError, urllib.error.URLError) as error:
+                    failures.append(f"{url}: {getattr(error, 'reason', error)}")
+                    continue
+                if digest == download.md5:
+                    part.replace(target)
+                    return target
+                failures.append(f"{url}: not the published file (md5 {digest} instead of {download.md5})")
+        finally:
+            part.unlink(missing_ok=True)
+        raise OSError("; ".join(failures))
+
+    def _fetch(self, url: str, part: Path) -> str:
+        digest, done, told = hashlib.md5(usedforsecurity=False), 0, 0
+        with urllib.request.urlopen(url, timeout=30) as response, part.open("wb") as file:
+            total = int(response.headers.get("Content-Length") or 0)
+            self.report(f"downloading {url}" + (f" ({total / 1e6:.0f} MB)" if total else ""))
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                if total and done * 10 // total > told:
+                    told = done * 10 // total
+                    self.report(f"downloading {url}: {told * 10}%")
+            file.flush()
+            os.fsync(file.fileno())
+        return digest.hexdigest()
+
+
+def damaged(path: Path | str, reason: str) -> DamagedError:
+    """Return the error for a published file that is not what it should be."""
+    return DamagedError(f"{path}: {reason}.\nRemove it and download it again.")

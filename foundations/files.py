@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from foundations.errors import WorldError
+
+_PART = ".part"
+
+
+@contextlib.contextmanager
+def world_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into a WorldError that says what to do next."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "Free some room there and run the same command again; it goes on where it was.",
+            errno.EDQUOT: "Free some room there and run the same command again; it goes on where it was.",
+            errno.ENOENT: "Check the path.",
+        }.get(error.errno or 0, "Choose a folder that can be written (--root or OPEN_PRUNE_ROOT).")
+        reason = error.strerror or type(error).__name__
+        raise WorldError(f"Cannot {doing} {path}: {reason}. {advice}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its place, flush it to the disk and move it there, so that no reader ever sees half of it.
+
+    Raises: WorldError where the disk refuses.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
+    with world_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove what killed writers left half-written. Only for who holds the folder's lock."""
+    for part in folder.glob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power cut, where the file system lets a folder be flushed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

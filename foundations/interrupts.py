@@ -1,0 +1,54 @@
+"""SIGINT and SIGTERM, turned into a clean stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from foundations.errors import Interrupted
+
+
+class Interrupts:
+    """Catches SIGINT and SIGTERM while `caught()` is active.
+
+    Ordinarily a signal raises Interrupted on the spot: files appear whole or not at all, so nothing is half-made.
+    Inside `deferred()` the first signal only sets `signal_number`, for a loop that wants to write its checkpoint first;
+    a second one raises.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._is_deferred = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Install the handlers, for the main thread; put the former ones back at the end."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        former = {number: signal.signal(number, self._handle) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the block look at `signal_number` by itself."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+
+    def interrupted(self, what_now: str) -> Interrupted:
+        """Return the exception for the signal that came."""
+        number = self.signal_number or signal.SIGTERM
+        return Interrupted(f"Stopped by {signal.Signals(number).name}. {what_now}", number)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = self.signal_number is None
+        self.signal_number = number
+        if not (self._is_deferred and first):
+            raise self.interrupted("The same command goes on from what is kept.")

@@ -1,0 +1,25 @@
+"""How jobs speak to people: they are handed a Reporter and print nothing themselves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Receives what a job has to say; `cli` shows it, a test collects it."""
+
+    def say(self, line: str) -> None:
+        """Take a line for people."""
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Take the progress of a long operation; `done == total` ends it. Called often: must be cheap."""
+
+
+class Silence:
+    """A Reporter that says nothing."""
+
+    def say(self, line: str) -> None:
+        """Drop the line."""
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Drop the progress."""

@@ -1,0 +1,100 @@
+"""From hyperparameters to a network."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from foundations.errors import UsageError, did_you_mean
+from foundations.random_streams import global_generator_from
+from models import initializers
+from models.family import Plan
+from models.hparams import ModelHparams
+from models.registry import find_family
+
+
+def build_model(
+    hparams: ModelHparams,
+    *,
+    outputs: int,
+    input_shape: tuple[int, int, int],
+    seed_keys: tuple[int | str, ...],
+) -> nn.Module:
+    """Return an initialized network on the CPU: a function of the arguments alone.
+
+    outputs: the data set's number of classes; `hparams.outputs`, where given, comes first.
+    input_shape: channels, height, width.
+    seed_keys: what names the stream ("init", ...) from which all initial values are drawn.
+
+    Raises: UsageError where `others_frozen_exceptions` names no parameter of the network.
+    """
+    with global_generator_from("init", *seed_keys):
+        model = construct(hparams, hparams.outputs or outputs, input_shape)
+        initialize(model, hparams)
+    freeze(model, hparams)
+    return model
+
+
+def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network with PyTorch's initial values, on the default device (`meta` for counting)."""
+    family, parts = find_family(hparams.model_name)
+    plan = Plan(
+        parts,
+        outputs,
+        input_shape,
+        activation=hparams.activation,
+        batchnorm=not hparams.no_batchnorm,
+        conv_bias=not hparams.no_conv_bias,
+    )
+    module, function = family.builder.split(":")
+    builder: Callable[[Plan], nn.Module] = getattr(importlib.import_module(module), function)
+    return builder(plan)
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, hparams: ModelHparams) -> None:
+    """Fill the weights in place from torch's global generator, in the order of the modules."""
+    fill_weight = initializers.WEIGHTS[hparams.model_init]
+    fill_linear = initializers.WEIGHTS[hparams.linear_init or hparams.model_init]
+    fill_bias = initializers.BIASES[hparams.bias_init]
+    fill_batchnorm = initializers.BATCHNORMS[hparams.batchnorm_init]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            (fill_linear if isinstance(module, nn.Linear) else fill_weight)(module.weight)
+            if module.bias is not None:
+                fill_bias(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            fill_batchnorm(module.weight, module.bias)
+
+
+def freeze(model: nn.Module, hparams: ModelHparams) -> None:
+    """Stop the gradients of the parameters that the hyperparameters freeze (OpenLTH's three groups).
+
+    Raises: UsageError for an exception that is no parameter of the network.
+    """
+    exceptions = set(filter(None, (hparams.others_frozen_exceptions or "").split(",")))
+    names = [name for name, _ in model.named_parameters()]
+    for name in sorted(exceptions - set(names)):
+        raise UsageError(
+            f"--others_frozen_exceptions: {hparams.model_name} has no parameter '{name}'.{did_you_mean(name, names)} "
+            f"Its parameters: {', '.join(names[:3])}, ..., {names[-1]}."
+        )
+    batchnorms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+    outputs = {id(p) for p in output_layer(model).parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in batchnorms:
+            frozen = hparams.batchnorm_frozen
+        elif id(parameter) in outputs:
+            frozen = hparams.output_frozen
+        else:
+            frozen = hparams.others_frozen and name not in exceptions
+        parameter.requires_grad_(not frozen)
+
+
+def output_layer(model: nn.Module) -> nn.Module:
+    """Return the layer that makes the logits: the last convolutional or linear one, in the order of the modules."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return layers[-1]

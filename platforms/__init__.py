@@ -1,0 +1,1 @@
+"""Where a job runs: this process, several GPUs, a cluster. A platform is handed to jobs; none is global."""

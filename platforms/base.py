@@ -1,0 +1,81 @@
+"""What every platform gives a job, and what a job may ask of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from foundations.hparams import Hparams, hparam
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformHparams(Hparams):
+    """Where the job runs. Not part of a run's address."""
+
+    platform: str = hparam("local")
+    """Where the job runs; see `python open_prune.py platforms`."""
+    device: str = hparam("auto")
+    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
+    threads: int | None = hparam(None, at_least=1)
+    """CPU threads; by default as many as torch chooses."""
+
+
+class Platform(ABC):
+    """Gives a job its device, its rank and the number of processes, and launches it.
+
+    A job is a function of a platform. It must behave the same on each: it shards its batches by `rank` and
+    `world_size`, passes its model through `distribute`, and lets only the primary process write files.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+    @abstractmethod
+    def launch(self, job: Callable[[Platform], Result]) -> Result:
+        """Run the job in as many processes as the platform has, and return what the primary one returns."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The device of this process."""
+
+    @property
+    def is_primary(self) -> bool:
+        """Tell whether this process writes the files and speaks to people."""
+        return self.rank == 0
+
+    def memory_format(self, precision: str) -> torch.memory_format:
+        """Return the layout of images in memory that is fastest on the device.
+
+        On CPUs channels_last runs a ResNet-20 step 1.25 times faster than the default layout; on CUDA it pays where
+        tensor cores do the work, that is in any precision but float32.
+        """
+        import torch
+
+        channels_last = self.device.type == "cpu" or (self.device.type == "cuda" and precision != "float32")
+        return torch.channels_last if channels_last else torch.contiguous_format
+
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """Return the module to call in training steps, which averages gradients over the processes."""
+        return model
+
+    def barrier(self) -> None:
+        """Wait until every process of the job is here."""
+
+    def describe(self) -> str:
+        """Return the device in words, for manifests."""
+        import torch
+
+        if self.device.type == "cuda":
+            return f"cuda ({torch.cuda.get_device_name(self.device)})"
+        if self.device.type == "cpu":
+            return f"cpu ({torch.get_num_threads()} threads)"
+        return self.device.type

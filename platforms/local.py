@@ -1,0 +1,67 @@
+"""The process itself, on a CPU, one GPU or MPS."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError, WorldError
+from platforms.base import Platform, PlatformHparams, Result
+
+if TYPE_CHECKING:
+    import torch
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+class LocalPlatform(Platform):
+    """Runs the job where it is called."""
+
+    def __init__(self, hparams: PlatformHparams) -> None:
+        if not _DEVICE.fullmatch(hparams.device):
+            raise UsageError(
+                f"--device: '{hparams.device}' is not possible. Possible: auto, cpu, cuda, cuda:N (a number), mps."
+            )
+        self._hparams = hparams
+
+    def launch(self, job: Callable[[Platform], Result]) -> Result:
+        """Run the job in this process, on deterministic kernels."""
+        # cuBLAS reads this when it starts; without it, its sums may take another order from run to run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        import torch
+
+        if self._hparams.threads is not None:
+            torch.set_num_threads(self._hparams.threads)
+        former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        try:
+            return job(self)
+        finally:
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device asked for, or the best one that is there. Raises: WorldError where it is not there."""
+        import torch
+
+        name = self._hparams.device
+        if name == "auto":
+            if torch.cuda.is_available():
+                return torch.device("cuda")
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        device = torch.device(name)
+        found = {
+            "cpu": 1,
+            "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            "mps": int(torch.backends.mps.is_available()),
+        }
+        if (device.index or 0) >= found[device.type]:
+            raise WorldError(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
+        return device
+
+
+def _in_words(found: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in found.items() if count)

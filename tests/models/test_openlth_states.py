@@ -1,0 +1,55 @@
+"""States and trajectories of OpenLTH's own networks, from the reference data."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.build import build_model
+from models.hparams import ModelHparams
+
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
+CASES = [
+    "training_resnet20_dense",
+    "training_resnet20w6_masked",
+    "training_lenet_300_100_dense",
+    "training_lenet_60_30_masked",
+]
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the reference data are not beside the repository")
+@pytest.mark.parametrize("case", CASES)
+def test_a_state_of_openlth_loads_and_gives_its_loss(case):
+    description = json.loads((GOLDEN / case / "case.json").read_text())
+    spec = description["model"]["spec"]
+    model = build_model(
+        ModelHparams(model_name=spec["openlth_name"]),
+        outputs=spec["classes"],
+        input_shape=tuple(spec["input_shape"]),
+        seed_keys=(0,),
+    )
+    inputs = load_file(GOLDEN / case / "inputs.safetensors")
+    weights = load_file(GOLDEN / case / "weights.safetensors")
+    batch = description["options"]["batch_size"]
+
+    model.load_state_dict(weights)
+    mask_file = GOLDEN / case / "mask.safetensors"
+    if mask_file.exists():
+        for name, mask in load_file(mask_file).items():
+            model.get_parameter(name).data.mul_(mask)
+    loss = torch.nn.functional.cross_entropy(model.train()(inputs["x"][:batch]), inputs["y"][:batch])
+
+    assert set(model.state_dict()) == set(weights)
+    assert loss.item() == pytest.approx(description["loss_per_step"][0], rel=1e-5)
+
+
+def test_vgg_has_the_names_of_openlth():
+    model = build_model(ModelHparams(model_name="cifar_vgg_11"), outputs=10, input_shape=(3, 32, 32), seed_keys=(0,))
+    convolutions = (0, 2, 4, 5, 7, 8, 10, 11)  # the numbers in between are pools
+    of_batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    expected = {f"layers.{i}.conv.{kind}" for i in convolutions for kind in ("weight", "bias")}
+    expected |= {f"layers.{i}.bn.{kind}" for i in convolutions for kind in of_batchnorm}
+    assert set(model.state_dict()) == expected | {"fc.weight", "fc.bias"}

@@ -1,0 +1,1 @@
+"""The train job: its description, the loop, optimizers, schedules, evaluation, checkpoints."""

@@ -1,0 +1,89 @@
+"""What happens around a training step, and how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from foundations.interrupts import Interrupts
+from foundations.metrics import Metrics
+from foundations.reporter import Reporter
+from foundations.step import Step
+from training.loop import Callback
+
+
+def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
+    """Call back at some steps only."""
+    wanted = {step.iteration for step in steps}
+
+    def called(step: Step) -> None:
+        if step.iteration in wanted:
+            callback(step)
+
+    return called
+
+
+def every_epoch(callback: Callback) -> Callback:
+    """Call back where an epoch begins, and at the end of the last one."""
+
+    def called(step: Step) -> None:
+        if step.it == 0:
+            callback(step)
+
+    return called
+
+
+def record(measure: Callable[[], dict[str, float]], metrics: Metrics, say: Callable[[str], None]) -> Callback:
+    """Measure, keep the values and say them in a line, once for each step."""
+
+    def called(step: Step) -> None:
+        if ("test_loss", step.iteration) in metrics.values:
+            return
+        values = measure()
+        for name, value in values.items():
+            metrics.add(name, step.iteration, value)
+        words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        say(f"ep {step.ep} it {step.it}  {words}")
+
+    return called
+
+
+def show_progress(reporter: Reporter, what: str, start: Step, end: Step) -> Callback:
+    """Report how far the training is."""
+
+    def called(step: Step) -> None:
+        done, total = step.iteration - start.iteration, end.iteration - start.iteration
+        reporter.progress(what, done, total, "it")
+
+    return called
+
+
+def checkpoint_in_time(
+    save: Callback, every_seconds: float, interrupts: Interrupts, clock: Callable[[], float] = time.monotonic
+) -> Callback:
+    """Checkpoint when enough time has passed since the last, and at once when the process is asked to stop.
+
+    Goes last among the callbacks, so that a checkpoint holds all that was measured at its step.
+    """
+    last = clock()
+
+    def called(step: Step) -> None:
+        nonlocal last
+        stop = interrupts.signal_number is not None
+        if stop or clock() - last >= every_seconds:
+            save(step)
+            last = clock()
+        if stop:
+            raise interrupts.interrupted(f"Checkpoint at step {step}; the same command goes on from there.")
+
+    return called
+
+
+def stop_when_asked(interrupts: Interrupts) -> Callback:
+    """Stop at once when the process is asked to, where there is nothing to checkpoint."""
+
+    def called(_step: Step) -> None:
+        if interrupts.signal_number is not None:
+            raise interrupts.interrupted("The same command begins the replay anew.")
+
+    return called

@@ -1,0 +1,69 @@
+"""The training loop. What happens around a step is callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from foundations.step import Step
+
+Callback = Callable[[Step], None]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class TrainBatches(Protocol):
+    """What the loop needs of a data loader."""
+
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loader: TrainBatches,
+    loss: Loss,
+    learning_rate: Callable[[int], float],
+    start: Step,
+    end: Step,
+    callbacks: Sequence[Callback] = (),
+    autocast: Callable[[], AbstractContextManager[None]] | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Train from one step to another.
+
+    Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
+    at that step. learning_rate maps an iteration (from 0) to the learning rate of its update.
+    """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    batches = _batches(loader, start)
+    model.train()
+    for iteration in range(start.iteration, end.iteration):
+        for callback in callbacks:
+            callback(start.at(iteration))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(iteration)
+        images, labels = next(batches)
+        optimizer.zero_grad(set_to_none=True)
+        if autocast is None:
+            value = loss(model(images), labels)
+        else:
+            with autocast():
+                value = loss(model(images), labels)
+        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+    for callback in callbacks:
+        callback(end)
+
+
+def _batches(loader: TrainBatches, start: Step) -> Iterator[tuple[Tensor, Tensor]]:
+    epoch, first = start.ep, start.it
+    while True:
+        yield from loader.train_batches(epoch, first)
+        epoch, first = epoch + 1, 0

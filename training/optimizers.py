@@ -1,0 +1,60 @@
+"""The optimizers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from foundations.errors import DamagedError
+from training.hparams import TrainingHparams
+
+
+def make_optimizer(hparams: TrainingHparams, parameters: Iterable[Tensor]) -> Optimizer:
+    """Return the optimizer over all parameters, biases and batchnorm included.
+
+    The fused kernels update every tensor in one pass: on CPUs a few times faster than one tensor after another.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = bool(trained) and all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
+    if hparams.optimizer_name == "sgd":
+        momentum = hparams.momentum or hparams.nesterov_momentum
+        nesterov = hparams.nesterov_momentum > 0
+        return SGD(
+            trained,
+            lr=hparams.lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=hparams.weight_decay,
+            fused=fused,
+        )
+    kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
+    return kind(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state as named tensors (`<index of the parameter>.<name>`), without pickles."""
+    return {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` returned. Raises: DamagedError where it is of another network."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        if int(index) >= len(parameters) or tensor.shape not in (parameters[int(index)].shape, torch.Size()):
+            raise DamagedError(f"The checkpoint is of another network: its optimizer's '{name}' fits no parameter.")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter).copy_(value)

@@ -1,0 +1,237 @@
+"""A training in progress: the model, its optimizer and loader, what was measured, and the checkpoint of all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datasets.loader import open_loader
+from datasets.prepared import ensure_prepared
+from foundations.errors import DamagedError
+from foundations.metrics import Metrics
+from foundations.run import Run
+from foundations.step import Step
+from models.build import build_model
+from platforms.base import Platform
+from pruning.mask import AttachedMask, Mask
+from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
+from training.context import Context
+from training.desc import TrainDesc
+from training.evaluation import evaluate
+from training.loop import Callback, train
+from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.precision import autocast, grad_scaler, matrix_products
+from training.schedule import learning_rate
+
+Shrink = Callable[[Step, nn.Module, Mask | None], Mask | None]
+"""(step, model, mask so far) -> the mask from that step on."""
+
+
+@dataclass
+class Progress:
+    """What a checkpoint says besides tensors."""
+
+    step: Step
+    metrics: Metrics = field(default_factory=Metrics)
+    parents: dict[str, str] = field(default_factory=dict)
+    dataset: dict[str, str] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+
+class Session:
+    """One process's training of one run."""
+
+    def __init__(self, desc: TrainDesc, context: Context, platform: Platform, state: Mapping[str, Tensor]) -> None:
+        """Build everything that training needs, with the model in the given state."""
+        self.desc, self.context, self.platform = desc, context, platform
+        precision = desc.training.precision
+        self.model = blank_model(desc)
+        load_state(self.model, state)
+        self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(desc.training, self.model.parameters())
+        self.scaler = grad_scaler(precision, platform.device)
+        ensure_prepared(
+            desc.dataset.dataset_name,
+            context.datasets,
+            allow_download=context.may_download,
+            report=context.reporter.say,
+        )
+        self.loader = open_loader(
+            desc.dataset,
+            context.datasets,
+            device=platform.device,
+            memory_format=platform.memory_format(precision),
+            order_key=_or(desc.training.data_order_seed, context.replicate),
+            augmentation_key=context.replicate,
+            rank=platform.rank,
+            world_size=platform.world_size,
+        )
+        self.trained: nn.Module = platform.distribute(self.model)
+        self.mask: Mask | None = None
+        self._attached: AttachedMask | None = None
+
+    def wear(self, mask: Mask | None) -> None:
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+        if self._attached is not None:
+            self._attached.detach()
+        self.mask = mask
+        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+
+    def advance(
+        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], shrink: Shrink | None = None
+    ) -> None:
+        """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
+
+        shrink: called at each step, returns the mask from that step on.
+        Raises: Interrupted, after a checkpoint, when the process is asked to stop.
+        """
+        clock, before = time.monotonic(), progress.wall_seconds
+
+        def note(step: Step) -> None:
+            progress.step = step
+            progress.wall_seconds = before + time.monotonic() - clock
+
+        def save_checkpoint(step: Step) -> None:
+            note(step)
+            self.save_checkpoint(run, progress)
+
+        callbacks: list[Callback] = []
+        if self.platform.is_primary:
+            callbacks = [
+                *self._evaluations(run, progress, until),
+                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                show_progress(self.context.reporter, "train", self.desc.start, until),
+                checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
+            ]
+        self._train(progress.step, until, callbacks, shrink)
+        note(until)
+
+    def replay(
+        self,
+        run: Run,
+        start: Step,
+        keep: Sequence[Step],
+        known: Collection[Step],
+        check: Callback,
+        shrink: Shrink | None = None,
+    ) -> None:
+        """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
+
+        check is called at the `known` steps, whose states the run has kept already. shrink: as for `advance`.
+        """
+        callbacks: list[Callback] = []
+        if self.platform.is_primary:
+            callbacks = [
+                at_steps(known, check),
+                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                show_progress(self.context.reporter, "replay", start, keep[-1]),
+                stop_when_asked(self.context.interrupts),
+            ]
+        self._train(start, keep[-1], callbacks, shrink)
+
+    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], shrink: Shrink | None) -> None:
+        precision = self.desc.training.precision
+        if shrink is not None:
+            callbacks = [lambda step: self._shrink(shrink, step), *callbacks]
+        with matrix_products(precision), self.context.interrupts.deferred():
+            train(
+                self.trained,
+                self.optimizer,
+                self.loader,
+                self.loss,
+                learning_rate(self.desc.training, self.desc.iterations_per_epoch),
+                start,
+                until,
+                callbacks,
+                autocast(precision, self.platform.device),
+                self.scaler,
+            )
+
+    def _shrink(self, shrink: Shrink, step: Step) -> None:
+        mask = shrink(step, self.model, self.mask)
+        if mask is not self.mask:
+            self.wear(mask)
+
+    def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
+        """Evaluate the test set before each epoch (or at the start only) and at the very end of the training."""
+
+        def say(line: str) -> None:
+            self.context.reporter.say(line)
+            run.log(line)
+
+        def measure() -> dict[str, float]:
+            casts = autocast(self.desc.training.precision, self.platform.device)
+            arguments = (casts,) if casts else ()
+            return evaluate(self.model, self.loader, self.desc.outputs, *arguments)
+
+        measured = record(measure, progress.metrics, say)
+        ends = {self.desc.end} if until == self.desc.end else set()
+        if self.context.evaluate_only_at_end:
+            starts = set() if progress.metrics.values else {progress.step}
+            return [at_steps(starts | ends, measured)]
+        return [every_epoch(measured), at_steps(ends, measured)]
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss: mean cross-entropy, with label smoothing where asked for."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+
+    def save_checkpoint(self, run: Run, progress: Progress) -> None:
+        """Write all that resuming needs, and what was measured so far."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        facts: dict[str, Any] = {
+            "step": progress.step.iteration,
+            "metrics": progress.metrics.to_csv(),
+            "parents": progress.parents,
+            "dataset": progress.dataset,
+            "wall_seconds": progress.wall_seconds,
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.mask is not None:
+            bits, facts["mask"] = self.mask.to_tensors()
+            tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
+        run.save_checkpoint(tensors, facts)
+        run.save_metrics(progress.metrics)
+
+    @classmethod
+    def resume(cls, run: Run, desc: TrainDesc, context: Context, platform: Platform) -> tuple[Session, Progress] | None:
+        """Return the training and its progress as the run's checkpoint has them, or None where there is none."""
+        kept = run.load_checkpoint()
+        if kept is None:
+            return None
+        tensors, facts = kept
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "mask": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        session = cls(desc, context, platform, parts["model"])
+        load_optimizer_tensors(session.optimizer, parts["optimizer"])
+        session.scaler.load_state_dict(facts["scaler"])
+        if "mask" in facts:
+            session.wear(Mask.from_tensors(parts["mask"], facts["mask"]))
+        metrics = Metrics.from_csv(facts["metrics"])
+        step = Step(facts["step"], desc.iterations_per_epoch)
+        return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])
+
+
+def blank_model(desc: TrainDesc, *init_keys: int | str) -> nn.Module:
+    """Return the description's network on the CPU, its weights drawn from the stream that the keys name."""
+    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=init_keys)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put weights and buffers into a model. Raises: DamagedError where they are of another model."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n")[1:2]).strip()
+        raise DamagedError(f"The state is not one of this model. {reason}") from error
+
+
+def _or(value: int | None, other: int) -> int:
+    return other if value is None else value
