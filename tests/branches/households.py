@@ -21,7 +21,7 @@ class Counter:
 
     iterations: int = 0
     said: list[str] = field(default_factory=list)
-    _last: int = -1
+    _last: int = -2
 
     def say(self, line: str) -> None:
         self.said.append(line)

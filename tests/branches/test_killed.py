@@ -65,7 +65,7 @@ def compute_until_killed(make_jobs, place, fuse):
 
 @pytest.mark.parametrize("make_jobs", [branch_jobs, gradual_jobs, lottery_jobs])
 @pytest.mark.parametrize("fuse", [3, 8, 21, 27, 33, 41, 47, 52, 58, 64, 71])
-def test_a_killed_job_ends_with_the_same_bytes(make_jobs, fuse, tmp_path, digits, request):
+def test_a_killed_job_ends_with_the_same_bytes(make_jobs, fuse, tmp_path, digits):
     place, calm = context(tmp_path / "killed", digits), context(tmp_path / "calm", digits)
     child = FORK.Process(target=compute_until_killed, args=(make_jobs, place, fuse))
     child.start()

@@ -1,5 +1,7 @@
 """The lottery: its levels, its branches, and how much it computes."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -55,7 +57,7 @@ def test_each_level_prunes_a_fifth_of_what_the_one_before_kept_within_its_mask(t
 
     masks = [mask_of(level) for level in levels[1:]]
     assert [mask.density for mask in masks] == pytest.approx([0.8, 0.64, 0.512], abs=1e-3)
-    assert all(after.intersection(before) == after for before, after in zip(masks, masks[1:], strict=False))
+    assert all(after.intersection(before) == after for before, after in itertools.pairwise(masks))
     initial = train_job().run(place).load_state(train_job().start)
     for level, mask in zip(levels[1:], masks, strict=True):
         rewound = level.run.load_state(train_job().start)
@@ -84,9 +86,8 @@ def test_pretraining_gives_the_weights_and_counts_as_part_of_the_training(tmp_pa
     pretraining = described.pretraining()
     pretrained = job_of(pretraining).run(place).load_state(pretraining.end)
     start = train_job().desc.step("6it")
-    assert all(
-        torch.equal(a, b) for a, b in zip(levels[0].run.load_state(start).values(), pretrained.values(), strict=True)
-    )
+    first = levels[0].run.load_state(start)
+    assert all(torch.equal(first[name], tensor) for name, tensor in pretrained.items())
     assert job_of(described.dense()).start == start
 
 
