@@ -1,19 +1,19 @@
-"""The oneshot branch: state to score -> scores -> mask -> transform of the mask -> state to train -> train."""
+"""The job of a branch: state to score -> scores -> mask -> transform of the mask -> state to train -> train."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from branches.desc import OneshotDesc
-from foundations.address import MAIN, Location
-from foundations.errors import UsageError, did_you_mean
+from branches.desc import BranchDesc
+from branches.lineage import job_of, load_desc, run_of_experiment
+from foundations.address import MAIN
 from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
 from training.context import Context
 from training.desc import TrainDesc
-from training.job import Beginning, Job, TrainJob, provide
+from training.job import Beginning, Job, provide
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OneshotJob(Job):
+class BranchJob(Job):
     """Prune a state of a run, then train a state of a run with the mask."""
 
-    desc: OneshotDesc
+    desc: BranchDesc
 
     @property
     def training(self) -> TrainDesc:  # type: ignore[override]
-        """The parent's way of training."""
-        return self.desc.parent
+        """How the branch trains."""
+        return self.desc.training
 
     @property
     def start(self) -> Step:  # type: ignore[override]
@@ -39,102 +39,139 @@ class OneshotJob(Job):
 
     def resolve(self, context: Context) -> None:
         """Make the parents' states that are needed, and no more of the parents than that."""
-        needed: dict[str, set[Step]] = {self.desc.branch.prune_experiment: {self.desc.prune_step}}
+        needed: dict[str, set[Step]] = {}
+        if self.desc.scores_a_state:
+            needed.setdefault(self.desc.branch.prune_experiment, set()).add(self.desc.prune_step)
         if not self.desc.branch.reinitialize:
             needed.setdefault(self.desc.branch.state_experiment, set()).add(self.desc.state_step)
+        if self.desc.starts_from_a_mask:
+            needed.setdefault(self.desc.branch.prune_experiment, set())
         for experiment, steps in needed.items():
-            if experiment == MAIN:
-                provide(TrainJob(self.desc.parent), context, steps)
-            else:
-                self._check_branch(experiment, steps, context)
+            job, there = self._source(experiment, context)
+            # Where only the mask is needed, the first state stands for it: the mask is made before it.
+            provide(job, there, {_step_of(job, step) for step in steps} or {job.start})
 
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
         """Compute the mask (or take it up from an earlier beginning) and prune the state to train."""
-        from training.session import blank_model, load_state
+        from training.session import blank_model
 
-        seed = context.replicate if self.desc.pruning.seed is None else self.desc.pruning.seed
+        desc = self.desc
         parents: dict[str, str] = {}
-        mask = self.kept_mask(run)
-        if mask is None:
-            mask = self._make_mask(run, context, platform, seed)
-        scored_run = self._parent_run(self.desc.branch.prune_experiment, context)
-        parents |= scored_run.fingerprint_of_state(self.desc.prune_step)
-        if self.desc.branch.reinitialize:
-            model = blank_model(self.desc.parent, "reinitialize", seed)
+        if desc.scores_a_state:
+            parents |= self._fingerprint(desc.branch.prune_experiment, desc.prune_step, context)
+        if desc.starts_from_a_mask:
+            parents |= self._run(desc.branch.prune_experiment, context).fingerprint_of_mask()
+        mask = self.first_mask(run, context, platform)
+        if desc.branch.reinitialize:
+            model = blank_model(desc.training, "reinitialize", self._seed(context))
         else:
-            model = blank_model(self.desc.parent, context.replicate)
-            trained_run = self._parent_run(self.desc.branch.state_experiment, context)
-            load_state(model, trained_run.load_state(self.desc.state_step))
-            parents |= trained_run.fingerprint_of_state(self.desc.state_step)
+            model = self._model_at(desc.branch.state_experiment, desc.state_step, context)
+            parents |= self._fingerprint(desc.branch.state_experiment, desc.state_step, context)
         mask.apply_(model)
         return Beginning(model.state_dict(), mask, parents)
 
-    def kept_mask(self, run: Run) -> Mask | None:
-        """Return the mask that the run holds."""
+    def first_mask(self, run: Run, context: Context, platform: Platform) -> Mask:
+        """Return the mask to begin with: what the run holds, or scored, selected, transformed and then kept there."""
         from pruning.mask import Mask
 
-        return Mask.from_tensors(*run.load_mask()) if run.has_mask() else None
+        if run.has_mask() and run.sparsity() is not None:
+            return Mask.from_tensors(*run.load_mask())
+        desc, seed = self.desc, self._seed(context)
+        mask = self.inherited_mask(context)
+        if desc.scores_a_state:
+            model = self._model_at(desc.branch.prune_experiment, desc.prune_step, context).to(platform.device)
+            mask = self.prune_to(desc.pruning.level(), model, mask, context, platform)
+        if desc.branch.randomize_layerwise:
+            mask = mask.shuffled_layerwise(seed)
+        if desc.branch.randomize_globally:
+            mask = mask.shuffled_globally(seed)
+        if platform.is_primary:
+            self.keep_mask(run, mask, desc.pruning.level() if desc.scores_a_state else None)
+        return mask
+
+    def inherited_mask(self, context: Context) -> Mask:
+        """Return the mask of the run to prune, or of ones where it has none."""
+        from pruning.mask import Mask
+        from training.session import blank_model
+
+        model = blank_model(self.desc.parent, context.replicate)
+        if not self.desc.starts_from_a_mask:
+            return Mask.ones(model)
+        source = self._run(self.desc.branch.prune_experiment, context)
+        return Mask.from_tensors(*source.load_mask()).for_model(model)
+
+    def keep_mask(self, run: Run, mask: Mask, requested_level: float | None) -> None:
+        """Write a mask and its report. The mask comes last: where it is, its report is too."""
+        from pruning.level import kept_of
+        from pruning.report import sparsity_report
+
+        requested = None if requested_level is None else kept_of(mask.total, requested_level)
+        run.save_sparsity(sparsity_report(mask, requested))
+        run.save_mask(*mask.to_tensors())
+
+    def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:
+        """Return the mask that the strategy prunes from `start` to a prune fraction, scoring `model`."""
+        from datasets.loader import open_loader
+        from datasets.prepared import ensure_prepared
+        from pruning.prune import mask_from_hparams
+
+        pruning, dataset, seed = self.desc.pruning, self.desc.parent.dataset, self._seed(context)
+        examples = None
+        per_class = pruning.found_strategy.examples_per_class
+        if per_class is not None:
+            ensure_prepared(
+                dataset.dataset_name,
+                context.datasets,
+                allow_download=context.may_download,
+                report=context.reporter.say,
+            )
+            examples = open_loader(dataset, context.datasets, device=platform.device).examples(per_class, seed)
+        return mask_from_hparams(
+            model,
+            replace(pruning, prune_fraction=level),
+            examples=examples,
+            batch_size=dataset.batch_size,
+            seed=seed,
+            input_shape=dataset.input_shape,
+            mask=start,
+            on_iteration=lambda done, *_: context.reporter.progress(
+                "prune", done, pruning.prune_iterations, "iterations"
+            ),
+        )
 
     def results(self, run: Run) -> dict[str, float]:
         """Return density and sparsity as achieved."""
-        achieved = (run.sparsity() or {})["achieved"]
-        return {"density": achieved["density"], "sparsity": achieved["sparsity"]}
-
-    def _make_mask(self, run: Run, context: Context, platform: Platform, seed: int) -> Mask:
-        from datasets.loader import open_loader
-        from datasets.prepared import ensure_prepared
-        from pruning.level import kept_of
         from pruning.mask import Mask
-        from pruning.prune import mask_from_hparams
-        from pruning.report import sparsity_report
+
+        mask = Mask.from_tensors(*run.load_mask())
+        return {"density": mask.density, "sparsity": mask.sparsity}
+
+    def _seed(self, context: Context) -> int:
+        return context.replicate if self.desc.pruning.seed is None else self.desc.pruning.seed
+
+    def _run(self, experiment: str, context: Context) -> Run:
+        trunk = self.desc.parent.location(context.replicate)
+        return run_of_experiment(context.root, trunk, experiment)
+
+    def _source(self, experiment: str, context: Context) -> tuple[Job, Context]:
+        """Return the job of a source, and the context in which it is done (its replicate may be another)."""
+        run = self._run(experiment, context)
+        desc = self.desc.parent if experiment == MAIN else load_desc(run)
+        return job_of(desc), replace(context, replicate=run.location.replicate)
+
+    def _fingerprint(self, experiment: str, step: Step, context: Context) -> dict[str, str]:
+        job, there = self._source(experiment, context)
+        return job.run(there).fingerprint_of_state(_step_of(job, step))
+
+    def _model_at(self, experiment: str, step: Step, context: Context) -> nn.Module:
         from training.session import blank_model, load_state
 
-        desc = self.desc
-        model: nn.Module = blank_model(desc.parent, context.replicate)
-        load_state(model, self._parent_run(desc.branch.prune_experiment, context).load_state(desc.prune_step))
-        model.to(platform.device)
-        examples = None
-        per_class = desc.pruning.found_strategy.examples_per_class
-        if per_class is not None and desc.pruning.level() > 0:
-            name = desc.parent.dataset.dataset_name
-            ensure_prepared(name, context.datasets, allow_download=context.may_download, report=context.reporter.say)
-            loader = open_loader(desc.parent.dataset, context.datasets, device=platform.device)
-            examples = loader.examples(per_class, seed)
-        mask = mask_from_hparams(
-            model,
-            desc.pruning,
-            examples=examples,
-            batch_size=desc.parent.dataset.batch_size,
-            seed=seed,
-            input_shape=desc.parent.dataset.input_shape,
-            on_iteration=lambda done, *_: context.reporter.progress(
-                "prune", done, desc.pruning.prune_iterations, "iterations"
-            ),
-        )
-        if desc.branch.randomize_layerwise:
-            mask = mask.shuffled_layerwise(seed)
-        if platform.is_primary:
-            requested = kept_of(Mask.ones(model).total, desc.pruning.level())
-            run.save_sparsity(sparsity_report(mask, requested))
-            run.save_mask(*mask.to_tensors())
-        return mask
+        job, there = self._source(experiment, context)
+        model = blank_model(self.desc.parent, context.replicate)
+        load_state(model, job.run(there).load_state(_step_of(job, step)))
+        return model
 
-    def _parent_run(self, experiment: str, context: Context) -> Run:
-        main = self.desc.parent.location(context.replicate)
-        return Run(context.root, Location(main.trunk, main.replicate, experiment))
 
-    def _check_branch(self, experiment: str, steps: set[Step], context: Context) -> None:
-        """Check that a branch that serves as parent is there and has the states."""
-        run = self._parent_run(experiment, context)
-        if not run.exists():
-            folder = run.folder.parent
-            there = sorted(path.name for path in folder.glob("branch_*")) if folder.exists() else []
-            raise UsageError(
-                f"--prune_experiment, --state_experiment: there is no run '{experiment}' in {folder}."
-                f"{did_you_mean(experiment, there)} Possible: {', '.join([MAIN, *there])}."
-            )
-        run.record()
-        run.manifest()
-        kept = run.kept_states(self.desc.iterations_per_epoch)
-        for step in sorted(steps - set(kept)):
-            raise UsageError(f"{run} has no state at {step}. Kept: {', '.join(str(k) for k in kept) or 'none yet'}.")
+def _step_of(job: Job, step: Step) -> Step:
+    """Return a step as one of the source's training, whose epochs may have another length."""
+    return job.training.start.at(step.iteration)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any, TypeVar
 
-from branches.desc import BranchHparams, OneshotDesc
-from branches.oneshot import OneshotJob
+from branches.desc import NO_PRUNING
+from branches.lineage import Parent, job_of, parent_of
+from branches.named import BRANCHES, NamedBranch
+from cli.addresses import find_run
 from cli.flags import parse, positional, value_of, with_defaults
-from cli.job_flags import JobHparams, make_context
+from cli.job_flags import JobHparams, make_context, root_of
 from cli.main import Environment
 from cli.reporter import PlainReporter, TerminalReporter
-from cli.table import duration, percent
+from cli.table import duration, figure, percent, table
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
 from foundations.errors import UsageError, did_you_mean
+from foundations.hparams import Hparams
 from foundations.interrupts import Interrupts
 from foundations.reporter import Reporter, Silence
 from foundations.run import Run
@@ -48,72 +51,99 @@ class TrainFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneshotFlags(TrainFlags):
-    """Prune a state of a trained (or just initialized) network, then retrain it with the mask."""
+class AddressFlags:
+    """Branch a run that is named by its address: how it trains is known."""
 
-    pruning: PruningHparams = field(default_factory=PruningHparams)
-    branch: BranchHparams = field(default_factory=BranchHparams)
+    job: JobHparams = field(default_factory=JobHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
 
 
-BRANCHES = {"oneshot": "prune a state of the parent, then train with the mask"}
-PARENTS = ("train",)
-
-JobFlags = TypeVar("JobFlags", bound=TrainFlags)
+Flags = TypeVar("Flags")
 
 
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
-    flags = _parse(TrainFlags, argv, "train")
-    return _run(TrainJob(flags.train_desc()), flags, environment)
+    flags = parse_job(TrainFlags, argv, "train")
+    return run_job(TrainJob(flags.train_desc()), flags.job, flags.platform, environment)
 
 
 def branch(argv: Sequence[str], environment: Environment) -> int:
     """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
     names, rest = positional(argv)
-    usage = "usage: python open_prune.py branch train BRANCH [FLAGS]"
-    branches = "\n".join(f"  {name}  {summary}" for name, summary in BRANCHES.items())
+    usage = "usage: python open_prune.py branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if not names and (not rest or rest[0] in ("-h", "--help")):
-        print(f"{usage}\n\n{branches}\n\n`branch train BRANCH --help` lists the flags.")
+        rows = [{"branch": name, "what it does": named.summary} for name, named in BRANCHES.items()]
+        print(f"{usage}\n\n{table(rows, ('branch', 'what it does'))}\n\n`branch train BRANCH --help` lists the flags.")
         return 0
     if len(names) != 2:
-        raise UsageError(f"branch takes the parent's kind and the branch's name: branch train oneshot.\n{usage}")
-    parent, name = names
-    if parent not in PARENTS:
-        raise UsageError(f"'{parent}' is not a parent of branches.{did_you_mean(parent, PARENTS)} Possible: train.")
+        raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
+    parent_name, name = names
+    if parent_name == "lottery":
+        from cli.lottery import branch_lottery
+
+        return branch_lottery(name, rest, environment)
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch.{did_you_mean(name, BRANCHES)} Possible: {', '.join(BRANCHES)}.")
-    flags = _parse(OneshotFlags, rest, f"branch {parent} {name}")
-    desc = OneshotDesc(parent=flags.train_desc(), pruning=flags.pruning, branch=flags.branch)
-    return _run(OneshotJob(desc), flags, environment)
+    kind = _flags_of(BRANCHES[name], of_train=parent_name == "train")
+    flags = parse_job(kind, rest, f"branch {parent_name} {name}")
+    if parent_name == "train":
+        parent = Parent(flags.train_desc())
+    else:
+        run = find_run(root_of(flags.job, environment), parent_name)
+        parent = parent_of(run)
+        flags = replace(flags, job=replace(flags.job, replicate=run.location.replicate))
+    pruning = getattr(flags, "pruning", NO_PRUNING)
+    desc = BRANCHES[name].describe(parent, pruning, flags.branch)
+    return run_job(job_of(desc), flags.job, flags.platform, environment)
 
 
-def _parse(kind: type[JobFlags], argv: Sequence[str], command: str) -> JobFlags:
+def _flags_of(named: NamedBranch, of_train: bool) -> Any:
+    """Return the dataclass of a branch's flags: the trunk's (unless an address says it), pruning's and its own."""
+    groups: list[type[Hparams]] = [PruningHparams] if named.prunes else []
+    names = ["pruning"] if named.prunes else []
+    kind = make_dataclass(
+        "BranchFlags",
+        [
+            (name, group, field(default_factory=group))
+            for name, group in zip([*names, "branch"], [*groups, named.flags], strict=True)
+        ],
+        bases=(TrainFlags if of_train else AddressFlags,),
+        frozen=True,
+        kw_only=True,
+    )
+    kind.__doc__ = named.describe.__doc__
+    return kind
+
+
+def parse_job(kind: type[Flags], argv: Sequence[str], command: str) -> Flags:
+    """Parse a job's flags over the preset that they name. Raises: UsageError."""
     preset = value_of("default_hparams", argv)
     if preset is None and value_of("model_name", argv) is None:
         preset = DEFAULT_RECIPE
     return parse(kind, argv, command, with_defaults(kind, recipe(preset) if preset else {}))
 
 
-def _run(job: Job, flags: TrainFlags, environment: Environment) -> int:
+def run_job(job: Job, hparams: JobHparams, platform: PlatformHparams, environment: Environment) -> int:
+    """Do a job as its flags say, and print what it came to."""
     interrupts = Interrupts()
-    reporter = _reporter(flags.job.quiet)
-    context = make_context(flags.job, flags.platform, environment, reporter, interrupts)
+    context = make_context(hparams, platform, environment, make_reporter(hparams.quiet), interrupts)
     run = job.run(context)
-    keep = _steps_to_keep(job, flags.job.weight_save_steps)
-    if flags.job.display_output_location:
+    keep = steps_to_keep(job, hparams.weight_save_steps)
+    if hparams.display_output_location:
         print(run.folder)
         return 0
-    if flags.job.dry_run:
+    if hparams.dry_run:
         print(_preview(job, run))
         return 0
     with interrupts.caught():
         outcome = complete(job, context, keep)
-    if not flags.job.quiet:
+    if not hparams.quiet:
         print(_summary(outcome))
     return 0
 
 
-def _steps_to_keep(job: Job, text: str | None) -> list[Step]:
+def steps_to_keep(job: Job, text: str | None) -> list[Step]:
+    """Read --weight_save_steps. Raises: UsageError for a step outside the job's training."""
     steps = parse_steps(text or "", job.training.iterations_per_epoch, "weight_save_steps")
     for step in steps:
         if not job.start <= step <= job.end:
@@ -123,7 +153,8 @@ def _steps_to_keep(job: Job, text: str | None) -> list[Step]:
     return steps
 
 
-def _reporter(quiet: bool) -> Reporter:
+def make_reporter(quiet: bool) -> Reporter:
+    """Return who shows people what jobs have to say."""
     if quiet:
         return Silence()
     return TerminalReporter() if sys.stdout.isatty() else PlainReporter()
@@ -147,7 +178,7 @@ def _summary(outcome: Outcome) -> str:
     figures: dict[str, Any] = {
         "test accuracy": percent(results.get("test_accuracy")),
         "top-5 accuracy": percent(results.get("test_top5accuracy")),
-        "test loss": f"{results['test_loss']:.4f}" if "test_loss" in results else "",
+        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
         "sparsity": percent(results.get("sparsity")),
         "training time": duration(outcome.manifest.wall_seconds),
         "this time": "reused: the run was complete, nothing was computed" if outcome.reused else "computed",

@@ -12,7 +12,7 @@ from cli.addresses import all_runs, find_run, run_digest, short_address
 from cli.flags import parse, positional
 from cli.job_flags import root_of
 from cli.main import Environment
-from cli.table import duration, percent, table
+from cli.table import duration, figure, percent, table
 from foundations.address import MAIN
 from foundations.errors import OpenPruneError, UsageError
 from foundations.hparams import Hparams, hparam
@@ -149,7 +149,7 @@ def _described(run: Run, entry: dict[str, Any]) -> list[str]:
     lines += [f"  {name:<22}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
     if manifest is not None:
         lines += ["", "Results"]
-        lines += [f"  {name:<22}{value:.6g}" for name, value in manifest.results.items()]
+        lines += [f"  {name:<22}{figure(value, '.6g')}" for name, value in manifest.results.items()]
         lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
         lines += [f"  {name:<22}{version}" for name, version in manifest.versions.items()]
         lines += ["", "Files"]

@@ -43,6 +43,7 @@ class Command:
 COMMANDS = {
     "train": Command("cli.jobs:train", "train a network and keep its states at chosen steps"),
     "branch": Command("cli.jobs:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
+    "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
     "ls": Command("cli.listing:ls", "list the runs"),
     "show": Command("cli.listing:show", "show one run: description, results, files, layers"),
     "verify": Command("cli.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),

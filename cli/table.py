@@ -19,6 +19,11 @@ def percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.2f}%"
 
 
+def figure(value: float | None, form: str) -> str:
+    """Return a result in a format such as `.4f`; None stands for a value that was no finite number."""
+    return "not a number" if value is None else format(value, form)
+
+
 def duration(seconds: float) -> str:
     """Return seconds in the unit that a person would use."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from foundations.errors import DamagedError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values
@@ -99,7 +100,9 @@ class Desc:
         raise NotImplementedError
 
     def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Return the parts by name; a part that is None does not count, so that one may be added later."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def record(self) -> dict[str, Any]:
         """Return the content of `description.json`: a directory that carries it can prove its own name."""
@@ -111,6 +114,22 @@ class Desc:
             "hyperparameters": self.full(),
             "iterations_per_epoch": self.iterations_per_epoch,
         }
+
+    @classmethod
+    def from_full(cls, full: Mapping[str, Any], parent: Desc | None = None) -> Self:
+        """Return the description that `full` was called on; `parent` is the description inside it, if there is one.
+
+        Raises: UsageError where a value is not possible any more; KeyError or TypeError where it is not of this kind.
+        """
+        hints = typing.get_type_hints(cls)
+        parts: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            kind = next(k for k in (typing.get_args(hints[field.name]) or (hints[field.name],)) if k is not type(None))
+            if issubclass(kind, Desc):
+                parts[field.name] = parent
+            elif field.name in full:
+                parts[field.name] = kind(**full[field.name])
+        return cls(**parts)
 
     def refuse_mismatch(self, record: Mapping[str, Any], where: Path) -> None:
         """Compare a stored record with this description, hyperparameter by hyperparameter.
@@ -139,9 +158,11 @@ def check_record(record: Any, folder: Path) -> None:
     named = folder.parent.parent.name if folder.name == MAIN else folder.name
     try:
         found = digest(record["kind"], record["canonical"])
-        if record["digest"] == found and named.rpartition("_")[2] == found:
+        groups = record["hyperparameters"].values()
+        is_whole = all(isinstance(group, dict | str) for group in groups)
+        if is_whole and record["digest"] == found and named.rpartition("_")[2] == found:
             return
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"

@@ -20,6 +20,7 @@ import functools
 import math
 import operator
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -138,6 +139,29 @@ class Hparams(DataClassJsonMixin):
     def flags(cls) -> list[str]:
         """Return the names of the fields, which are the names of the flags."""
         return [field.name for field in dataclasses.fields(cls)]
+
+
+def optional_copy(name: str, groups: Sequence[type[Hparams]], prefix: str, summary: str) -> type[Hparams]:
+    """Return a group with every field of some groups under a prefix, each None where it is not given.
+
+    For flags that replace some of another description's hyperparameters. `given` reads them.
+    """
+    fields, lines = [], [summary, "", "Args:"]
+    for group in groups:
+        for field in dataclasses.fields(group):
+            rule = dataclasses.replace(rule_of(field), elided=None)
+            hint = group.types()[field.name] | None
+            fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
+            lines.append(f"    {prefix + field.name}: In place of --{field.name}.")
+    made = dataclasses.make_dataclass(name, fields, bases=(Hparams,), frozen=True, kw_only=True)
+    made.__doc__ = "\n".join(lines)
+    return made
+
+
+def given(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
+    """Return the values that an `optional_copy` was given for the fields of a group."""
+    values = {name: getattr(flags, prefix + name) for name in group.flags()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def rule_of(field: dataclasses.Field[Any]) -> _Rule:

@@ -5,8 +5,8 @@
     mask.safetensors, sparsity.json of a branch
     checkpoint.safetensors          all that resuming needs; gone when the run is complete
     metrics.csv                     what was measured
-    log.txt                         what was printed, with times
-    manifest.json                   comes last: every file with its SHA-256, and what the results came from
+    log.txt                         what was printed, with times; grows when a complete run is replayed
+    manifest.json                   comes last: every other file with its SHA-256, and what the results came from
 
 A run is complete when manifest.json exists and its files match. Nothing else counts as done.
 """
@@ -14,6 +14,7 @@ A run is complete when manifest.json exists and its files match. Nothing else co
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import time
@@ -42,6 +43,7 @@ METRICS = "metrics.csv"
 LOG = "log.txt"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
+_DAMAGED = "damaged_"
 _STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 
 
@@ -63,8 +65,11 @@ class Manifest(DataClassJsonMixin):
     """What a complete run consists of and where it came from."""
 
     files: dict[str, FileRecord]
-    results: dict[str, float]
-    """Headline figures: the last value of each metric, and what the job adds (sparsity, ...)."""
+    results: dict[str, float | None]
+    """Headline figures: the last value of each metric, and what the job adds (sparsity, ...).
+
+    None where the value is no finite number, such as the loss of a training that diverged: JSON has no word for those.
+    """
     dataset: dict[str, str] = field(default_factory=dict)
     """Name and fingerprint of the prepared dataset."""
     parents: dict[str, str] = field(default_factory=dict)
@@ -103,16 +108,8 @@ class Run:
 
         Raises: DamagedError where the manifest cannot be read, or a file is missing or has another size than it says.
         """
-        if not (self.folder / MANIFEST).exists():
-            return None
-        try:
-            tree = self._read_json(MANIFEST)
-            # By hand: listing thousands of runs waits for this.
-            files = {name: FileRecord(**record) for name, record in tree.pop("files").items()}
-            manifest = Manifest(files=files, **tree)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(MANIFEST, "it is not a manifest") from error
-        for name, record in manifest.files.items():
+        manifest = self._read_manifest()
+        for name, record in (manifest.files if manifest else {}).items():
             path = self.folder / name
             if not path.exists():
                 raise self._damaged(name, "it is missing")
@@ -132,7 +129,7 @@ class Run:
             if sha256_of_file(self.folder / name) != record.sha256:
                 problems.append(self._damaged(name, "its SHA-256 is not the one of its manifest"))
         if manifest is None and not problems:
-            for path in sorted(self.folder.glob("*.safetensors")):
+            for path in self._tensor_files():
                 with _collected(problems):
                     tensor_files.read(path, self._how_to_mend())
         return problems
@@ -141,30 +138,41 @@ class Run:
         """Set damaged files aside (as `damaged_<name>`), so that the next job makes them anew. Returns their names.
 
         A damaged state can be replayed on its own. Without any other file the run does not count as complete any more.
+        A directory whose description is of another run is left alone: none of its files can be trusted.
         """
         aside: list[str] = []
-        manifest = self._read_json(MANIFEST) if (self.folder / MANIFEST).exists() else {"files": {}}
-        for name, record in list(manifest["files"].items()):
-            path = self.folder / name
-            if path.exists() and FileRecord.of(path) == FileRecord.from_dict(record):
-                continue
-            if path.exists():
-                path.replace(path.with_name(f"damaged_{name}"))
+
+        def set_aside(name: str) -> None:
+            if (self.folder / name).exists():
+                (self.folder / name).replace(self.folder / f"{_DAMAGED}{name}")
             aside.append(name)
-            del manifest["files"][name]
-        if (self.folder / MANIFEST).exists():
+
+        manifest = None
+        try:
+            manifest = self._read_manifest()
+        except DamagedError:
+            set_aside(MANIFEST)
+        vouched = manifest.files if manifest else {}
+        for name, record in vouched.items():
+            if not (self.folder / name).exists() or FileRecord.of(self.folder / name) != record:
+                set_aside(name)
+        if manifest is not None and aside:
             if all(_STATE.fullmatch(name) for name in aside):
-                self._write_json(MANIFEST, manifest)
+                self._write_manifest(manifest, {name: r for name, r in vouched.items() if name not in aside})
             else:
                 (self.folder / MANIFEST).unlink()
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name in manifest["files"] or path.name.startswith("damaged_"):
-                continue
-            try:
-                tensor_files.read(path, "")
-            except DamagedError:
-                path.replace(path.with_name(f"damaged_{path.name}"))
-                aside.append(path.name)
+        for name in (DESCRIPTION, SPARSITY):
+            if name not in vouched and (self.folder / name).exists():
+                try:
+                    self._read_json(name)
+                except DamagedError:
+                    set_aside(name)
+        for path in self._tensor_files():
+            if path.name not in vouched:
+                try:
+                    tensor_files.read(path, self._how_to_mend())
+                except DamagedError:
+                    set_aside(path.name)
         return aside
 
     # Working on it.
@@ -195,21 +203,26 @@ class Run:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
         desc.refuse_mismatch(self.record(), self.folder)
 
-    def finish(self, manifest: Manifest, also: Mapping[str, FileRecord] | None = None) -> None:
+    def finish(self, manifest: Manifest) -> None:
         """Declare the run complete: record every file that is there, then drop the checkpoint.
 
         The checkpoint goes last: a process killed in between leaves a complete run with a useless file.
+        Raises: DamagedError where a state or mask that an earlier process left is damaged.
         """
+        for path in self._tensor_files():
+            if path.name != CHECKPOINT:
+                tensor_files.read(path, self._how_to_mend())
         names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
-        files = {name: FileRecord.of(self.folder / name) for name in names} | dict(also or {})
-        self._write_json(MANIFEST, {**manifest.to_dict(), "files": {n: r.to_dict() for n, r in files.items()}})
+        files = {name: FileRecord.of(self.folder / name) for name in names}
+        self._write_manifest(manifest, files)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def amend(self, name: str) -> None:
         """Add a file that a complete run has been given later (a replayed state) to its manifest."""
-        manifest = self._read_json(MANIFEST)
-        manifest["files"][name] = FileRecord.of(self.folder / name).to_dict()
-        self._write_json(MANIFEST, manifest)
+        manifest = self._read_manifest()
+        if manifest is None:
+            raise WorldError(f"There is no {MANIFEST} in {self.folder}.")
+        self._write_manifest(manifest, {**manifest.files, name: FileRecord.of(self.folder / name)})
 
     # Its files.
 
@@ -242,9 +255,19 @@ class Run:
         """
         return tensor_files.read(self.folder / self.state_name(step), self._how_to_mend())[0]
 
+    def drop_state(self, step: Step) -> None:
+        """Remove the state at a step, if it is there."""
+        (self.folder / self.state_name(step)).unlink(missing_ok=True)
+
     def fingerprint_of_state(self, step: Step) -> dict[str, str]:
         """Return `{<run>/<file>: SHA-256}` of a kept state, as manifests of children record it."""
-        name = self.state_name(step)
+        return self._fingerprint(self.state_name(step))
+
+    def fingerprint_of_mask(self) -> dict[str, str]:
+        """Return `{<run>/<file>: SHA-256}` of the mask, as manifests of children record it."""
+        return self._fingerprint(MASK)
+
+    def _fingerprint(self, name: str) -> dict[str, str]:
         return {f"{self.location}/{name}": sha256_of_file(self.folder / name)}
 
     def has_mask(self) -> bool:
@@ -295,6 +318,24 @@ class Run:
         """Write one of the run's files, whole or not at all."""
         write_atomically(self.folder / name, data)
 
+    def _tensor_files(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith(_DAMAGED))
+
+    def _read_manifest(self) -> Manifest | None:
+        """Return what the manifest says, whether or not the files agree."""
+        if not (self.folder / MANIFEST).exists():
+            return None
+        try:
+            tree = self._read_json(MANIFEST)
+            # By hand: listing thousands of runs waits for this.
+            files = {name: FileRecord(**record) for name, record in tree.pop("files").items()}
+            return Manifest(files=files, **tree)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(MANIFEST, "it is not a manifest") from error
+
+    def _write_manifest(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
+        self._write_json(MANIFEST, dataclasses.replace(manifest, files=dict(files)).to_dict())
+
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         self.write(name, (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
@@ -317,7 +358,7 @@ class Run:
 
 
 def _belongs_in_manifest(path: Path) -> bool:
-    return path.name not in (MANIFEST, CHECKPOINT) and not path.name.startswith((".", "damaged_"))
+    return path.name not in (MANIFEST, CHECKPOINT, LOG) and not path.name.startswith((".", _DAMAGED))
 
 
 @contextlib.contextmanager

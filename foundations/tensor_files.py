@@ -1,7 +1,8 @@
 """Tensors on disk: safetensors, never pickles, each file carrying a digest of its own content.
 
 Neither torch nor safetensors notices a flipped bit. So every file written here has, in its metadata, the SHA-256 of its
-tensors (names, types, shapes and bytes), and reading checks it. The bytes of a file are a function of its content.
+facts and tensors (names, types, shapes and bytes), and reading checks it. The bytes of a file are a function of its
+content.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = No
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
-    metadata = {"sha256": _digest(plain), "facts": dict(facts or {})}
-    return save(plain, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
+    text = json.dumps(dict(facts or {}), sort_keys=True, allow_nan=False)
+    return save(plain, {_KEY: json.dumps({"sha256": _digest(plain, text), "facts": text}, sort_keys=True)})
 
 
 def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
-    Raises: WorldError where there is no such file; DamagedError, ending with `how_to_mend`, where it is not whole, not
-    of this form (a pickle, say: it is not executed), or not what was written.
+    Raises: WorldError where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where
+    it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -43,25 +44,30 @@ def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise WorldError(f"There is no file {path}. {how_to_mend}") from error
+    except OSError as error:
+        raise WorldError(f"Cannot read {path}: {error.strerror}.") from error
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = json.loads(header["__metadata__"][_KEY])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        recorded, text = metadata["sha256"], metadata["facts"]
+        found = _digest(tensors, text)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
             f"{path} is damaged: it is not a whole safetensors file of open_prune.\n{how_to_mend}"
         ) from error
-    if _digest(tensors) != metadata["sha256"]:
+    if found != recorded:
         raise DamagedError(
-            f"{path} is damaged: its tensors do not have the SHA-256 they were written with.\n{how_to_mend}"
+            f"{path} is damaged: its content does not have the SHA-256 it was written with.\n{how_to_mend}"
         )
-    return tensors, metadata["facts"]
+    facts: dict[str, Any] = json.loads(text)
+    return tensors, facts
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
     import torch
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(facts.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")

@@ -11,9 +11,10 @@ from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from pruning.level import DEFAULT_PRUNE_FRACTION, prune_fraction_of
 from pruning.registry import Direction, Strategy, find_strategy
 
-ALLOCATIONS = ("global",)
+ALLOCATIONS = ("global", "uniform", "er", "erk", "balanced", "smart_ratio", "layerwise")
 SCHEDULES = ("exponential", "linear")
-_OPTIONS = ("score_per_batch",)
+SYNFLOW_MEANS = ("absolute", "stored", "added")
+_OPTIONS = ("score_per_batch", "score_in_eval_mode", "synflow_means", "synflowl2_as_published", "phew_kernels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,11 @@ class PruningHparams(Hparams):
     """How the number of weights falls over the iterations."""
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
-    """How the level is spread over the layers: 'global' ranks the weights of all layers together."""
+    """How the level is spread over the layers: 'global' ranks the weights of all of them together.
+
+    'uniform' (or 'layerwise'): the same density in each. 'er', 'erk': Erdős-Rényi. 'balanced': the same number in each.
+    'smart_ratio': denser at the input than towards the output.
+    """
 
     prune_highest: bool = hparam(False)
     """Prune the highest scores, whatever the direction of the method."""
@@ -54,7 +59,26 @@ class PruningHparams(Hparams):
     """The size of the batches of scoring examples (the training batch size if not given); matters to batchnorm."""
 
     score_per_batch: bool = hparam(False)
-    """Score batch by batch, as the OpenLTH fork does: SNIP takes the absolute value before it sums over batches."""
+    """Score batch by batch, as the OpenLTH fork does.
+
+    SNIP and FORCE take the absolute value before they sum over batches; GraSP multiplies the gradient and the Hessian
+    of one and the same batch.
+    """
+
+    score_in_eval_mode: bool = hparam(False)
+    """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
+
+    synflow_means: str = hparam("absolute", choices=SYNFLOW_MEANS)
+    """What SynFlow makes of the running means that batchnorm subtracts.
+
+    'absolute': as Synaptic-Flow does. 'stored': nothing, as the OpenLTH fork does. 'added': they are added instead.
+    """
+
+    synflowl2_as_published: bool = hparam(False)
+    """Score SynFlow-L2 by |w| ∂R/∂w², as its published code does, rather than by w² ∂R/∂w²."""
+
+    phew_kernels: bool = hparam(False)
+    """Keep the whole kernel of every pair of channels that a walk of PHEW passes."""
 
     def validate(self) -> None:
         """Check the strategy's name, the level, and the direction."""
@@ -62,6 +86,13 @@ class PruningHparams(Hparams):
         self.level()
         if self.prune_highest and self.prune_lowest:
             raise UsageError("--prune_highest: it excludes --prune_lowest. Give one of them, or neither.")
+        if self.found_strategy.builds_mask and (self.prune_highest or self.prune_lowest):
+            flag = "prune_highest" if self.prune_highest else "prune_lowest"
+            raise UsageError(
+                f"--{flag}: {self.strategy} makes a mask without scores, so none are the highest or lowest."
+            )
+        if self.found_strategy.builds_mask and self.allocation != "global":
+            raise UsageError(f"--allocation: {self.strategy} spreads the weights by itself; only 'global' is possible.")
 
     def level(self) -> float:
         """Return the prune fraction that the three spellings stand for."""
@@ -100,12 +131,12 @@ class PruningHparams(Hparams):
             fixed |= {"prune_iterations": 1}
         if not prunes or not strategy.follows_mask or self.prune_iterations == 1:
             fixed |= {"prune_schedule": "exponential"}
-        if not prunes:
-            fixed |= {"allocation": "global"}
+        if not prunes or self.allocation == "layerwise":
+            fixed |= {"allocation": "uniform" if prunes else "global"}
         if not prunes or not strategy.needs_examples:
             fixed |= {"score_batch_size": None}
         for option in _OPTIONS:
-            if not prunes or option not in strategy.options:
+            if not prunes or option not in strategy.all_options:
                 fixed |= {option: self.default_of(option)}
         return dataclasses.replace(super().normalized(iterations_per_epoch), **fixed)
 

@@ -157,6 +157,13 @@ class Mask(Mapping[str, torch.Tensor]):
             shuffled[name] = tensor.flatten()[order].view(tensor.shape)
         return self._like(shuffled)
 
+    def shuffled_globally(self, seed: int) -> Mask:
+        """Return a mask that keeps as many weights in all, at random places over all tensors together."""
+        order = torch.randperm(self.total, generator=generator("global shuffle", seed))
+        flat = torch.cat([tensor.flatten() for tensor in self.values()])[order]
+        parts = torch.split(flat, [tensor.numel() for tensor in self.values()])
+        return self._like({name: part.view(self[name].shape) for name, part in zip(self, parts, strict=True)})
+
     def overlap(self, other: Mask) -> float:
         """Return |A and B| / min(|A|, |B|): how much of the smaller mask is in the larger one (1 if it is empty)."""
         return _ratio(self.intersection(other).kept, min(self.kept, other.kept))
@@ -258,7 +265,8 @@ class AttachedMask:
         self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce())
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.masked_fill_(~mask[name].to(weight.device), 0)
+                # A pruned weight that is -0.0 (a product has a sign) stays so: training resumes to the same bytes.
+                weight.masked_fill_(~mask[name].to(weight.device) & (weight != 0), 0)
         self.enforce()
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from pruning.level import DEFAULT_PRUNE_FRACTION, kept_of, prune_fraction_of
 from pruning.mask import Mask
 from pruning.registry import Direction, Strategy, find_strategy
 from pruning.schedule import kept_after_each_iteration
-from pruning.scoring import Examples, Loss, Scores, Scoring, batched, scores_of, without_trace
+from pruning.scoring import Examples, Loss, Scores, Scoring, batched, mask_of, scores_of, without_trace
 from pruning.selection import select
 
 OnIteration = Callable[[int, Mask, Scores], None]
@@ -42,6 +42,7 @@ def prune(
     mask: Mask | None = None,
     input_shape: tuple[int, ...] | None = None,
     loss: Loss = F.cross_entropy,
+    micro_batch_size: int | None = None,
     on_iteration: OnIteration | None = None,
     **options: Any,
 ) -> Mask:
@@ -60,46 +61,60 @@ def prune(
     targets, all are taken in the order given. They are scored in consecutive batches of `batch_size` (all at once if
     None), which matters to batchnorm in train mode. input_shape: of one example; that of `examples` if None.
     seed: of random scores and of the choice of examples.
-    mask: a mask to start from; what it prunes stays pruned.
+    mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.) Where it covers some of
+    the prunable weights only, such as Mask.ones(model, (nn.Conv2d,)), the others are left alone and not counted.
     loss: (outputs, y) -> the mean over the batch.
+    micro_batch_size: the most examples that are in memory at a time; it changes no score but by rounding.
     on_iteration: called after each iteration with its number (from 1), its mask and its scores.
     options: arguments of the method's own scorer, such as score_per_batch=True for snip.
 
     Raises: UsageError for anything that is not possible.
     """
     found = find_strategy(strategy)
-    start = mask.for_model(model) if mask is not None else Mask.ones(model)
-    target = _number_to_keep(start, density, fraction, compression, keep)
+    start = _start(model, found, mask)
+    target = _number_to_keep(start, found, density, fraction, compression, keep)
     if iterations < 1:
         raise UsageError(f"iterations: {iterations} is not possible; it must be at least 1.")
     _check_options(found, options)
-    if target == start.kept:
-        return start
+    if found.builds_mask and (allocation != "global" or highest is not None):
+        raise UsageError(f"{strategy} makes its mask by itself; neither allocation nor highest is possible.")
     if target == 0:
-        warnings.warn(
-            "all prunable weights are pruned: the network's output no longer depends on its input", stacklevel=2
-        )
-    batches = batched(_examples_for(found, examples, seed), batch_size)
+        warnings.warn("all prunable weights are pruned: the output no longer depends on the input", stacklevel=2)
+    if target in (start.kept, start.total):
+        return start if target == start.kept else start.union(start.invert())
     shape = input_shape if input_shape is not None or examples is None else tuple(examples[0].shape[1:])
     if found.needs_input_shape and shape is None:
         raise UsageError(f"input_shape: {strategy} needs the shape of one example, such as (3, 32, 32).")
     remove: Direction = found.removes if highest is None else ("highest" if highest else "lowest")
-    targets = [
-        (group, kept_after_each_iteration(group.kept, group_keep, iterations, schedule))
-        for group, group_keep in allocate(allocation, start, target)
-    ]
-    device = next(iter(model.parameters())).device
-    with without_trace(device, seed):
-        scoring = Scoring(model, start, found, batches=batches, input_shape=shape, loss=loss, seed=seed)
-        current = start
+    with without_trace(next(iter(model.parameters())).device, seed):
+        scoring = Scoring(
+            model,
+            start,
+            found,
+            batches=batched(_examples_for(found, examples, seed), batch_size),
+            input_shape=shape,
+            loss=loss,
+            seed=seed,
+            in_eval_mode=bool(options.pop("score_in_eval_mode", False)),
+            micro_batch_size=micro_batch_size,
+            prepare_options={name: options.pop(name) for name in found.prepare_options if name in options},
+        )
+        if found.builds_mask:
+            return mask_of(found, scoring, target, options).for_model(model)
+        order = scoring.order_of_layers() if allocation == "smart_ratio" else None
+        groups = [
+            (group, kept_after_each_iteration(group.kept, kept, iterations, schedule))
+            for group, kept in allocate(allocation, start, target, order)
+        ]
+        mask = start
         for iteration in range(iterations):
-            scoring.set_mask(current)
+            scoring.set_mask(mask)
             scores = scores_of(found, scoring, options)
-            candidates = start if found.revives else current
-            current = _selected(scores, candidates, [(group, kept[iteration]) for group, kept in targets], remove)
+            candidates = start if found.revives else mask
+            mask = _selected(scores, candidates, [(group, kept[iteration]) for group, kept in groups], remove)
             if on_iteration is not None:
-                on_iteration(iteration + 1, current, scores)
-    return current
+                on_iteration(iteration + 1, mask, scores)
+    return mask
 
 
 def mask_from_hparams(
@@ -123,7 +138,7 @@ def mask_from_hparams(
         iterations=hparams.prune_iterations,
         schedule=hparams.prune_schedule,
         allocation=hparams.allocation,
-        highest=hparams.removes == "highest",
+        highest=None if strategy.builds_mask else hparams.removes == "highest",
         examples=examples,
         batch_size=hparams.score_batch_size or batch_size,
         seed=seed if hparams.seed is None else hparams.seed,
@@ -131,12 +146,24 @@ def mask_from_hparams(
         input_shape=input_shape,
         loss=loss,
         on_iteration=on_iteration,
-        **{option: getattr(hparams, option) for option in strategy.options},
+        **{option: getattr(hparams, option) for option in strategy.all_options},
     )
 
 
+def _start(model: nn.Module, strategy: Strategy, mask: Mask | None) -> Mask:
+    if mask is not None:
+        return mask.for_model(model)
+    ones = Mask.ones(model)
+    return ones.invert() if strategy.builds_mask else ones
+
+
 def _number_to_keep(
-    start: Mask, density: float | None, fraction: float | None, compression: float | None, keep: int | None
+    start: Mask,
+    strategy: Strategy,
+    density: float | None,
+    fraction: float | None,
+    compression: float | None,
+    keep: int | None,
 ) -> int:
     level = prune_fraction_of(
         prune_fraction=fraction, density=density, compression=compression, names=("fraction", "density", "compression")
@@ -144,7 +171,8 @@ def _number_to_keep(
     if keep is not None and level is not None:
         raise UsageError("keep: it excludes density, fraction and compression. Give one of them.")
     number = keep if keep is not None else kept_of(start.total, DEFAULT_PRUNE_FRACTION if level is None else level)
-    if not 0 <= number <= start.kept:
+    lowest, highest = (start.kept, start.total) if strategy.builds_mask else (0, start.kept)
+    if not lowest <= number <= highest:
         raise UsageError(
             f"{number} of {start.total} weights cannot be kept: the mask to start from keeps {start.kept}."
         )
@@ -152,9 +180,10 @@ def _number_to_keep(
 
 
 def _check_options(strategy: Strategy, options: dict[str, Any]) -> None:
+    possible = strategy.all_options
     for option in options:
-        if option not in strategy.options:
-            words = f"it takes {', '.join(strategy.options)}" if strategy.options else "it takes no options"
+        if option not in possible:
+            words = f"it takes {', '.join(possible)}" if possible else "it takes no options"
             raise UsageError(f"{option}: this is no option of {strategy.name}; {words}.")
 
 

@@ -24,6 +24,8 @@ class Strategy:
     score: str
     """`module:function` of the scorer."""
     paper: str
+    builds_mask: bool = False
+    """Whether `score` returns a mask of a given number of weights (scoring, keep) instead of scores."""
     removes: Direction = "lowest"
     """Which end of the scores goes."""
     mode: Literal["train", "eval"] = "train"
@@ -40,7 +42,9 @@ class Strategy:
     revives: bool = False
     """Whether weights that an earlier iteration pruned may return."""
     options: tuple[str, ...] = ()
-    """The hyperparameters that only some methods have, of those that this one has: arguments of its scorer."""
+    """The hyperparameters of its own that its scorer takes."""
+    prepare_options: tuple[str, ...] = ()
+    """The hyperparameters of its own that its `prepare` takes."""
     version: int = 1
     """Raised by hand when results change; in the address when not 1."""
     name: str = ""
@@ -51,6 +55,12 @@ class Strategy:
     def needs_examples(self) -> bool:
         """Whether the method scores with examples."""
         return "examples_per_class" in self.pattern
+
+    @property
+    def all_options(self) -> tuple[str, ...]:
+        """The hyperparameters that this method has and others have not."""
+        mode = ("score_in_eval_mode",) if self.needs_examples and self.mode == "train" else ()
+        return (*self.options, *self.prepare_options, *mode)
 
     @property
     def uses_seed(self) -> bool:
@@ -80,6 +90,77 @@ STRATEGIES: tuple[Strategy, ...] = (
         score="pruning.snip:snip",
         paper="Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection Sensitivity",
         options=("score_per_batch",),
+    ),
+    Strategy(
+        spelling="forceN",
+        pattern=f"force{_N}",
+        score="pruning.force:force",
+        paper="de Jorge et al. 2021, Progressive Skeletonization: Trimming more fat from a network at initialization",
+        revives=True,
+        options=("score_per_batch",),
+    ),
+    Strategy(
+        spelling="graspN",
+        pattern=f"grasp{_N}",
+        score="pruning.grasp:grasp",
+        removes="highest",
+        paper="Wang et al. 2020, Picking Winning Tickets Before Training by Preserving Gradient Flow",
+        options=("score_per_batch",),
+    ),
+    Strategy(
+        spelling="graspabsN",
+        pattern=f"graspabs{_N}",
+        score="pruning.grasp:graspabs",
+        paper="Frankle et al. 2021, Pruning Neural Networks at Initialization: Why Are We Missing the Mark?",
+        options=("score_per_batch",),
+    ),
+    Strategy(
+        spelling="taylorN",
+        pattern=f"taylor{_N}",
+        score="pruning.taylor:taylor",
+        paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
+    ),
+    Strategy(
+        spelling="fisherN",
+        pattern=f"fisher{_N}",
+        score="pruning.fisher:fisher",
+        paper="Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning",
+    ),
+    Strategy(
+        spelling="synflow",
+        pattern="synflow",
+        score="pruning.synflow:synflow",
+        prepare="pruning.synflow:prepare",
+        prepare_options=("synflow_means",),
+        mode="eval",
+        float64=True,
+        needs_input_shape=True,
+        paper="Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving synaptic flow",
+    ),
+    Strategy(
+        spelling="synflowl2",
+        pattern="synflowl2",
+        score="pruning.synflowl2:synflowl2",
+        prepare="pruning.synflowl2:prepare",
+        prepare_options=("synflow_means",),
+        options=("synflowl2_as_published",),
+        mode="eval",
+        float64=True,
+        needs_input_shape=True,
+        paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    ),
+    Strategy(
+        spelling="phew",
+        pattern="phew",
+        score="pruning.phew:phew",
+        builds_mask=True,
+        options=("phew_kernels",),
+        mode="eval",
+        needs_input_shape=True,
+        follows_mask=False,
+        revives=True,
+        draws=True,
+        paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
     ),
 )
 

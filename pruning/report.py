@@ -4,30 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import nn
+
+from foundations.errors import UsageError
+from pruning.connectivity import degrees, effective
+from pruning.graph import Graph, trace
 from pruning.mask import Mask
 
 
-def sparsity_report(mask: Mask, requested_kept: int | None = None) -> dict[str, Any]:
+def sparsity_report(
+    mask: Mask,
+    requested_kept: int | None = None,
+    *,
+    model: nn.Module | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
     """Return a report of a mask, ready for JSON.
 
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
     without `requested_kept`, what was achieved was requested. layers: the same by tensor, with its shape.
     collapsed_layers: the tensors of which nothing is left.
+
+    With `model` and the shape of one example, also: effective, what is left when kept weights on no path from the input
+    to the output do not count (null, with the reason in `effective_unknown`, for a network whose units cannot be
+    followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
+    out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any.
     """
     kept = mask.kept_per_layer()
-    layers = {
+    layers: dict[str, dict[str, Any]] = {
         name: {"shape": list(tensor.shape), "total": tensor.numel(), **_levels(kept[name], tensor.numel())}
         for name, tensor in mask.items()
     }
-    return {
+    report: dict[str, Any] = {
         "total": mask.total,
         "requested": _levels(mask.kept if requested_kept is None else requested_kept, mask.total),
         "achieved": _levels(mask.kept, mask.total),
         "collapsed_layers": [name for name in mask if kept[name] == 0],
         "layers": layers,
     }
+    if model is not None and input_shape is not None:
+        try:
+            report["effective"] = _add_connectivity(layers, mask, trace(model, input_shape))
+        except UsageError as reason:
+            report["effective"], report["effective_unknown"] = None, str(reason)
+    return report
+
+
+def _add_connectivity(layers: dict[str, dict[str, Any]], mask: Mask, graph: Graph) -> dict[str, float]:
+    on_paths = effective(graph, mask)
+    for name, kept in on_paths.kept_per_layer().items():
+        layers[name]["effective_kept"] = kept
+        layers[name]["effective_density"] = _levels(kept, mask[name].numel())["density"]
+    for node in graph.layers:
+        if node.layer and node.layer in mask:
+            into, out_of = degrees(node, mask[node.layer])
+            layers[node.layer] |= {"in_degree": _spread(into), "out_degree": _spread(out_of)}
+    return _levels(on_paths.kept, mask.total)
 
 
 def _levels(kept: int, total: int) -> dict[str, float]:
     density = kept / total if total else 1.0
     return {"kept": kept, "density": density, "sparsity": 1 - density}
+
+
+def _spread(degree: torch.Tensor) -> dict[str, float]:
+    return {
+        "mean": float(degree.double().mean()),
+        "min": int(degree.min()),
+        "max": int(degree.max()),
+        "units_without": int(torch.count_nonzero(degree == 0)),
+    }

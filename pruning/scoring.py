@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.checkpoint import checkpoint
 
 from foundations.random_streams import global_generator_from, stream_seed
 from pruning.mask import Mask
@@ -29,7 +34,10 @@ class Scoring:
     """The masked copy of a network, and what the methods compute with it.
 
     network: the copy, in the method's mode (dropout always off). weights: its prunable weights by name, sorted, zero
-    where pruned; only they require gradients. batches: (x, y) on the network's device. loss: the mean over a batch.
+    where pruned; only they require gradients. batches: (x, y). loss: the mean over a batch. micro_batch_size: the most
+    examples that are in memory at a time. Where batchnorm couples the examples of a batch, a smaller batch would be
+    another function; then activations are recomputed block by block instead (the blocks are what stands in a Sequential
+    or a ModuleList).
     """
 
     def __init__(
@@ -42,8 +50,12 @@ class Scoring:
         input_shape: tuple[int, ...] | None,
         loss: Loss,
         seed: int,
+        in_eval_mode: bool = False,
+        micro_batch_size: int | None = None,
+        prepare_options: dict[str, Any] | None = None,
     ) -> None:
-        self.network = _copy_for(model, strategy)
+        self.in_eval_mode = in_eval_mode or strategy.mode == "eval"
+        self.network = _copy_for(model, strategy, self.in_eval_mode, prepare_options or {})
         parameters = dict(self.network.named_parameters(remove_duplicate=False))
         self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in mask}
         for parameter in parameters.values():
@@ -52,71 +64,184 @@ class Scoring:
             weight.requires_grad_(True)
         first = next(iter(self.weights.values()))
         self.device, self.dtype = first.device, first.dtype
-        self.batches = [(self._placed(x), y.to(self.device)) for x, y in batches]
+        self.batches = batches
         self.input_shape = input_shape
         self.loss = loss
         self.seed = seed
-        self.mask = Mask({name: torch.ones_like(tensor) for name, tensor in mask.items()})
+        self._micro_batch_size = micro_batch_size
+        if micro_batch_size and _couples_examples(self.network):
+            self._micro_batch_size = None
+            _checkpoint_blocks(self.network)
         self._dense = (
-            {name: weight.detach().clone() for name, weight in self.weights.items()} if strategy.revives else None
+            {name: weight.detach().clone() for name, weight in self.weights.items()} if strategy.revives else {}
         )
+        self.mask = Mask({name: torch.ones_like(tensor) for name, tensor in mask.items()})
         self.set_mask(mask)
-
-    def _placed(self, x: torch.Tensor) -> torch.Tensor:
-        return x.to(self.device, self.dtype if x.is_floating_point() else None)
-
-    @torch.no_grad()
-    def set_mask(self, mask: Mask) -> None:
-        """Let the weights that `mask` prunes be zero. Without revival, masks only shrink."""
-        for name, weight in self.weights.items():
-            if self._dense is not None:
-                weight.copy_(self._dense[name])
-            if not torch.equal(mask[name], self.mask[name]):
-                weight.masked_fill_(~mask[name].to(self.device), 0)
-        self.mask = mask
 
     @property
     def size(self) -> int:
         """Number of examples."""
         return sum(len(y) for _, y in self.batches)
 
-    def gradient(self) -> Scores:
-        """Return ∂L/∂w by name, where L is the mean loss of all examples, each batch by itself in the forward pass."""
-        return self.mean_over_batches(lambda gradient: gradient)
+    @property
+    def dense_weights(self) -> Scores:
+        """The weights as they are without a mask; only for methods by which pruned weights may return."""
+        return self._dense
+
+    @torch.no_grad()
+    def set_mask(self, mask: Mask) -> None:
+        """Let the weights that `mask` prunes be zero. Where pruned weights may not return, masks only shrink."""
+        for name, weight in self.weights.items():
+            if name in self._dense:
+                weight.copy_(self._dense[name])
+                weight.masked_fill_(~mask[name].to(self.device), 0)
+            elif not torch.equal(mask[name], self.mask[name]):
+                weight.masked_fill_(~mask[name].to(self.device), 0)
+        self.mask = mask
+
+    @torch.no_grad()
+    def order_of_layers(self) -> list[str] | None:
+        """Return the names of the weights in the order in which their layers first run; those that do not, come first.
+
+        None where there are neither examples nor an input shape to run the network on.
+        """
+        if not self.batches and self.input_shape is None:
+            return None
+        example = self._placed(self.batches[0])[0][:1] if self.batches else self.ones()
+        ran: list[str] = []
+        layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
+        hooks = [layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()(example)
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+        order = list(dict.fromkeys(ran))
+        return [name for name in self.weights if name not in order] + order
+
+    def ones(self) -> torch.Tensor:
+        """Return one example of all ones."""
+        assert self.input_shape is not None
+        return torch.ones(1, *self.input_shape, device=self.device, dtype=self.dtype)
+
+    def gradient_of(self, value: torch.Tensor, *, create_graph: bool = False) -> Scores:
+        """Return the gradient of a scalar with respect to the weights (zero for weights that it does not depend on)."""
+        weights = list(self.weights.values())
+        gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
+        return dict(zip(self.weights, gradients, strict=True))
+
+    def gradient(self, temperature: float = 1.0) -> Scores:
+        """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.
+
+        Outputs are divided by `temperature` before the loss.
+        """
+        return self._gradient(self.batches, temperature)
 
     def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
         """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
-        total = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
-        for x, y in self.batches:
-            gradient = self.gradient_of(self.loss(self.network(x), y))
-            with torch.no_grad():
-                for name, part in function(gradient).items():
-                    total[name].add_(part, alpha=len(y) / self.size)
+        return self._sum((function(self._gradient([batch])), len(batch[1]) / self.size) for batch in self.batches)
+
+    def sum_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
+        """Return Σ_b function(∂L_b/∂w): every batch weighs the same."""
+        return self._sum((function(self._gradient([batch])), 1.0) for batch in self.batches)
+
+    def mean_over_examples(self, function: Callable[[Scores], Scores]) -> Scores:
+        """Return (1 / n) Σ_i function(∂L_i/∂w), where L_i is the loss of example i by itself."""
+        singles = ((x[i : i + 1], y[i : i + 1]) for x, y in self.batches for i in range(len(y)))
+        return self._sum((function(self._gradient([single])), 1 / self.size) for single in singles)
+
+    def hessian_gradient(self, temperature: float) -> Scores:
+        """Return Hg, where g = ∂L/∂w and H = ∂²L/∂w² of the mean loss L of all examples, outputs / `temperature`."""
+        parts = self._parts(self.batches)
+        if len(parts) == 1:
+            return self._hessian_product(parts[0], None, temperature)
+        gradient = self.gradient(temperature)
+        return self._sum(
+            (self._hessian_product(part, gradient, temperature), len(part[1]) / self.size) for part in parts
+        )
+
+    def hessian_gradient_per_batch(self, temperature: float) -> Scores:
+        """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
+        return self._sum(
+            (self._hessian_product(batch, None, temperature), len(batch[1]) / self.size) for batch in self.batches
+        )
+
+    @torch.no_grad()
+    def calibrate_batchnorm(self) -> None:
+        """Give batchnorm the statistics of the scoring batches, averaged, and let it hold them constant (eval mode).
+
+        Where the whole scoring is in eval mode, the stored statistics stay.
+        """
+        if self.in_eval_mode:
+            return
+        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.train()
+            norm.momentum = None
+            norm.reset_running_stats()
+        for batch in self.batches:
+            self.network(self._placed(batch)[0])
+        for norm in norms:
+            norm.eval()
+
+    def _placed(self, batch: Examples) -> Examples:
+        x, y = batch
+        return x.to(self.device, self.dtype if x.is_floating_point() else None), y.to(self.device)
+
+    def _parts(self, batches: list[Examples]) -> list[Examples]:
+        """Split the batches into what is in memory at a time."""
+        return [part for batch in batches for part in batched(batch, self._micro_batch_size)]
+
+    def _mean_loss(self, batch: Examples, temperature: float) -> torch.Tensor:
+        x, y = self._placed(batch)
+        outputs = self.network(x)
+        return self.loss(outputs if temperature == 1 else outputs / temperature, y)
+
+    def _gradient(self, batches: list[Examples], temperature: float = 1.0) -> Scores:
+        size = sum(len(y) for _, y in batches)
+        return self._sum(
+            (self.gradient_of(self._mean_loss(part, temperature)), len(part[1]) / size) for part in self._parts(batches)
+        )
+
+    def _hessian_product(self, batch: Examples, vector: Scores | None, temperature: float) -> Scores:
+        """Return H_b v; v = g_b where no vector is given, from the same forward pass."""
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
+            gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
+        vector = gradient if vector is None else vector
+        product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
+        return self.gradient_of(product)
+
+    def _sum(self, terms: Iterable[tuple[Scores, float]]) -> Scores:
+        total: Scores = {}
+        for scores, factor in terms:
+            for name, score in scores.items():
+                if name in total:
+                    total[name].add_(score.detach(), alpha=factor)
+                else:
+                    total[name] = score.detach() * factor
         return total
 
-    def gradient_of(self, value: torch.Tensor) -> Scores:
-        """Return the gradient of a scalar with respect to the weights (zero for weights that it does not depend on)."""
-        gradients = torch.autograd.grad(value, list(self.weights.values()), materialize_grads=True)
-        return dict(zip(self.weights, gradients, strict=True))
+
+def scores_of(strategy: Strategy, scoring: Scoring, options: dict[str, Any]) -> Scores:
+    """Return the scores of a method."""
+    scores: Scores = _load(strategy.score)(scoring, **options)
+    return {name: score.detach() for name, score in scores.items()}
 
 
-def _load(where: str) -> Callable[..., Any]:
-    module, _, function = where.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
+def mask_of(strategy: Strategy, scoring: Scoring, keep: int, options: dict[str, Any]) -> Mask:
+    """Return the mask of `keep` weights of a method that makes masks without scores."""
+    mask: Mask = _load(strategy.score)(scoring, keep, **options)
+    return mask
 
 
-def _copy_for(model: nn.Module, strategy: Strategy) -> nn.Module:
-    network = copy.deepcopy(model)
-    for module in network.modules():
-        module.training = strategy.mode == "train" and not isinstance(module, nn.modules.dropout._DropoutNd)
-    if strategy.float64:
-        network.double()
-    elif any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
-        network.float()
-    if strategy.prepare:
-        _load(strategy.prepare)(network)
-    return network
+def batched(examples: Examples | None, batch_size: int | None) -> list[Examples]:
+    """Return consecutive batches of the examples; all in one without a batch size."""
+    if examples is None:
+        return []
+    x, y = examples
+    size = batch_size or max(1, len(y))
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 @contextlib.contextmanager
@@ -135,16 +260,36 @@ def without_trace(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def batched(examples: Examples | None, batch_size: int | None) -> list[Examples]:
-    """Return consecutive batches of the examples; all in one without a batch size."""
-    if examples is None:
-        return []
-    x, y = examples
-    size = batch_size or max(1, len(y))
-    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
+def _load(where: str) -> Callable[..., Any]:
+    module, _, function = where.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
-def scores_of(strategy: Strategy, scoring: Scoring, options: Mapping[str, Any]) -> Scores:
-    """Return the scores of a method."""
-    scores: Scores = _load(strategy.score)(scoring, **options)
-    return {name: score.detach() for name, score in scores.items()}
+def _copy_for(model: nn.Module, strategy: Strategy, in_eval_mode: bool, prepare_options: dict[str, Any]) -> nn.Module:
+    network = copy.deepcopy(model)
+    for module in network.modules():
+        module.training = not in_eval_mode and not isinstance(module, _DropoutNd)
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    if strategy.float64:
+        network.double()
+    elif any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
+        network.float()
+    if strategy.prepare:
+        _load(strategy.prepare)(network, **prepare_options)
+    return network
+
+
+def _couples_examples(network: nn.Module) -> bool:
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    return any(norm.training or norm.running_mean is None for norm in norms)
+
+
+def _checkpoint_blocks(network: nn.Module) -> None:
+    containers = [module for module in network.modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
+    blocks = {id(block): block for container in containers for block in container.children()}
+    for block in blocks.values():
+        if not isinstance(block, nn.Sequential | nn.ModuleList) and any(True for _ in block.parameters()):
+            recomputed = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            block.forward = recomputed

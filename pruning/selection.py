@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from foundations.errors import UsageError
@@ -12,6 +14,8 @@ from pruning.mask import Mask
 from pruning.registry import Direction
 
 _SAMPLE = 1 << 16
+Ranked = list[tuple[torch.Tensor, torch.Tensor]]
+"""Of each tensor in sorted order, flat and on the CPU: its scores, and which of them are candidates."""
 
 
 def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Direction = "lowest") -> Mask:
@@ -27,59 +31,68 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     kept = mask.kept
     if not 0 <= keep <= kept:
         raise UsageError(f"{keep} weights cannot be kept of {kept}.")
-    ranked = _ranked(scores, mask, remove)
+    ranked = _ranked(scores, mask)
     if keep == kept:
         return mask
-    last_to_go = mask.total - keep
-    threshold = kth_smallest(ranked, last_to_go)
-    stays = ranked > threshold
-    missing = keep - int(torch.count_nonzero(stays))
-    if missing:
-        candidates = ((ranked == threshold) & _flat(mask)).nonzero().flatten()
-        stays[candidates[len(candidates) - missing :]] = True
-    sizes = [tensor.numel() for tensor in mask.values()]
-    parts = dict(zip(mask, torch.split(stays, sizes), strict=True))
-    return mask._like({name: part.view(mask[name].shape) for name, part in parts.items()})
+    threshold = kth_smallest(ranked, kept - keep if remove == "lowest" else keep + 1)
+    stays = [(values > threshold if remove == "lowest" else values < threshold) & keeps for values, keeps in ranked]
+    missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
+    for (values, keeps), part in zip(reversed(ranked), reversed(stays), strict=True):
+        if missing == 0:
+            break
+        ties = ((values == threshold) & keeps).nonzero().flatten()[-missing:]
+        part[ties] = True
+        missing -= len(ties)
+    return mask._like({name: part.view(mask[name].shape) for name, part in zip(mask, stays, strict=True)})
 
 
-def _ranked(scores: Mapping[str, torch.Tensor], mask: Mask, remove: Direction) -> torch.Tensor:
-    """Return the scores in one tensor, so that the smallest go first, and those that are gone already before all."""
+def kth_smallest(ranked: Ranked, k: int) -> float:
+    """Return the k-th smallest (from 1) score of all candidates, exactly. There must be that many, and none NaN.
+
+    An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; where the sample
+    misled, all are.
+    """
+    candidates = sum(int(torch.count_nonzero(keeps)) for _, keeps in ranked)
+    low, high = -np.inf, np.inf
+    if candidates > 4 * _SAMPLE:
+        stride = candidates // _SAMPLE
+        sample = np.sort(_candidates((values[::stride], keeps[::stride]) for values, keeps in ranked))
+        centre, margin = k / candidates * len(sample), 4 * len(sample) ** 0.5
+        low = float(sample[int(centre - margin)]) if centre > margin else low
+        high = float(sample[int(centre + margin)]) if centre + margin < len(sample) else high
+    below = 0 if low == -np.inf else sum(int(torch.count_nonzero((v < low) & keeps)) for v, keeps in ranked)
+    inside = _candidates((values, _within(values, keeps, low, high)) for values, keeps in ranked)
+    if not below < k <= below + len(inside):
+        below, inside = 0, _candidates(iter(ranked))
+    inside.partition(k - below - 1)
+    return float(inside[k - below - 1])
+
+
+def _within(values: torch.Tensor, keeps: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    within = keeps
+    if low != -np.inf:
+        within = within & (values >= low)
+    if high != np.inf:
+        within = within & (values <= high)
+    return within
+
+
+def _candidates(parts: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> npt.NDArray[Any]:
+    return np.concatenate([values.numpy()[keeps.numpy()] for values, keeps in parts])
+
+
+def _ranked(scores: Mapping[str, torch.Tensor], mask: Mask) -> Ranked:
     if set(scores) != set(mask):
         name = min(set(scores) ^ set(mask))
         raise UsageError(f"scores and mask are of different networks: only one has a tensor '{name}'.")
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in scores.values()) else torch.float32
-    gone = torch.tensor(-torch.inf, dtype=dtype)
-    ranked = torch.empty(mask.total, dtype=dtype)
-    sizes = [tensor.numel() for tensor in mask.values()]
-    for part, (name, keeps) in zip(torch.split(ranked, sizes), mask.items(), strict=True):
+    ranked = []
+    for name, keeps in mask.items():
         score = scores[name].detach()
         if score.shape != keeps.shape:
             raise UsageError(f"the scores of '{name}' are of shape {tuple(score.shape)}, not {tuple(keeps.shape)}.")
-        score = score.to("cpu", dtype).reshape(-1)
-        torch.where(keeps.view(-1), score.neg() if remove == "highest" else score, gone, out=part)
-        if part.numel() and bool(part.amax().isnan()):
+        values, keeps = score.to("cpu", dtype).reshape(-1), keeps.view(-1)
+        if values.numel() and bool(values.amax().isnan()) and bool(values[keeps].isnan().any()):
             raise UsageError(f"the scores of '{name}' are not numbers (NaN): the network overflows or was diverging.")
+        ranked.append((values, keeps))
     return ranked
-
-
-def _flat(mask: Mask) -> torch.Tensor:
-    return torch.cat([tensor.view(-1) for tensor in mask.values()])
-
-
-def kth_smallest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """Return the k-th smallest (from 1) of a flat tensor without NaN, exactly, as a tensor without dimensions.
-
-    An evenly spaced sample brackets it, so that only the values within the bracket are partitioned; where the sample
-    misled, all are.
-    """
-    if len(values) > 4 * _SAMPLE:
-        sample = values[:: len(values) // _SAMPLE].contiguous().numpy()
-        sample.sort()
-        centre, margin = k / len(values) * len(sample), 4 * len(sample) ** 0.5
-        low = float(sample[max(0, int(centre - margin))]) if centre > margin else -np.inf
-        high = float(sample[int(centre + margin)]) if centre + margin < len(sample) else np.inf
-        below = int(torch.count_nonzero(values < low))
-        inside = values[(values >= low) & (values <= high)]
-        if below < k <= below + len(inside):
-            values, k = inside, k - below
-    return torch.from_numpy(np.partition(values.numpy(), k - 1))[k - 1]

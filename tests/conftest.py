@@ -21,3 +21,13 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference vectors are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared datasets that holds digits."""
+    from datasets.prepared import ensure_prepared
+
+    folder = tmp_path_factory.mktemp("datasets")
+    ensure_prepared("digits", folder, allow_download=False, report=print)
+    return folder

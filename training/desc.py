@@ -63,6 +63,11 @@ class TrainDesc(Desc):
         return self.model.outputs or self.dataset.num_classes
 
     @property
+    def has_mask(self) -> bool:
+        """Tell whether the run has a mask of its own: a training from the initialization has none."""
+        return False
+
+    @property
     def start(self) -> Step:
         """The step of the initialization."""
         return Step(0, self.iterations_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 
@@ -15,7 +16,7 @@ from platforms.base import Platform
 from training.context import Context
 from training.job import Beginning, Job
 from training.provenance import versions
-from training.session import Progress, Session
+from training.session import Progress, Session, Shrink
 
 
 def work(job: Job, context: Context, wanted: Collection[Step], until: Step, platform: Platform) -> None:
@@ -72,19 +73,19 @@ class _Worker:
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
         if resumed is not None:
             session, progress = resumed
-            mask = self.job.kept_mask(self.run)
+            self._begin()  # makes what an earlier beginning kept and somebody set aside
             self._say(f"Resuming {self.run} at {progress.step} of {self.job.end}.")
         else:
             beginning = self._begin()
-            mask = beginning.mask
             session = Session(self.job.training, self.context, self.platform, beginning.state)
+            session.wear(beginning.mask)
             progress = Progress(self.job.start, parents=beginning.parents, dataset=self._dataset())
             self._say(f"Starting {self.run}: {until.iteration - self.job.start.iteration} iterations.")
-        session.advance(self.run, progress, until, keep, mask)
+        session.advance(self.run, progress, until, keep, self._shrink())
         if not self.platform.is_primary:
             return
         if until == self.job.end:
-            self._finish(progress)
+            self._finish(session, progress)
         else:
             session.save_checkpoint(self.run, progress)
 
@@ -93,7 +94,8 @@ class _Worker:
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         beginning = self._begin()
         session = Session(self.job.training, self.context, self.platform, beginning.state)
-        known = [s for s in self.run.kept_states(self.job.training.iterations_per_epoch) if s < steps[-1]]
+        kept_steps = self.run.kept_states(self.job.training.iterations_per_epoch)
+        known = [step for step in kept_steps if step < steps[-1] and self.run.has_state(step)]
 
         def check(step: Step) -> None:
             kept, found = self.run.load_state(step), session.model.state_dict()
@@ -103,20 +105,32 @@ class _Worker:
                     f"versions are others than {self.run.folder / 'manifest.json'} names. Replay it where it was made."
                 )
 
-        session.replay(self.run, self.job.start, steps, beginning.mask, [s for s in known if s not in steps], check)
+        session.wear(beginning.mask)
+        try:
+            session.replay(self.run, self.job.start, steps, known, check, self._shrink())
+        except WorldError:
+            for step in steps:
+                self.run.drop_state(step)
+            raise
         if is_complete:
             for step in steps:
                 self.run.amend(self.run.state_name(step))
 
-    def _finish(self, progress: Progress) -> None:
+    def _shrink(self) -> Shrink | None:
+        return self.job.shrink(self.context, self.platform)
+
+    def _finish(self, session: Session, progress: Progress) -> None:
         metrics = progress.metrics
-        last = {name: metrics.last(name) for name in metrics.names()}
         self.run.save_metrics(metrics)
+        self.job.conclude(self.run, session.mask)
+        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(
                 files={},
-                results={name: value for name, value in last.items() if value is not None} | self.job.results(self.run),
+                results={
+                    name: value if value is not None and math.isfinite(value) else None for name, value in found.items()
+                },
                 dataset=progress.dataset,
                 parents=progress.parents,
                 versions=versions(),

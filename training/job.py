@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from datasets.prepared import fingerprint
 from foundations.address import Desc
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, UsageError, WorldError
 from foundations.run import Manifest, Run
 from foundations.step import Step
 from platforms.base import Platform
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.mask import Mask
+    from training.session import Shrink
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,17 @@ class Job(ABC):
 
     @abstractmethod
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
-        """Return what the training starts from, keeping in the run what should outlast an interruption."""
+        """Return what the training starts from, keeping in the run what should outlast an interruption.
 
-    def kept_mask(self, run: Run) -> Mask | None:
-        """Return the mask that an earlier `begin` kept."""
+        A resumed training calls it too, so that what was lost of that since is made again.
+        """
+
+    def shrink(self, context: Context, platform: Platform) -> Shrink | None:
+        """Return how the mask changes while training, or None where it does not."""
         return None
+
+    def conclude(self, run: Run, mask: Mask | None) -> None:
+        """Keep in the run what only the end of training knows."""
 
     def results(self, run: Run) -> dict[str, float]:
         """Return headline figures beside the last value of each metric."""
@@ -128,6 +135,9 @@ def complete(job: Job, context: Context, keep: Collection[Step] = ()) -> Outcome
 def provide(job: Job, context: Context, steps: Collection[Step]) -> Run:
     """Make sure that the run keeps the states at some steps, training or replaying no further than they need."""
     run = job.run(context)
+    for step in steps:
+        if not job.start <= step <= job.end:
+            raise UsageError(f"{run} has no state at {step}. Possible: {job.start} to {job.end}.")
     manifest = run.manifest()
     if run.exists():
         run.check(job.desc)

@@ -45,16 +45,15 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned. Raises: DamagedError where it is of another optimizer."""
+    """Put back what `optimizer_tensors` returned. Raises: DamagedError where it is of another network."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
+        if int(index) >= len(parameters) or tensor.shape not in (parameters[int(index)].shape, torch.Size()):
+            raise DamagedError(f"The checkpoint is of another network: its optimizer's '{name}' fits no parameter.")
         state.setdefault(int(index), {})[key] = tensor
-    described = optimizer.state_dict()
-    try:
-        optimizer.load_state_dict({**described, "state": state})
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise DamagedError(f"The checkpoint is of another optimizer ({error}).") from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ from foundations.run import Run
 from foundations.step import Step
 from models.build import build_model
 from platforms.base import Platform
-from pruning.mask import Mask
+from pruning.mask import AttachedMask, Mask
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
@@ -26,6 +27,9 @@ from training.loop import Callback, train
 from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.precision import autocast, grad_scaler, matrix_products
 from training.schedule import learning_rate
+
+Shrink = Callable[[Step, nn.Module, Mask | None], Mask | None]
+"""(step, model, mask so far) -> the mask from that step on."""
 
 
 @dataclass
@@ -68,10 +72,22 @@ class Session:
             world_size=platform.world_size,
         )
         self.trained: nn.Module = platform.distribute(self.model)
+        self.mask: Mask | None = None
+        self._attached: AttachedMask | None = None
 
-    def advance(self, run: Run, progress: Progress, until: Step, keep: Collection[Step], mask: Mask | None) -> None:
+    def wear(self, mask: Mask | None) -> None:
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+        if self._attached is not None:
+            self._attached.detach()
+        self.mask = mask
+        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+
+    def advance(
+        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], shrink: Shrink | None = None
+    ) -> None:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
+        shrink: called at each step, returns the mask from that step on.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
         clock, before = time.monotonic(), progress.wall_seconds
@@ -92,15 +108,21 @@ class Session:
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
-        self._train(progress.step, until, callbacks, mask)
+        self._train(progress.step, until, callbacks, shrink)
         note(until)
 
     def replay(
-        self, run: Run, start: Step, keep: Sequence[Step], mask: Mask | None, known: Collection[Step], check: Callback
+        self,
+        run: Run,
+        start: Step,
+        keep: Sequence[Step],
+        known: Collection[Step],
+        check: Callback,
+        shrink: Shrink | None = None,
     ) -> None:
         """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
 
-        check is called at the `known` steps, whose states the run has kept already.
+        check is called at the `known` steps, whose states the run has kept already. shrink: as for `advance`.
         """
         callbacks: list[Callback] = []
         if self.platform.is_primary:
@@ -110,11 +132,12 @@ class Session:
                 show_progress(self.context.reporter, "replay", start, keep[-1]),
                 stop_when_asked(self.context.interrupts),
             ]
-        self._train(start, keep[-1], callbacks, mask)
+        self._train(start, keep[-1], callbacks, shrink)
 
-    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], mask: Mask | None) -> None:
+    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], shrink: Shrink | None) -> None:
         precision = self.desc.training.precision
-        handle = None if mask is None else mask.attach(self.optimizer, self.model)
+        if shrink is not None:
+            callbacks = [lambda step: self._shrink(shrink, step), *callbacks]
         with matrix_products(precision), self.context.interrupts.deferred():
             train(
                 self.trained,
@@ -128,8 +151,11 @@ class Session:
                 autocast(precision, self.platform.device),
                 self.scaler,
             )
-        if handle is not None:
-            handle.detach()
+
+    def _shrink(self, shrink: Shrink, step: Step) -> None:
+        mask = shrink(step, self.model, self.mask)
+        if mask is not self.mask:
+            self.wear(mask)
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Evaluate the test set before each epoch (or at the start only) and at the very end of the training."""
@@ -146,7 +172,8 @@ class Session:
         measured = record(measure, progress.metrics, say)
         ends = {self.desc.end} if until == self.desc.end else set()
         if self.context.evaluate_only_at_end:
-            return [at_steps({progress.step, *ends}, measured)]
+            starts = set() if progress.metrics.values else {progress.step}
+            return [at_steps(starts | ends, measured)]
         return [every_epoch(measured), at_steps(ends, measured)]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -157,7 +184,7 @@ class Session:
         """Write all that resuming needs, and what was measured so far."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        facts = {
+        facts: dict[str, Any] = {
             "step": progress.step.iteration,
             "metrics": progress.metrics.to_csv(),
             "parents": progress.parents,
@@ -165,6 +192,9 @@ class Session:
             "wall_seconds": progress.wall_seconds,
             "scaler": self.scaler.state_dict(),
         }
+        if self.mask is not None:
+            bits, facts["mask"] = self.mask.to_tensors()
+            tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
         run.save_checkpoint(tensors, facts)
         run.save_metrics(progress.metrics)
 
@@ -175,13 +205,15 @@ class Session:
         if kept is None:
             return None
         tensors, facts = kept
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "mask": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         session = cls(desc, context, platform, parts["model"])
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
+        if "mask" in facts:
+            session.wear(Mask.from_tensors(parts["mask"], facts["mask"]))
         metrics = Metrics.from_csv(facts["metrics"])
         step = Step(facts["step"], desc.iterations_per_epoch)
         return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])

@@ -1,0 +1,205 @@
+"""The addresses of known descriptions, for good: were one to move, the results under it would be lost, or answer for
+another experiment. A new description is added at the end of the list; nothing in it is ever changed.
+"""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from branches.desc import BranchHparams, OneshotDesc
+from models.registry import recipe
+from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
+
+
+def train(**flags):
+    return TrainDesc.from_flags(flags)
+
+
+def preset(name, **flags):
+    return train(**{**recipe(name), **flags})
+
+
+def oneshot(parent, **flags):
+    pruning, branch = (
+        kind(**{flag: value for flag, value in flags.items() if flag in kind.flags()})
+        for kind in (PruningHparams, BranchHparams)
+    )
+    return OneshotDesc(parent=parent, pruning=pruning, branch=branch)
+
+
+DIGITS = preset("digits_resnet_8")
+DESCRIPTIONS = {
+    "train": train(),
+    "mnist_lenet_300_100": preset("mnist_lenet_300_100"),
+    "cifar_resnet_20": preset("cifar_resnet_20"),
+    "digits_resnet_8": DIGITS,
+    "digits_lenet_40_20 for 3ep": preset("digits_lenet_40_20", training_steps="3ep"),
+    "cifar_resnet_20 with a batch size of 256": preset("cifar_resnet_20", batch_size=256),
+    "cifar_resnet_20 with Adam": preset("cifar_resnet_20", optimizer_name="adam", lr=1e-3),
+    "cifar_resnet_20 with AdamW, a cosine, a warmup, in bf16": preset(
+        "cifar_resnet_20",
+        optimizer_name="adamw",
+        lr=1e-3,
+        lr_schedule="cosine",
+        milestone_steps=None,
+        gamma=None,
+        warmup_steps="5ep",
+        precision="bf16",
+        label_smoothing=0.1,
+    ),
+    "cifar_resnet_20 on other data": preset(
+        "cifar_resnet_20",
+        do_not_augment=True,
+        subsample_fraction=0.5,
+        random_labels_fraction=0.1,
+        transformation_seed=3,
+        blur_factor=2,
+    ),
+    "cifar_resnet_20, frozen": preset(
+        "cifar_resnet_20",
+        model_init="orthogonal",
+        batchnorm_init="fixed",
+        batchnorm_frozen=True,
+        output_frozen=True,
+        others_frozen=True,
+        others_frozen_exceptions="conv.weight,blocks.0.conv1.weight",
+    ),
+    "magnitude": oneshot(DIGITS),
+    "random, pinned": oneshot(DIGITS, strategy="random", density=0.1, seed=7),
+    "snip10": oneshot(DIGITS, strategy="snip10"),
+    "snip1, iterated, the other way": oneshot(
+        DIGITS,
+        strategy="snip1",
+        prune_fraction=0.95,
+        prune_iterations=5,
+        prune_schedule="linear",
+        prune_highest=True,
+        score_batch_size=20,
+        score_per_batch=True,
+    ),
+    "magnitude after training, rewound": oneshot(DIGITS, prune_step="12ep", state_step="50it", start_step="50it"),
+    "shuffled and reinitialized": oneshot(DIGITS, randomize_layerwise=True, reinitialize=True, seed=1),
+    "of a branch": oneshot(DIGITS, prune_experiment=f"branch_oneshot_{'0' * 32}", prune_step="12ep"),
+}
+ADDRESSES = {
+    "train": "83b1059b30dedf840ccb5d670bd01de4",
+    "mnist_lenet_300_100": "9595b7e585bdcb08c032ea68765d357e",
+    "cifar_resnet_20": "350cbc2d64b1c9d5ed9b94e6e2b06941",
+    "digits_resnet_8": "06d202434a574ebadf7fcce349d2d908",
+    "digits_lenet_40_20 for 3ep": "af77cffefce5954bd800268422ba71be",
+    "cifar_resnet_20 with a batch size of 256": "b08716744c6bec20b79e5728a91a5e62",
+    "cifar_resnet_20 with Adam": "f773631f42ffbb7300024c9951fa2e90",
+    "cifar_resnet_20 with AdamW, a cosine, a warmup, in bf16": "5642562efd28df04904e1035bf387c9f",
+    "cifar_resnet_20 on other data": "8e7d7172413240b334767f3c1bfc3e93",
+    "cifar_resnet_20, frozen": "dd362318d3cd90fdaaea1066a01f4d1a",
+    "magnitude": "8a567b9cfa60913d4d9c0da78a5c233c",
+    "random, pinned": "8945025cf9714af95e235977fe566fdd",
+    "snip10": "411adadd6d0efd5d2c8bbd932730397b",
+    "snip1, iterated, the other way": "b5bbaf2af54bfe12493354cddd29bd63",
+    "magnitude after training, rewound": "af86afd3b90385b783b8ac09dfae9095",
+    "shuffled and reinitialized": "f6537c702737b6cfc57499fe569c362f",
+    "of a branch": "108b2e37712ce1caf299ca50e952875f",
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_the_address_of_a_known_description_never_moves(name):
+    assert DESCRIPTIONS[name].digest == ADDRESSES[name]
+
+
+def test_known_descriptions_have_different_addresses():
+    assert len(set(ADDRESSES.values())) == len(DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("steps", ["160ep", "62560it", "159ep391it", "0ep62560it"])
+@pytest.mark.parametrize("milestones", ["80ep,120ep", "120ep,80ep", "31280it,46920it", "80ep-120ep@40ep"])
+def test_the_flags_by_hand_have_the_presets_address(steps, milestones):
+    by_hand = train(
+        dataset_name="cifar10",
+        batch_size=128,
+        model_name="cifar_resnet_20_16",
+        model_init="kaiming_normal",
+        batchnorm_init="uniform",
+        optimizer_name="sgd",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestone_steps=milestones,
+        gamma=0.1,
+        training_steps=steps,
+        outputs=10,
+    )
+
+    assert by_hand.digest == DESCRIPTIONS["cifar_resnet_20"].digest
+
+
+@given(st.integers(0, 12), st.integers(0, 22))
+@settings(deadline=None)
+def test_every_spelling_of_a_branchs_steps_has_one_address(epochs, iterations):
+    epochs = min(epochs, 11)
+    total = 23 * epochs + iterations
+    spellings = (f"{epochs}ep{iterations}it", f"{total}it", f"0ep{total}it")
+    digests = {
+        oneshot(DIGITS, prune_step=a, state_step=b, start_step=c).digest
+        for a, b, c in itertools.islice(itertools.permutations(spellings), 3)
+    }
+
+    assert len(digests) == 1
+
+
+@given(st.integers(1, 1000))
+@settings(deadline=None)
+def test_every_spelling_of_a_level_has_one_address(thousandths):
+    density = thousandths / 1000
+    digests = {
+        oneshot(DIGITS, density=density).digest,
+        oneshot(DIGITS, prune_fraction=(1000 - thousandths) / 1000).digest,
+        oneshot(DIGITS, compression=1000 / thousandths).digest,
+    }
+
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"prune_fraction": 0.8}),
+        ({}, {"density": 0.2}),
+        ({}, {"compression": 5}),
+        ({}, {"compression": 5, "density": 0.2, "prune_fraction": 0.8}),
+        ({}, {"prune_lowest": True}),
+        ({}, {"prune_iterations": 7}),
+        ({}, {"seed": 3}),
+        ({"strategy": "random", "seed": 3}, {"strategy": "random", "seed": 3, "prune_lowest": True}),
+        ({"reinitialize": True}, {"reinitialize": True, "state_step": "3ep"}),
+        ({"density": 1}, {"prune_fraction": 0, "prune_highest": True}),
+    ],
+)
+def test_what_changes_nothing_does_not_change_the_address(one, other):
+    assert oneshot(DIGITS, **one).digest == oneshot(DIGITS, **other).digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prune_fraction": 0.81},
+        {"prune_highest": True},
+        {"prune_step": "1it"},
+        {"state_step": "1it"},
+        {"start_step": "1it"},
+        {"randomize_layerwise": True},
+        {"reinitialize": True},
+        {"strategy": "random"},
+        {"strategy": "snip10"},
+    ],
+)
+def test_what_changes_the_result_changes_the_address(change):
+    assert oneshot(DIGITS, **change).digest != oneshot(DIGITS).digest
+
+
+def test_a_seed_matters_where_something_is_drawn():
+    for flags in ({"strategy": "random"}, {"randomize_layerwise": True}, {"reinitialize": True}, {"strategy": "snip1"}):
+        assert oneshot(DIGITS, **flags, seed=3).digest != oneshot(DIGITS, **flags).digest

@@ -1,0 +1,87 @@
+import errno
+import hashlib
+import threading
+
+import pytest
+
+from foundations.errors import WorldError
+from foundations.files import sha256_of_file, sweep_parts, world_errors, write_atomically
+
+
+def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path):
+    write_atomically(tmp_path / "a" / "b" / "file", b"content")
+
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
+
+
+def test_nothing_lies_beside_a_written_file(tmp_path):
+    write_atomically(tmp_path / "file", b"content")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "file"
+    versions = [bytes([i]) * 300_000 for i in range(30)]
+    write_atomically(path, versions[0])
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def read():
+        while not done.is_set():
+            seen.append(path.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in versions:
+        write_atomically(path, version)
+    done.set()
+    reader.join()
+
+    assert seen
+    assert all(content in versions for content in seen)
+
+
+def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.mkdir()  # a folder cannot be replaced by a file
+
+    with pytest.raises(WorldError, match="Cannot write"):
+        write_atomically(path, b"content")
+
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(WorldError, match=r"Not a directory.*--root or OPEN_PRUNE_ROOT"):
+        write_atomically(tmp_path / "file" / "below" / "it", b"content")
+
+
+def test_a_full_disk_says_that_the_same_command_goes_on():
+    with (
+        pytest.raises(WorldError, match=r"Cannot write /x: No space left on device\. Free some room"),
+        world_errors("write", "/x"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(KeyError), world_errors("write", "/x"):
+        raise KeyError
+
+
+def test_what_killed_writers_left_is_swept_and_the_rest_stays(tmp_path):
+    for name in (".file.0123.part", "file", "file.part"):
+        (tmp_path / name).write_text("")
+
+    sweep_parts(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.part"]
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+
+    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()

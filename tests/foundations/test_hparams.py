@@ -1,0 +1,142 @@
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundations.errors import UsageError
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values, hparam
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example(Hparams):
+    name: str = hparam("sgd", choices=("sgd", "adam"), elided=ALWAYS_WRITTEN)
+    rate: float = hparam(0.1, above=0, at_most=10)
+    share: float | None = hparam(None, at_least=0, below=1)
+    count: int = hparam(3, at_least=1)
+    flag: bool = hparam(False)
+    when: str = hparam("0it", step=True)
+    drops: str | None = hparam(None, step_list=True)
+    names: str | None = hparam(None, unordered=True)
+    changed: float = hparam(2.0, elided=1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("rate", 0.0, "--rate: 0.0 is not possible; it must be above 0 and at most 10."),
+        ("rate", 10.5, "--rate: 10.5 is not possible; it must be above 0 and at most 10."),
+        ("share", -0.1, "--share: -0.1 is not possible; it must be at least 0 and below 1."),
+        ("share", 1, "--share: 1 is not possible; it must be at least 0 and below 1."),
+        ("count", 0, "--count: 0 is not possible; it must be at least 1."),
+        ("rate", float("nan"), "--rate: nan is not possible; it takes a finite number."),
+        ("rate", float("inf"), "--rate: inf is not possible; it takes a finite number."),
+        ("name", "sdg", "--name: 'sdg' is not possible. Did you mean 'sgd'? Possible: sgd, adam."),
+        ("name", "rmsprop", "--name: 'rmsprop' is not possible. Possible: sgd, adam."),
+        ("rate", "0.1", "--rate: '0.1' is not possible; it takes float or int."),
+        ("count", 2.0, "--count: 2.0 is not possible; it takes int."),
+        ("count", True, "--count: True is not possible; it takes int."),
+        ("rate", True, "--rate: True is not possible; it takes float or int."),
+        ("share", "no", "--share: 'no' is not possible; it takes float or nothing or int."),
+        ("flag", 1, "--flag: 1 is not possible; it takes bool."),
+        ("count", None, "--count: None is not possible; it takes int."),
+    ],
+)
+def test_an_impossible_value_is_refused_with_what_is_possible(field, value, message):
+    with pytest.raises(UsageError) as refusal:
+        Example(**{field: value})
+
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rate", 10), ("share", 0), ("share", None), ("count", 1), ("name", "adam")]
+)
+def test_the_ends_of_a_bound_are_possible(field, value):
+    assert getattr(Example(**{field: value}), field) == value
+
+
+def test_hyperparameters_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Example().rate = 0.2  # type: ignore[misc]
+
+
+def test_hyperparameters_take_keywords_only():
+    with pytest.raises(TypeError):
+        Example("sgd")  # type: ignore[misc]
+
+
+def test_a_field_that_is_not_declared_with_hparam_is_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Careless(Hparams):
+        rate: float = 0.1
+
+    with pytest.raises(TypeError, match="'rate' is not declared with hparam"):
+        Careless()
+
+
+def test_what_stands_at_its_elided_value_is_not_written():
+    assert Example(changed=1.0).normalized(10).canonical() == {"name": "sgd"}
+
+
+def test_a_default_that_differs_from_the_elided_value_is_written():
+    assert Example().normalized(10).canonical() == {"name": "sgd", "changed": 2.0}
+
+
+def test_an_integer_for_a_float_is_written_as_a_float():
+    assert repr(Example(rate=1).normalized(10).canonical()["rate"]) == "1.0"
+
+
+def test_minus_zero_is_zero():
+    assert repr(Example(share=-0.0).normalized(10).share) == "0.0"
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 40))
+def test_every_spelling_of_a_step_is_normalized_to_iterations(epochs, more, epoch_length):
+    spelled = Example(when=f"{epochs}ep{more}it").normalized(epoch_length)
+    counted = Example(when=f"{epochs * epoch_length + more}it").normalized(epoch_length)
+
+    assert spelled == counted
+
+
+@given(st.lists(st.integers(0, 30), min_size=1), st.randoms(use_true_random=False))
+def test_a_list_of_steps_is_normalized_to_ascending_iterations_and_repetitions_stay(epochs, random):
+    shuffled = random.sample(epochs, len(epochs))
+    texts = [",".join(f"{epoch}ep" for epoch in order) for order in (epochs, shuffled)]
+
+    first, second = (Example(drops=text).normalized(7) for text in texts)
+
+    assert first == second
+    assert first.drops == ",".join(f"{7 * epoch}it" for epoch in sorted(epochs))
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1), st.randoms(use_true_random=False))
+def test_the_order_of_an_unordered_list_means_nothing(names, random):
+    shuffled = random.sample(names, len(names))
+
+    assert Example(names=",".join(names)).normalized(1) == Example(names=",".join(shuffled + names)).normalized(1)
+
+
+@pytest.mark.parametrize("field", ["drops", "names"])
+def test_an_empty_list_is_no_list(field):
+    assert getattr(Example(**{field: ""}).normalized(10), field) is None
+
+
+def test_normalizing_twice_is_normalizing_once():
+    once = Example(rate=1, when="2ep", drops="3ep,1ep", names="b,a").normalized(10)
+
+    assert once.normalized(10) == once
+
+
+def test_json_holds_every_field_and_reads_back():
+    given_values = Example(rate=0.3, drops="1ep", flag=True)
+
+    assert Example.from_json(given_values.to_json()) == given_values
+    assert set(given_values.to_dict()) == set(Example.flags())
+
+
+def test_the_elided_values_are_those_declared():
+    assert elided_values(Example)["changed"] == 1.0
+    assert elided_values(Example)["name"] is ALWAYS_WRITTEN
+    assert elided_values(Example)["share"] is None

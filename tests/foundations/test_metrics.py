@@ -1,0 +1,51 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundations.errors import DamagedError
+from foundations.metrics import Metrics
+
+names = st.sampled_from(["test_loss", "test_accuracy", "train_loss"])
+rows = st.dictionaries(st.tuples(names, st.integers(0, 10**6)), st.floats(allow_nan=False))
+
+
+@given(rows)
+def test_metrics_read_back_exactly(values):
+    assert Metrics.from_csv(Metrics(values).to_csv()).values == values
+
+
+def test_what_is_not_a_number_reads_back():
+    text = Metrics({("test_loss", 3): float("nan")}).to_csv()
+
+    assert text == "name,iteration,value\ntest_loss,3,nan\n"
+    assert Metrics.from_csv(text).to_csv() == text
+
+
+def test_rows_come_in_order_of_iteration_then_name():
+    metrics = Metrics()
+    for name, iteration in (("test_loss", 10), ("test_accuracy", 10), ("test_loss", 9)):
+        metrics.add(name, iteration, 0.5)
+
+    assert metrics.to_csv().splitlines()[1:] == ["test_loss,9,0.5", "test_accuracy,10,0.5", "test_loss,10,0.5"]
+
+
+def test_a_value_that_is_measured_again_replaces_the_earlier_one():
+    metrics = Metrics()
+    metrics.add("test_loss", 3, 1.0)
+    metrics.add("test_loss", 3, 2.0)
+
+    assert metrics.values == {("test_loss", 3): 2.0}
+
+
+def test_the_last_value_is_that_of_the_highest_iteration():
+    metrics = Metrics({("test_loss", 100): 1.0, ("test_loss", 20): 2.0, ("test_accuracy", 500): 3.0})
+
+    assert metrics.last("test_loss") == 1.0
+    assert metrics.last("train_loss") is None
+    assert metrics.names() == ["test_accuracy", "test_loss"]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "name,iteration,value\nx,1\n", "name,iteration,value\nx,one,2\n"])
+def test_what_is_no_metrics_file_is_damaged(text):
+    with pytest.raises(DamagedError, match=r"metrics\.csv is damaged"):
+        Metrics.from_csv(text)

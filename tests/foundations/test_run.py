@@ -1,0 +1,423 @@
+import json
+
+import pytest
+import torch
+
+from foundations.address import Location
+from foundations.errors import DamagedError, WorldError
+from foundations.files import sha256_of_file
+from foundations.metrics import Metrics
+from foundations.run import Manifest, Run
+from tests.foundations.descriptions import Cooking, Leftovers, Meal, complete_run, state, step
+
+STATE = "state_ep2_it0.safetensors"
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def bytes_under(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Where it lies.
+
+
+def test_a_run_lies_under_its_digest_and_replicate(tmp_path):
+    desc = Meal()
+
+    assert Run(tmp_path, desc.location(3)).folder == tmp_path / f"train_{desc.digest}" / "replicate_3" / "main"
+
+
+def test_a_branch_lies_beside_its_parent(tmp_path):
+    desc = Leftovers(parent=Meal())
+    folder = Run(tmp_path, desc.location(1)).folder
+
+    assert folder.parent == Run(tmp_path, Meal().location(1)).folder.parent
+    assert folder.name == f"branch_warmed_{desc.digest}"
+
+
+# Beginning.
+
+
+def test_a_run_exists_once_it_is_begun(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    assert not run.exists()
+
+    run.begin(Meal())
+
+    assert run.exists()
+    assert run.record()["digest"] == Meal().digest
+
+
+def test_beginning_again_changes_nothing(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    before = bytes_under(tmp_path)
+
+    run.begin(Meal())
+
+    assert bytes_under(tmp_path) == before
+
+
+def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_path):
+    run = complete_run(tmp_path)
+    other = Run(tmp_path, Location("train_" + "0" * 32, 1, "main"))
+    other.folder.parent.mkdir(parents=True)
+    run.folder.rename(other.folder)
+
+    with pytest.raises(DamagedError, match="does not describe the directory that it is in"):
+        other.record()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["canonical"]["cooking"].update(heat=0.6),
+        lambda record: record.update(digest="0" * 32),
+        lambda record: record.pop("canonical"),
+        lambda record: record.pop("hyperparameters"),
+        lambda record: record.update(hyperparameters={"cooking": 3}),
+        lambda record: record.update(hyperparameters=[1, 2]),
+    ],
+)
+def test_a_changed_description_is_refused(tmp_path, change):
+    run = complete_run(tmp_path)
+    record = json.loads((run.folder / "description.json").read_text())
+    change(record)
+    (run.folder / "description.json").write_text(json.dumps(record))
+
+    with pytest.raises(DamagedError):
+        run.check(Meal())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe\x00"])
+def test_a_description_that_is_not_an_object_is_damaged(tmp_path, content):
+    run = complete_run(tmp_path)
+    (run.folder / "description.json").write_bytes(content)
+
+    with pytest.raises(DamagedError, match=r"description\.json is damaged"):
+        run.record()
+
+
+def test_stored_hyperparameters_with_another_value_are_refused(tmp_path):
+    run = complete_run(tmp_path)
+    record = json.loads((run.folder / "description.json").read_text())
+    record["hyperparameters"]["cooking"]["heat"] = 0.7
+    (run.folder / "description.json").write_text(json.dumps(record))
+
+    with pytest.raises(DamagedError, match=r"--heat=0\.7; 0\.5 was asked for under the same address"):
+        run.check(Meal())
+
+
+# Completeness.
+
+
+def test_a_run_is_complete_when_its_manifest_is_there(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    assert run.manifest() is None
+
+    run.finish(Manifest(files={}, results={"test_accuracy": 0.25}))
+
+    manifest = run.manifest()
+    assert manifest is not None
+    assert manifest.results == {"test_accuracy": 0.25}
+
+
+def test_the_manifest_records_size_and_digest_of_every_file_but_the_growing_log(tmp_path):
+    run = complete_run(tmp_path)
+    manifest = run.manifest()
+
+    assert manifest is not None
+    assert set(manifest.files) == {"description.json", "metrics.csv", "state_ep0_it0.safetensors", STATE}
+    for name, record in manifest.files.items():
+        assert (record.size, record.sha256) == (
+            (run.folder / name).stat().st_size,
+            sha256_of_file(run.folder / name),
+        )
+
+
+def test_the_checkpoint_is_gone_when_the_run_is_complete(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    run.save_checkpoint(state(1.0), {"step": 3})
+
+    run.finish(Manifest(files={}, results={}))
+
+    assert run.load_checkpoint() is None
+    assert not list(run.folder.glob("checkpoint*"))
+
+
+def test_a_line_in_the_log_leaves_a_run_complete(tmp_path):
+    run = complete_run(tmp_path)
+
+    run.log("a state was replayed")
+
+    assert run.manifest() is not None
+    assert run.verify() == []
+
+
+def test_results_that_are_no_numbers_can_be_kept(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+
+    run.finish(Manifest(files={}, results={"test_loss": None}))
+
+    manifest = run.manifest()
+    assert manifest is not None
+    assert manifest.results == {"test_loss": None}
+
+
+def test_a_missing_file_is_damage(tmp_path):
+    run = complete_run(tmp_path)
+    (run.folder / STATE).unlink()
+
+    with pytest.raises(DamagedError, match=rf"{STATE} is damaged: it is missing\.\n.*verify {run.location} --mend"):
+        run.manifest()
+
+
+def test_a_file_of_another_size_is_damage(tmp_path):
+    run = complete_run(tmp_path)
+    (run.folder / STATE).write_bytes(b"short")
+
+    with pytest.raises(DamagedError, match=r"it has 5 bytes, not the \d+ of its manifest"):
+        run.manifest()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"files": {"x": 3}, "results": {}}', b'{"files": {}, "surprise": 1}']
+)
+def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, content):
+    run = complete_run(tmp_path)
+    (run.folder / "manifest.json").write_bytes(content)
+
+    with pytest.raises(DamagedError, match=r"manifest\.json is damaged"):
+        run.manifest()
+
+
+def test_a_run_does_not_finish_with_a_damaged_state(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    run.save_state(step(0), state(0.0))
+    flip_a_bit(run.folder / "state_ep0_it0.safetensors")
+
+    with pytest.raises(DamagedError, match="state_ep0_it0"):
+        run.finish(Manifest(files={}, results={}))
+
+    assert run.manifest() is None
+
+
+# Files.
+
+
+def test_a_state_reads_back(tmp_path):
+    run = complete_run(tmp_path)
+
+    loaded = run.load_state(step(10))
+
+    assert set(loaded) == {"weight", "count"}
+    assert torch.equal(loaded["weight"], state(1.0)["weight"])
+
+
+def test_kept_states_are_listed_in_ascending_order(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    for iteration in (12, 3, 100):
+        run.save_state(step(iteration), state(0.0))
+
+    assert run.kept_states(5) == [step(3), step(12), step(100)]
+
+
+def test_a_state_that_a_manifest_does_not_vouch_for_does_not_count_as_kept(tmp_path):
+    run = complete_run(tmp_path)
+    run.save_state(step(3), state(0.5))
+    assert not run.has_state(step(3))
+
+    run.amend(run.state_name(step(3)))
+
+    assert run.has_state(step(3))
+    assert run.verify() == []
+
+
+def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path):
+    with pytest.raises(WorldError, match=r"state_ep1_it1\.safetensors"):
+        complete_run(tmp_path).load_state(step(6))
+
+
+def test_a_checkpoint_reads_back(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    facts = {"step": 3, "metrics": "text", "scaler": {"scale": 0.1}}
+
+    run.save_checkpoint(state(2.0), facts)
+
+    kept = run.load_checkpoint()
+    assert kept is not None
+    assert torch.equal(kept[0]["weight"], state(2.0)["weight"])
+    assert kept[1] == facts
+
+
+def test_metrics_read_back(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    assert run.metrics().values == {}
+
+    run.save_metrics(Metrics({("test_loss", 5): 0.125}))
+
+    assert run.metrics().values == {("test_loss", 5): 0.125}
+
+
+def test_the_fingerprint_of_a_state_names_the_run_and_the_file(tmp_path):
+    run = complete_run(tmp_path)
+
+    assert run.fingerprint_of_state(step(10)) == {f"{run.location}/{STATE}": sha256_of_file(run.folder / STATE)}
+
+
+# Verifying and mending.
+
+
+def test_a_whole_run_has_no_problems(tmp_path):
+    assert complete_run(tmp_path).verify() == []
+
+
+@pytest.mark.parametrize("name", ["description.json", "metrics.csv", STATE, "manifest.json"])
+def test_a_flipped_bit_in_any_file_is_a_problem_that_names_it(tmp_path, name):
+    run = complete_run(tmp_path)
+    flip_a_bit(run.folder / name)
+
+    problems = run.verify()
+
+    assert problems
+    assert any(name in str(problem) or name == "manifest.json" for problem in problems)
+
+
+def test_a_flipped_bit_in_an_incomplete_runs_state_is_a_problem(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    run.save_state(step(0), state(0.0))
+    flip_a_bit(run.folder / "state_ep0_it0.safetensors")
+
+    assert len(run.verify()) == 1
+
+
+def test_mending_sets_a_damaged_state_aside_and_leaves_the_run_complete(tmp_path):
+    run = complete_run(tmp_path)
+    flip_a_bit(run.folder / STATE)
+    damaged = (run.folder / STATE).read_bytes()
+
+    aside = run.mend()
+
+    assert aside == [STATE]
+    assert (run.folder / f"damaged_{STATE}").read_bytes() == damaged
+    assert run.verify() == []
+    assert run.manifest() is not None
+    assert not run.has_state(step(10))
+    assert run.has_state(step(0))
+
+
+def test_mending_a_missing_state_leaves_the_run_complete(tmp_path):
+    run = complete_run(tmp_path)
+    (run.folder / STATE).unlink()
+
+    assert run.mend() == [STATE]
+    assert run.manifest() is not None
+
+
+def test_mending_another_file_makes_the_run_incomplete_and_keeps_its_states(tmp_path):
+    run = complete_run(tmp_path)
+    flip_a_bit(run.folder / "metrics.csv")
+
+    assert run.mend() == ["metrics.csv"]
+    assert run.manifest() is None
+    assert run.kept_states(5) == [step(0), step(10)]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"files": {"x": 3}}', b'{"files": {}, "surprise": 1}'])
+def test_mending_sets_an_unreadable_manifest_aside(tmp_path, content):
+    run = complete_run(tmp_path)
+    (run.folder / "manifest.json").write_bytes(content)
+
+    assert run.mend() == ["manifest.json"]
+    assert run.manifest() is None
+    assert run.verify() == []
+    assert run.kept_states(5) == [step(0), step(10)]
+
+
+def test_mending_sets_an_unreadable_description_of_an_incomplete_run_aside(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    (run.folder / "description.json").write_text('{"kind":')
+    assert run.verify()
+
+    assert run.mend() == ["description.json"]
+    run.begin(Meal())
+    assert run.verify() == []
+
+
+def test_mending_does_not_give_the_files_of_one_run_to_another(tmp_path):
+    run = complete_run(tmp_path)
+    other = Run(tmp_path, Location("train_" + "0" * 32, 1, "main"))
+    other.folder.parent.mkdir(parents=True)
+    run.folder.rename(other.folder)
+
+    assert other.mend() == []
+    assert other.verify()
+
+
+def test_mending_an_incomplete_run_sets_damaged_states_and_checkpoints_aside(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+    run.begin(Meal())
+    run.save_state(step(0), state(0.0))
+    run.save_state(step(5), state(0.0))
+    run.save_checkpoint(state(1.0), {"step": 5})
+    flip_a_bit(run.folder / "checkpoint.safetensors")
+    (run.folder / "state_ep1_it0.safetensors").write_bytes(b"")
+
+    assert sorted(run.mend()) == ["checkpoint.safetensors", "state_ep1_it0.safetensors"]
+    assert run.kept_states(5) == [step(0)]
+    assert run.load_checkpoint() is None
+    assert run.verify() == []
+
+
+def test_mending_a_whole_run_changes_no_byte(tmp_path):
+    run = complete_run(tmp_path)
+    before = bytes_under(tmp_path)
+
+    assert run.mend() == []
+    assert bytes_under(tmp_path) == before
+
+
+# Working.
+
+
+def test_a_lock_sweeps_up_after_killed_writers_and_lies_beside_the_runs(tmp_path):
+    run = complete_run(tmp_path)
+    (run.folder / f".{STATE}.123.part").write_bytes(b"half")
+
+    with run.locked(print):
+        assert not list(run.folder.glob(".*"))
+
+    assert not run.lock_path.is_relative_to(run.folder)
+
+
+def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path):
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / "file" / "root", Meal().location(1))
+
+    with pytest.raises(WorldError, match="Cannot work in"), run.locked(print):
+        raise AssertionError("never reached")
+
+
+def test_an_error_inside_the_lock_is_not_blamed_on_the_root(tmp_path):
+    run = Run(tmp_path, Meal().location(1))
+
+    with pytest.raises(FileNotFoundError), run.locked(print):
+        (tmp_path / "missing").read_text()
+
+
+def test_two_descriptions_have_two_directories(tmp_path):
+    first, second = complete_run(tmp_path), complete_run(tmp_path, Meal(cooking=Cooking(heat=0.25)))
+
+    assert first.folder != second.folder
+    assert first.verify() == second.verify() == []

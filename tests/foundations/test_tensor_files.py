@@ -1,0 +1,149 @@
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundations import tensor_files
+from foundations.errors import DamagedError, WorldError
+from tests.conftest import REPOSITORY
+
+MEND = "To mend it: mend it"
+TENSORS = {
+    "conv.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 2, 2) / 7,
+    "conv.bias": torch.tensor([0.5, -0.0]),
+    "bits": torch.tensor([3, 255, 0], dtype=torch.uint8),
+    "kept": torch.tensor([True, False, True]),
+    "half": torch.tensor([1.5, float("nan")], dtype=torch.bfloat16),
+    "batches": torch.tensor(12),
+    "empty": torch.zeros(0, 3),
+}
+FACTS = {"step": 12, "metrics": "name,iteration,value\ntest_loss,0,2.25\n", "scaler": {"scale": 65536.0}, "parents": {}}
+CONTENT = tensor_files.to_bytes(TENSORS, FACTS)
+
+
+def bits_of(tensors):
+    return {
+        name: (tensor.dtype, tensor.shape, tensor.reshape(-1).view(torch.uint8).tolist() if tensor.numel() else [])
+        for name, tensor in tensors.items()
+    }
+
+
+def test_tensors_and_facts_read_back_bit_by_bit(tmp_path):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(CONTENT)
+
+    tensors, facts = tensor_files.read(path, MEND)
+
+    assert bits_of(tensors) == bits_of(TENSORS)
+    assert facts == FACTS
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
+    path = tmp_path / "flipped.safetensors"
+    for bit in range(8 * len(CONTENT)):
+        damaged = bytearray(CONTENT)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            tensors, facts = tensor_files.read(path, MEND)
+        except DamagedError as problem:
+            assert str(path) in str(problem) and str(problem).endswith(MEND), f"bit {bit}"
+            continue
+        assert (bits_of(tensors), facts) == (bits_of(TENSORS), FACTS), f"bit {bit}"
+
+
+@settings(max_examples=100, deadline=None)
+@given(length=st.integers(0, len(CONTENT) - 1))
+def test_a_truncated_file_is_damaged(tmp_path_factory, length):
+    path = tmp_path_factory.getbasetemp() / "truncated.safetensors"
+    path.write_bytes(CONTENT[:length])
+
+    with pytest.raises(DamagedError, match=MEND):
+        tensor_files.read(path, MEND)
+
+
+def test_bytes_after_the_end_are_damage(tmp_path):
+    path = tmp_path / "longer.safetensors"
+    path.write_bytes(CONTENT + b"\0")
+
+    with pytest.raises(DamagedError):
+        tensor_files.read(path, MEND)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("dump", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+def test_a_pickle_is_refused_and_not_executed(tmp_path, dump):
+    path, trace = tmp_path / "state.safetensors", tmp_path / "executed"
+    dump({"weight": Trap(trace)}, path)
+
+    with pytest.raises(DamagedError, match="not a whole safetensors file"):
+        tensor_files.read(path, MEND)
+
+    assert not trace.exists()
+
+
+def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "state.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+
+    with pytest.raises(DamagedError):
+        tensor_files.read(path, MEND)
+
+
+def test_a_missing_file_is_the_worlds_failure(tmp_path):
+    with pytest.raises(WorldError, match="There is no file") as failure:
+        tensor_files.read(tmp_path / "state.safetensors", MEND)
+
+    assert not isinstance(failure.value, DamagedError)
+
+
+def test_a_folder_in_the_place_of_a_file_is_the_worlds_failure(tmp_path):
+    with pytest.raises(WorldError, match=str(tmp_path)):
+        tensor_files.read(tmp_path, MEND)
+
+
+def test_the_bytes_do_not_depend_on_the_order_or_the_layout_of_the_tensors():
+    weight = torch.randn(2, 3, 4, 4)
+    plain = {"a": weight, "b": torch.ones(2)}
+    other = {"b": torch.ones(4)[::2], "a": weight.to(memory_format=torch.channels_last)}
+
+    assert tensor_files.to_bytes(plain, {"x": 1, "y": 2}) == tensor_files.to_bytes(other, {"y": 2, "x": 1})
+
+
+def test_the_bytes_are_the_same_in_another_process():
+    script = (
+        "import hashlib, torch; from foundations import tensor_files; "
+        "tensors = {str(i): torch.arange(i) for i in range(40)}; "
+        "facts = {str(i): i for i in range(40)}; "
+        "print(hashlib.sha256(tensor_files.to_bytes(tensors, facts)).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=REPOSITORY, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(digests) == 1
+    assert digests.pop().strip()
+
+
+def test_tensors_that_share_memory_are_written_apart(tmp_path):
+    shared = torch.arange(6.0)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(tensor_files.to_bytes({"whole": shared, "part": shared[2:4]}))
+
+    assert tensor_files.read(path, MEND)[0]["part"].tolist() == [2.0, 3.0]

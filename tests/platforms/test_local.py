@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from foundations.errors import UsageError, WorldError
+from platforms.base import PlatformHparams
+from platforms.local import LocalPlatform
+from platforms.registry import PLATFORMS, make_platform
+
+
+def local(**hparams):
+    return LocalPlatform(PlatformHparams(**hparams))
+
+
+def test_a_job_is_handed_the_platform_and_its_result_comes_back():
+    platform = local(device="cpu")
+
+    assert platform.launch(lambda given: (given, 7)) == (platform, 7)
+
+
+def test_one_process_is_the_primary_of_one():
+    platform = local()
+
+    assert (platform.rank, platform.world_size, platform.is_primary) == (0, 1, True)
+
+
+def test_auto_is_the_best_device_that_is_there():
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+    assert local(device="auto").device.type == expected
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])
+def test_an_impossible_device_is_refused_with_what_is_possible(device):
+    with pytest.raises(UsageError, match=r"^--device: .*Possible: auto, cpu, cuda, cuda:N"):
+        local(device=device)
+
+
+def test_a_device_that_is_not_there_is_the_worlds_failure_and_says_what_is():
+    with pytest.raises(WorldError, match=r"no device cuda:99 here; found 1 cpu"):
+        local(device="cuda:99").device  # noqa: B018
+
+
+def test_deterministic_kernels_are_chosen_inside_the_job_only():
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    inside = local(device="cpu").launch(lambda _: (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark))
+
+    assert inside == (True, False)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
+
+
+def test_the_layout_of_images_on_a_cpu_is_channels_last():
+    assert local(device="cpu").memory_format("float32") == torch.channels_last
+
+
+def test_the_device_is_described_in_words():
+    assert local(device="cpu").describe() == f"cpu ({torch.get_num_threads()} threads)"
+
+
+def test_platforms_are_found_by_name():
+    assert isinstance(make_platform(PlatformHparams(platform="local")), LocalPlatform)
+
+
+def test_an_unknown_platform_is_refused_with_those_that_are():
+    with pytest.raises(
+        UsageError, match=rf"'locl' is not known\. Did you mean 'local'\? Possible: {', '.join(PLATFORMS)}"
+    ):
+        make_platform(PlatformHparams(platform="locl"))
+
+
+def test_every_platform_says_in_a_line_what_it_does():
+    assert all((kind.__doc__ or "").split(".")[0] for kind in PLATFORMS.values())

@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from training.evaluation import evaluate
+
+
+class Batches:
+    """A test set of random examples, its last batch smaller."""
+
+    def __init__(self, examples=50, classes=30, batch_size=16):
+        stream = torch.Generator().manual_seed(0)
+        self.images = torch.randn(examples, 6, generator=stream)
+        self.labels = torch.randint(classes, (examples,), generator=stream)
+        self.batch_size = batch_size
+
+    def test_batches(self):
+        for begin in range(0, len(self.labels), self.batch_size):
+            rows = slice(begin, begin + self.batch_size)
+            yield self.images[rows], self.labels[rows]
+
+
+def by_hand(model, data):
+    """The same, one example after the other, in float64."""
+    loss = right = among_five = 0.0
+    with torch.no_grad():
+        for image, label in zip(data.images, data.labels.tolist(), strict=True):
+            logits = model(image[None])[0].double()
+            loss += (torch.logsumexp(logits, 0) - logits[label]).item()
+            better = int((logits > logits[label]).sum())
+            right += better == 0
+            among_five += better < 5
+    count = len(data.labels)
+    return {"test_loss": loss / count, "test_accuracy": right / count, "test_top5accuracy": among_five / count}
+
+
+def test_loss_and_accuracies_are_means_over_the_examples():
+    model, data = nn.Linear(6, 30), Batches()
+
+    found = evaluate(model, data, outputs=30)
+
+    assert found == pytest.approx(by_hand(model, data), abs=1e-6)
+
+
+@pytest.mark.parametrize(("outputs", "has_top5"), [(2, False), (3, False), (20, False), (21, True)])
+def test_top5_is_measured_above_20_classes(outputs, has_top5):
+    found = evaluate(nn.Linear(6, outputs), Batches(classes=outputs), outputs=outputs)
+
+    assert ("test_top5accuracy" in found) == has_top5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_measured_in_eval_mode_and_left_in_its_own(training):
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 5)).train(training)
+    data = Batches(classes=5)
+    buffers = model[0].running_mean.clone()
+
+    first, second = evaluate(model, data, outputs=5), evaluate(model, data, outputs=5)
+
+    assert first == second
+    assert torch.equal(model[0].running_mean, buffers)
+    assert model.training is training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_reduced_precision_only_rounds_the_logits():
+    model, data = nn.Linear(6, 5), Batches(classes=5)
+
+    found = evaluate(model, data, outputs=5, autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(data.images).float()
+
+    assert found["test_loss"] == pytest.approx(F.cross_entropy(logits, data.labels).item(), abs=1e-6)
+
+
+def test_logits_that_are_no_numbers_give_a_loss_that_is_none():
+    model = nn.Linear(6, 5)
+    nn.init.constant_(model.weight, float("nan"))
+
+    assert math.isnan(evaluate(model, Batches(classes=5), outputs=5)["test_loss"])

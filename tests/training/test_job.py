@@ -1,0 +1,351 @@
+"""What `complete` and `provide` make, reuse, replay and refuse."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from foundations.errors import DamagedError, WorldError
+from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
+from training.job import complete, provide
+
+
+def files_under(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+# Complete.
+
+
+def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp_path, digits):
+    job = train_job()
+
+    outcome = complete(job, context(tmp_path, digits))
+
+    assert not outcome.reused
+    assert [step.iteration for step in outcome.run.kept_states(6)] == [0, 18]
+    assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 6, 12, 18}
+    assert outcome.manifest.results["test_accuracy"] == outcome.run.metrics().values["test_accuracy", 18]
+    assert outcome.manifest.results["test_accuracy"] > 0.5
+    assert set(outcome.manifest.dataset) == {"digits"}
+    assert {"python", "torch", "open_prune"} <= set(outcome.manifest.versions)
+    assert outcome.manifest.device.startswith("cpu")
+    assert outcome.run.load_checkpoint() is None
+
+
+def test_a_run_that_does_not_end_with_an_epoch_is_measured_at_its_end(tmp_path, digits):
+    outcome = complete(train_job(training_steps="1ep2it"), context(tmp_path, digits))
+
+    assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 6, 8}
+
+
+def test_a_run_can_have_no_iterations(tmp_path, digits):
+    outcome = complete(train_job(training_steps="0it"), context(tmp_path, digits))
+
+    assert [step.iteration for step in outcome.run.kept_states(6)] == [0]
+    assert outcome.manifest.results["test_loss"] > 0
+
+
+def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path, digits):
+    job = train_job()
+    complete(job, context(tmp_path, digits))
+    before = files_under(tmp_path)
+
+    assert complete(job, context(tmp_path, digits)).reused
+    assert files_under(tmp_path) == before
+
+
+def test_two_runs_of_one_description_have_the_same_bytes(tmp_path, digits):
+    job = train_job()
+    digests = [tensor_digests(complete(job, context(tmp_path / name, digits)).run) for name in "ab"]
+
+    assert digests[0] == digests[1]
+
+
+def test_the_global_generator_neither_matters_nor_moves(tmp_path, digits):
+    job = oneshot_job("random")
+    torch.manual_seed(1)
+    complete(job, context(tmp_path / "a", digits))
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+
+    complete(job, context(tmp_path / "b", digits))
+
+    assert torch.equal(torch.get_rng_state(), before)
+    first, second = (tensor_digests(job.run(context(tmp_path / name, digits))) for name in "ab")
+    assert first == second
+
+
+def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
+    job = train_job()
+    runs = [complete(job, context(tmp_path, digits, replicate=n)).run for n in (1, 2)]
+
+    assert runs[0].folder.parent.parent == runs[1].folder.parent.parent
+    assert tensor_digests(runs[0])["state_ep0_it0.safetensors"] != tensor_digests(runs[1])["state_ep0_it0.safetensors"]
+    assert tensor_digests(runs[0])["state_ep3_it0.safetensors"] != tensor_digests(runs[1])["state_ep3_it0.safetensors"]
+
+
+def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_not(tmp_path, digits):
+    from training.session import Session, blank_model
+
+    job = train_job(data_order_seed=5)
+    labels, weights = [], []
+    for replicate in (1, 2):
+        world = context(tmp_path, digits, replicate=replicate)
+        state = blank_model(job.desc, replicate).state_dict()
+        session = Session(job.desc, world, world.platform, state)
+        labels.append(next(session.loader.train_batches(0))[1].tolist())
+        weights.append(state["fc.weight"])
+
+    assert labels[0] == labels[1]
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_a_training_that_diverges_completes_and_says_that_its_loss_is_no_number(tmp_path, digits):
+    job = train_job(lr=1e30)
+
+    outcome = complete(job, context(tmp_path, digits))
+
+    assert outcome.manifest.results["test_loss"] is None
+    assert math.isnan(outcome.run.metrics().values["test_loss", 18])
+    json.loads((outcome.run.folder / "manifest.json").read_text(), parse_constant=pytest.fail)
+    assert complete(job, context(tmp_path, digits)).reused
+
+
+def test_evaluating_only_at_the_end_measures_the_first_and_last_step(tmp_path, digits):
+    outcome = complete(train_job(), context(tmp_path, digits, evaluate_only_at_end=True))
+
+    assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 18}
+
+
+@pytest.mark.parametrize("changes", [{"evaluate_only_at_end": True}, {"checkpoint_seconds": 0}])
+def test_how_a_job_is_done_does_not_change_its_states(tmp_path, digits, changes):
+    job = train_job(model_name="digits_resnet_8_4")
+    plain = complete(job, context(tmp_path / "a", digits)).run
+    other = complete(job, context(tmp_path / "b", digits, **changes)).run
+
+    assert plain.folder.relative_to(tmp_path / "a") == other.folder.relative_to(tmp_path / "b")
+    name = "state_ep3_it0.safetensors"
+    assert tensor_digests(plain)[name] == tensor_digests(other)[name]
+
+
+def complete_and_tell(job, root, digits, queue):
+    listener = Listener()
+    outcome = complete(job, context(root, digits, reporter=listener))
+    queue.put((outcome.reused, listener.said))
+
+
+def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path, digits):
+    job = train_job(training_steps="400ep")
+    queue = FORK.Queue()
+    processes = [FORK.Process(target=complete_and_tell, args=(job, tmp_path, digits, queue)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    told = sorted(queue.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join()
+
+    assert [reused for reused, _ in told] == [False, True]
+    assert any(line.startswith("Starting") for line in told[0][1])
+    assert len(told[1][1]) == 1
+    assert told[1][1][0].startswith("Waiting for process ")
+    assert job.run(context(tmp_path, digits)).verify() == []
+
+
+# Provide.
+
+
+def test_the_initialization_is_provided_without_training_or_data(tmp_path):
+    job = train_job()
+    listener = Listener()
+
+    run = provide(job, context(tmp_path, tmp_path / "no data", reporter=listener), [job.start])
+
+    assert [step.iteration for step in run.kept_states(6)] == [0]
+    assert run.manifest() is None
+    assert listener.iterations == {}
+    assert listener.said == []
+
+
+def test_a_state_is_provided_by_training_no_further_than_needed(tmp_path, digits):
+    job = train_job()
+    listener = Listener()
+
+    run = provide(job, context(tmp_path, digits, reporter=listener), [job.start.at(7)])
+
+    assert listener.iterations == {"train": 7}
+    assert run.has_state(job.start.at(7))
+    assert run.manifest() is None
+
+
+def test_what_was_provided_is_the_beginning_of_the_complete_run(tmp_path, digits):
+    job = train_job()
+    keep = [job.start.at(7)]
+    whole = complete(job, context(tmp_path / "whole", digits), keep).run
+    provide(job, context(tmp_path / "parts", digits), keep)
+    listener = Listener()
+
+    parts = complete(job, context(tmp_path / "parts", digits, reporter=listener), keep).run
+
+    assert any("Resuming" in line and "at 7it" in line for line in listener.said)
+    assert tensor_digests(parts) == tensor_digests(whole)
+
+
+def test_a_state_that_is_kept_is_provided_without_any_work(tmp_path, digits):
+    job = train_job()
+    complete(job, context(tmp_path, digits))
+    before = files_under(tmp_path)
+
+    provide(job, context(tmp_path, digits), [job.start, job.end])
+
+    assert files_under(tmp_path) == before
+
+
+# Replay.
+
+
+def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(tmp_path, digits):
+    job = oneshot_job("snip1", {"optimizer_name": "adam"})
+    keep = [job.start.at(7), job.start.at(11)]
+    at_once = complete(job, context(tmp_path / "at once", digits), keep).run
+    complete(job, context(tmp_path / "later", digits))
+    listener = Listener()
+
+    later = complete(job, context(tmp_path / "later", digits, reporter=listener), keep).run
+
+    assert listener.iterations == {"replay": 11}
+    assert tensor_digests(later) == tensor_digests(at_once)
+    assert later.verify() == []
+    assert complete(job, context(tmp_path / "later", digits), keep).reused
+
+
+def test_a_replay_leaves_the_progress_of_an_incomplete_run_alone(tmp_path, digits):
+    job = train_job()
+    provide(job, context(tmp_path, digits), [job.start.at(15)])
+    run = job.run(context(tmp_path, digits))
+    checkpoint = run.load_checkpoint()
+    listener = Listener()
+
+    provide(job, context(tmp_path, digits, reporter=listener), [job.start.at(4)])
+
+    assert listener.iterations == {"replay": 4}
+    assert run.has_state(job.start.at(4))
+    assert checkpoint is not None
+    assert run.load_checkpoint()[1] == checkpoint[1]
+
+
+def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothing(tmp_path, digits):
+    job = train_job()
+    run = complete(job, context(tmp_path, digits), [job.start.at(9)]).run
+    state = run.load_state(job.start.at(9))
+    state["fc.bias"] += 1e-3
+    run.save_state(job.start.at(9), state)
+    run.amend(run.state_name(job.start.at(9)))
+    before = tensor_digests(run)
+
+    with pytest.raises(WorldError, match="does not meet the state that was kept at 9it"):
+        complete(job, context(tmp_path, digits), [job.start.at(5), job.start.at(12)])
+
+    assert tensor_digests(run) == before
+
+
+def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_path, digits):
+    job = train_job()
+    run = complete(job, context(tmp_path, digits)).run
+    state = run.load_state(job.end)
+    run.save_state(job.start.at(5), state)  # as if half a replay on another machine had kept it
+
+    complete(job, context(tmp_path, digits), [job.start.at(8)])
+
+    assert run.has_state(job.start.at(8))
+    assert not run.has_state(job.start.at(5))
+
+
+# Refusals.
+
+
+def test_the_results_of_other_data_are_refused(tmp_path, digits):
+    from safetensors.numpy import load_file
+
+    from datasets.prepared import write_split
+    from datasets.published import Split
+
+    job = train_job()
+    complete(job, context(tmp_path / "root", digits))
+    for split in ("train", "test"):
+        content = load_file(digits / "digits" / f"{split}.safetensors")
+        (tmp_path / "data" / "digits").mkdir(parents=True, exist_ok=True)
+        images = content["images"] ^ 1
+        names = tuple(map(str, range(10)))
+        write_split("digits", split, Split(images, content["labels"], names, "elsewhere"), tmp_path / "data")
+
+    with pytest.raises(DamagedError, match="was computed from other data"):
+        complete(job, context(tmp_path / "root", tmp_path / "data"))
+
+
+def test_a_run_is_reused_where_its_data_are_not_there(tmp_path, digits):
+    job = train_job()
+    complete(job, context(tmp_path, digits))
+
+    assert complete(job, context(tmp_path, tmp_path / "nowhere")).reused
+
+
+def test_a_damaged_checkpoint_stops_the_job_and_is_neither_trusted_nor_overwritten(tmp_path, digits):
+    job = train_job()
+    run = provide(job, context(tmp_path, digits), [job.start.at(7)])
+    flip_a_bit(run.folder / "checkpoint.safetensors")
+    before = files_under(run.folder)
+
+    with pytest.raises(DamagedError, match=r"checkpoint\.safetensors is damaged"):
+        complete(job, context(tmp_path, digits))
+
+    assert files_under(run.folder) == before
+
+
+def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, digits):
+    job = train_job()
+    run = complete(job, context(tmp_path, digits), [job.start.at(7)]).run
+    before = tensor_digests(run)
+    for name in ("state_ep1_it1.safetensors", "state_ep0_it0.safetensors", "state_ep3_it0.safetensors"):
+        flip_a_bit(run.folder / name)
+    assert len(run.mend()) == 3
+
+    complete(job, context(tmp_path, digits), [job.start.at(7)])
+
+    after = tensor_digests(run)
+    assert {name: after[name] for name in before} == before
+    assert run.verify() == []
+
+
+def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path, digits):
+    job = oneshot_job("random", prune_fraction=0.9)
+    whole = complete(job, context(tmp_path / "whole", digits)).run
+    run = provide(job, context(tmp_path / "mended", digits), [job.start.at(7)])
+    flip_a_bit(run.folder / "mask.safetensors")
+    assert run.mend() == ["mask.safetensors"]
+
+    complete(job, context(tmp_path / "mended", digits))
+
+    (run.folder / "damaged_mask.safetensors").unlink()
+    (run.folder / "state_ep1_it1.safetensors").unlink()
+    assert tensor_digests(run) == tensor_digests(whole)
+
+
+def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
+    job = oneshot_job("random", prune_fraction=0.9)
+    run = complete(job, context(tmp_path, digits)).run
+    before = tensor_digests(run)
+    (run.folder / "sparsity.json").write_text("{")
+    assert run.mend() == ["sparsity.json"]
+
+    complete(job, context(tmp_path, digits))
+
+    (run.folder / "damaged_sparsity.json").unlink()
+    assert tensor_digests(run) == before

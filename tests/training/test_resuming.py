@@ -1,0 +1,150 @@
+"""A run that was cut off, wherever and however often, ends with the bytes of one that was not."""
+
+import random
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from foundations.errors import Interrupted
+from foundations.interrupts import Interrupts
+from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
+from training.job import Job, complete
+
+KEPT = (0, 4, 6, 13, 18)
+JOBS: dict[str, Job] = {
+    "sgd": train_job(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
+    "nesterov, smoothed, cosine": train_job(
+        nesterov_momentum=0.8, momentum=0.0, label_smoothing=0.1, lr_schedule="cosine"
+    ),
+    "adam": train_job(optimizer_name="adam", lr=0.01),
+    "adamw in bf16": train_job(optimizer_name="adamw", lr=0.01, weight_decay=0.1, precision="bf16"),
+    "sgd in fp16": train_job(precision="fp16"),
+    "batchnorm": train_job(model_name="digits_resnet_8_4"),
+    "sgd with a mask": oneshot_job("random", prune_fraction=0.9),
+    "adam with a mask": oneshot_job("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
+    "mask from another step": oneshot_job(prune_step="2ep", state_step="3it", start_step="3it"),
+}
+
+
+@dataclass
+class Stopper(Listener):
+    """Asks the job to stop when it is at an iteration."""
+
+    interrupts: Interrupts = None  # type: ignore[assignment]
+    at: int = -1
+
+    def progress(self, what, done, total, unit):
+        if what == "train" and done == self.at:
+            self.interrupts.signal_number = signal.SIGTERM
+
+
+def run_with_stops(job, root, digits, stops, **changes):
+    """Run the job to its end, stopping it at some iterations on the way; return how often it was stopped."""
+    keep = [job.training.start.at(i) for i in KEPT if i >= job.start.iteration]
+    stopped = 0
+    for stop in (*stops, -1):
+        interrupts = Interrupts()
+        reporter = Stopper(interrupts=interrupts, at=stop)
+        try:
+            complete(job, context(root, digits, reporter=reporter, interrupts=interrupts, **changes), keep)
+        except Interrupted:
+            stopped += 1
+    return stopped
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, digits):
+    """The digests of each job's files, had it not been interrupted."""
+    known = {}
+
+    def digests(name):
+        if name not in known:
+            root = tmp_path_factory.mktemp("whole")
+            run_with_stops(JOBS[name], root, digits, ())
+            known[name] = tensor_digests(JOBS[name].run(context(root, digits)))
+        return known[name]
+
+    return digests
+
+
+@pytest.mark.parametrize("name", JOBS)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(0, 18), min_size=1, max_size=4))
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path_factory, digits, uninterrupted, name, stops):
+    root = tmp_path_factory.mktemp("stopped")
+
+    run_with_stops(JOBS[name], root, digits, stops)
+
+    assert tensor_digests(JOBS[name].run(context(root, digits))) == uninterrupted(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("stop", range(19))
+def test_a_run_that_was_stopped_at_each_iteration_ends_with_the_same_bytes(tmp_path, digits, uninterrupted, name, stop):
+    stopped = run_with_stops(JOBS[name], tmp_path, digits, [stop])
+
+    assert stopped == (stop >= JOBS[name].start.iteration)
+    assert tensor_digests(JOBS[name].run(context(tmp_path, digits))) == uninterrupted(name)
+
+
+def test_a_run_that_was_stopped_at_every_iteration_ends_with_the_same_bytes(tmp_path, digits, uninterrupted):
+    stopped = run_with_stops(JOBS["sgd with a mask"], tmp_path, digits, range(19))
+
+    assert stopped == 19
+    assert tensor_digests(JOBS["sgd with a mask"].run(context(tmp_path, digits))) == uninterrupted("sgd with a mask")
+
+
+def test_a_run_that_is_evaluated_only_at_the_end_resumes_to_the_same_bytes(tmp_path, digits):
+    job = JOBS["sgd"]
+    run_with_stops(job, tmp_path / "whole", digits, (), evaluate_only_at_end=True)
+    run_with_stops(job, tmp_path / "stopped", digits, (7, 11), evaluate_only_at_end=True)
+
+    whole, stopped = (job.run(context(tmp_path / name, digits)) for name in ("whole", "stopped"))
+
+    assert sorted({iteration for _, iteration in whole.metrics().values}) == [0, 18]
+    assert tensor_digests(stopped) == tensor_digests(whole)
+
+
+def test_checkpointing_at_every_step_changes_no_byte(tmp_path, digits, uninterrupted):
+    run_with_stops(JOBS["adam"], tmp_path, digits, (), checkpoint_seconds=0)
+
+    assert tensor_digests(JOBS["adam"].run(context(tmp_path, digits))) == uninterrupted("adam")
+
+
+def kill_at_a_random_moment(job, root, digits, seconds):
+    """Run the job in a forked process and kill it after some seconds; tell whether it was still at work."""
+    process = FORK.Process(target=run_with_stops, args=(job, root, digits, ()), kwargs={"checkpoint_seconds": 0.01})
+    process.start()
+    time.sleep(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        train_job(batch_size=16, training_steps="25ep"),
+        oneshot_job("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
+    ],
+    ids=["train", "branch"],
+)
+def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, digits, job):
+    moments = random.Random(7)
+    run_with_stops(job, tmp_path / "whole", digits, ())
+
+    killed = sum(
+        kill_at_a_random_moment(job, tmp_path / "killed", digits, moments.uniform(0.02, 0.15)) for _ in range(20)
+    )
+    run_with_stops(job, tmp_path / "killed", digits, ())
+
+    whole, resumed = (job.run(context(tmp_path / name, digits)) for name in ("whole", "killed"))
+    assert killed > 5
+    assert tensor_digests(resumed) == tensor_digests(whole)
+    assert resumed.verify() == []
+    assert not list(resumed.folder.glob(".*"))

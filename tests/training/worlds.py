@@ -1,0 +1,72 @@
+"""Small jobs on digits, in this process or in a forked one, and what is compared of their runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from branches.desc import BranchDesc, BranchHparams
+from branches.oneshot import BranchJob
+from foundations.files import sha256_of_file
+from foundations.reporter import Silence
+from foundations.run import Run
+from platforms.base import PlatformHparams
+from platforms.local import LocalPlatform
+from pruning.hparams import PruningHparams
+from training.context import Context
+from training.desc import TrainDesc
+from training.job import TrainJob
+
+FORK = multiprocessing.get_context("fork")
+SMALL = {
+    "dataset_name": "digits",
+    "batch_size": 256,
+    "model_name": "digits_lenet_16",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "training_steps": "3ep",
+}
+"""Six iterations an epoch, eighteen in all."""
+
+
+@dataclass
+class Listener:
+    """A reporter that keeps what is said and counts the training iterations that are done."""
+
+    said: list[str] = field(default_factory=list)
+    iterations: dict[str, int] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        self.iterations[what] = done
+
+
+def train_job(**flags: Any) -> TrainJob:
+    return TrainJob(TrainDesc.from_flags({**SMALL, **flags}))
+
+
+def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchJob:
+    groups = [{k: v for k, v in flags.items() if k in kind.flags()} for kind in (PruningHparams, BranchHparams)]
+    return BranchJob(
+        BranchDesc(
+            parent=train_job(**(parent or {})).desc,
+            pruning=PruningHparams(strategy=strategy, **groups[0]),
+            branch=BranchHparams(**groups[1]),
+        )
+    )
+
+
+def context(root: Path, datasets: Path, **changes: Any) -> Context:
+    platform = LocalPlatform(PlatformHparams(device="cpu"))
+    return replace(Context(root=root, datasets=datasets, platform=platform, reporter=Silence()), **changes)
+
+
+def tensor_digests(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of the states, the mask and the metrics of a run."""
+    names = [path for pattern in ("*.safetensors", "metrics.csv", "sparsity.json") for path in run.folder.glob(pattern)]
+    return {path.name: sha256_of_file(path) for path in sorted(names)}
