@@ -104,9 +104,12 @@ class BranchJob(Job):
         """Write a mask and its report. The mask comes last: where it is, its report is too."""
         from pruning.level import kept_of
         from pruning.report import sparsity_report
+        from training.session import blank_model
 
         requested = None if requested_level is None else kept_of(mask.total, requested_level)
-        run.save_sparsity(sparsity_report(mask, requested))
+        # Which weights lie on a path follows from the network's form alone, whatever its weights are.
+        model, input_shape = blank_model(self.desc.parent, "report"), self.desc.parent.dataset.input_shape
+        run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape))
         run.save_mask(*mask.to_tensors())
 
     def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:

@@ -12,7 +12,7 @@ from foundations.run import DESCRIPTION, Run
 
 def all_runs(root: Path) -> Iterator[Run]:
     """Yield every run under a root, trunks before their branches."""
-    for trunk in sorted(root.glob("train_*")):
+    for trunk in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         for replicate in sorted(trunk.glob("replicate_*")):
             parts = sorted(path.name for path in replicate.iterdir() if (path / DESCRIPTION).exists())
             number = int(replicate.name.removeprefix("replicate_"))

@@ -8,6 +8,7 @@ import io
 import sys
 import typing
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import tyro
@@ -55,7 +56,7 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the text given for a flag, or None where it is not given."""
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    for argument, following in zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == f"--{flag}".replace("-", "_"):
             return value if equals else following
