@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -11,12 +12,18 @@ from torch import Tensor
 
 def decode(blob: bytes) -> Tensor:
     """Return an image as uint8 (3, H, W). Raises: ValueError where the bytes are no whole image."""
+    try:
+        return _with_torchvision(blob)
+    except (RuntimeError, ValueError, ImportError):
+        return _with_pil(blob)
+
+
+def _with_torchvision(blob: bytes) -> Tensor:
     from torchvision.io import ImageReadMode, decode_image
 
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it announces its removal at each call
         image: Tensor = decode_image(torch.frombuffer(bytearray(blob), dtype=torch.uint8), ImageReadMode.RGB)
-    except (RuntimeError, ValueError):
-        return _with_pil(blob)
     return image
 
 
