@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -62,6 +63,7 @@ class Scoring:
             parameter.requires_grad_(False)
         for weight in self.weights.values():
             weight.requires_grad_(True)
+            weight.data = weight.data.contiguous()
         first = next(iter(self.weights.values()))
         self.device, self.dtype = first.device, first.dtype
         self.batches = batches
@@ -95,8 +97,9 @@ class Scoring:
             if name in self._dense:
                 weight.copy_(self._dense[name])
                 weight.masked_fill_(~mask[name].to(self.device), 0)
-            elif not torch.equal(mask[name], self.mask[name]):
-                weight.masked_fill_(~mask[name].to(self.device), 0)
+            else:
+                newly_pruned = np.flatnonzero(torch.gt(self.mask[name], mask[name]).numpy())
+                weight.data.view(-1).index_fill_(0, torch.from_numpy(newly_pruned).to(self.device), 0)
         self.mask = mask
 
     @torch.no_grad()
@@ -129,7 +132,9 @@ class Scoring:
         """Return the gradient of a scalar with respect to the weights (zero for weights that it does not depend on)."""
         weights = list(self.weights.values())
         gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
-        return dict(zip(self.weights, gradients, strict=True))
+        if create_graph:
+            return dict(zip(self.weights, gradients, strict=True))
+        return {name: part.detach().contiguous() for name, part in zip(self.weights, gradients, strict=True)}
 
     def gradient(self, temperature: float = 1.0) -> Scores:
         """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.

@@ -34,8 +34,11 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     ranked = _ranked(scores, mask)
     if keep == kept:
         return mask
-    threshold = kth_smallest(ranked, kept - keep if remove == "lowest" else keep + 1)
-    stays = [(values > threshold if remove == "lowest" else values < threshold) & keeps for values, keeps in ranked]
+    threshold = kth_smallest(ranked, kept, kept - keep if remove == "lowest" else keep + 1)
+    stays = [
+        (values > threshold if remove == "lowest" else values < threshold).logical_and_(keeps)
+        for values, keeps in ranked
+    ]
     missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
     for (values, keeps), part in zip(reversed(ranked), reversed(stays), strict=True):
         if missing == 0:
@@ -46,13 +49,14 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     return mask._like({name: part.view(mask[name].shape) for name, part in zip(mask, stays, strict=True)})
 
 
-def kth_smallest(ranked: Ranked, k: int) -> float:
-    """Return the k-th smallest (from 1) score of all candidates, exactly. There must be that many, and none NaN.
+def kth_smallest(ranked: Ranked, candidates: int, k: int) -> float:
+    """Return the k-th smallest (from 1) score of all candidates, exactly. None may be NaN.
+
+    candidates: how many there are, at least k.
 
     An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; where the sample
     misled, all are.
     """
-    candidates = sum(int(torch.count_nonzero(keeps)) for _, keeps in ranked)
     low, high = -np.inf, np.inf
     if candidates > 4 * _SAMPLE:
         stride = candidates // _SAMPLE
@@ -60,25 +64,20 @@ def kth_smallest(ranked: Ranked, k: int) -> float:
         centre, margin = k / candidates * len(sample), 4 * len(sample) ** 0.5
         low = float(sample[int(centre - margin)]) if centre > margin else low
         high = float(sample[int(centre + margin)]) if centre + margin < len(sample) else high
-    below = 0 if low == -np.inf else sum(int(torch.count_nonzero((v < low) & keeps)) for v, keeps in ranked)
-    inside = _candidates((values, _within(values, keeps, low, high)) for values, keeps in ranked)
+    above_low = [keeps if low == -np.inf else (values >= low).logical_and_(keeps) for values, keeps in ranked]
+    below = candidates - sum(int(torch.count_nonzero(keeps)) for keeps in above_low)
+    inside = _candidates(
+        (values, keeps if high == np.inf else (values <= high).logical_and_(keeps))
+        for (values, _), keeps in zip(ranked, above_low, strict=True)
+    )
     if not below < k <= below + len(inside):
         below, inside = 0, _candidates(iter(ranked))
     inside.partition(k - below - 1)
     return float(inside[k - below - 1])
 
 
-def _within(values: torch.Tensor, keeps: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    within = keeps
-    if low != -np.inf:
-        within = within & (values >= low)
-    if high != np.inf:
-        within = within & (values <= high)
-    return within
-
-
 def _candidates(parts: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> npt.NDArray[Any]:
-    return np.concatenate([values.numpy()[keeps.numpy()] for values, keeps in parts])
+    return np.concatenate([values.numpy()[np.flatnonzero(keeps.numpy())] for values, keeps in parts])
 
 
 def _ranked(scores: Mapping[str, torch.Tensor], mask: Mask) -> Ranked:

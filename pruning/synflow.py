@@ -37,4 +37,4 @@ def synflow(scoring: Scoring) -> Scores:
     In eval mode and in float64: R grows exponentially with depth, and leaves float32 at ResNet-56 (4e70).
     """
     flow = scoring.gradient_of(scoring.network(scoring.ones()).sum())
-    return {name: (weight * flow[name]).abs_() for name, weight in scoring.weights.items()}
+    return {name: flow[name].mul_(weight.detach()).abs_() for name, weight in scoring.weights.items()}

@@ -25,6 +25,6 @@ def synflowl2(scoring: Scoring, *, synflowl2_as_published: bool = False) -> Scor
     """
     flow = scoring.gradient_of(scoring.network(scoring.ones()).sum())
     return {
-        name: (squared.sqrt() if synflowl2_as_published else squared) * flow[name]
+        name: flow[name].mul_(squared.detach().sqrt() if synflowl2_as_published else squared.detach())
         for name, squared in scoring.weights.items()
     }
