@@ -54,12 +54,13 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """Return the text given for a flag, or None where it is not given."""
+    """Return the text given for a flag, the last one where there are several, or None where it is not given."""
+    found = None
     for argument, following in zip(argv, [*argv[1:], None], strict=True):
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == f"--{flag}".replace("-", "_"):
-            return value if equals else following
-    return None
+            found = value if equals else following
+    return found
 
 
 def group_types(kind: type[Any]) -> list[type[Hparams]]:
