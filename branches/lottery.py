@@ -1,8 +1,8 @@
 """The lottery: train, prune, rewind, again (Frankle & Carbin 2019; rewinding: Frankle et al. 2020), level by level.
 
 Level 0 is the training itself. Level n prunes the last weights of level n - 1 within its mask and trains on from the
-rewinding step, so it is a branch like any other: one that `branch train lottery_rewind` or `oneshot` with the right flags
-describes has its address.
+rewinding step, so it is a branch like any other: where `branch train lottery_rewind` or `oneshot` with the right flags
+describes the same, they have its address.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     """The levels of the lottery."""
 
     levels: str = hparam("3")
-    """How many times to prune and retrain after the dense level 0; or which levels to report: 0-2,5,8-12."""
+    """How many times to prune and retrain after the dense level 0. Of branches: which levels, such as 0-2,5,8-12."""
     rewinding_steps: str = hparam("0it", step=True)
     """The step of the dense training to rewind weights and schedule to."""
     pruning_fraction: float = hparam(0.2, above=0, below=1)
@@ -44,7 +44,7 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     @property
     def pretrains(self) -> bool:
         """Tell whether weights come from a pretraining with its own length."""
-        return self.pretrain_training_steps is not None  # type: ignore[no-any-return]
+        return self.pretrain_training_steps is not None
 
     def validate(self) -> None:
         """Check the levels, and that rewinding and pretraining are not both asked for."""
@@ -60,11 +60,9 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
 
 
 def parse_levels(text: str) -> list[int]:
-    """Read `10` (levels 0 to 10) or a list such as `0-2,5,8-12`. Raises: UsageError for anything else."""
+    """Read a list of levels such as `0-2,5,8-12`. Raises: UsageError for anything else."""
     parts = text.split(",")
     try:
-        if len(parts) == 1 and "-" not in text:
-            return list(range(int(text) + 1))
         bounds = [[int(bound) for bound in part.split("-")] for part in parts]
         levels = sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
         if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
@@ -90,12 +88,12 @@ class Lottery:
                 "--prune_fraction, --density, --compression: the levels say how much; use --pruning_fraction."
             )
 
-    def levels(self) -> Iterator[tuple[int, Job]]:
-        """Yield each level up to the last one asked for, with its job; each can be computed once those before are."""
+    def levels(self, last: int) -> Iterator[tuple[int, Job]]:
+        """Yield each level up to a last one with its job; each can be computed once those before are."""
         before: Desc = self.dense()
         dense = before
         yield 0, job_of(before)
-        for level in range(1, max(parse_levels(self.hparams.levels)) + 1):
+        for level in range(1, last + 1):
             source = dense if self.hparams.one_shot else before
             before = self._pruned(level, source)
             yield level, job_of(before)

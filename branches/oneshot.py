@@ -39,6 +39,7 @@ class BranchJob(Job):
 
     def resolve(self, context: Context) -> None:
         """Make the parents' states that are needed, and no more of the parents than that."""
+        self._describe_trunk(context)
         needed: dict[str, set[Step]] = {}
         if self.desc.scores_a_state:
             needed.setdefault(self.desc.branch.prune_experiment, set()).add(self.desc.prune_step)
@@ -50,6 +51,13 @@ class BranchJob(Job):
             job, there = self._source(experiment, context)
             # Where only the mask is needed, the first state stands for it: the mask is made before it.
             provide(job, there, {_step_of(job, step) for step in steps} or {job.start})
+
+    def _describe_trunk(self, context: Context) -> None:
+        """Write the trunk's description, even where none of its states is needed: the branch is read back with it."""
+        trunk = self._run(MAIN, context)
+        if not trunk.exists():
+            with trunk.locked(context.reporter.say):
+                trunk.begin(self.desc.parent)
 
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
         """Compute the mask (or take it up from an earlier beginning) and prune the state to train."""
@@ -104,9 +112,12 @@ class BranchJob(Job):
         """Write a mask and its report. The mask comes last: where it is, its report is too."""
         from pruning.level import kept_of
         from pruning.report import sparsity_report
+        from training.session import blank_model
 
         requested = None if requested_level is None else kept_of(mask.total, requested_level)
-        run.save_sparsity(sparsity_report(mask, requested))
+        # Which weights lie on a path follows from the network's form alone, whatever its weights are.
+        model, input_shape = blank_model(self.desc.parent, "report"), self.desc.parent.dataset.input_shape
+        run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape))
         run.save_mask(*mask.to_tensors())
 
     def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:

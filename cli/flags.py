@@ -8,6 +8,7 @@ import io
 import sys
 import typing
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import tyro
@@ -56,7 +57,7 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the text given for a flag, the last one where there are several, or None where it is not given."""
     found = None
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    for argument, following in zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == f"--{flag}".replace("-", "_"):
             found = value if equals else following
@@ -89,7 +90,9 @@ def _check_flags(argv: Sequence[str], types: dict[str, Any], help_hint: str) -> 
         flag = f"--{name[2:].replace('-', '_')}"
         if not argument.startswith("--"):
             raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{help_hint}")
-        hint = types.get(flag, types.get(flag.replace("--no_", "--", 1)))
+        hint = types.get(flag)
+        if hint is None and types.get(flag.replace("--no_", "--", 1)) is bool:
+            hint = bool
         if hint is None:
             raise UsageError(f"There is no flag {name}.{did_you_mean(flag, types)}\n{help_hint}")
         if hint is bool:

@@ -1,4 +1,4 @@
-"""The commands that look: ls and show. They import no torch."""
+"""The command that lists the runs. It imports no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cli.addresses import all_runs, find_run, run_digest, short_address
-from cli.flags import parse, positional
+from cli.addresses import all_runs, run_digest, short_address
+from cli.flags import parse
 from cli.job_flags import root_of
 from cli.main import Environment
-from cli.table import duration, figure, percent, table
+from cli.table import duration, percent, table
 from foundations.address import MAIN
 from foundations.errors import OpenPruneError, UsageError
 from foundations.hparams import Hparams, hparam
@@ -46,7 +46,7 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
     flags = parse(ListFlags, argv, "ls", ListFlags()).listing
     root = root_of(flags, environment)
     wanted = _conditions(flags.where)
-    rows = [entry for entry in map(_entry, all_runs(root)) if _matches(entry, wanted)]
+    rows = [entry for entry in map(entry_of, all_runs(root)) if _matches(entry, wanted)]
     if flags.json:
         print(json.dumps(rows, indent=1, sort_keys=True))
     elif rows:
@@ -56,22 +56,7 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def show(argv: Sequence[str], environment: Environment) -> int:
-    """`show ADDRESS`: all about one run."""
-    names, rest = positional(argv)
-    flags = parse(ListFlags, rest, "show", ListFlags()).listing
-    if len(names) != 1:
-        raise UsageError("show takes one address: python open_prune.py show ADDRESS (`ls` lists them).")
-    run = find_run(root_of(flags, environment), names[0])
-    entry = _entry(run)
-    if flags.json:
-        print(json.dumps({**entry, "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
-    else:
-        print("\n".join(_described(run, entry)))
-    return 0
-
-
-def _entry(run: Run) -> dict[str, Any]:
+def entry_of(run: Run) -> dict[str, Any]:
     """Return what is known of a run, as plain data."""
     entry: dict[str, Any] = {
         "address": short_address(run),
@@ -94,7 +79,7 @@ def _entry(run: Run) -> dict[str, Any]:
         "status": "complete" if manifest else "running" if is_held(run.lock_path) else "incomplete",
         "model": flat.get("model_name"),
         "data": flat.get("dataset_name"),
-        "strategy": flat.get("strategy"),
+        "strategy": flat.get("strategy") if flat.get("prune_fraction") else None,
         "sparsity": manifest.results.get("sparsity") if manifest else None,
         "accuracy": manifest.results.get("test_accuracy") if manifest else None,
         "seconds_old": time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime,
@@ -138,38 +123,3 @@ def _worded(entry: dict[str, Any]) -> dict[str, str]:
     words["sparsity"], words["accuracy"] = percent(entry.get("sparsity")), percent(entry.get("accuracy"))
     words["age"] = duration(entry["seconds_old"]) if "seconds_old" in entry else ""
     return words
-
-
-def _described(run: Run, entry: dict[str, Any]) -> list[str]:
-    lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {entry['status']}"]
-    if "problem" in entry:
-        return [*lines, entry["problem"]]
-    manifest = run.manifest()
-    lines += ["", "Hyperparameters"]
-    lines += [f"  {name:<22}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
-    if manifest is not None:
-        lines += ["", "Results"]
-        lines += [f"  {name:<22}{figure(value, '.6g')}" for name, value in manifest.results.items()]
-        lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
-        lines += [f"  {name:<22}{version}" for name, version in manifest.versions.items()]
-        lines += ["", "Files"]
-        lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
-    report = run.sparsity()
-    if report is not None:
-        lines += ["", "Mask", *_layers(report)]
-    return lines
-
-
-def _layers(report: dict[str, Any]) -> list[str]:
-    requested, achieved = report["requested"], report["achieved"]
-    rows = [
-        {"layer": name, "kept": f"{layer['kept']:,}", "of": f"{layer['total']:,}", "density": percent(layer["density"])}
-        for name, layer in report["layers"].items()
-    ]
-    collapsed = ", ".join(report["collapsed_layers"]) or "none"
-    return [
-        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})",
-        f"  density {percent(achieved['density'])}, sparsity {percent(achieved['sparsity'])}",
-        f"  collapsed layers: {collapsed}",
-        *(f"  {line}" for line in table(rows, ("layer", "kept", "of", "density")).splitlines()),
-    ]

@@ -71,8 +71,10 @@ LEVEL_BRANCHES = {
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
     """`lottery`: compute the levels of a lottery, or reuse them."""
-    flags = parse_job(LotteryFlags, argv, "lottery")
-    return _over_levels(flags, environment, branch=None)
+    flags = parse_job(LotteryFlags, argv, "lottery", environment)
+    text = flags.lottery.levels
+    wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
+    return _over_levels(flags, environment, wanted, branch=None)
 
 
 def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> int:
@@ -91,16 +93,22 @@ def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> 
         kw_only=True,
     )
     kind.__doc__ = named.describe.__doc__
-    flags: Any = parse_job(kind, argv, f"branch lottery {name}")
-    return _over_levels(flags, environment, branch=lambda levels, job: named.describe(levels, job, flags.branch))
+    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment)
+    wanted = parse_levels(flags.lottery.levels)
+    return _over_levels(flags, environment, wanted, lambda levels, job: named.describe(levels, job, flags.branch))
 
 
-def _over_levels(flags: LotteryFlags, environment: Environment, branch: Callable[[Lottery, Job], Desc] | None) -> int:
+def _over_levels(
+    flags: LotteryFlags,
+    environment: Environment,
+    wanted: Sequence[int],
+    branch: Callable[[Lottery, Job], Desc] | None,
+) -> int:
     interrupts = Interrupts()
-    described, wanted = flags.described(), parse_levels(flags.lottery.levels)
+    described = flags.described()
     context = make_context(flags.job, flags.platform, environment, make_reporter(flags.job.quiet), interrupts)
     if flags.job.display_output_location or flags.job.dry_run:
-        for number, job in described.levels():
+        for number, job in described.levels(max(wanted)):
             shown = job if branch is None else job_of(branch(described, job))
             if number in wanted:
                 print(
@@ -110,7 +118,7 @@ def _over_levels(flags: LotteryFlags, environment: Environment, branch: Callable
     rows = []
     with interrupts.caught():
         prepare(described, context)
-        for number, job in described.levels():
+        for number, job in described.levels(max(wanted)):
             outcome = complete(job, context, _kept(described, number, job, flags))
             if branch is not None and number in wanted:
                 outcome = complete(job_of(branch(described, job)), context)

@@ -6,6 +6,8 @@ arguments. Each equals the torchvision v2 transform of its kind, applied image b
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,6 +45,70 @@ def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
     """
     left = torch.where(flips, 2 * padding - offsets[:, 1], offsets[:, 1])
     return torch.stack([offsets[:, 0], left], dim=1)
+
+
+SCALE, RATIO = (0.1, 1.0), (0.8, 1.25)
+"""The parts of an image that `resized_crop_flip` sees: of its area, and their aspects (OpenLTH's)."""
+_TRIES = 10
+BOX_DRAWS = 2 * _TRIES + 2
+"""Numbers that one random box takes."""
+
+
+def random_boxes(draws: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Return boxes int64 (B, 4) of random area, aspect and place: top, left, height, width.
+
+    The distribution is that of torchvision's RandomResizedCrop with `SCALE` and `RATIO`: the first of ten tries that
+    fits, or else the largest part in the middle with an aspect in bounds.
+
+    draws: float64 (B, BOX_DRAWS), uniform in [0, 1). heights, widths: the images' sizes, int64 (B,).
+    """
+    area_draws, aspect_draws = draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES]
+    areas = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * area_draws)
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    aspects = torch.exp(low + (high - low) * aspect_draws)
+    tried_widths, tried_heights = torch.sqrt(areas * aspects).round().long(), torch.sqrt(areas / aspects).round().long()
+    fits = (tried_widths > 0) & (tried_widths <= widths[:, None]) & (tried_heights > 0)
+    fits &= tried_heights <= heights[:, None]
+    first = fits.to(torch.uint8).argmax(1, keepdim=True)
+    box_widths, box_heights = tried_widths.gather(1, first)[:, 0], tried_heights.gather(1, first)[:, 0]
+    tops = (draws[:, -2] * (heights - box_heights + 1)).long()
+    lefts = (draws[:, -1] * (widths - box_widths + 1)).long()
+    found = torch.stack([tops, lefts, box_heights, box_widths], 1)
+    return torch.where(fits.any(1, keepdim=True), found, _middle_boxes(heights, widths))
+
+
+def _middle_boxes(heights: Tensor, widths: Tensor) -> Tensor:
+    box_widths = torch.minimum(widths, (heights * RATIO[1]).round().long())
+    box_heights = torch.minimum(heights, (widths / RATIO[0]).round().long())
+    return torch.stack([(heights - box_heights) // 2, (widths - box_widths) // 2, box_heights, box_widths], 1)
+
+
+def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut a box out of each image and resize it (bilinear, antialiased, rounded to grey levels).
+
+    boxes: int64 (B, 4), top, left, height, width. size: height and width of the result.
+    A resize along an axis is a product with a matrix, so that a batch of different boxes is two batched products. Like
+    `blur`, this equals torchvision's resize of float images, rounded.
+    """
+    tops, lefts, heights, widths = boxes.unbind(1)
+    down = _resize_matrices(tops, heights, images.shape[2], size[0])[:, None]
+    across = _resize_matrices(lefts, widths, images.shape[3], size[1])[:, None]
+    resized = down @ images.float() @ across.mT
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _resize_matrices(begins: Tensor, lengths: Tensor, side: int, size: int) -> Tensor:
+    """Return the weights float32 (B, size, side) of each pixel of an axis in each pixel of its resized part.
+
+    A pixel's weight falls linearly with its distance to the new pixel's centre, over the width of a new pixel or of an
+    old one, whichever is larger.
+    """
+    scales = lengths.double()[:, None, None] / size
+    centres = (torch.arange(size, device=begins.device)[:, None] + 0.5) * scales
+    places = torch.arange(side, device=begins.device) - begins[:, None, None]
+    weights = (1 - (places + 0.5 - centres).abs() / scales.clamp(min=1)).clamp(min=0)
+    weights = weights * ((places >= 0) & (places < lengths[:, None, None]))
+    return (weights / weights.sum(2, keepdim=True)).float()
 
 
 def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from datasets.normalizations import LINES, Constants
 from datasets.registry import DatasetSpec, find_dataset
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
@@ -44,6 +45,14 @@ class DatasetHparams(Hparams):
     blur_factor: int | None = hparam(None, at_least=1)
     """Shrink training images by this factor and enlarge them again (bilinear), after augmentation."""
 
+    normalization: str | None = hparam(None, choices=tuple(LINES))
+    """Normalize images by the constants of this line of work instead of the data set's own (OpenLTH's, where it has the
+    data set)."""
+
+    augmentation_order: str = hparam("flip_crop", choices=("flip_crop", "crop_flip"))
+    """Whether images are flipped before they are cropped (OpenLTH) or after (most others). The images that training can
+    see are the same, with the same probabilities."""
+
     @property
     def spec(self) -> DatasetSpec:
         """The data set itself. Raises: UsageError for an unknown one."""
@@ -74,6 +83,22 @@ class DatasetHparams(Hparams):
         """How training images vary, by the name that `DatasetSpec.augmentation` has for it."""
         return "none" if self.do_not_augment else self.spec.augmentation
 
+    @property
+    def constants(self) -> Constants:
+        """Mean and deviation by which images are normalized.
+
+        Raises: UsageError where the line of `normalization` has none for this data set.
+        """
+        if self.normalization is None:
+            return self.spec.mean, self.spec.std
+        line = LINES[self.normalization]
+        if self.spec.folder not in line:
+            raise UsageError(
+                f"--normalization: {self.normalization} has no constants for '{self.dataset_name}'. "
+                f"It has some for: {', '.join(line)}."
+            )
+        return line[self.spec.folder]
+
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Return these hyperparameters without what cannot change the result.
 
@@ -94,5 +119,7 @@ class DatasetHparams(Hparams):
             subsample_fraction=subsample,
             random_labels_fraction=random_labels,
             blur_factor=None if self.blur_factor == 1 else self.blur_factor,
+            normalization=None if self.constants == (self.spec.mean, self.spec.std) else self.normalization,
+            augmentation_order=self.augmentation_order if self.augmentation == "pad4_crop_flip" else "flip_crop",
         )
         return super(DatasetHparams, plain).normalized(iterations_per_epoch)

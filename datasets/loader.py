@@ -6,7 +6,7 @@ training can start at any batch of any epoch, and any number of processes see sl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,6 @@ from foundations.random_streams import generator
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W), normalized; labels int64 (B,)."""
 _PADDING = 4
-_EXAMPLES_AT_ONCE = 4096
 
 
 class Loader(Protocol):
@@ -74,7 +73,7 @@ class MemoryLoader:
         self._order_key, self._augmentation_key = order_key, augmentation_key
         self._rank, self._world_size = rank, world_size
         spec = hparams.spec
-        self._scale, self._shift = augment.normalization(spec.mean, spec.std, self._device)
+        self._scale, self._shift = augment.normalization(*self._hparams.constants, self._device)
         train = changed_examples(*load_split(spec.name, "train", folder), self._hparams)
         test = changed_test_examples(*load_split(spec.name, "test", folder), self._hparams)
         self._train_images, self._train_labels = (tensor.to(self._device) for tensor in train)
@@ -94,14 +93,11 @@ class MemoryLoader:
         """Yield the batches of an epoch from batch `first` on: the same as if those before had been skipped."""
         count = self.num_train
         order = torch.randperm(count, generator=generator("data order", self._order_key, epoch)).to(self._device)
-        drawn = self._augmentation(epoch, count)
+        augmented = self._augmentation(epoch)
         for begin in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
             part = self._slice(begin, count)
             chosen = order[part]
-            images = self._train_images.index_select(0, chosen)
-            if drawn is not None:
-                offsets, flips = drawn
-                images = augment.pad_crop_flip(images, offsets[part], flips[part], _PADDING)
+            images = augmented(self._train_images.index_select(0, chosen), part)
             yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen)
 
     def test_batches(self) -> Iterator[Batch]:
@@ -116,32 +112,32 @@ class MemoryLoader:
         They are the first of each class in a random order of the training set, and stand in that order. Every process
         gets all of them. Raises: UsageError where a class has fewer.
         """
-        labels = self._train_labels.cpu()
-        order = torch.randperm(len(labels), generator=generator("scoring examples", seed))
-        one_hot = labels[order, None] == torch.arange(self._hparams.num_classes)
-        fewest, of_class = one_hot.sum(0).min(0)
-        if per_class > fewest:
-            raise UsageError(
-                f"{per_class} examples of each class are asked for, but class {of_class} of the training set of "
-                f"'{self._hparams.dataset_name}' has {fewest}."
-            )
-        rank_in_class = one_hot.cumsum(0)[torch.arange(len(labels)), labels[order]]
-        chosen = order[rank_in_class <= per_class].to(self._device)
+        chosen = choose_examples(self._train_labels.cpu(), per_class, seed, self._hparams).to(self._device)
         return self._finished(self._train_images[chosen], blurred=True), self._train_labels[chosen]
 
-    def _augmentation(self, epoch: int, count: int) -> tuple[Tensor, Tensor] | None:
-        """Draw the crops and flips of an epoch, by position in its order; OpenLTH's order is to flip, then to crop."""
-        if self._hparams.augmentation == "none":
-            return None
+    def _augmentation(self, epoch: int) -> Callable[[Tensor, slice], Tensor]:
+        """Draw the random numbers of an epoch, by position in its order, and return what they do to a part of it."""
+        count, kind = self.num_train, self._hparams.augmentation
+        if kind == "none":
+            return lambda images, _: images
         stream = generator("augmentation", self._augmentation_key, epoch)
-        offsets = torch.randint(0, 2 * _PADDING + 1, (count, 2), generator=stream)
-        flips = torch.randint(0, 2, (count,), generator=stream).bool()
-        return augment.mirrored(offsets, flips, _PADDING).to(self._device), flips.to(self._device)
+        if kind == "pad4_crop_flip":
+            offsets = torch.randint(0, 2 * _PADDING + 1, (count, 2), generator=stream)
+            flips = torch.randint(0, 2, (count,), generator=stream).bool()
+            if self._hparams.augmentation_order == "flip_crop":
+                offsets = augment.mirrored(offsets, flips, _PADDING)
+            offsets, flips = offsets.to(self._device), flips.to(self._device)
+            return lambda images, part: augment.pad_crop_flip(images, offsets[part], flips[part], _PADDING)
+        draws = torch.rand(count, augment.BOX_DRAWS, dtype=torch.float64, generator=stream)
+        flips = torch.randint(0, 2, (count,), generator=stream).bool().to(self._device)
+        height, width = self._hparams.input_shape[1:]
+        boxes = augment.random_boxes(draws, torch.full((count,), height), torch.full((count,), width)).to(self._device)
+        return lambda images, part: augment.flip(
+            augment.resized_crop(images, boxes[part], (height, width)), flips[part]
+        )
 
     def _slice(self, begin: int, count: int) -> slice:
-        """Return this process's part of the batch that begins at an example."""
-        size = min(self._hparams.batch_size, count - begin)
-        return slice(begin + size * self._rank // self._world_size, begin + size * (self._rank + 1) // self._world_size)
+        return slice_of_batch(begin, count, self._hparams.batch_size, self._rank, self._world_size)
 
     def _finished(self, images: Tensor, *, blurred: bool) -> Tensor:
         if blurred and self._hparams.blur_factor is not None:
@@ -159,9 +155,27 @@ def open_loader(
     augmentation_key: int | str = 0,
     rank: int = 0,
     world_size: int = 1,
+    workers: int | None = None,
 ) -> Loader:
-    """Return the loader that suits a data set; the arguments are those of `MemoryLoader`."""
-    return MemoryLoader(
+    """Return the loader that suits a data set.
+
+    workers: processes that decode image files, for data sets that are not in memory; by default one for each core.
+    The other arguments are those of `MemoryLoader`.
+    """
+    if hparams.spec.in_memory:
+        return MemoryLoader(
+            hparams,
+            folder,
+            device=device,
+            memory_format=memory_format,
+            order_key=order_key,
+            augmentation_key=augmentation_key,
+            rank=rank,
+            world_size=world_size,
+        )
+    from datasets.streaming import StreamingLoader
+
+    return StreamingLoader(
         hparams,
         folder,
         device=device,
@@ -170,7 +184,31 @@ def open_loader(
         augmentation_key=augmentation_key,
         rank=rank,
         world_size=world_size,
+        workers=workers,
     )
+
+
+def slice_of_batch(begin: int, count: int, batch_size: int, rank: int, world_size: int) -> slice:
+    """Return a process's part of the batch that begins at an example of an epoch of `count`."""
+    size = min(batch_size, count - begin)
+    return slice(begin + size * rank // world_size, begin + size * (rank + 1) // world_size)
+
+
+def choose_examples(labels: Tensor, per_class: int, seed: int, hparams: DatasetHparams) -> Tensor:
+    """Return the numbers of the first `per_class` examples of each class in a random order of them all, in that order.
+
+    Raises: UsageError where a class has fewer.
+    """
+    order = torch.randperm(len(labels), generator=generator("scoring examples", seed))
+    shuffled = labels[order]
+    fewest, of_class = labels.bincount(minlength=hparams.num_classes).min(0)
+    if per_class > fewest:
+        raise UsageError(
+            f"{per_class} examples of each class are asked for, but class {of_class} of the training set of "
+            f"'{hparams.dataset_name}' has {fewest}."
+        )
+    chosen = [(shuffled == label).nonzero()[:per_class, 0] for label in range(hparams.num_classes)]
+    return order[torch.cat(chosen).sort().values]
 
 
 def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> Batch:

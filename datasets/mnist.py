@@ -25,10 +25,35 @@ _MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 
+_FASHION_URLS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+_FASHION_MD5 = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+_FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
 
 def read_mnist(published: Published) -> dict[str, Split]:
     """Return both splits of MNIST."""
     return _read(published, "MNIST", _MNIST_URLS, _MNIST_MD5, tuple(map(str, range(10))))
+
+
+def read_fashion_mnist(published: Published) -> dict[str, Split]:
+    """Return both splits of Fashion-MNIST."""
+    return _read(published, "FashionMNIST", _FASHION_URLS, _FASHION_MD5, _FASHION_CLASSES)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

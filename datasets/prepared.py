@@ -1,7 +1,8 @@
 """Prepared data sets: `<folder>/<name>/{train,test}.safetensors`, made once from the published files, then mapped.
 
 Each file holds `images` uint8 (N, C, H, W) and `labels` int64 (N,), and the metadata name, split, num_classes,
-class_names and source. Both appear whole or not at all. The top of this file needs no torch, since fingerprints are
+class_names and source. For a data set too large for memory it holds an index of its image files instead (see
+`published.Index`). Both files appear whole or not at all. The top of this file needs no torch, since fingerprints are
 read by commands that must start fast.
 """
 
@@ -12,19 +13,20 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from datasets.header import read_header, unusable
 from datasets.registry import DatasetSpec, find_dataset
 from foundations.errors import DamagedError, WorldError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datasets.published import Split
+    from datasets.published import Index, Split
 
 SPLITS = ("train", "test")
 _FINGERPRINT = "fingerprint.json"
@@ -33,7 +35,7 @@ _CHUNK = 1 << 22
 
 def split_path(name: str, split: str, folder: Path) -> Path:
     """Return where a split of a prepared data set lies."""
-    return folder / name / f"{split}.safetensors"
+    return folder / find_dataset(name).folder / f"{split}.safetensors"
 
 
 def is_prepared(name: str, folder: Path) -> bool:
@@ -53,13 +55,23 @@ def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Ca
     spec = find_dataset(name)
     if is_prepared(name, folder):
         return
+    with locked(spec.folder, folder):
+        if is_prepared(name, folder):  # another process was faster
+            return
+        _prepare(spec, folder, allow_download, report)
+
+
+@contextlib.contextmanager
+def locked(name: str, folder: Path) -> Iterator[None]:
+    """Hold the folder of a data set, made where it does not exist, against other processes that would prepare it.
+
+    Raises: WorldError where something inside fails to write.
+    """
     target = folder / name
     try:
         target.mkdir(parents=True, exist_ok=True)
         with FileLock(target / ".lock"):
-            if is_prepared(name, folder):  # another process was faster
-                return
-            _prepare(spec, folder, allow_download, report)
+            yield
     except OSError as error:
         raise WorldError(f"the data set '{name}' could not be prepared in {target}: {error}.") from error
 
@@ -68,26 +80,37 @@ def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Call
     from datasets.published import Published
 
     module, function = spec.reader.split(":")
-    read: Callable[[Published], dict[str, Split]] = getattr(importlib.import_module(module), function)
-    splits = read(Published(spec.name, folder, allow_download, report))
-    for split, expected in zip(SPLITS, (spec.num_train, spec.num_test), strict=True):
-        images = splits[split].images
-        if images.shape != (expected, *spec.input_shape):
+    read: Callable[[Published], Mapping[str, Split | Index]] = getattr(importlib.import_module(module), function)
+    splits = read(Published(spec.folder, folder, allow_download, report))
+    for split in SPLITS:
+        expected = _shapes(spec, split)
+        found = {name: array.shape for name, array in splits[split].arrays().items()}
+        if any(found[name] != shape for name, shape in expected.items()):
             raise DamagedError(
-                f"the published files of '{spec.name}' hold {split} images of shape {images.shape}, not "
-                f"{(expected, *spec.input_shape)}.\nRemove them from {folder} and download them again."
+                f"the published files of '{spec.folder}' hold {split} arrays of {found}, not of {expected}.\n"
+                f"Remove them from {folder} and get them again."
             )
     for split in SPLITS:
-        write_split(spec.name, split, splits[split], folder)
-    report(f"prepared {spec.name} in {folder / spec.name}")
+        write_split(spec.folder, split, splits[split], folder)
+    report(f"prepared {spec.folder} in {folder / spec.folder}")
 
 
-def write_split(name: str, split: str, content: Split, folder: Path) -> None:
+def _shapes(spec: DatasetSpec, split: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that a split's tensors must have."""
+    count = spec.num_train if split == "train" else spec.num_test
+    if spec.in_memory:
+        return {"images": (count, *spec.input_shape), "labels": (count,)}
+    return {"labels": (count,), "file": (count,), "offset": (count,), "size": (count,)}
+
+
+def write_split(
+    name: str, split: str, content: Split | Index, folder: Path, more_metadata: Mapping[str, str] | None = None
+) -> None:
     """Write one prepared file, whole or not at all."""
     import numpy as np
     from safetensors.numpy import save_file
 
-    path = split_path(name, split, folder)
+    path = folder / name / f"{split}.safetensors"
     part = path.with_suffix(f".{os.getpid()}.part")
     metadata = {
         "name": name,
@@ -95,8 +118,9 @@ def write_split(name: str, split: str, content: Split, folder: Path) -> None:
         "num_classes": str(len(content.class_names)),
         "class_names": ",".join(content.class_names),
         "source": content.source,
+        **(more_metadata or {}),
     }
-    arrays: dict[str, np.ndarray[Any, Any]] = {"images": np.ascontiguousarray(content.images), "labels": content.labels}
+    arrays = {key: np.ascontiguousarray(array) for key, array in content.arrays().items()}
     try:
         save_file(arrays, part, metadata=metadata)
         with part.open("rb") as file:
@@ -111,6 +135,12 @@ def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
 
     Raises: WorldError where the file is missing; DamagedError where it is not the prepared file that it should be.
     """
+    tensors = load_tensors(name, split, folder)
+    return tensors["images"], tensors["labels"]
+
+
+def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
+    """Return all tensors of a prepared file, mapped from it. Raises: as `load_split`."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -120,38 +150,31 @@ def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
         raise WorldError(f"{path} is missing: the data set '{name}' is not prepared.")
     try:
         with safe_open(path, "pt") as file:
-            images, labels = file.get_tensor("images"), file.get_tensor("labels")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
     except (SafetensorError, OSError) as error:
-        raise _unusable(path, str(error)) from error
-    count = spec.num_train if split == "train" else spec.num_test
-    if images.dtype != torch.uint8 or tuple(images.shape) != (count, *spec.input_shape):
-        raise _unusable(
-            path, f"images are {images.dtype} {tuple(images.shape)}, not uint8 {(count, *spec.input_shape)}"
-        )
-    if labels.dtype != torch.int64 or tuple(labels.shape) != (count,):
-        raise _unusable(path, f"labels are {labels.dtype} {tuple(labels.shape)}, not int64 {(count,)}")
-    return images, labels
-
-
-def _unusable(path: Path, reason: str) -> DamagedError:
-    return DamagedError(
-        f"{path} is not a whole prepared data set: {reason}.\n"
-        f"Remove it (rm '{path}'); the next use makes it again from the published files."
-    )
+        raise unusable(path, str(error)) from error
+    for key, shape in _shapes(spec, split).items():
+        dtype = torch.uint8 if key == "images" else torch.int64
+        if key not in tensors:
+            raise unusable(path, f"it holds no {key}")
+        if tensors[key].dtype != dtype or tuple(tensors[key].shape) != shape:
+            raise unusable(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
+    return tensors
 
 
 def fingerprint(name: str, folder: Path) -> str | None:
-    """Return the SHA-256 over the images and labels of a prepared data set, or None where there is none.
+    """Return the SHA-256 over the tensors of a prepared data set, or None where there is none.
 
-    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. It is kept in
-    `fingerprint.json` beside them with their sizes and times of change, and computed anew when these differ (and each
-    time where that file cannot be written). Raises: DamagedError for a file without a whole header.
+    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. For a data set
+    too large for memory that is the index: names, sizes and labels of the images. It is kept in `fingerprint.json`
+    beside them with their sizes and times of change, and computed anew when these differ (and each time where that file
+    cannot be written). Raises: DamagedError for a file without a whole header.
     """
     if not is_prepared(name, folder):
         return None
     paths = [split_path(name, split, folder) for split in SPLITS]
     stamp = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
-    cache = folder / name / _FINGERPRINT
+    cache = paths[0].with_name(_FINGERPRINT)
     try:
         kept = json.loads(cache.read_text())
         if kept["files"] == stamp:
@@ -168,33 +191,15 @@ def fingerprint(name: str, folder: Path) -> str | None:
 def _tensors_digest(path: Path) -> str:
     """Return the SHA-256 over name, type, shape and bytes of each tensor of a safetensors file, by name."""
     digest = hashlib.sha256()
-    header, start = read_header(path)
+    header = read_header(path)
     with path.open("rb") as file:
-        for name, entry in sorted(header.items()):
+        for name, entry in sorted(header.tensors.items()):
             begin, end = entry["data_offsets"]
             digest.update(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
-            file.seek(start + begin)
+            file.seek(header.start + begin)
             for at in range(begin, end, _CHUNK):
                 digest.update(file.read(min(_CHUNK, end - at)))
     return digest.hexdigest()
-
-
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the tensors that a safetensors file announces, by name, and where their bytes start; needs no torch.
-
-    The file is the header's length (uint64), the header (JSON), and the tensors' bytes at its `data_offsets`.
-    Raises: DamagedError where there is no whole header.
-    """
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(size) if size < _CHUNK else b"")
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
-                raise ValueError("a tensor without a place")
-        except (ValueError, AttributeError, TypeError) as error:
-            raise _unusable(path, f"it has no header ({error})") from error
-    return tensors, 8 + size
 
 
 def _keep(cache: Path, content: dict[str, object]) -> None:

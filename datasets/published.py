@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,32 @@ class Split:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     source: str
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a prepared file holds."""
+        return {"images": self.images, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the encoded images of one part of a data set lie, for sets too large to be decoded into memory."""
+
+    files: tuple[str, ...]
+    """Image files, or archives of them; paths below the folder of all data sets, or absolute."""
+    file: NDArray[np.int64]
+    """For each image, the number of its file."""
+    offset: NDArray[np.int64]
+    """Where it begins in its file, in bytes."""
+    size: NDArray[np.int64]
+    """Its length in bytes."""
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a prepared file holds: `files` as the bytes of their lines, the rest as it is."""
+        lines = np.frombuffer("\n".join(self.files).encode(), np.uint8)
+        return {"files": lines, "file": self.file, "offset": self.offset, "size": self.size, "labels": self.labels}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 from foundations.errors import UsageError, did_you_mean
 from foundations.random_streams import global_generator_from
 from models import initializers
+from models.family import Plan
 from models.hparams import ModelHparams
 from models.registry import find_family
 
@@ -31,28 +32,40 @@ def build_model(
     Raises: UsageError where `others_frozen_exceptions` names no parameter of the network.
     """
     with global_generator_from("init", *seed_keys):
-        model = construct(hparams.model_name, hparams.outputs or outputs, input_shape)
+        model = construct(hparams, hparams.outputs or outputs, input_shape)
         initialize(model, hparams)
     freeze(model, hparams)
     return model
 
 
-def construct(name: str, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network of a name with PyTorch's initial values, on the default device (`meta` for counting)."""
-    family, parts = find_family(name)
+def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network with PyTorch's initial values, on the default device (`meta` for counting)."""
+    family, parts = find_family(hparams.model_name)
+    plan = Plan(
+        parts,
+        outputs,
+        input_shape,
+        activation=hparams.activation,
+        batchnorm=not hparams.no_batchnorm,
+        conv_bias=not hparams.no_conv_bias,
+    )
     module, function = family.builder.split(":")
-    builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    return builder(parts, outputs=outputs, input_shape=input_shape)
+    builder: Callable[[Plan], nn.Module] = getattr(importlib.import_module(module), function)
+    return builder(plan)
 
 
 @torch.no_grad()
 def initialize(model: nn.Module, hparams: ModelHparams) -> None:
     """Fill the weights in place from torch's global generator, in the order of the modules."""
     fill_weight = initializers.WEIGHTS[hparams.model_init]
+    fill_linear = initializers.WEIGHTS[hparams.linear_init or hparams.model_init]
+    fill_bias = initializers.BIASES[hparams.bias_init]
     fill_batchnorm = initializers.BATCHNORMS[hparams.batchnorm_init]
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            fill_weight(module.weight)
+            (fill_linear if isinstance(module, nn.Linear) else fill_weight)(module.weight)
+            if module.bias is not None:
+                fill_bias(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             fill_batchnorm(module.weight, module.bias)
 

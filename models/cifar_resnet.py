@@ -1,4 +1,4 @@
-"""Residual networks for CIFAR-10 (He et al. 2016, section 4.2), with projections where the resolution halves.
+"""Residual networks for CIFAR-10 (He et al. 2016, section 4.2).
 
     part        resolution   filters   layers
     conv        32 x 32      W         3 x 3
@@ -7,65 +7,119 @@
     segment 3   8 x 8        4W        n blocks of two 3 x 3
     fc          1 x 1                  global average, linear
 
-The depth is 6n + 2. Where a segment halves the resolution, its first block's shortcut is a 1 x 1 convolution with batch
-normalization (option B of the paper), which the depth does not count.
+The depth is 6n + 2. Where a segment halves the resolution, the shortcut of its first block is
+    `cifar_resnet` (OpenLTH and most)      a 1 x 1 convolution with batch normalization (option B of the paper)
+    `cifar_resnet_a` (the paper's choice)  every other pixel, and zeros for the new channels (option A)
+and `cifar_bottleneckresnet` has blocks of 1 x 1, 3 x 3, 1 x 1 with four times the filters at their ends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.registry import Parts
+from models.activations import ACTIVATIONS
+from models.family import Plan
+
+Shortcut = Callable[[int, int, int], nn.Module]
+
+
+def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Return a shortcut with weights: a 1 x 1 convolution and batch normalization."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class PaddedShortcut(nn.Module):
+    """A shortcut without weights: every `stride`-th pixel, and zero channels on both sides."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the smaller and deeper image."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
 
 
 class Block(nn.Module):
     """Two 3 x 3 convolutions and a shortcut."""
 
-    def __init__(self, inputs: int, filters: int, downsample: bool) -> None:
+    expansion = 1
+
+    def __init__(self, inputs: int, filters: int, stride: int, activation: str, shortcut: Shortcut) -> None:
         super().__init__()
-        stride = 2 if downsample else 1
+        self.act = ACTIVATIONS[activation]
         self.conv1 = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(filters)
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(filters)
-        self.shortcut = nn.Sequential()
-        if downsample or inputs != filters:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+        self.shortcut = shortcut(inputs, filters, stride) if stride != 1 or inputs != filters else nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))."""
-        out = F.relu(self.bn1(self.conv1(x)))
+        """Return act(bn2(conv2(act(bn1(conv1(x))))) + shortcut(x))."""
+        out = self.act(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + self.shortcut(x))
+        return self.act(out + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, filters: int, stride: int, activation: str, shortcut: Shortcut) -> None:
+        super().__init__()
+        outputs = filters * self.expansion
+        self.act = ACTIVATIONS[activation]
+        self.conv1 = nn.Conv2d(inputs, filters, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.conv3 = nn.Conv2d(filters, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.shortcut = shortcut(inputs, outputs, stride) if stride != 1 or inputs != outputs else nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return act(bn3(conv3(...)) + shortcut(x)), with an activation after each convolution before."""
+        out = self.act(self.bn1(self.conv1(x)))
+        out = self.act(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.act(out + self.shortcut(x))
 
 
 class CifarResNet(nn.Module):
     """A residual network of three segments. Input (B, C, H, W) float, output (B, outputs) float."""
 
-    def __init__(self, depth: int, width: int, channels: int, outputs: int) -> None:
+    def __init__(self, plan: Plan, block: type[Block | Bottleneck] = Block, shortcut: Shortcut = projection) -> None:
         super().__init__()
-        blocks_per_segment = (depth - 2) // 6
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(width)
-        blocks = []
-        inputs = width
-        for segment, filters in enumerate((width, 2 * width, 4 * width)):
-            for index in range(blocks_per_segment):
-                blocks.append(Block(inputs, filters, downsample=segment > 0 and index == 0))
-                inputs = filters
+        self.act = ACTIVATIONS[plan.activation]
+        self.conv = nn.Conv2d(plan.channels, plan.width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(plan.width)
+        blocks: list[nn.Module] = []
+        inputs = plan.width
+        for segment in range(3):
+            filters = plan.width * 2**segment
+            for index in range((plan.depth - 2) // 6):
+                stride = 2 if segment > 0 and index == 0 else 1
+                blocks.append(block(inputs, filters, stride, plan.activation, shortcut))
+                inputs = filters * block.expansion
         self.blocks = nn.Sequential(*blocks)
-        self.fc = nn.Linear(inputs, outputs)
+        self.fc = nn.Linear(inputs, plan.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        x = F.relu(self.bn(self.conv(x)))
+        x = self.act(self.bn(self.conv(x)))
         x = self.blocks(x)
-        x = x.mean(dim=(2, 3))
-        return self.fc(x)  # type: ignore[no-any-return]
+        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-def cifar_resnet(parts: Parts, outputs: int, input_shape: tuple[int, int, int]) -> CifarResNet:
-    """Build `cifar_resnet_D[_W]` for any number of channels and any resolution."""
-    assert parts.depth is not None and parts.width is not None  # the family's pattern and width see to it
-    return CifarResNet(parts.depth, parts.width, input_shape[0], outputs)
+def cifar_resnet_a(plan: Plan) -> CifarResNet:
+    """Build `cifar_resnet_a_D[_W]`."""
+    return CifarResNet(plan, shortcut=PaddedShortcut)
+
+
+def cifar_bottleneckresnet(plan: Plan) -> CifarResNet:
+    """Build `cifar_bottleneckresnet_D[_W]`."""
+    return CifarResNet(plan, block=Bottleneck)

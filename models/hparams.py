@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from models.registry import canonical_model_name, find_family
 
-MODEL_INITS = ("kaiming_normal", "kaiming_uniform", "orthogonal", "binary", "standard_normal")
+MODEL_INITS = (
+    "kaiming_normal",
+    "kaiming_uniform",
+    "orthogonal",
+    "binary",
+    "standard_normal",
+    "kaiming_normal_fan_out",
+    "xavier_normal",
+    "small_normal",
+    "as_built",
+)
+BIAS_INITS = ("as_built", "zero", "standard_normal")
 BATCHNORM_INITS = ("uniform", "fixed", "oneone", "positivenegative")
+ACTIVATIONS = ("relu", "swish", "softplus", "elu", "pswish", "mish", "gelu", "lisht")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +34,14 @@ class ModelHparams(Hparams):
     """The network; `open_prune.py models` lists the names."""
 
     model_init: str = hparam("kaiming_normal", elided=ALWAYS_WRITTEN, choices=MODEL_INITS)
-    """The initializer of convolutional and linear weights. Biases keep PyTorch's default."""
+    """The initializer of convolutional and linear weights. standard_normal draws with deviation 0.1 (as the code of its
+    paper does), small_normal with 0.01; as_built leaves PyTorch's own initial values."""
+
+    linear_init: str | None = hparam(None, choices=MODEL_INITS)
+    """The initializer of linear weights, where it is not that of --model_init."""
+
+    bias_init: str = hparam("as_built", choices=BIAS_INITS)
+    """The initializer of the biases of convolutional and linear layers; as_built is PyTorch's default (uniform)."""
 
     batchnorm_init: str = hparam("uniform", elided=ALWAYS_WRITTEN, choices=BATCHNORM_INITS)
     """The initializer of batch normalization: scales from U(0,1) and shifts 0 (uniform), 1 and 0 (fixed), 1 and 1
@@ -42,18 +62,34 @@ class ModelHparams(Hparams):
     outputs: int | None = hparam(None, at_least=1)
     """The number of outputs; by default the data set's number of classes."""
 
+    activation: str = hparam("relu", choices=ACTIVATIONS)
+    """The activation function, everywhere in the network (pswish: x sigmoid(2x))."""
+
+    no_batchnorm: bool = hparam(False)
+    """Leave batch normalization out (VGG)."""
+
+    no_conv_bias: bool = hparam(False)
+    """Leave the biases of convolutions out (VGG)."""
+
     def validate(self) -> None:
-        """Check the name of the network. Raises: UsageError that says which names are possible."""
-        canonical_model_name(self.model_name)
+        """Check the name of the network, and that it has the options that are set.
+
+        Raises: UsageError that says what is possible.
+        """
+        family, _ = find_family(self.model_name)
+        defaults = {"activation": "relu", "no_batchnorm": False, "no_conv_bias": False}
+        for option, default in defaults.items():
+            if getattr(self, option) != default and option not in family.options:
+                raise UsageError(f"--{option}: {self.model_name} has no such option; leave it at its default.")
 
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Return these hyperparameters with one spelling for each network, without what cannot change it."""
         family, _ = find_family(self.model_name)
-        plain = dataclasses.replace(
-            self,
-            model_name=canonical_model_name(self.model_name),
-            batchnorm_init=self.batchnorm_init if family.batchnorm else "uniform",
-            batchnorm_frozen=self.batchnorm_frozen and family.batchnorm,
-            others_frozen_exceptions=self.others_frozen_exceptions if self.others_frozen else None,
-        )
-        return super(ModelHparams, plain).normalized(iterations_per_epoch)
+        changes: dict[str, Any] = {"model_name": canonical_model_name(self.model_name)}
+        if self.linear_init == self.model_init:
+            changes["linear_init"] = None
+        if not family.batchnorm or self.no_batchnorm:
+            changes |= {"batchnorm_init": "uniform", "batchnorm_frozen": False}
+        if not self.others_frozen:
+            changes["others_frozen_exceptions"] = None
+        return super(ModelHparams, dataclasses.replace(self, **changes)).normalized(iterations_per_epoch)

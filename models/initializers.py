@@ -1,8 +1,8 @@
 """How weights begin.
 
 Each initializer fills tensors in place from torch's global generator, which `build_model` points at the stream of the
-run's initialization. The set is OpenLTH's: `WEIGHTS` for the weights of convolutional and linear layers,
-`BATCHNORMS` for batch normalization.
+run's initialization. `WEIGHTS` are for the weights of convolutional and linear layers, `BIASES` for their biases,
+`BATCHNORMS` for batch normalization. The first five of `WEIGHTS` and all of `BATCHNORMS` are OpenLTH's.
 """
 
 from __future__ import annotations
@@ -41,6 +41,35 @@ def standard_normal(weight: Tensor) -> None:
     nn.init.normal_(weight, mean=0.0, std=0.1)
 
 
+def kaiming_normal_fan_out(weight: Tensor) -> None:
+    """Fill with N(0, 2 / fan_out)."""
+    nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+
+
+def xavier_normal(weight: Tensor) -> None:
+    """Fill with N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    nn.init.xavier_normal_(weight)
+
+
+def small_normal(weight: Tensor) -> None:
+    """Fill with N(0, 0.01^2)."""
+    nn.init.normal_(weight, mean=0.0, std=0.01)
+
+
+def as_built(tensor: Tensor) -> None:
+    """Leave what the module's constructor drew."""
+
+
+def zero(bias: Tensor) -> None:
+    """Fill with 0."""
+    bias.zero_()
+
+
+def unit_normal(bias: Tensor) -> None:
+    """Fill with N(0, 1)."""
+    bias.normal_()
+
+
 def uniform(scale: Tensor, shift: Tensor) -> None:
     """Draw scales from U(0, 1); shifts are 0."""
     scale.uniform_()
@@ -71,7 +100,12 @@ WEIGHTS: dict[str, Callable[[Tensor], None]] = {
     "orthogonal": orthogonal,
     "binary": binary,
     "standard_normal": standard_normal,
+    "kaiming_normal_fan_out": kaiming_normal_fan_out,
+    "xavier_normal": xavier_normal,
+    "small_normal": small_normal,
+    "as_built": as_built,
 }
+BIASES: dict[str, Callable[[Tensor], None]] = {"as_built": as_built, "zero": zero, "standard_normal": unit_normal}
 BATCHNORMS: dict[str, Callable[[Tensor, Tensor], None]] = {
     "uniform": uniform,
     "fixed": fixed,

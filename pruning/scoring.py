@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
@@ -205,7 +206,8 @@ class Scoring:
 
     def _hessian_product(self, batch: Examples, vector: Scores | None, temperature: float) -> Scores:
         """Return H_b v; v = g_b where no vector is given, from the same forward pass."""
-        gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
+            gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
         vector = gradient if vector is None else vector
         product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
         return self.gradient_of(product)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.desc import BranchHparams, BranchDesc
+from branches.desc import BranchDesc, BranchHparams
 from models.registry import recipe
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc

@@ -9,7 +9,6 @@ from pruning.mask import Mask
 from tests.training.worlds import context, oneshot_job, tensor_digests
 from training.job import TrainJob, complete
 
-
 LAST = "state_ep3_it0.safetensors"
 
 

@@ -1,12 +1,14 @@
 """Small files in exactly the formats in which the data sets are published, with made-up images."""
 
 import gzip
+import io
 import pickle
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def images(count, channels, side, seed=0):
@@ -52,28 +54,70 @@ def _element(kind, content):
     return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
 
 
-def _mat_matrix(name, array):
-    small_name = struct.pack("<HH", 1, len(name)) + name.encode().ljust(4, b"\0")
+def _mat_matrix(name, value):
+    if isinstance(value, list):  # a structure array
+        fields = list(value[0])
+        size = 1 + max(map(len, fields))
+        parts = b"".join(_mat_matrix("", row[field]) for row in value for field in fields)
+        joined = b"".join(field.encode().ljust(size, b"\0") for field in fields)
+        body = struct.pack("<HHi", 5, 4, size) + _element(1, joined) + parts
+        return _mat_element(2, (len(value), 1), name, body)
+    if isinstance(value, str):
+        return _mat_element(4, (1, len(value)), name, _element(4, value.encode("utf-16-le")))
+    array = np.asarray(value if isinstance(value, np.ndarray) else [[float(value)]])
     kind, array_class = (2, 9) if array.dtype == np.uint8 else (9, 6)
-    content = (
-        _element(6, struct.pack("<II", array_class, 0))
-        + _element(5, struct.pack(f"<{array.ndim}i", *array.shape))
-        + small_name
-        + _element(kind, array.tobytes(order="F"))
-    )
-    return _element(14, content)
+    return _mat_element(array_class, array.shape, name, _element(kind, array.tobytes(order="F")))
 
 
-def write_mat(path: Path, arrays, compressed=True):
+def _mat_element(array_class, shape, name, body):
+    encoded = name.encode()
+    named = struct.pack("<HH", 1, len(name)) + encoded.ljust(4, b"\0") if len(name) <= 4 else _element(1, encoded)
+    axes = _element(5, struct.pack(f"<{len(shape)}i", *shape))
+    return _element(14, _element(6, struct.pack("<II", array_class, 0)) + axes + named + body)
+
+
+def write_mat(path: Path, variables, compressed=True):
+    """variables: {name: array, or a list of dictionaries (a structure array)}."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(mat_bytes(variables, compressed))
+
+
+def mat_bytes(variables, compressed=True):
     blob = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    for name, array in arrays.items():
-        matrix = _mat_matrix(name, array)
+    for name, value in variables.items():
+        matrix = _mat_matrix(name, value)
         packed = zlib.compress(matrix)
         blob += struct.pack("<II", 15, len(packed)) + packed if compressed else matrix
-    path.write_bytes(blob)
+    return blob
 
 
 def write_svhn(path: Path, x, y):
     """x: uint8 (N, 3, 32, 32); y: digits 0 ... 9. In the file 0 is 10."""
     write_mat(path, {"X": x.transpose(2, 3, 1, 0), "y": np.where(y == 0, 10, y).astype(np.uint8)[:, None]})
+
+
+def picture(height, width, seed=0):
+    """Return a smooth picture, uint8 (height, width, 3), that survives JPEG nearly unchanged."""
+    random = np.random.RandomState(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = [128 + 100 * np.sin(random.uniform(2, 9) * x + random.uniform(2, 9) * y + c) for c in range(3)]
+    return np.stack(waves, axis=2).astype(np.uint8)
+
+
+def jpeg(array, quality=95, kind="JPEG"):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind, **({"quality": quality} if kind == "JPEG" else {}))
+    return stream.getvalue()
+
+
+def write_image_folders(folder: Path, classes, per_class, size=(64, 64), seed=0, inside="", suffix="JPEG"):
+    """Write `folder/<class>/<inside>/<class>_<n>.JPEG`; return {path: picture}."""
+    written = {}
+    for number, name in enumerate(classes):
+        for n in range(per_class):
+            path = folder / name / inside / f"{name}_{n}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array = picture(*size, seed=seed + 100 * number + n)
+            path.write_bytes(jpeg(array, kind="PNG" if suffix == "png" else "JPEG"))
+            written[path] = array
+    return written

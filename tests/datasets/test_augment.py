@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as v2
 
 from datasets import augment
@@ -91,6 +92,72 @@ def test_normalization_equals_torchvision(memory_format, mean, std):
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=memory_format)
     torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-6)
+
+
+def boxes_of(count, height, width, seed=0):
+    draws = torch.rand(count, augment.BOX_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return augment.random_boxes(draws, torch.full((count,), height), torch.full((count,), width))
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(64, 64, (64, 64)), (50, 70, (32, 48)), (32, 32, (48, 40))])
+def test_resized_crop_equals_torchvision_in_float_and_is_close_to_its_integer_kernel(height, width, size):
+    x = images(12, 3, height, width)
+    boxes = boxes_of(12, height, width)
+
+    def cropped(image, box):
+        return v2.resized_crop(image, *box, list(size), InterpolationMode.BILINEAR, antialias=True)
+
+    pairs = list(zip(x, boxes.tolist(), strict=True))
+    in_float = torch.stack([cropped(image.float(), box) for image, box in pairs])
+    in_integers = torch.stack([cropped(image, box) for image, box in pairs])
+
+    result = augment.resized_crop(x, boxes, size)
+    assert result.dtype == torch.uint8
+    assert (result.float() - in_float).abs().max() <= 0.501  # rounded
+    assert (result.int() - in_integers.int()).abs().max() <= 2
+
+
+def test_a_box_of_the_whole_image_and_its_size_is_the_image():
+    x = images(4, 3, 20, 30)
+
+    assert torch.equal(augment.resized_crop(x, torch.tensor([[0, 0, 20, 30]] * 4), (20, 30)), x)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 1000))
+def test_boxes_lie_inside_images_of_any_size(height, width, seed):
+    top, left, box_height, box_width = boxes_of(50, height, width, seed).unbind(1)
+
+    assert (torch.stack([top, left]) >= 0).all()
+    assert (torch.stack([box_height, box_width]) >= 1).all()
+    assert (top + box_height <= height).all()
+    assert (left + box_width <= width).all()
+
+
+def test_boxes_are_distributed_like_torchvisions():
+    height, width, count = 90, 120, 4000
+    ours = boxes_of(count, height, width).double()
+    transform = RandomResizedCrop(10, scale=augment.SCALE, ratio=augment.RATIO)
+    image = torch.zeros(3, height, width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = [transform.make_params([image]) for _ in range(count)]
+    theirs = torch.tensor([[d["top"], d["left"], d["height"], d["width"]] for d in drawn]).double()
+
+    areas = [boxes[:, 2] * boxes[:, 3] / (height * width) for boxes in (ours, theirs)]
+    aspects = [(boxes[:, 3] / boxes[:, 2]).log() for boxes in (ours, theirs)]
+    for one, other in (areas, aspects, (ours[:, 0], theirs[:, 0]), (ours[:, 1], theirs[:, 1])):
+        noise = (one.var() / count + other.var() / count).sqrt()
+        assert (one.mean() - other.mean()).abs() < 4 * noise
+        assert one.std().item() == pytest.approx(other.std().item(), rel=0.06)
+
+
+def test_an_image_too_long_for_any_try_gives_its_middle():
+    boxes = boxes_of(5, 10, 1000)
+
+    wide_enough = boxes[:, 3] > 0
+    assert wide_enough.all()
+    assert (boxes[:, 3] / boxes[:, 2] <= 1.3).all()
 
 
 def test_arguments_are_not_changed():

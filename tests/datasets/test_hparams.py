@@ -40,6 +40,10 @@ def test_classes_and_shape_are_those_of_the_batches():
         {"transformation_seed": 7},
         {"dataset_name": "mnist", "do_not_augment": True},
         {"dataset_name": "digits", "transformation_seed": 3, "subsample_fraction": 1},
+        {"dataset_name": "mnist", "augmentation_order": "crop_flip"},
+        {"dataset_name": "mnist", "normalization": "synflow"},
+        {"dataset_name": "cifar100", "normalization": "synflow"},
+        {"dataset_name": "tinyimagenet", "augmentation_order": "crop_flip"},
     ],
 )
 def test_what_cannot_change_the_result_is_not_in_the_address(hparams):
@@ -64,6 +68,9 @@ def test_labels_that_rotation_replaces_are_not_in_the_address():
         {"random_labels_fraction": 0.5},
         {"unsupervised_labels": "rotation"},
         {"blur_factor": 2},
+        {"normalization": "grasp"},
+        {"augmentation_order": "crop_flip"},
+        {"dataset_name": "tinyimagenet2"},
     ],
 )
 def test_what_changes_the_data_is_in_the_address(change):
@@ -90,6 +97,9 @@ def test_the_seed_counts_where_it_is_drawn_from(change):
         ({"blur_factor": 0}, "blur_factor"),
         ({"blur_factor": 33}, "blur_factor"),
         ({"dataset_name": "cifar11"}, "dataset_name"),
+        ({"normalization": "openlth"}, "normalization"),
+        ({"dataset_name": "svhn", "normalization": "tost"}, "normalization"),
+        ({"augmentation_order": "crop"}, "augmentation_order"),
     ],
 )
 def test_impossible_values_are_refused_with_their_flag(change, flag):
@@ -97,8 +107,30 @@ def test_impossible_values_are_refused_with_their_flag(change, flag):
         normalized(**change)
 
 
+CONSTANTS = [  # (line, data set, mean and deviation of the first channel)
+    (None, "cifar10", 0.485, 0.229),
+    (None, "tinyimagenet2", -0.021, 1.21),
+    ("synflow", "cifar10", 0.491, 0.247),
+    ("synflow", "tinyimagenet", 0.480, 0.276),
+    ("grasp", "mnist", 0.5, 0.5),
+    ("grasp", "cifar10", 0.4914, 0.2023),
+    ("grasp", "cifar100", 0.5071, 0.2675),
+    ("grasp", "tinyimagenet2", 0.480246, 0.276986),
+    ("tost", "cifar100", 0.4914, 0.2023),
+    ("tost_resnet_a", "cifar10", 0.4914, 0.2470),
+    ("tost_lth", "cifar10", 0.1307, 0.3081),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "mean", "std"), CONSTANTS)
+def test_each_line_of_work_has_its_own_constants(line, name, mean, std):
+    means, stds = DatasetHparams(dataset_name=name, normalization=line).constants
+
+    assert (means[0], stds[0]) == (mean, std)
+
+
 def test_a_mistyped_data_set_gets_a_suggestion_and_the_list():
-    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, cifar10,"):
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, fashion_mnist, cifar10,"):
         find_dataset("cifar-100")
 
 

@@ -169,25 +169,49 @@ def windows_of(image):
             yield (top, left, True), window.flip(2)
 
 
-def test_cifar_images_are_cropped_and_flipped_uniformly(folder):
-    one = loader(folder, "cifar10", batch_size=50_000)
-    images, _ = raw(folder, name="cifar10")
-    x, _ = next(one.train_batches(0))
+def crops_and_flips(folder, **hparams):
+    """Return where each of the 256 coloured images was cropped in epoch 0 and whether it was flipped.
+
+    They stand in the order in which they were shown. An image that was flipped is described as cropped first and flipped then.
+    """
+    images = raw(folder, name="cifar10")[0][:256]
+    lookup = {window.numpy().tobytes(): place for image in images for place, window in windows_of(image)}
     spec = find_dataset("cifar10")
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    pixels = (x * std + mean).mul(255).round().to(torch.uint8)
-    coloured = pixels[pixels.flatten(1).any(1).bool()]
-    found = []
-    lookup = {w.numpy().tobytes(): place for image in images[:256] for place, w in windows_of(image)}
-    for image in coloured:
-        found.append(lookup[image.numpy().tobytes()])
+    black = (-mean / std).min() + 0.1
+    places = []
+    for x, _ in loader(folder, "cifar10", batch_size=2000, **hparams).train_batches(0):
+        coloured = x[x[:, 0].flatten(1).amax(1) > black]
+        pixels = (coloured * std + mean).mul(255).round().to(torch.uint8)
+        places += [lookup[image.numpy().tobytes()] for image in pixels]
+    return places
 
-    assert len(coloured) == 256
+
+def test_cifar_images_are_cropped_and_flipped_uniformly(folder):
+    found = crops_and_flips(folder)
+
+    assert len(found) == 256
     assert 90 < sum(flipped for _, _, flipped in found) < 166
     for axis in (0, 1):
         counts = np.bincount([place[axis] for place in found], minlength=9)
         assert counts.min() > 8
         assert counts.max() < 60
+
+
+def test_the_order_of_crop_and_flip_can_be_exchanged(folder):
+    flip_first, crop_first = crops_and_flips(folder), crops_and_flips(folder, augmentation_order="crop_flip")
+
+    # The draws are the same; flipped first, an image is cropped as if from the other side.
+    assert flip_first == [(top, 8 - left if flipped else left, flipped) for top, left, flipped in crop_first]
+    assert flip_first != crop_first
+
+
+def test_normalization_constants_can_be_those_of_another_line(folder):
+    x, _ = next(loader(folder, "cifar10", normalization="grasp").test_batches())
+    images, _ = raw(folder, "test", "cifar10")
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))
+
+    torch.testing.assert_close(x, (images[:100].float() / 255 - mean) / std, atol=1e-5, rtol=1e-5)
 
 
 def test_do_not_augment_leaves_the_images_as_they_are(folder):

@@ -89,7 +89,7 @@ def test_published_files_of_another_size_are_refused_before_anything_is_written(
     train = made.images(6, 1, 28), made.labels(6, 10)
     made.write_mnist(tmp_path, train, train)
 
-    with pytest.raises(DamagedError, match=r"'mnist' hold train images of shape \(6, 1, 28, 28\)"):
+    with pytest.raises(DamagedError, match=r"'mnist' hold train arrays of .*\(6, 1, 28, 28\)"):
         prepare(tmp_path, "mnist")
     assert not list(tmp_path.rglob("*.safetensors"))
 

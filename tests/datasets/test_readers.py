@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datasets import cifar, digits, mnist, svhn
+from datasets.matlab import read_mat
 from datasets.published import Published
 from foundations.errors import DamagedError, WorldError
 from tests.datasets import published_files as made
@@ -191,11 +192,43 @@ def test_matlab_matrices_are_read_compressed_or_not_and_of_any_number(tmp_path):
     for compressed in (True, False):
         made.write_mat(tmp_path / "file.mat", arrays, compressed)
 
-        content = svhn.read_mat(tmp_path / "file.mat")
+        content = read_mat(tmp_path / "file.mat")
 
         assert list(content) == ["a", "bcd"]
         for name, array in arrays.items():
             np.testing.assert_array_equal(content[name], array)
+
+
+def test_svhn_with_extra_has_the_extra_images_after_the_others(tmp_path):
+    train, extra, test = part(4), part(5, seed=3), part(2, seed=7)
+    for name, content in (("train", train), ("extra", extra), ("test", test)):
+        made.write_svhn(tmp_path / f"{name}_32x32.mat", *content)
+
+    splits = svhn.read_with_extra(published(tmp_path))
+
+    assert_split(splits["train"], tuple(np.concatenate(both) for both in zip(train, extra, strict=True)))
+    assert_split(splits["test"], test)
+
+
+def test_fashion_mnist_is_read_from_its_own_folder(tmp_path):
+    train, test = part(6, 1, 28), part(4, 1, 28, seed=5)
+    made.write_mnist(tmp_path, train, test, ".gz", folder="FashionMNIST")
+
+    splits = mnist.read_fashion_mnist(published(tmp_path))
+
+    assert_split(splits["train"], train)
+    assert_split(splits["test"], test)
+    assert splits["test"].class_names[0] == "T-shirt/top"
+
+
+def test_matlab_structures_and_texts_are_read(tmp_path):
+    rows = [{"ILSVRC2012_ID": 7, "WNID": "n01440764"}, {"ILSVRC2012_ID": 12, "WNID": "n02"}]
+    made.write_mat(tmp_path / "meta.mat", {"synsets": rows})
+
+    synsets = read_mat(tmp_path / "meta.mat")["synsets"]
+
+    assert [synset["WNID"] for synset in synsets] == ["n01440764", "n02"]
+    assert [int(synset["ILSVRC2012_ID"].item()) for synset in synsets] == [7, 12]
 
 
 @pytest.mark.parametrize("cut", [50, 140, 1000])

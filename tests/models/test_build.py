@@ -5,8 +5,12 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.random_streams import global_generator_from
+from models import initializers
+from models.activations import ACTIVATIONS
 from models.build import build_model, output_layer
-from models.hparams import BATCHNORM_INITS, MODEL_INITS, ModelHparams
+from models.hparams import ACTIVATIONS as ACTIVATION_NAMES
+from models.hparams import BATCHNORM_INITS, BIAS_INITS, MODEL_INITS, ModelHparams
 
 IMAGE = (3, 32, 32)
 
@@ -105,6 +109,42 @@ def test_fan_in_of_a_convolution_counts_its_window():
     assert w.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.01)
 
 
+def test_fan_out_of_a_convolution_counts_its_window():
+    w = build("cifar_resnet_8_64", model_init="kaiming_normal_fan_out").blocks[1].conv1.weight
+
+    assert w.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.01)
+
+
+def test_xavier_normal_has_the_mean_of_both_fans():
+    assert weights("xavier_normal").std().item() == pytest.approx(math.sqrt(2 / 700), rel=0.01)
+
+
+def test_small_normal_has_a_deviation_of_a_hundredth():
+    assert weights("small_normal").std().item() == pytest.approx(0.01, rel=0.01)
+
+
+def test_as_built_is_what_pytorch_draws():
+    with global_generator_from("init", 1):
+        expected = nn.Linear(784, 400), nn.Linear(400, 300)
+
+    assert torch.equal(weights("as_built"), expected[1].weight)
+
+
+def test_linear_layers_can_have_an_initializer_of_their_own():
+    model = build("cifar_vgg_11", model_init="kaiming_normal", linear_init="small_normal")
+
+    assert model.fc.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert model.layers[0].conv.weight.std().item() == pytest.approx(math.sqrt(2 / 27), rel=0.05)
+
+
+def test_biases_can_be_zero_or_normal():
+    zero = build("mnist_lenet_400_300", input_shape=(1, 28, 28), bias_init="zero")
+    normal = build("mnist_lenet_400_300", input_shape=(1, 28, 28), bias_init="standard_normal")
+
+    assert all((layer.bias == 0).all() for layer in (*zero.fc_layers, zero.fc))
+    assert normal.fc_layers[0].bias.std().item() == pytest.approx(1, rel=0.1)
+
+
 @pytest.mark.parametrize("model_init", MODEL_INITS)
 def test_biases_keep_the_default_of_pytorch(model_init):
     bias = build("mnist_lenet_400_300", input_shape=(1, 28, 28), model_init=model_init).fc_layers[1].bias
@@ -126,11 +166,41 @@ def test_batchnorm_initializers(batchnorm_init, low, high, mean, shift):
     assert (layer.bias == shift).all()
 
 
-def test_the_choices_on_the_command_line_are_the_initializers_that_exist():
-    from models import initializers
-
+def test_the_choices_on_the_command_line_are_what_exists():
     assert set(MODEL_INITS) == set(initializers.WEIGHTS)
+    assert set(BIAS_INITS) == set(initializers.BIASES)
     assert set(BATCHNORM_INITS) == set(initializers.BATCHNORMS)
+    assert set(ACTIVATION_NAMES) == set(ACTIVATIONS)
+
+
+FORMULAS = {
+    "relu": lambda x: x.clamp(min=0),
+    "swish": lambda x: x / (1 + (-x).exp()),
+    "softplus": lambda x: (1 + x.exp()).log(),
+    "elu": lambda x: torch.where(x > 0, x, x.exp() - 1),
+    "pswish": lambda x: x / (1 + (-2 * x).exp()),
+    "mish": lambda x: x * (1 + x.exp()).log().tanh(),
+    "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "lisht": lambda x: x * x.tanh(),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_the_activation_is_its_formula_and_is_everywhere(activation):
+    x = torch.linspace(-4, 4, 50, dtype=torch.float64)
+    torch.testing.assert_close(ACTIVATIONS[activation](x), FORMULAS[activation](x))
+
+    for name in ("cifar_resnet_8_4", "cifar_vgg_11", "cifar_wideresnet_10_1", "imagenet_resnet_50_8", "synflow_conv"):
+        model = build(name, activation=activation)
+        functions = {id(m.act) for m in model.modules() if hasattr(m, "act")}
+        functions |= {id(m.function) for m in model.modules() if hasattr(m, "function")}
+        assert functions == {id(ACTIVATIONS[activation])}
+        assert not any(isinstance(m, nn.ReLU) for m in model.modules())
+
+
+def test_torchvisions_networks_want_images_in_colour():
+    with pytest.raises(UsageError, match="torchvision_resnet18 takes images of 3 channels, not 1"):
+        build("torchvision_resnet18", input_shape=(1, 28, 28))
 
 
 def test_nothing_is_frozen_by_default():

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +39,27 @@ def test_batchnorm_does_not_tell_networks_without_it_apart():
         {"output_frozen": True},
         {"others_frozen": True},
         {"outputs": 1000},
+        {"linear_init": "small_normal"},
+        {"bias_init": "zero"},
+        {"activation": "swish"},
+        {"model_name": "cifar_vgg_16", "no_batchnorm": True},
+        {"model_name": "cifar_vgg_16", "no_conv_bias": True},
     ],
 )
 def test_what_changes_a_network_stays_in_its_address(change):
-    assert ModelHparams(**change).normalized(1).canonical() != ModelHparams().normalized(1).canonical()
+    plain = {"model_name": change.get("model_name", "cifar_resnet_20")} if len(change) > 1 else {}
+
+    assert ModelHparams(**change).normalized(1).canonical() != ModelHparams(**plain).normalized(1).canonical()
+
+
+def test_a_linear_initializer_that_is_the_models_is_not_told_apart():
+    assert ModelHparams(linear_init="kaiming_normal").normalized(1) == ModelHparams()
+
+
+def test_batchnorm_left_out_does_not_tell_networks_apart():
+    bare = ModelHparams(model_name="cifar_vgg_11", no_batchnorm=True)
+
+    assert dataclasses.replace(bare, batchnorm_init="fixed", batchnorm_frozen=True).normalized(1) == bare
 
 
 def test_name_and_initializers_always_stand_in_the_address():
@@ -56,6 +74,15 @@ def test_name_and_initializers_always_stand_in_the_address():
     ("change", "message"),
     [
         ({"model_name": "cifar_vgg"}, "--model_name: 'cifar_vgg' is not known"),
+        ({"model_name": "cifar_vgg_12"}, "in cifar_vgg_D, D is 11, 13, 16 or 19"),
+        ({"model_name": "torchvision_resnet19"}, "Did you mean 'resnet18'"),
+        ({"no_batchnorm": True}, "--no_batchnorm: cifar_resnet_20 has no such option"),
+        ({"no_conv_bias": True}, "--no_conv_bias: cifar_resnet_20 has no such option"),
+        (
+            {"model_name": "torchvision_resnet18", "activation": "mish"},
+            "--activation: torchvision_resnet18 has no",
+        ),
+        ({"activation": "tanh"}, "--activation: 'tanh' is not possible"),
         ({"model_init": "kaiming"}, "--model_init: 'kaiming' is not possible"),
         ({"batchnorm_init": "oneones"}, "Did you mean 'oneone'"),
         ({"outputs": 0}, "--outputs: 0 is not possible"),

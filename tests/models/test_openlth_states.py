@@ -43,3 +43,13 @@ def test_a_state_of_openlth_loads_and_gives_its_loss(case):
 
     assert set(model.state_dict()) == set(weights)
     assert loss.item() == pytest.approx(description["loss_per_step"][0], rel=1e-5)
+
+
+def test_vgg_has_the_names_of_openlth():
+    model = build_model(ModelHparams(model_name="cifar_vgg_11"), outputs=10, input_shape=(3, 32, 32), seed_keys=(0,))
+    convolutions = (0, 2, 4, 5, 7, 8, 10, 11)  # the numbers in between are pools
+    of_batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    expected = {f"layers.{i}.conv.{kind}" for i in convolutions for kind in ("weight", "bias")}
+    expected |= {f"layers.{i}.bn.{kind}" for i in convolutions for kind in of_batchnorm}
+    assert set(model.state_dict()) == expected | {"fc.weight", "fc.bias"}

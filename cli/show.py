@@ -1,0 +1,83 @@
+"""The command that shows one run. It imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cli.addresses import find_run
+from cli.flags import parse, positional
+from cli.job_flags import root_of
+from cli.lineage import children, descent
+from cli.listing import ListFlags, entry_of
+from cli.main import Environment
+from cli.table import duration, figure, percent, table
+from foundations.errors import UsageError
+from foundations.run import Run
+
+
+def show(argv: Sequence[str], environment: Environment) -> int:
+    """`show ADDRESS`: all about one run."""
+    names, rest = positional(argv)
+    flags = parse(ListFlags, rest, "show", ListFlags()).listing
+    if len(names) != 1:
+        raise UsageError("show takes one address: python open_prune.py show ADDRESS (`ls` lists them).")
+    run = find_run(root_of(flags, environment), names[0])
+    entry = entry_of(run)
+    if flags.json:
+        print(json.dumps({**entry, "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
+    else:
+        print("\n".join(_described(run, entry)))
+    return 0
+
+
+def _described(run: Run, entry: dict[str, Any]) -> list[str]:
+    lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {entry['status']}"]
+    if "problem" in entry:
+        return [*lines, entry["problem"]]
+    manifest = run.manifest()
+    lines += ["", "Hyperparameters"]
+    lines += [f"  {name:<22}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
+    if manifest is not None:
+        lines += ["", "Results"]
+        lines += [f"  {name:<22}{figure(value, '.6g')}" for name, value in manifest.results.items()]
+        lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
+        lines += [f"  {name:<22}{version}" for name, version in manifest.versions.items()]
+        lines += ["", "Files"]
+        lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
+    report = run.sparsity()
+    if report is not None:
+        lines += ["", "Mask", *_mask(report)]
+    lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
+    below = children(run)
+    return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
+
+
+def _mask(report: dict[str, Any]) -> list[str]:
+    requested, achieved, effective = report["requested"], report["achieved"], report.get("effective")
+    lines = [
+        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})",
+        f"  density {percent(achieved['density'])}, sparsity {percent(achieved['sparsity'])}",
+    ]
+    if effective:
+        on_paths = f"{effective['kept']:,} kept weights lie on a path from the input to the output"
+        lines.append(f"  effective density {percent(effective['density'])}: {on_paths}")
+    lines.append(f"  collapsed layers: {', '.join(report['collapsed_layers']) or 'none'}")
+    rows = [_layer(name, layer) for name, layer in report["layers"].items()]
+    columns = ("layer", "kept", "of", "density", "effective", "mean in", "mean out", "units without")
+    return [*lines, *(f"  {line}" for line in table(rows, columns).splitlines())]
+
+
+def _layer(name: str, layer: dict[str, Any]) -> dict[str, str]:
+    into, out_of = layer.get("in_degree"), layer.get("out_degree")
+    return {
+        "layer": name,
+        "kept": f"{layer['kept']:,}",
+        "of": f"{layer['total']:,}",
+        "density": percent(layer["density"]),
+        "effective": percent(layer.get("effective_density")),
+        "mean in": f"{into['mean']:.1f}" if into else "",
+        "mean out": f"{out_of['mean']:.1f}" if out_of else "",
+        "units without": f"{into['units_without']} in, {out_of['units_without']} out" if into and out_of else "",
+    }

@@ -1,0 +1,220 @@
+"""Batches of a data set that is too large for memory: image files are decoded as they are needed.
+
+Worker processes read, decode, crop and resize; they get each example's number and seed from here and keep nothing, so
+that order and augmentation are functions of (key, epoch) alone, whatever the number of workers. Flips and normalization
+are batched on the device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from datasets import augment
+from datasets.decode import decode
+from datasets.hparams import DatasetHparams
+from datasets.loader import Batch, changed_examples, choose_examples, slice_of_batch
+from datasets.prepared import load_tensors
+from foundations.errors import DamagedError, UsageError
+from foundations.random_streams import generator
+
+Task = tuple[int, int]
+"""The number of an image in its index, and the seed of its crop, or WHOLE."""
+WHOLE = -1
+"""In place of a seed: the middle of the image, resized, as for testing."""
+_SHORT_SIDE = 256 / 224
+"""The side to which the shorter one of a test image is resized, relative to the side of its middle that is cut out."""
+_PREFETCH = 4
+_MOST_WORKERS = 16
+
+
+class Images(Dataset[Tensor]):
+    """Decodes and resizes the images of an index, a batch at a time. It lives in the workers."""
+
+    def __init__(self, index: dict[str, Tensor], folder: Path, size: tuple[int, int]) -> None:
+        """Take an index (see `published.Index`). size: height and width of the results."""
+        self._files = index["files"].numpy().tobytes().decode().split("\n")
+        self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
+        self._folder, self._shape = folder, size
+
+    def __getitems__(self, tasks: list[Task]) -> Tensor:
+        """Return a batch, uint8 (B, 3, H, W). Raises: DamagedError that names a file that is no image."""
+        batch = torch.empty(len(tasks), 3, *self._shape, dtype=torch.uint8)
+        for place, (number, seed) in enumerate(tasks):
+            image = self._decoded(number)
+            batch[place] = middle(image, self._shape) if seed == WHOLE else random_part(image, self._shape, seed)
+        return batch
+
+    def _decoded(self, number: int) -> Tensor:
+        path = self._folder / self._files[int(self._file[number])]
+        try:
+            with path.open("rb") as file:
+                file.seek(int(self._offset[number]))
+                return decode(file.read(int(self._size[number])))
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: {error}.\nPut a whole image there.") from error
+
+
+def middle(image: Tensor, size: tuple[int, int], around: float = _SHORT_SIDE) -> Tensor:
+    """Resize the shorter side to `around` times the size and cut out the middle, as torchvision does.
+
+    image: uint8 (3, H, W). size: height and width of the result, uint8 too.
+    """
+    height, width = image.shape[1:]
+    shorter = round(min(size) * around)
+    if height <= width:
+        resized = _resize(image, (shorter, int(shorter * width / height)))
+    else:
+        resized = _resize(image, (int(shorter * height / width), shorter))
+    top, left = (round((have - want) / 2.0) for have, want in zip(resized.shape[1:], size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]]
+
+
+def random_part(image: Tensor, size: tuple[int, int], seed: int) -> Tensor:
+    """Cut out a random box (see `augment.random_boxes`) and resize it. uint8 (3, H, W)."""
+    draws = torch.rand(1, augment.BOX_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    sides = (torch.tensor([side]) for side in image.shape[1:])
+    top, left, height, width = augment.random_boxes(draws, *sides)[0].tolist()
+    return _resize(image[:, top : top + height, left : left + width], size)
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize with PyTorch's kernel for uint8, which is what torchvision uses, several times faster than in float."""
+    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+class _Tasks:
+    """The batches of tasks that a DataLoader works off: set anew for each epoch, so that the workers can stay."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Task]] = []
+
+    def __iter__(self) -> Iterator[list[Task]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class StreamingLoader:
+    """A loader that decodes image files in worker processes. At most one iterator of each kind is in use at a time."""
+
+    def __init__(
+        self,
+        hparams: DatasetHparams,
+        folder: Path,
+        *,
+        device: torch.device | str = "cpu",
+        memory_format: torch.memory_format = torch.contiguous_format,
+        order_key: int | str = 0,
+        augmentation_key: int | str = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int | None = None,
+    ) -> None:
+        """Open a prepared index; the arguments are those of `MemoryLoader`.
+
+        workers: processes that decode, by default one for each core that this process may use, shared by `world_size`.
+        Raises: UsageError for hyperparameters that only work on data sets in memory.
+        """
+        self._hparams = hparams.normalized(hparams.iterations_per_epoch)
+        if self._hparams.unsupervised_labels is not None:
+            name = hparams.dataset_name
+            raise UsageError(f"--unsupervised_labels: not possible with '{name}', which is not in memory.")
+        self._device = torch.device(device)
+        self._memory_format = memory_format
+        self._order_key, self._augmentation_key = order_key, augmentation_key
+        self._rank, self._world_size = rank, world_size
+        self._workers = _fair_share(world_size) if workers is None else workers
+        self._scale, self._shift = augment.normalization(*self._hparams.constants, self._device)
+        name, size = hparams.dataset_name, hparams.input_shape[1:]
+        train, test = (load_tensors(name, split, folder) for split in ("train", "test"))
+        everything = torch.arange(len(train["labels"]))
+        self._train_numbers, self._train_labels = changed_examples(everything, train["labels"], self._hparams)
+        self._test_labels = test["labels"]
+        self._train_images, self._test_images = (Images(index, folder, size) for index in (train, test))
+        self._train_tasks, self._test_tasks = _Tasks(), _Tasks()
+        self._train_loader = self._data_loader(self._train_images, self._train_tasks)
+        self._test_loader = self._data_loader(self._test_images, self._test_tasks)
+
+    @property
+    def num_train(self) -> int:
+        """Training examples in an epoch, after subsampling."""
+        return len(self._train_labels)
+
+    @property
+    def num_test(self) -> int:
+        """Test examples."""
+        return len(self._test_labels)
+
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from batch `first` on: the same as if those before had been skipped."""
+        order = torch.randperm(self.num_train, generator=generator("data order", self._order_key, epoch))
+        stream = generator("augmentation", self._augmentation_key, epoch)
+        seeds = torch.randint(0, 2**62, (self.num_train,), generator=stream)
+        flips = torch.randint(0, 2, (self.num_train,), generator=stream).bool()
+        augmented = self._hparams.augmentation != "none"
+        seeds = seeds if augmented else torch.full_like(seeds, WHOLE)
+        parts = [self._slice(begin, self.num_train) for begin in self._begins(self.num_train, first)]
+        numbers = self._train_numbers[order]
+        self._train_tasks.batches = [list(zip(numbers[p].tolist(), seeds[p].tolist(), strict=True)) for p in parts]
+        for part, images in zip(parts, self._train_loader, strict=True):
+            images = images.to(self._device, non_blocking=True)
+            if augmented:
+                images = augment.flip(images, flips[part].to(self._device))
+            labels = self._train_labels[order[part]].to(self._device, non_blocking=True)
+            yield self._finished(images, blurred=True), labels
+
+    def test_batches(self) -> Iterator[Batch]:
+        """Yield the test set in its order, in batches of the training batch size."""
+        parts = [self._slice(begin, self.num_test) for begin in self._begins(self.num_test, 0)]
+        self._test_tasks.batches = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
+        for part, images in zip(parts, self._test_loader, strict=True):
+            images = images.to(self._device, non_blocking=True)
+            yield self._finished(images, blurred=False), self._test_labels[part].to(self._device, non_blocking=True)
+
+    def examples(self, per_class: int, seed: int) -> Batch:
+        """Return exactly `per_class` training examples of each class, as `MemoryLoader.examples` does."""
+        chosen = choose_examples(self._train_labels, per_class, seed, self._hparams)
+        tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
+        images = self._train_images.__getitems__(tasks).to(self._device)
+        return self._finished(images, blurred=True), self._train_labels[chosen].to(self._device)
+
+    def _data_loader(self, images: Images, tasks: _Tasks) -> DataLoader[Tensor]:
+        return DataLoader(
+            images,
+            batch_sampler=tasks,
+            num_workers=self._workers,
+            collate_fn=_unchanged,
+            pin_memory=self._device.type == "cuda",
+            persistent_workers=self._workers > 0,
+            prefetch_factor=_PREFETCH if self._workers else None,
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+
+    def _begins(self, count: int, first: int) -> range:
+        return range(first * self._hparams.batch_size, count, self._hparams.batch_size)
+
+    def _slice(self, begin: int, count: int) -> slice:
+        return slice_of_batch(begin, count, self._hparams.batch_size, self._rank, self._world_size)
+
+    def _finished(self, images: Tensor, *, blurred: bool) -> Tensor:
+        if blurred and self._hparams.blur_factor is not None:
+            images = augment.blur(images, self._hparams.blur_factor)
+        return augment.normalize(images, self._scale, self._shift, self._memory_format)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _fair_share(world_size: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, cores // world_size))

@@ -1,0 +1,176 @@
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from datasets import imagenet
+from datasets.decode import decode
+from datasets.published import Published
+from foundations.errors import DamagedError, WorldError
+from tests.datasets import published_files as made
+
+WNIDS = ["n01440764", "n02084071", "n15075141"]
+IDS = {"n15075141": 1, "n01440764": 2, "n02084071": 1000}  # the kit numbers classes in an order of its own
+VALIDATION = ["n02084071", "n01440764", "n02084071", "n15075141", "n01440764"]
+
+
+def published(root):
+    return Published("imagenet", root, allow_download=False, report=lambda _: None)
+
+
+def validation_name(n):
+    return f"ILSVRC2012_val_{n + 1:08d}.JPEG"
+
+
+def tar_of(contents):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, blob in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(blob)
+            archive.addfile(info, io.BytesIO(blob))
+    return stream.getvalue()
+
+
+def validation_pictures():
+    return {validation_name(n): made.picture(40, 60, seed=500 + n) for n in range(len(VALIDATION))}
+
+
+def kit_files():
+    synsets = [{"ILSVRC2012_ID": IDS[wnid], "WNID": wnid, "words": "a, b"} for wnid in WNIDS]
+    truth = "".join(f"{IDS[wnid]}\n" for wnid in VALIDATION)
+    return {
+        "data/meta.mat": made.mat_bytes({"synsets": synsets}),
+        "data/ILSVRC2012_validation_ground_truth.txt": truth.encode(),
+    }
+
+
+def write_kit(root, packed=False):
+    if packed:
+        root.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as archive:
+            for name, blob in kit_files().items():
+                info = tarfile.TarInfo(f"ILSVRC2012_devkit_t12/{name}")
+                info.size = len(blob)
+                archive.addfile(info, io.BytesIO(blob))
+        return
+    for name, blob in kit_files().items():
+        path = root / "ILSVRC2012_devkit_t12" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
+
+
+def write_class_folders(root, inside=""):
+    train = made.write_image_folders(root / "train", WNIDS, 2, size=(40, 60), inside=inside)
+    for (name, array), wnid in zip(validation_pictures().items(), VALIDATION, strict=True):
+        path = root / "val" / wnid / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(made.jpeg(array))
+    return {path.name: array for path, array in train.items()}
+
+
+def write_archives(root):
+    train = made.write_image_folders(root / "unpacked", WNIDS, 2, size=(40, 60))
+    inner = {
+        f"{wnid}.tar": tar_of({path.name: path.read_bytes() for path in train if path.parent.name == wnid})
+        for wnid in reversed(WNIDS)
+    }
+    (root / "ILSVRC2012_img_train.tar").write_bytes(tar_of(inner))
+    blobs = {name: made.jpeg(array) for name, array in reversed(validation_pictures().items())}
+    (root / "ILSVRC2012_img_val.tar").write_bytes(tar_of(blobs))
+    return {path.name: array for path, array in train.items()}
+
+
+def images_of(index, root):
+    for number, offset, size in zip(index.file, index.offset, index.size, strict=True):
+        blob = (root / index.files[number]).read_bytes()[offset : offset + size]
+        yield decode(blob).permute(1, 2, 0).numpy()
+
+
+def assert_index(index, root, expected):
+    """Compare with the expected pictures and their wnids, in order."""
+    assert index.class_names == tuple(WNIDS)
+    assert [WNIDS[label] for label in index.labels] == [wnid for _, wnid in expected]
+    for image, (array, _) in zip(images_of(index, root), expected, strict=True):
+        assert np.abs(image.astype(int) - array).mean() < 3
+
+
+def in_order(train):
+    return [(array, name.split("_")[0]) for name, array in sorted(train.items())]
+
+
+@pytest.mark.parametrize("place", [".", "imagenet"])
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_class_folders_are_indexed_at_any_depth(tmp_path, place, inside):
+    train = write_class_folders(tmp_path / place, inside)
+
+    splits = imagenet.read(published(tmp_path))
+
+    by_class = sorted(zip(validation_pictures().items(), VALIDATION, strict=True), key=lambda row: row[1])
+    assert_index(splits["train"], tmp_path, in_order(train))
+    assert_index(splits["test"], tmp_path, [(array, wnid) for (_, array), wnid in by_class])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_flat_validation_images_get_the_labels_of_the_development_kit(tmp_path, packed):
+    write_class_folders(tmp_path)
+    for path in list((tmp_path / "val").rglob("*.JPEG")):
+        path.rename(tmp_path / "val" / path.name)
+    for wnid in WNIDS:
+        (tmp_path / "val" / wnid).rmdir()
+    write_kit(tmp_path, packed)
+
+    test = imagenet.read(published(tmp_path))["test"]
+
+    assert_index(test, tmp_path, list(zip(validation_pictures().values(), VALIDATION, strict=True)))
+
+
+def test_the_original_archives_are_indexed_where_they_lie(tmp_path):
+    train = write_archives(tmp_path)
+    write_kit(tmp_path, packed=True)
+
+    splits = imagenet.read(published(tmp_path))
+
+    assert splits["train"].files == ("ILSVRC2012_img_train.tar",)
+    assert_index(splits["train"], tmp_path, in_order(train))
+    assert_index(splits["test"], tmp_path, list(zip(validation_pictures().values(), VALIDATION, strict=True)))
+
+
+@pytest.mark.parametrize("archive", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"])
+@pytest.mark.parametrize("cut", [100, 2000])
+def test_a_truncated_archive_is_named(tmp_path, archive, cut):
+    write_archives(tmp_path)
+    write_kit(tmp_path)
+    path = tmp_path / archive
+    path.write_bytes(path.read_bytes()[:cut])
+
+    with pytest.raises(DamagedError, match=archive):
+        imagenet.read(published(tmp_path))
+
+
+def test_validation_labels_that_do_not_fit_are_refused(tmp_path):
+    write_archives(tmp_path)
+    write_kit(tmp_path)
+    truth = tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
+
+    truth.write_text("1\n2\n")
+    with pytest.raises(DamagedError, match="5 images, but the kit has 2 labels"):
+        imagenet.read(published(tmp_path))
+    truth.write_text("1\n2\n3\n4\n5\n")
+    with pytest.raises(DamagedError, match="not a list of class numbers"):
+        imagenet.read(published(tmp_path))
+
+
+def test_missing_labels_name_the_kit(tmp_path):
+    write_archives(tmp_path)
+
+    with pytest.raises(WorldError, match="ILSVRC2012_devkit_t12") as caught:
+        imagenet.read(published(tmp_path))
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_missing_images_name_the_places(tmp_path):
+    with pytest.raises(WorldError, match=str(tmp_path / "imagenet")) as caught:
+        imagenet.read(published(tmp_path))
+    assert len(str(caught.value).splitlines()) <= 3

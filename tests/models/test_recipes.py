@@ -1,0 +1,51 @@
+"""Every recipe makes a description that can be trained."""
+
+import pytest
+
+from datasets.hparams import DatasetHparams
+from foundations.errors import UsageError
+from models.hparams import ModelHparams
+from models.registry import families, presets, recipe
+from training.desc import TrainDesc
+from training.hparams import TrainingHparams
+
+NAMES = [name for line in (*families(), *presets()) for name in line.examples]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_flags_that_exist_and_make_a_description(name):
+    flags = recipe(name)
+    known = {*DatasetHparams.flags(), *ModelHparams.flags(), *TrainingHparams.flags()}
+
+    desc = TrainDesc.from_flags(flags)
+
+    assert set(flags) <= known
+    assert {"dataset_name", "batch_size", "model_name", "model_init", "lr", "training_steps"} <= set(flags)
+    assert desc.iterations_per_epoch > 0
+
+
+def test_names_of_presets_and_networks_do_not_collide():
+    assert len(NAMES) == len(set(NAMES))
+
+
+PUBLISHED = [
+    ("cifar_vgg_16", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "training_steps": "160ep"}),
+    ("imagenet_resnet_50", {"batch_size": 1024, "lr": 0.4, "training_steps": "90ep", "warmup_steps": "5ep"}),
+    ("tinyimagenet_resnet_18", {"batch_size": 256, "lr": 0.2, "milestone_steps": "100ep,150ep", "outputs": 1000}),
+    ("grasp_resnet_32", {"model_name": "cifar_resnet_32_32", "weight_decay": 1e-4, "normalization": "grasp"}),
+    ("grasp_vgg_19", {"model_name": "cifar_vgg_19", "no_conv_bias": True, "weight_decay": 5e-4}),
+    ("phew_wide_resnet_20", {"model_name": "cifar_resnet_20_32", "nesterov_momentum": 0.9}),
+    ("synflow_vgg_16", {"model_name": "cifar_vgg_16", "no_batchnorm": True, "milestone_steps": "60ep,120ep"}),
+    ("synflow_resnet_20", {"model_name": "cifar_resnet_20", "bias_init": "zero", "augmentation_order": "crop_flip"}),
+    ("tost_resnet_18", {"model_name": "cifar_modifiedresnet_18", "weight_decay": 2e-4, "training_steps": "182ep"}),
+]
+
+
+@pytest.mark.parametrize(("name", "flags"), PUBLISHED)
+def test_recipes_are_those_of_their_papers(name, flags):
+    assert recipe(name).items() >= flags.items()
+
+
+def test_a_preset_of_a_depth_that_does_not_exist_says_which_do():
+    with pytest.raises(UsageError, match=r"^--default_hparams: .*D is 11, 13, 16 or 19"):
+        recipe("grasp_vgg_12")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pruning.allocation import kept_per_layer
+from pruning.mask import Mask
+
+SHAPES = {
+    "conv": torch.Size([8, 3, 3, 3]),
+    "deep": torch.Size([64, 8, 3, 3]),
+    "point": torch.Size([64, 8, 1, 1]),
+    "fc": torch.Size([10, 64]),
+}
+TOTAL = sum(shape.numel() for shape in SHAPES.values())
+ORDER = ["conv", "deep", "point", "fc"]
+
+
+def densities(allocation: str, keep: int) -> dict[str, float]:
+    return {name: kept / SHAPES[name].numel() for name, kept in kept_per_layer(allocation, SHAPES, keep, ORDER).items()}
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "layerwise"])
+def test_uniform_gives_every_layer_the_same_density(allocation: str) -> None:
+    found = densities(allocation, TOTAL // 4)
+    assert all(abs(density - 0.25) < 0.005 for density in found.values())
+
+
+def test_er_and_erk_scale_density_by_their_formulas() -> None:
+    er, erk = densities("er", 900), densities("erk", 900)
+    assert er["deep"] / er["conv"] == pytest.approx(((64 + 8) / (64 * 8)) / ((8 + 3) / (8 * 3)), rel=0.03)
+    deep, conv = (64 + 8 + 3 + 3) / (64 * 8 * 9), (8 + 3 + 3 + 3) / (8 * 3 * 9)
+    assert erk["deep"] / erk["conv"] == pytest.approx(deep / conv, rel=0.03)
+
+
+def test_layers_that_would_be_more_than_dense_are_dense_and_the_others_share_the_rest() -> None:
+    found = densities("erk", 4000)
+    assert found["conv"] == 1
+    assert max(found.values()) <= 1
+
+
+def test_balanced_gives_every_layer_the_same_number_as_far_as_it_has_them() -> None:
+    assert kept_per_layer("balanced", SHAPES, 400) == {"conv": 100, "deep": 100, "point": 100, "fc": 100}
+    assert kept_per_layer("balanced", SHAPES, 1216)["conv"] == 216
+
+
+def test_smart_ratio_falls_with_depth_and_keeps_three_tenths_of_the_last_layer() -> None:
+    found = densities("smart_ratio", 1200)
+    assert found["fc"] == 0.3
+    assert found["deep"] / found["conv"] == pytest.approx((3**2 + 3) / (4**2 + 4), rel=0.02)
+    assert found["point"] / found["conv"] == pytest.approx((2**2 + 2) / (4**2 + 4), rel=0.02)
+
+
+@given(
+    st.sampled_from(["uniform", "er", "erk", "balanced", "smart_ratio"]),
+    st.dictionaries(
+        st.sampled_from("abcdef"), st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)), min_size=1
+    ),
+    st.floats(0, 1),
+    st.integers(0, 99),
+)
+def test_counts_add_up_and_stay_within_what_there_is(allocation, sizes, share: float, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    shapes = {name: torch.Size(size) for name, size in sizes.items()}
+    limits = Mask({name: torch.rand(shape, generator=source) < 0.8 for name, shape in shapes.items()})
+    keep = int(share * limits.kept)
+    counts = kept_per_layer(allocation, shapes, keep, sorted(shapes), limits)
+    assert sum(counts.values()) == keep
+    assert all(0 <= counts[name] <= kept for name, kept in limits.kept_per_layer().items())

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundations.errors import UsageError
+from pruning.level import kept_of, prune_fraction_of
+
+
+def test_three_spellings_are_one_level() -> None:
+    assert prune_fraction_of(prune_fraction=0.8) == 0.8
+    assert prune_fraction_of(density=0.2) == 0.8
+    assert prune_fraction_of(compression=5) == 0.8
+    assert prune_fraction_of(prune_fraction=2 / 3) == prune_fraction_of(density=0.3333333333333333)
+    assert prune_fraction_of(compression=3) == prune_fraction_of(density=0.3333333333333333)
+
+
+def test_no_spelling_is_no_level() -> None:
+    assert prune_fraction_of() is None
+
+
+def test_spellings_that_agree_may_stand_together() -> None:
+    assert prune_fraction_of(prune_fraction=0.8, compression=5) == 0.8
+
+
+def test_spellings_that_disagree_are_both_named() -> None:
+    with pytest.raises(UsageError, match=r"--compression: 4 disagrees with --prune_fraction: 0\.8"):
+        prune_fraction_of(prune_fraction=0.8, compression=4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("prune_fraction", 1.1),
+        ("prune_fraction", -0.1),
+        ("density", 2.0),
+        ("compression", 0.5),
+        ("density", float("nan")),
+    ],
+)
+def test_a_level_out_of_range_is_named_with_what_is_possible(flag: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"--{flag}: {value} is not possible; it takes a number"):
+        prune_fraction_of(**{flag: value})
+
+
+def test_the_nearest_whole_number_is_pruned_and_a_half_is_pruned() -> None:
+    assert kept_of(10, 0.24) == 8
+    assert kept_of(10, 0.26) == 7
+    assert kept_of(10, 0.25) == 7
+    assert kept_of(26685, 0.9) == 2668
+
+
+@given(st.integers(0, 10**8), st.decimals(0, 1, places=6))
+def test_counts_are_exact(total: int, level) -> None:
+    pruned = total - kept_of(total, float(level))
+    assert abs(pruned - total * Fraction(repr(float(level)))) <= Fraction(1, 2)
+
+
+def test_the_ends_keep_all_or_nothing() -> None:
+    assert kept_of(12345, 0.0) == 12345
+    assert kept_of(12345, 1.0) == 0

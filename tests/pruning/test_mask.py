@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from foundations.errors import DamagedError, UsageError
+from pruning.mask import Mask
+from tests.pruning.nets import TinyNet
+
+
+def mask_of(**rows: list[int]) -> Mask:
+    return Mask({name: torch.tensor(row) for name, row in rows.items()})
+
+
+@st.composite
+def masks(draw: st.DrawFn, shapes: dict[str, tuple[int, ...]] | None = None) -> Mask:
+    if shapes is None:
+        sizes = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
+        shapes = draw(st.dictionaries(st.text(min_size=1, max_size=5), sizes, min_size=1, max_size=4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**30)))
+    return Mask({name: torch.rand(shape, generator=generator) < 0.5 for name, shape in shapes.items()})
+
+
+def test_counts_density_and_sparsity_add_up() -> None:
+    mask = mask_of(b=[1, 0, 0, 1], a=[1, 1])
+    assert (mask.total, mask.kept, mask.pruned) == (6, 4, 2)
+    assert mask.density == 4 / 6
+    assert mask.sparsity == 1 - 4 / 6
+    assert mask.density_per_layer() == {"a": 1.0, "b": 0.5}
+
+
+def test_names_stand_in_sorted_order() -> None:
+    assert list(mask_of(b=[1], a=[1], c=[1])) == ["a", "b", "c"]
+
+
+def test_a_mask_does_not_follow_the_tensors_it_was_made_of() -> None:
+    tensor = torch.ones(3, dtype=torch.bool)
+    mask = Mask({"a": tensor})
+    tensor[0] = False
+    assert mask.kept == 3
+
+
+def test_a_mask_has_no_way_to_be_written_to() -> None:
+    mask = mask_of(a=[1])
+    with pytest.raises(TypeError):
+        mask["a"] = torch.zeros(1)  # type: ignore[index]
+
+
+def test_entries_other_than_0_and_1_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="'a' has entries other than 0 and 1"):
+        Mask({"a": torch.tensor([0.0, 0.5])})
+
+
+def test_masks_of_equal_tensors_are_equal() -> None:
+    assert mask_of(a=[1, 0]) == mask_of(a=[1, 0])
+    assert mask_of(a=[1, 0]) != mask_of(a=[1, 1])
+    assert mask_of(a=[1, 0]) != mask_of(b=[1, 0])
+    assert mask_of(a=[1, 0]) != Mask({"a": torch.tensor([[1, 0]])})
+
+
+def test_union_intersection_and_inverse() -> None:
+    one, other = mask_of(a=[1, 1, 0, 0]), mask_of(a=[1, 0, 1, 0])
+    assert one.union(other) == mask_of(a=[1, 1, 1, 0])
+    assert one.intersection(other) == mask_of(a=[1, 0, 0, 0])
+    assert one.invert() == mask_of(a=[0, 0, 1, 1])
+
+
+def test_overlap_and_jaccard_in_total_and_by_layer() -> None:
+    one, other = mask_of(a=[1, 1, 0, 0], b=[1, 0]), mask_of(a=[1, 0, 1, 1], b=[0, 1])
+    assert one.overlap(other) == 1 / 3
+    assert one.jaccard(other) == 1 / 6
+    assert one.overlap_per_layer(other) == {"a": 0.5, "b": 0.0}
+    assert one.jaccard_per_layer(other) == {"a": 0.25, "b": 0.0}
+
+
+def test_empty_masks_overlap_fully() -> None:
+    empty = mask_of(a=[0, 0])
+    assert empty.overlap(empty) == empty.jaccard(empty) == 1
+
+
+def test_masks_of_different_networks_do_not_combine() -> None:
+    with pytest.raises(UsageError, match="only one has a tensor 'b'"):
+        mask_of(a=[1]).union(mask_of(b=[1], a=[1]))
+    with pytest.raises(UsageError, match=r"'a' is of shape \(1,\) in one and \(2,\)"):
+        mask_of(a=[1]).jaccard(mask_of(a=[1, 1]))
+
+
+@given(masks(), st.integers(0, 5))
+def test_a_layerwise_shuffle_keeps_every_layers_count(mask: Mask, seed: int) -> None:
+    shuffled = mask.shuffled_layerwise(seed)
+    assert shuffled.kept_per_layer() == mask.kept_per_layer()
+    assert shuffled == mask.shuffled_layerwise(seed)
+
+
+def test_a_layerwise_shuffle_moves_weights_and_follows_its_seed() -> None:
+    mask = Mask({"a": torch.arange(100) < 30})
+    assert mask.shuffled_layerwise(1) != mask
+    assert mask.shuffled_layerwise(1) != mask.shuffled_layerwise(2)
+
+
+@given(masks())
+@settings(max_examples=50)
+def test_bytes_and_tensors_give_the_mask_back(mask: Mask) -> None:
+    assert Mask.from_bytes(mask.to_bytes()) == mask
+    assert Mask.from_tensors(*mask.to_tensors()) == mask
+
+
+def test_bits_take_an_eighth_of_a_byte_each() -> None:
+    bits, _ = Mask({"a": torch.ones(1001)}).to_tensors()
+    assert bits["a"].numel() == 126
+
+
+def test_the_bytes_are_the_same_in_every_process() -> None:
+    code = (
+        "import hashlib, torch; from pruning.mask import Mask; "
+        "print(hashlib.sha256(Mask({n: torch.ones(3, 3) for n in 'edcba'}).to_bytes()).hexdigest())"
+    )
+    root = Path(__file__).resolve().parents[2]
+    found = {subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root).stdout for _ in range(3)}
+    assert len(found) == 1
+    assert len(found.pop()) == 65
+
+
+def test_a_file_gives_the_mask_back(tmp_path: Path) -> None:
+    mask = mask_of(a=[1, 0, 1])
+    mask.save(tmp_path / "mask.safetensors")
+    assert Mask.load(tmp_path / "mask.safetensors") == mask
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (pytest.fail, ("the pickle was executed",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps(Bomb()),
+        b"",
+        b"abc",
+        mask_of(a=[1, 0, 1]).to_bytes()[:-1],
+        mask_of(a=[1, 0, 1]).to_bytes()[:30],
+        mask_of(a=[1, 0, 1]).to_bytes().replace(b'"version\\": 1', b'"version\\": 2'),
+        mask_of(a=[1, 0, 1]).to_bytes()[:-1] + b"\xff",
+    ],
+    ids=["pickle", "empty", "noise", "truncated", "cut in its header", "of the future", "bits beyond the shape"],
+)
+def test_a_file_that_is_no_mask_is_damaged_and_not_executed(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mask.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"mask\.safetensors"):
+        Mask.load(path)
+
+
+def test_tensors_of_other_shapes_than_described_are_damaged() -> None:
+    bits, metadata = mask_of(a=[1] * 20).to_tensors()
+    with pytest.raises(DamagedError, match="'a' has not the bits"):
+        Mask.from_tensors({"a": bits["a"][:2]}, metadata)
+    with pytest.raises(DamagedError, match="'b'"):
+        Mask.from_tensors({**bits, "b": bits["a"]}, metadata)
+    with pytest.raises(DamagedError, match="description is missing"):
+        Mask.from_tensors(bits, {})
+
+
+def test_applying_zeroes_what_is_pruned_and_nothing_else() -> None:
+    model = nn.Linear(4, 1)
+    before = model.weight.detach().clone()
+    Mask({"weight": torch.tensor([[1, 0, 1, 0]])}).apply_(model)
+    assert torch.equal(model.weight, before * torch.tensor([[1, 0, 1, 0]]))
+
+
+def test_applying_zeroes_weights_that_are_not_finite() -> None:
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, float("nan"))
+    Mask({"weight": torch.tensor([[0, 0]])}).apply_(model)
+    assert torch.equal(model.weight, torch.zeros(1, 2))
+
+
+def test_a_mask_of_another_network_is_refused_by_the_name_of_a_tensor() -> None:
+    with pytest.raises(UsageError, match="'weight' is of shape"):
+        Mask({"weight": torch.ones(1, 4)}).apply_(nn.Linear(3, 1))
+    with pytest.raises(UsageError, match="has a tensor 'other'"):
+        Mask({"other": torch.ones(1, 4)}).apply_(nn.Linear(4, 1))
+
+
+def test_a_mask_can_be_copied_and_pickled() -> None:
+    mask = Mask.ones(TinyNet())
+    assert copy.deepcopy(mask) == mask
+    assert pickle.loads(pickle.dumps(mask)) == mask
