@@ -49,7 +49,7 @@ class Running:
     def _main(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         for descriptor, file in zip((1, 2), self._output, strict=True):
             os.dup2(file.fileno(), descriptor)
-        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: PTH123, SIM115
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
         sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
         os.environ.update(environment)
         os.chdir(REPOSITORY)
@@ -113,7 +113,6 @@ class Terminal:
         import torch  # noqa: F401
         import tyro  # noqa: F401
 
-        import cli.jobs
         import training.execution  # noqa: F401
 
         return Running(arguments, self._environment())
