@@ -39,6 +39,7 @@ class BranchJob(Job):
 
     def resolve(self, context: Context) -> None:
         """Make the parents' states that are needed, and no more of the parents than that."""
+        self._describe_trunk(context)
         needed: dict[str, set[Step]] = {}
         if self.desc.scores_a_state:
             needed.setdefault(self.desc.branch.prune_experiment, set()).add(self.desc.prune_step)
@@ -50,6 +51,13 @@ class BranchJob(Job):
             job, there = self._source(experiment, context)
             # Where only the mask is needed, the first state stands for it: the mask is made before it.
             provide(job, there, {_step_of(job, step) for step in steps} or {job.start})
+
+    def _describe_trunk(self, context: Context) -> None:
+        """Write the trunk's description, even where none of its states is needed: the branch is read back with it."""
+        trunk = self._run(MAIN, context)
+        if not trunk.exists():
+            with trunk.locked(context.reporter.say):
+                trunk.begin(self.desc.parent)
 
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
         """Compute the mask (or take it up from an earlier beginning) and prune the state to train."""
@@ -136,7 +144,8 @@ class BranchJob(Job):
             batch_size=dataset.batch_size,
             seed=seed,
             input_shape=dataset.input_shape,
-            mask=start,
+            # Methods that build a mask (PHEW) add to what they are given; the others take away from it.
+            mask=start if self.desc.starts_from_a_mask or not pruning.found_strategy.builds_mask else None,
             on_iteration=lambda done, *_: context.reporter.progress(
                 "prune", done, pruning.prune_iterations, "iterations"
             ),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from cli.flags import parse
+from cli.flags import parse, positional
 from cli.main import Environment
 from cli.table import table
-from datasets.registry import DATASETS
-from foundations.hparams import Hparams
-from models.registry import families
+from datasets.prepared import is_prepared
+from datasets.registry import AUGMENTATIONS, register_added
+from datasets.registry import datasets as known_datasets
+from foundations.errors import UsageError
+from foundations.hparams import Hparams, hparam
+from models.family import Family, Preset
+from models.registry import families, presets, recipe
 from platforms.registry import PLATFORMS
 from pruning.registry import STRATEGIES
 
@@ -27,31 +32,112 @@ class NoFlags:
     none: NoHparams = field(default_factory=NoHparams)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelsHparams(Hparams):
+    """Which, and how much of them."""
+
+    names_only: bool = hparam(False)
+    """Leave the sizes out, which take some seconds to count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsFlags:
+    """List the networks and presets that --default_hparams knows: all, or those whose name begins as given."""
+
+    models: ModelsHparams = field(default_factory=ModelsHparams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsHparams(Hparams):
+    """How a dataset of one's own is added."""
+
+    augmentation: str = hparam("none", choices=AUGMENTATIONS)
+    """How training images vary."""
+    image_size: int | None = hparam(None, at_least=1)
+    """The side to which images are brought; without it all must have the same size."""
+    stream: bool = hparam(False)
+    """Leave the images where they lie and decode them as they are needed, for sets that do not fit in memory."""
+    datasets_root: str | None = hparam(None)
+    """Where prepared datasets lie; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsFlags:
+    """List the datasets, or prepare one of one's own: datasets add NAME PATH."""
+
+    datasets: DatasetsHparams = field(default_factory=DatasetsHparams)
+
+
 def models(argv: Sequence[str], _environment: Environment) -> int:
-    """`models`: the families of networks."""
-    parse(NoFlags, argv, "models", NoFlags())
+    """`models [BEGINNING]`: the networks, by the examples of their families, and the presets."""
+    beginnings, rest = positional(argv)
+    flags = parse(ModelsFlags, rest, "models", ModelsFlags()).models
+    lines: tuple[Family | Preset, ...] = (*families(), *presets())
     rows = [
-        {"name": family.spelling, "examples": ", ".join(family.examples[:3]), "source": family.source}
-        for family in families()
+        {"name": name, "family": line.spelling, "source": line.source}
+        for line in lines
+        for name in line.examples
+        if not beginnings or name.startswith(tuple(beginnings))
     ]
-    print(table(rows, ("name", "examples", "source")))
+    if not rows:
+        raise UsageError(f"No network's name begins with {' or '.join(beginnings)}. `models --names_only` lists them.")
+    columns: tuple[str, ...] = ("name", "family", "source")
+    if not flags.names_only:
+        rows = [{**row, **_size(row["name"])} for row in rows]
+        columns = ("name", "dataset", "parameters", "prunable", "multiply-adds", "family", "source")
+    print(table(rows, columns))
     return 0
 
 
-def datasets(argv: Sequence[str], _environment: Environment) -> int:
-    """`datasets`: the datasets."""
-    parse(NoFlags, argv, "datasets", NoFlags())
+def _size(name: str) -> dict[str, str]:
+    from models.measure import measure
+    from training.desc import TrainDesc
+
+    desc = TrainDesc.from_flags(recipe(name))
+    size = measure(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape)
+    return {
+        "dataset": desc.dataset.dataset_name,
+        "parameters": f"{size.parameters:,}",
+        "prunable": f"{size.prunable:,}",
+        "multiply-adds": f"{size.multiply_adds:,}",
+    }
+
+
+def datasets(argv: Sequence[str], environment: Environment) -> int:
+    """`datasets`: the datasets; `datasets add NAME PATH`: one more."""
+    names, rest = positional(argv)
+    flags = parse(DatasetsFlags, rest, "datasets", DatasetsFlags()).datasets
+    folder = Path(flags.datasets_root).expanduser() if flags.datasets_root else environment.datasets
+    if names:
+        if names[0] != "add" or len(names) != 3:
+            raise UsageError("datasets takes nothing, or: datasets add NAME PATH")
+        from datasets.added import add_dataset
+
+        add_dataset(
+            names[1],
+            Path(names[2]).expanduser(),
+            folder,
+            report=print,
+            augmentation=flags.augmentation,
+            image_size=flags.image_size,
+            in_memory=not flags.stream,
+        )
+        return 0
+    register_added(folder)
     rows = [
         {
             "name": spec.name,
+            "prepared": "yes" if is_prepared(spec.name, folder) else "",
             "train": f"{spec.num_train:,}",
             "test": f"{spec.num_test:,}",
             "classes": str(spec.num_classes),
             "image": "x".join(map(str, spec.input_shape)),
+            "augmentation": spec.augmentation,
+            "origin": spec.origin,
         }
-        for spec in DATASETS
+        for spec in known_datasets()
     ]
-    print(table(rows, ("name", "train", "test", "classes", "image")))
+    print(table(rows, ("name", "prepared", "train", "test", "classes", "image", "augmentation", "origin")))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from branches.desc import NO_PRUNING
@@ -17,6 +18,7 @@ from cli.main import Environment
 from cli.reporter import PlainReporter, TerminalReporter
 from cli.table import duration, figure, percent, table
 from datasets.hparams import DatasetHparams
+from datasets.registry import register_added
 from foundations.address import canonical_json
 from foundations.errors import UsageError, did_you_mean
 from foundations.hparams import Hparams
@@ -63,7 +65,7 @@ Flags = TypeVar("Flags")
 
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
-    flags = parse_job(TrainFlags, argv, "train")
+    flags = parse_job(TrainFlags, argv, "train", environment)
     return run_job(TrainJob(flags.train_desc()), flags.job, flags.platform, environment)
 
 
@@ -85,7 +87,7 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch.{did_you_mean(name, BRANCHES)} Possible: {', '.join(BRANCHES)}.")
     kind = _flags_of(BRANCHES[name], of_train=parent_name == "train")
-    flags = parse_job(kind, rest, f"branch {parent_name} {name}")
+    flags = parse_job(kind, rest, f"branch {parent_name} {name}", environment)
     if parent_name == "train":
         parent = Parent(flags.train_desc())
     else:
@@ -115,8 +117,9 @@ def _flags_of(named: NamedBranch, of_train: bool) -> Any:
     return kind
 
 
-def parse_job(kind: type[Flags], argv: Sequence[str], command: str) -> Flags:
-    """Parse a job's flags over the preset that they name. Raises: UsageError."""
+def parse_job(kind: type[Flags], argv: Sequence[str], command: str, environment: Environment) -> Flags:
+    """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError."""
+    register_added(Path(value_of("datasets_root", argv) or environment.datasets).expanduser())
     preset = value_of("default_hparams", argv)
     if preset is None and value_of("model_name", argv) is None:
         preset = DEFAULT_RECIPE

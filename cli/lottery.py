@@ -71,7 +71,7 @@ LEVEL_BRANCHES = {
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
     """`lottery`: compute the levels of a lottery, or reuse them."""
-    flags = parse_job(LotteryFlags, argv, "lottery")
+    flags = parse_job(LotteryFlags, argv, "lottery", environment)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
     return _over_levels(flags, environment, wanted, branch=None)
@@ -93,7 +93,7 @@ def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> 
         kw_only=True,
     )
     kind.__doc__ = named.describe.__doc__
-    flags: Any = parse_job(kind, argv, f"branch lottery {name}")
+    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment)
     wanted = parse_levels(flags.lottery.levels)
     return _over_levels(flags, environment, wanted, lambda levels, job: named.describe(levels, job, flags.branch))
 

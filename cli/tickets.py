@@ -76,7 +76,7 @@ def export(argv: Sequence[str], environment: Environment) -> int:
 def import_(argv: Sequence[str], environment: Environment) -> int:
     """`import FILE`: make a ticket a run."""
     names, rest = positional(argv)
-    flags = parse_job(ImportFlags, rest, "import")
+    flags = parse_job(ImportFlags, rest, "import", environment)
     if len(names) != 1:
         raise UsageError("import takes one file: python open_prune.py import ticket.safetensors")
     context = make_context(flags.job, flags.platform, environment, make_reporter(flags.job.quiet), Interrupts())

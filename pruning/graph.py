@@ -74,12 +74,14 @@ class Graph:
         return [node for node in self.nodes if node.layer is not None]
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
-    """Return the graph of `model` for inputs of a shape (of one example). The model is left as it is.
+def trace(model: nn.Module, input_shape: tuple[int, ...], *, in_place: bool = False) -> Graph:
+    """Return the graph of `model` for inputs of a shape (of one example).
+
+    The model is left as it is: a copy is traced, in eval mode; in_place: `model` itself, which is in eval mode already.
 
     Raises: UsageError that names the operation where the units of a value cannot be followed, as through attention.
     """
-    network = copy.deepcopy(model).eval()
+    network = model if in_place else copy.deepcopy(model).eval()
     parameter = next(network.parameters())
     example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     tracer = _Tracer(network, example)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.desc import BranchHparams, OneshotDesc
+from branches.desc import BranchDesc, BranchHparams
 from models.registry import recipe
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
@@ -27,7 +27,7 @@ def oneshot(parent, **flags):
         kind(**{flag: value for flag, value in flags.items() if flag in kind.flags()})
         for kind in (PruningHparams, BranchHparams)
     )
-    return OneshotDesc(parent=parent, pruning=pruning, branch=branch)
+    return BranchDesc(parent=parent, pruning=pruning, branch=branch)
 
 
 DIGITS = preset("digits_resnet_8")

@@ -5,13 +5,13 @@ from tests.training.worlds import oneshot_job
 
 
 @pytest.mark.parametrize("flag", ["prune_step", "state_step", "start_step"])
-def test_a_step_after_the_parents_last_is_refused_by_its_flag(flag):
-    with pytest.raises(UsageError, match=rf"^--{flag}: 19it is after the parent's last step\. Possible: 0it to 18it"):
+def test_a_step_after_the_last_is_refused_by_its_flag(flag):
+    with pytest.raises(UsageError, match=rf"^--{flag}: 19it is after the last step\. Possible: 0it to 18it"):
         oneshot_job(**{flag: "19it"})
 
 
 @pytest.mark.parametrize("flag", ["prune_step", "state_step", "start_step"])
-def test_the_parents_last_step_is_possible(flag):
+def test_the_last_step_is_possible(flag):
     assert oneshot_job(**{flag: "3ep"}).desc.branch.to_dict()[flag] == "18it"
 
 

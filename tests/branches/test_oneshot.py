@@ -9,6 +9,8 @@ from pruning.mask import Mask
 from tests.training.worlds import context, oneshot_job, tensor_digests
 from training.job import TrainJob, complete
 
+LAST = "state_ep3_it0.safetensors"
+
 
 def mask_of(run):
     return Mask.from_tensors(*run.load_mask())
@@ -107,8 +109,7 @@ def test_without_pruning_and_momentum_a_branch_repeats_its_parent(tmp_path, digi
 
     run = complete(job, world).run
 
-    name = "state_ep3_it0.safetensors"
-    assert tensor_digests(run)[name] == tensor_digests(parent)[name]
+    assert tensor_digests(run)[LAST] == tensor_digests(parent)[LAST]
 
 
 def test_a_layerwise_shuffle_keeps_the_density_of_every_layer_and_other_weights(tmp_path, digits):
@@ -175,7 +176,7 @@ def test_a_branch_can_be_pruned_and_trained_on_from_another_branch(tmp_path, dig
     )
     outcome = complete(second, world)
 
-    assert list(outcome.manifest.parents) == [f"{first_run}/state_ep3_it0.safetensors"]
+    assert set(outcome.manifest.parents) == {f"{first_run}/{name}" for name in ("mask.safetensors", LAST)}
     assert mask_of(outcome.run).intersection(mask_of(first_run)) == mask_of(outcome.run)
 
 
@@ -187,12 +188,14 @@ def test_a_branch_that_is_not_there_is_refused_with_what_is(tmp_path, digits):
         complete(oneshot_job(prune_experiment="branch_oneshot_12"), world)
 
 
-def test_a_step_that_a_branch_did_not_keep_is_refused_with_what_it_kept(tmp_path, digits):
+def test_a_state_that_a_branch_did_not_keep_is_replayed(tmp_path, digits):
     world = context(tmp_path, digits)
-    there = complete(oneshot_job(), world).run.location.part
+    first = complete(oneshot_job("random", density=0.5), world).run
 
-    with pytest.raises(UsageError, match=r"has no state at 7it\. Kept: 0it, 18it"):
-        complete(oneshot_job(prune_experiment=there, prune_step="7it"), world)
+    complete(oneshot_job(density=0.25, prune_experiment=first.location.part, prune_step="7it"), world)
+
+    assert [step.iteration for step in first.kept_states(6)] == [0, 7, 18]
+    assert first.verify() == []
 
 
 def test_a_refused_branch_leaves_nothing_behind(tmp_path, digits):

@@ -22,7 +22,7 @@ SIZES = (4, 4, 1)
 def problem() -> tuple[TinyNet, torch.Tensor, torch.Tensor, Mask]:
     """Return the network in float64, 9 examples of 3 classes, and a mask to start from."""
     source = generator("test")
-    model = TinyNet().double()
+    model = TinyNet(width=3).double()
     x = torch.randn(9, 2, 6, 6, generator=source, dtype=torch.float64)
     y = torch.tensor([0, 1, 2] * 3)
     mask = prune(model, "random", density=0.8, seed=3)

@@ -1,0 +1,212 @@
+"""Random walks through the graph of a network, thousands at a time, as tensor code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from pruning.graph import Graph, Node
+
+Group = tuple[torch.Tensor, torch.Tensor]
+"""Some walkers (their numbers), and where each is: int64, of one length."""
+Way = tuple[Node, int]
+"""A node, and which of its inputs leads there."""
+
+
+class Walks:
+    """An endless sequence of walks, in batches: even ones forward, odd ones backward, from all units in turn.
+
+    A step picks a pair of units by the sum of |w| over its kernel, and one weight of that kernel by |w|; where all are
+    zero, uniformly. At a sum a walk does not take a way that another one contains (a shortcut without weights); of the
+    others, and of several layers that read a value, each is as likely. whole_kernels: a step passes the whole kernel.
+    """
+
+    def __init__(
+        self, graph: Graph, weights: Mapping[str, torch.Tensor], whole_kernels: bool, random: torch.Generator
+    ) -> None:
+        self._graph = graph
+        self._random = random
+        self._whole_kernels = whole_kernels
+        self._ways = _ways(graph)
+        self._readers: dict[Node, list[Way]] = {node: [] for node in graph.nodes}
+        for node, slots in self._ways.items():
+            for slot in slots:
+                self._readers[node.inputs[slot]].append((node, slot))
+        self._layers: dict[Node, _Layer] = {}
+        starts = dict(zip(weights, _running_sum([weight.numel() for weight in weights.values()]), strict=False))
+        for node in graph.nodes:
+            if node.kind == "layer":
+                known = node.layer is not None and node.layer in weights
+                weight = weights[node.layer or ""] if known else torch.ones(node.weight_shape)
+                self._layers[node] = _Layer.of(node, weight.abs(), starts[node.layer or ""] if known else None)
+        self._walked = 0
+        self.depth = max(1, len(graph.layers))
+
+    def next(self, count: int) -> Group:
+        """Return the walker (0 to count - 1) and the place (in all weights, flat) of every weight passed, unordered."""
+        numbers = torch.arange(self._walked, self._walked + count)
+        self._walked += count
+        passed: list[Group] = []
+        for parity, starts, walk in ((0, [self._first()], self._go), (1, self._graph.outputs, self._go_back)):
+            walkers = (numbers % 2 == parity).nonzero().flatten()
+            turn = numbers[walkers] // 2 % sum(node.units for node in starts)
+            arrivals: dict[Node, list[Group]] = {node: [] for node in self._graph.nodes}
+            for node in starts:
+                here = (turn >= 0) & (turn < node.units)
+                arrivals[node].append((walkers[here], turn[here]))
+                turn = turn - node.units
+            walk(arrivals, passed)
+        walkers, places = (torch.cat(parts) for parts in zip(*passed, strict=True))
+        return walkers, places
+
+    def _first(self) -> Node:
+        """Return where forward walks start: at the input as the first layers read it, flattened if they do so."""
+        node = self._graph.nodes[0]
+        while [reader.kind for reader, _ in self._readers[node]] == ["flatten"]:
+            node = self._readers[node][0][0]
+        return node
+
+    def _go(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
+        for node in self._graph.nodes:
+            for (reader, slot), walkers, units in self._spread(arrivals.pop(node), self._readers[node]):
+                if reader.kind == "layer":
+                    units, pairs = self._layers[reader].forward.step(units, self._draw(len(units)))
+                    self._pass(self._layers[reader], walkers, pairs, passed)
+                elif reader.kind == "concat":
+                    units = units + reader.offsets[slot]
+                elif reader.kind == "flatten":
+                    units = units * reader.repeat + (self._draw(len(units)) * reader.repeat).long()
+                arrivals[reader].append((walkers, units))
+
+    def _go_back(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
+        for node in reversed(self._graph.nodes):
+            if node.kind == "concat":
+                for walkers, units in arrivals.pop(node):
+                    for source, offset in zip(node.inputs, node.offsets, strict=True):
+                        here = (units >= offset) & (units < offset + source.units)
+                        arrivals[source].append((walkers[here], units[here] - offset))
+                continue
+            for (_, slot), walkers, units in self._spread(arrivals.pop(node), [(node, at) for at in self._ways[node]]):
+                if node.kind == "layer":
+                    units, pairs = self._layers[node].backward.step(units, self._draw(len(units)))
+                    self._pass(self._layers[node], walkers, pairs, passed)
+                elif node.kind == "flatten":
+                    units = units // node.repeat
+                arrivals[node.inputs[slot]].append((walkers, units))
+
+    def _spread(self, arrived: list[Group], ways: list[Way]) -> list[tuple[Way, torch.Tensor, torch.Tensor]]:
+        """Send the walkers that arrived along `ways`, each as likely."""
+        if not ways or not arrived:
+            return []
+        walkers = torch.cat([part for part, _ in arrived])
+        units = torch.cat([part for _, part in arrived])
+        if len(ways) == 1:
+            return [(ways[0], walkers, units)]
+        choice = (self._draw(len(walkers)) * len(ways)).long()
+        return [(way, walkers[choice == index], units[choice == index]) for index, way in enumerate(ways)]
+
+    def _pass(self, layer: _Layer, walkers: torch.Tensor, pairs: torch.Tensor, passed: list[Group]) -> None:
+        if layer.start is None:
+            return
+        size = layer.kernels.shape[1]
+        if size == 1:
+            places = pairs
+        elif self._whole_kernels:
+            places = (pairs[:, None] * size + torch.arange(size)).flatten()
+            walkers = walkers.repeat_interleave(size)
+        else:
+            cumulated = layer.kernels[pairs].double().cumsum(1)
+            total = cumulated[:, -1:]
+            cumulated = torch.where(total > 0, cumulated, torch.arange(1.0, size + 1, dtype=torch.float64) / size)
+            drawn = self._draw(len(pairs))[:, None] * cumulated[:, -1:]
+            places = pairs * size + (cumulated <= drawn).sum(1)
+        passed.append((walkers, places + layer.start))
+
+    def _draw(self, count: int) -> torch.Tensor:
+        return torch.rand(count, generator=self._random, dtype=torch.float64) * (1 - 1e-9)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """How walks pass a layer in one direction: rows of units that a unit can step to, as one cumulative table.
+
+    Row r's cumulated probabilities stand in (r, r + 1], so that one search finds the steps of all walkers at once.
+    """
+
+    table: torch.Tensor
+    units: torch.Tensor
+    """The unit that each entry of the table leads to."""
+    pairs: torch.Tensor
+    """The flat index of the entry's pair of units in the weight's first two dimensions."""
+    columns: int
+
+    @classmethod
+    def of(cls, sums: torch.Tensor, units: torch.Tensor, pairs: torch.Tensor) -> _Steps:
+        """Return the steps by the sums of |w| of pairs of units, (rows, columns), a row for each unit to step from."""
+        sums = torch.where(sums.sum(1, keepdim=True) > 0, sums, 1.0)
+        cumulated = sums.cumsum(1)
+        cumulated /= cumulated[:, -1:].clone()
+        cumulated += torch.arange(len(sums), dtype=torch.float64)[:, None]
+        return cls(cumulated.flatten(), units.flatten(), pairs.flatten(), sums.shape[1])
+
+    def step(self, units: torch.Tensor, draws: torch.Tensor) -> Group:
+        """Return the units that walkers at `units` step to, and the pairs of units that they pass."""
+        found = torch.searchsorted(self.table, units + draws, right=True)
+        found = torch.minimum(torch.maximum(found, units * self.columns), (units + 1) * self.columns - 1)
+        return self.units[found], self.pairs[found]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What walks need to know of a layer."""
+
+    forward: _Steps
+    backward: _Steps
+    kernels: torch.Tensor
+    """|w|, (pairs of units, weights of a pair)."""
+    start: int | None
+    """The place of its first weight among all weights; None where its weights are not among them."""
+
+    @classmethod
+    def of(cls, node: Node, weight: torch.Tensor, start: int | None) -> _Layer:
+        groups, first, second = node.groups, weight.shape[0] // node.groups, weight.shape[1]
+        kernels = weight.reshape(groups * first * second, -1)
+        sums = kernels.double().sum(1).view(groups, first, second)
+        pairs = torch.arange(sums.numel()).view(sums.shape)
+        of_first = torch.arange(groups * first).view(groups, first, 1).expand(sums.shape)
+        of_second = torch.arange(groups * second).view(groups, 1, second).expand(sums.shape)
+        from_first = _Steps.of(*(part.reshape(groups * first, second) for part in (sums, of_second, pairs)))
+        from_second = _Steps.of(
+            *(part.transpose(1, 2).reshape(groups * second, first) for part in (sums, of_first, pairs))
+        )
+        forward, backward = (from_first, from_second) if node.transposed else (from_second, from_first)
+        return cls(forward, backward, kernels, start)
+
+
+def _running_sum(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:place]) for place in range(len(sizes))]
+
+
+def _ways(graph: Graph) -> dict[Node, list[int]]:
+    """Return, by node, from which of its inputs walks may come: at a sum, not from those that another one contains."""
+    ancestors: dict[Node, set[Node]] = {}
+    for node in graph.nodes:
+        ancestors[node] = {node}.union(*(ancestors[source] for source in node.inputs))
+    ways = {node: list(range(len(node.inputs))) for node in graph.nodes}
+    for node in graph.nodes:
+        if node.kind == "sum":
+            ways[node] = [
+                slot
+                for slot, source in enumerate(node.inputs)
+                if not any(_roots(source) <= ancestors[other] for other in node.inputs if other is not source)
+            ]
+    return ways
+
+
+def _roots(node: Node) -> set[Node]:
+    """Return the layers, sums and inputs that a value consists of, without weights in between."""
+    if node.kind in ("concat", "flatten"):
+        return set().union(*(_roots(source) for source in node.inputs))
+    return {node}

@@ -1,0 +1,244 @@
+"""What each branch by name stands for."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from branches.lineage import Parent, job_of, load_desc, parent_of
+from foundations.errors import DamagedError, UsageError
+from pruning.mask import Mask
+from tests.branches.households import branch, describe
+from tests.training.worlds import context, oneshot_job, train_job
+from training.job import complete
+
+END = "18it"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, digits):
+    """A context in which the small training is complete and keeps its state at 4it."""
+    place = context(tmp_path_factory.mktemp("runs"), digits)
+    complete(train_job(), place, [train_job().desc.step("4it")])
+    return place
+
+
+def state(run, step):
+    return run.load_state(train_job().desc.step(step))
+
+
+def mask_of(run):
+    return Mask.from_tensors(*run.load_mask())
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "same"),
+    [
+        ("lottery_rewind", {}, {"prune_step": "3ep"}),
+        (
+            "lottery_rewind",
+            {"rewind_step": "4it"},
+            {"prune_step": END, "state_step": "4it", "start_step": "4it"},
+        ),
+        ("lottery_rewind", {"rewind_step": "1ep", "start_step": "0ep"}, {"prune_step": "3ep", "state_step": "6it"}),
+        ("lr_rewind", {}, {"prune_step": END, "state_step": END}),
+        ("lr_rewind", {"rewind_step": "1ep"}, {"prune_step": END, "state_step": END, "start_step": "1ep"}),
+        ("randomize_layerwise", {"prune_step": "3ep"}, {"prune_step": "3ep", "randomize_layerwise": True}),
+        ("random_tickets", {}, {"randomize_layerwise": True}),
+        ("reinitialize", {"state_step": "2ep"}, {"reinitialize": True}),
+        ("invert", {}, {"prune_highest": True}),
+    ],
+)
+def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(name, flags, same):
+    assert describe(name, **flags).digest == oneshot_job(**same).desc.digest
+
+
+@given(
+    at=st.integers(0, 18),
+    spelling=st.sampled_from(["it", "ep"]),
+    level=st.integers(1, 99),
+    kind=st.sampled_from(["prune_fraction", "density", "compression"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_spelling_of_step_and_level_gives_one_address(at, spelling, level, kind):
+    step = f"{at}it" if spelling == "it" else f"{at // 6}ep{at % 6}it"
+    value = {"prune_fraction": level / 100, "density": (100 - level) / 100, "compression": 100 / (100 - level)}[kind]
+
+    by_name = describe("lottery_rewind", rewind_step=step, **{kind: value})
+
+    plain = oneshot_job(prune_fraction=level / 100, prune_step="3ep", state_step=f"{at}it", start_step=f"{at}it")
+    assert by_name.digest == plain.desc.digest
+
+
+def test_lottery_rewind_prunes_the_last_weights_and_trains_on_from_the_rewound_ones(home):
+    run = branch(home, "lottery_rewind", rewind_step="4it", density=0.2).run
+
+    trunk = train_job().run(home)
+    kept = mask_of(run)
+    magnitudes = torch.cat([state(trunk, END)[name].abs().flatten() for name in kept])
+    chosen = torch.cat([kept[name].flatten() for name in kept])
+    assert magnitudes[chosen].min() >= magnitudes[~chosen].max()
+    for name, tensor in state(trunk, "4it").items():
+        expected = tensor * kept[name] if name in kept else tensor
+        assert torch.equal(state(run, "4it")[name], expected)
+
+
+def test_lr_rewind_keeps_the_trained_weights(home):
+    run = branch(home, "lr_rewind", density=0.5).run
+
+    kept = mask_of(run)
+    trained = state(train_job().run(home), END)
+    assert all(
+        torch.equal(tensor, trained[name] * kept[name]) for name, tensor in state(run, "0it").items() if name in kept
+    )
+
+
+def test_finetune_trains_on_at_the_last_learning_rate():
+    parent = train_job(milestone_steps="2ep", gamma=0.1, warmup_steps="1it")
+
+    desc = describe("finetune", Parent(parent.desc), finetune_steps="1ep")
+
+    training = desc.training.training
+    assert (training.lr, training.training_steps) == (pytest.approx(0.01), "6it")
+    assert (training.milestone_steps, training.warmup_steps) == (None, "0it")
+
+
+def test_reinitialize_trains_other_weights_under_the_same_mask(home):
+    plain = branch(home, "oneshot", density=0.5).run
+    other = branch(home, "reinitialize", density=0.5).run
+
+    assert mask_of(plain) == mask_of(other)
+    kept = mask_of(plain)
+    name = next(iter(kept))
+    assert not torch.equal(state(plain, "0it")[name], state(other, "0it")[name])
+
+
+def test_invert_prunes_what_the_method_keeps(home):
+    plain = branch(home, "oneshot", density=0.5, strategy="snip2").run
+    inverse = branch(home, "invert", density=0.5, strategy="snip2").run
+
+    assert mask_of(plain).intersection(mask_of(inverse)).kept <= 1
+
+
+def test_random_tickets_keep_the_layer_densities_of_the_strategy(home):
+    plain = branch(home, "oneshot", density=0.1).run
+    random = branch(home, "random_tickets", density=0.1).run
+
+    assert mask_of(plain).kept_per_layer() == mask_of(random).kept_per_layer()
+    assert mask_of(plain) != mask_of(random)
+
+
+def test_retrain_takes_the_parents_weights_and_mask_and_other_hyperparameters(home):
+    parent = branch(home, "oneshot", density=0.3).run
+
+    run = branch(home, "retrain", parent, retrain_lr=0.01, retrain_batch_size=128).run
+
+    assert mask_of(run) == mask_of(parent)
+    first, theirs = state(run, "0it"), state(parent, "0it")
+    assert all(torch.equal(first[name], tensor) for name, tensor in theirs.items())
+    training = job_of(load_desc(run)).training
+    assert (training.training.lr, training.dataset.batch_size) == (0.01, 128)
+
+
+def test_retraining_with_the_parents_own_hyperparameters_has_no_other_address(home):
+    parent = parent_of(branch(home, "oneshot", density=0.3).run)
+
+    assert describe("retrain", parent, retrain_lr=0.1).digest == describe("retrain", parent).digest
+
+
+def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home):
+    giver = branch(home, "oneshot", density=0.3).run
+    elsewhere = context(home.root, home.datasets, replicate=2)
+    complete(train_job(), elsewhere)
+
+    run = branch(elsewhere, "transplant", mask_of=str(giver.location)).run
+
+    mask = mask_of(giver)
+    assert mask_of(run) == mask
+    theirs = state(train_job().run(elsewhere), "0it")
+    assert all(
+        torch.equal(tensor, theirs[name] * mask[name]) for name, tensor in state(run, "0it").items() if name in mask
+    )
+
+
+def test_a_branch_of_a_branch_prunes_further_within_its_mask(home):
+    parent = branch(home, "lottery_rewind", density=0.5).run
+
+    child = branch(home, "oneshot", parent, density=0.2, prune_step=END).run
+    grandchild = branch(home, "oneshot", child, density=0.1, prune_step=END).run
+
+    assert mask_of(child).intersection(mask_of(parent)) == mask_of(child)
+    assert mask_of(grandchild).intersection(mask_of(child)) == mask_of(grandchild)
+    assert mask_of(grandchild).density == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_branch_by_address_and_by_flags_has_one_address(home):
+    parent = branch(home, "oneshot", density=0.5).run
+    name = parent.location.part
+
+    by_address = describe("oneshot", parent_of(parent), density=0.2, prune_step=END)
+    by_flags = describe("oneshot", density=0.2, prune_step=END, prune_experiment=name, state_experiment=name)
+
+    assert by_address.digest == by_flags.digest
+
+
+def test_every_branch_reads_back_from_its_directory(home):
+    for name, flags in {
+        "oneshot": {},
+        "gmp": {"density": 0.5},
+        "finetune": {"finetune_steps": "1ep"},
+        "retrain": {"retrain_lr": 0.05},
+    }.items():
+        run = branch(home, name, **flags).run
+        assert load_desc(run).digest == describe(name, **flags).digest
+
+
+def test_a_parent_that_lacks_the_state_says_which_there_are(home):
+    parent = branch(home, "finetune", finetune_steps="1ep").run
+
+    with pytest.raises(UsageError, match="no state at 12it. Possible: 0it to 6it"):
+        branch(home, "oneshot", parent, density=0.1, prune_step="12it")
+
+
+def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home):
+    parent = branch(home, "oneshot", density=0.31).run
+    path = parent.folder / parent.state_name(train_job().desc.step(END))
+    path.write_bytes(path.read_bytes()[:-1])
+    before = sorted(home.root.rglob("branch_*"))
+
+    with pytest.raises(DamagedError, match=path.name):
+        branch(home, "oneshot", parent, density=0.1, prune_step=END)
+
+    assert sorted(home.root.rglob("branch_*")) == before
+
+
+def test_a_branch_of_a_run_that_is_not_there_says_what_is(home):
+    with pytest.raises(UsageError, match="there is no run 'branch_x'.*Possible: main"):
+        branch(home, "oneshot", prune_experiment="branch_x")
+
+
+def test_layers_to_ignore_stay_whole_and_count_in_the_level(home):
+    run = branch(home, "oneshot", density=0.3, pruning_layers_to_ignore="fc.weight").run
+
+    mask = mask_of(run)
+    assert mask["fc.weight"].all()
+    assert mask.kept == round(mask.total * 0.3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"pruning_layers_to_ignore": "fc.wait"}, "no prunable tensor 'fc.wait'. Did you mean 'fc.weight'"),
+        ({"pruning_layers_to_ignore": "fc.weight", "density": 0.01}, "more than the level leaves"),
+    ],
+)
+def test_impossible_layers_to_ignore_are_refused(home, flags, message):
+    with pytest.raises(UsageError, match=message):
+        branch(home, "oneshot", **flags)
+
+
+@pytest.mark.parametrize("strategy", ["phew", "synflow", "grasp2", "fisher2", "force2", "taylor2", "synflowl2"])
+def test_every_kind_of_strategy_serves_a_branch(home, strategy):
+    mask = mask_of(branch(home, "oneshot", strategy=strategy, density=0.3).run)
+
+    assert mask.kept == round(mask.total * 0.3)

@@ -1,0 +1,144 @@
+"""Tickets: exported, imported, branched."""
+
+import pickle
+
+import pytest
+import torch
+
+from branches.lineage import job_of, load_desc
+from branches.tickets import export_openlth, export_ticket, import_openlth, import_ticket
+from foundations.errors import DamagedError, WorldError
+from foundations.tensor_files import read
+from pruning.mask import Mask
+from tests.branches.households import branch
+from tests.training.worlds import context, train_job
+from training.job import complete, provide
+
+START = train_job().start
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory, digits):
+    """A context, and in it a pruned run."""
+    place = context(tmp_path_factory.mktemp("runs"), digits)
+    return place, branch(place, "oneshot", density=0.2).run
+
+
+def same(state, other):
+    return set(state) == set(other) and all(torch.equal(tensor, other[name]) for name, tensor in state.items())
+
+
+def test_a_ticket_comes_back_bit_for_bit_and_serves_as_a_parent(pruned, tmp_path, digits):
+    _place, run = pruned
+    away = context(tmp_path / "away", digits)
+    export_ticket(run, None, tmp_path / "ticket.safetensors")
+
+    imported = import_ticket(tmp_path / "ticket.safetensors", away)
+
+    assert same(imported.load_state(START), run.load_state(train_job().end))
+    assert Mask.from_tensors(*imported.load_mask()) == Mask.from_tensors(*run.load_mask())
+    child = branch(away, "oneshot", imported, density=0.1, prune_step="0it")
+    assert child.manifest.results["density"] == pytest.approx(0.1, abs=1e-3)
+    parents = Mask.from_tensors(*imported.load_mask())
+    assert Mask.from_tensors(*child.run.load_mask()).intersection(parents).kept == parents.total // 10
+
+
+def test_importing_twice_finds_the_same_run(pruned, tmp_path, digits):
+    _, run = pruned
+    export_ticket(run, None, tmp_path / "ticket.safetensors")
+    away = context(tmp_path / "away", digits)
+
+    first, second = (import_ticket(tmp_path / "ticket.safetensors", away) for _ in range(2))
+
+    assert first.location == second.location
+
+
+def test_a_ticket_carries_its_lineage(pruned, tmp_path):
+    place, run = pruned
+    child = branch(place, "oneshot", run, density=0.1, prune_step="0it").run
+    export_ticket(child, None, tmp_path / "ticket.safetensors")
+
+    facts = read(tmp_path / "ticket.safetensors", "")[1]
+
+    assert set(facts["lineage"]["runs"]) == {str(run.location), str(child.location)}
+    assert facts["lineage"]["trunk"]["model"]["model_name"] == "digits_lenet_16"
+
+
+def test_a_dense_export_is_a_plain_state_dict_with_zeros(pruned, tmp_path):
+    from safetensors.torch import load_file
+
+    _, run = pruned
+    export_ticket(run, START, tmp_path / "dense.safetensors", dense=True)
+
+    state = load_file(tmp_path / "dense.safetensors")
+
+    mask = Mask.from_tensors(*run.load_mask())
+    assert all(torch.equal(state[name] != 0, mask[name]) for name in mask)
+    assert same(state, run.load_state(START))
+
+
+def test_openlths_files_are_written_in_its_form(pruned, tmp_path):
+    _, run = pruned
+
+    export_openlth(run, None, tmp_path / "openlth")
+
+    state = torch.load(tmp_path / "openlth" / "model_ep3_it0.pth", weights_only=True)
+    mask = torch.load(tmp_path / "openlth" / "mask.pth", weights_only=True)
+    assert same(dict(sorted(state.items())), dict(sorted(run.load_state(train_job().end).items())))
+    assert set(mask) == {"fc_layers.0.weight", "fc.weight"}
+    assert all(tensor.dtype == torch.int32 and tensor.shape == state[name].shape for name, tensor in mask.items())
+
+
+def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits):
+    place = context(tmp_path / "runs", digits)
+    complete(train_job(), place)
+    run = train_job().run(place)
+    folder = tmp_path / "train_71bc92a970b64a76d7ab7681764b0021" / "replicate_1" / "main"
+    for step in (START, train_job().end):
+        export_openlth(run, step, folder)
+    away = context(tmp_path / "away", digits)
+
+    imported = import_openlth(folder, train_job().desc, away)
+
+    assert same(imported.load_state(START), run.load_state(START))
+    assert same(imported.load_state(train_job().end), run.load_state(train_job().end))
+    assert not imported.has_mask()
+    rewound = branch(away, "lottery_rewind", imported, density=0.2)
+    ours = branch(place, "lottery_rewind", density=0.2)
+    assert Mask.from_tensors(*rewound.run.load_mask()) == Mask.from_tensors(*ours.run.load_mask())
+
+
+def test_a_directory_without_openlths_states_says_what_is_looked_for(tmp_path, digits):
+    with pytest.raises(WorldError, match="model_ep<E>_it<I>.pth"):
+        import_openlth(tmp_path, train_job().desc, context(tmp_path, digits))
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("/tmp/open_prune_was_here", "w"))
+
+
+def test_nothing_in_a_pickle_is_executed(tmp_path, digits):
+    (tmp_path / "model_ep0_it0.pth").write_bytes(pickle.dumps({"weight": Evil()}))
+
+    with pytest.raises(DamagedError, match="cannot be read as OpenLTH's tensors"):
+        import_openlth(tmp_path, train_job().desc, context(tmp_path / "runs", digits))
+
+
+def test_a_ticket_of_another_model_is_refused(pruned, tmp_path, digits):
+    _, run = pruned
+    export_openlth(run, None, tmp_path / "openlth")
+
+    with pytest.raises(DamagedError, match="not one of this model"):
+        import_openlth(tmp_path / "openlth", train_job(model_name="digits_lenet_20").desc, context(tmp_path, digits))
+
+
+def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
+    _, run = pruned
+    export_ticket(run, None, tmp_path / "ticket.safetensors")
+    away = context(tmp_path / "away", digits)
+    imported = import_ticket(tmp_path / "ticket.safetensors", away)
+    job = job_of(load_desc(imported))
+
+    with pytest.raises(WorldError, match="was imported"):
+        provide(job, away, {job.training.step("3it")})
