@@ -98,7 +98,7 @@ class Terminal:
     datasets: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def _environment(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         return {
             "OPEN_PRUNE_ROOT": str(self.root),
             "OPEN_PRUNE_DATASETS": str(self.datasets),
@@ -116,7 +116,7 @@ class Terminal:
         import cli.jobs
         import training.execution  # noqa: F401
 
-        return Running(arguments, self._environment())
+        return Running(arguments, self.settings())
 
     def run(self, *arguments: str) -> Result:
         return self.start(*arguments).result()
@@ -124,7 +124,7 @@ class Terminal:
     def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
         """Run a command as a shell would, in a new interpreter."""
         command = [sys.executable, "open_prune.py", *arguments]
-        environment = {**os.environ, **self._environment()}
+        environment = {**os.environ, **self.settings()}
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300
         )

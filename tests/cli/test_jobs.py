@@ -257,7 +257,7 @@ def test_a_cold_job_that_is_killed_at_twenty_random_moments_ends_with_the_same_b
         process = subprocess.Popen(
             [sys.executable, "open_prune.py", *LONG_JOBS[name]],
             cwd=REPOSITORY,
-            env={**os.environ, **terminal._environment()},
+            env={**os.environ, **terminal.settings()},
             stdout=subprocess.DEVNULL,
         )
         time.sleep(5 * moment)
