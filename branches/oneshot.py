@@ -144,7 +144,8 @@ class BranchJob(Job):
             batch_size=dataset.batch_size,
             seed=seed,
             input_shape=dataset.input_shape,
-            mask=start,
+            # Methods that build a mask (PHEW) add to what they are given; the others take away from it.
+            mask=start if self.desc.starts_from_a_mask or not pruning.found_strategy.builds_mask else None,
             on_iteration=lambda done, *_: context.reporter.progress(
                 "prune", done, pruning.prune_iterations, "iterations"
             ),

@@ -35,8 +35,8 @@ def phew(scoring: Scoring, keep: int, *, phew_kernels: bool = False) -> Mask:
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
 
     A walk that would exceed the number is dropped; of the weights of the walks after it, those between units with paths
-    are taken until it is reached. Should walks hardly find anything new (nearly dense levels), or should fewer weights be
-    wanted than a path has, the rest are the largest weights, those between units with paths first.
+    are taken until it is reached. Should walks hardly find anything new (nearly dense levels), or should fewer weights
+    be wanted than a path has, the rest are the largest weights, those between units with paths first.
     """
     assert scoring.input_shape is not None
     graph = trace(scoring.network, scoring.input_shape, in_place=True)
