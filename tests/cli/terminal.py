@@ -30,7 +30,7 @@ class Result:
     err: str
 
     def assert_is_for_people(self, code: int, *words: str) -> None:
-        """Assert that the process failed with a message of at most three lines that has some words, and no traceback."""
+        """Assert that the process failed with at most three lines, which have some words, and without a traceback."""
         assert self.code == code, self.out + self.err
         assert "Traceback" not in self.err
         assert 1 <= len(self.err.strip().splitlines()) <= 3, self.err
@@ -42,7 +42,7 @@ class Running:
     """A command under way."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-        self._output = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]
+        self._output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         self.process = FORK.Process(target=self._main, args=(arguments, environment))
         self.process.start()
 
@@ -98,7 +98,7 @@ class Terminal:
     datasets: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def _environment(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         return {
             "OPEN_PRUNE_ROOT": str(self.root),
             "OPEN_PRUNE_DATASETS": str(self.datasets),
@@ -115,7 +115,7 @@ class Terminal:
 
         import training.execution  # noqa: F401
 
-        return Running(arguments, self._environment())
+        return Running(arguments, self.settings())
 
     def run(self, *arguments: str) -> Result:
         return self.start(*arguments).result()
@@ -123,7 +123,7 @@ class Terminal:
     def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
         """Run a command as a shell would, in a new interpreter."""
         command = [sys.executable, "open_prune.py", *arguments]
-        environment = {**os.environ, **self._environment()}
+        environment = {**os.environ, **self.settings()}
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300
         )
