@@ -29,7 +29,8 @@ from foundations.hparams import Hparams
 from foundations.interrupts import Interrupts
 from foundations.step import Step
 from pruning.hparams import PruningHparams
-from training.job import Job, Outcome, complete
+from training.completion import complete
+from training.job import Job, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
