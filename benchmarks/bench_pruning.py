@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +18,6 @@ from pruning.selection import select
 from training.desc import TrainDesc
 
 CIFAR = (3, 32, 32)
-Array = npt.NDArray[Any]
 
 
 def rows(repeats: int = 5) -> list[Row]:
@@ -129,71 +125,55 @@ def _phew(name: str, walks: int, repeats: int) -> list[Row]:
 
 
 class _PlainWalk:
-    """PHEW as it is written down, one step of one walk after the other, along a chain of layers.
+    """PHEW as it is written down: one step of one walk after the other, and a count of the mask between walks.
 
-    On the ResNet, a walk takes the convolutions of every block, as it does where shortcuts have no weights.
+    Along the convolutions and linear layers in their order; on a ResNet, as if no shortcut had weights.
     """
 
     def __init__(self, model: nn.Module) -> None:
         layers = [module for name, module in model.named_modules() if "shortcut" not in name]
         weights = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
-        self.weights = [weight.detach().abs().double().numpy() for weight in weights]
-        self.weights = [weight.reshape(*weight.shape[:2], -1) for weight in self.weights]
-        self.pairs = [weight.sum(2) for weight in self.weights]
-        self.forward = [pairs / pairs.sum(0) for pairs in self.pairs]
-        self.backward = [(pairs.T / pairs.sum(1)).T for pairs in self.pairs]
-        self.masks = [np.zeros(weight.shape, dtype=bool) for weight in self.weights]
-        self.random = np.random.default_rng(0)
+        self.weights = [weight.detach().abs().reshape(*weight.shape[:2], -1) for weight in weights]
+        self.masks = [torch.zeros(weight.shape, dtype=torch.bool) for weight in self.weights]
 
-    def walk(self, count: int) -> int:
-        """Walk `count` times; return how many weights are kept then."""
-        for number in range(count):
-            if number % 2 == 0:
-                unit = number // 2 % self.pairs[0].shape[1]
-                for layer, weight in enumerate(self.weights):
-                    column = self.forward[layer][:, unit]
-                    out = self.random.choice(len(column), p=column)
-                    self._keep(layer, weight[out, unit], out, unit)
+    def walk(self, count: int) -> None:
+        """Walk until `count` walks are done (a real one stops by the number of weights, which it counts as well)."""
+        walked = 0
+        while sum(int(mask.sum()) for mask in self.masks) < sum(mask.numel() for mask in self.masks) and walked < count:
+            if walked % 2 == 0:
+                unit = walked // 2 % self.weights[0].shape[1]
+                for weight, mask in zip(self.weights, self.masks, strict=True):
+                    chances = weight[:, unit]
+                    out, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
+                    mask[out, unit, place] = True
                     unit = out
             else:
-                unit = number // 2 % self.pairs[-1].shape[0]
-                for layer in reversed(range(len(self.weights))):
-                    row = self.backward[layer][unit]
-                    source = self.random.choice(len(row), p=row)
-                    self._keep(layer, self.weights[layer][unit, source], unit, source)
+                unit = walked // 2 % self.weights[-1].shape[0]
+                for weight, mask in zip(reversed(self.weights), reversed(self.masks), strict=True):
+                    chances = weight[unit]
+                    source, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
+                    mask[unit, source, place] = True
                     unit = source
-        return sum(int(mask.sum()) for mask in self.masks)
-
-    def _keep(self, layer: int, kernel: Array, out: int, unit: int) -> None:
-        place = self.random.choice(len(kernel), p=kernel / kernel.sum())
-        self.masks[layer][out, unit, place] = True
+            walked += 1
 
     def walks_needed(self, keep: int) -> int:
         """Return how many walks keep that many weights, expected from the chances of every weight to be passed."""
-        chances = []
-        inputs = np.full(self.pairs[0].shape[1], 1 / self.pairs[0].shape[1])
-        outputs = np.full(self.pairs[-1].shape[0], 1 / self.pairs[-1].shape[0])
-        back: list[Array] = []
-        for pairs in reversed(self.backward):
-            back.append(outputs[:, None] * pairs)
-            outputs = back[-1].sum(0)
-        for layer, forward in enumerate(self.forward):
-            ahead = forward * inputs
-            inputs = ahead.sum(1)
-            both = (ahead + back[-1 - layer]) / 2
-            within = self.weights[layer] / np.maximum(self.pairs[layer], 1e-300)[:, :, None]
-            chances.append((both[:, :, None] * within).ravel())
-        low, high = 1, 2
-        chance = np.concatenate(chances)
-
-        def kept(walks: int) -> float:
-            return float((1 - np.exp(-walks * chance)).sum())
-
-        while kept(high) < keep:
+        ahead, back = [], []
+        inputs = torch.full((self.weights[0].shape[1],), 1 / self.weights[0].shape[1])
+        outputs = torch.full((self.weights[-1].shape[0],), 1 / self.weights[-1].shape[0])
+        for weight in self.weights:
+            ahead.append(weight / weight.sum((0, 2), keepdim=True) * inputs[None, :, None])
+            inputs = ahead[-1].sum((1, 2))
+        for weight in reversed(self.weights):
+            back.append(weight / weight.sum((1, 2), keepdim=True) * outputs[:, None, None])
+            outputs = back[-1].sum((0, 2))
+        chances = torch.cat([(a + b).flatten() / 2 for a, b in zip(ahead, reversed(back), strict=True)])
+        low, high = 0, 1
+        while (1 - torch.exp(-high * chances)).sum() < keep:
             low, high = high, 2 * high
-        while high - low > 1:
+        while high - low > max(1, high // 1000):
             middle = (low + high) // 2
-            low, high = (middle, high) if kept(middle) < keep else (low, middle)
+            low, high = (middle, high) if (1 - torch.exp(-middle * chances)).sum() < keep else (low, middle)
         return high
 
 
