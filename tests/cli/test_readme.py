@@ -24,6 +24,7 @@ def test_commands_are_found_across_continued_lines():
     assert [command.split() for command in commands_of(text)] == [["python", "open_prune.py", "train", "--lr=1"]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not README.exists(), reason="there is no README")
 def test_every_command_of_the_readme_runs(tmp_path):
     terminal = Terminal(tmp_path / "runs", tmp_path / "datasets")
