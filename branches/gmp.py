@@ -61,6 +61,8 @@ class GmpDesc(BranchDesc):
     def validate(self) -> None:
         """Check that pruning begins before it ends, within the training."""
         super().validate()
+        if self.pruning.found_strategy.builds_mask:
+            raise UsageError(f"--strategy: {self.pruning.strategy} builds its mask at once; gmp needs scores.")
         begin, end, frequency = self.pruning_steps
         if frequency.iteration == 0:
             raise UsageError("--gmp_frequency: it must be above 0it.")

@@ -11,9 +11,10 @@ from foundations.address import MAIN
 from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
+from training.completion import provide
 from training.context import Context
 from training.desc import TrainDesc
-from training.job import Beginning, Job, provide
+from training.job import Beginning, Job
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,7 +145,8 @@ class BranchJob(Job):
             batch_size=dataset.batch_size,
             seed=seed,
             input_shape=dataset.input_shape,
-            mask=start,
+            # Methods that build a mask (PHEW) add to what they are given; the others take away from it.
+            mask=start if self.desc.starts_from_a_mask or not pruning.found_strategy.builds_mask else None,
             on_iteration=lambda done, *_: context.reporter.progress(
                 "prune", done, pruning.prune_iterations, "iterations"
             ),

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from foundations.address import MAIN, Location
 from foundations.errors import UsageError
-from foundations.run import DESCRIPTION, Run
+from foundations.run import DESCRIPTION, MANIFEST, Run
 
 
 def all_runs(root: Path) -> Iterator[Run]:
-    """Yield every run under a root, trunks before their branches."""
+    """Yield every run under a root, trunks before their branches. Folders with other names are somebody else's."""
     for trunk in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         for replicate in sorted(trunk.glob("replicate_*")):
-            parts = sorted(path.name for path in replicate.iterdir() if (path / DESCRIPTION).exists())
-            number = int(replicate.name.removeprefix("replicate_"))
-            for part in sorted(parts, key=lambda part: (part != MAIN, part)):
-                yield Run(root, Location(trunk.name, number, part))
+            number = replicate.name.removeprefix("replicate_")
+            if number.isdecimal():
+                for folder in [replicate / MAIN, *sorted(replicate.glob("branch_*"))]:
+                    # A run that lost its description can still be named, to be mended or removed.
+                    if (folder / DESCRIPTION).exists() or (folder / MANIFEST).exists():
+                        yield Run(root, Location(trunk.name, int(number), folder.name))
 
 
 def run_digest(run: Run) -> str:

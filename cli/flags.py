@@ -55,12 +55,13 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """Return the text given for a flag, or None where it is not given."""
+    """Return the text given for a flag, the last one where there are several, or None where it is not given."""
+    found = None
     for argument, following in zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == f"--{flag}".replace("-", "_"):
-            return value if equals else following
-    return None
+            found = value if equals else following
+    return found
 
 
 def group_types(kind: type[Any]) -> list[type[Hparams]]:
@@ -89,7 +90,9 @@ def _check_flags(argv: Sequence[str], types: dict[str, Any], help_hint: str) -> 
         flag = f"--{name[2:].replace('-', '_')}"
         if not argument.startswith("--"):
             raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{help_hint}")
-        hint = types.get(flag, types.get(flag.replace("--no_", "--", 1)))
+        hint = types.get(flag)
+        if hint is None and types.get(flag.replace("--no_", "--", 1)) is bool:
+            hint = bool
         if hint is None:
             raise UsageError(f"There is no flag {name}.{did_you_mean(flag, types)}\n{help_hint}")
         if hint is bool:

@@ -73,11 +73,15 @@ class MemoryLoader:
         self._order_key, self._augmentation_key = order_key, augmentation_key
         self._rank, self._world_size = rank, world_size
         spec = hparams.spec
-        self._scale, self._shift = augment.normalization(*self._hparams.constants, self._device)
+        self._scale, self._shift = augment.normalization(
+            *self._hparams.constants, hparams.input_shape[1:], self._device, memory_format
+        )
         train = changed_examples(*load_split(spec.name, "train", folder), self._hparams)
         test = changed_test_examples(*load_split(spec.name, "test", folder), self._hparams)
-        self._train_images, self._train_labels = (tensor.to(self._device) for tensor in train)
-        self._test_images, self._test_labels = (tensor.to(self._device) for tensor in test)
+        self._train_images, self._test_images = (
+            images.to(self._device).contiguous(memory_format=memory_format) for images, _ in (train, test)
+        )
+        self._train_labels, self._test_labels = (labels.to(self._device) for _, labels in (train, test))
 
     @property
     def num_train(self) -> int:
@@ -97,7 +101,7 @@ class MemoryLoader:
         for begin in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
             part = self._slice(begin, count)
             chosen = order[part]
-            images = augmented(self._train_images.index_select(0, chosen), part)
+            images = augmented(augment.take(self._train_images, chosen), part)
             yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen)
 
     def test_batches(self) -> Iterator[Batch]:
@@ -113,7 +117,7 @@ class MemoryLoader:
         gets all of them. Raises: UsageError where a class has fewer.
         """
         chosen = choose_examples(self._train_labels.cpu(), per_class, seed, self._hparams).to(self._device)
-        return self._finished(self._train_images[chosen], blurred=True), self._train_labels[chosen]
+        return self._finished(augment.take(self._train_images, chosen), blurred=True), self._train_labels[chosen]
 
     def _augmentation(self, epoch: int) -> Callable[[Tensor, slice], Tensor]:
         """Draw the random numbers of an epoch, by position in its order, and return what they do to a part of it."""
@@ -127,7 +131,7 @@ class MemoryLoader:
             if self._hparams.augmentation_order == "flip_crop":
                 offsets = augment.mirrored(offsets, flips, _PADDING)
             offsets, flips = offsets.to(self._device), flips.to(self._device)
-            return lambda images, part: augment.pad_crop_flip(images, offsets[part], flips[part], _PADDING)
+            return lambda images, part: augment.flip(augment.pad_crop(images, offsets[part], _PADDING), flips[part])
         draws = torch.rand(count, augment.BOX_DRAWS, dtype=torch.float64, generator=stream)
         flips = torch.randint(0, 2, (count,), generator=stream).bool().to(self._device)
         height, width = self._hparams.input_shape[1:]
@@ -142,7 +146,7 @@ class MemoryLoader:
     def _finished(self, images: Tensor, *, blurred: bool) -> Tensor:
         if blurred and self._hparams.blur_factor is not None:
             images = augment.blur(images, self._hparams.blur_factor)
-        return augment.normalize(images, self._scale, self._shift, self._memory_format)
+        return augment.normalize(images.contiguous(memory_format=self._memory_format), self._scale, self._shift)
 
 
 def open_loader(

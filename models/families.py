@@ -20,6 +20,7 @@ def _one_of(*depths: int) -> tuple[frozenset[int], str]:
 _VGG_DEPTHS, _VGG_RULE = _one_of(11, 13, 16, 19)
 _RESNET_DEPTHS, _RESNET_RULE = _one_of(18, 34, 50, 101, 152, 200)
 _WIDE_DEPTHS, _WIDE_RULE = _one_of(50, 101)
+_JUMP_DEPTHS, _JUMP_RULE = _one_of(18, 34)
 _6N_PLUS_2 = "D is 8, 14, 20, 26, 32, ... (6n + 2)"
 _6N_PLUS_4 = "D is 10, 16, 22, 28, 34, 40, ... (6n + 4)"
 
@@ -121,6 +122,17 @@ FAMILIES = (
         width=64,
         possible=_RESNET_DEPTHS.__contains__,
         rule=_RESNET_RULE,
+    ),
+    Family(
+        spelling="cifar_jumpresnet_D[_W]",
+        pattern=f"cifar_jumpresnet{_DEPTH}{_WIDTH}",
+        builder="models.imagenet_resnet:cifar_jumpresnet",
+        source="ToST's resnet_modified: 1x1 skips around each convolution",
+        recipe=recipes.TOST,
+        examples=("cifar_jumpresnet_18", "cifar_jumpresnet_34"),
+        width=64,
+        possible=_JUMP_DEPTHS.__contains__,
+        rule=_JUMP_RULE,
     ),
     Family(
         spelling="cifar_resnet_a_D[_W]",

@@ -84,12 +84,36 @@ class Bottleneck(nn.Module):
         return self.act(out + (x if self.downsample is None else self.downsample(x)))
 
 
+class JumpBlock(BasicBlock):
+    """A basic block whose convolutions are bypassed each by a 1 x 1 'jump' convolution (Jaiswal et al. 2022).
+
+    The jumps begin with all weights 1e-4, as long as `--model_init=as_built`.
+    """
+
+    def __init__(self, inputs: int, filters: int, stride: int, inner: int, activation: str) -> None:
+        super().__init__(inputs, filters, stride, inner, activation)
+        self.conv_jump1 = nn.Conv2d(inputs, filters, 1, stride, bias=False)
+        self.bn_jump1 = nn.BatchNorm2d(filters)
+        self.conv_jump2 = nn.Conv2d(filters, filters, 1, bias=False)
+        self.bn_jump2 = nn.BatchNorm2d(filters)
+        for jump in (self.conv_jump1, self.conv_jump2):
+            nn.init.constant_(jump.weight, 1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output with both jumps added before the activations."""
+        out = self.act(self.bn1(self.conv1(x)) + self.bn_jump1(self.conv_jump1(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.act(self.bn2(self.conv2(out)) + shortcut + self.bn_jump2(self.conv_jump2(out)))
+
+
 class ResNet(nn.Module):
     """A residual network of four layers of blocks, named as in torchvision."""
 
-    def __init__(self, plan: Plan, *, small_images: bool, widening: int) -> None:
+    def __init__(
+        self, plan: Plan, *, small_images: bool, widening: int = 1, basic_block: type[BasicBlock] = BasicBlock
+    ) -> None:
         super().__init__()
-        block: type[BasicBlock | Bottleneck] = BasicBlock if plan.depth < 50 else Bottleneck
+        block: type[BasicBlock | Bottleneck] = basic_block if plan.depth < 50 else Bottleneck
         self.act = ACTIVATIONS[plan.activation]
         if small_images:
             self.conv1 = nn.Conv2d(plan.channels, plan.width, 3, padding=1, bias=False)
@@ -136,12 +160,17 @@ class Wrapped(nn.Module):
 
 def imagenet_resnet(plan: Plan) -> Wrapped:
     """Build `imagenet_resnet_D[_W]` and `tinyimagenet_resnet_D[_W]`."""
-    return Wrapped(ResNet(plan, small_images=False, widening=1))
+    return Wrapped(ResNet(plan, small_images=False))
 
 
 def modifiedresnet(plan: Plan) -> Wrapped:
     """Build `tinyimagenet_modifiedresnet_D[_W]` and `cifar_modifiedresnet_D[_W]`."""
-    return Wrapped(ResNet(plan, small_images=True, widening=1))
+    return Wrapped(ResNet(plan, small_images=True))
+
+
+def cifar_jumpresnet(plan: Plan) -> Wrapped:
+    """Build `cifar_jumpresnet_D[_W]`."""
+    return Wrapped(ResNet(plan, small_images=True, basic_block=JumpBlock))
 
 
 def imagenet_wideresnet(plan: Plan) -> Wrapped:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS, Activation
 from models.convnets import Act
+from models.dropout import Dropout
 from models.family import Plan
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -74,10 +75,10 @@ class TinyImageNetVGG(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(FILTERS[-1] * (height // pools) * (width // pools), 1024),
             Act(plan.activation),
-            nn.Dropout(0.5),
+            Dropout(0.5),
             nn.Linear(1024, 1024),
             Act(plan.activation),
-            nn.Dropout(0.5),
+            Dropout(0.5),
             nn.Linear(1024, plan.outputs),
         )
 

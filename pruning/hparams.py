@@ -58,6 +58,9 @@ class PruningHparams(Hparams):
     score_batch_size: int | None = hparam(None, at_least=1)
     """The size of the batches of scoring examples (the training batch size if not given); matters to batchnorm."""
 
+    pruning_layers_to_ignore: str | None = hparam(None, unordered=True)
+    """Tensors that are not pruned, separated by commas, such as fc.weight. They count in the level all the same."""
+
     score_per_batch: bool = hparam(False)
     """Score batch by batch, as the OpenLTH fork does.
 
@@ -131,6 +134,8 @@ class PruningHparams(Hparams):
             fixed |= {"prune_iterations": 1}
         if not prunes or not strategy.follows_mask or self.prune_iterations == 1:
             fixed |= {"prune_schedule": "exponential"}
+        if not prunes:
+            fixed |= {"pruning_layers_to_ignore": None}
         if not prunes or self.allocation == "layerwise":
             fixed |= {"allocation": "uniform" if prunes else "global"}
         if not prunes or not strategy.needs_examples:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foundations.errors import UsageError
+from foundations.errors import UsageError, did_you_mean
 from pruning.allocation import allocate
 from pruning.examples import choose_examples
 from pruning.hparams import PruningHparams
@@ -129,12 +130,27 @@ def mask_from_hparams(
     loss: Loss = F.cross_entropy,
     on_iteration: OnIteration | None = None,
 ) -> Mask:
-    """Return the mask that hyperparameters describe; `seed` and `batch_size` are for what they leave open."""
+    """Return the mask that hyperparameters describe; `seed` and `batch_size` are for what they leave open.
+
+    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
+    Raises: UsageError, also where ignored layers are not the model's, or hold more than the level leaves.
+    """
     strategy = hparams.found_strategy
-    return prune(
+    ignored = _ignored(hparams, mask or Mask.ones(model))
+    start = mask
+    if ignored:
+        whole = _start(model, strategy, mask)
+        start = Mask({name: tensor for name, tensor in whole.items() if name not in ignored})
+    keep = kept_of(Mask.ones(model).total, hparams.level()) - sum(Mask(ignored).kept_per_layer().values())
+    if keep < 0:
+        raise UsageError(
+            f"--pruning_layers_to_ignore: these layers alone hold {-keep} weights more than the level leaves. "
+            "Ignore fewer layers, or prune less."
+        )
+    found = prune(
         model,
         hparams.strategy,
-        fraction=hparams.level(),
+        keep=keep,
         iterations=hparams.prune_iterations,
         schedule=hparams.prune_schedule,
         allocation=hparams.allocation,
@@ -142,12 +158,24 @@ def mask_from_hparams(
         examples=examples,
         batch_size=hparams.score_batch_size or batch_size,
         seed=seed if hparams.seed is None else hparams.seed,
-        mask=mask,
+        mask=start,
         input_shape=input_shape,
         loss=loss,
         on_iteration=on_iteration,
         **{option: getattr(hparams, option) for option in strategy.all_options},
     )
+    return Mask({**found, **ignored}, model)
+
+
+def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:
+    names = [name for name in (hparams.pruning_layers_to_ignore or "").split(",") if name]
+    for name in names:
+        if name not in mask:
+            raise UsageError(
+                f"--pruning_layers_to_ignore: there is no prunable tensor '{name}'.{did_you_mean(name, mask)} "
+                f"Possible: {', '.join(mask)}."
+            )
+    return {name: mask[name] for name in names}
 
 
 def _start(model: nn.Module, strategy: Strategy, mask: Mask | None) -> Mask:

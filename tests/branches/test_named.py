@@ -10,7 +10,7 @@ from foundations.errors import DamagedError, UsageError
 from pruning.mask import Mask
 from tests.branches.households import branch, describe
 from tests.training.worlds import context, oneshot_job, train_job
-from training.job import complete
+from training.completion import complete
 
 END = "18it"
 
@@ -215,3 +215,30 @@ def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home):
 def test_a_branch_of_a_run_that_is_not_there_says_what_is(home):
     with pytest.raises(UsageError, match="there is no run 'branch_x'.*Possible: main"):
         branch(home, "oneshot", prune_experiment="branch_x")
+
+
+def test_layers_to_ignore_stay_whole_and_count_in_the_level(home):
+    run = branch(home, "oneshot", density=0.3, pruning_layers_to_ignore="fc.weight").run
+
+    mask = mask_of(run)
+    assert mask["fc.weight"].all()
+    assert mask.kept == round(mask.total * 0.3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"pruning_layers_to_ignore": "fc.wait"}, "no prunable tensor 'fc.wait'. Did you mean 'fc.weight'"),
+        ({"pruning_layers_to_ignore": "fc.weight", "density": 0.01}, "more than the level leaves"),
+    ],
+)
+def test_impossible_layers_to_ignore_are_refused(home, flags, message):
+    with pytest.raises(UsageError, match=message):
+        branch(home, "oneshot", **flags)
+
+
+@pytest.mark.parametrize("strategy", ["phew", "synflow", "grasp2", "fisher2", "force2", "taylor2", "synflowl2"])
+def test_every_kind_of_strategy_serves_a_branch(home, strategy):
+    mask = mask_of(branch(home, "oneshot", strategy=strategy, density=0.3).run)
+
+    assert mask.kept == round(mask.total * 0.3)

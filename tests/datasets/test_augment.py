@@ -33,7 +33,10 @@ def test_crop_and_flip_equal_torchvision(draws, shape):
 
     assert torch.equal(augment.pad_crop(x, offsets, 4), torch.stack(cropped))
     assert torch.equal(augment.flip(torch.stack(cropped), flips), torch.stack(flipped))
-    assert torch.equal(augment.pad_crop_flip(x, offsets, flips, 4), torch.stack(flipped))
+    in_channels_last = x.contiguous(memory_format=torch.channels_last)
+    together = augment.flip(augment.pad_crop(in_channels_last, offsets, 4), flips)
+    assert torch.equal(together, torch.stack(flipped))
+    assert together.is_contiguous(memory_format=torch.channels_last)
 
 
 @settings(max_examples=25, deadline=None)
@@ -44,13 +47,25 @@ def test_mirrored_offsets_exchange_crop_and_flip(draws):
 
     flip_first = augment.pad_crop(augment.flip(x, flips), offsets, 4)
 
-    assert torch.equal(augment.pad_crop_flip(x, augment.mirrored(offsets, flips, 4), flips, 4), flip_first)
+    assert torch.equal(augment.flip(augment.pad_crop(x, augment.mirrored(offsets, flips, 4), 4), flips), flip_first)
 
 
 def test_the_middle_window_is_the_image():
     x = images()
 
     assert torch.equal(augment.pad_crop(x, torch.full((6, 2), 4), 4), x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_taking_images_is_indexing_in_their_memory_format(memory_format, channels):
+    x = images(9, channels).contiguous(memory_format=memory_format)
+    numbers = torch.tensor([8, 0, 3, 3])
+
+    taken = augment.take(x, numbers)
+
+    assert torch.equal(taken, x[numbers])
+    assert taken.is_contiguous(memory_format=memory_format)
 
 
 def test_rotation_equals_torchvision():
@@ -87,7 +102,8 @@ def test_normalization_equals_torchvision(memory_format, mean, std):
     x = images()
     expected = torch.stack([v2.normalize(v2.to_dtype(image, torch.float32, scale=True), mean, std) for image in x])
 
-    result = augment.normalize(x, *augment.normalization(mean, std, torch.device("cpu")), memory_format)
+    constants = augment.normalization(mean, std, (32, 32), torch.device("cpu"), memory_format)
+    result = augment.normalize(x.contiguous(memory_format=memory_format), *constants)
 
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=memory_format)
@@ -165,9 +181,10 @@ def test_arguments_are_not_changed():
     before = x.clone()
     offsets, flips = torch.zeros(6, 2, dtype=torch.int64), torch.ones(6, dtype=torch.bool)
 
-    augment.pad_crop_flip(x, offsets, flips, 4)
+    augment.pad_crop(x, offsets, 4)
+    augment.flip(x, flips)
     augment.rotate(x, torch.ones(6, dtype=torch.int64))
     augment.blur(x, 2)
-    augment.normalize(x, torch.ones(1, 3, 1, 1), torch.ones(1, 3, 1, 1), torch.channels_last)
+    augment.normalize(x, torch.ones(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
 
     assert torch.equal(x, before)

@@ -172,7 +172,8 @@ def windows_of(image):
 def crops_and_flips(folder, **hparams):
     """Return where each of the 256 coloured images was cropped in epoch 0 and whether it was flipped.
 
-    They stand in the order in which they were shown. An image that was flipped is described as cropped first and flipped then.
+    They stand in the order in which they were shown. An image that was flipped is described as cropped first and
+    flipped then.
     """
     images = raw(folder, name="cifar10")[0][:256]
     lookup = {window.numpy().tobytes(): place for image in images for place, window in windows_of(image)}

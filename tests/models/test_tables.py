@@ -128,6 +128,8 @@ TABLE = [
     ("tost_resnet_18", C100, 11_220_132, 11_210_432, 21),
     ("tost_resnet_34", C10, 21_282_122, 21_265_088, 37),
     ("tost_resnet_50", C10, 23_520_842, 23_467_712, 54),
+    ("cifar_jumpresnet_18", C10, 12_402_250, None, None),
+    ("cifar_jumpresnet_34", C10, 23_640_138, None, None),
     ("tost_oresnet_20", C10, 272_474, 270_896, 22),
     ("tost_oresnet_32", C10, 466_906, 464_432, 34),
     ("tost_oresnet_44", C10, 661_338, 657_968, 46),
@@ -206,7 +208,7 @@ SHAPE_OF = {
     "tinyimagenet2": TINY,
     "imagenet": IMAGENET,
 }
-ALL_EXAMPLES = [name for line in (*families(), *presets()) for name in line.examples]
+ALL_EXAMPLES = [name for lines in (families(), presets()) for line in lines for name in line.examples]
 
 
 @pytest.mark.parametrize("name", ALL_EXAMPLES)
@@ -229,6 +231,7 @@ REPRESENTATIVES = [
     "cifar_wideresnet_10_1",
     "cifar_modifiedresnet_18_8",
     "cifar_resnet_a_8",
+    "cifar_jumpresnet_18_8",
     "cifar_bottleneckresnet_8",
     "tinyimagenet_resnet_18_8",
     "tinyimagenet_modifiedresnet_50_8",

@@ -1,0 +1,181 @@
+"""Batches of data, against a DataLoader with PIL transforms, which is how most code makes them.
+
+    python -m benchmarks.bench_data [FOLDER OF PREPARED DATA SETS]
+
+Without a folder, random images of the right sizes stand in for CIFAR-10 and MNIST; the time does not depend on the
+pixels. The JPEG files are made on the spot, of the size and detail of ImageNet's. The plain side gets two worker
+processes, and so does ours for the JPEG files; the main process has one thread, as when it feeds a GPU.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from benchmarks.timing import Row, machine
+from datasets import augment
+from datasets.added import add_dataset
+from datasets.hparams import DatasetHparams
+from datasets.loader import Loader, MemoryLoader, open_loader
+from datasets.prepared import SPLITS, is_prepared, load_split, write_split
+from datasets.published import Split
+from datasets.registry import find_dataset
+
+BATCH = 128
+STREAMED_BATCH = 32
+WORKERS = 2
+REPEATS = 3
+
+
+class PlainImages(Dataset[Any]):
+    """Arrays as PIL images under a transform, one at a time."""
+
+    def __init__(self, images: np.ndarray[Any, Any], labels: list[int], transform: Callable[[Any], Any]) -> None:
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
+    """Return images per second; the first batches, while workers start, do not count."""
+    count, start = 0, 0.0
+    for number, (x, _) in enumerate(batches):
+        if number == skip:
+            start = time.perf_counter()
+        elif number > skip:
+            count += len(x)
+        if number == most_batches + skip:
+            break
+    return count / (time.perf_counter() - start)
+
+
+def compare(
+    what: str, aim: str, ours: Callable[[], Iterable[Any]], plain: Callable[[], Iterable[Any]], plain_batches: int
+) -> Row:
+    """Measure both in turn, and return the median of the ratios."""
+    rates = [(rate(ours(), 10_000), rate(plain(), plain_batches)) for _ in range(REPEATS)]
+    ratio = statistics.median(one / other for one, other in rates)
+    own, other = (statistics.median(side) for side in zip(*rates, strict=True))
+    return Row(what, ratio, aim, f"{own:,.0f} images/s, plain {other:,.0f}; n = {REPEATS}")
+
+
+def random_dataset(name: str, folder: Path) -> None:
+    """Prepare random images under the name and with the sizes of a data set."""
+    spec = find_dataset(name)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(0)
+    for split, count in zip(SPLITS, (spec.num_train, spec.num_test), strict=True):
+        images = random.randint(256, size=(count, *spec.input_shape), dtype=np.uint8)
+        labels = np.arange(count) % spec.num_classes
+        classes = tuple(map(str, range(spec.num_classes)))
+        write_split(name, split, Split(images, labels, classes, "random"), folder)
+
+
+def memory(name: str, folder: Path) -> list[Row]:
+    """Compare training batches of a data set in memory, and time the first one."""
+    spec = find_dataset(name)
+    hparams = DatasetHparams(dataset_name=name, batch_size=BATCH)
+    start = time.perf_counter()
+    loader: Loader = MemoryLoader(hparams, folder, memory_format=torch.channels_last)
+    next(loader.train_batches(0))
+    first_batch = time.perf_counter() - start
+    steps: list[Any] = [transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
+    if spec.augmentation == "pad4_crop_flip":
+        side = spec.input_shape[1]
+        steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(side, padding=4), *steps]
+    images, labels = load_split(name, "train", folder)
+    pixels = images.permute(0, 2, 3, 1).squeeze(3).numpy()
+    plain = PlainImages(pixels, labels.tolist(), transforms.Compose(steps))
+    plain_loader = DataLoader(plain, BATCH, shuffle=True, num_workers=WORKERS)
+    return [
+        Row(f"first batch of {name} ready, s", first_batch, "below 0.5", "prepared files in the page cache"),
+        compare(
+            f"{name} batches / PIL DataLoader", "at least 20", lambda: loader.train_batches(0), lambda: plain_loader, 60
+        ),
+    ]
+
+
+def write_jpegs(folder: Path, classes: int = 4, per_class: int = 96) -> None:
+    """Write JPEG files of 500 x 375, as noisy as photographs, of about 110 kB each, as ImageNet's are."""
+    random = np.random.RandomState(0)
+    for label in range(classes):
+        for number in range(per_class):
+            coarse = Image.fromarray(random.randint(256, size=(24, 32, 3), dtype=np.uint8))
+            smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+            noisy = np.clip(smooth + random.randint(-24, 24, size=smooth.shape), 0, 255).astype(np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(noisy).save(stream, "JPEG", quality=90)
+            for split in ("train", "test")[: 1 + (number < 2)]:
+                path = folder / split / f"class{label}" / f"{number}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(stream.getvalue())
+
+
+def streamed(folder: Path) -> Row:
+    """Compare training batches of ImageNet-sized JPEG files."""
+    write_jpegs(folder / "jpegs")
+    add_dataset(
+        "bench",
+        folder / "jpegs",
+        folder,
+        report=lambda _: None,
+        augmentation="resized_crop_flip",
+        image_size=224,
+        in_memory=False,
+    )
+    spec = find_dataset("bench")
+    hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
+    loader = open_loader(hparams, folder, workers=WORKERS, memory_format=torch.channels_last)
+    steps = [
+        transforms.RandomResizedCrop(224, scale=augment.SCALE, ratio=augment.RATIO),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(spec.mean, spec.std),
+    ]
+    plain = ImageFolder(str(folder / "jpegs" / "train"), transforms.Compose(steps))
+    plain_loader = DataLoader(plain, STREAMED_BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+    what = "JPEG files of 500 x 375 / PIL DataLoader"
+    return compare(what, "at least 1.5", lambda: loader.train_batches(0), lambda: plain_loader, 10_000)
+
+
+def rows(folder: Path | None = None) -> Iterator[Row]:
+    """Yield what `make bench` prints."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in ("cifar10", "mnist"):
+                prepared = folder is not None and is_prepared(name, folder)
+                if not prepared:
+                    random_dataset(name, Path(scratch))
+                yield from memory(name, folder if folder is not None and prepared else Path(scratch))
+            yield streamed(Path(scratch))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def main() -> None:
+    print(machine())
+    for row in rows(Path(sys.argv[1]) if sys.argv[1:] else None):
+        print(f"{row.what:<45}{row.ratio:8.3f}   {row.aim:<15}{row.detail}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The command line as tests use it: as a process of its own, with its output and exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foundations.files import sha256_of_file
+from tests.conftest import REPOSITORY
+
+FORK = multiprocessing.get_context("fork")
+LENET = ("--default_hparams=digits_lenet_16", "--batch_size=256", "--milestone_steps=9it", "--gamma=0.1")
+"""Six iterations an epoch, a few milliseconds each."""
+SHORT = (*LENET, "--training_steps=3ep")
+LONG = (*LENET, "--training_steps=250ep", "--evaluate_only_at_end", "--checkpoint_seconds=0.05")
+"""About a second of training."""
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    def assert_is_for_people(self, code: int, *words: str) -> None:
+        """Assert that the process failed with at most three lines, which have some words, and without a traceback."""
+        assert self.code == code, self.out + self.err
+        assert "Traceback" not in self.err
+        assert 1 <= len(self.err.strip().splitlines()) <= 3, self.err
+        for word in words:
+            assert word in self.err
+
+
+class Running:
+    """A command under way."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        self._output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
+        self.process = FORK.Process(target=self._main, args=(arguments, environment))
+        self.process.start()
+
+    def _main(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        for descriptor, file in zip((1, 2), self._output, strict=True):
+            os.dup2(file.fileno(), descriptor)
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
+        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+        os.environ.update(environment)
+        os.chdir(REPOSITORY)
+        from cli.main import main
+
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.exit(code)
+
+    def output(self) -> list[str]:
+        """Return what was written so far to standard output and to standard error."""
+        return [os.pread(file.fileno(), 1 << 20, 0).decode() for file in self._output]
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the output has some words."""
+        deadline = time.monotonic() + 60
+        while words not in "".join(self.output()):
+            assert time.monotonic() < deadline, self.output()
+            assert self.process.is_alive() or words in "".join(self.output()), self.output()
+            time.sleep(0.005)
+
+    def kill(self) -> bool:
+        """Kill the process outright; tell whether it was still at work."""
+        self.process.kill()
+        self.process.join()
+        return self.process.exitcode == -9
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid or 0, number)
+
+    def result(self) -> Result:
+        self.process.join()
+        return Result(self.process.exitcode or 0, *self.output())
+
+
+@dataclass
+class Terminal:
+    """A root, a folder of datasets, and commands in them."""
+
+    root: Path
+    datasets: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "OPEN_PRUNE_ROOT": str(self.root),
+            "OPEN_PRUNE_DATASETS": str(self.datasets),
+            "OPEN_PRUNE_NO_DOWNLOAD": "1",
+            "OMP_NUM_THREADS": "1",
+            **self.environment,
+        }
+
+    def start(self, *arguments: str) -> Running:
+        """Begin a command in a process that is forked from this one, and so has torch already."""
+        # What a command would wait for.
+        import torch  # noqa: F401
+        import tyro  # noqa: F401
+
+        import training.execution  # noqa: F401
+
+        return Running(arguments, self.settings())
+
+    def run(self, *arguments: str) -> Result:
+        return self.start(*arguments).result()
+
+    def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
+        """Run a command as a shell would, in a new interpreter."""
+        command = [sys.executable, "open_prune.py", *arguments]
+        environment = {**os.environ, **self.settings()}
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def where(self, *arguments: str) -> Path:
+        """Return the directory of the run of a job's arguments."""
+        return Path(self.run(*arguments, "--display_output_location").out.strip())
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        """Return digest and time of change of every file under the root, but for the locks."""
+        return {
+            str(path.relative_to(self.root)): (sha256_of_file(path), path.stat().st_mtime_ns)
+            for path in self.root.rglob("*")
+            if path.is_file() and ".locks" not in path.parts
+        }
+
+
+def tensors_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the states and the mask in a run's directory."""
+    return {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.safetensors"))}

@@ -1,0 +1,276 @@
+import json
+import signal
+import time
+
+import pytest
+import torch
+
+from tests.cli.conftest import BRANCH
+from tests.cli.terminal import LENET, LONG, SHORT, tensors_of
+
+TRAIN = ("train", *SHORT)
+
+
+def test_a_first_command_trains_and_says_what_it_came_to(terminal):
+    result = terminal.cold(*TRAIN)
+
+    assert result.code == 0
+    assert result.err == ""
+    for words in (
+        "Starting train_",
+        "18 iterations",
+        "ep 1 it 0  test_loss ",
+        "Finished ",
+        "test accuracy:",
+        "computed",
+    ):
+        assert words in result.out
+    assert str(terminal.where(*TRAIN)) in result.out
+    assert (terminal.where(*TRAIN) / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [TRAIN, BRANCH], ids=["train", "branch"])
+def test_the_same_command_again_says_that_it_reused_the_run_and_changes_no_byte(two_runs, arguments):
+    before = two_runs.files()
+
+    result = two_runs.run(*arguments)
+
+    assert result.code == 0
+    assert "reused: the run was complete, nothing was computed" in result.out
+    assert two_runs.files() == before
+
+
+def test_a_branch_with_nothing_but_a_strategy_prunes_cifar_resnet_20_to_a_fifth(terminal):
+    preview = terminal.run("branch", "train", "oneshot", "--strategy=snip10", "--dry_run")
+
+    described = json.loads(preview.out.partition("described by: ")[2])
+    assert described["pruning"] == {"prune_fraction": 0.8, "strategy": "snip10"}
+    parent = terminal.where("train", "--default_hparams=cifar_resnet_20")
+    assert described["parent"] == parent.parent.parent.name.removeprefix("train_")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TRAIN, ("train", *LENET, "--training_steps=18it")),
+        (TRAIN, ("train", *LENET, "--training_steps", "2ep6it", "--lr=1e-1")),
+        (("train",), ("train", "--default_hparams=cifar_resnet_20")),
+        (("train",), ("train", "--default_hparams=cifar_resnet_20", "--training_steps=62560it")),
+        (BRANCH, (*BRANCH[:-1], "--prune_fraction=0.9")),
+        (BRANCH, (*BRANCH[:-1], "--compression=10")),
+        (BRANCH, (*BRANCH, "--prune_lowest")),
+        (
+            TRAIN,
+            (*TRAIN, "--device=cpu", "--threads=1", "--evaluate_only_at_end", "--weight_save_steps=1ep", "--quiet"),
+        ),
+    ],
+)
+def test_spellings_of_one_job_have_one_address(terminal, one, other):
+    assert terminal.where(*one) == terminal.where(*other)
+
+
+def test_a_preset_and_its_flags_spelled_out_have_one_address(terminal):
+    spelled_out = (
+        "--dataset_name=mnist",
+        "--batch_size=128",
+        "--model_name=mnist_lenet_300_100",
+        "--model_init=kaiming_normal",
+        "--batchnorm_init=uniform",
+        "--optimizer_name=sgd",
+        "--lr=0.1",
+        "--training_steps=40ep",
+    )
+
+    assert terminal.where("train", *spelled_out) == terminal.where("train", "--default_hparams=mnist_lenet_300_100")
+
+
+def test_of_a_flag_that_is_given_twice_the_last_counts(terminal):
+    first, last = "--default_hparams=digits_lenet_16", "--default_hparams=digits_lenet_20"
+
+    assert terminal.where("train", first, last) == terminal.where("train", last)
+    assert terminal.where("train", "--lr=0.5", "--lr=0.1") == terminal.where("train", "--lr=0.1")
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--display_output_location"])
+@pytest.mark.parametrize("job", [TRAIN, BRANCH], ids=["train", "branch"])
+def test_looking_ahead_writes_nothing(terminal, job, flag):
+    result = terminal.run(*job, flag)
+
+    assert result.code == 0
+    assert not terminal.root.exists()
+
+
+def test_a_dry_run_says_what_is_there(two_runs, terminal):
+    assert "complete: nothing to compute" in two_runs.run(*TRAIN, "--dry_run").out
+    assert "not begun" in terminal.run(*TRAIN, "--dry_run").out
+
+
+def test_quiet_is_quiet(terminal):
+    result = terminal.run(*TRAIN, "--quiet")
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_states_are_kept_at_the_steps_that_are_asked_for(terminal):
+    terminal.run(*TRAIN, "--weight_save_steps=2it,0ep3it-1ep3it@3it")
+
+    names = [path.name for path in terminal.where(*TRAIN).glob("state_*")]
+    assert sorted(names) == [
+        f"state_ep{ep}_it{it}.safetensors" for ep, it in ((0, 0), (0, 2), (0, 3), (1, 0), (1, 3), (3, 0))
+    ]
+
+
+def test_states_that_are_asked_for_later_are_the_ones_that_would_have_been_kept(terminal, own_two_runs):
+    keep = "--weight_save_steps=1ep,7it"
+    terminal.run(*TRAIN, keep)
+
+    later = own_two_runs.run(*TRAIN, keep)
+    again = own_two_runs.run(*TRAIN, keep)
+
+    assert "Replaying" in later.out
+    assert "reused" in again.out
+    assert tensors_of(own_two_runs.where(*TRAIN)) == tensors_of(terminal.where(*TRAIN))
+    assert own_two_runs.run("verify").code == 0
+
+
+def test_a_branch_by_magnitude_at_step_0_trains_no_parent(terminal):
+    result = terminal.run("branch", "train", "oneshot", *SHORT, "--strategy=magnitude")
+
+    assert result.code == 0
+    parent = terminal.where(*TRAIN)
+    assert sorted(path.name for path in parent.iterdir()) == ["description.json", "state_ep0_it0.safetensors"]
+
+
+def test_a_training_that_diverges_ends_with_what_it_came_to(terminal):
+    result = terminal.run(*TRAIN, "--lr=1e30")
+
+    assert result.code == 0
+    assert "test loss:      not a number" in result.out
+    assert "not a number" in terminal.run("show", "train").out
+    assert terminal.run(*TRAIN, "--lr=1e30").code == 0
+    json.loads(terminal.run("ls", "--json").out, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_every_precision_runs(terminal, precision):
+    assert terminal.run(*TRAIN, f"--precision={precision}").code == 0
+
+
+def test_of_two_processes_one_computes_and_the_other_waits_and_reuses(terminal):
+    both = [terminal.start("train", *LONG) for _ in range(2)]
+    results = [running.result() for running in both]
+
+    assert [result.code for result in results] == [0, 0]
+    assert sorted("Starting" in result.out for result in results) == [False, True]
+    waited = next(result for result in results if "Starting" not in result.out)
+    assert "Waiting for process " in waited.out
+    assert "reused" in waited.out
+    assert terminal.run("verify").code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_job_that_is_asked_to_stop_checkpoints_and_says_how_to_go_on(terminal, number, code):
+    job = ("train", *LENET, "--training_steps=2000ep", "--evaluate_only_at_end")
+    running = terminal.start(*job)
+    running.wait_for("ep 0 it 0")
+
+    running.signal(number)
+    stopped = running.result()
+
+    stopped.assert_is_for_people(code, f"Stopped by {number.name}", "the same command goes on from there")
+    folder = terminal.where(*job)
+    assert (folder / "checkpoint.safetensors").exists()
+    assert not (folder / "manifest.json").exists()
+
+
+def test_a_job_that_waits_can_be_stopped(terminal):
+    first = terminal.start("train", *LENET, "--training_steps=20000ep", "--evaluate_only_at_end")
+    first.wait_for("ep 0 it 0")
+    second = terminal.start("train", *LENET, "--training_steps=20000ep")
+    second.wait_for("Waiting for process")
+
+    second.signal(signal.SIGTERM)
+    second.result().assert_is_for_people(143, "SIGTERM")
+    first.kill()
+
+
+LONG_JOBS = {
+    "train": ("train", *LONG),
+    "branch": ("branch", "train", "oneshot", *LONG, "--strategy=snip1", "--optimizer_name=adam", "--lr=0.01"),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, digits):
+    """The digests of the long jobs' files, had they not been interrupted."""
+    from tests.cli.terminal import Terminal
+
+    terminal = Terminal(tmp_path_factory.mktemp("whole"), digits)
+    known = {}
+
+    def digests(name):
+        if name not in known:
+            assert terminal.run(*LONG_JOBS[name]).code == 0
+            known[name] = tensors_of(terminal.where(*LONG_JOBS[name]))
+        return known[name]
+
+    return digests
+
+
+@pytest.mark.parametrize("name", LONG_JOBS)
+def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_bytes(terminal, uninterrupted, name):
+    moments = torch.rand(5, generator=torch.Generator().manual_seed(1)).tolist()
+    expected, killed = uninterrupted(name), 0
+    for moment in moments:
+        running = terminal.start(*LONG_JOBS[name])
+        time.sleep(0.1 + 0.3 * moment)
+        killed += running.kill()
+
+    assert terminal.run(*LONG_JOBS[name]).code == 0
+
+    assert killed >= 2
+    assert tensors_of(terminal.where(*LONG_JOBS[name])) == expected
+    assert terminal.run("verify").code == 0
+
+
+@pytest.mark.parametrize("name", LONG_JOBS)
+def test_a_job_that_is_stopped_by_signals_ends_with_the_same_bytes(terminal, uninterrupted, name):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        running = terminal.start(*LONG_JOBS[name])
+        running.wait_for("ing train_")
+        time.sleep(0.1)
+        running.signal(number)
+        assert running.result().code == 128 + number
+
+    resumed = terminal.run(*LONG_JOBS[name])
+
+    assert "Resuming" in resumed.out
+    assert tensors_of(terminal.where(*LONG_JOBS[name])) == uninterrupted(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG_JOBS)
+def test_a_cold_job_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(terminal, uninterrupted, name):
+    import os
+    import subprocess
+    import sys
+
+    from tests.conftest import REPOSITORY
+
+    moments = torch.rand(20, generator=torch.Generator().manual_seed(2)).tolist()
+    expected, killed = uninterrupted(name), 0
+    for moment in moments:
+        process = subprocess.Popen(
+            [sys.executable, "open_prune.py", *LONG_JOBS[name]],
+            cwd=REPOSITORY,
+            env={**os.environ, **terminal.settings()},
+            stdout=subprocess.DEVNULL,
+        )
+        time.sleep(5 * moment)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert terminal.cold(*LONG_JOBS[name]).code == 0
+
+    assert killed
+    assert tensors_of(terminal.where(*LONG_JOBS[name])) == expected
+    assert terminal.run("verify").code == 0
