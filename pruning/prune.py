@@ -25,6 +25,10 @@ from pruning.selection import select
 OnIteration = Callable[[int, Mask, Scores], None]
 
 
+class CollapseWarning(UserWarning):
+    """A layer has no weights left: what comes after it no longer sees what comes before it, but by a shortcut."""
+
+
 def prune(
     model: nn.Module,
     strategy: str,
@@ -69,7 +73,7 @@ def prune(
     on_iteration: called after each iteration with its number (from 1), its mask and its scores.
     options: arguments of the method's own scorer, such as score_per_batch=True for snip.
 
-    Raises: UsageError for anything that is not possible.
+    Raises: UsageError for anything that is not possible. Warns of layers of which nothing is left (CollapseWarning).
     """
     found = find_strategy(strategy)
     start = _start(model, found, mask)
@@ -79,8 +83,6 @@ def prune(
     _check_options(found, options)
     if found.builds_mask and (allocation != "global" or highest is not None):
         raise UsageError(f"{strategy} makes its mask by itself; neither allocation nor highest is possible.")
-    if target == 0:
-        warnings.warn("all prunable weights are pruned: the output no longer depends on the input", stacklevel=2)
     if target in (start.kept, start.total):
         return start if target == start.kept else start.union(start.invert())
     shape = input_shape if input_shape is not None or examples is None else tuple(examples[0].shape[1:])
@@ -115,6 +117,7 @@ def prune(
             mask = _selected(scores, candidates, [(group, kept[iteration]) for group, kept in groups], remove)
             if on_iteration is not None:
                 on_iteration(iteration + 1, mask, scores)
+    _warn_of_collapse(start, mask)
     return mask
 
 
@@ -147,24 +150,35 @@ def mask_from_hparams(
             f"--pruning_layers_to_ignore: these layers alone hold {-keep} weights more than the level leaves. "
             "Ignore fewer layers, or prune less."
         )
-    found = prune(
-        model,
-        hparams.strategy,
-        keep=keep,
-        iterations=hparams.prune_iterations,
-        schedule=hparams.prune_schedule,
-        allocation=hparams.allocation,
-        highest=None if strategy.builds_mask else hparams.removes == "highest",
-        examples=examples,
-        batch_size=hparams.score_batch_size or batch_size,
-        seed=seed if hparams.seed is None else hparams.seed,
-        mask=start,
-        input_shape=input_shape,
-        loss=loss,
-        on_iteration=on_iteration,
-        **{option: getattr(hparams, option) for option in strategy.all_options},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)  # the report names collapsed layers
+        found = prune(
+            model,
+            hparams.strategy,
+            keep=keep,
+            iterations=hparams.prune_iterations,
+            schedule=hparams.prune_schedule,
+            allocation=hparams.allocation,
+            highest=None if strategy.builds_mask else hparams.removes == "highest",
+            examples=examples,
+            batch_size=hparams.score_batch_size or batch_size,
+            seed=seed if hparams.seed is None else hparams.seed,
+            mask=start,
+            input_shape=input_shape,
+            loss=loss,
+            on_iteration=on_iteration,
+            **{option: getattr(hparams, option) for option in strategy.all_options},
+        )
     return Mask({**found, **ignored}, model)
+
+
+def _warn_of_collapse(start: Mask, mask: Mask) -> None:
+    before, after = start.kept_per_layer(), mask.kept_per_layer()
+    collapsed = [name for name in mask if before[name] and not after[name]]
+    if collapsed:
+        words = "all layers" if not mask.kept else ", ".join(collapsed[:4]) + (", ..." if len(collapsed) > 4 else "")
+        message = f"nothing is left of {words} ({len(collapsed)} of {len(mask)} layers)"
+        warnings.warn(message, CollapseWarning, stacklevel=3)
 
 
 def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:

@@ -14,6 +14,8 @@ from tests.pruning.nets import VGG, ResNet
 
 LAYERS = 5
 
+pytestmark = pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
+
 
 def initialized(model: nn.Module, seed: int) -> nn.Module:
     """Return the model as the paper initializes it: normal weights, no biases, batchnorm the identity."""

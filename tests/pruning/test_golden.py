@@ -19,7 +19,7 @@ from pruning.mask import Mask
 from pruning.prune import prune
 from tests.pruning.golden import FOLDER, Case, assert_scores_agree, difference, needs_golden
 
-pytestmark = needs_golden
+pytestmark = [needs_golden, pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")]
 
 
 def every_batch_alike(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,27 @@
-"""The examples of the documentation, on networks that are not ours."""
+"""Pruning as a library, on networks that are not ours."""
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
+import pytest
 import torch
 import torchvision
 from torch import nn
 
+import pruning
 from pruning.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        result = doctest.testmod(pruning)
+    assert result.attempted > 10
+    assert result.failed == 0
 
 
 def test_a_torchvision_model_in_two_lines(tmp_path: Path) -> None:
@@ -48,6 +59,7 @@ class Transformer(nn.Module):
         return self.head(self.layers(self.words(tokens)).mean(1))
 
 
+@pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
 def test_a_small_transformer() -> None:
     with torch.random.fork_rng():
         model = Transformer()

@@ -76,7 +76,6 @@ def test_every_kept_weight_lies_on_a_path_from_input_to_output(kernels: bool) ->
 
 
 @pytest.mark.parametrize("density", [0.0, 0.0005, 0.01, 0.3, 0.9, 0.999, 1.0])
-@pytest.mark.filterwarnings("ignore:all prunable weights")
 def test_the_count_is_exact_at_every_level(density: float) -> None:
     model = ResNet(8, 8)
     mask = prune(model, "phew", density=density, input_shape=(3, 32, 32))

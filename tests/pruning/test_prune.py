@@ -15,7 +15,7 @@ from torch import nn
 from foundations.errors import UsageError
 from pruning.hparams import ALLOCATIONS, PruningHparams
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams, prune
+from pruning.prune import CollapseWarning, mask_from_hparams, prune
 from pruning.registry import STRATEGIES
 from tests.pruning.nets import LeNet, TinyNet
 
@@ -260,9 +260,29 @@ def test_static_scores_give_one_mask_in_any_number_of_iterations() -> None:
         assert pruned(model, strategy, iterations=7) == pruned(model, strategy)
 
 
+def test_layers_of_which_nothing_is_left_are_named_in_a_warning() -> None:
+    model = TinyNet()
+    with torch.no_grad():
+        model.block1.conv2.weight *= 1e-3
+    with pytest.warns(CollapseWarning, match=r"nothing is left of block1\.conv2\.weight \(1 of 7 layers\)"):
+        mask = prune(model, "magnitude", density=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prune(model, "magnitude", density=0.45, mask=mask).kept < mask.kept
+
+
 def test_pruning_everything_warns() -> None:
-    with pytest.warns(UserWarning, match="all prunable weights are pruned"):
+    with pytest.warns(CollapseWarning, match="nothing is left of all layers"):
         assert prune(TinyNet(), "magnitude", density=0).kept == 0
+
+
+def test_a_network_with_an_empty_layer_can_be_scored() -> None:
+    model = TinyNet()
+    start = Mask({n: torch.zeros_like(t) if n == "block2.conv1.weight" else t for n, t in Mask.ones(model).items()})
+    for strategy in SCORERS:
+        mask = pruned(model, strategy, density=0.2, mask=start)
+        assert mask.kept == round(0.2 * mask.total)
+        assert mask.intersection(start) == mask
 
 
 @pytest.mark.parametrize(
@@ -297,6 +317,7 @@ def test_a_network_that_overflows_is_named_by_its_tensor() -> None:
         pruned(model, "snip2")
 
 
+@pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
 def test_hyperparameters_describe_the_same_pruning() -> None:
     model, x_and_y = TinyNet(), examples()
     hparams = PruningHparams(
