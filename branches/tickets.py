@@ -101,7 +101,7 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
     dense: write the state alone under its own names, with zeros where it is pruned: a plain state dict.
     Raises: WorldError where the run does not hold the state.
     """
-    step = step or job_of(load_desc(run)).end
+    step = step or _last_state(run)
     state = run.load_state(step)
     if dense:
         write_atomically(path, tensor_files.to_bytes(state))
@@ -122,7 +122,7 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
 
     from pruning.mask import Mask
 
-    step = step or job_of(load_desc(run)).end
+    step = step or _last_state(run)
     with world_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(run.load_state(step), folder / f"model_{step.file_name_part}.pth")
@@ -201,6 +201,13 @@ def _content(states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None) -> 
     if mask is not None:
         parts.append(["mask", hashlib.sha256(mask.to_bytes()).hexdigest()])
     return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()
+
+
+def _last_state(run: Run) -> Step:
+    kept = run.kept_states(job_of(load_desc(run)).training.iterations_per_epoch)
+    if not kept:
+        raise WorldError(f"{run} holds no state yet.")
+    return kept[-1]
 
 
 def _lineage(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cli.job_flags import root_of
 from cli.main import Environment
 from cli.table import duration, percent, table
 from foundations.address import MAIN
-from foundations.errors import OpenPruneError, UsageError
+from foundations.errors import OpenPruneError, UsageError, did_you_mean
 from foundations.hparams import Hparams, hparam
 from foundations.locks import is_held
 from foundations.run import MANIFEST, Run
@@ -46,7 +46,9 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
     flags = parse(ListFlags, argv, "ls", ListFlags()).listing
     root = root_of(flags, environment)
     wanted = _conditions(flags.where)
-    rows = [entry for entry in map(entry_of, all_runs(root)) if _matches(entry, wanted)]
+    entries = [entry_of(run) for run in all_runs(root)]
+    _check_keys(wanted, entries)
+    rows = [entry for entry in entries if _matches(entry, wanted)]
     if flags.json:
         print(json.dumps(rows, indent=1, sort_keys=True))
     elif rows:
@@ -102,6 +104,17 @@ def _conditions(text: str | None) -> dict[str, str]:
         if not equals or not key:
             raise UsageError(f"--where: '{text}' is not key=value, such as model=cifar_resnet_20 or status=complete.")
     return {key: value for key, _, value in pairs}
+
+
+def _check_keys(wanted: dict[str, str], entries: list[dict[str, Any]]) -> None:
+    """Refuse a key that no run has. Raises: UsageError."""
+    known = {key for entry in entries for key in (*entry, *entry["hyperparameters"], *entry["results"])}
+    for key in wanted:
+        if entries and key not in known:
+            raise UsageError(
+                f"--where: no run has a '{key}'.{did_you_mean(key, known)} Possible: {', '.join(COLUMNS)}, "
+                "or any hyperparameter or result."
+            )
 
 
 def _matches(entry: dict[str, Any], wanted: dict[str, str]) -> bool:

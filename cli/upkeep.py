@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from cli.addresses import all_runs, find_run
 from cli.flags import parse, positional
 from cli.job_flags import root_of
+from cli.lineage import users_of
 from cli.main import Environment
-from foundations.address import MAIN
 from foundations.errors import UsageError
 from foundations.files import world_errors
 from foundations.hparams import Hparams, hparam
@@ -84,14 +84,13 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
         raise UsageError("rm takes one address: python open_prune.py rm ADDRESS (`ls` lists them).")
     root = root_of(flags, environment)
     run = find_run(root, names[0])
-    family = [other for other in all_runs(root) if other.folder.parent == run.folder.parent]
-    branches = [other for other in family if other.location.part != MAIN] if run.location.part == MAIN else []
-    if branches and not flags.with_branches:
+    users = users_of(run)
+    if users and not flags.with_branches:
         raise UsageError(
-            f"{run} has {len(branches)} branch(es), which could no longer name their parent. "
+            f"{run} has {len(users)} branch(es), which could no longer name their parent. "
             "Remove them too with --with_branches, or first."
         )
-    doomed = [*branches, run]
+    doomed = [*reversed(users), run]
     if not flags.force and not _confirmed(doomed):
         print("Nothing was removed.")
         return 1

@@ -251,9 +251,17 @@ class Run:
     def load_state(self, step: Step) -> dict[str, Tensor]:
         """Return weights and buffers at a step, on the CPU.
 
-        Raises: WorldError where it was not kept; DamagedError where the file is not what was written.
+        Raises: WorldError where it was not kept; DamagedError where the file is not what was written, or of a complete
+        run not the one that its manifest vouches for.
         """
-        return tensor_files.read(self.folder / self.state_name(step), self._how_to_mend())[0]
+        return self._read_tensors(self.state_name(step))[0]
+
+    def _read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        manifest = self.manifest()
+        vouched = manifest.files.get(name) if manifest else None
+        if vouched is not None and sha256_of_file(self.folder / name) != vouched.sha256:
+            raise self._damaged(name, "its SHA-256 is not the one of its manifest")
+        return tensor_files.read(self.folder / name, self._how_to_mend())
 
     def drop_state(self, step: Step) -> None:
         """Remove the state at a step, if it is there."""
@@ -280,7 +288,7 @@ class Run:
 
     def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `save_mask` was given. Raises: WorldError where there is none; DamagedError."""
-        return tensor_files.read(self.folder / MASK, self._how_to_mend())
+        return self._read_tensors(MASK)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write all that resuming needs, in one file."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from foundations.errors import UsageError
 
-_STEP = re.compile(r"(?:(?P<ep>0|[1-9]\d*)ep)?(?:(?P<it>0|[1-9]\d*)it)?")
+_STEP = re.compile(r"(?:(?P<ep>0|[1-9]\d*)ep)?(?:(?P<it>0|[1-9]\d*)it)?", re.ASCII)
+_MOST_STEPS = 100_000
 HOW_TO_WRITE_A_STEP = "a step is written like 80ep, 500it or 2ep30it"
 
 
@@ -112,5 +113,7 @@ def parse_steps(text: str, iterations_per_epoch: int, flag: str = "steps") -> li
             raise UsageError(
                 f"--{flag}: the range '{part}' holds no steps; it runs from first to last by a stride > 0."
             )
+        if (last.iteration - first.iteration) // stride.iteration >= _MOST_STEPS:
+            raise UsageError(f"--{flag}: the range '{part}' holds more than {_MOST_STEPS:,} steps.")
         steps += [first.at(i) for i in range(first.iteration, last.iteration + 1, stride.iteration)]
     return sorted(steps)

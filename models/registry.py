@@ -50,7 +50,7 @@ def recipe(name: str) -> dict[str, Any]:
     Raises: UsageError about `--default_hparams` for a name that is not known.
     """
     for preset in PRESETS:
-        match = re.fullmatch(preset.pattern, name)
+        match = re.fullmatch(preset.pattern, name, re.ASCII)
         if match is not None:
             model = preset.model.format(**match.groupdict())
             if _match(model, "default_hparams") is not None:
@@ -64,7 +64,7 @@ def recipe(name: str) -> dict[str, Any]:
 
 def _match(name: str, flag: str) -> tuple[Family, Parts] | None:
     for family in FAMILIES:
-        match = re.fullmatch(family.pattern, name)
+        match = re.fullmatch(family.pattern, name, re.ASCII)
         if match is None:
             continue
         groups = match.groupdict()

@@ -14,7 +14,7 @@ from platforms.base import Platform, PlatformHparams, Result
 if TYPE_CHECKING:
     import torch
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?", re.ASCII)
 
 
 class LocalPlatform(Platform):
@@ -33,14 +33,14 @@ class LocalPlatform(Platform):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         import torch
 
-        if self._hparams.threads is not None:
-            torch.set_num_threads(self._hparams.threads)
-        former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+        former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.set_num_threads(self._hparams.threads or former[2])
         try:
             return job(self)
         finally:
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former[:2]
+            torch.set_num_threads(former[2])
 
     @cached_property
     def device(self) -> torch.device:

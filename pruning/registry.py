@@ -171,7 +171,7 @@ def find_strategy(name: str) -> Strategy:
     Raises: UsageError that lists the possible names.
     """
     for strategy in STRATEGIES:
-        match = re.fullmatch(strategy.pattern, name)
+        match = re.fullmatch(strategy.pattern, name, re.ASCII)
         if match:
             count = match.groupdict().get("examples_per_class")
             return dataclasses.replace(strategy, name=name, examples_per_class=int(count) if count else None)

@@ -142,3 +142,14 @@ def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
 
     with pytest.raises(WorldError, match="was imported"):
         provide(job, away, {job.training.step("3it")})
+
+
+def test_an_imported_ticket_can_be_exported_again(pruned, tmp_path, digits):
+    _, run = pruned
+    export_ticket(run, None, tmp_path / "first.safetensors")
+    imported = import_ticket(tmp_path / "first.safetensors", context(tmp_path / "away", digits))
+
+    export_ticket(imported, None, tmp_path / "second.safetensors")
+
+    again = import_ticket(tmp_path / "second.safetensors", context(tmp_path / "farther", digits))
+    assert same(again.load_state(START), run.load_state(train_job().end))

@@ -93,3 +93,17 @@ def test_the_branches_are_listed_with_what_they_do(terminal):
 
     for name in ("oneshot", "lottery_rewind", "gmp", "transplant"):
         assert any(line.startswith(name) and len(line) > 40 for line in listed.splitlines())
+
+
+def test_a_run_that_another_draws_on_is_not_removed_alone(own_two_runs):
+    parent = address_of(own_two_runs, branch="oneshot")
+    own_two_runs.run("branch", parent, "oneshot", "--density=0.05", "--prune_step=3ep")
+
+    own_two_runs.run("rm", parent, "--force").assert_is_for_people(2, "1 branch(es)", "--with_branches")
+
+    assert own_two_runs.run("rm", parent, "--force", "--with_branches").code == 0
+    assert [entry["branch"] for entry in entries(own_two_runs)] == [""]
+
+
+def test_an_unknown_key_is_not_an_empty_list(two_runs):
+    two_runs.run("ls", "--where=modle=x").assert_is_for_people(2, "no run has a 'modle'. Did you mean 'model'?")

@@ -92,3 +92,14 @@ def test_a_range_counts_in_epochs_too():
 def test_what_is_not_a_range_is_refused_by_the_flags_name(text):
     with pytest.raises(UsageError, match="^--milestone_steps: "):
         parse_steps(text, 100, "milestone_steps")
+
+
+@pytest.mark.parametrize("text", ["1٣ep", "٣it"])
+def test_digits_of_other_scripts_are_no_step(text):
+    with pytest.raises(UsageError):
+        Step.parse(text, 100)
+
+
+def test_a_range_of_too_many_steps_is_refused():
+    with pytest.raises(UsageError, match="more than 100,000 steps"):
+        parse_steps("0it-100000000000it@1it", 100)

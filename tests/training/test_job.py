@@ -349,3 +349,13 @@ def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
 
     (run.folder / "damaged_sparsity.json").unlink()
     assert tensor_digests(run) == before
+
+
+def test_a_state_that_was_swapped_for_another_valid_one_is_not_used(tmp_path, digits):
+    place = context(tmp_path, digits)
+    run = complete(train_job(), place).run
+    first, last = (run.folder / run.state_name(step) for step in (train_job().start, train_job().end))
+    first.write_bytes(last.read_bytes())
+
+    with pytest.raises(DamagedError, match="not the one of its manifest"):
+        run.load_state(train_job().start)
