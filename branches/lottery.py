@@ -17,10 +17,11 @@ from foundations.address import MAIN, Desc
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, given, hparam, optional_copy
 from pruning.hparams import PruningHparams
+from training.completion import provide
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
-from training.job import Job, TrainJob, provide
+from training.job import Job, TrainJob
 
 PRETRAIN = "pretrain_"
 PretrainGroup = optional_copy(

@@ -11,9 +11,10 @@ from foundations.address import MAIN
 from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
+from training.completion import provide
 from training.context import Context
 from training.desc import TrainDesc
-from training.job import Beginning, Job, provide
+from training.job import Beginning, Job
 
 if TYPE_CHECKING:
     from torch import nn

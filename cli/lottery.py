@@ -29,7 +29,8 @@ from foundations.hparams import Hparams
 from foundations.interrupts import Interrupts
 from foundations.step import Step
 from pruning.hparams import PruningHparams
-from training.job import Job, Outcome, complete
+from training.completion import complete
+from training.job import Job, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +110,12 @@ def _over_levels(
     context = make_context(flags.job, flags.platform, environment, make_reporter(flags.job.quiet), interrupts)
     if flags.job.display_output_location or flags.job.dry_run:
         for number, job in described.levels(max(wanted)):
-            shown = job if branch is None else job_of(branch(described, job))
-            if number in wanted:
-                print(
-                    f"level {number}: {shown.run(context).folder}" if flags.job.dry_run else shown.run(context).folder
-                )
+            run = (job if branch is None else job_of(branch(described, job))).run(context)
+            if number in wanted and flags.job.dry_run:
+                status = "complete" if run.manifest() else "incomplete" if run.exists() else "not begun"
+                print(f"level {number}: {status}, {run.folder}")
+            elif number in wanted:
+                print(run.folder)
         return 0
     rows = []
     with interrupts.caught():

@@ -42,7 +42,7 @@ class Command:
 
 COMMANDS = {
     "train": Command("cli.jobs:train", "train a network and keep its states at chosen steps"),
-    "branch": Command("cli.jobs:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
+    "branch": Command("cli.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
     "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
     "ls": Command("cli.listing:ls", "list the runs"),
     "show": Command("cli.show:show", "show one run: description, results, files, layers"),

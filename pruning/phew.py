@@ -34,9 +34,10 @@ def phew(scoring: Scoring, keep: int, *, phew_kernels: bool = False) -> Mask:
 
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
 
-    A walk that would exceed the number is dropped; of the weights of the walks after it, those between units with paths
-    are taken until it is reached. Should walks hardly find anything new (nearly dense levels), or should fewer weights
-    be wanted than a path has, the rest are the largest weights, those between units with paths first.
+    A walk that would exceed the number is dropped; of its weights and those of the walks after it, the ones between
+    units with paths are taken until the number is reached. Should walks hardly find anything new (nearly dense levels),
+    or should fewer weights be wanted than a path has, the rest are the largest weights, those between units with paths
+    first.
     """
     assert scoring.input_shape is not None
     graph = trace(scoring.network, scoring.input_shape, in_place=True)
@@ -44,10 +45,10 @@ def phew(scoring: Scoring, keep: int, *, phew_kernels: bool = False) -> Mask:
     taken = torch.cat([tensor.flatten() for tensor in scoring.mask.values()])
     walks = Walks(graph, weights, phew_kernels, generator("phew walks", scoring.seed))
     wanted = keep - int(torch.count_nonzero(taken))
-    wanted = _take_walks(walks, taken, wanted)
+    wanted, dropped = _take_walks(walks, taken, wanted)
     if wanted:
         on_path = torch.cat([part.flatten() for part in between(graph, _as_mask(taken, weights)).values()])
-        wanted = _take_part_of_a_walk(walks, taken, on_path, wanted)
+        wanted = _take_connected(dropped, taken, on_path, wanted)
         _take_largest(graph, weights, taken, on_path, wanted)
     return _as_mask(taken, weights)
 
@@ -57,8 +58,12 @@ def _as_mask(taken: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> Mask:
     return Mask({name: part.view(weights[name].shape) for name, part in zip(weights, parts, strict=True)})
 
 
-def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> int:
-    """Take walks in their order, all that fit; return how many weights are still wanted."""
+def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> tuple[int, torch.Tensor]:
+    """Take walks in their order, as long as they fit.
+
+    Returns how many weights are still wanted, and the places of new weights on the walks after that, in their order.
+    """
+    dropped = torch.empty(0, dtype=torch.int64)
     while wanted > 0:
         batch = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, 2 * wanted // walks.depth))
         walkers, places = _first_visits(*walks.next(batch), taken)
@@ -68,14 +73,15 @@ def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> int:
         found = int(total[fits - 1]) if fits else 0
         wanted -= found
         if fits < batch or found < _NEW_PER_WALK_AT_LEAST * batch:
+            late = walkers >= fits
+            dropped = places[late][torch.argsort(walkers[late], stable=True)]
             break
-    return wanted
+    return wanted, dropped
 
 
-def _take_part_of_a_walk(walks: Walks, taken: torch.Tensor, on_path: torch.Tensor, wanted: int) -> int:
-    """Take what lies between units with paths, walk by walk, until it is enough; return how many are still wanted."""
-    walkers, places = _first_visits(*walks.next(_SMALLEST_BATCH), taken | ~on_path)
-    places = places[torch.argsort(walkers, stable=True)][:wanted]
+def _take_connected(dropped: torch.Tensor, taken: torch.Tensor, on_path: torch.Tensor, wanted: int) -> int:
+    """Take the dropped places that lie between units with paths, in order; return how many are still wanted."""
+    places = dropped[on_path[dropped]][:wanted]
     taken[places] = True
     return wanted - len(places)
 
@@ -97,10 +103,9 @@ def _take_largest(
 def _first_visits(walkers: torch.Tensor, places: torch.Tensor, taken: torch.Tensor) -> Group:
     """Return, for each place that is not taken yet, the first walker that visits it."""
     new = ~taken[places]
-    order = torch.argsort(walkers[new], stable=True)
-    walkers, places = walkers[new][order], places[new][order]
-    order = torch.argsort(places, stable=True)
-    walkers, places = walkers[order], places[order]
+    count = int(walkers.max()) + 1
+    visits = (places[new] * count + walkers[new]).sort().values
+    places, walkers = visits // count, visits % count
     first = torch.ones_like(places, dtype=torch.bool)
     first[1:] = places[1:] != places[:-1]
     return walkers[first], places[first]

@@ -11,8 +11,9 @@ from foundations.address import Desc
 from foundations.run import Run
 from pruning.hparams import PruningHparams
 from tests.training.worlds import train_job
+from training.completion import complete
 from training.context import Context
-from training.job import Outcome, complete
+from training.job import Outcome
 
 
 @dataclass
@@ -35,10 +36,8 @@ class Counter:
 def describe(name: str, parent: Parent | None = None, **flags: Any) -> Desc:
     """Return the description of a branch by its name and flags, of the small training or of another parent."""
     named = BRANCHES[name]
-    own, pruning = (
-        kind(**{flag: value for flag, value in flags.items() if flag in kind.flags()})
-        for kind in (named.flags, PruningHparams)
-    )
+    own = named.flags(**{flag: value for flag, value in flags.items() if flag in named.flags.flags()})
+    pruning = PruningHparams(**{flag: value for flag, value in flags.items() if flag in PruningHparams.flags()})
     return named.describe(parent or Parent(train_job().desc), pruning, own)
 
 

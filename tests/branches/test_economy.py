@@ -5,7 +5,7 @@ from branches.lottery import Lottery, LotteryHparams
 from pruning.hparams import PruningHparams
 from tests.branches.households import Counter, describe
 from tests.training.worlds import context, oneshot_job, train_job
-from training.job import complete
+from training.completion import complete
 
 ITERATIONS = 18
 AFTER_4 = ITERATIONS - 4

@@ -8,7 +8,7 @@ from foundations.errors import UsageError
 from pruning.mask import Mask
 from tests.branches.households import branch, describe
 from tests.training.worlds import context, train_job
-from training.job import complete
+from training.completion import complete
 
 
 def test_the_level_follows_the_cubic_of_zhu_and_gupta():

@@ -13,7 +13,7 @@ from foundations.reporter import Silence
 from pruning.hparams import PruningHparams
 from tests.branches.households import describe
 from tests.training.worlds import FORK, context, tensor_digests, train_job
-from training.job import complete
+from training.completion import complete
 
 
 def branch_jobs():

@@ -21,7 +21,7 @@ from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from tests.branches.households import Counter, describe
 from tests.training.worlds import context, train_job
-from training.job import complete
+from training.completion import complete
 
 
 def lottery(**flags):

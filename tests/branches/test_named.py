@@ -10,7 +10,7 @@ from foundations.errors import DamagedError, UsageError
 from pruning.mask import Mask
 from tests.branches.households import branch, describe
 from tests.training.worlds import context, oneshot_job, train_job
-from training.job import complete
+from training.completion import complete
 
 END = "18it"
 

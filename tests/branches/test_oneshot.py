@@ -7,7 +7,8 @@ from models.build import build_model
 from pruning.level import kept_of
 from pruning.mask import Mask
 from tests.training.worlds import context, oneshot_job, tensor_digests
-from training.job import TrainJob, complete
+from training.completion import complete
+from training.job import TrainJob
 
 LAST = "state_ep3_it0.safetensors"
 

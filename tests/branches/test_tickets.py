@@ -12,7 +12,7 @@ from foundations.tensor_files import read
 from pruning.mask import Mask
 from tests.branches.households import branch
 from tests.training.worlds import context, train_job
-from training.job import complete, provide
+from training.completion import complete, provide
 
 START = train_job().start
 

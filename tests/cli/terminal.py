@@ -30,7 +30,7 @@ class Result:
     err: str
 
     def assert_is_for_people(self, code: int, *words: str) -> None:
-        """Assert that the process failed with a message of at most three lines that has some words, and no traceback."""
+        """Assert that the process failed with at most three lines, which have some words, and without a traceback."""
         assert self.code == code, self.out + self.err
         assert "Traceback" not in self.err
         assert 1 <= len(self.err.strip().splitlines()) <= 3, self.err
@@ -42,14 +42,14 @@ class Running:
     """A command under way."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-        self._output = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]
+        self._output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         self.process = FORK.Process(target=self._main, args=(arguments, environment))
         self.process.start()
 
     def _main(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         for descriptor, file in zip((1, 2), self._output, strict=True):
             os.dup2(file.fileno(), descriptor)
-        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: PTH123, SIM115
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
         sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
         os.environ.update(environment)
         os.chdir(REPOSITORY)
@@ -98,7 +98,7 @@ class Terminal:
     datasets: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def _environment(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         return {
             "OPEN_PRUNE_ROOT": str(self.root),
             "OPEN_PRUNE_DATASETS": str(self.datasets),
@@ -113,10 +113,9 @@ class Terminal:
         import torch  # noqa: F401
         import tyro  # noqa: F401
 
-        import cli.jobs
         import training.execution  # noqa: F401
 
-        return Running(arguments, self._environment())
+        return Running(arguments, self.settings())
 
     def run(self, *arguments: str) -> Result:
         return self.start(*arguments).result()
@@ -124,7 +123,7 @@ class Terminal:
     def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
         """Run a command as a shell would, in a new interpreter."""
         command = [sys.executable, "open_prune.py", *arguments]
-        environment = {**os.environ, **self._environment()}
+        environment = {**os.environ, **self.settings()}
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300
         )

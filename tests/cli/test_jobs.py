@@ -71,9 +71,15 @@ def test_spellings_of_one_job_have_one_address(terminal, one, other):
 
 def test_a_preset_and_its_flags_spelled_out_have_one_address(terminal):
     spelled_out = (
-        "--dataset_name=mnist --batch_size=128 --model_name=mnist_lenet_300_100 --model_init=kaiming_normal "
-        "--batchnorm_init=uniform --optimizer_name=sgd --lr=0.1 --training_steps=40ep"
-    ).split()
+        "--dataset_name=mnist",
+        "--batch_size=128",
+        "--model_name=mnist_lenet_300_100",
+        "--model_init=kaiming_normal",
+        "--batchnorm_init=uniform",
+        "--optimizer_name=sgd",
+        "--lr=0.1",
+        "--training_steps=40ep",
+    )
 
     assert terminal.where("train", *spelled_out) == terminal.where("train", "--default_hparams=mnist_lenet_300_100")
 
@@ -257,7 +263,7 @@ def test_a_cold_job_that_is_killed_at_twenty_random_moments_ends_with_the_same_b
         process = subprocess.Popen(
             [sys.executable, "open_prune.py", *LONG_JOBS[name]],
             cwd=REPOSITORY,
-            env={**os.environ, **terminal._environment()},
+            env={**os.environ, **terminal.settings()},
             stdout=subprocess.DEVNULL,
         )
         time.sleep(5 * moment)

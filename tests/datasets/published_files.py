@@ -117,7 +117,7 @@ def write_image_folders(folder: Path, classes, per_class, size=(64, 64), seed=0,
         for n in range(per_class):
             path = folder / name / inside / f"{name}_{n}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            array = picture(*size, seed=seed + 100 * number + n)
+            array = picture(size[0], size[1], seed=seed + 100 * number + n)
             path.write_bytes(jpeg(array, kind="PNG" if suffix == "png" else "JPEG"))
             written[path] = array
     return written

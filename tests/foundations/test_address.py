@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foundations.address import Desc, canonical_json, digest
 from foundations.errors import DamagedError, UsageError
-from foundations.hparams import Hparams, hparam
+from foundations.hparams import hparam
 from tests.conftest import REPOSITORY
 from tests.foundations.descriptions import Cooking, Leftovers, Meal
 
@@ -35,7 +35,7 @@ def later_class(**fields):
 
     @dataclass(frozen=True, kw_only=True)
     class LaterMeal(Meal):
-        cooking: Hparams = field(default_factory=made)
+        cooking: Cooking = field(default_factory=made)
 
     return made, LaterMeal
 
@@ -171,7 +171,7 @@ def test_a_record_holds_all_hyperparameters_as_plain_data():
 
 def test_descriptions_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Meal().cooking = Cooking()  # type: ignore[misc]
+        Meal().cooking = Cooking()
 
 
 def test_every_description_is_abstract_about_its_place():

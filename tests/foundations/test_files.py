@@ -24,7 +24,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "file"
     versions = [bytes([i]) * 300_000 for i in range(30)]
     write_atomically(path, versions[0])
-    seen: list[bytes] = []
+    seen = []
     done = threading.Event()
 
     def read():

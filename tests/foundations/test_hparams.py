@@ -59,12 +59,12 @@ def test_the_ends_of_a_bound_are_possible(field, value):
 
 def test_hyperparameters_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Example().rate = 0.2  # type: ignore[misc]
+        Example().rate = 0.2
 
 
 def test_hyperparameters_take_keywords_only():
     with pytest.raises(TypeError):
-        Example("sgd")  # type: ignore[misc]
+        Example("sgd")
 
 
 def test_a_field_that_is_not_declared_with_hparam_is_refused():

@@ -9,7 +9,7 @@ from models.registry import families, presets, recipe
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 
-NAMES = [name for line in (*families(), *presets()) for name in line.examples]
+NAMES = [name for lines in (families(), presets()) for line in lines for name in line.examples]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -208,7 +208,7 @@ SHAPE_OF = {
     "tinyimagenet2": TINY,
     "imagenet": IMAGENET,
 }
-ALL_EXAMPLES = [name for line in (*families(), *presets()) for name in line.examples]
+ALL_EXAMPLES = [name for lines in (families(), presets()) for line in lines for name in line.examples]
 
 
 @pytest.mark.parametrize("name", ALL_EXAMPLES)

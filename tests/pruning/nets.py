@@ -108,8 +108,12 @@ class TinyNet(nn.Module):
                 if isinstance(module, nn.BatchNorm2d):
                     nn.init.uniform_(module.weight, 0.5, 1.5)
                     nn.init.normal_(module.bias, std=0.3)
-                    nn.init.normal_(module.running_mean, std=0.3)
-                    nn.init.uniform_(module.running_var, 0.5, 1.5)
+
+            for name, buffer in self.named_buffers():
+                if name.endswith("running_mean"):
+                    nn.init.normal_(buffer, std=0.3)
+                elif name.endswith("running_var"):
+                    nn.init.uniform_(buffer, 0.5, 1.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.block2(self.block1(F.relu(self.bn(self.conv(x)))))

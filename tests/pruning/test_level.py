@@ -41,7 +41,7 @@ def test_spellings_that_disagree_are_both_named() -> None:
         ("density", float("nan")),
     ],
 )
-def test_a_level_out_of_range_is_named_with_what_is_possible(flag: str, value: float) -> None:
+def test_a_level_out_of_range_is_named_with_what_is_possible(flag, value):
     with pytest.raises(UsageError, match=f"--{flag}: {value} is not possible; it takes a number"):
         prune_fraction_of(**{flag: value})
 

@@ -27,7 +27,7 @@ def examples(count: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(count, 2, 6, 6, generator=torch.Generator().manual_seed(1)), torch.arange(count) % 3
 
 
-def pruned(model: nn.Module, strategy: str, **options: Any) -> Mask:
+def pruned(model, strategy, **options):
     options = {"examples": examples(), "input_shape": (2, 6, 6), "batch_size": 4} | options
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ def test_the_count_is_exact_and_masks_only_shrink(
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-def test_scoring_leaves_no_trace_in_the_model_nor_in_the_random_state(strategy: str) -> None:
+def test_scoring_leaves_no_trace_in_the_model_nor_in_the_random_state(strategy):
     model = nn.Sequential(TinyNet(), nn.Dropout(0.5))
     model[0].fc.weight.requires_grad_(False)
     model[0].block1.eval()

@@ -88,7 +88,7 @@ def test_snip() -> None:
     assert_equal(scores_of("snip3"), definition)
 
 
-def test_snip_per_batch() -> None:
+def test_snip_per_batch():
     weights = dict(masked().named_parameters())
     definition = {
         name: sum(share * (weights[name].detach() * grad[name]).abs() for grad, share in weighted_gradients())
@@ -150,7 +150,7 @@ def hessian_and_gradient(
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
-def test_grasp_and_its_absolute_form(per_batch: bool) -> None:
+def test_grasp_and_its_absolute_form(per_batch):
     mine = scores_of("grasp3", score_per_batch=per_batch)
     names = list(mine)
     parts = [(*hessian_and_gradient(x, y, names)[:2], share) for x, y, share in batches()]
@@ -272,7 +272,7 @@ def test_synflow_is_the_sum_over_paths_through_each_weight() -> None:
     assert all(math.isclose(total, totals["fc.weight"], rel_tol=1e-10) for total in totals.values())
 
 
-def test_synflow_added_means_leave_no_unit_dead_at_any_step_of_training() -> None:
+def test_synflow_added_means_leave_no_unit_dead_at_any_step_of_training():
     model = TinyNet()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -289,7 +289,7 @@ def test_synflow_added_means_leave_no_unit_dead_at_any_step_of_training() -> Non
     assert all(bool((score > 0).all()) for score in found[0].values())
 
 
-def test_synflow_stays_finite_where_float32_would_not() -> None:
+def test_synflow_stays_finite_where_float32_would_not():
     model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(40)])
     for layer in model:
         nn.init.constant_(layer.weight, 2.0)

@@ -23,7 +23,7 @@ def train(wrapper: PruningWrapper, steps: int = 3) -> None:
 
 
 @pytest.mark.parametrize("method", ["magnitude", "random"])
-def test_rounds_of_training_pruning_and_rewinding(method) -> None:
+def test_rounds_of_training_pruning_and_rewinding(method):
     model = TinyNet()
     initial = copy.deepcopy(model.state_dict())
     wrapper = PruningWrapper(model, prune_rate=0.5, method=method)
@@ -62,7 +62,7 @@ def test_initial_weights_can_be_set_later() -> None:
     assert all(torch.equal(wrapper.model.state_dict()[name], tensor) for name, tensor in later.items())
 
 
-def test_random_reinitialization_draws_new_weights_under_the_mask_from_its_seed() -> None:
+def test_random_reinitialization_draws_new_weights_under_the_mask_from_its_seed():
     wrappers = [PruningWrapper(TinyNet(), prune_rate=0.5, seed=seed) for seed in (1, 1, 2)]
     state = torch.get_rng_state()
     for wrapper in wrappers:

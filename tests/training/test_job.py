@@ -8,7 +8,7 @@ import torch
 
 from foundations.errors import DamagedError, WorldError
 from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
-from training.job import complete, provide
+from training.completion import complete, provide
 
 
 def files_under(folder):

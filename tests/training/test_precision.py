@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.training.worlds import context, train_job
-from training.job import complete
+from training.completion import complete
 from training.precision import autocast, grad_scaler, matrix_products
 
 CPU = torch.device("cpu")

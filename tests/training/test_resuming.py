@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
 from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
-from training.job import Job, complete
+from training.completion import complete
+from training.job import Job
 
 KEPT = (0, 4, 6, 13, 18)
 JOBS: dict[str, Job] = {

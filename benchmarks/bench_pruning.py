@@ -1,0 +1,195 @@
+"""What pruning costs, against the plain way of doing the same: passes of the network, a sort, one walk at a time."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.timing import Row, in_turn, median_ratio, seconds
+from foundations.random_streams import generator
+from models.build import build_model
+from models.registry import recipe
+from pruning.mask import Mask
+from pruning.prune import prune
+from pruning.selection import select
+from training.desc import TrainDesc
+
+CIFAR = (3, 32, 32)
+
+
+def rows(repeats: int = 5) -> list[Row]:
+    """Measure all methods that have a bound, on cifar_resnet_20 and where size matters on a VGG."""
+    return [
+        *_scores_with_examples(repeats),
+        *_synflow("cifar_resnet_20", repeats),
+        *_synflow("cifar_vgg_16", 1),
+        *_selection(repeats),
+        *_phew("cifar_resnet_20", walks=300, repeats=repeats),
+        *_phew("cifar_vgg_19", walks=50, repeats=2),
+        *_masking(repeats),
+    ]
+
+
+def _model(name: str) -> nn.Module:
+    desc = TrainDesc.from_flags(recipe(name))
+    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+
+
+def _images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(count, *CIFAR, generator=generator("benchmark")), torch.arange(count) % 10
+
+
+def _pass_over(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    model.zero_grad()
+    F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+
+
+def _scores_with_examples(repeats: int) -> list[Row]:
+    """SNIP and GraSP with 100 examples, against one forward and backward pass of these examples."""
+    model, (x, y) = _model("cifar_resnet_20"), _images(100)
+    times = in_turn(
+        {
+            "pass": lambda: _pass_over(model, x, y),
+            "snip10": lambda: prune(model, "snip10", density=0.1, examples=(x, y)),
+            "grasp10": lambda: prune(model, "grasp10", density=0.1, examples=(x, y)),
+        },
+        repeats,
+    )
+    return [
+        Row(f"{name} / forward and backward", median_ratio(times[name], times["pass"]), aim, "100 examples, resnet_20")
+        for name, aim in (("snip10", "aim: at most 1.3"), ("grasp10", "aim: at most 4"))
+    ]
+
+
+def _synflow(name: str, repeats: int) -> list[Row]:
+    """SynFlow in 100 iterations, masks and all, against 100 passes of its input in the same precision."""
+    model = _model(name)
+    network = copy.deepcopy(model).double().eval()
+    for parameter in network.parameters():
+        parameter.data.abs_()
+    ones = torch.ones(1, *CIFAR, dtype=torch.float64)
+
+    def passes() -> None:
+        for _ in range(100):
+            network.zero_grad()
+            network(ones).sum().backward()
+
+    times = in_turn(
+        {
+            "passes": passes,
+            "synflow": lambda: prune(model, "synflow", density=0.01, iterations=100, input_shape=CIFAR),
+        },
+        repeats,
+    )
+    ratio = median_ratio(times["synflow"], times["passes"])
+    return [Row(f"{name}: synflow / 100 passes", ratio, "aim: at most 1.5", f"100 iterations, median of {repeats}")]
+
+
+def _selection(repeats: int) -> list[Row]:
+    """Select with a global threshold over 25 million scores; in seconds, and against a full sort of them."""
+    scores = {f"layer{i}": torch.rand(2_500_000, generator=generator("benchmark", i)) for i in range(10)}
+    mask = Mask({name: torch.ones(score.shape, dtype=torch.bool) for name, score in scores.items()})
+    times = in_turn(
+        {
+            "select": lambda: select(scores, mask, 5_000_000),
+            "sort": lambda: torch.cat(list(scores.values())).sort(),
+        },
+        repeats,
+    )
+    median = sorted(times["select"])[repeats // 2]
+    return [
+        Row("25 million scores: selection, in seconds", median, "aim: at most 0.3", f"median of {repeats}"),
+        Row("25 million scores: selection / full sort", median_ratio(times["select"], times["sort"]), "", ""),
+    ]
+
+
+def _phew(name: str, walks: int, repeats: int) -> list[Row]:
+    """PHEW at 90% sparsity, in seconds, and against one walk at a time.
+
+    The plain walk is timed over a number of walks and scaled to as many as it needs.
+    """
+    model = _model(name)
+    times = in_turn({"phew": lambda: prune(model, "phew", fraction=0.9, input_shape=CIFAR)}, repeats)["phew"]
+    median = sorted(times)[repeats // 2]
+    plain = _PlainWalk(model)
+    per_walk = seconds(lambda: plain.walk(walks)) / walks
+    needed = plain.walks_needed(Mask.ones(model).total // 10)
+    detail = f"{needed} walks of {1e3 * per_walk:.2f} ms, measured over {walks}"
+    return [
+        Row(f"{name}: phew at 90%, in seconds", median, "", f"median of {repeats}"),
+        Row(f"{name}: one walk at a time / phew", needed * per_walk / median, "aim: at least 100", detail),
+    ]
+
+
+class _PlainWalk:
+    """PHEW as it is written down: one step of one walk after the other, and a count of the mask between walks.
+
+    Along the convolutions and linear layers in their order; on a ResNet, as if no shortcut had weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [module for name, module in model.named_modules() if "shortcut" not in name]
+        weights = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+        self.weights = [weight.detach().abs().reshape(*weight.shape[:2], -1) for weight in weights]
+        self.masks = [torch.zeros(weight.shape, dtype=torch.bool) for weight in self.weights]
+
+    def walk(self, count: int) -> None:
+        """Walk until `count` walks are done (a real one stops by the number of weights, which it counts as well)."""
+        walked = 0
+        while sum(int(mask.sum()) for mask in self.masks) < sum(mask.numel() for mask in self.masks) and walked < count:
+            if walked % 2 == 0:
+                unit = walked // 2 % self.weights[0].shape[1]
+                for weight, mask in zip(self.weights, self.masks, strict=True):
+                    chances = weight[:, unit]
+                    out, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
+                    mask[out, unit, place] = True
+                    unit = out
+            else:
+                unit = walked // 2 % self.weights[-1].shape[0]
+                for weight, mask in zip(reversed(self.weights), reversed(self.masks), strict=True):
+                    chances = weight[unit]
+                    source, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
+                    mask[unit, source, place] = True
+                    unit = source
+            walked += 1
+
+    def walks_needed(self, keep: int) -> int:
+        """Return how many walks keep that many weights, expected from the chances of every weight to be passed."""
+        ahead, back = [], []
+        inputs = torch.full((self.weights[0].shape[1],), 1 / self.weights[0].shape[1])
+        outputs = torch.full((self.weights[-1].shape[0],), 1 / self.weights[-1].shape[0])
+        for weight in self.weights:
+            ahead.append(weight / weight.sum((0, 2), keepdim=True) * inputs[None, :, None])
+            inputs = ahead[-1].sum((1, 2))
+        for weight in reversed(self.weights):
+            back.append(weight / weight.sum((1, 2), keepdim=True) * outputs[:, None, None])
+            outputs = back[-1].sum((0, 2))
+        chances = torch.cat([(a + b).flatten() / 2 for a, b in zip(ahead, reversed(back), strict=True)])
+        low, high = 0, 1
+        while (1 - torch.exp(-high * chances)).sum() < keep:
+            low, high = high, 2 * high
+        while high - low > max(1, high // 1000):
+            middle = (low + high) // 2
+            low, high = (middle, high) if (1 - torch.exp(-middle * chances)).sum() < keep else (low, middle)
+        return high
+
+
+def _masking(repeats: int) -> list[Row]:
+    """Time what an attached mask adds to a training step with a batch of 128."""
+    model, (x, y) = _model("cifar_resnet_20"), _images(128)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    mask = prune(model, "magnitude", density=0.1)
+
+    def step() -> None:
+        _pass_over(model, x, y)
+        optimizer.step()
+
+    step()
+    attached = mask.attach(optimizer)
+    attached.detach()
+    times = in_turn({"step": step, "mask": lambda: [attached.enforce() for _ in range(10)]}, repeats)
+    ratio = median_ratio(times["mask"], times["step"]) / 10
+    return [Row("masking / training step", ratio, "aim: at most 0.02", f"resnet_20, batch 128, median of {repeats}")]

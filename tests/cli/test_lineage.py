@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+
+from tests.cli.terminal import SHORT, Terminal
+
+
+def entries(terminal):
+    return json.loads(terminal.run("ls", "--json").out)
+
+
+def address_of(terminal, **wanted):
+    found = [e["address"] for e in entries(terminal) if all(e[key] == value for key, value in wanted.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_run_is_branched_by_its_address_and_shown_with_its_line(own_two_runs):
+    parent = address_of(own_two_runs, branch="oneshot")
+    before = {entry["address"] for entry in entries(own_two_runs)}
+
+    result = own_two_runs.run("branch", parent, "oneshot", "--density=0.05", "--prune_step=3ep")
+
+    assert result.code == 0, result.err
+    (child,) = {entry["address"] for entry in entries(own_two_runs)} - before
+    assert "95.0" in result.out
+    shown = own_two_runs.run("show", parent).out
+    assert child in shown.partition("Children")[2]
+    assert parent in own_two_runs.run("show", child).out.partition("Line of descent")[2]
+
+
+def test_a_branch_by_address_takes_the_replicate_of_its_parent(own_two_runs):
+    parent = address_of(own_two_runs, branch="oneshot")
+
+    folder = own_two_runs.run("branch", parent, "retrain", "--retrain_lr=0.05", "--display_output_location").out
+
+    assert "/replicate_1/branch_oneshot_" in folder
+
+
+def test_a_ticket_travels_to_another_root_and_is_branched_there(own_two_runs, tmp_path):
+    parent = address_of(own_two_runs, branch="oneshot")
+    away = Terminal(tmp_path / "away", own_two_runs.datasets)
+    ticket = str(tmp_path / "ticket.safetensors")
+
+    assert own_two_runs.run("export", parent, ticket).code == 0
+    assert away.run("import", ticket).code == 0
+    imported = entries(away)[0]
+    result = away.run("branch", imported["address"], "oneshot", "--density=0.05")
+
+    assert result.code == 0, result.err
+    assert imported["location"].startswith("import_")
+    assert "sparsity:" in result.out
+
+
+def test_openlths_files_travel_too(own_two_runs, tmp_path):
+    parent = address_of(own_two_runs, branch="oneshot")
+    away = Terminal(tmp_path / "away", own_two_runs.datasets)
+
+    assert own_two_runs.run("export", parent, str(tmp_path / "openlth"), "--openlth", "--step=0ep").code == 0
+    result = away.run("import", str(tmp_path / "openlth"), "--openlth", *SHORT)
+
+    assert result.code == 0, result.err
+    assert entries(away)[0]["sparsity"] == next(e for e in entries(own_two_runs) if e["branch"])["sparsity"]
+
+
+def test_a_damaged_ticket_and_a_missing_one_are_errors_for_people(terminal, tmp_path):
+    (tmp_path / "ticket").write_bytes(b"no ticket")
+
+    terminal.run("import", str(tmp_path / "ticket")).assert_is_for_people(1, "ticket", "damaged")
+    terminal.run("import", str(tmp_path / "none")).assert_is_for_people(1, "no file")
+    terminal.run("export", "abcdef", "x").assert_is_for_people(2, "abcdef")
+
+
+def test_a_dataset_of_ones_own_is_added_trained_on_and_branched(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (400, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(400) % 4)
+    own = Terminal(tmp_path / "root", tmp_path / "datasets")
+    training = ("--batch_size=100", "--lr=0.1", "--training_steps=2ep")
+    flags = ("--dataset_name=noise", "--model_name=digits_lenet_16", *training)
+
+    added = own.run("datasets", "add", "noise", str(tmp_path / "noise.npz"))
+    trained = own.run("train", *flags)
+    branched = own.run("branch", "train", "oneshot", *flags, "--strategy=snip5", "--density=0.3")
+
+    assert added.code == trained.code == branched.code == 0, added.err + trained.err + branched.err
+    assert "noise" in own.run("datasets").out
+    assert [entry["data"] for entry in entries(own)] == ["noise", "noise"]
+
+
+def test_the_branches_are_listed_with_what_they_do(terminal):
+    listed = terminal.run("branch").out
+
+    for name in ("oneshot", "lottery_rewind", "gmp", "transplant"):
+        assert any(line.startswith(name) and len(line) > 40 for line in listed.splitlines())

@@ -1,0 +1,35 @@
+"""The README is a tour that runs: every command in its bash blocks, in order, as it stands."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.cli.terminal import Terminal
+from tests.conftest import REPOSITORY
+
+README = REPOSITORY / "README.md"
+
+
+def commands_of(text):
+    """Return the commands of the bash blocks that start with `python open_prune.py`."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("python open_prune.py")]
+
+
+def test_commands_are_found_across_continued_lines():
+    text = "```bash\npython open_prune.py train \\\n    --lr=1\nmake demo\n```\n```\npython open_prune.py no\n```\n"
+
+    assert [command.split() for command in commands_of(text)] == [["python", "open_prune.py", "train", "--lr=1"]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not README.exists(), reason="there is no README")
+def test_every_command_of_the_readme_runs(tmp_path):
+    terminal = Terminal(tmp_path / "runs", tmp_path / "datasets")
+    commands = commands_of(README.read_text())
+    assert commands
+    for command in commands:
+        result = terminal.run(*shlex.split(command, comments=True)[2:])
+        assert result.code == 0, f"{command}\n{result.out}{result.err}"

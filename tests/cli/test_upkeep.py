@@ -1,0 +1,110 @@
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import BRANCH
+from tests.cli.terminal import SHORT
+from tests.conftest import REPOSITORY
+
+TRAIN = ("train", *SHORT)
+
+
+def test_whole_runs_are_found_whole(two_runs):
+    result = two_runs.run("verify")
+
+    assert result.code == 0
+    assert "Checked 2 run(s): 0 damaged, 2 whole." in result.out
+
+
+def test_one_run_can_be_checked_by_its_address(two_runs):
+    assert "Checked 1 run(s)" in two_runs.run("verify", "branch_oneshot").out
+
+
+@pytest.mark.parametrize("name", ["state_ep3_it0.safetensors", "metrics.csv", "mask.safetensors", "sparsity.json"])
+def test_a_flipped_bit_is_found_with_its_file(own_two_runs, name):
+    path = own_two_runs.where(*BRANCH) / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    before = own_two_runs.files()
+
+    result = own_two_runs.run("verify")
+
+    assert result.code == 1
+    assert str(path) in result.out
+    assert "1 damaged, 1 whole" in result.out
+    assert own_two_runs.files() == before
+
+
+def test_a_branch_is_removed_and_its_parent_stays(own_two_runs):
+    branch, parent = own_two_runs.where(*BRANCH), own_two_runs.where(*TRAIN)
+
+    assert own_two_runs.run("rm", "branch_oneshot", "--force").code == 0
+
+    assert not branch.exists()
+    assert parent.exists()
+    assert own_two_runs.run("verify").code == 0
+
+
+def test_a_parent_with_branches_is_not_removed_unless_told(own_two_runs):
+    address = own_two_runs.where(*TRAIN).parent.parent.name
+    before = own_two_runs.files()
+
+    own_two_runs.run("rm", address, "--force").assert_is_for_people(2, "has 1 branch(es)", "--with_branches")
+    assert own_two_runs.files() == before
+
+    assert own_two_runs.run("rm", address, "--force", "--with_branches").code == 0
+    assert own_two_runs.files() == {}
+    assert "No runs" in own_two_runs.run("ls").out
+
+
+def test_without_a_terminal_nothing_is_removed_unasked(own_two_runs):
+    before = own_two_runs.files()
+
+    own_two_runs.run("rm", "branch_oneshot").assert_is_for_people(2, "--force")
+    assert own_two_runs.files() == before
+
+
+def asked(terminal, answer, *arguments):
+    """Run a command at a terminal that gives an answer."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "open_prune.py", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **terminal.settings()},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.write(ours, f"{answer}\n".encode())
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode, out
+
+
+@pytest.mark.parametrize(("answer", "code", "is_removed"), [("n", 1, False), ("", 1, False), ("y", 0, True)])
+def test_at_a_terminal_it_asks(own_two_runs, answer, code, is_removed):
+    branch = own_two_runs.where(*BRANCH)
+
+    found, out = asked(own_two_runs, answer, "rm", "branch_oneshot")
+
+    assert found == code
+    assert "Remove 1 run(s)? [y/N]" in out
+    assert branch.exists() != is_removed
+
+
+def test_what_was_removed_is_computed_again_to_the_same_bytes(own_two_runs):
+    from tests.cli.terminal import tensors_of
+
+    folder = own_two_runs.where(*BRANCH)
+    before = tensors_of(folder)
+    own_two_runs.run("rm", "branch_oneshot", "--force")
+
+    own_two_runs.run(*BRANCH)
+
+    assert tensors_of(folder) == before
