@@ -297,6 +297,7 @@ def test_workers_that_others_signal_still_deliver(streamed, number):
     assert len(list(batches)) == 23
 
 
+@pytest.mark.slow
 def test_a_process_with_workers_ends_soon(streamed):
     code = (
         "import sys, time; from pathlib import Path; from datasets.hparams import DatasetHparams\n"

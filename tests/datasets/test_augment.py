@@ -176,6 +176,19 @@ def test_an_image_too_long_for_any_try_gives_its_middle():
     assert (boxes[:, 3] / boxes[:, 2] <= 1.3).all()
 
 
+def test_an_empty_slice_of_a_batch_stays_empty():
+    x, numbers, flips = images(3)[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
+
+    for result in (
+        augment.take(images(3), numbers),
+        augment.pad_crop(x, torch.zeros(0, 2, dtype=torch.int64), 4),
+        augment.flip(x, flips),
+        augment.rotate(x, numbers),
+        augment.resized_crop(x, torch.zeros(0, 4, dtype=torch.int64), (32, 32)),
+    ):
+        assert result.shape == (0, 3, 32, 32)
+
+
 def test_arguments_are_not_changed():
     x = images()
     before = x.clone()
