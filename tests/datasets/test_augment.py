@@ -59,7 +59,9 @@ def test_the_middle_window_is_the_image():
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_taking_images_is_indexing_in_their_memory_format(memory_format, channels):
-    x = images(9, channels).contiguous(memory_format=memory_format)
+    x = augment.in_format(images(9, channels), memory_format)
+    assert x.is_contiguous(memory_format=memory_format)
+    assert torch.equal(x, images(9, channels))
     numbers = torch.tensor([8, 0, 3, 3])
 
     taken = augment.take(x, numbers)
