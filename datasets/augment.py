@@ -21,7 +21,7 @@ def take(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def in_format(images: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Return `images.contiguous(memory_format=...)`, which for a whole data set of bytes takes two thirds of the time."""
+    """Return `images.contiguous(memory_format=...)`, in two thirds of its time for a whole data set of bytes."""
     if images.is_contiguous(memory_format=memory_format) or memory_format != torch.channels_last:
         return images.contiguous(memory_format=memory_format)
     return torch.stack(images.unbind(1), -1).permute(0, 3, 1, 2)
