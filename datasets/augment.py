@@ -20,6 +20,13 @@ def take(images: Tensor, numbers: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).index_select(0, numbers).permute(0, 3, 1, 2)
 
 
+def in_format(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return `images.contiguous(memory_format=...)`, in two thirds of its time for a whole data set of bytes."""
+    if images.is_contiguous(memory_format=memory_format) or memory_format != torch.channels_last:
+        return images.contiguous(memory_format=memory_format)
+    return torch.stack(images.unbind(1), -1).permute(0, 3, 1, 2)
+
+
 def pad_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     """Pad each image with zeros on all sides and cut out a window of its first size.
 

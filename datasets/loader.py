@@ -79,7 +79,7 @@ class MemoryLoader:
         train = changed_examples(*load_split(spec.name, "train", folder), self._hparams)
         test = changed_test_examples(*load_split(spec.name, "test", folder), self._hparams)
         self._train_images, self._test_images = (
-            images.to(self._device).contiguous(memory_format=memory_format) for images, _ in (train, test)
+            augment.in_format(images.to(self._device), memory_format) for images, _ in (train, test)
         )
         self._train_labels, self._test_labels = (labels.to(self._device) for _, labels in (train, test))
 

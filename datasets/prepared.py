@@ -159,6 +159,9 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
             raise unusable(path, f"it holds no {key}")
         if tensors[key].dtype != dtype or tuple(tensors[key].shape) != shape:
             raise unusable(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
+    lowest, highest = (int(label) for label in tensors["labels"].aminmax())
+    if lowest < 0 or highest >= spec.num_classes:
+        raise unusable(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
     return tensors
 
 

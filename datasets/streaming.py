@@ -8,6 +8,8 @@ are batched on the device.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ _AT_ONCE = 32
 _MOST_WORKERS = 16
 
 
-class Images(Dataset[Tensor]):
+class Images(Dataset["Tensor | str"]):
     """Decodes and resizes the images of an index, a batch at a time. It lives in the workers."""
 
     def __init__(self, index: dict[str, Tensor], folder: Path, size: tuple[int, int]) -> None:
@@ -46,7 +48,17 @@ class Images(Dataset[Tensor]):
         self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
         self._folder, self._shape = folder, size
 
-    def __getitems__(self, tasks: list[Task]) -> Tensor:
+    def __getitems__(self, tasks: list[Task]) -> Tensor | str:
+        """Return a batch, uint8 (B, 3, H, W), or a message that names a file that is no image.
+
+        An error is not raised here, since a DataLoader would wrap its message in a traceback.
+        """
+        try:
+            return self.batch(tasks)
+        except DamagedError as error:
+            return str(error)
+
+    def batch(self, tasks: list[Task]) -> Tensor:
         """Return a batch, uint8 (B, 3, H, W). Raises: DamagedError that names a file that is no image."""
         batch = torch.empty(len(tasks), 3, *self._shape, dtype=torch.uint8, memory_format=torch.channels_last)
         for first in range(0, len(tasks), _AT_ONCE):
@@ -187,7 +199,7 @@ class StreamingLoader:
         numbers = self._train_numbers[order]
         self._train_tasks.batches = [list(zip(numbers[p].tolist(), seeds[p].tolist(), strict=True)) for p in parts]
         for part, images in zip(parts, self._train_loader, strict=True):
-            images = images.to(self._device, non_blocking=True)
+            images = self._arrived(images)
             if augmented:
                 images = augment.flip(images, flips[part].to(self._device))
             labels = self._train_labels[order[part]].to(self._device, non_blocking=True)
@@ -198,27 +210,33 @@ class StreamingLoader:
         parts = [self._slice(begin, self.num_test) for begin in self._begins(self.num_test, 0)]
         self._test_tasks.batches = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
         for part, images in zip(parts, self._test_loader, strict=True):
-            images = images.to(self._device, non_blocking=True)
+            images = self._arrived(images)
             yield self._finished(images, blurred=False), self._test_labels[part].to(self._device, non_blocking=True)
 
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, as `MemoryLoader.examples` does."""
         chosen = choose_examples(self._train_labels, per_class, seed, self._hparams)
         tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
-        images = self._train_images.__getitems__(tasks).to(self._device)
+        images = self._train_images.batch(tasks).to(self._device)
         return self._finished(images, blurred=True), self._train_labels[chosen].to(self._device)
 
-    def _data_loader(self, images: Images, tasks: _Tasks) -> DataLoader[Tensor]:
+    def _data_loader(self, images: Images, tasks: _Tasks) -> DataLoader[Tensor | str]:
         return DataLoader(
             images,
             batch_sampler=tasks,
             num_workers=self._workers,
             collate_fn=_unchanged,
+            worker_init_fn=_outlive_interrupts,
             pin_memory=self._device.type == "cuda",
             persistent_workers=self._workers > 0,
             prefetch_factor=_PREFETCH if self._workers else None,
             generator=torch.Generator(),  # else it would draw from the global one
         )
+
+    def _arrived(self, images: Tensor | str) -> Tensor:
+        if isinstance(images, str):
+            raise DamagedError(images)
+        return images.to(self._device, non_blocking=True)
 
     def _begins(self, count: int, first: int) -> range:
         return range(first * self._hparams.batch_size, count, self._hparams.batch_size)
@@ -230,6 +248,24 @@ class StreamingLoader:
         if blurred and self._hparams.blur_factor is not None:
             images = augment.blur(images, self._hparams.blur_factor)
         return augment.normalize(images.contiguous(memory_format=self._memory_format), self._scale, self._shift)
+
+
+def _outlive_interrupts(_worker: int) -> None:
+    """Let a worker serve on when a terminal or a scheduler signals all processes of the job, not the main one alone.
+
+    The main process then still gets the batches that it needs to reach its checkpoint. It ends its workers by a SIGTERM
+    of its own, which is told from others by its sender.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _unchanged(batch: Any) -> Any:

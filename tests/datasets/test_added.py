@@ -1,5 +1,12 @@
 """Data sets that users add, in memory and streamed, up to their batches."""
 
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +20,8 @@ from datasets.prepared import ensure_prepared, fingerprint
 from datasets.registry import find_dataset, register_added
 from foundations.errors import DamagedError, UsageError, WorldError
 from tests.datasets import published_files as made
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def add(root, path, name="mine", **options):
@@ -274,6 +283,36 @@ def test_an_abandoned_streamed_epoch_does_not_disturb_the_next(streamed):
     next(loader.train_batches(0))
 
     assert torch.equal(joined(loader.train_batches(1))[0], joined(stream(streamed).train_batches(1))[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_that_others_signal_still_deliver(streamed, number):
+    loader = stream(streamed, workers=1, batch_size=1)
+    batches = loader.train_batches(0)
+    next(batches)
+
+    for worker in multiprocessing.active_children():
+        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+
+    assert len(list(batches)) == 23
+
+
+@pytest.mark.slow
+def test_a_process_with_workers_ends_soon(streamed):
+    code = (
+        "import sys, time; from pathlib import Path; from datasets.hparams import DatasetHparams\n"
+        "from datasets.loader import open_loader; from datasets.registry import register_added\n"
+        "folder = Path(sys.argv[1]); register_added(folder)\n"
+        "loader = open_loader(DatasetHparams(dataset_name='mine', batch_size=2), folder, workers=2)\n"
+        "for batch in loader.train_batches(0): print(time.time()); sys.exit(7)\n"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(streamed / "datasets")], cwd=REPOSITORY, check=False, capture_output=True
+    )
+
+    assert result.returncode == 7
+    assert time.time() - float(result.stdout) < 9  # PyTorch gives its workers 5 s; a deaf one would take far longer
 
 
 def test_streamed_slices_of_all_processes_make_the_batch(streamed):

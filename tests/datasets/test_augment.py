@@ -59,7 +59,9 @@ def test_the_middle_window_is_the_image():
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_taking_images_is_indexing_in_their_memory_format(memory_format, channels):
-    x = images(9, channels).contiguous(memory_format=memory_format)
+    x = augment.in_format(images(9, channels), memory_format)
+    assert x.is_contiguous(memory_format=memory_format)
+    assert torch.equal(x, images(9, channels))
     numbers = torch.tensor([8, 0, 3, 3])
 
     taken = augment.take(x, numbers)
@@ -174,6 +176,19 @@ def test_an_image_too_long_for_any_try_gives_its_middle():
     wide_enough = boxes[:, 3] > 0
     assert wide_enough.all()
     assert (boxes[:, 3] / boxes[:, 2] <= 1.3).all()
+
+
+def test_an_empty_slice_of_a_batch_stays_empty():
+    x, numbers, flips = images(3)[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
+
+    for result in (
+        augment.take(images(3), numbers),
+        augment.pad_crop(x, torch.zeros(0, 2, dtype=torch.int64), 4),
+        augment.flip(x, flips),
+        augment.rotate(x, numbers),
+        augment.resized_crop(x, torch.zeros(0, 4, dtype=torch.int64), (32, 32)),
+    ):
+        assert result.shape == (0, 3, 32, 32)
 
 
 def test_arguments_are_not_changed():

@@ -160,11 +160,18 @@ def another_type(path):
     save_file({"images": np.zeros((1437, 1, 8, 8), np.float32), "labels": np.zeros(1437, np.int64)}, path)
 
 
+def labels_out_of_range(path):
+    images, labels = np.zeros((1437, 1, 8, 8), np.uint8), np.full(1437, 10, np.int64)
+    save_file({"images": images, "labels": labels}, path)
+
+
 def emptied(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncated, pickled, foreign, another_shape, another_type, emptied])
+@pytest.mark.parametrize(
+    "damage", [truncated, pickled, foreign, another_shape, another_type, labels_out_of_range, emptied]
+)
 def test_a_damaged_prepared_file_is_named_with_its_cure(tmp_path, damage):
     prepare(tmp_path)
     path = tmp_path / "digits" / "train.safetensors"
