@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from pruning.mask import Mask
 from pruning.registry import Direction
 
 _SAMPLE = 1 << 16
-Ranked = list[tuple[torch.Tensor, torch.Tensor]]
-"""Of each tensor in sorted order, flat and on the CPU: its scores, and which of them are candidates."""
+Candidates = list[tuple[torch.Tensor, torch.Tensor | None]]
+"""Of each tensor in sorted order, on the CPU: the scores of its kept weights, and their flat indices (None: of all)."""
 
 
 def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Direction = "lowest") -> Mask:
@@ -31,67 +31,78 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     kept = mask.kept
     if not 0 <= keep <= kept:
         raise UsageError(f"{keep} weights cannot be kept of {kept}.")
-    ranked = _ranked(scores, mask)
+    candidates = _candidates(scores, mask)
     if keep == kept:
         return mask
-    threshold = kth_smallest(ranked, kept, kept - keep if remove == "lowest" else keep + 1)
-    stays = [
-        (values > threshold if remove == "lowest" else values < threshold).logical_and_(keeps)
-        for values, keeps in ranked
-    ]
+    threshold = kth_smallest([values for values, _ in candidates], kept - keep if remove == "lowest" else keep + 1)
+    stays = [values > threshold if remove == "lowest" else values < threshold for values, _ in candidates]
     missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
-    for (values, keeps), part in zip(reversed(ranked), reversed(stays), strict=True):
+    for (values, _), part in zip(reversed(candidates), reversed(stays), strict=True):
         if missing == 0:
             break
-        ties = ((values == threshold) & keeps).nonzero().flatten()[-missing:]
+        ties = (values == threshold).nonzero().flatten()[-missing:]
         part[ties] = True
         missing -= len(ties)
-    return mask._like({name: part.view(mask[name].shape) for name, part in zip(mask, stays, strict=True)})
+    return mask._like(
+        {
+            name: _spread(part, index, mask[name].shape)
+            for name, part, (_, index) in zip(mask, stays, candidates, strict=True)
+        }
+    )
 
 
-def kth_smallest(ranked: Ranked, candidates: int, k: int) -> float:
-    """Return the k-th smallest (from 1) score of all candidates, exactly. None may be NaN.
-
-    candidates: how many there are, at least k.
+def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
+    """Return the k-th smallest (from 1) of all scores, exactly. None may be NaN; k is at most their number.
 
     An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; where the sample
     misled, all are.
     """
+    count = sum(len(values) for values in parts)
     low, high = -np.inf, np.inf
-    if candidates > 4 * _SAMPLE:
-        stride = candidates // _SAMPLE
-        sample = np.sort(_candidates((values[::stride], keeps[::stride]) for values, keeps in ranked))
-        centre, margin = k / candidates * len(sample), 4 * len(sample) ** 0.5
+    if count > 4 * _SAMPLE:
+        stride = count // _SAMPLE
+        sample = np.sort(np.concatenate([values[::stride].numpy() for values in parts]))
+        centre, margin = k / count * len(sample), 4 * len(sample) ** 0.5
         low = float(sample[int(centre - margin)]) if centre > margin else low
         high = float(sample[int(centre + margin)]) if centre + margin < len(sample) else high
-    above_low = [keeps if low == -np.inf else (values >= low).logical_and_(keeps) for values, keeps in ranked]
-    below = candidates - sum(int(torch.count_nonzero(keeps)) for keeps in above_low)
-    inside = _candidates(
-        (values, keeps if high == np.inf else (values <= high).logical_and_(keeps))
-        for (values, _), keeps in zip(ranked, above_low, strict=True)
-    )
+    above_low = [values >= low for values in parts]
+    below = count - sum(int(torch.count_nonzero(above)) for above in above_low)
+    bracket = [(values <= high).logical_and_(above) for values, above in zip(parts, above_low, strict=True)]
+    inside = _where(parts, bracket)
     if not below < k <= below + len(inside):
-        below, inside = 0, _candidates(iter(ranked))
+        below, inside = 0, np.concatenate([values.numpy() for values in parts])
     inside.partition(k - below - 1)
     return float(inside[k - below - 1])
 
 
-def _candidates(parts: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> npt.NDArray[Any]:
-    return np.concatenate([values.numpy()[np.flatnonzero(keeps.numpy())] for values, keeps in parts])
+def _where(parts: Sequence[torch.Tensor], chosen: Sequence[torch.Tensor]) -> npt.NDArray[Any]:
+    pairs = zip(parts, chosen, strict=True)
+    return np.concatenate([values.numpy()[np.flatnonzero(part.numpy())] for values, part in pairs])
 
 
-def _ranked(scores: Mapping[str, torch.Tensor], mask: Mask) -> Ranked:
+def _spread(part: torch.Tensor, index: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:
+    if index is None:
+        return part.view(shape)
+    return torch.zeros(shape.numel(), dtype=torch.bool).index_copy_(0, index, part).view(shape)
+
+
+def _candidates(scores: Mapping[str, torch.Tensor], mask: Mask) -> Candidates:
     if set(scores) != set(mask):
         name = min(set(scores) ^ set(mask))
         raise UsageError(f"scores and mask are of different networks: only one has a tensor '{name}'.")
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in scores.values()) else torch.float32
-    ranked = []
+    candidates: Candidates = []
     for name, keeps in mask.items():
         score = scores[name].detach()
         if score.shape != keeps.shape:
             raise UsageError(f"the scores of '{name}' are of shape {tuple(score.shape)}, not {tuple(keeps.shape)}.")
-        values, keeps = score.to("cpu", dtype).reshape(-1), keeps.view(-1)
-        if values.numel() and bool(values.amax().isnan()) and bool(values[keeps].isnan().any()):
+        values, index = score.to("cpu").reshape(-1), None
+        if not bool(keeps.all()):
+            # In late iterations few weights are left: the rest need not be looked at.
+            index = torch.from_numpy(np.flatnonzero(keeps.numpy()))
+            values = values.index_select(0, index)
+        values = values.to(dtype)
+        if values.numel() and bool(values.amax().isnan()):
             raise UsageError(f"the scores of '{name}' are not numbers (NaN): the network overflows or was diverging.")
-        ranked.append((values, keeps))
-    return ranked
+        candidates.append((values, index))
+    return candidates
