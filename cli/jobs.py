@@ -122,8 +122,17 @@ def _summary(outcome: Outcome) -> str:
         "top-5 accuracy": percent(results.get("test_top5accuracy")),
         "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
         "sparsity": percent(results.get("sparsity")),
+        "collapsed": _collapsed(outcome.run),
         "training time": duration(outcome.manifest.wall_seconds),
         "this time": "reused: the run was complete, nothing was computed" if outcome.reused else "computed",
         "results in": str(outcome.run.folder),
     }
     return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
+
+
+def _collapsed(run: Run) -> str:
+    """Say which layers have nothing left: the network's output does not depend on its input through them."""
+    report = run.sparsity() or {"collapsed_layers": [], "layers": []}
+    names = report["collapsed_layers"]
+    some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{len(names)} of {len(report['layers'])} layers have no weights left: {some}" if names else ""

@@ -274,3 +274,10 @@ def test_a_cold_job_that_is_killed_at_twenty_random_moments_ends_with_the_same_b
     assert killed
     assert tensors_of(terminal.where(*LONG_JOBS[name])) == expected
     assert terminal.run("verify").code == 0
+
+
+def test_a_collapsed_layer_is_named_after_the_job(terminal):
+    result = terminal.run("branch", "train", "oneshot", *SHORT, "--strategy=magnitude", "--density=0.001")
+
+    assert result.code == 0
+    assert "collapsed:      1 of 2 layers have no weights left: fc" in result.out
