@@ -31,11 +31,6 @@ class RewindHparams(Hparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoHparams(Hparams):
-    """No flags of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class FinetuneHparams(Hparams):
     """How long the branch trains on."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import sys
 import typing
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -116,10 +115,3 @@ def _check_type(flag: str, value: str, hint: Any) -> None:
                 kind(value)
             except ValueError as error:
                 raise UsageError(f"{flag}: '{value}' is not possible; it takes {words}.") from error
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal, or plenty where there is none."""
-    import shutil
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
