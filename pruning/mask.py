@@ -29,7 +29,7 @@ class Mask(Mapping[str, torch.Tensor]):
     that it hands out are not to be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
     """
 
-    __slots__ = ("_model", "_tensors")
+    __slots__ = ("_kept_at", "_model", "_tensors")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], model: nn.Module | None = None) -> None:
@@ -38,6 +38,7 @@ class Mask(Mapping[str, torch.Tensor]):
         Raises: UsageError for a tensor with other values, or names or shapes that are not the model's.
         """
         self._tensors = {name: _as_bool(name, tensors[name]) for name in sorted(tensors)}
+        self._kept_at: dict[str, torch.Tensor] = {}
         self._model: weakref.ref[nn.Module] | None = None
         if model is not None:
             self._weights_of(model)
@@ -93,9 +94,31 @@ class Mask(Mapping[str, torch.Tensor]):
         """Share of the weights that is pruned."""
         return 1 - self.density
 
+    def kept_at(self, name: str) -> torch.Tensor:
+        """Return the flat indices (int64, ascending) of the kept weights of a tensor, found once and remembered."""
+        if name not in self._kept_at:
+            self._kept_at[name] = torch.from_numpy(np.flatnonzero(self[name].numpy()))
+        return self._kept_at[name]
+
+    def remembers(self, name: str) -> bool:
+        """Tell whether `kept_at` costs nothing."""
+        return name in self._kept_at
+
+    def remember(self, kept_at: Mapping[str, torch.Tensor]) -> Mask:
+        """Return this mask, knowing where its kept weights are: by name, what `kept_at` would find. Or forget, with {}.
+
+        An iterative method looks at what is left only, which in late iterations is little; but the indices of nearly
+        all weights take eight times the memory of the mask.
+        """
+        self._kept_at = dict(kept_at)
+        return self
+
     def kept_per_layer(self) -> dict[str, int]:
         """Return the number of kept weights of each tensor."""
-        return {name: int(torch.count_nonzero(tensor)) for name, tensor in self.items()}
+        return {
+            name: len(self._kept_at[name]) if self.remembers(name) else int(torch.count_nonzero(tensor))
+            for name, tensor in self.items()
+        }
 
     def density_per_layer(self) -> dict[str, float]:
         """Return the share of each tensor that is kept."""

@@ -118,7 +118,7 @@ def prune(
             if on_iteration is not None:
                 on_iteration(iteration + 1, mask, scores)
     _warn_of_collapse(start, mask)
-    return mask
+    return mask.remember({})
 
 
 def mask_from_hparams(

@@ -98,9 +98,15 @@ class Scoring:
                 weight.copy_(self._dense[name])
                 weight.masked_fill_(~mask[name].to(self.device), 0)
             else:
-                newly_pruned = np.flatnonzero(torch.gt(self.mask[name], mask[name]).numpy())
-                weight.data.view(-1).index_fill_(0, torch.from_numpy(newly_pruned).to(self.device), 0)
+                weight.data.view(-1).index_fill_(0, self._newly_pruned(name, mask).to(self.device), 0)
         self.mask = mask
+
+    def _newly_pruned(self, name: str, mask: Mask) -> torch.Tensor:
+        """Return the flat indices of the weights of a tensor that the mask so far keeps and `mask` prunes."""
+        if self.mask.remembers(name):
+            kept = self.mask.kept_at(name)
+            return kept[~mask[name].view(-1)[kept]]
+        return torch.from_numpy(np.flatnonzero(torch.gt(self.mask[name], mask[name]).numpy()))
 
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:

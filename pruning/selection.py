@@ -43,12 +43,14 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
         ties = (values == threshold).nonzero().flatten()[-missing:]
         part[ties] = True
         missing -= len(ties)
-    return mask._like(
+    chosen = mask._like(
         {
             name: _spread(part, index, mask[name].shape)
             for name, part, (_, index) in zip(mask, stays, candidates, strict=True)
         }
     )
+    known = zip(mask, stays, candidates, strict=True)
+    return chosen.remember({name: index[part] for name, part, (_, index) in known if index is not None})
 
 
 def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
@@ -97,9 +99,9 @@ def _candidates(scores: Mapping[str, torch.Tensor], mask: Mask) -> Candidates:
         if score.shape != keeps.shape:
             raise UsageError(f"the scores of '{name}' are of shape {tuple(score.shape)}, not {tuple(keeps.shape)}.")
         values, index = score.to("cpu").reshape(-1), None
-        if not bool(keeps.all()):
+        if mask.remembers(name) or not bool(keeps.all()):
             # In late iterations few weights are left: the rest need not be looked at.
-            index = torch.from_numpy(np.flatnonzero(keeps.numpy()))
+            index = mask.kept_at(name)
             values = values.index_select(0, index)
         values = values.to(dtype)
         if values.numel() and bool(values.amax().isnan()):
