@@ -124,19 +124,13 @@ class BranchJob(Job):
     def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:
         """Return the mask that the strategy prunes from `start` to a prune fraction, scoring `model`."""
         from datasets.loader import open_loader
-        from datasets.prepared import ensure_prepared
         from pruning.prune import mask_from_hparams
 
         pruning, dataset, seed = self.desc.pruning, self.desc.parent.dataset, self._seed(context)
         examples = None
         per_class = pruning.found_strategy.examples_per_class
         if per_class is not None:
-            ensure_prepared(
-                dataset.dataset_name,
-                context.datasets,
-                allow_download=context.may_download,
-                report=context.reporter.say,
-            )
+            context.prepare(dataset.dataset_name)
             examples = open_loader(dataset, context.datasets, device=platform.device).examples(per_class, seed)
         return mask_from_hparams(
             model,

@@ -208,8 +208,8 @@ def choose_examples(labels: Tensor, per_class: int, seed: int, hparams: DatasetH
     fewest, of_class = labels.bincount(minlength=hparams.num_classes).min(0)
     if per_class > fewest:
         raise UsageError(
-            f"{per_class} examples of each class are asked for, but class {of_class} of the training set of "
-            f"'{hparams.dataset_name}' has {fewest}."
+            f"--strategy: {per_class} examples of each class are asked for, but class {of_class} of the training set "
+            f"of '{hparams.dataset_name}' has {fewest}."
         )
     chosen = [(shuffled == label).nonzero()[:per_class, 0] for label in range(hparams.num_classes)]
     return order[torch.cat(chosen).sort().values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.prepared import ensure_prepared
 from foundations.interrupts import Interrupts
 from foundations.reporter import Reporter, Silence
 from platforms.base import Platform
@@ -25,3 +26,7 @@ class Context:
     may_download: bool = True
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
+
+    def prepare(self, dataset_name: str) -> None:
+        """Make a dataset's prepared files where they are not there. Raises: WorldError, DamagedError."""
+        ensure_prepared(dataset_name, self.datasets, allow_download=self.may_download, report=self.reporter.say)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.loader import open_loader
-from datasets.prepared import ensure_prepared
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
 from foundations.run import Run
@@ -55,12 +54,7 @@ class Session:
         self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
         self.optimizer = make_optimizer(desc.training, self.model.parameters())
         self.scaler = grad_scaler(precision, platform.device)
-        ensure_prepared(
-            desc.dataset.dataset_name,
-            context.datasets,
-            allow_download=context.may_download,
-            report=context.reporter.say,
-        )
+        context.prepare(desc.dataset.dataset_name)
         self.loader = open_loader(
             desc.dataset,
             context.datasets,
