@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets import augment
 from datasets.hparams import ROTATIONS, DatasetHparams
 from datasets.prepared import load_split
-from foundations.errors import UsageError
+from foundations.examples import choose_examples
 from foundations.random_streams import generator
 
 Batch = tuple[Tensor, Tensor]
@@ -116,7 +116,7 @@ class MemoryLoader:
         They are the first of each class in a random order of the training set, and stand in that order. Every process
         gets all of them. Raises: UsageError where a class has fewer.
         """
-        chosen = choose_examples(self._train_labels.cpu(), per_class, seed, self._hparams).to(self._device)
+        chosen = choose_scoring_examples(self._train_labels, per_class, seed, self._hparams).to(self._device)
         return self._finished(augment.take(self._train_images, chosen), blurred=True), self._train_labels[chosen]
 
     def _augmentation(self, epoch: int) -> Callable[[Tensor, slice], Tensor]:
@@ -198,21 +198,10 @@ def slice_of_batch(begin: int, count: int, batch_size: int, rank: int, world_siz
     return slice(begin + size * rank // world_size, begin + size * (rank + 1) // world_size)
 
 
-def choose_examples(labels: Tensor, per_class: int, seed: int, hparams: DatasetHparams) -> Tensor:
-    """Return the numbers of the first `per_class` examples of each class in a random order of them all, in that order.
-
-    Raises: UsageError where a class has fewer.
-    """
-    order = torch.randperm(len(labels), generator=generator("scoring examples", seed))
-    shuffled = labels[order]
-    fewest, of_class = labels.bincount(minlength=hparams.num_classes).min(0)
-    if per_class > fewest:
-        raise UsageError(
-            f"--strategy: {per_class} examples of each class are asked for, but class {of_class} of the training set "
-            f"of '{hparams.dataset_name}' has {fewest}."
-        )
-    chosen = [(shuffled == label).nonzero()[:per_class, 0] for label in range(hparams.num_classes)]
-    return order[torch.cat(chosen).sort().values]
+def choose_scoring_examples(labels: Tensor, per_class: int, seed: int, hparams: DatasetHparams) -> Tensor:
+    """Return the numbers of scoring examples of the training set (see `choose_examples`)."""
+    source = f"the training set of '{hparams.dataset_name}'"
+    return choose_examples(labels, per_class, seed, num_classes=hparams.num_classes, source=source)
 
 
 def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> Batch:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets import augment
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
-from datasets.loader import Batch, changed_examples, choose_examples, slice_of_batch
+from datasets.loader import Batch, changed_examples, choose_scoring_examples, slice_of_batch
 from datasets.prepared import load_tensors
 from foundations.errors import DamagedError, UsageError
 from foundations.random_streams import generator
@@ -215,7 +215,7 @@ class StreamingLoader:
 
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, as `MemoryLoader.examples` does."""
-        chosen = choose_examples(self._train_labels, per_class, seed, self._hparams)
+        chosen = choose_scoring_examples(self._train_labels, per_class, seed, self._hparams)
         tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
         images = self._train_images.batch(tasks).to(self._device)
         return self._finished(images, blurred=True), self._train_labels[chosen].to(self._device)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError, did_you_mean
+from foundations.examples import choose_examples
 from pruning.allocation import allocate
-from pruning.examples import choose_examples
 from pruning.hparams import PruningHparams
 from pruning.level import DEFAULT_PRUNE_FRACTION, kept_of, prune_fraction_of
 from pruning.mask import Mask

@@ -300,7 +300,7 @@ def test_a_network_with_an_empty_layer_can_be_scored() -> None:
         ("magnitude", {"score_per_batch": True}, "score_per_batch: this is no option of magnitude"),
         ("synflow", {"examples": None, "input_shape": None}, "input_shape: synflow needs"),
         ("snip2", {"examples": None}, "pass examples="),
-        ("snip4", {}, "--strategy: 4 examples of each class are not possible; class 0 has 3"),
+        ("snip4", {}, "--strategy: 4 examples of each class are asked for, but class 0 of the examples has 3"),
         ("snip2", {"examples": (torch.ones(3, 2, 6, 6), torch.arange(2))}, "3 inputs and 2 targets"),
         ("phew", {"allocation": "erk"}, "phew makes its mask by itself"),
     ],

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import UsageError
-from pruning.examples import choose_examples
+from foundations.examples import choose_examples
 
 
 @given(st.integers(1, 4), st.integers(0, 50))
@@ -25,5 +25,10 @@ def test_the_seed_decides_which_and_in_what_order() -> None:
 
 
 def test_more_examples_than_a_class_has_name_the_class() -> None:
-    with pytest.raises(UsageError, match="3 examples of each class are not possible; class 7 has 2"):
+    with pytest.raises(UsageError, match="3 examples of each class .*, but class 7 of the examples has 2"):
         choose_examples(torch.tensor([0, 0, 0, 7, 7]), 3, 0)
+
+
+def test_a_class_without_examples_counts_where_the_number_of_classes_is_known() -> None:
+    with pytest.raises(UsageError, match="class 2 of the examples has 0"):
+        choose_examples(torch.tensor([0, 1, 0, 1]), 1, 0, num_classes=3)

@@ -1,0 +1,39 @@
+"""Which examples a method scores with: N of each class, the same for everyone who asks with the same seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError
+from foundations.random_streams import generator
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_examples(
+    labels: torch.Tensor, per_class: int, seed: int, *, num_classes: int | None = None, source: str = "the examples"
+) -> torch.Tensor:
+    """Return the numbers, int64, of exactly `per_class` examples of each class, in a shuffled order.
+
+    They are the first of each class in a random order of them all, drawn from `seed`, and stand in that order.
+
+    labels: int64 (N,). num_classes: so many classes there are; by default those that occur. source: whose labels they
+    are, for the error.
+    Raises: UsageError where a class has fewer examples; it names the class that has fewest.
+    """
+    import torch
+
+    labels = labels.cpu()
+    counts = labels.bincount(minlength=num_classes or 0)
+    classes = range(num_classes) if num_classes else counts.nonzero().flatten().tolist()
+    scarcest = min(classes, key=counts.tolist().__getitem__)
+    if counts[scarcest] < per_class:
+        raise UsageError(
+            f"--strategy: {per_class} examples of each class are asked for, but class {scarcest} of {source} has "
+            f"{counts[scarcest]}."
+        )
+    order = torch.randperm(len(labels), generator=generator("scoring examples", seed))
+    shuffled = labels[order]
+    chosen = [(shuffled == label).nonzero()[:per_class, 0] for label in classes]
+    return order[torch.cat(chosen).sort().values]
