@@ -26,7 +26,6 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.timing import Row, machine
-from datasets import augment
 from datasets.added import add_dataset
 from datasets.hparams import DatasetHparams
 from datasets.loader import Loader, MemoryLoader, open_loader
@@ -144,7 +143,7 @@ def streamed(folder: Path) -> Row:
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
     loader = open_loader(hparams, folder, workers=WORKERS, memory_format=torch.channels_last)
     steps = [
-        transforms.RandomResizedCrop(224, scale=augment.SCALE, ratio=augment.RATIO),
+        transforms.RandomResizedCrop(224, scale=(0.1, 1.0), ratio=(0.8, 1.25)),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize(spec.mean, spec.std),

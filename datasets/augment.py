@@ -52,24 +52,24 @@ def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
     return torch.stack([offsets[:, 0], left], dim=1)
 
 
-SCALE, RATIO = (0.1, 1.0), (0.8, 1.25)
-"""The parts of an image that `resized_crop_flip` sees: of its area, and their aspects (OpenLTH's)."""
 _TRIES = 10
 BOX_DRAWS = 2 * _TRIES + 2
 """Numbers that one random box takes."""
 
 
-def random_boxes(draws: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+def random_boxes(draws: Tensor, heights: Tensor, widths: Tensor, scale: float, ratio: float) -> Tensor:
     """Return boxes int64 (B, 4) of random area, aspect and place: top, left, height, width.
 
-    The distribution is that of torchvision's RandomResizedCrop with `SCALE` and `RATIO`: the first of ten tries that
-    fits, or else the largest part in the middle with an aspect in bounds.
+    The distribution is that of torchvision's RandomResizedCrop: the first of ten tries that fits, or else the largest
+    part in the middle with an aspect in bounds.
 
     draws: float64 (B, BOX_DRAWS), uniform in [0, 1). heights, widths: the images' sizes, int64 (B,).
+    scale: the smallest part of an image's area, up to all of it. ratio: the largest of width to height, down to its
+    inverse.
     """
     area_draws, aspect_draws = draws[:, :_TRIES], draws[:, _TRIES : 2 * _TRIES]
-    areas = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * area_draws)
-    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    areas = (heights * widths)[:, None] * (scale + (1 - scale) * area_draws)
+    low, high = math.log(1 / ratio), math.log(ratio)
     aspects = torch.exp(low + (high - low) * aspect_draws)
     tried_widths, tried_heights = torch.sqrt(areas * aspects).round().long(), torch.sqrt(areas / aspects).round().long()
     fits = (tried_widths > 0) & (tried_widths <= widths[:, None]) & (tried_heights > 0)
@@ -79,12 +79,12 @@ def random_boxes(draws: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
     tops = (draws[:, -2] * (heights - box_heights + 1)).long()
     lefts = (draws[:, -1] * (widths - box_widths + 1)).long()
     found = torch.stack([tops, lefts, box_heights, box_widths], 1)
-    return torch.where(fits.any(1, keepdim=True), found, _middle_boxes(heights, widths))
+    return torch.where(fits.any(1, keepdim=True), found, _middle_boxes(heights, widths, ratio))
 
 
-def _middle_boxes(heights: Tensor, widths: Tensor) -> Tensor:
-    box_widths = torch.minimum(widths, (heights * RATIO[1]).round().long())
-    box_heights = torch.minimum(heights, (widths / RATIO[0]).round().long())
+def _middle_boxes(heights: Tensor, widths: Tensor, ratio: float) -> Tensor:
+    box_widths = torch.minimum(widths, (heights * ratio).round().long())
+    box_heights = torch.minimum(heights, (widths / (1 / ratio)).round().long())
     return torch.stack([(heights - box_heights) // 2, (widths - box_widths) // 2, box_heights, box_widths], 1)
 
 

@@ -53,6 +53,14 @@ class DatasetHparams(Hparams):
     """Whether images are flipped before they are cropped (OpenLTH) or after (most others). The images that training can
     see are the same, with the same probabilities."""
 
+    crop_scale: float = hparam(0.1, above=0, at_most=1)
+    """The smallest part of an image's area that a random resized crop shows (OpenLTH's; torchvision's and GraSP's is
+    0.08, Synaptic-Flow's 0.2)."""
+
+    crop_ratio: float = hparam(1.25, at_least=1)
+    """The largest ratio of a random resized crop's width to its height, and of its height to its width (OpenLTH's;
+    torchvision's is 4/3 = 1.3333333333333333)."""
+
     @property
     def spec(self) -> DatasetSpec:
         """The data set itself. Raises: UsageError for an unknown one."""
@@ -112,6 +120,7 @@ class DatasetHparams(Hparams):
         subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
         rotated = self.unsupervised_labels == "rotation"
         random_labels = None if rotated else self.random_labels_fraction or None
+        crops = self if self.augmentation == "resized_crop_flip" else DatasetHparams()
         plain = dataclasses.replace(
             self,
             do_not_augment=self.do_not_augment and self.spec.augmentation != "none",
@@ -121,5 +130,7 @@ class DatasetHparams(Hparams):
             blur_factor=None if self.blur_factor == 1 else self.blur_factor,
             normalization=None if self.constants == (self.spec.mean, self.spec.std) else self.normalization,
             augmentation_order=self.augmentation_order if self.augmentation == "pad4_crop_flip" else "flip_crop",
+            crop_scale=crops.crop_scale,
+            crop_ratio=crops.crop_ratio,
         )
         return super(DatasetHparams, plain).normalized(iterations_per_epoch)

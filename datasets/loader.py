@@ -135,7 +135,9 @@ class MemoryLoader:
         draws = torch.rand(count, augment.BOX_DRAWS, dtype=torch.float64, generator=stream)
         flips = torch.randint(0, 2, (count,), generator=stream).bool().to(self._device)
         height, width = self._hparams.input_shape[1:]
-        boxes = augment.random_boxes(draws, torch.full((count,), height), torch.full((count,), width)).to(self._device)
+        heights, widths = torch.full((count,), height), torch.full((count,), width)
+        scale, ratio = self._hparams.crop_scale, self._hparams.crop_ratio
+        boxes = augment.random_boxes(draws, heights, widths, scale, ratio).to(self._device)
         return lambda images, part: augment.flip(
             augment.resized_crop(images, boxes[part], (height, width)), flips[part]
         )

@@ -42,11 +42,12 @@ _MOST_WORKERS = 16
 class Images(Dataset["Tensor | str"]):
     """Decodes and resizes the images of an index, a batch at a time. It lives in the workers."""
 
-    def __init__(self, index: dict[str, Tensor], folder: Path, size: tuple[int, int]) -> None:
-        """Take an index (see `published.Index`). size: height and width of the results."""
+    def __init__(self, index: dict[str, Tensor], folder: Path, hparams: DatasetHparams) -> None:
+        """Take an index (see `published.Index`). hparams: say to which size, and which crops are drawn."""
         self._files = index["files"].numpy().tobytes().decode().split("\n")
         self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
-        self._folder, self._shape = folder, size
+        self._folder, self._shape = folder, hparams.input_shape[1:]
+        self._scale, self._ratio = hparams.crop_scale, hparams.crop_ratio
 
     def __getitems__(self, tasks: list[Task]) -> Tensor | str:
         """Return a batch, uint8 (B, 3, H, W), or a message that names a file that is no image.
@@ -67,7 +68,7 @@ class Images(Dataset["Tensor | str"]):
             parts = (
                 [middle(image, self._shape) for image in images]
                 if some[0][1] == WHOLE
-                else (random_parts(images, self._shape, [seed for _, seed in some]))
+                else random_parts(images, self._shape, [seed for _, seed in some], self._scale, self._ratio)
             )
             for place, part in enumerate(parts, start=first):
                 batch[place] = part
@@ -98,14 +99,16 @@ def middle(image: Tensor, size: tuple[int, int], around: float = _SHORT_SIDE) ->
     return resized[:, top : top + size[0], left : left + size[1]]
 
 
-def random_parts(images: Sequence[Tensor], size: tuple[int, int], seeds: Sequence[int]) -> list[Tensor]:
+def random_parts(
+    images: Sequence[Tensor], size: tuple[int, int], seeds: Sequence[int], scale: float, ratio: float
+) -> list[Tensor]:
     """Cut a random box (see `augment.random_boxes`) out of each image and resize it. uint8 (3, H, W)."""
     draws = [
         torch.rand(augment.BOX_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         for seed in seeds
     ]
     heights, widths = (torch.tensor([image.shape[axis] for image in images]) for axis in (1, 2))
-    boxes = augment.random_boxes(torch.stack(draws), heights, widths).tolist()
+    boxes = augment.random_boxes(torch.stack(draws), heights, widths, scale, ratio).tolist()
     return [
         _resize(image[:, top : top + height, left : left + width], size)
         for image, (top, left, height, width) in zip(images, boxes, strict=True)
@@ -167,12 +170,11 @@ class StreamingLoader:
         self._scale, self._shift = augment.normalization(
             *self._hparams.constants, hparams.input_shape[1:], self._device, memory_format
         )
-        name, size = hparams.dataset_name, hparams.input_shape[1:]
-        train, test = (load_tensors(name, split, folder) for split in ("train", "test"))
+        train, test = (load_tensors(hparams.dataset_name, split, folder) for split in ("train", "test"))
         everything = torch.arange(len(train["labels"]))
         self._train_numbers, self._train_labels = changed_examples(everything, train["labels"], self._hparams)
         self._test_labels = test["labels"]
-        self._train_images, self._test_images = (Images(index, folder, size) for index in (train, test))
+        self._train_images, self._test_images = (Images(index, folder, hparams) for index in (train, test))
         self._train_tasks, self._test_tasks = _Tasks(), _Tasks()
         self._train_loader = self._data_loader(self._train_images, self._train_tasks)
         self._test_loader = self._data_loader(self._test_images, self._test_tasks)

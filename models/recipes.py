@@ -80,6 +80,8 @@ WIDERESNET: Recipe = {
 }
 TORCHVISION: Recipe = {
     **IMAGENET,
+    "crop_scale": 0.08,
+    "crop_ratio": 4 / 3,
     "model_init": "as_built",
     "batchnorm_init": "fixed",
     "batch_size": 256,

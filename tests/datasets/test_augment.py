@@ -112,9 +112,13 @@ def test_normalization_equals_torchvision(memory_format, mean, std):
     torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-6)
 
 
-def boxes_of(count, height, width, seed=0):
+OPENLTH, TORCHVISION = (0.1, 1.25), (0.08, 4 / 3)
+"""The smallest area and the largest aspect of random resized crops."""
+
+
+def boxes_of(count, height, width, seed=0, crops=OPENLTH):
     draws = torch.rand(count, augment.BOX_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return augment.random_boxes(draws, torch.full((count,), height), torch.full((count,), width))
+    return augment.random_boxes(draws, torch.full((count,), height), torch.full((count,), width), *crops)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(64, 64, (64, 64)), (50, 70, (32, 48)), (32, 32, (48, 40))])
@@ -152,10 +156,18 @@ def test_boxes_lie_inside_images_of_any_size(height, width, seed):
     assert (left + box_width <= width).all()
 
 
-def test_boxes_are_distributed_like_torchvisions():
+@pytest.mark.parametrize(
+    ("crops", "transform"),
+    [
+        (OPENLTH, RandomResizedCrop(10, scale=(0.1, 1.0), ratio=(0.8, 1.25))),
+        (TORCHVISION, RandomResizedCrop(10)),
+        ((0.2, 4 / 3), RandomResizedCrop(10, scale=(0.2, 1.0))),
+    ],
+    ids=["openlth", "torchvision and grasp", "synflow"],
+)
+def test_boxes_are_distributed_like_torchvisions(crops, transform):
     height, width, count = 90, 120, 4000
-    ours = boxes_of(count, height, width).double()
-    transform = RandomResizedCrop(10, scale=augment.SCALE, ratio=augment.RATIO)
+    ours = boxes_of(count, height, width, crops=crops).double()
     image = torch.zeros(3, height, width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

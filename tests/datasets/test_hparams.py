@@ -44,6 +44,8 @@ def test_classes_and_shape_are_those_of_the_batches():
         {"dataset_name": "mnist", "normalization": "synflow"},
         {"dataset_name": "cifar100", "normalization": "synflow"},
         {"dataset_name": "tinyimagenet", "augmentation_order": "crop_flip"},
+        {"crop_scale": 0.08, "crop_ratio": 4 / 3},
+        {"dataset_name": "tinyimagenet2", "crop_scale": 0.08},
     ],
 )
 def test_what_cannot_change_the_result_is_not_in_the_address(hparams):
@@ -77,6 +79,13 @@ def test_what_changes_the_data_is_in_the_address(change):
     assert normalized(**change).canonical() != normalized().canonical()
 
 
+@pytest.mark.parametrize("change", [{"crop_scale": 0.08}, {"crop_ratio": 4 / 3}, {"do_not_augment": True}])
+def test_crops_count_where_they_are_drawn(change):
+    tiny = {"dataset_name": "tinyimagenet"}
+
+    assert normalized(**tiny, **change).canonical() != normalized(**tiny).canonical()
+
+
 @pytest.mark.parametrize(
     "change", [{"subsample_fraction": 0.5}, {"random_labels_fraction": 0.5}, {"unsupervised_labels": "rotation"}]
 )
@@ -100,6 +109,8 @@ def test_the_seed_counts_where_it_is_drawn_from(change):
         ({"normalization": "openlth"}, "normalization"),
         ({"dataset_name": "svhn", "normalization": "tost"}, "normalization"),
         ({"augmentation_order": "crop"}, "augmentation_order"),
+        ({"crop_scale": 0.0}, "crop_scale"),
+        ({"crop_ratio": 0.8}, "crop_ratio"),
     ],
 )
 def test_impossible_values_are_refused_with_their_flag(change, flag):
