@@ -10,6 +10,7 @@ Constants = tuple[tuple[float, ...], tuple[float, ...]]
 
 IMAGENET: Constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MNIST: Constants = ((0.1307,), (0.3081,))
+CINIC10: Constants = ((0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835))
 _CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 SYNFLOW_CIFAR100: Constants = ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276))
 
@@ -25,6 +26,7 @@ LINES: dict[str, dict[str, Constants]] = {
         "mnist": ((0.5,), (0.5,)),
         "cifar10": (_CIFAR_MEAN, (0.2023, 0.1994, 0.2010)),
         "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+        "cinic10": CINIC10,
         "tinyimagenet": ((0.480246, 0.448072, 0.397548), (0.276986, 0.269064, 0.282082)),
         "imagenet": IMAGENET,
     },

@@ -53,6 +53,7 @@ class DatasetSpec:
 
 
 _CIFAR100_MEAN, _CIFAR100_STD = normalizations.SYNFLOW_CIFAR100
+_CINIC10_MEAN, _CINIC10_STD = normalizations.CINIC10
 _MNIST_MEAN, _MNIST_STD = normalizations.MNIST
 _IMAGENET_MEAN, _IMAGENET_STD = normalizations.IMAGENET
 _SVHN_MEAN, _SVHN_STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
@@ -118,6 +119,18 @@ DATASETS = (
         augmentation="pad4_crop_flip",
         reader="datasets.cifar:read_cifar100",
         origin="CIFAR-100 (Krizhevsky)",
+    ),
+    DatasetSpec(
+        name="cinic10",
+        num_train=180_000,
+        num_test=90_000,
+        num_classes=10,
+        input_shape=(3, 32, 32),
+        mean=_CINIC10_MEAN,
+        std=_CINIC10_STD,
+        augmentation="pad4_crop_flip",
+        reader="datasets.cinic10:read",
+        origin="CINIC-10 (Darlow et al.), training and validation images together",
     ),
     DatasetSpec(
         name="svhn",

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datasets.decode import decode
+from datasets.decode import decode_all
 from datasets.published import Download, Published, Split, damaged
 
 _FOLDER = "tiny-imagenet-200"
@@ -82,15 +82,7 @@ def _validation_labels(files: _Files) -> dict[str, str]:
 
 
 def _decoded(files: _Files, wnid_of: dict[str, str], wnids: list[str]) -> Split:
-    images = np.empty((len(wnid_of), 3, _SIDE, _SIDE), np.uint8)
-    for index, name in enumerate(wnid_of):
-        try:
-            image = decode(files.read(name))
-        except ValueError as error:
-            raise damaged(files.path / name, str(error)) from error
-        if image.shape != images.shape[1:]:
-            raise damaged(files.path / name, f"an image of {tuple(image.shape)} and not {images.shape[1:]}")
-        images[index] = image.numpy()
+    images = decode_all(((files.path / name, files.read(name)) for name in wnid_of), len(wnid_of), _SIDE)
     number = {wnid: index for index, wnid in enumerate(wnids)}
     labels = np.array([number[wnid] for wnid in wnid_of.values()], np.int64)
     return Split(images, labels, tuple(wnids), _SOURCE)
