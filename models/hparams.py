@@ -22,7 +22,7 @@ MODEL_INITS = (
     "as_built",
 )
 BIAS_INITS = ("as_built", "zero", "standard_normal")
-BATCHNORM_INITS = ("uniform", "fixed", "oneone", "positivenegative")
+BATCHNORM_INITS = ("uniform", "fixed", "oneone", "positivenegative", "nearly_one")
 ACTIVATIONS = ("relu", "swish", "softplus", "elu", "pswish", "mish", "gelu", "lisht")
 
 
@@ -45,7 +45,7 @@ class ModelHparams(Hparams):
 
     batchnorm_init: str = hparam("uniform", elided=ALWAYS_WRITTEN, choices=BATCHNORM_INITS)
     """The initializer of batch normalization: scales from U(0,1) and shifts 0 (uniform), 1 and 0 (fixed), 1 and 1
-    (oneone), scales from U(-1,1) and shifts 0 (positivenegative)."""
+    (oneone), scales from U(-1,1) and shifts 0 (positivenegative), scales from N(1,0.02^2) and shifts 0 (nearly_one)."""
 
     batchnorm_frozen: bool = hparam(False)
     """Do not train the scales and shifts of batch normalization. Its running statistics still move."""

@@ -2,7 +2,7 @@
 
 Each initializer fills tensors in place from torch's global generator, which `build_model` points at the stream of the
 run's initialization. `WEIGHTS` are for the weights of convolutional and linear layers, `BIASES` for their biases,
-`BATCHNORMS` for batch normalization. The first five of `WEIGHTS` and all of `BATCHNORMS` are OpenLTH's.
+`BATCHNORMS` for batch normalization. The first five of `WEIGHTS` and the first four of `BATCHNORMS` are OpenLTH's.
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ def positivenegative(scale: Tensor, shift: Tensor) -> None:
     shift.zero_()
 
 
+def nearly_one(scale: Tensor, shift: Tensor) -> None:
+    """Draw scales from N(1, 0.02^2); shifts are 0 (ToST's lottery-ticket code)."""
+    scale.normal_(1.0, 0.02)
+    shift.zero_()
+
+
 WEIGHTS: dict[str, Callable[[Tensor], None]] = {
     "kaiming_normal": kaiming_normal,
     "kaiming_uniform": kaiming_uniform,
@@ -111,4 +117,5 @@ BATCHNORMS: dict[str, Callable[[Tensor, Tensor], None]] = {
     "fixed": fixed,
     "oneone": oneone,
     "positivenegative": positivenegative,
+    "nearly_one": nearly_one,
 }

@@ -151,6 +151,7 @@ SYNFLOW_CIFAR_RESNET_18: Recipe = {
 PHEW_RESNET: Recipe = {**SYNFLOW_CIFAR, "milestone_steps": "80ep,120ep"}
 PHEW_VGG: Recipe = {**PHEW_RESNET, "linear_init": "small_normal"}
 PHEW_MODIFIED_RESNET: Recipe = {**PHEW_RESNET, "model_init": "kaiming_normal_fan_out"}
+PHEW_TINY: Recipe = {"dataset_name": "tinyimagenet2"}
 
 # GraSP (Wang et al. 2020).
 GRASP: Recipe = {
@@ -163,6 +164,7 @@ GRASP: Recipe = {
     "batchnorm_init": "fixed",
 }
 GRASP_VGG: Recipe = {**GRASP, "no_conv_bias": True, "weight_decay": 5e-4}
+GRASP_TINY: Recipe = {"dataset_name": "tinyimagenet2", "milestone_steps": "150ep,225ep", "training_steps": "300ep"}
 GRASP_IMAGENET: Recipe = {
     **TORCHVISION,
     "model_init": "kaiming_normal_fan_out",
@@ -184,6 +186,12 @@ TOST: Recipe = {
 TOST_TINY: Recipe = {**TOST, "dataset_name": "tinyimagenet2", "normalization": "synflow"}
 TOST_RESNET_A: Recipe = {**TOST, "normalization": "tost_resnet_a", "model_init": "kaiming_normal"}
 TOST_ORESNET: Recipe = {**TOST, "model_init": "kaiming_normal_fan_out", "linear_init": "as_built"}
+TOST_VGG: Recipe = {
+    **TOST_RESNET_A,
+    "model_init": "kaiming_normal_fan_out",
+    "linear_init": "small_normal",
+    "bias_init": "zero",
+}
 # Its lottery-ticket code: no augmentation, MNIST's constants for every data set, biases from N(0, 1).
 TOST_LTH: Recipe = {
     "dataset_name": "mnist",
@@ -192,7 +200,7 @@ TOST_LTH: Recipe = {
     "batch_size": 60,
     "model_init": "xavier_normal",
     "bias_init": "standard_normal",
-    "batchnorm_init": "fixed",
+    "batchnorm_init": "nearly_one",
     "optimizer_name": "adam",
     "lr": 0.0012,
     "training_steps": "100ep",

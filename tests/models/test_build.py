@@ -166,6 +166,14 @@ def test_batchnorm_initializers(batchnorm_init, low, high, mean, shift):
     assert (layer.bias == shift).all()
 
 
+def test_tosts_batchnorm_scales_are_drawn_around_1():
+    layer = build("cifar_resnet_8_512", batchnorm_init="nearly_one").bn
+
+    assert layer.weight.mean().item() == pytest.approx(1, abs=0.005)
+    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert (layer.bias == 0).all()
+
+
 def test_the_choices_on_the_command_line_are_what_exists():
     assert set(MODEL_INITS) == set(initializers.WEIGHTS)
     assert set(BIAS_INITS) == set(initializers.BIASES)

@@ -37,6 +37,12 @@ PUBLISHED = [
     ("phew_wide_resnet_20", {"model_name": "cifar_resnet_20_32", "nesterov_momentum": 0.9}),
     ("synflow_vgg_16", {"model_name": "cifar_vgg_16", "no_batchnorm": True, "milestone_steps": "60ep,120ep"}),
     ("synflow_resnet_20", {"model_name": "cifar_resnet_20", "bias_init": "zero", "augmentation_order": "crop_flip"}),
+    ("grasp_tinyimagenet_vgg_19", {"dataset_name": "tinyimagenet2", "training_steps": "300ep", "weight_decay": 5e-4}),
+    ("grasp_tinyimagenet_resnet_32", {"milestone_steps": "150ep,225ep", "weight_decay": 1e-4}),
+    ("grasp_imagenet_resnet_50", {"crop_scale": 0.08, "crop_ratio": 4 / 3, "batch_size": 256, "lr": 0.1}),
+    ("phew_tinyimagenet_resnet_18", {"model_name": "tinyimagenet_modifiedresnet_18", "normalization": "synflow"}),
+    ("tost_vgg_16_bn", {"model_name": "cifar_vgg_16", "normalization": "tost_resnet_a", "bias_init": "zero"}),
+    ("tost_lth_densenet_121", {"optimizer_name": "adam", "batchnorm_init": "nearly_one", "do_not_augment": True}),
     ("tost_resnet_18", {"model_name": "cifar_modifiedresnet_18", "weight_decay": 2e-4, "training_steps": "182ep"}),
 ]
 

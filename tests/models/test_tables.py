@@ -98,38 +98,58 @@ TABLE = [
     ("phew_vgg_11_bn", C10, 9_231_114, 9_222_848, 9),
     ("phew_vgg_11", C100, 9_271_780, 9_268_928, 9),
     ("phew_vgg_11_bn", C100, 9_277_284, 9_268_928, 9),
+    ("phew_vgg_16", C10, 14_719_818, 14_715_584, 14),
+    ("phew_vgg_16_bn", C10, 14_728_266, 14_715_584, 14),
+    ("phew_vgg_19", C10, 20_029_514, 20_024_000, 17),
+    ("phew_vgg_19_bn", C10, 20_040_522, 20_024_000, 17),
+    ("phew_vgg_16_bn", C100, 14_774_436, 14_761_664, 14),
+    ("phew_vgg_19_bn", C100, 20_086_692, 20_070_080, 17),
     ("phew_vgg_16", C100, 14_765_988, 14_761_664, 14),
     ("phew_vgg_19", C100, 20_075_684, 20_070_080, 17),
     ("phew_resnet_20", C10, 272_474, 270_896, 22),
+    ("phew_resnet_20", C100, 278_324, 276_656, 22),
+    ("phew_resnet_32", C10, 466_906, 464_432, 34),
     ("phew_resnet_32", C100, 472_756, 470_192, 34),
+    ("phew_wide_resnet_20", C10, 1_084_586, 1_081_440, 22),
     ("phew_wide_resnet_20", C100, 1_096_196, 1_092_960, 22),
     ("phew_resnet_18", C10, 11_173_962, 11_164_352, 21),
     ("phew_resnet_18", C100, 11_220_132, 11_210_432, 21),
+    ("phew_resnet_34", C10, 21_282_122, 21_265_088, 37),
     ("phew_resnet_34", C100, 21_328_292, 21_311_168, 37),
+    ("phew_resnet_50", C10, 23_520_842, 23_467_712, 54),
     ("phew_resnet_50", C100, 23_705_252, 23_652_032, 54),
     ("phew_resnet_101", C10, 42_512_970, 42_407_616, 105),
     ("phew_resnet_101", C100, 42_697_380, 42_591_936, 105),
     ("phew_resnet_152", C10, 58_156_618, 58_005_184, 156),
     ("phew_resnet_152", C100, 58_341_028, 58_189_504, 156),
+    ("phew_tinyimagenet_vgg_11_bn", T200, 12_578_760, 12_568_256, 11),
+    ("phew_tinyimagenet_vgg_16_bn", T200, 18_075_912, 18_060_992, 16),
+    ("phew_tinyimagenet_vgg_19", T200, 23_377_160, 23_369_408, 19),
+    ("phew_tinyimagenet_vgg_19_bn", T200, 23_388_168, 23_369_408, 19),
+    ("phew_tinyimagenet_resnet_18", T200, 11_271_432, 11_261_632, 21),
+    ("phew_tinyimagenet_resnet_34", T200, 21_379_592, 21_362_368, 37),
     # GraSP
     ("grasp_vgg_19", C10, 20_035_018, 20_024_000, 17),
     ("grasp_vgg_16", C10, 14_724_042, 14_715_584, 14),
     ("grasp_vgg_11", C10, 9_228_362, 9_222_848, 9),
     ("grasp_vgg_19", C100, 20_081_188, 20_070_080, 17),
-    ("grasp_vgg_19", T200, 20_132_488, 20_121_280, 17),
+    ("grasp_tinyimagenet_vgg_19", T200, 20_132_488, 20_121_280, 17),
     ("grasp_resnet_20", C10, 1_084_586, 1_081_440, 22),
     ("grasp_resnet_32", C10, 1_860_522, 1_855_584, 34),
     ("grasp_resnet_56", C10, 3_412_394, 3_403_872, 58),
     ("grasp_resnet_32", C100, 1_872_132, 1_867_104, 34),
-    ("grasp_resnet_32", T200, 1_885_032, 1_879_904, 34),
+    ("grasp_tinyimagenet_resnet_32", T200, 1_885_032, 1_879_904, 34),
     ("grasp_imagenet_resnet_50", I1000, 25_557_032, 25_502_912, 54),
     # ToST
     ("tost_resnet_18", C10, 11_173_962, 11_164_352, 21),
     ("tost_resnet_18", C100, 11_220_132, 11_210_432, 21),
     ("tost_resnet_34", C10, 21_282_122, 21_265_088, 37),
+    ("tost_resnet_34", C100, 21_328_292, 21_311_168, 37),
     ("tost_resnet_50", C10, 23_520_842, 23_467_712, 54),
-    ("cifar_jumpresnet_18", C10, 12_402_250, None, None),
-    ("cifar_jumpresnet_34", C10, 23_640_138, None, None),
+    ("tost_resnet_101", C10, 42_512_970, 42_407_616, 105),
+    ("tost_resnet_152", C10, 58_156_618, 58_005_184, 156),
+    ("cifar_jumpresnet_18", C10, 12_402_250, 12_379_840 + 5_120, None),  # convolutions and the output layer
+    ("cifar_jumpresnet_34", C10, 23_640_138, 23_602_880 + 5_120, None),
     ("tost_oresnet_20", C10, 272_474, 270_896, 22),
     ("tost_oresnet_32", C10, 466_906, 464_432, 34),
     ("tost_oresnet_44", C10, 661_338, 657_968, 46),
@@ -138,6 +158,7 @@ TABLE = [
     ("tost_resnets_20", C10, 269_722, 268_336, 20),
     ("tost_resnets_44", C10, 658_586, 655_408, 44),
     ("tost_resnets_56", C10, 853_018, 848_944, 56),
+    ("tost_vgg_16_bn", C10, 14_728_266, 14_715_584, 14),
     ("tost_fc1", M10, 266_610, 266_200, 3),
     ("tost_fc1", C10, 953_010, None, 3),
     ("tost_fc1", C100, 962_100, None, 3),
@@ -147,11 +168,12 @@ TABLE = [
     ("tost_alexnet", M10, 57_022_154, None, 8),
     ("tost_alexnet", C10, 57_023_306, None, 8),
     ("tost_alexnet", C100, 57_392_036, None, 8),
-    ("torchvision_vgg16", C10, 134_301_514, None, 16),
-    ("torchvision_vgg16", C100, 134_670_244, None, 16),
+    ("tost_lth_vgg_16", C10, 134_301_514, None, 16),
+    ("tost_lth_vgg_16", C100, 134_670_244, None, 16),
     ("imagenet_resnet_18", (1000, MNIST), 11_683_240, None, 21),
     ("imagenet_resnet_18", C100, 11_227_812, None, 21),
-    ("torchvision_densenet121", C10, 6_964_106, 6_880_448, 121),
+    ("tost_lth_resnet_18", C10, 11_173_962, 11_164_352, 21),
+    ("tost_lth_densenet_121", C10, 6_964_106, 6_880_448, 121),
     # Zagoruyko & Komodakis 2016, table 1 (36.5M, 11.0M, 8.9M)
     ("cifar_wideresnet_28_10", C10, 36_479_194, None, None),
     ("cifar_wideresnet_16_8", C10, 10_961_370, None, None),
@@ -222,6 +244,21 @@ def test_every_listed_network_gives_logits_and_gradients_at_its_data_sets_shape(
 
     assert logits.shape == (2, hparams.outputs or 7)
     assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL_EXAMPLES)
+def test_a_step_of_every_listed_network_with_values_at_its_data_sets_shape(name):
+    hparams, shape = hparams_of(name), SHAPE_OF[recipe(name)["dataset_name"]]
+    outputs = hparams.outputs or 7
+    model = build_model(hparams, outputs=outputs, input_shape=shape, seed_keys=(0,))
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+    loss = torch.nn.functional.cross_entropy(model(x), torch.arange(2))
+    loss.backward()
+
+    assert loss.isfinite()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
 REPRESENTATIVES = [
