@@ -38,12 +38,12 @@ def _described(run: Run, entry: dict[str, Any]) -> list[str]:
         return [*lines, entry["problem"]]
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
-    lines += [f"  {name:<22}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
+    lines += [f"  {name:<24}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
     if manifest is not None:
         lines += ["", "Results"]
-        lines += [f"  {name:<22}{figure(value, '.6g')}" for name, value in manifest.results.items()]
+        lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
         lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
-        lines += [f"  {name:<22}{version}" for name, version in manifest.versions.items()]
+        lines += [f"  {name:<24}{version}" for name, version in manifest.versions.items()]
         lines += ["", "Files"]
         lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
     report = run.sparsity()

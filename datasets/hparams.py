@@ -32,6 +32,10 @@ class DatasetHparams(Hparams):
     transformation_seed: int = hparam(0, at_least=0, at_most=2**32 - 2)
     """The seed of random labels, of the subsample and of the rotations. OpenLTH's unset seed acts like 0."""
 
+    validation_examples: int = hparam(0, at_least=0)
+    """Hold out this many training examples, the first of the data set, and measure on them as on the test set (ToST:
+    5,000 of CIFAR)."""
+
     subsample_fraction: float | None = hparam(None, above=0, at_most=1)
     """Train on this fraction of the training set, rounded up and chosen at random."""
 
@@ -68,8 +72,8 @@ class DatasetHparams(Hparams):
 
     @property
     def num_train(self) -> int:
-        """Training examples in an epoch, after subsampling."""
-        return math.ceil((self.subsample_fraction or 1.0) * self.spec.num_train)
+        """Training examples in an epoch, after holding out and subsampling."""
+        return math.ceil((self.subsample_fraction or 1.0) * (self.spec.num_train - self.validation_examples))
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -115,6 +119,11 @@ class DatasetHparams(Hparams):
         _, height, width = self.spec.input_shape
         if self.unsupervised_labels == "rotation" and height != width:
             raise UsageError(f"--unsupervised_labels: rotation needs square images, not {height} x {width}.")
+        if self.validation_examples >= self.spec.num_train:
+            raise UsageError(
+                f"--validation_examples: {self.validation_examples} leave none of the {self.spec.num_train} training "
+                f"examples of '{self.dataset_name}' to train on."
+            )
         if self.blur_factor is not None and self.blur_factor > min(height, width):
             raise UsageError(f"--blur_factor: {self.blur_factor} shrinks images of {height} x {width} to nothing.")
         subsample = None if self.subsample_fraction == 1 else self.subsample_fraction

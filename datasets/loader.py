@@ -42,6 +42,9 @@ class Loader(Protocol):
     def test_batches(self) -> Iterator[Batch]:
         """Yield the test set in its order, not augmented."""
 
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the held out training examples in their order, not augmented."""
+
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return training examples for scoring, exactly `per_class` of each class, not augmented."""
 
@@ -76,12 +79,13 @@ class MemoryLoader:
         self._scale, self._shift = augment.normalization(
             *self._hparams.constants, hparams.input_shape[1:], self._device, memory_format
         )
-        train = changed_examples(*load_split(spec.name, "train", folder), self._hparams)
-        test = changed_test_examples(*load_split(spec.name, "test", folder), self._hparams)
-        self._train_images, self._test_images = (
-            augment.in_format(images.to(self._device), memory_format) for images, _ in (train, test)
+        images, labels = load_split(spec.name, "train", folder)
+        held_out = self._hparams.validation_examples
+        self._train_images, self._train_labels = self._placed(
+            changed_examples(images[held_out:], labels[held_out:], self._hparams)
         )
-        self._train_labels, self._test_labels = (labels.to(self._device) for _, labels in (train, test))
+        self._validation = self._placed(changed_test_examples(images[:held_out], labels[:held_out], self._hparams))
+        self._test = self._placed(changed_test_examples(*load_split(spec.name, "test", folder), self._hparams))
 
     @property
     def num_train(self) -> int:
@@ -91,7 +95,7 @@ class MemoryLoader:
     @property
     def num_test(self) -> int:
         """Test examples."""
-        return len(self._test_labels)
+        return len(self._test[1])
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch `first` on: the same as if those before had been skipped."""
@@ -106,9 +110,11 @@ class MemoryLoader:
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the test set in its order, in batches of the training batch size."""
-        for begin in range(0, self.num_test, self._hparams.batch_size):
-            part = self._slice(begin, self.num_test)
-            yield self._finished(self._test_images[part], blurred=False), self._test_labels[part]
+        return self._in_order(*self._test)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the held out training examples in their order, as `test_batches` does."""
+        return self._in_order(*self._validation)
 
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, not augmented, chosen and ordered by a seed.
@@ -118,6 +124,15 @@ class MemoryLoader:
         """
         chosen = choose_scoring_examples(self._train_labels, per_class, seed, self._hparams).to(self._device)
         return self._finished(augment.take(self._train_images, chosen), blurred=True), self._train_labels[chosen]
+
+    def _placed(self, examples: Batch) -> Batch:
+        images, labels = examples
+        return augment.in_format(images.to(self._device), self._memory_format), labels.to(self._device)
+
+    def _in_order(self, images: Tensor, labels: Tensor) -> Iterator[Batch]:
+        for begin in range(0, len(labels), self._hparams.batch_size):
+            part = self._slice(begin, len(labels))
+            yield self._finished(images[part], blurred=False), labels[part]
 
     def _augmentation(self, epoch: int) -> Callable[[Tensor, slice], Tensor]:
         """Draw the random numbers of an epoch, by position in its order, and return what they do to a part of it."""
@@ -227,7 +242,7 @@ def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) ->
 
 
 def changed_test_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> Batch:
-    """Return the test set that the hyperparameters ask for: only rotation changes it."""
+    """Return the test (or validation) set that the hyperparameters ask for: only rotation changes it."""
     if hparams.unsupervised_labels != "rotation":
         return images, labels
     drawn = np.random.RandomState(hparams.transformation_seed).randint(ROTATIONS, size=len(labels))

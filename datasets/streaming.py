@@ -171,12 +171,15 @@ class StreamingLoader:
             *self._hparams.constants, hparams.input_shape[1:], self._device, memory_format
         )
         train, test = (load_tensors(hparams.dataset_name, split, folder) for split in ("train", "test"))
-        everything = torch.arange(len(train["labels"]))
-        self._train_numbers, self._train_labels = changed_examples(everything, train["labels"], self._hparams)
-        self._test_labels = test["labels"]
+        held_out = self._hparams.validation_examples
+        self._train_numbers, self._train_labels = changed_examples(
+            torch.arange(held_out, len(train["labels"])), train["labels"][held_out:], self._hparams
+        )
+        self._validation_labels, self._test_labels = train["labels"][:held_out], test["labels"]
         self._train_images, self._test_images = (Images(index, folder, hparams) for index in (train, test))
-        self._train_tasks, self._test_tasks = _Tasks(), _Tasks()
+        self._train_tasks, self._validation_tasks, self._test_tasks = _Tasks(), _Tasks(), _Tasks()
         self._train_loader = self._data_loader(self._train_images, self._train_tasks)
+        self._validation_loader = self._data_loader(self._train_images, self._validation_tasks)
         self._test_loader = self._data_loader(self._test_images, self._test_tasks)
 
     @property
@@ -209,11 +212,11 @@ class StreamingLoader:
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the test set in its order, in batches of the training batch size."""
-        parts = [self._slice(begin, self.num_test) for begin in self._begins(self.num_test, 0)]
-        self._test_tasks.batches = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
-        for part, images in zip(parts, self._test_loader, strict=True):
-            images = self._arrived(images)
-            yield self._finished(images, blurred=False), self._test_labels[part].to(self._device, non_blocking=True)
+        return self._in_order(self._test_loader, self._test_tasks, self._test_labels)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the held out training examples in their order, as `test_batches` does."""
+        return self._in_order(self._validation_loader, self._validation_tasks, self._validation_labels)
 
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, as `MemoryLoader.examples` does."""
@@ -221,6 +224,13 @@ class StreamingLoader:
         tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
         images = self._train_images.batch(tasks).to(self._device)
         return self._finished(images, blurred=True), self._train_labels[chosen].to(self._device)
+
+    def _in_order(self, loader: DataLoader[Tensor | str], tasks: _Tasks, labels: Tensor) -> Iterator[Batch]:
+        parts = [self._slice(begin, len(labels)) for begin in self._begins(len(labels), 0)]
+        tasks.batches = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
+        for part, images in zip(parts, loader, strict=True):
+            images = self._arrived(images)
+            yield self._finished(images, blurred=False), labels[part].to(self._device, non_blocking=True)
 
     def _data_loader(self, images: Images, tasks: _Tasks) -> DataLoader[Tensor | str]:
         return DataLoader(

@@ -24,6 +24,11 @@ class Metrics:
         found = [(iteration, value) for (n, iteration), value in self.values.items() if n == name]
         return max(found)[1] if found else None
 
+    def at_best(self, name: str, by: str) -> float | None:
+        """Return the value of one metric where another is highest, the first such; None where they never meet."""
+        steps = sorted(step for n, step in self.values if n == by and (name, step) in self.values)
+        return self.values[name, max(steps, key=lambda step: self.values[by, step])] if steps else None
+
     def names(self) -> list[str]:
         """Return the names that have values, sorted."""
         return sorted({name for name, _ in self.values})

@@ -173,7 +173,7 @@ GRASP_IMAGENET: Recipe = {
 }
 
 # ToST (Jaiswal et al. 2022).
-TOST: Recipe = {
+TOST_PRUNING: Recipe = {
     **CIFAR,
     "normalization": "tost",
     "augmentation_order": "crop_flip",
@@ -183,8 +183,10 @@ TOST: Recipe = {
     "training_steps": "182ep",
     "weight_decay": 2e-4,
 }
-TOST_TINY: Recipe = {**TOST, "dataset_name": "tinyimagenet2", "normalization": "synflow"}
-TOST_RESNET_A: Recipe = {**TOST, "normalization": "tost_resnet_a", "model_init": "kaiming_normal"}
+# Its training techniques hold out examples by which the best epoch is chosen.
+TOST: Recipe = {**TOST_PRUNING, "validation_examples": 5000}
+TOST_TINY: Recipe = {**TOST_PRUNING, "dataset_name": "tinyimagenet2", "normalization": "synflow"}
+TOST_RESNET_A: Recipe = {**TOST_PRUNING, "normalization": "tost_resnet_a", "model_init": "kaiming_normal"}
 TOST_ORESNET: Recipe = {**TOST, "model_init": "kaiming_normal_fan_out", "linear_init": "as_built"}
 TOST_VGG: Recipe = {
     **TOST_RESNET_A,

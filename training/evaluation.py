@@ -1,10 +1,9 @@
-"""Measuring a model on the test set."""
+"""Measuring a model on examples that it is not trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,29 +13,24 @@ from torch.nn import functional as F
 _CLASSES_FOR_TOP5 = 20
 
 
-class TestBatches(Protocol):
-    """What evaluation needs of a data loader."""
-
-    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches (images, labels) of the test set, in order."""
-
-
 def evaluate(
     model: nn.Module,
-    loader: TestBatches,
+    batches: Iterable[tuple[Tensor, Tensor]],
     outputs: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    examples_are: str = "test",
 ) -> dict[str, float]:
     """Return test_loss (mean cross-entropy), test_accuracy and, with more than 20 outputs, test_top5accuracy.
 
     Accuracies are fractions from 0 to 1. The model is measured in eval mode and left in the mode it had.
+    batches: images and labels. examples_are: the word that the names begin with.
     """
     was_training = model.training
     model.eval()
     sums: Tensor | None = None
     examples = 0
     with torch.no_grad():
-        for images, labels in loader.test_batches():
+        for images, labels in batches:
             with autocast():
                 logits = model(images)
             logits = logits.float()
@@ -50,7 +44,7 @@ def evaluate(
             examples += len(labels)
     model.train(was_training)
     loss_sum, correct_sum, top5_sum = sums.tolist() if sums is not None else (0.0, 0.0, 0.0)
-    measured = {"test_loss": loss_sum / examples, "test_accuracy": correct_sum / examples}
+    measured = {"loss": loss_sum / examples, "accuracy": correct_sum / examples}
     if outputs > _CLASSES_FOR_TOP5:
-        measured["test_top5accuracy"] = top5_sum / examples
-    return measured
+        measured["top5accuracy"] = top5_sum / examples
+    return {f"{examples_are}_{name}": value for name, value in measured.items()}

@@ -124,6 +124,9 @@ class _Worker:
         self.run.save_metrics(metrics)
         self.job.conclude(self.run, session.mask)
         found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
+        selected = metrics.at_best("test_accuracy", by="validation_accuracy")
+        if selected is not None:
+            found["selected_test_accuracy"] = selected
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(

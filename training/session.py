@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,16 +153,19 @@ class Session:
             self.wear(mask)
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
-        """Evaluate the test set before each epoch (or at the start only) and at the very end of the training."""
+        """Measure before each epoch (or at the start only) and at the very end of the training."""
 
         def say(line: str) -> None:
             self.context.reporter.say(line)
             run.log(line)
 
         def measure() -> dict[str, float]:
-            casts = autocast(self.desc.training.precision, self.platform.device)
-            arguments = (casts,) if casts else ()
-            return evaluate(self.model, self.loader, self.desc.outputs, *arguments)
+            casts = autocast(self.desc.training.precision, self.platform.device) or nullcontext
+            found = evaluate(self.model, self.loader.test_batches(), self.desc.outputs, casts)
+            if self.desc.dataset.validation_examples:
+                held_out = self.loader.validation_batches()
+                found |= evaluate(self.model, held_out, self.desc.outputs, casts, examples_are="validation")
+            return found
 
         measured = record(measure, progress.metrics, say)
         ends = {self.desc.end} if until == self.desc.end else set()

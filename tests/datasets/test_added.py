@@ -248,6 +248,21 @@ def test_a_streamed_test_set_is_resized_and_cut_like_torchvision_does(streamed):
     assert y.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_the_first_streamed_images_can_be_held_out(streamed):
+    transform = v2.Compose([v2.Resize(round(32 * 256 / 224), antialias=True), v2.CenterCrop(32)])
+    paths = sorted((streamed / "p" / "train").rglob("*.JPEG"))
+    expected = [transform(decode(path.read_bytes())) for path in paths]
+    held = stream(streamed, validation_examples=3, do_not_augment=True)
+
+    x, _ = joined(held.validation_batches())
+    trained, _ = joined(held.train_batches(0))
+
+    assert torch.equal(unnormalized(x), torch.stack(expected[:3]))
+    assert sorted(image.numpy().tobytes() for image in unnormalized(trained)) == sorted(
+        image.numpy().tobytes() for image in expected[3:]
+    )
+
+
 def test_streamed_images_without_augmentation_are_those_of_the_test_transform(streamed):
     transform = v2.Compose([v2.Resize(round(32 * 256 / 224), antialias=True), v2.CenterCrop(32)])
     paths = sorted((streamed / "p" / "train").rglob("*.JPEG"))

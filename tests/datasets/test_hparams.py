@@ -73,6 +73,7 @@ def test_labels_that_rotation_replaces_are_not_in_the_address():
         {"normalization": "grasp"},
         {"augmentation_order": "crop_flip"},
         {"dataset_name": "tinyimagenet2"},
+        {"validation_examples": 5000},
     ],
 )
 def test_what_changes_the_data_is_in_the_address(change):
@@ -111,6 +112,8 @@ def test_the_seed_counts_where_it_is_drawn_from(change):
         ({"augmentation_order": "crop"}, "augmentation_order"),
         ({"crop_scale": 0.0}, "crop_scale"),
         ({"crop_ratio": 0.8}, "crop_ratio"),
+        ({"validation_examples": -1}, "validation_examples"),
+        ({"validation_examples": 50_000}, "validation_examples"),
     ],
 )
 def test_impossible_values_are_refused_with_their_flag(change, flag):

@@ -328,6 +328,34 @@ def test_more_examples_of_each_class_are_an_extension(folder):
     assert all(image in multiset(many) for image in multiset(few))
 
 
+def test_the_first_examples_can_be_held_out_and_are_measured_as_they_are(folder):
+    images, labels = raw(folder, name="cifar10")
+    held = loader(folder, "cifar10", batch_size=64, validation_examples=100)
+
+    x, y = joined(held.validation_batches())
+    trained = joined(loader(folder, "cifar10", batch_size=5000, validation_examples=100).train_batches(0))[1]
+
+    torch.testing.assert_close(x, plain(images[:100], "cifar10"))
+    assert torch.equal(y, labels[:100])
+    assert held.num_train == 49_900 == len(trained)
+    assert torch.equal(trained.bincount(), labels[100:].bincount())
+    assert same(held.test_batches(), loader(folder, "cifar10", batch_size=64).test_batches())
+
+
+def test_what_is_held_out_is_not_scored_with_and_not_corrupted(folder):
+    _, labels = raw(folder)
+    held = loader(folder, validation_examples=1000, random_labels_fraction=1.0, subsample_fraction=0.5)
+
+    assert torch.equal(joined(held.validation_batches())[1], labels[:1000])
+    assert held.num_train == 219
+    with pytest.raises(UsageError, match="of the training set of 'digits' has"):
+        loader(folder, validation_examples=1000).examples(60, seed=0)
+
+
+def test_nothing_is_held_out_unasked(folder):
+    assert list(loader(folder).validation_batches()) == []
+
+
 def test_too_few_examples_of_a_class_are_refused(folder):
     with pytest.raises(UsageError, match="of the training set of 'digits' has 137"):
         loader(folder).examples(138, seed=0)

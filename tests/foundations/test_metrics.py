@@ -45,6 +45,15 @@ def test_the_last_value_is_that_of_the_highest_iteration():
     assert metrics.names() == ["test_accuracy", "test_loss"]
 
 
+def test_the_value_at_the_best_of_another_metric_is_the_first_such():
+    metrics = Metrics({("by", 0): 0.1, ("by", 9): 0.7, ("by", 10): 0.7, ("found", 0): 3.0, ("found", 9): 2.0})
+    metrics.add("found", 10, 1.0)
+    metrics.add("by", 11, 0.9)  # nothing else was measured there
+
+    assert metrics.at_best("found", by="by") == 2.0
+    assert metrics.at_best("found", by="nothing") is None
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n", "name,iteration,value\nx,1\n", "name,iteration,value\nx,one,2\n"])
 def test_what_is_no_metrics_file_is_damaged(text):
     with pytest.raises(DamagedError, match=r"metrics\.csv is damaged"):

@@ -43,7 +43,8 @@ PUBLISHED = [
     ("phew_tinyimagenet_resnet_18", {"model_name": "tinyimagenet_modifiedresnet_18", "normalization": "synflow"}),
     ("tost_vgg_16_bn", {"model_name": "cifar_vgg_16", "normalization": "tost_resnet_a", "bias_init": "zero"}),
     ("tost_lth_densenet_121", {"optimizer_name": "adam", "batchnorm_init": "nearly_one", "do_not_augment": True}),
-    ("tost_resnet_18", {"model_name": "cifar_modifiedresnet_18", "weight_decay": 2e-4, "training_steps": "182ep"}),
+    ("tost_resnet_18", {"model_name": "cifar_modifiedresnet_18", "weight_decay": 2e-4, "validation_examples": 5000}),
+    ("tost_resnets_20", {"model_name": "cifar_resnet_a_20", "weight_decay": 2e-4, "training_steps": "182ep"}),
 ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.build import build_model, construct
+from models.build import build_model
 from models.hparams import ModelHparams
 from models.measure import measure
 from models.registry import families, presets, recipe
@@ -235,29 +235,16 @@ ALL_EXAMPLES = [name for lines in (families(), presets()) for line in lines for 
 
 @pytest.mark.parametrize("name", ALL_EXAMPLES)
 def test_every_listed_network_gives_logits_and_gradients_at_its_data_sets_shape(name):
-    hparams = hparams_of(name)
-    shape = SHAPE_OF[recipe(name)["dataset_name"]]
-    with torch.device("meta"):
-        model = construct(hparams, hparams.outputs or 7, shape)
-        logits = model(torch.empty(2, *shape))
-        logits.sum().backward()
-
-    assert logits.shape == (2, hparams.outputs or 7)
-    assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ALL_EXAMPLES)
-def test_a_step_of_every_listed_network_with_values_at_its_data_sets_shape(name):
     hparams, shape = hparams_of(name), SHAPE_OF[recipe(name)["dataset_name"]]
     outputs = hparams.outputs or 7
     model = build_model(hparams, outputs=outputs, input_shape=shape, seed_keys=(0,))
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
-    loss = torch.nn.functional.cross_entropy(model(x), torch.arange(2))
-    loss.backward()
+    logits = model(x)
+    torch.nn.functional.cross_entropy(logits, torch.arange(2)).backward()
 
-    assert loss.isfinite()
+    assert logits.shape == (2, outputs)
+    assert logits.isfinite().all()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 

@@ -46,6 +46,17 @@ def test_a_run_that_does_not_end_with_an_epoch_is_measured_at_its_end(tmp_path, 
     assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 6, 8}
 
 
+def test_examples_that_are_held_out_choose_the_accuracy_to_report(tmp_path, digits):
+    outcome = complete(train_job(validation_examples=157), context(tmp_path, digits))
+
+    values, results = outcome.run.metrics().values, outcome.manifest.results
+    validation = {step: value for (name, step), value in values.items() if name == "validation_accuracy"}
+    best = max(sorted(validation), key=validation.get)
+    assert sorted(validation) == [0, 5, 10, 15]  # 1,280 of the 1,437 examples are left
+    assert results["validation_accuracy"] == validation[15] > 0.5
+    assert results["selected_test_accuracy"] == values["test_accuracy", best]
+
+
 def test_a_run_can_have_no_iterations(tmp_path, digits):
     outcome = complete(train_job(training_steps="0it"), context(tmp_path, digits))
 
