@@ -199,6 +199,12 @@ class Run:
         else:
             self._write_json(DESCRIPTION, desc.record())
 
+    def withdraw(self) -> None:
+        """Take `begin` back, where nothing was computed since."""
+        if [path.name for path in self.folder.iterdir()] == [DESCRIPTION]:
+            (self.folder / DESCRIPTION).unlink()
+            self.folder.rmdir()
+
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
         desc.refuse_mismatch(self.record(), self.folder)

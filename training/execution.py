@@ -9,7 +9,7 @@ from collections.abc import Collection
 import torch
 
 from datasets.prepared import fingerprint
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, OpenPruneError, WorldError
 from foundations.run import Manifest, Run
 from foundations.step import Step
 from platforms.base import Platform
@@ -25,7 +25,14 @@ def work(job: Job, context: Context, wanted: Collection[Step], until: Step, plat
     Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; WorldError where a replay
     does not meet the states that are kept.
     """
-    _Worker(job, context, platform).work(wanted, until)
+    run = job.run(context)
+    begins = platform.is_primary and not run.exists()
+    try:
+        _Worker(job, context, platform).work(wanted, until)
+    except OpenPruneError:
+        if begins:
+            run.withdraw()  # a job that was refused leaves nothing that looks like a run to go on with
+        raise
 
 
 class _Worker:

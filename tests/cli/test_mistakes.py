@@ -66,6 +66,8 @@ def test_a_mistake_names_the_flag_and_what_is_possible(terminal, arguments, word
 def test_too_many_scoring_examples_are_refused_with_how_many_there_are(terminal):
     terminal.run(*ONESHOT, "--strategy=snip1000").assert_is_for_people(2, "1000 examples of each class", "has 1")
 
+    assert not list(terminal.root.glob("train_*/replicate_1/branch_*"))
+
 
 def test_a_missing_dataset_says_where_it_was_looked_for_and_how_to_get_it(terminal, tmp_path):
     terminal.datasets = tmp_path / "nowhere"
