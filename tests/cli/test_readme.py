@@ -18,6 +18,11 @@ def commands_of(text):
     return [line.strip() for line in lines if line.strip().startswith("python open_prune.py")]
 
 
+def commands_of_tables(text):
+    """Return the commands in the last cells of table rows, without `python open_prune.py`."""
+    return re.findall(r"^\|.*\| `([^`]+)` \|$", text, flags=re.MULTILINE)
+
+
 def test_commands_are_found_across_continued_lines():
     text = "```bash\npython open_prune.py train \\\n    --lr=1\nmake demo\n```\n```\npython open_prune.py no\n```\n"
 
@@ -33,3 +38,14 @@ def test_every_command_of_the_readme_runs(tmp_path):
     for command in commands:
         result = terminal.run(*shlex.split(command, comments=True)[2:])
         assert result.code == 0, f"{command}\n{result.out}{result.err}"
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README")
+def test_every_command_in_place_of_another_code_bases_is_possible(tmp_path):
+    terminal = Terminal(tmp_path / "runs", tmp_path / "datasets")
+    commands = commands_of_tables(README.read_text())
+    assert len(commands) >= 5
+    for command in commands:
+        result = terminal.run(*shlex.split(command), "--dry_run")
+        assert result.code == 0, f"{command}\n{result.out}{result.err}"
+        assert "not begun" in result.out
