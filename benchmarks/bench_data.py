@@ -27,8 +27,9 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.timing import Row, machine
 from datasets.added import add_dataset
+from datasets.batches import Feed
 from datasets.hparams import DatasetHparams
-from datasets.loader import Loader, MemoryLoader, open_loader
+from datasets.loader import open_loader
 from datasets.prepared import SPLITS, is_prepared, load_split, write_split
 from datasets.published import Split
 from datasets.registry import find_dataset
@@ -92,7 +93,7 @@ def memory(name: str, folder: Path) -> list[Row]:
     spec = find_dataset(name)
     hparams = DatasetHparams(dataset_name=name, batch_size=BATCH)
     start = time.perf_counter()
-    loader: Loader = MemoryLoader(hparams, folder, memory_format=torch.channels_last)
+    loader = open_loader(hparams, folder, Feed(memory_format=torch.channels_last))
     next(loader.train_batches(0))
     first_batch = time.perf_counter() - start
     steps: list[Any] = [transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
@@ -141,7 +142,7 @@ def streamed(folder: Path) -> Row:
     )
     spec = find_dataset("bench")
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
-    loader = open_loader(hparams, folder, workers=WORKERS, memory_format=torch.channels_last)
+    loader = open_loader(hparams, folder, Feed(memory_format=torch.channels_last), workers=WORKERS)
     steps = [
         transforms.RandomResizedCrop(224, scale=(0.1, 1.0), ratio=(0.8, 1.25)),
         transforms.RandomHorizontalFlip(),

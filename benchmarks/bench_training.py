@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
+from datasets.batches import Feed
 from datasets.loader import open_loader
 from datasets.prepared import write_split
 from datasets.published import Split
@@ -48,7 +49,7 @@ def rows(repeats: int = 7) -> list[Row]:
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
     desc = TrainDesc.from_flags(recipe(name))
     _make_noise(desc.dataset.dataset_name, folder)
-    loader = open_loader(desc.dataset, folder, memory_format=LAYOUT)
+    loader = open_loader(desc.dataset, folder, Feed(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))
     epochs = itertools.count(1)
     bare_model, our_model = _model(desc), _model(desc)

@@ -123,6 +123,7 @@ class BranchJob(Job):
 
     def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:
         """Return the mask that the strategy prunes from `start` to a prune fraction, scoring `model`."""
+        from datasets.batches import Feed
         from datasets.loader import open_loader
         from pruning.prune import mask_from_hparams
 
@@ -131,7 +132,7 @@ class BranchJob(Job):
         per_class = pruning.found_strategy.examples_per_class
         if per_class is not None:
             context.prepare(dataset.dataset_name)
-            examples = open_loader(dataset, context.datasets, device=platform.device).examples(per_class, seed)
+            examples = open_loader(dataset, context.datasets, Feed(device=platform.device)).examples(per_class, seed)
         return mask_from_hparams(
             model,
             replace(pruning, prune_fraction=level),

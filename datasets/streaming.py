@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from datasets import augment
+from datasets.batches import Batch, Feed, Loader
+from datasets.changes import changed_examples
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
-from datasets.loader import Batch, changed_examples, choose_scoring_examples, slice_of_batch
 from datasets.prepared import load_tensors
 from foundations.errors import DamagedError, UsageError
-from foundations.random_streams import generator
 
 Task = tuple[int, int]
 """The number of an image in its index, and the seed of its crop, or WHOLE."""
@@ -137,50 +137,57 @@ class _Tasks:
         return len(self.batches)
 
 
-class StreamingLoader:
+class _Crew:
+    """Workers that decode batches of images. They start with the first batch and stay."""
+
+    def __init__(self, images: Images, device: torch.device, workers: int) -> None:
+        self._device = device
+        self._tasks = _Tasks()
+        self._loader: DataLoader[Tensor | str] = DataLoader(
+            images,
+            batch_sampler=self._tasks,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_outlive_interrupts,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCH if workers else None,
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+
+    def decode(self, batches: list[list[Task]]) -> Iterator[Tensor]:
+        """Yield batches uint8 (B, 3, H, W) on the device. Raises: DamagedError that names a file that is no image."""
+        self._tasks.batches = batches
+        for images in self._loader:
+            if isinstance(images, str):
+                raise DamagedError(images)
+            yield images.to(self._device, non_blocking=True)
+
+
+class StreamingLoader(Loader):
     """A loader that decodes image files in worker processes. At most one iterator of each kind is in use at a time."""
 
-    def __init__(
-        self,
-        hparams: DatasetHparams,
-        folder: Path,
-        *,
-        device: torch.device | str = "cpu",
-        memory_format: torch.memory_format = torch.contiguous_format,
-        order_key: int | str = 0,
-        augmentation_key: int | str = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        workers: int | None = None,
-    ) -> None:
-        """Open a prepared index; the arguments are those of `MemoryLoader`.
+    def __init__(self, hparams: DatasetHparams, folder: Path, feed: Feed, workers: int | None = None) -> None:
+        """Open a prepared index in the folder of all data sets.
 
-        workers: processes that decode, by default one for each core that this process may use, shared by `world_size`.
-        Raises: UsageError for hyperparameters that only work on data sets in memory.
+        workers: processes that decode, by default one for each core that this process may use, shared by
+        `feed.world_size`. Raises: UsageError for hyperparameters that only work on data sets in memory.
         """
-        self._hparams = hparams.normalized(hparams.iterations_per_epoch)
+        super().__init__(hparams, feed)
         if self._hparams.unsupervised_labels is not None:
             name = hparams.dataset_name
             raise UsageError(f"--unsupervised_labels: not possible with '{name}', which is not in memory.")
-        self._device = torch.device(device)
-        self._memory_format = memory_format
-        self._order_key, self._augmentation_key = order_key, augmentation_key
-        self._rank, self._world_size = rank, world_size
-        self._workers = _fair_share(world_size) if workers is None else workers
-        self._scale, self._shift = augment.normalization(
-            *self._hparams.constants, hparams.input_shape[1:], self._device, memory_format
-        )
+        workers = _fair_share(feed.world_size) if workers is None else workers
         train, test = (load_tensors(hparams.dataset_name, split, folder) for split in ("train", "test"))
         held_out = self._hparams.validation_examples
         self._train_numbers, self._train_labels = changed_examples(
             torch.arange(held_out, len(train["labels"])), train["labels"][held_out:], self._hparams
         )
         self._validation_labels, self._test_labels = train["labels"][:held_out], test["labels"]
-        self._train_images, self._test_images = (Images(index, folder, hparams) for index in (train, test))
-        self._train_tasks, self._validation_tasks, self._test_tasks = _Tasks(), _Tasks(), _Tasks()
-        self._train_loader = self._data_loader(self._train_images, self._train_tasks)
-        self._validation_loader = self._data_loader(self._train_images, self._validation_tasks)
-        self._test_loader = self._data_loader(self._test_images, self._test_tasks)
+        self._train_images, test_images = (Images(index, folder, hparams) for index in (train, test))
+        self._train_crew, self._validation_crew, self._test_crew = (
+            _Crew(images, self._device, workers) for images in (self._train_images, self._train_images, test_images)
+        )
 
     @property
     def num_train(self) -> int:
@@ -194,72 +201,39 @@ class StreamingLoader:
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch `first` on: the same as if those before had been skipped."""
-        order = torch.randperm(self.num_train, generator=generator("data order", self._order_key, epoch))
-        stream = generator("augmentation", self._augmentation_key, epoch)
+        order, stream = self._order(epoch), self._augmentation_stream(epoch)
         seeds = torch.randint(0, 2**62, (self.num_train,), generator=stream)
         flips = torch.randint(0, 2, (self.num_train,), generator=stream).bool()
         augmented = self._hparams.augmentation != "none"
         seeds = seeds if augmented else torch.full_like(seeds, WHOLE)
-        parts = [self._slice(begin, self.num_train) for begin in self._begins(self.num_train, first)]
+        parts = list(self._parts(self.num_train, first))
         numbers = self._train_numbers[order]
-        self._train_tasks.batches = [list(zip(numbers[p].tolist(), seeds[p].tolist(), strict=True)) for p in parts]
-        for part, images in zip(parts, self._train_loader, strict=True):
-            images = self._arrived(images)
-            if augmented:
-                images = augment.flip(images, flips[part].to(self._device))
+        tasks = [list(zip(numbers[part].tolist(), seeds[part].tolist(), strict=True)) for part in parts]
+        for part, images in zip(parts, self._train_crew.decode(tasks), strict=True):
+            flipped = augment.flip(images, flips[part].to(self._device)) if augmented else images
             labels = self._train_labels[order[part]].to(self._device, non_blocking=True)
-            yield self._finished(images, blurred=True), labels
+            yield self._finished(flipped, blurred=True), labels
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the test set in its order, in batches of the training batch size."""
-        return self._in_order(self._test_loader, self._test_tasks, self._test_labels)
+        return self._in_order(self._test_crew, self._test_labels)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the held out training examples in their order, as `test_batches` does."""
-        return self._in_order(self._validation_loader, self._validation_tasks, self._validation_labels)
+        return self._in_order(self._validation_crew, self._validation_labels)
 
     def examples(self, per_class: int, seed: int) -> Batch:
-        """Return exactly `per_class` training examples of each class, as `MemoryLoader.examples` does."""
-        chosen = choose_scoring_examples(self._train_labels, per_class, seed, self._hparams)
+        """Return exactly `per_class` training examples of each class, as every process gets them all."""
+        chosen = self._scoring_examples(self._train_labels, per_class, seed)
         tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
         images = self._train_images.batch(tasks).to(self._device)
         return self._finished(images, blurred=True), self._train_labels[chosen].to(self._device)
 
-    def _in_order(self, loader: DataLoader[Tensor | str], tasks: _Tasks, labels: Tensor) -> Iterator[Batch]:
-        parts = [self._slice(begin, len(labels)) for begin in self._begins(len(labels), 0)]
-        tasks.batches = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
-        for part, images in zip(parts, loader, strict=True):
-            images = self._arrived(images)
+    def _in_order(self, crew: _Crew, labels: Tensor) -> Iterator[Batch]:
+        parts = list(self._parts(len(labels)))
+        tasks = [[(number, WHOLE) for number in range(part.start, part.stop)] for part in parts]
+        for part, images in zip(parts, crew.decode(tasks), strict=True):
             yield self._finished(images, blurred=False), labels[part].to(self._device, non_blocking=True)
-
-    def _data_loader(self, images: Images, tasks: _Tasks) -> DataLoader[Tensor | str]:
-        return DataLoader(
-            images,
-            batch_sampler=tasks,
-            num_workers=self._workers,
-            collate_fn=_unchanged,
-            worker_init_fn=_outlive_interrupts,
-            pin_memory=self._device.type == "cuda",
-            persistent_workers=self._workers > 0,
-            prefetch_factor=_PREFETCH if self._workers else None,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
-
-    def _arrived(self, images: Tensor | str) -> Tensor:
-        if isinstance(images, str):
-            raise DamagedError(images)
-        return images.to(self._device, non_blocking=True)
-
-    def _begins(self, count: int, first: int) -> range:
-        return range(first * self._hparams.batch_size, count, self._hparams.batch_size)
-
-    def _slice(self, begin: int, count: int) -> slice:
-        return slice_of_batch(begin, count, self._hparams.batch_size, self._rank, self._world_size)
-
-    def _finished(self, images: Tensor, *, blurred: bool) -> Tensor:
-        if blurred and self._hparams.blur_factor is not None:
-            images = augment.blur(images, self._hparams.blur_factor)
-        return augment.normalize(images.contiguous(memory_format=self._memory_format), self._scale, self._shift)
 
 
 def _outlive_interrupts(_worker: int) -> None:

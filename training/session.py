@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datasets.batches import Feed
 from datasets.loader import open_loader
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
@@ -59,12 +60,14 @@ class Session:
         self.loader = open_loader(
             desc.dataset,
             context.datasets,
-            device=platform.device,
-            memory_format=platform.memory_format(precision),
-            order_key=_or(desc.training.data_order_seed, context.replicate),
-            augmentation_key=context.replicate,
-            rank=platform.rank,
-            world_size=platform.world_size,
+            Feed(
+                device=platform.device,
+                memory_format=platform.memory_format(precision),
+                order_key=_or(desc.training.data_order_seed, context.replicate),
+                augmentation_key=context.replicate,
+                rank=platform.rank,
+                world_size=platform.world_size,
+            ),
         )
         self.trained: nn.Module = platform.distribute(self.model)
         self.mask: Mask | None = None
