@@ -61,7 +61,7 @@ class MemoryLoader(Loader):
         return self._in_order(*self._validation)
 
     def examples(self, per_class: int, seed: int) -> Batch:
-        """Return exactly `per_class` training examples of each class, as every process gets them all."""
+        """Return exactly `per_class` training examples of each class; every process gets all of them."""
         chosen = self._scoring_examples(self._train_labels, per_class, seed).to(self._device)
         return self._finished(augment.take(self._train_images, chosen), blurred=True), self._train_labels[chosen]
 

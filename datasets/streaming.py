@@ -223,7 +223,7 @@ class StreamingLoader(Loader):
         return self._in_order(self._validation_crew, self._validation_labels)
 
     def examples(self, per_class: int, seed: int) -> Batch:
-        """Return exactly `per_class` training examples of each class, as every process gets them all."""
+        """Return exactly `per_class` training examples of each class; every process gets all of them."""
         chosen = self._scoring_examples(self._train_labels, per_class, seed)
         tasks = [(number, WHOLE) for number in self._train_numbers[chosen].tolist()]
         images = self._train_images.batch(tasks).to(self._device)
