@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,6 +121,7 @@ def _summary(outcome: Outcome) -> str:
         "test accuracy": percent(results.get("test_accuracy")),
         "top-5 accuracy": percent(results.get("test_top5accuracy")),
         "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
+        "held out": _validation(results),
         "sparsity": percent(results.get("sparsity")),
         "collapsed": _collapsed(outcome.run),
         "training time": duration(outcome.manifest.wall_seconds),
@@ -128,6 +129,14 @@ def _summary(outcome: Outcome) -> str:
         "results in": str(outcome.run.folder),
     }
     return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
+
+
+def _validation(results: Mapping[str, float | None]) -> str:
+    """Say how a run does on the examples that it held out, if any."""
+    if "validation_accuracy" not in results:
+        return ""
+    selected = percent(results.get("selected_test_accuracy"))
+    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
 
 
 def _collapsed(run: Run) -> str:

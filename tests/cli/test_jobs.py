@@ -29,6 +29,15 @@ def test_a_first_command_trains_and_says_what_it_came_to(terminal):
     assert (terminal.where(*TRAIN) / "manifest.json").exists()
 
 
+def test_held_out_examples_choose_the_accuracy_that_is_said(terminal):
+    result = terminal.run(*TRAIN, "--validation_examples=157")
+
+    folder = terminal.where(*TRAIN, "--validation_examples=157")
+    results = json.loads((folder / "manifest.json").read_text())["results"]
+    held_out, selected = (f"{100 * results[name]:.2f}%" for name in ("validation_accuracy", "selected_test_accuracy"))
+    assert f"held out:       {held_out} (where that was best, test accuracy was {selected})" in result.out
+
+
 @pytest.mark.parametrize("arguments", [TRAIN, BRANCH], ids=["train", "branch"])
 def test_the_same_command_again_says_that_it_reused_the_run_and_changes_no_byte(two_runs, arguments):
     before = two_runs.files()
