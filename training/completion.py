@@ -24,6 +24,7 @@ def complete(job: Job, context: Context, keep: Collection[Step] = ()) -> Outcome
     outcome = _reuse(job, run, wanted, context)
     if outcome is not None:
         return outcome
+    context.prepare(job.training.dataset.dataset_name)  # before anything is begun that would wait for it in vain
     job.resolve(context)
     with run.locked(context.reporter.say):
         outcome = _reuse(job, run, wanted, context)

@@ -75,6 +75,7 @@ def test_a_missing_dataset_says_where_it_was_looked_for_and_how_to_get_it(termin
     result = terminal.run("train", "--default_hparams=mnist_lenet_300_100")
 
     result.assert_is_for_people(1, "mnist", str(tmp_path / "nowhere"))
+    assert json.loads(terminal.run("ls", "--json").out) == []
 
 
 def test_a_root_below_a_file_is_refused(terminal, tmp_path):
