@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_AT_ONCE = 1024
+"""Images that are worked on at a time, where all would take much memory."""
+
 
 def take(images: Tensor, numbers: Tensor) -> Tensor:
     """Return images by their numbers, int64 (B,), in the memory format of all: `images[numbers]`, but much faster."""
@@ -43,10 +46,23 @@ def flip(images: Tensor, flips: Tensor) -> Tensor:
     return take(both, torch.arange(len(images), device=images.device) + len(images) * flips)
 
 
-def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Return the offsets at which cropping before the flip gives what the given ones give after it.
+def with_mirrored(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return all images, and then all of them mirrored left and right, in a memory format."""
+    count = len(images)
+    size = (2 * count, *images.shape[1:])
+    both = torch.empty(size, dtype=images.dtype, device=images.device, memory_format=memory_format)
+    for first in range(0, count, _AT_ONCE):
+        some = in_format(images[first : first + _AT_ONCE], memory_format)
+        both[first : first + len(some)] = some
+        both[count + first : count + first + len(some)] = some.flip(3)
+    return both
 
-    So `flip(pad_crop(x, mirrored(offsets, flips, p), p), flips) == pad_crop(flip(x, flips), offsets, p)`.
+
+def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Return the offsets at which cropping gives on the other side of a flip what the given ones give on this side.
+
+    So `flip(pad_crop(x, mirrored(offsets, flips, p), p), flips) == pad_crop(flip(x, flips), offsets, p)`, and the other
+    way round.
     """
     left = torch.where(flips, 2 * padding - offsets[:, 1], offsets[:, 1])
     return torch.stack([offsets[:, 0], left], dim=1)
