@@ -97,7 +97,7 @@ class Mask(Mapping[str, torch.Tensor]):
     def kept_at(self, name: str) -> torch.Tensor:
         """Return the flat indices (int64, ascending) of the kept weights of a tensor, found once and remembered."""
         if name not in self._kept_at:
-            self._kept_at[name] = torch.from_numpy(np.flatnonzero(self[name].numpy()))
+            self._kept_at[name] = true_at(self[name])
         return self._kept_at[name]
 
     def remembers(self, name: str) -> bool:
@@ -312,6 +312,14 @@ class AttachedMask:
     def detach(self) -> None:
         """Stop: the optimizer may move the pruned weights again."""
         self._hook.remove()
+
+
+def true_at(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the flat indices, int64 and ascending, at which a CPU tensor is true.
+
+    This is `tensor.view(-1).nonzero()`, several times faster.
+    """
+    return torch.from_numpy(np.flatnonzero(tensor.numpy()))
 
 
 def _as_bool(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,6 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,7 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from foundations.random_streams import global_generator_from, stream_seed
-from pruning.mask import Mask
+from pruning.mask import Mask, true_at
 from pruning.registry import Strategy
 
 Scores = dict[str, torch.Tensor]
@@ -105,8 +104,8 @@ class Scoring:
         """Return the flat indices of the weights of a tensor that the mask so far keeps and `mask` prunes."""
         if self.mask.remembers(name):
             kept = self.mask.kept_at(name)
-            return kept[~mask[name].view(-1)[kept]]
-        return torch.from_numpy(np.flatnonzero(torch.gt(self.mask[name], mask[name]).numpy()))
+            return kept.index_select(0, true_at(~mask[name].view(-1).index_select(0, kept)))
+        return true_at(torch.gt(self.mask[name], mask[name]))
 
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.mask import Mask, true_at
 from pruning.registry import Direction
 
 _SAMPLE = 1 << 16
@@ -40,7 +40,7 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     for (values, _), part in zip(reversed(candidates), reversed(stays), strict=True):
         if missing == 0:
             break
-        ties = (values == threshold).nonzero().flatten()[-missing:]
+        ties = true_at(values == threshold)[-missing:]
         part[ties] = True
         missing -= len(ties)
     chosen = mask._like(
@@ -50,7 +50,9 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
         }
     )
     known = zip(mask, stays, candidates, strict=True)
-    return chosen.remember({name: index[part] for name, part, (_, index) in known if index is not None})
+    return chosen.remember(
+        {name: index.index_select(0, true_at(part)) for name, part, (_, index) in known if index is not None}
+    )
 
 
 def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
