@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
+from tests.datasets.published_files import write_image_folders
 
 README = REPOSITORY / "README.md"
 
@@ -32,7 +33,8 @@ def test_commands_are_found_across_continued_lines():
 @pytest.mark.slow
 @pytest.mark.skipif(not README.exists(), reason="there is no README")
 def test_every_command_of_the_readme_runs(tmp_path):
-    terminal = Terminal(tmp_path / "runs", tmp_path / "datasets")
+    write_image_folders(tmp_path / "flowers", ["aster", "lupin"], per_class=10, size=(40, 50))
+    terminal = Terminal(tmp_path / "runs", tmp_path / "datasets", {"HOME": str(tmp_path)})
     commands = commands_of(README.read_text())
     assert commands
     for command in commands:
