@@ -190,6 +190,18 @@ def test_an_image_too_long_for_any_try_gives_its_middle():
     assert (boxes[:, 3] / boxes[:, 2] <= 1.3).all()
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [3, 1024, 1025])
+def test_all_images_and_then_all_of_them_mirrored(memory_format, count):
+    x = images(count, 3, 4, 6)
+
+    both = augment.with_mirrored(x, memory_format)
+
+    assert both.is_contiguous(memory_format=memory_format)
+    assert torch.equal(both[:count], x)
+    assert torch.equal(both[count:], v2.horizontal_flip(x))
+
+
 def test_an_empty_slice_of_a_batch_stays_empty():
     x, numbers, flips = images(3)[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
 
