@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 from collections.abc import Callable
@@ -36,6 +38,8 @@ class LocalPlatform(Platform):
         former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.set_num_threads(self._hparams.threads or former[2])
+        if self.device.type == "cpu":
+            _keep_freed_memory()
         try:
             return job(self)
         finally:
@@ -61,6 +65,19 @@ class LocalPlatform(Platform):
         if (device.index or 0) >= found[device.type]:
             raise WorldError(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
         return device
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory that a training step frees for the next one, for as long as the process lives.
+
+    By default glibc gives it back to the system, which clears it page by page when the next step asks for it again: a
+    tenth of the time of a step of cifar_resnet_20 or cifar_vgg_16 with batches of 128 (AMD EPYC, 2 cores, n = 3).
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 32 * 2**20)  # the highest that is possible
 
 
 def _in_words(found: dict[str, int]) -> str:
