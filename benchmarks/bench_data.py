@@ -144,7 +144,9 @@ def streamed(folder: Path) -> Row:
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
     loader = open_loader(hparams, folder, Feed(memory_format=torch.channels_last), workers=WORKERS)
     steps = [
-        transforms.RandomResizedCrop(224, scale=(0.1, 1.0), ratio=(0.8, 1.25)),
+        transforms.RandomResizedCrop(
+            224, scale=(hparams.crop_scale, 1), ratio=(1 / hparams.crop_ratio, hparams.crop_ratio)
+        ),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize(spec.mean, spec.std),

@@ -132,7 +132,7 @@ class BranchJob(Job):
         per_class = pruning.found_strategy.examples_per_class
         if per_class is not None:
             context.prepare(dataset.dataset_name)
-            as_they_are = replace(dataset, do_not_augment=True)
+            as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
             loader = open_loader(as_they_are, context.datasets, Feed(device=platform.device))
             examples = loader.examples(per_class, seed)
         return mask_from_hparams(

@@ -38,9 +38,9 @@ class LocalPlatform(Platform):
         former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.set_num_threads(self._hparams.threads or former[2])
-        if self.device.type == "cpu":
-            _keep_freed_memory()
         try:
+            if self.device.type == "cpu":
+                _keep_freed_memory()
             return job(self)
         finally:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former[:2]

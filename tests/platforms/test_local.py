@@ -30,6 +30,16 @@ def test_one_process_is_the_primary_of_one():
     assert (platform.rank, platform.world_size, platform.is_primary) == (0, 1, True)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_leaves_torch_as_it_was():
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+
+    with pytest.raises(WorldError, match="There is no device cuda here"):
+        local(device="cuda", threads=threads + 1).launch(lambda _: None)
+
+    assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == (threads, deterministic)
+
+
 def test_auto_is_the_best_device_that_is_there():
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
