@@ -47,12 +47,12 @@ class BranchHparams(Hparams):
     reinitialize: bool = hparam(False)
     """Train on a new initialization in place of --state_step."""
 
-    def normalized(self, iterations_per_epoch: int) -> Self:
+    def simplified(self) -> Self:
         """Drop the state where a new initialization takes its place, and the shuffle that another undoes."""
         unused: dict[str, Any] = {"state_experiment": MAIN, "state_step": "0it"} if self.reinitialize else {}
         if self.randomize_globally:
             unused["randomize_layerwise"] = False
-        return super(BranchHparams, dataclasses.replace(self, **unused)).normalized(iterations_per_epoch)
+        return dataclasses.replace(self, **unused)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +126,7 @@ class BranchDesc(Desc):
         ):
             # How far another run goes is known when it is looked at.
             if experiment == MAIN and step > end:
-                raise UsageError(
-                    f"--{flag}: {step} is after the last step. Possible: 0it to {end} ({end.ep}ep{end.it}it)."
-                )
+                raise UsageError(f"{step} is after the last step. Possible: 0it to {end} ({end.ep}ep{end.it}it).", flag)
 
     @property
     def training(self) -> TrainDesc:

@@ -62,14 +62,15 @@ class GmpDesc(BranchDesc):
         """Check that pruning begins before it ends, within the training."""
         super().validate()
         if self.pruning.found_strategy.builds_mask:
-            raise UsageError(f"--strategy: {self.pruning.strategy} builds its mask at once; gmp needs scores.")
+            raise UsageError(f"{self.pruning.strategy} builds its mask at once; gmp needs scores.", "strategy")
         begin, end, frequency = self.pruning_steps
         if frequency.iteration == 0:
-            raise UsageError("--gmp_frequency: it must be above 0it.")
+            raise UsageError("it must be above 0it.", "gmp_frequency")
         if not begin <= end <= self.training.end:
             raise UsageError(
-                f"--gmp_begin, --gmp_end: {begin} to {end} is not within the training. "
-                f"Possible: begin <= end <= {self.training.end}."
+                f"{begin} to {end} is not within the training. Possible: begin <= end <= {self.training.end}.",
+                "gmp_begin",
+                "gmp_end",
             )
 
     @property

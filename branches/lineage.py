@@ -55,7 +55,7 @@ def parent_of(run: Run) -> Parent:
 def load_desc(run: Run) -> Desc:
     """Return the description that a run's directory carries.
 
-    Raises: WorldError where there is no such run; DamagedError where the directory cannot prove its name.
+    Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name.
     """
     record = run.record()
     parent = None if run.location.part == MAIN else load_desc(trunk_of(run))
@@ -109,8 +109,10 @@ def run_of_experiment(root: Path, trunk: Location, experiment: str) -> Run:
         folder = run.folder.parent
         there = sorted(path.name for path in folder.glob("branch_*")) if folder.exists() else []
         raise UsageError(
-            f"--prune_experiment, --state_experiment: there is no run '{experiment}' in {folder}."
-            f"{did_you_mean(experiment, there)} Possible: {', '.join([MAIN, *there])}."
+            f"there is no run '{experiment}' in {folder}."
+            f"{did_you_mean(experiment, there)} Possible: {', '.join([MAIN, *there])}.",
+            "prune_experiment",
+            "state_experiment",
         )
     return run
 

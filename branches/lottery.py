@@ -15,7 +15,7 @@ from branches.lineage import Parent, job_of
 from datasets.hparams import DatasetHparams
 from foundations.address import MAIN, Desc
 from foundations.errors import UsageError
-from foundations.hparams import Hparams, given, hparam, optional_copy
+from foundations.hparams import Hparams, hparam, overrides, overrides_group
 from pruning.hparams import PruningHparams
 from training.completion import provide
 from training.context import Context
@@ -24,7 +24,7 @@ from training.hparams import TrainingHparams
 from training.job import Job, TrainJob
 
 PRETRAIN = "pretrain_"
-PretrainGroup = optional_copy(
+PretrainGroup = overrides_group(
     "PretrainGroup", (DatasetHparams, TrainingHparams), PRETRAIN, "Pretraining that differs from the training."
 )
 
@@ -52,12 +52,13 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
         parse_levels(self.levels)
         if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
             raise UsageError(
-                "--rewinding_steps, --pretrain_training_steps: give one; both say where weights come from."
+                "give one; both say where weights come from.", "rewinding_steps", "pretrain_training_steps"
             )
-        asked = {**given(self, DatasetHparams, PRETRAIN), **given(self, TrainingHparams, PRETRAIN)}
+        asked = {**overrides(self, DatasetHparams, PRETRAIN), **overrides(self, TrainingHparams, PRETRAIN)}
         if asked and not self.pretrains:
-            flags = ", ".join(f"--{PRETRAIN}{name}" for name in asked)
-            raise UsageError(f"{flags}: without --pretrain_training_steps there is no pretraining.")
+            raise UsageError(
+                f"without {PRETRAIN}training_steps there is no pretraining.", *(PRETRAIN + name for name in asked)
+            )
 
 
 def parse_levels(text: str) -> list[int]:
@@ -69,7 +70,7 @@ def parse_levels(text: str) -> list[int]:
         if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
             raise ValueError(text)
     except ValueError as error:
-        raise UsageError(f"--levels: '{text}' is not possible; write a number, or ranges such as 0-2,5.") from error
+        raise UsageError(f"'{text}' is not possible; write a number, or ranges such as 0-2,5.", "levels") from error
     return levels
 
 
@@ -86,7 +87,7 @@ class Lottery:
             level is not None for level in (self.pruning.prune_fraction, self.pruning.density, self.pruning.compression)
         ):
             raise UsageError(
-                "--prune_fraction, --density, --compression: the levels say how much; use --pruning_fraction."
+                "the levels say how much; use --pruning_fraction.", "prune_fraction", "density", "compression"
             )
 
     def levels(self, last: int) -> Iterator[tuple[int, Job]]:
@@ -115,8 +116,8 @@ class Lottery:
             return None
         return replace(
             self.trunk,
-            dataset=replace(self.trunk.dataset, **given(self.hparams, DatasetHparams, PRETRAIN)),
-            training=replace(self.trunk.training, **given(self.hparams, TrainingHparams, PRETRAIN)),
+            dataset=replace(self.trunk.dataset, **overrides(self.hparams, DatasetHparams, PRETRAIN)),
+            training=replace(self.trunk.training, **overrides(self.hparams, TrainingHparams, PRETRAIN)),
             model=replace(self.trunk.model, outputs=self.trunk.outputs),
         )
 

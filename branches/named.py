@@ -14,7 +14,7 @@ from branches.gmp import GmpDesc, GradualHparams
 from branches.lineage import Parent
 from datasets.hparams import DatasetHparams
 from foundations.address import MAIN, Desc
-from foundations.hparams import Hparams, given, hparam, optional_copy
+from foundations.hparams import Hparams, hparam, overrides, overrides_group
 from pruning.hparams import PruningHparams
 from training.hparams import TrainingHparams
 from training.schedule import learning_rate
@@ -51,7 +51,7 @@ class TransplantHparams(Hparams):
 
 
 RETRAIN = "retrain_"
-RetrainGroup = optional_copy(
+RetrainGroup = overrides_group(
     "RetrainGroup", (DatasetHparams, TrainingHparams), RETRAIN, "Hyperparameters of the retraining that differ."
 )
 
@@ -143,8 +143,8 @@ def retrain(parent: Parent, _pruning: PruningHparams, own: RetrainHparams) -> Br
     )
     other = replace(
         desc,
-        retrain_dataset=replace(parent.trunk.dataset, **given(own, DatasetHparams, RETRAIN)),
-        retrain_training=replace(parent.trunk.training, **given(own, TrainingHparams, RETRAIN)),
+        retrain_dataset=replace(parent.trunk.dataset, **overrides(own, DatasetHparams, RETRAIN)),
+        retrain_training=replace(parent.trunk.training, **overrides(own, TrainingHparams, RETRAIN)),
     )
     return replace(other, branch=replace(other.branch, start_step=own.start_step))
 

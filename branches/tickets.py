@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from branches.lineage import job_of, load_desc, source_runs, trunk_of
 from foundations import tensor_files
 from foundations.address import MAIN, Location
-from foundations.errors import DamagedError, UsageError, WorldError
-from foundations.files import world_errors, write_atomically
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.files import explain_os_errors, write_atomically
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.run import Manifest, Run
 from foundations.step import Step
@@ -88,18 +88,18 @@ class ImportJob(Job):
         """Refuse: this is only called where a state is missing."""
         run = self.run(context)
         kept = ", ".join(map(str, run.kept_states(self.desc.iterations_per_epoch))) or "none"
-        raise WorldError(f"{run} was imported, so states that it does not hold cannot be made. Held: {kept}.")
+        raise EnvironmentFailure(f"{run} was imported, so states that it does not hold cannot be made. Held: {kept}.")
 
     def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
         """Refuse, as `resolve` does."""
-        raise WorldError(f"{run} was imported: it cannot be computed.")
+        raise EnvironmentFailure(f"{run} was imported: it cannot be computed.")
 
 
 def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = False) -> None:
     """Write the state of a run at a step (by default its last) and its mask as one file.
 
     dense: write the state alone under its own names, with zeros where it is pruned: a plain state dict.
-    Raises: WorldError where the run does not hold the state.
+    Raises: EnvironmentFailure where the run does not hold the state.
     """
     step = step or _last_state(run)
     state = run.load_state(step)
@@ -123,7 +123,7 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
     from pruning.mask import Mask
 
     step = step or _last_state(run)
-    with world_errors("write", folder):
+    with explain_os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(run.load_state(step), folder / f"model_{step.file_name_part}.pth")
         if run.has_mask():
@@ -132,7 +132,7 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
 
 
 def import_ticket(path: Path, context: Context) -> Run:
-    """Make a ticket a run, whose state stands at step 0. Raises: WorldError, DamagedError."""
+    """Make a ticket a run, whose state stands at step 0. Raises: EnvironmentFailure, DamagedError."""
     tensors, facts = tensor_files.read(path, _HOW_TO_MEND)
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mask": {}}
     for name, tensor in tensors.items():
@@ -149,14 +149,16 @@ def import_ticket(path: Path, context: Context) -> Run:
 def import_openlth(folder: Path, trunk: TrainDesc, context: Context) -> Run:
     """Make a directory of OpenLTH's (with `model_ep*_it*.pth`, and `mask.pth` where it is pruned) a run.
 
-    trunk: how branches of it train, which OpenLTH's files do not say. Raises: WorldError, DamagedError.
+    trunk: how branches of it train, which OpenLTH's files do not say. Raises: EnvironmentFailure, DamagedError.
     """
     from pruning.mask import Mask
 
     found = [_OPENLTH_STATE.fullmatch(path.name) for path in sorted(folder.glob("model_*.pth"))]
     matches = [match for match in found if match is not None]
     if not matches:
-        raise WorldError(f"There is no model_ep<E>_it<I>.pth in {folder}; name OpenLTH's .../replicate_1/main itself.")
+        raise EnvironmentFailure(
+            f"There is no model_ep<E>_it<I>.pth in {folder}; name OpenLTH's .../replicate_1/main itself."
+        )
     states = {
         trunk.start.at(int(match[1]) * trunk.iterations_per_epoch + int(match[2])): _load_pickle(folder / match[0])
         for match in matches
@@ -206,7 +208,7 @@ def _content(states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None) -> 
 def _last_state(run: Run) -> Step:
     kept = run.kept_states(job_of(load_desc(run)).training.iterations_per_epoch)
     if not kept:
-        raise WorldError(f"{run} holds no state yet.")
+        raise EnvironmentFailure(f"{run} holds no state yet.")
     return kept[-1]
 
 

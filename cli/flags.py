@@ -26,7 +26,7 @@ def parse(kind: type[Flags], argv: Sequence[str], command: str, default: Flags) 
     Raises: UsageError that names the flag and what is possible. SystemExit after `--help`.
     """
     groups = group_types(kind)
-    types = {f"--{name}": hint for group in groups for name, hint in group.types().items()}
+    types = {f"--{name}": hint for group in groups for name, hint in typing.get_type_hints(group).items()}
     help_hint = f"See: python open_prune.py {command} --help"
     _check_flags(argv, types, help_hint)
     complaint = io.StringIO()
@@ -75,7 +75,7 @@ def with_defaults(kind: type[Flags], values: dict[str, Any]) -> Flags:
     groups = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         group = hints[field.name]
-        groups[field.name] = group(**{name: value for name, value in values.items() if name in group.flags()})
+        groups[field.name] = group(**{name: value for name, value in values.items() if name in group.names()})
     return kind(**groups)
 
 

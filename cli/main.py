@@ -64,13 +64,20 @@ def main(argv: Sequence[str]) -> int:
         return _dispatch(list(argv))
     except OpenPruneError as error:
         sys.stdout.flush()
-        print(f"open_prune: {error}", file=sys.stderr)
+        print(f"open_prune: {_worded(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _worded(error: OpenPruneError) -> str:
+    """Return the error's message, with the hyperparameters that it is about as flags."""
+    if isinstance(error, UsageError) and error.hparams:
+        return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}"
+    return str(error)
 
 
 def _dispatch(argv: list[str]) -> int:

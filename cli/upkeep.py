@@ -13,7 +13,7 @@ from cli.job_flags import root_of
 from cli.lineage import users_of
 from cli.main import Environment
 from foundations.errors import UsageError
-from foundations.files import world_errors
+from foundations.files import explain_os_errors
 from foundations.hparams import Hparams, hparam
 from foundations.run import Run
 
@@ -109,7 +109,7 @@ def _confirmed(doomed: Sequence[Run]) -> bool:
 
 
 def _remove(run: Run) -> None:
-    with run.locked(print), world_errors("remove", run.folder):
+    with run.locked(print), explain_os_errors("remove", run.folder):
         # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
         trash = run.folder.with_name(f".removed_{run.folder.name}")
         shutil.rmtree(trash, ignore_errors=True)

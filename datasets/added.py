@@ -27,7 +27,7 @@ from datasets.prepared import SPLITS, is_prepared, locked, write_split
 from datasets.published import Index, Published, Split
 from datasets.registry import AUGMENTATIONS, DATASETS, description, find_dataset, register_added
 from datasets.streaming import middle
-from foundations.errors import UsageError, WorldError
+from foundations.errors import EnvironmentFailure, UsageError
 
 HELD_OUT = 0.1
 """The part of the examples that becomes the test set where there is none."""
@@ -55,21 +55,21 @@ def add_dataset(
     they lie and decoded as they are needed, which takes an `image_size` and images in class folders.
 
     Raises: UsageError for a name or an augmentation that is not possible, and for images or arrays that are not as
-    above; WorldError where the folder cannot be written.
+    above; EnvironmentFailure where the folder cannot be written.
     """
     _check_name(name, folder)
     if augmentation not in AUGMENTATIONS or (not in_memory and augmentation == "pad4_crop_flip"):
         possible = AUGMENTATIONS if in_memory else [kind for kind in AUGMENTATIONS if kind != "pad4_crop_flip"]
-        raise UsageError(f"--augmentation: '{augmentation}' is not possible. Possible: {', '.join(possible)}.")
+        raise UsageError(f"'{augmentation}' is not possible. Possible: {', '.join(possible)}.", "augmentation")
     if not path.exists():
-        raise WorldError(f"{path} does not exist.")
+        raise EnvironmentFailure(f"{path} does not exist.")
     splits: Mapping[str, Split | Index]
     if in_memory:
         decoded = _arrays(path) or _decoded(path, image_size, report)
         splits, shape = decoded, decoded["train"].images.shape[1:]
         mean, std = measured(decoded["train"].images)
     elif image_size is None:
-        raise UsageError("--image_size: needed for a data set that is not in memory.")
+        raise UsageError("needed for a data set that is not in memory.", "image_size")
     else:
         indices = _indices(path)
         splits, shape = indices, (3, image_size, image_size)
@@ -84,8 +84,8 @@ def add_dataset(
 
 
 def cannot_be_prepared(published: Published) -> NoReturn:
-    """Refuse to prepare a data set that a user added. Raises: WorldError."""
-    raise WorldError(
+    """Refuse to prepare a data set that a user added. Raises: EnvironmentFailure."""
+    raise EnvironmentFailure(
         f"the data set '{published.name}' lacks prepared files in {published.folder / published.name}.\n"
         f"Add it again: open_prune.py datasets add {published.name} PATH"
     )
@@ -222,8 +222,9 @@ def _decoded(path: Path, image_size: int | None, report: Callable[[str], None]) 
             shape = shape or tuple(image.shape)
             if tuple(image.shape) != shape:
                 raise UsageError(
-                    f"--image_size: needed, since images differ in size ({index.files[int(number)]} is "
-                    f"{tuple(image.shape)[1:]}, others are {shape[1:]})."
+                    f"needed, since images differ in size ({index.files[int(number)]} is "
+                    f"{tuple(image.shape)[1:]}, others are {shape[1:]}).",
+                    "image_size",
                 )
             images.append(image.numpy())
         splits[split] = Split(np.stack(images), index.labels, index.class_names, index.source)

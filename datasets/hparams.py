@@ -106,31 +106,32 @@ class DatasetHparams(Hparams):
         line = LINES[self.normalization]
         if self.spec.folder not in line:
             raise UsageError(
-                f"--normalization: {self.normalization} has no constants for '{self.dataset_name}'. "
-                f"It has some for: {', '.join(line)}."
+                f"{self.normalization} has no constants for '{self.dataset_name}'. It has some for: {', '.join(line)}.",
+                "normalization",
             )
         return line[self.spec.folder]
 
-    def normalized(self, iterations_per_epoch: int) -> Self:
+    def simplified(self) -> Self:
         """Return these hyperparameters without what cannot change the result.
 
         Raises: UsageError for an unknown data set, or for a combination that its images do not allow.
         """
         _, height, width = self.spec.input_shape
         if self.unsupervised_labels == "rotation" and height != width:
-            raise UsageError(f"--unsupervised_labels: rotation needs square images, not {height} x {width}.")
+            raise UsageError(f"rotation needs square images, not {height} x {width}.", "unsupervised_labels")
         if self.validation_examples >= self.spec.num_train:
             raise UsageError(
-                f"--validation_examples: {self.validation_examples} leave none of the {self.spec.num_train} training "
-                f"examples of '{self.dataset_name}' to train on."
+                f"{self.validation_examples} leave none of the {self.spec.num_train} training "
+                f"examples of '{self.dataset_name}' to train on.",
+                "validation_examples",
             )
         if self.blur_factor is not None and self.blur_factor > min(height, width):
-            raise UsageError(f"--blur_factor: {self.blur_factor} shrinks images of {height} x {width} to nothing.")
+            raise UsageError(f"{self.blur_factor} shrinks images of {height} x {width} to nothing.", "blur_factor")
         subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
         rotated = self.unsupervised_labels == "rotation"
         random_labels = None if rotated else self.random_labels_fraction or None
         crops = self if self.augmentation == "resized_crop_flip" else DatasetHparams()
-        plain = dataclasses.replace(
+        return dataclasses.replace(
             self,
             do_not_augment=self.do_not_augment and self.spec.augmentation != "none",
             transformation_seed=self.transformation_seed if subsample or random_labels or rotated else 0,
@@ -142,4 +143,3 @@ class DatasetHparams(Hparams):
             crop_scale=crops.crop_scale,
             crop_ratio=crops.crop_ratio,
         )
-        return super(DatasetHparams, plain).normalized(iterations_per_epoch)

@@ -23,7 +23,7 @@ import numpy as np
 
 from datasets.matlab import parse_mat
 from datasets.published import Index, Published, damaged
-from foundations.errors import WorldError
+from foundations.errors import EnvironmentFailure
 
 _TRAIN_ARCHIVE, _VAL_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 _DEVKIT = "ILSVRC2012_devkit_t12"
@@ -45,7 +45,7 @@ class _Image:
 def read(published: Published) -> dict[str, Index]:
     """Return the index of the training set and, as test set, of the validation set.
 
-    Raises: WorldError where they are not there (they cannot be downloaded freely); DamagedError for damaged archives.
+    Raises: EnvironmentFailure where they are not there (they cannot be downloaded freely); DamagedError for damaged archives.
     """
     by_wnid = _training_images(published)
     wnids = sorted(by_wnid)
@@ -187,9 +187,9 @@ def make_index(images: list[tuple[_Image, str]], class_names: list[str], source:
     )
 
 
-def _missing(published: Published, wanted: str) -> WorldError:
+def _missing(published: Published, wanted: str) -> EnvironmentFailure:
     places = " and ".join(map(str, published.places))
-    return WorldError(
+    return EnvironmentFailure(
         f"the data set 'imagenet' is not there: looked for {wanted} in {places}.\n"
         "It cannot be downloaded without an account; get it from https://image-net.org and put it there."
     )

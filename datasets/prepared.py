@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from datasets.header import read_header, unusable
 from datasets.registry import DatasetSpec, find_dataset
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Ca
     folder: that of all data sets; published files are looked for there, and downloaded to there.
     report: told of each step that takes long, one line at a time.
 
-    Raises: UsageError for an unknown data set; WorldError where the published files are missing and cannot be had, or
+    Raises: UsageError for an unknown data set; EnvironmentFailure where the published files are missing and cannot be had, or
     the folder cannot be written; DamagedError where a published file is not what it should be.
     """
     spec = find_dataset(name)
@@ -65,7 +65,7 @@ def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Ca
 def locked(name: str, folder: Path) -> Iterator[None]:
     """Hold the folder of a data set, made where it does not exist, against other processes that would prepare it.
 
-    Raises: WorldError where something inside fails to write.
+    Raises: EnvironmentFailure where something inside fails to write.
     """
     target = folder / name
     try:
@@ -73,7 +73,7 @@ def locked(name: str, folder: Path) -> Iterator[None]:
         with FileLock(target / ".lock"):
             yield
     except OSError as error:
-        raise WorldError(f"the data set '{name}' could not be prepared in {target}: {error}.") from error
+        raise EnvironmentFailure(f"the data set '{name}' could not be prepared in {target}: {error}.") from error
 
 
 def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Callable[[str], None]) -> None:
@@ -133,7 +133,7 @@ def write_split(
 def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Return images uint8 (N, C, H, W) and labels int64 (N,), mapped from the prepared file.
 
-    Raises: WorldError where the file is missing; DamagedError where it is not the prepared file that it should be.
+    Raises: EnvironmentFailure where the file is missing; DamagedError where it is not the prepared file that it should be.
     """
     tensors = load_tensors(name, split, folder)
     return tensors["images"], tensors["labels"]
@@ -147,7 +147,7 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
     spec = find_dataset(name)
     path = split_path(name, split, folder)
     if not path.is_file():
-        raise WorldError(f"{path} is missing: the data set '{name}' is not prepared.")
+        raise EnvironmentFailure(f"{path} is missing: the data set '{name}' is not prepared.")
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 
 _CHUNK = 1 << 20
 
@@ -91,7 +91,7 @@ class Published:
     def need(self, *paths: str, download: Download) -> Path:
         """Return the first of the paths that exists, or else download.
 
-        Raises: WorldError of at most three lines, where there is no such file and it cannot be had.
+        Raises: EnvironmentFailure of at most three lines, where there is no such file and it cannot be had.
         """
         found = self.find(*paths, download.path)
         if found is not None:
@@ -99,14 +99,14 @@ class Published:
         looked = f"looked for {' or '.join((*paths, download.path))} in {' and '.join(map(str, self.places))}."
         put = f"Put the published files there (for instance {download.urls[0]})"
         if not self.allow_download:
-            raise WorldError(
+            raise EnvironmentFailure(
                 f"the data set '{self.name}' is not prepared and downloading is forbidden; {looked}\n"
                 f"{put}, or allow downloading."
             )
         try:
             return self._download(download)
         except OSError as error:
-            raise WorldError(
+            raise EnvironmentFailure(
                 f"the data set '{self.name}' could not be downloaded: {error}.\n{looked[0].upper()}{looked[1:]}\n"
                 f"{put}, or try again with a network."
             ) from error

@@ -208,7 +208,7 @@ def find_dataset(name: str) -> DatasetSpec:
     by_name = {spec.name: spec for spec in datasets()}
     if name not in by_name:
         raise UsageError(
-            f"--dataset_name: '{name}' is not known.{did_you_mean(name, by_name)} Possible: {', '.join(by_name)}."
+            f"'{name}' is not known.{did_you_mean(name, by_name)} Possible: {', '.join(by_name)}.", "dataset_name"
         )
     return by_name[name]
 

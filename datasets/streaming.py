@@ -176,7 +176,7 @@ class StreamingLoader(Loader):
         super().__init__(hparams, feed)
         if self._hparams.unsupervised_labels is not None:
             name = hparams.dataset_name
-            raise UsageError(f"--unsupervised_labels: not possible with '{name}', which is not in memory.")
+            raise UsageError(f"not possible with '{name}', which is not in memory.", "unsupervised_labels")
         workers = _fair_share(feed.world_size) if workers is None else workers
         train, test = (load_tensors(hparams.dataset_name, split, folder) for split in ("train", "test"))
         held_out = self._hparams.validation_examples

@@ -1,7 +1,7 @@
 """Errors that people are meant to read.
 
-They are raised where the fact is known and worded for the person who typed the command; `cli` prints the message
-without a traceback and exits with the class's `exit_code`. Any other exception is a bug and keeps its traceback.
+They are raised where the fact is known; `cli` prints the message without a traceback and exits with the class's
+`exit_code`. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,16 +17,25 @@ class OpenPruneError(Exception):
 
 
 class UsageError(OpenPruneError):
-    """The caller's mistake: a flag, a name or a value that is not possible."""
+    """A mistake of the caller: a hyperparameter, a name or a value that is not valid.
+
+    `UsageError("it must be above 0.", "lr")` reads `lr: it must be above 0.`; the command line, which knows that
+    hyperparameters are flags there, prints `--lr: it must be above 0.`
+    """
 
     exit_code = 2
 
+    def __init__(self, reason: str, *hparams: str) -> None:
+        """Take the reason and the names of the hyperparameters or arguments that it is about."""
+        self.reason, self.hparams = reason, hparams
+        super().__init__(": ".join(filter(None, (", ".join(hparams), reason))))
 
-class WorldError(OpenPruneError):
-    """The world's failure: no data, no network, no room, no permission, no such state."""
+
+class EnvironmentFailure(OpenPruneError):
+    """A failure of the environment: no data, no network, a full disk, no permission, no such state."""
 
 
-class DamagedError(WorldError):
+class DamagedError(EnvironmentFailure):
     """A file of a run is not what its manifest says, or a directory is not what its name says."""
 
 
@@ -41,7 +50,14 @@ class Interrupted(OpenPruneError):
         self.exit_code = 128 + signal_number
 
 
-def did_you_mean(wrong: str, possible: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the closest possible name, or nothing where none is close."""
-    close = difflib.get_close_matches(wrong, list(possible), n=1, cutoff=0.6)
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the closest name, or nothing where none is close."""
+    close = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def invalid(value: object, hparam: str, choices: Iterable[str]) -> UsageError:
+    """Return the error for a value that is none of the choices."""
+    choices = tuple(choices)
+    suggestion = did_you_mean(str(value), choices)
+    return UsageError(f"'{value}' is not a valid value;{suggestion} choose from {', '.join(choices)}.", hparam)

@@ -30,8 +30,9 @@ def choose_examples(
     scarcest = min(classes, key=counts.tolist().__getitem__)
     if counts[scarcest] < per_class:
         raise UsageError(
-            f"--strategy: {per_class} examples of each class are asked for, but class {scarcest} of {source} has "
-            f"{counts[scarcest]}."
+            f"{per_class} examples of each class are asked for, but class {scarcest} of {source} has "
+            f"{counts[scarcest]}.",
+            "strategy",
         )
     order = torch.randperm(len(labels), generator=generator("scoring examples", seed))
     shuffled = labels[order]

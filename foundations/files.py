@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from foundations.errors import WorldError
+from foundations.errors import EnvironmentFailure
 
 _PART = ".part"
 
 
 @contextlib.contextmanager
-def world_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals inside the block into a WorldError that says what to do next."""
+def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into a EnvironmentFailure that says what to do next."""
     try:
         yield
     except OSError as error:
@@ -27,16 +27,16 @@ def world_errors(doing: str, path: Path) -> Iterator[None]:
             errno.ENOENT: "Check the path.",
         }.get(error.errno or 0, "Choose a folder that can be written (--root or OPEN_PRUNE_ROOT).")
         reason = error.strerror or type(error).__name__
-        raise WorldError(f"Cannot {doing} {path}: {reason}. {advice}") from error
+        raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file beside its place, flush it to the disk and move it there, so that no reader ever sees half of it.
 
-    Raises: WorldError where the disk refuses.
+    Raises: EnvironmentFailure where the disk refuses.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
-    with world_errors("write", path):
+    with explain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:

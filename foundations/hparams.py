@@ -15,18 +15,22 @@ would answer for the new one. So when a default must change, write `hparam(new, 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
+import inspect
 import math
 import operator
+import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from dataclasses_json import DataClassJsonMixin
 
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import UsageError, invalid
+from foundations.registry import Registry
 from foundations.step import Step, parse_steps
 
 
@@ -45,10 +49,10 @@ _AS_DECLARED = _Sentinel("_AS_DECLARED")
 
 @dataclass(frozen=True)
 class _Rule:
-    """What is possible for a field, and how it is written in an address."""
+    """Which values a field takes, and how it is written in an address."""
 
     elided: Any
-    choices: tuple[str, ...] | None
+    choices: Sequence[str] | Registry[Any] | None
     at_least: float | None
     at_most: float | None
     above: float | None
@@ -56,13 +60,14 @@ class _Rule:
     is_step: bool
     is_step_list: bool
     is_unordered: bool
+    help: str
 
 
 def hparam(
     default: Any,
     *,
     elided: Any = _AS_DECLARED,
-    choices: tuple[str, ...] | None = None,
+    choices: Sequence[str] | Registry[Any] | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
@@ -70,17 +75,67 @@ def hparam(
     step: bool = False,
     step_list: bool = False,
     unordered: bool = False,
+    help: str = "",
 ) -> Any:
     """Declare a hyperparameter.
 
-    elided: the value at which the field is left out of an address, frozen for good (see the module's docstring).
-    choices: the possible texts. at_least, at_most, above, below: bounds of a number.
+    elided: the value at which the field vanishes from addresses; frozen for good.
+    choices: the valid texts, or the registry of the names. at_least, at_most, above, below: bounds of a number.
     step, step_list: a text that is one step or a list of steps; in addresses, as iterations.
     unordered: a comma-separated text whose order means nothing; in addresses, sorted and without repetition.
+    help: for fields of generated classes, which have no docstrings.
     """
     elided = default if elided is _AS_DECLARED else elided
-    rule = _Rule(elided, choices, at_least, at_most, above, below, step, step_list, unordered)
+    rule = _Rule(elided, choices, at_least, at_most, above, below, step, step_list, unordered, help)
     return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
+class HparamField:
+    """What is known of a field of a group: `fields_of` reads it once a class."""
+
+    name: str
+    types: tuple[type, ...]
+    default: Any
+    rule: _Rule
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the field takes numbers with decimals."""
+        return float in self.types
+
+    def check(self, value: Any) -> None:
+        """Check a value by itself. Raises: UsageError that says which values are valid."""
+        if not isinstance(value, self.types) and not (self.is_number and isinstance(value, int)):
+            raise self._wrong_type(value)
+        if value is None or (kind := type(value)) is bool:
+            if value is not None and bool not in self.types:
+                raise self._wrong_type(value)
+            return
+        if self.rule.choices is not None and value not in self.rule.choices:
+            choices = self.rule.choices
+            raise choices.unknown(value) if isinstance(choices, Registry) else invalid(value, self.name, choices)
+        if kind is float or kind is int:
+            _check_bounds(self.name, value, self.rule)
+
+    def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
+        """Return the one spelling of a value."""
+        if value is None:
+            return None
+        if self.is_number:
+            return float(value) + 0.0  # -0.0 is 0.0
+        if self.rule.is_step:
+            return str(Step.parse(value, iterations_per_epoch, self.name))
+        if self.rule.is_step_list:
+            return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, self.name)) or None
+        if self.rule.is_unordered:
+            return ",".join(sorted(set(filter(None, value.split(","))))) or None
+        return value
+
+    def _wrong_type(self, value: Any) -> UsageError:
+        allowed = (*self.types, int) if self.is_number else self.types
+        words = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
+        return UsageError(f"{value!r} is not a valid value; it takes {words}.", self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,112 +147,140 @@ class Hparams(DataClassJsonMixin):
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), self.types()[field.name], rule_of(field))
+        for field in fields_of(type(self)):
+            field.check(getattr(self, field.name))
         self.validate()
 
     def validate(self) -> None:
-        """Check what depends on several fields. Raises: UsageError that names the flags and what is possible."""
+        """Check what depends on several fields. Raises: UsageError that names the fields and what is valid."""
 
     @classmethod
-    @functools.cache
-    def types(cls) -> dict[str, Any]:
-        """Return the declared type of each field, by name."""
-        hints = typing.get_type_hints(cls)
-        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:  # noqa: ARG003 (subclasses look at the values)
+        """Return the class to build from some values: a subclass, where one of them selects more fields."""
+        return cls
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the group with those of some values that are its fields; the others are of other groups."""
+        kind = cls.group_for(values)
+        names = kind.names()
+        return kind(**{name: value for name, value in values.items() if name in names})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the fields, which are the names of the flags."""
+        return [field.name for field in fields_of(cls)]
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields_of(type(self))}
+
+    def replaced(self, changes: Mapping[str, Any]) -> Self:
+        """Return the group with some other values; where one of them selects another class, of that class."""
+        return type(self).of({**self.values(), **changes}) if changes else self
+
+    def simplified(self) -> Self:
+        """Return the same experiment without what cannot change its result. Groups override this.
+
+        Raises: UsageError where the combination is not valid.
+        """
+        return self
 
     def normalized(self, iterations_per_epoch: int) -> Self:
         """Return these hyperparameters with one spelling for each meaning, the one that addresses and jobs use.
 
-        Numbers get their declared type, steps become iterations (`80ep` is `31280it` at 391 iterations an epoch), lists
-        without an order are sorted. Subclasses add what is theirs and call this.
+        What cannot change the result is gone, numbers have their declared type, steps are iterations (`80ep` is
+        `31280it` at 391 iterations an epoch), and lists without an order are sorted.
         """
-        values = {field.name: self._normalized(field, iterations_per_epoch) for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **values)
+        plain = self.simplified()
+        fields = fields_of(type(plain))
+        values = {field.name: field.normalized(getattr(plain, field.name), iterations_per_epoch) for field in fields}
+        if values == plain.__dict__ and all(type(values[name]) is type(was) for name, was in plain.__dict__.items()):
+            return plain
+        normal = object.__new__(type(plain))  # valid already: one spelling of valid values
+        normal.__dict__.update(values)
+        return normal
 
     def canonical(self) -> dict[str, Any]:
         """Return the fields that stand in an address: those that differ from their elided value. Normalize first."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value != elided_values(type(self))[name]}
-
-    def _normalized(self, field: dataclasses.Field[Any], iterations_per_epoch: int) -> Any:
-        value, rule = getattr(self, field.name), rule_of(field)
-        if value is None:
-            return None
-        if rule.is_step:
-            return str(Step.parse(value, iterations_per_epoch, field.name))
-        if rule.is_step_list:
-            return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, field.name)) or None
-        if rule.is_unordered:
-            return ",".join(sorted(set(filter(None, value.split(","))))) or None
-        kind = self.types()[field.name]
-        if float in (typing.get_args(kind) or (kind,)):
-            return float(value) + 0.0  # -0.0 is 0.0
-        return value
-
-    @classmethod
-    def flags(cls) -> list[str]:
-        """Return the names of the fields, which are the names of the flags."""
-        return [field.name for field in dataclasses.fields(cls)]
+        fields = fields_of(type(self))
+        return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
 
 
-def optional_copy(name: str, groups: Sequence[type[Hparams]], prefix: str, summary: str) -> type[Hparams]:
+@functools.cache
+def fields_of(group: type[Hparams]) -> tuple[HparamField, ...]:
+    """Return the fields of a group. Raises: TypeError for a field that was not declared with `hparam`."""
+    hints = typing.get_type_hints(group)
+    found = []
+    for field in dataclasses.fields(group):
+        rule = field.metadata.get("rule")
+        if not isinstance(rule, _Rule):
+            raise TypeError(f"the field '{field.name}' is not declared with hparam()")
+        hint = hints[field.name]
+        found.append(HparamField(field.name, typing.get_args(hint) or (hint,), field.default, rule))
+    return tuple(found)
+
+
+@functools.cache
+def help_of(group: type[Hparams]) -> dict[str, str]:
+    """Return the help of each field: the docstring under it, as one line a paragraph."""
+    found = {field.name: field.rule.help for field in fields_of(group)}
+    for kind in reversed(group.__mro__):
+        if dataclasses.is_dataclass(kind) and "_is_generated" not in kind.__dict__:
+            found |= _docstrings(kind)
+    return {name: found[name] for name in group.names()}
+
+
+def overrides_group(name: str, groups: Iterable[type[Hparams]], prefix: str, summary: str) -> type[Hparams]:
     """Return a group with every field of some groups under a prefix, each None where it is not given.
 
-    For flags that replace some of another description's hyperparameters. `given` reads them.
+    For flags that override some of another description's hyperparameters. `overrides` reads them.
     """
-    fields, lines = [], [summary, "", "Args:"]
+    fields = []
     for group in groups:
-        for field in dataclasses.fields(group):
-            rule = dataclasses.replace(rule_of(field), elided=None)
-            hint = group.types()[field.name] | None
+        hints = typing.get_type_hints(group)
+        for field in fields_of(group):
+            text = f"In place of --{field.name}."
+            rule = dataclasses.replace(field.rule, elided=None, help=text)
+            hint = hints[field.name] | None
             fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
-            lines.append(f"    {prefix + field.name}: In place of --{field.name}.")
-    made = dataclasses.make_dataclass(name, fields, bases=(Hparams,), frozen=True, kw_only=True)
-    made.__doc__ = "\n".join(lines)
+    made = dataclasses.make_dataclass(
+        name, fields, bases=(Hparams,), frozen=True, kw_only=True, namespace={"_is_generated": True}
+    )
+    made.__doc__ = summary
     return made
 
 
-def given(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
-    """Return the values that an `optional_copy` was given for the fields of a group."""
-    values = {name: getattr(flags, prefix + name) for name in group.flags()}
+def overrides(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
+    """Return the values that an `overrides_group` was given for the fields of a group."""
+    values = {name: getattr(flags, prefix + name) for name in group.names()}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def rule_of(field: dataclasses.Field[Any]) -> _Rule:
-    """Return what `hparam` recorded of a field. Raises: TypeError for a field declared otherwise."""
-    rule = field.metadata.get("rule")
-    if not isinstance(rule, _Rule):
-        raise TypeError(f"the field '{field.name}' is not declared with hparam()")
-    return rule
 
 
 def elided_values(group: type[Hparams]) -> dict[str, Any]:
     """Return, by field, the value at which it is left out of an address (or ALWAYS_WRITTEN)."""
-    return {field.name: rule_of(field).elided for field in dataclasses.fields(group)}
+    return {field.name: field.rule.elided for field in fields_of(group)}
 
 
-def _check(name: str, value: Any, kind: Any, rule: _Rule) -> None:
-    allowed = typing.get_args(kind) or (kind,)
-    if float in allowed:
-        allowed = (*allowed, int)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        words = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
-        raise UsageError(f"--{name}: {value!r} is not possible; it takes {words}.")
-    if value is None or isinstance(value, bool):
-        return
-    if rule.choices is not None and value not in rule.choices:
-        raise UsageError(
-            f"--{name}: '{value}' is not possible.{did_you_mean(str(value), rule.choices)} "
-            f"Possible: {', '.join(rule.choices)}."
-        )
-    if isinstance(value, float | int):
-        _check_bounds(name, value, rule)
+def _docstrings(kind: type) -> dict[str, str]:
+    """Return the docstrings under the fields of a class, by field."""
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, ValueError):
+        return {}
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        target = statement.target if isinstance(statement, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
+            found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    return found
 
 
 def _check_bounds(name: str, value: float, rule: _Rule) -> None:
     if not math.isfinite(value):
-        raise UsageError(f"--{name}: {value} is not possible; it takes a finite number.")
+        raise UsageError(f"{value} is not a valid value; it takes a finite number.", name)
     bounds = [
         (rule.at_least, "at least", operator.ge),
         (rule.above, "above", operator.gt),
@@ -206,4 +289,4 @@ def _check_bounds(name: str, value: float, rule: _Rule) -> None:
     ]
     if any(bound is not None and not holds(value, bound) for bound, _, holds in bounds):
         words = " and ".join(f"{word} {bound:g}" for bound, word, _ in bounds if bound is not None)
-        raise UsageError(f"--{name}: {value} is not possible; it must be {words}.")
+        raise UsageError(f"{value} is not a valid value; it must be {words}.", name)

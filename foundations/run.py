@@ -27,8 +27,8 @@ from dataclasses_json import DataClassJsonMixin
 
 from foundations import tensor_files
 from foundations.address import Desc, Location, check_record
-from foundations.errors import DamagedError, OpenPruneError, WorldError
-from foundations.files import sha256_of_file, sweep_parts, world_errors, write_atomically
+from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
+from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
 from foundations.locks import lock
 from foundations.metrics import Metrics
 from foundations.step import Step
@@ -180,7 +180,7 @@ class Run:
     @contextlib.contextmanager
     def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """Be the one process that works on this run; while another is, wait, saying for whom."""
-        with world_errors("work in", self.root):
+        with explain_os_errors("work in", self.root):
             held = contextlib.ExitStack()
             held.enter_context(lock(self.lock_path, str(self), say))
         with held:
@@ -227,7 +227,7 @@ class Run:
         """Add a file that a complete run has been given later (a replayed state) to its manifest."""
         manifest = self._read_manifest()
         if manifest is None:
-            raise WorldError(f"There is no {MANIFEST} in {self.folder}.")
+            raise EnvironmentFailure(f"There is no {MANIFEST} in {self.folder}.")
         self._write_manifest(manifest, {**manifest.files, name: FileRecord.of(self.folder / name)})
 
     # Its files.
@@ -257,7 +257,7 @@ class Run:
     def load_state(self, step: Step) -> dict[str, Tensor]:
         """Return weights and buffers at a step, on the CPU.
 
-        Raises: WorldError where it was not kept; DamagedError where the file is not what was written, or of a complete
+        Raises: EnvironmentFailure where it was not kept; DamagedError where the file is not what was written, or of a complete
         run not the one that its manifest vouches for.
         """
         return self._read_tensors(self.state_name(step))[0]
@@ -293,7 +293,7 @@ class Run:
         self.write(MASK, tensor_files.to_bytes(bits, header))
 
     def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what `save_mask` was given. Raises: WorldError where there is none; DamagedError."""
+        """Return what `save_mask` was given. Raises: EnvironmentFailure where there is none; DamagedError."""
         return self._read_tensors(MASK)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -325,7 +325,7 @@ class Run:
 
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
-        with world_errors("write", self.folder / LOG), (self.folder / LOG).open("a", encoding="utf-8") as file:
+        with explain_os_errors("write", self.folder / LOG), (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def write(self, name: str, data: bytes) -> None:
@@ -357,7 +357,7 @@ class Run:
         try:
             tree = json.loads((self.folder / name).read_bytes())
         except FileNotFoundError as error:
-            raise WorldError(f"There is no {name} in {self.folder}.") from error
+            raise EnvironmentFailure(f"There is no {name} in {self.folder}.") from error
         except ValueError as error:
             raise self._damaged(name, "it is not JSON") from error
         if not isinstance(tree, dict):

@@ -32,14 +32,14 @@ class Step:
             raise ValueError(f"no such step: {self.iteration} of {self.iterations_per_epoch} an epoch")
 
     @classmethod
-    def parse(cls, text: str, iterations_per_epoch: int, flag: str = "step") -> Step:
+    def parse(cls, text: str, iterations_per_epoch: int, hparam: str = "step") -> Step:
         """Read `80ep`, `500it` or `2ep30it`.
 
-        Raises: UsageError that names `flag`, for anything else (`012ep`, `1.5ep`, an empty text, spaces).
+        Raises: UsageError that names `hparam`, for anything else (`012ep`, `1.5ep`, an empty text, spaces).
         """
         match = _STEP.fullmatch(text)
         if not match or not text:
-            raise UsageError(f"--{flag}: '{text}' is not a step; {HOW_TO_WRITE_A_STEP}.")
+            raise UsageError(f"'{text}' is not a step; {HOW_TO_WRITE_A_STEP}.", hparam)
         epochs, iterations = int(match["ep"] or 0), int(match["it"] or 0)
         return cls(epochs * iterations_per_epoch + iterations, iterations_per_epoch)
 
@@ -89,31 +89,29 @@ class Step:
         return hash((self.iteration, self.iterations_per_epoch))
 
 
-def parse_steps(text: str, iterations_per_epoch: int, flag: str = "steps") -> list[Step]:
+def parse_steps(text: str, iterations_per_epoch: int, hparam: str = "steps") -> list[Step]:
     """Read a comma-separated list of steps and ranges, such as `0it,500it,2ep-8ep@2ep` (both ends included).
 
     Returns the steps in ascending order; a step that is written twice stands twice (two milestones at one step are two
     drops of the learning rate). An empty text is an empty list.
 
-    Raises: UsageError that names `flag`, for what is not a step, or a range without a stride or that runs backwards.
+    Raises: UsageError that names `hparam`, for what is not a step, or a range without a stride or that runs backwards.
     """
     steps: list[Step] = []
     for part in filter(None, text.split(",")):
         bounds, at, stride_text = part.partition("@")
         first_text, dash, last_text = bounds.partition("-")
-        first = Step.parse(first_text, iterations_per_epoch, flag)
+        first = Step.parse(first_text, iterations_per_epoch, hparam)
         if not dash and not at:
             steps.append(first)
             continue
         if not (dash and at):
-            raise UsageError(f"--{flag}: '{part}' is not a range; a range is written like 2ep-8ep@2ep.")
-        last = Step.parse(last_text, iterations_per_epoch, flag)
-        stride = Step.parse(stride_text, iterations_per_epoch, flag)
+            raise UsageError(f"'{part}' is not a range; a range is written like 2ep-8ep@2ep.", hparam)
+        last = Step.parse(last_text, iterations_per_epoch, hparam)
+        stride = Step.parse(stride_text, iterations_per_epoch, hparam)
         if stride.iteration == 0 or last < first:
-            raise UsageError(
-                f"--{flag}: the range '{part}' holds no steps; it runs from first to last by a stride > 0."
-            )
+            raise UsageError(f"the range '{part}' holds no steps; it runs from first to last by a stride > 0.", hparam)
         if (last.iteration - first.iteration) // stride.iteration >= _MOST_STEPS:
-            raise UsageError(f"--{flag}: the range '{part}' holds more than {_MOST_STEPS:,} steps.")
+            raise UsageError(f"the range '{part}' holds more than {_MOST_STEPS:,} steps.", hparam)
         steps += [first.at(i) for i in range(first.iteration, last.iteration + 1, stride.iteration)]
     return sorted(steps)

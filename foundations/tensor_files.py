@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = No
 def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
-    Raises: WorldError where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where
+    Raises: EnvironmentFailure where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where
     it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
     """
     from safetensors import SafetensorError
@@ -43,9 +43,9 @@ def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise WorldError(f"There is no file {path}. {how_to_mend}") from error
+        raise EnvironmentFailure(f"There is no file {path}. {how_to_mend}") from error
     except OSError as error:
-        raise WorldError(f"Cannot read {path}: {error.strerror}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

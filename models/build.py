@@ -79,8 +79,9 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
     names = [name for name, _ in model.named_parameters()]
     for name in sorted(exceptions - set(names)):
         raise UsageError(
-            f"--others_frozen_exceptions: {hparams.model_name} has no parameter '{name}'.{did_you_mean(name, names)} "
-            f"Its parameters: {', '.join(names[:3])}, ..., {names[-1]}."
+            f"{hparams.model_name} has no parameter '{name}'.{did_you_mean(name, names)} "
+            f"Its parameters: {', '.join(names[:3])}, ..., {names[-1]}.",
+            "others_frozen_exceptions",
         )
     batchnorms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     outputs = {id(p) for p in output_layer(model).parameters()}

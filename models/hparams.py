@@ -80,9 +80,9 @@ class ModelHparams(Hparams):
         defaults = {"activation": "relu", "no_batchnorm": False, "no_conv_bias": False}
         for option, default in defaults.items():
             if getattr(self, option) != default and option not in family.options:
-                raise UsageError(f"--{option}: {self.model_name} has no such option; leave it at its default.")
+                raise UsageError(f"{self.model_name} has no such option; leave it at its default.", option)
 
-    def normalized(self, iterations_per_epoch: int) -> Self:
+    def simplified(self) -> Self:
         """Return these hyperparameters with one spelling for each network, without what cannot change it."""
         family, _ = find_family(self.model_name)
         changes: dict[str, Any] = {"model_name": canonical_model_name(self.model_name)}
@@ -92,4 +92,4 @@ class ModelHparams(Hparams):
             changes |= {"batchnorm_init": "uniform", "batchnorm_frozen": False}
         if not self.others_frozen:
             changes["others_frozen_exceptions"] = None
-        return super(ModelHparams, dataclasses.replace(self, **changes)).normalized(iterations_per_epoch)
+        return dataclasses.replace(self, **changes)

@@ -73,11 +73,12 @@ def _match(name: str, flag: str) -> tuple[Family, Parts] | None:
         units = tuple(int(unit) for unit in (groups.get("units") or "").split("_") if unit)
         member = groups.get("member") or ""
         if depth is not None and not family.possible(depth):
-            raise UsageError(f"--{flag}: there is no '{name}': in {family.spelling}, {family.rule}.")
+            raise UsageError(f"there is no '{name}': in {family.spelling}, {family.rule}.", flag)
         if family.members and member not in family.members:
             raise UsageError(
-                f"--{flag}: there is no '{name}'.{did_you_mean(member, family.members)} "
-                f"Possible in {family.spelling}: {', '.join(family.members)}."
+                f"there is no '{name}'.{did_you_mean(member, family.members)} "
+                f"Possible in {family.spelling}: {', '.join(family.members)}.",
+                flag,
             )
         return family, Parts(depth, width, units, member)
     return None
@@ -88,6 +89,4 @@ def _names_of(lines: tuple[Family | Preset, ...]) -> list[str]:
 
 
 def _unknown(name: str, flag: str, spellings: Iterable[str], examples: list[str]) -> UsageError:
-    return UsageError(
-        f"--{flag}: '{name}' is not known.{did_you_mean(name, examples)} Possible: {', '.join(spellings)}."
-    )
+    return UsageError(f"'{name}' is not known.{did_you_mean(name, examples)} Possible: {', '.join(spellings)}.", flag)

@@ -20,7 +20,7 @@ def torchvision_model(plan: Plan) -> nn.Module:
 
     name = plan.parts.member
     if plan.channels != 3:
-        raise UsageError(f"--model_name: torchvision_{name} takes images of 3 channels, not {plan.channels}.")
+        raise UsageError(f"torchvision_{name} takes images of 3 channels, not {plan.channels}.", "model_name")
     without = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
     model: nn.Module = models.get_model(name, weights=None, num_classes=plan.outputs, **without)
     make_repeatable(model)

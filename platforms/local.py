@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from foundations.errors import UsageError, WorldError
+from foundations.errors import EnvironmentFailure, UsageError
 from platforms.base import Platform, PlatformHparams, Result
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class LocalPlatform(Platform):
     def __init__(self, hparams: PlatformHparams) -> None:
         if not _DEVICE.fullmatch(hparams.device):
             raise UsageError(
-                f"--device: '{hparams.device}' is not possible. Possible: auto, cpu, cuda, cuda:N (a number), mps."
+                f"'{hparams.device}' is not possible. Possible: auto, cpu, cuda, cuda:N (a number), mps.", "device"
             )
         self._hparams = hparams
 
@@ -48,7 +48,7 @@ class LocalPlatform(Platform):
 
     @cached_property
     def device(self) -> torch.device:
-        """The device asked for, or the best one that is there. Raises: WorldError where it is not there."""
+        """The device asked for, or the best one that is there. Raises: EnvironmentFailure where it is not there."""
         import torch
 
         name = self._hparams.device
@@ -63,7 +63,7 @@ class LocalPlatform(Platform):
             "mps": int(torch.backends.mps.is_available()),
         }
         if (device.index or 0) >= found[device.type]:
-            raise WorldError(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
+            raise EnvironmentFailure(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
         return device
 
 

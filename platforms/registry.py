@@ -13,7 +13,8 @@ def make_platform(hparams: PlatformHparams) -> Platform:
     """Return the platform of that name. Raises: UsageError for an unknown one."""
     if hparams.platform not in PLATFORMS:
         raise UsageError(
-            f"--platform: '{hparams.platform}' is not known.{did_you_mean(hparams.platform, PLATFORMS)} "
-            f"Possible: {', '.join(PLATFORMS)}."
+            f"'{hparams.platform}' is not known.{did_you_mean(hparams.platform, PLATFORMS)} "
+            f"Possible: {', '.join(PLATFORMS)}.",
+            "platform",
         )
     return PLATFORMS[hparams.platform](hparams)

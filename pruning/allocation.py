@@ -58,8 +58,9 @@ def kept_per_layer(
         return _smart_ratio(shapes, room, keep, order)
     if allocation not in _PROPORTIONS:
         raise UsageError(
-            f"--allocation: '{allocation}' is not possible.{did_you_mean(allocation, ALLOCATIONS)} "
-            f"Possible: {', '.join(ALLOCATIONS)}."
+            f"'{allocation}' is not possible.{did_you_mean(allocation, ALLOCATIONS)} "
+            f"Possible: {', '.join(ALLOCATIONS)}.",
+            "allocation",
         )
     return fill({name: _PROPORTIONS[allocation](shape) for name, shape in shapes.items()}, room, keep)
 
@@ -86,7 +87,7 @@ def _smart_ratio(
     shapes: Mapping[str, torch.Size], room: Mapping[str, int], keep: int, order: Sequence[str] | None
 ) -> dict[str, int]:
     if order is None or sorted(order) != sorted(shapes):
-        raise UsageError("--allocation: smart_ratio needs the order of the layers: pass input_shape or examples.")
+        raise UsageError("smart_ratio needs the order of the layers: pass input_shape or examples.", "allocation")
     *others, last = order
     depths = {name: len(order) - place for place, name in enumerate(order)}
     proportions = {name: shapes[name].numel() * (depths[name] ** 2 + depths[name]) for name in others}

@@ -88,14 +88,12 @@ class PruningHparams(Hparams):
         find_strategy(self.strategy)
         self.level()
         if self.prune_highest and self.prune_lowest:
-            raise UsageError("--prune_highest: it excludes --prune_lowest. Give one of them, or neither.")
+            raise UsageError("it excludes --prune_lowest. Give one of them, or neither.", "prune_highest")
         if self.found_strategy.builds_mask and (self.prune_highest or self.prune_lowest):
             flag = "prune_highest" if self.prune_highest else "prune_lowest"
-            raise UsageError(
-                f"--{flag}: {self.strategy} makes a mask without scores, so none are the highest or lowest."
-            )
+            raise UsageError(f"{self.strategy} makes a mask without scores, so none are the highest or lowest.", flag)
         if self.found_strategy.builds_mask and self.allocation != "global":
-            raise UsageError(f"--allocation: {self.strategy} spreads the weights by itself; only 'global' is possible.")
+            raise UsageError(f"{self.strategy} spreads the weights by itself; only 'global' is possible.", "allocation")
 
     def level(self) -> float:
         """Return the prune fraction that the three spellings stand for."""
@@ -121,7 +119,7 @@ class PruningHparams(Hparams):
         """Whether the seed can change the mask; whether a shuffle follows is for its caller to know."""
         return self.level() > 0 and self.found_strategy.uses_seed
 
-    def normalized(self, iterations_per_epoch: int) -> Self:
+    def simplified(self) -> Self:
         """Return the same pruning with one spelling for each meaning.
 
         The level becomes `prune_fraction`; what cannot change the mask returns to its default.
@@ -143,7 +141,7 @@ class PruningHparams(Hparams):
         for option in _OPTIONS:
             if not prunes or option not in strategy.all_options:
                 fixed |= {option: self.default_of(option)}
-        return dataclasses.replace(super().normalized(iterations_per_epoch), **fixed)
+        return dataclasses.replace(self, **fixed)
 
     def canonical(self) -> dict[str, Any]:
         """Return what stands in an address: also the strategy's version, when it is not 1."""

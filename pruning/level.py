@@ -20,7 +20,7 @@ def prune_fraction_of(
     prune_fraction: float | None = None,
     density: float | None = None,
     compression: float | None = None,
-    names: tuple[str, str, str] = ("--prune_fraction", "--density", "--compression"),
+    names: tuple[str, str, str] = ("prune_fraction", "density", "compression"),
 ) -> float | None:
     """Return the level as a prune fraction, or None where no spelling is given.
 
@@ -42,7 +42,7 @@ def prune_fraction_of(
             possible = (
                 f"a number from {lowest} to {highest}" if highest is not None else f"a number of at least {lowest}"
             )
-            raise UsageError(f"{name}: {value} is not possible; it takes {possible}.")
+            raise UsageError(f"{value} is not a valid value; it takes {possible}.", name)
         given.append((name, value, float(round(as_fraction(Fraction(repr(value))), _DECIMALS))))
     if not given:
         return None
@@ -50,8 +50,9 @@ def prune_fraction_of(
     for name, value, other in given[1:]:
         if other != level:
             raise UsageError(
-                f"{name}: {value} disagrees with {first_name}: {first_value}; "
-                f"they are prune fractions of {other:g} and {level:g}. Give one of them."
+                f"{value} disagrees with {first_name} {first_value}: "
+                f"they are prune fractions of {other:g} and {level:g}. Give one of them.",
+                name,
             )
     return level
 

@@ -147,8 +147,8 @@ def mask_from_hparams(
     keep = kept_of(Mask.ones(model).total, hparams.level()) - sum(Mask(ignored).kept_per_layer().values())
     if keep < 0:
         raise UsageError(
-            f"--pruning_layers_to_ignore: these layers alone hold {-keep} weights more than the level leaves. "
-            "Ignore fewer layers, or prune less."
+            f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
+            "pruning_layers_to_ignore",
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)  # the report names collapsed layers
@@ -186,8 +186,8 @@ def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:
     for name in names:
         if name not in mask:
             raise UsageError(
-                f"--pruning_layers_to_ignore: there is no prunable tensor '{name}'.{did_you_mean(name, mask)} "
-                f"Possible: {', '.join(mask)}."
+                f"there is no prunable tensor '{name}'.{did_you_mean(name, mask)} Possible: {', '.join(mask)}.",
+                "pruning_layers_to_ignore",
             )
     return {name: mask[name] for name in names}
 

@@ -178,6 +178,7 @@ def find_strategy(name: str) -> Strategy:
     spellings = [strategy.spelling for strategy in STRATEGIES]
     suggestion = did_you_mean(re.sub(r"\d+$", "N", name), spellings)
     raise UsageError(
-        f"--strategy: '{name}' is not possible.{suggestion} Possible: {', '.join(spellings)} "
-        "(N: examples per class, such as snip10)."
+        f"'{name}' is not possible.{suggestion} Possible: {', '.join(spellings)} "
+        "(N: examples per class, such as snip10).",
+        "strategy",
     )

@@ -18,4 +18,4 @@ def kept_after_each_iteration(start: int, target: int, iterations: int, schedule
         return [target + round((start - target) * (iterations - t) / iterations) for t in range(1, iterations)] + [
             target
         ]
-    raise UsageError(f"--prune_schedule: '{schedule}' is not possible. Possible: exponential, linear.")
+    raise UsageError(f"'{schedule}' is not possible. Possible: exponential, linear.", "prune_schedule")

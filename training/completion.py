@@ -10,7 +10,7 @@ from collections.abc import Collection
 from functools import partial
 
 from datasets.prepared import fingerprint
-from foundations.errors import DamagedError, UsageError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.run import Manifest, Run
 from foundations.step import Step
 from training.context import Context
@@ -32,7 +32,7 @@ def complete(job: Job, context: Context, keep: Collection[Step] = ()) -> Outcome
             _launch(job, context, wanted, job.end)
     manifest = run.manifest()
     if manifest is None:
-        raise WorldError(f"{run.folder} was removed while the job ran.")
+        raise EnvironmentFailure(f"{run.folder} was removed while the job ran.")
     return outcome or Outcome(run, manifest, reused=False)
 
 

@@ -28,5 +28,5 @@ class Context:
     checkpoint_seconds: float = 60.0
 
     def prepare(self, dataset_name: str) -> None:
-        """Make a dataset's prepared files where they are not there. Raises: WorldError, DamagedError."""
+        """Make a dataset's prepared files where they are not there. Raises: EnvironmentFailure, DamagedError."""
         ensure_prepared(dataset_name, self.datasets, allow_download=self.may_download, report=self.reporter.say)

@@ -40,7 +40,7 @@ class TrainDesc(Desc):
         """Build a description from a flat mapping of hyperparameters, such as a recipe; the rest are defaults."""
 
         def group(kind: type[Group]) -> Group:
-            return kind(**{flag: value for flag, value in flags.items() if flag in kind.flags()})
+            return kind(**{flag: value for flag, value in flags.items() if flag in kind.names()})
 
         return cls(dataset=group(DatasetHparams), model=group(ModelHparams), training=group(TrainingHparams))
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import torch
 
 from datasets.prepared import fingerprint
-from foundations.errors import DamagedError, OpenPruneError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.run import Manifest, Run
 from foundations.step import Step
 from platforms.base import Platform
@@ -22,7 +22,7 @@ from training.session import Progress, Session, Shrink
 def work(job: Job, context: Context, wanted: Collection[Step], until: Step, platform: Platform) -> None:
     """Bring the run to `until` and keep the states at the wanted steps. The run's lock is held.
 
-    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; WorldError where a replay
+    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a replay
     does not meet the states that are kept.
     """
     run = job.run(context)
@@ -107,7 +107,7 @@ class _Worker:
         def check(step: Step) -> None:
             kept, found = self.run.load_state(step), session.model.state_dict()
             if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in kept.items()):
-                raise WorldError(
+                raise EnvironmentFailure(
                     f"A replay of {self.run} does not meet the state that was kept at {step}: the machine or the\n"
                     f"versions are others than {self.run.folder / 'manifest.json'} names. Replay it where it was made."
                 )
@@ -115,7 +115,7 @@ class _Worker:
         session.wear(beginning.mask)
         try:
             session.replay(self.run, self.job.start, steps, known, check, self._shrink())
-        except WorldError:
+        except EnvironmentFailure:
             for step in steps:
                 self.run.drop_state(step)
             raise

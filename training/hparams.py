@@ -45,13 +45,13 @@ class TrainingHparams(Hparams):
     def validate(self) -> None:
         """Check that drops have both their steps and their factor, and that one kind of momentum is meant."""
         if (self.milestone_steps is None) != (self.gamma is None):
-            raise UsageError("--milestone_steps and --gamma: give both or neither; one alone changes nothing.")
+            raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
         if self.lr_schedule == "cosine" and self.milestone_steps is not None:
-            raise UsageError("--milestone_steps: not possible with --lr_schedule=cosine; give one of them.")
+            raise UsageError("not possible with --lr_schedule=cosine; give one of them.", "milestone_steps")
         if self.momentum and self.nesterov_momentum and self.momentum != self.nesterov_momentum:
-            raise UsageError("--momentum and --nesterov_momentum: they differ; give the one that is meant.")
+            raise UsageError("they differ; give the one that is meant.", "momentum", "nesterov_momentum")
 
-    def normalized(self, iterations_per_epoch: int) -> Self:
+    def simplified(self) -> Self:
         """Drop what cannot change the result: both momenta where one is meant, sgd's under adam, an empty schedule."""
         changes: dict[str, Any] = {}
         if self.optimizer_name != "sgd":
@@ -60,7 +60,7 @@ class TrainingHparams(Hparams):
             changes |= {"momentum": 0.0}
         if self.milestone_steps is not None and (self.gamma == 1 or not self.milestone_steps):
             changes |= {"milestone_steps": None, "gamma": None}
-        return super(TrainingHparams, dataclasses.replace(self, **changes)).normalized(iterations_per_epoch)
+        return dataclasses.replace(self, **changes)
 
     def end(self, iterations_per_epoch: int) -> Step:
         """Return the last step."""

@@ -24,7 +24,7 @@ def preset(name, **flags):
 
 def oneshot(parent, **flags):
     pruning, branch = (
-        kind(**{flag: value for flag, value in flags.items() if flag in kind.flags()})
+        kind(**{flag: value for flag, value in flags.items() if flag in kind.names()})
         for kind in (PruningHparams, BranchHparams)
     )
     return BranchDesc(parent=parent, pruning=pruning, branch=branch)

@@ -7,7 +7,7 @@ import torch
 
 from branches.lineage import job_of, load_desc
 from branches.tickets import export_openlth, export_ticket, import_openlth, import_ticket
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.tensor_files import read
 from pruning.mask import Mask
 from tests.branches.households import branch
@@ -109,7 +109,7 @@ def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits
 
 
 def test_a_directory_without_openlths_states_says_what_is_looked_for(tmp_path, digits):
-    with pytest.raises(WorldError, match="model_ep<E>_it<I>.pth"):
+    with pytest.raises(EnvironmentFailure, match="model_ep<E>_it<I>.pth"):
         import_openlth(tmp_path, train_job().desc, context(tmp_path, digits))
 
 
@@ -140,7 +140,7 @@ def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
     imported = import_ticket(tmp_path / "ticket.safetensors", away)
     job = job_of(load_desc(imported))
 
-    with pytest.raises(WorldError, match="was imported"):
+    with pytest.raises(EnvironmentFailure, match="was imported"):
         provide(job, away, {job.training.step("3it")})
 
 

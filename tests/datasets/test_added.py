@@ -19,7 +19,7 @@ from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import ensure_prepared, fingerprint
 from datasets.registry import find_dataset, register_added
-from foundations.errors import DamagedError, UsageError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from tests.datasets import published_files as made
 
 REPOSITORY = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_a_damaged_added_data_set_is_not_known_or_is_named(tmp_path):
         batch_of_all(tmp_path)
 
     path.unlink()
-    with pytest.raises(WorldError, match="datasets add mine PATH"):
+    with pytest.raises(EnvironmentFailure, match="datasets add mine PATH"):
         ensure_prepared("mine", tmp_path / "datasets", allow_download=True, report=print)
 
 
@@ -204,7 +204,7 @@ def test_a_path_that_holds_nothing_usable_is_refused(tmp_path):
 
     with pytest.raises(UsageError, match="no images in folders of two classes or more"):
         add(tmp_path, tmp_path / "empty")
-    with pytest.raises(WorldError, match="does not exist"):
+    with pytest.raises(EnvironmentFailure, match="does not exist"):
         add(tmp_path, tmp_path / "nowhere")
 
 
@@ -228,7 +228,7 @@ def streamed(tmp_path):
 
 
 def stream(root, workers=0, batch_size=7, **arguments):
-    flags = {flag: arguments.pop(flag) for flag in DatasetHparams.flags() if flag in arguments}
+    flags = {flag: arguments.pop(flag) for flag in DatasetHparams.names() if flag in arguments}
     hparams = DatasetHparams(dataset_name="mine", batch_size=batch_size, **flags)
     return open_loader(hparams, root / "datasets", Feed(**arguments), workers=workers)
 

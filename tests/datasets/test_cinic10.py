@@ -5,7 +5,7 @@ import pytest
 
 from datasets import cinic10
 from datasets.published import Published
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 
 CLASSES = ["airplane", "cat", "truck"]
@@ -108,5 +108,5 @@ def test_images_of_another_size_and_parts_without_images_are_refused(tmp_path):
 
 
 def test_missing_files_name_the_places(tmp_path):
-    with pytest.raises(WorldError, match=r"CINIC-10\.tar\.gz"):
+    with pytest.raises(EnvironmentFailure, match=r"CINIC-10\.tar\.gz"):
         cinic10.read(published(tmp_path))

@@ -7,7 +7,7 @@ import pytest
 from datasets import imagenet
 from datasets.decode import decode
 from datasets.published import Published
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 
 WNIDS = ["n01440764", "n02084071", "n15075141"]
@@ -165,12 +165,12 @@ def test_validation_labels_that_do_not_fit_are_refused(tmp_path):
 def test_missing_labels_name_the_kit(tmp_path):
     write_archives(tmp_path)
 
-    with pytest.raises(WorldError, match="ILSVRC2012_devkit_t12") as caught:
+    with pytest.raises(EnvironmentFailure, match="ILSVRC2012_devkit_t12") as caught:
         imagenet.read(published(tmp_path))
     assert len(str(caught.value).splitlines()) <= 3
 
 
 def test_missing_images_name_the_places(tmp_path):
-    with pytest.raises(WorldError, match=str(tmp_path / "imagenet")) as caught:
+    with pytest.raises(EnvironmentFailure, match=str(tmp_path / "imagenet")) as caught:
         imagenet.read(published(tmp_path))
     assert len(str(caught.value).splitlines()) <= 3

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from datasets.prepared import ensure_prepared, fingerprint, is_prepared, load_split
-from foundations.errors import DamagedError, UsageError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from tests.datasets import published_files as made
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
@@ -114,7 +114,7 @@ def test_an_unknown_data_set_is_the_callers_mistake(tmp_path):
 
 
 def test_missing_files_and_no_download_leave_nothing_behind(tmp_path):
-    with pytest.raises(WorldError, match="downloading is forbidden"):
+    with pytest.raises(EnvironmentFailure, match="downloading is forbidden"):
         prepare(tmp_path, "svhn")
 
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -124,19 +124,19 @@ def test_missing_files_and_no_download_leave_nothing_behind(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     tmp_path.chmod(0o500)
 
-    with pytest.raises(WorldError, match=str(tmp_path)):
+    with pytest.raises(EnvironmentFailure, match=str(tmp_path)):
         prepare(tmp_path)
 
 
 def test_a_file_where_the_folder_should_be_is_named(tmp_path):
     (tmp_path / "digits").write_text("in the way")
 
-    with pytest.raises(WorldError, match=str(tmp_path / "digits")):
+    with pytest.raises(EnvironmentFailure, match=str(tmp_path / "digits")):
         prepare(tmp_path)
 
 
 def test_an_unprepared_split_cannot_be_loaded(tmp_path):
-    with pytest.raises(WorldError, match=r"train\.safetensors is missing"):
+    with pytest.raises(EnvironmentFailure, match=r"train\.safetensors is missing"):
         load_split("digits", "train", tmp_path)
 
 

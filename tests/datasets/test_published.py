@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from datasets.published import Download, Published
-from foundations.errors import WorldError
+from foundations.errors import EnvironmentFailure
 
 CONTENT = b"published" * 100_000
 
@@ -54,7 +54,7 @@ def test_the_next_address_is_tried_where_one_fails(tmp_path, server):
 
 
 def test_a_download_that_is_not_the_published_file_is_refused_and_leaves_nothing(tmp_path, server):
-    with pytest.raises(WorldError, match="not the published file") as caught:
+    with pytest.raises(EnvironmentFailure, match="not the published file") as caught:
         need(tmp_path, (f"{server}/file.bin",), md5="0" * 32)
 
     assert len(str(caught.value).splitlines()) <= 3
@@ -62,7 +62,7 @@ def test_a_download_that_is_not_the_published_file_is_refused_and_leaves_nothing
 
 
 def test_without_a_network_the_error_names_places_and_addresses_in_three_lines(tmp_path):
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(EnvironmentFailure) as caught:
         need(tmp_path, ("http://127.0.0.1:1/file.bin",))
 
     message = str(caught.value)
@@ -73,7 +73,7 @@ def test_without_a_network_the_error_names_places_and_addresses_in_three_lines(t
 
 
 def test_a_forbidden_download_does_not_happen(tmp_path, server):
-    with pytest.raises(WorldError, match="forbidden"):
+    with pytest.raises(EnvironmentFailure, match="forbidden"):
         need(tmp_path, (f"{server}/file.bin",), allow_download=False)
 
     assert not (tmp_path / "raw").exists()

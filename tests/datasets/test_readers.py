@@ -9,7 +9,7 @@ import pytest
 from datasets import cifar, digits, mnist, svhn
 from datasets.matlab import read_mat
 from datasets.published import Published
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 
 TEN = [f"class {i}" for i in range(10)]
@@ -259,7 +259,7 @@ def test_digits_are_the_published_scans(tmp_path):
 
 
 def test_missing_files_without_permission_to_download_name_the_places_in_three_lines(tmp_path):
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(EnvironmentFailure) as caught:
         cifar.read_cifar10(published(tmp_path, "cifar10"))
 
     message = str(caught.value)

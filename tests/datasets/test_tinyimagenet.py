@@ -5,7 +5,7 @@ import pytest
 
 from datasets import tinyimagenet
 from datasets.published import Published
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 
 WNIDS = ["n03", "n01", "n02"]
@@ -107,5 +107,5 @@ def test_a_truncated_archive_is_named(tmp_path):
 
 
 def test_missing_files_name_the_places(tmp_path):
-    with pytest.raises(WorldError, match=str(tmp_path / "tinyimagenet")):
+    with pytest.raises(EnvironmentFailure, match=str(tmp_path / "tinyimagenet")):
         tinyimagenet.read(published(tmp_path))

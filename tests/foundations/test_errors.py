@@ -2,10 +2,12 @@ import signal
 
 import pytest
 
-from foundations.errors import DamagedError, Interrupted, UsageError, WorldError, did_you_mean
+from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, UsageError, did_you_mean
 
 
-@pytest.mark.parametrize(("error", "code"), [(UsageError("x"), 2), (WorldError("x"), 1), (DamagedError("x"), 1)])
+@pytest.mark.parametrize(
+    ("error", "code"), [(UsageError("x"), 2), (EnvironmentFailure("x"), 1), (DamagedError("x"), 1)]
+)
 def test_the_callers_mistakes_exit_with_2_and_the_worlds_with_1(error, code):
     assert error.exit_code == code
 

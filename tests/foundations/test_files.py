@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from foundations.errors import WorldError
-from foundations.files import sha256_of_file, sweep_parts, world_errors, write_atomically
+from foundations.errors import EnvironmentFailure
+from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
 
 
 def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path):
@@ -46,7 +46,7 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.mkdir()  # a folder cannot be replaced by a file
 
-    with pytest.raises(WorldError, match="Cannot write"):
+    with pytest.raises(EnvironmentFailure, match="Cannot write"):
         write_atomically(path, b"content")
 
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
@@ -55,20 +55,20 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
 def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(WorldError, match=r"Not a directory.*--root or OPEN_PRUNE_ROOT"):
+    with pytest.raises(EnvironmentFailure, match=r"Not a directory.*--root or OPEN_PRUNE_ROOT"):
         write_atomically(tmp_path / "file" / "below" / "it", b"content")
 
 
 def test_a_full_disk_says_that_the_same_command_goes_on():
     with (
-        pytest.raises(WorldError, match=r"Cannot write /x: No space left on device\. Free some room"),
-        world_errors("write", "/x"),
+        pytest.raises(EnvironmentFailure, match=r"Cannot write /x: No space left on device\. Free some room"),
+        explain_os_errors("write", "/x"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(KeyError), world_errors("write", "/x"):
+    with pytest.raises(KeyError), explain_os_errors("write", "/x"):
         raise KeyError
 
 

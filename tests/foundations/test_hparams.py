@@ -133,7 +133,7 @@ def test_json_holds_every_field_and_reads_back():
     given_values = Example(rate=0.3, drops="1ep", flag=True)
 
     assert Example.from_json(given_values.to_json()) == given_values
-    assert set(given_values.to_dict()) == set(Example.flags())
+    assert set(given_values.to_dict()) == set(Example.names())
 
 
 def test_the_elided_values_are_those_declared():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundations.address import Location
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import sha256_of_file
 from foundations.metrics import Metrics
 from foundations.run import Manifest, Run
@@ -243,7 +243,7 @@ def test_a_state_that_a_manifest_does_not_vouch_for_does_not_count_as_kept(tmp_p
 
 
 def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path):
-    with pytest.raises(WorldError, match=r"state_ep1_it1\.safetensors"):
+    with pytest.raises(EnvironmentFailure, match=r"state_ep1_it1\.safetensors"):
         complete_run(tmp_path).load_state(step(6))
 
 
@@ -405,7 +405,7 @@ def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "root", Meal().location(1))
 
-    with pytest.raises(WorldError, match="Cannot work in"), run.locked(print):
+    with pytest.raises(EnvironmentFailure, match="Cannot work in"), run.locked(print):
         raise AssertionError("never reached")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundations import tensor_files
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.conftest import REPOSITORY
 
 MEND = "To mend it: mend it"
@@ -115,14 +115,14 @@ def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_the_worlds_failure(tmp_path):
-    with pytest.raises(WorldError, match="There is no file") as failure:
+    with pytest.raises(EnvironmentFailure, match="There is no file") as failure:
         tensor_files.read(tmp_path / "state.safetensors", MEND)
 
     assert not isinstance(failure.value, DamagedError)
 
 
 def test_a_folder_in_the_place_of_a_file_is_the_worlds_failure(tmp_path):
-    with pytest.raises(WorldError, match=str(tmp_path)):
+    with pytest.raises(EnvironmentFailure, match=str(tmp_path)):
         tensor_files.read(tmp_path, MEND)
 
 

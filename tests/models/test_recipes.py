@@ -15,7 +15,7 @@ NAMES = [name for lines in (families(), presets()) for line in lines for name in
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_flags_that_exist_and_make_a_description(name):
     flags = recipe(name)
-    known = {*DatasetHparams.flags(), *ModelHparams.flags(), *TrainingHparams.flags()}
+    known = {*DatasetHparams.names(), *ModelHparams.names(), *TrainingHparams.names()}
 
     desc = TrainDesc.from_flags(flags)
 

@@ -194,7 +194,7 @@ MULTIPLY_ADDS = [
 
 def hparams_of(name):
     flags = recipe(name)
-    return ModelHparams(**{flag: flags[flag] for flag in ModelHparams.flags() if flag in flags})
+    return ModelHparams(**{flag: flags[flag] for flag in ModelHparams.names() if flag in flags})
 
 
 def size(name, data):

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from foundations.errors import UsageError, WorldError
+from foundations.errors import EnvironmentFailure, UsageError
 from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
 from platforms.registry import PLATFORMS, make_platform
@@ -34,7 +34,7 @@ def test_one_process_is_the_primary_of_one():
 def test_a_device_that_is_not_there_leaves_torch_as_it_was():
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
 
-    with pytest.raises(WorldError, match="There is no device cuda here"):
+    with pytest.raises(EnvironmentFailure, match="There is no device cuda here"):
         local(device="cuda", threads=threads + 1).launch(lambda _: None)
 
     assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == (threads, deterministic)
@@ -53,7 +53,7 @@ def test_an_impossible_device_is_refused_with_what_is_possible(device):
 
 
 def test_a_device_that_is_not_there_is_the_worlds_failure_and_says_what_is():
-    with pytest.raises(WorldError, match=r"no device cuda:99 here; found 1 cpu"):
+    with pytest.raises(EnvironmentFailure, match=r"no device cuda:99 here; found 1 cpu"):
         local(device="cuda:99").device  # noqa: B018
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from foundations.errors import DamagedError, WorldError
+from foundations.errors import DamagedError, EnvironmentFailure
 from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
 from training.completion import complete, provide
 
@@ -261,7 +261,7 @@ def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothin
     run.amend(run.state_name(job.start.at(9)))
     before = tensor_digests(run)
 
-    with pytest.raises(WorldError, match="does not meet the state that was kept at 9it"):
+    with pytest.raises(EnvironmentFailure, match="does not meet the state that was kept at 9it"):
         complete(job, context(tmp_path, digits), [job.start.at(5), job.start.at(12)])
 
     assert tensor_digests(run) == before

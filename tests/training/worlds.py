@@ -51,7 +51,7 @@ def train_job(**flags: Any) -> TrainJob:
 
 
 def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchJob:
-    groups = [{k: v for k, v in flags.items() if k in kind.flags()} for kind in (PruningHparams, BranchHparams)]
+    groups = [{k: v for k, v in flags.items() if k in kind.names()} for kind in (PruningHparams, BranchHparams)]
     return BranchJob(
         BranchDesc(
             parent=train_job(**(parent or {})).desc,
