@@ -27,7 +27,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.timing import Row, machine
 from datasets.added import add_dataset
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import SPLITS, is_prepared, load_split, write_split
@@ -93,7 +93,7 @@ def memory(name: str, folder: Path) -> list[Row]:
     spec = find_dataset(name)
     hparams = DatasetHparams(dataset_name=name, batch_size=BATCH)
     start = time.perf_counter()
-    loader = open_loader(hparams, folder, Feed(memory_format=torch.channels_last))
+    loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last))
     next(loader.train_batches(0))
     first_batch = time.perf_counter() - start
     steps: list[Any] = [transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
@@ -142,7 +142,7 @@ def streamed(folder: Path) -> Row:
     )
     spec = find_dataset("bench")
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
-    loader = open_loader(hparams, folder, Feed(memory_format=torch.channels_last), workers=WORKERS)
+    loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last), workers=WORKERS)
     steps = [
         transforms.RandomResizedCrop(
             224, scale=(hparams.crop_scale, 1), ratio=(1 / hparams.crop_ratio, hparams.crop_ratio)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from datasets.prepared import write_split
 from datasets.published import Split
 from datasets.registry import find_dataset
 from foundations.interrupts import Interrupts
-from foundations.reporter import Silence
+from foundations.reporter import NullReporter
 from foundations.step import Step
 from models.build import build_model
 from models.registry import recipe
@@ -49,7 +49,7 @@ def rows(repeats: int = 7) -> list[Row]:
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
     desc = TrainDesc.from_flags(recipe(name))
     _make_noise(desc.dataset.dataset_name, folder)
-    loader = open_loader(desc.dataset, folder, Feed(memory_format=LAYOUT))
+    loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))
     epochs = itertools.count(1)
     bare_model, our_model = _model(desc), _model(desc)
@@ -65,7 +65,7 @@ def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -
         rate = learning_rate(desc.training, desc.iterations_per_epoch)
         callbacks = [
             every_epoch(_nothing),
-            show_progress(Silence(), "train", begin, end),
+            show_progress(NullReporter(), "train", begin, end),
             checkpoint_in_time(_nothing, 3600.0, Interrupts()),
         ]
         train(our_model, our_optimizer, loader, F.cross_entropy, rate, begin, end, callbacks)

@@ -1,4 +1,4 @@
-"""What a branch computes: which state it scores, how it prunes, which state it trains on, and how.
+"""What a branch computes: which weights it scores, from which mask it starts, which weights it trains, and how.
 
 Every branch that prunes once before it trains is described by one `BranchDesc`, whatever its name on the command line:
 a name only stands for some of its hyperparameters. So equal experiments have equal addresses.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar
 
 from datasets.hparams import DatasetHparams
-from foundations.address import MAIN, Desc, Location
+from foundations.address import Location
+from foundations.desc import Desc, MaskOf, RunKind, RunRef, StateOf
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.step import Step
@@ -20,147 +22,156 @@ from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 
 # Raised by hand when the branch computes something else from the same description.
-ONESHOT_VERSION = 1
-NO_PRUNING = PruningHparams(strategy="magnitude", prune_fraction=0.0)
-"""Prune nothing: the mask is that of the run whose state is scored, or of ones. The strategy is without effect."""
+BRANCH_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchHparams(Hparams):
-    """Where a branch takes its states from, and what it does to mask and weights before training."""
+    """What a branch does to mask and weights before training, and where its training starts."""
 
-    prune_experiment: str = hparam(MAIN)
-    """The run whose weights are scored, and whose mask (if it has one) is pruned further: main, the directory of a
-    branch of the same parent, or the location of any other run (as ls --json gives it)."""
-    prune_step: str = hparam("0it", step=True)
-    """The step of the weights that are scored; the parent's last for pruning after training."""
-    state_experiment: str = hparam(MAIN)
-    """The run whose weights are trained on; main, a branch of the same parent, or the location of any other run."""
-    state_step: str = hparam("0it", step=True)
-    """The step of the weights that are trained on: 0ep for the initialization, later for rewinding."""
     start_step: str = hparam("0it", step=True)
     """The step at which the learning rate schedule and the data order begin; training ends where the parent's does."""
     randomize_layerwise: bool = hparam(False)
     """Permute the mask within each layer: the same density everywhere, other weights."""
     randomize_globally: bool = hparam(False)
-    """Permute the mask over all layers together: the same density in all, other weights."""
+    """Permute the mask over all layers together: the same density overall, other weights."""
     reinitialize: bool = hparam(False)
-    """Train on a new initialization in place of --state_step."""
-
-    def simplified(self) -> Self:
-        """Drop the state where a new initialization takes its place, and the shuffle that another undoes."""
-        unused: dict[str, Any] = {"state_experiment": MAIN, "state_step": "0it"} if self.reinitialize else {}
-        if self.randomize_globally:
-            unused["randomize_layerwise"] = False
-        return dataclasses.replace(self, **unused)
+    """Train a new initialization in place of --state_step."""
+    seed: int | None = hparam(None)
+    """Pins what is random: scores, scoring examples, permutations, a new initialization. By default each replicate has
+    its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchDesc(Desc):
-    """Prune a state of a run, then train a state of a run with that mask.
+    """Prune a state of a run within a mask, then train a state of a run with the mask.
 
-    retrain_dataset, retrain_training: other data or training than the parent's, where not None.
+    The three sources are independent: scored weights, starting mask and trained weights may be of three runs.
     """
 
     kind: ClassVar[str] = "oneshot"
+    job: ClassVar[str] = "branches.job:BranchJob"
 
-    parent: TrainDesc
-    pruning: PruningHparams
+    main: TrainDesc
     branch: BranchHparams
+    pruning: PruningHparams | None = None
+    """How to prune; None to prune nothing."""
+    scored: StateOf | None = None
+    """The weights that are scored; None where nothing is scored before training."""
+    mask: MaskOf | None = None
+    """The mask to start from; None for a mask of ones."""
+    state: StateOf | None = None
+    """The weights that are trained; None for a new initialization."""
     retrain_dataset: DatasetHparams | None = None
+    """Other data than the main run's."""
     retrain_training: TrainingHparams | None = None
+    """Other training than the main run's."""
 
     def __post_init__(self) -> None:
-        training = self.training
-        for name in ("dataset", "training"):
-            own, parents = getattr(training, name), getattr(self.parent, name)
-            object.__setattr__(self, f"retrain_{name}", None if own == parents else own)
-        start = str(training.step(self.branch.start_step, "start_step"))
-        object.__setattr__(self, "branch", dataclasses.replace(self.branch, start_step=start))
+        for name, value in self._without_effectless().items():
+            object.__setattr__(self, name, value)
         super().__post_init__()
-        object.__setattr__(self, "pruning", self._meaningful_pruning())
-        object.__setattr__(self, "branch", self._meaningful_branch())
+        start = str(self.as_trained.step(self.branch.start_step, "start_step"))
+        object.__setattr__(self, "branch", dataclasses.replace(self.branch, start_step=start))
+        self.validate()
 
-    def _meaningful_pruning(self) -> PruningHparams:
-        """Return how to prune, without what cannot change the result."""
-        seed = self.pruning.seed if self.uses_seed else None
-        pruning = NO_PRUNING if self.pruning.level() == 0 else self.pruning
-        return dataclasses.replace(pruning, seed=seed).normalized(self.iterations_per_epoch)
-
-    def _meaningful_branch(self) -> BranchHparams:
-        """Return the branch's hyperparameters, without what cannot change the result."""
-        if self.scores_a_state:
-            return self.branch
-        # Nothing is scored: of the run to prune, only its mask counts.
-        unused: dict[str, Any] = {"prune_step": "0it"}
-        if not self.starts_from_a_mask:
-            unused |= {"prune_experiment": MAIN, "randomize_layerwise": False, "randomize_globally": False}
-        return dataclasses.replace(self.branch, **unused)
-
-    @property
-    def uses_seed(self) -> bool:
-        """Tell whether the seed of pruning can change the result."""
-        has_mask = self.scores_a_state or self.starts_from_a_mask
-        shuffles = has_mask and (self.branch.randomize_layerwise or self.branch.randomize_globally)
-        return self.pruning.uses_seed or shuffles or self.branch.reinitialize
-
-    @property
-    def scores_a_state(self) -> bool:
-        """Tell whether weights of a parent are scored before training."""
-        return self.pruning.level() > 0
-
-    @property
-    def starts_from_a_mask(self) -> bool:
-        """Tell whether the run to prune has a mask, as branches and imported tickets do."""
-        if self.branch.prune_experiment == MAIN:
-            return self.parent.has_mask
-        return not self.branch.prune_experiment.endswith(f"/{MAIN}")
+    def _without_effectless(self) -> dict[str, Any]:
+        """Return the fields that change where what cannot change the result is left out."""
+        prunes = self.pruning is not None and self.pruning.prunes
+        pruning, scored = (self.pruning, self.scored) if prunes else (None, None)
+        branch, has_mask = self.branch, scored is not None or self.mask is not None
+        shuffles_globally = has_mask and branch.randomize_globally
+        shuffles_layerwise = has_mask and branch.randomize_layerwise and not shuffles_globally
+        draws = (pruning is not None and pruning.uses_seed) or shuffles_globally or shuffles_layerwise
+        changes: dict[str, Any] = {
+            "randomize_globally": shuffles_globally,
+            "randomize_layerwise": shuffles_layerwise,
+            "seed": branch.seed if draws or branch.reinitialize else None,
+        }
+        return {
+            "pruning": pruning,
+            "scored": scored,
+            "state": None if branch.reinitialize else self.state,
+            "branch": dataclasses.replace(branch, **changes),
+            "retrain_dataset": None if self.retrain_dataset == self.main.dataset else self.retrain_dataset,
+            "retrain_training": None if self.retrain_training == self.main.training else self.retrain_training,
+        }
 
     def validate(self) -> None:
-        """Check that the steps lie within the trainings that they are steps of."""
-        own_end = self.training.end
-        for flag, experiment, step, end in (
-            ("prune_step", self.branch.prune_experiment, self.prune_step, self.parent.end),
-            ("state_step", self.branch.state_experiment, self.state_step, self.parent.end),
-            ("start_step", MAIN, self.start_step, own_end),
-        ):
-            # How far another run goes is known when it is looked at.
-            if experiment == MAIN and step > end:
-                raise UsageError(f"{step} is after the last step. Possible: 0it to {end} ({end.ep}ep{end.it}it).", flag)
+        """Check what depends on several fields. Raises: UsageError."""
+        end = self.as_trained.end
+        if self.start > end:
+            raise UsageError(f"{self.start} is after the last step; choose 0it to {end}.", "start_step")
+        if self.pruning is not None and self.pruning.method.is_constructive and self.mask is not None:
+            for name, source in (("scored", self.scored), ("state", self.state)):
+                if source is not None and source.run.desc.mask_step is not None:
+                    raise UsageError(
+                        f"{self.pruning.strategy} adds weights to the mask, but the {name} weights are those of a "
+                        "pruned run, which has zeros there. Take the weights from main: "
+                        "--prune_experiment=main --state_experiment=main --mask_experiment=RUN.",
+                        "strategy",
+                    )
 
-    @property
-    def training(self) -> TrainDesc:
-        """How the branch trains: as its parent, but for what --retrain_... flags say."""
+    @cached_property
+    def as_trained(self) -> TrainDesc:
+        """How the branch trains: as its main run, but for what it retrains with."""
+        if self.retrain_dataset is None and self.retrain_training is None:
+            return self.main
         return dataclasses.replace(
-            self.parent,
-            dataset=self.retrain_dataset or self.parent.dataset,
-            training=self.retrain_training or self.parent.training,
+            self.main,
+            dataset=self.retrain_dataset or self.main.dataset,
+            training=self.retrain_training or self.main.training,
         )
 
     @property
     def iterations_per_epoch(self) -> int:
-        """The parent's: prune_step and state_step are steps of it."""
-        return self.parent.iterations_per_epoch
+        """Iterations in an epoch of its training."""
+        return self.as_trained.iterations_per_epoch
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset that it is trained on."""
+        return self.as_trained.dataset_name
+
+    @property
+    def start(self) -> Step:
+        """The step at which training starts."""
+        return self.as_trained.step(self.branch.start_step, "start_step")
+
+    @property
+    def end(self) -> Step:
+        """The step at which training ends."""
+        return self.as_trained.end
+
+    @property
+    def mask_step(self) -> Step | None:
+        """The first step: the mask is made before training."""
+        return self.start
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the branch job; the strategy's stands with the strategy."""
-        return {self.kind: ONESHOT_VERSION}
+        """Return the version of the branch job; the method's is among the hyperparameters of pruning."""
+        return {self.kind: BRANCH_VERSION}
 
     def location(self, replicate: int) -> Location:
-        """Return `<the parent's trunk>/replicate_<n>/branch_<kind>_<digest>`."""
-        return Location(self.parent.location(replicate).trunk, replicate, f"branch_{self.kind}_{self.digest}")
+        """Return `<the main run's training>/replicate_<n>/branch_<kind>_<digest>`."""
+        return Location(self.main.location(replicate).training, replicate, f"branch_{self.kind}_{self.digest}")
 
-    @property
-    def prune_step(self) -> Step:
-        """The step of the weights that are scored."""
-        return self.parent.step(self.branch.prune_step, "prune_step")
 
-    @property
-    def state_step(self) -> Step:
-        """The step of the weights that are trained on."""
-        return self.parent.step(self.branch.state_step, "state_step")
+ONESHOT = RunKind(spelling="oneshot", desc=BranchDesc)
 
-    @property
-    def start_step(self) -> Step:
-        """The step at which training starts."""
-        return self.training.step(self.branch.start_step, "start_step")
+
+def main_of(run: RunRef) -> TrainDesc:
+    """Return the training that a run is, or is a branch of."""
+    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
+    return run.desc.main
+
+
+def trained_of(run: RunRef) -> TrainDesc:
+    """Return dataset, model and training of a run."""
+    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
+    return run.desc.as_trained
+
+
+def mask_of(run: RunRef) -> MaskOf | None:
+    """Return the mask of a run, or None where it has none."""
+    return None if run.desc.mask_step is None else MaskOf(run)

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any
 
-from branches.desc import NO_PRUNING
-from branches.lineage import Parent, job_of, parent_of
-from branches.named import BRANCHES, NamedBranch
-from cli.addresses import find_run
-from cli.flags import positional
-from cli.job_flags import JobHparams, root_of
+from branches.branch import Branch, main_run
+from branches.kinds import load_ref
+from branches.registry import BRANCHES
+from cli.flags import Groups, RunOf, positional
+from cli.job_flags import JobHparams
 from cli.jobs import TrainFlags, parse_job, run_job
 from cli.lottery import branch_lottery
 from cli.main import Environment
 from cli.table import table
+from foundations.address import MAIN
+from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
-from foundations.hparams import Hparams
+from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
 
@@ -35,8 +36,7 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     usage = "usage: python open_prune.py branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if not names and (not rest or rest[0] in ("-h", "--help")):
-        rows = [{"branch": name, "what it does": named.summary} for name, named in BRANCHES.items()]
-        print(f"{usage}\n\n{table(rows, ('branch', 'what it does'))}\n\n`branch train BRANCH --help` lists the flags.")
+        print(f"{usage}\n\n{list_branches()}\n\n`branch train BRANCH --help` lists the flags.")
         return 0
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
@@ -44,33 +44,71 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     if parent_name == "lottery":
         return branch_lottery(name, rest, environment)
     if name not in BRANCHES:
-        raise UsageError(f"'{name}' is not a branch.{did_you_mean(name, BRANCHES)} Possible: {', '.join(BRANCHES)}.")
-    kind = _flags_of(BRANCHES[name], of_train=parent_name == "train")
-    flags = parse_job(kind, rest, f"branch {parent_name} {name}", environment)
+        known = BRANCHES.spellings()
+        raise UsageError(f"'{name}' is not a branch;{did_you_mean(name, known)} choose from {', '.join(known)}.")
+    found = BRANCHES.find(name)
+    command = f"branch {parent_name} {name}"
     if parent_name == "train":
-        parent = Parent(flags.train_desc())
+        flags = parse_job(_flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
+        parent = RunRef(flags.train_desc())
     else:
-        run = find_run(root_of(flags.job, environment), parent_name)
-        parent = parent_of(run)
-        flags = replace(flags, job=replace(flags.job, replicate=run.location.replicate))
-    pruning = getattr(flags, "pruning", NO_PRUNING)
-    desc = BRANCHES[name].describe(parent, pruning, flags.branch)
-    return run_job(job_of(desc), flags.job, flags.platform, environment)
+        flags, parent = _by_address(found, parent_name, rest, command, environment)
+    desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), flags.branch)
+    return run_job(desc, flags.job, flags.platform, environment)
 
 
-def _flags_of(named: NamedBranch, of_train: bool) -> Any:
-    """Return the dataclass of a branch's flags: the trunk's (unless an address says it), pruning's and its own."""
-    groups: list[type[Hparams]] = [PruningHparams] if named.prunes else []
-    names = ["pruning"] if named.prunes else []
-    kind = make_dataclass(
-        "BranchFlags",
-        [
-            (name, group, field(default_factory=group))
-            for name, group in zip([*names, "branch"], [*groups, named.flags], strict=True)
-        ],
-        bases=(TrainFlags if of_train else AddressFlags,),
-        frozen=True,
-        kw_only=True,
-    )
-    kind.__doc__ = named.describe.__doc__
+def list_branches() -> str:
+    """Return the branches and what they do, as a table."""
+    rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in BRANCHES]
+    return table(rows, ("branch", "what it does"))
+
+
+def summary_of(function: Any) -> str:
+    """Return the first line of a function's docstring."""
+    return (function.__doc__ or "").splitlines()[0]
+
+
+def _by_address(
+    found: Branch, address: str, argv: Sequence[str], command: str, environment: Environment
+) -> tuple[Any, RunRef]:
+    kind = _flags_of(found, AddressFlags)
+    job: JobHparams = parse_job(AddressFlags, _job_arguments(argv), command, environment).job
+    run = find_run(job.root_in(environment), address)
+    replicate = run.location.replicate
+    parent = load_ref(run, replicate)
+    flags: Any = parse_job(kind, argv, command, environment, _run_of(parent, environment, replicate))
+    return replace(flags, job=replace(flags.job, replicate=replicate)), parent
+
+
+def _job_arguments(argv: Sequence[str]) -> list[str]:
+    """Return the argument that says where runs are, which the parent's address is looked up with."""
+    from cli.flags import value_of
+
+    root = value_of("root", argv)
+    return [] if root is None else [f"--root={root}"]
+
+
+def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:
+    """Return what turns the text of a flag into a run: `main`, a directory's name, or any prefix of an address."""
+
+    def run_of(text: str, groups: Groups) -> RunRef:
+        job: Any = groups["job"]
+        number = job.replicate if replicate is None else replicate
+        if text != MAIN:
+            return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
+        if parent is not None:
+            return main_run(parent)
+        flags: Any = TrainFlags(**groups)  # type: ignore[arg-type]
+        return RunRef(flags.train_desc())
+
+    return run_of
+
+
+def _flags_of(found: Branch, base: type[Any]) -> Any:
+    """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
+    own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
+    if found.prunes:
+        own.insert(0, ("pruning", PruningHparams, field(default_factory=PruningHparams)))
+    kind = make_dataclass("BranchFlags", own, bases=(base,), frozen=True, kw_only=True)
+    kind.__doc__ = found.describe.__doc__
     return kind

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.flags import parse, positional
+from cli.job_flags import DatasetsRootHparams
 from cli.main import Environment
 from cli.table import table
 from datasets.prepared import is_prepared
@@ -21,15 +22,8 @@ from pruning.registry import STRATEGIES
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoHparams(Hparams):
-    """No flags."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoFlags:
+class ListingFlags:
     """List what there is to choose from."""
-
-    none: NoHparams = field(default_factory=NoHparams)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +42,7 @@ class ModelsFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetsHparams(Hparams):
+class AddHparams(DatasetsRootHparams):
     """How a dataset of one's own is added."""
 
     augmentation: str = hparam("none", choices=AUGMENTATIONS)
@@ -56,22 +50,20 @@ class DatasetsHparams(Hparams):
     image_size: int | None = hparam(None, at_least=1)
     """The side to which images are brought; without it all must have the same size."""
     stream: bool = hparam(False)
-    """Leave the images where they lie and decode them as they are needed, for sets that do not fit in memory."""
-    datasets_root: str | None = hparam(None)
-    """Where prepared datasets lie; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
+    """Leave the images where they are and decode them as they are needed, for datasets that do not fit in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetsFlags:
     """List the datasets, or prepare one of one's own: datasets add NAME PATH."""
 
-    datasets: DatasetsHparams = field(default_factory=DatasetsHparams)
+    datasets: AddHparams = field(default_factory=AddHparams)
 
 
 def models(argv: Sequence[str], _environment: Environment) -> int:
     """`models [BEGINNING]`: the networks, by the examples of their families, and the presets."""
     beginnings, rest = positional(argv)
-    flags = parse(ModelsFlags, rest, "models", ModelsFlags()).models
+    flags = parse(ModelsFlags, rest, "models").models
     lines: tuple[Family | Preset, ...] = (*families(), *presets())
     rows = [
         {"name": name, "family": line.spelling, "source": line.source}
@@ -93,7 +85,7 @@ def _size(name: str) -> dict[str, str]:
     from models.measure import measure
     from training.desc import TrainDesc
 
-    desc = TrainDesc.from_flags(recipe(name))
+    desc = TrainDesc.of(recipe(name))
     size = measure(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape)
     return {
         "dataset": desc.dataset.dataset_name,
@@ -106,8 +98,8 @@ def _size(name: str) -> dict[str, str]:
 def datasets(argv: Sequence[str], environment: Environment) -> int:
     """`datasets`: the datasets; `datasets add NAME PATH`: one more."""
     names, rest = positional(argv)
-    flags = parse(DatasetsFlags, rest, "datasets", DatasetsFlags()).datasets
-    folder = Path(flags.datasets_root).expanduser() if flags.datasets_root else environment.datasets
+    flags = parse(DatasetsFlags, rest, "datasets").datasets
+    folder = flags.datasets_in(environment)
     if names:
         if names[0] != "add" or len(names) != 3:
             raise UsageError("datasets takes nothing, or: datasets add NAME PATH")
@@ -143,7 +135,7 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
 
 def strategies(argv: Sequence[str], _environment: Environment) -> int:
     """`strategies`: the pruning strategies."""
-    parse(NoFlags, argv, "strategies", NoFlags())
+    parse(ListingFlags, argv, "strategies")
     rows = [
         {"name": strategy.spelling, "prunes": f"{strategy.removes} scores", "paper": strategy.paper}
         for strategy in STRATEGIES
@@ -154,7 +146,7 @@ def strategies(argv: Sequence[str], _environment: Environment) -> int:
 
 def platforms(argv: Sequence[str], _environment: Environment) -> int:
     """`platforms`: the platforms."""
-    parse(NoFlags, argv, "platforms", NoFlags())
+    parse(ListingFlags, argv, "platforms")
     rows = [{"name": name, "runs": (kind.__doc__ or "").split(".")[0]} for name, kind in PLATFORMS.items()]
     print(table(rows, ("name", "runs")))
     return 0

@@ -1,50 +1,58 @@
-"""From arguments to dataclasses: tyro parses; mistakes are worded here."""
+"""From arguments to groups of hyperparameters, and the help of a command."""
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import dataclasses
-import io
+import functools
 import typing
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import tyro
-
+from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
-from foundations.hparams import Hparams
+from foundations.hparams import HparamField, Hparams, fields_of, help_of
 
 Flags = TypeVar("Flags")
-_BOX = "│╭╮╰╯─ "
+Groups = dict[str, Hparams]
+RunOf = Callable[[str, Groups], RunRef]
+"""(text of a flag that names a run, the groups before its own) -> the run."""
 
 
-def parse(kind: type[Flags], argv: Sequence[str], command: str, default: Flags) -> Flags:
+class HelpRequested(Exception):
+    """`--help` was given; the text is the help."""
+
+
+def parse(
+    kind: type[Flags],
+    argv: Sequence[str],
+    command: str,
+    preset: Mapping[str, Any] | None = None,
+    run_of: RunOf | None = None,
+) -> Flags:
     """Return the flags of a command: a dataclass whose fields are groups of hyperparameters.
 
     A flag is `--` and a field's name; `--name=value` and `--name value` both work, and a bool is `--name`.
-    Raises: UsageError that names the flag and what is possible. SystemExit after `--help`.
+    preset: values by name that the arguments override. run_of: what makes runs of the texts that name them.
+    Raises: UsageError that names the flag and what is valid; HelpRequested.
     """
-    groups = group_types(kind)
-    types = {f"--{name}": hint for group in groups for name, hint in typing.get_type_hints(group).items()}
-    help_hint = f"See: python open_prune.py {command} --help"
-    _check_flags(argv, types, help_hint)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                args=list(argv),
-                prog=f"open_prune.py {command}",
-                default=default,
-                use_underscores=True,
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        lines = [line.strip(_BOX) for line in complaint.getvalue().splitlines()]
-        raise UsageError(f"{next(filter(None, lines[1:]), 'These flags are not possible.')}\n{help_hint}") from stop
+    given, wants_help = _read(argv, _flag_types(kind), command), bool({"-h", "--help"} & set(argv))
+    values = {**(preset or {}), **given}
+    groups = {name: group.group_for(values) for name, group in _groups_of(kind).items()}
+    if wants_help:
+        raise HelpRequested(_help(kind, groups, command, values))
+    known = {field.name: field for group in groups.values() for field in fields_of(group)}
+    for name in given:
+        if name not in known:
+            raise _unknown(name, kind, known, command)
+    built: Groups = {}
+    for name, group in groups.items():
+        own = {field.name: field for field in fields_of(group)}
+        chosen = {hparam: value for hparam, value in (preset or {}).items() if hparam in own}
+        for hparam in own.keys() & given.keys():
+            chosen[hparam] = _value(own[hparam], given[hparam], built, run_of)
+        built[name] = group(**chosen)
+    return kind(**built)
 
 
 def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -56,62 +64,111 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the text given for a flag, the last one where there are several, or None where it is not given."""
     found = None
-    for argument, following in zip_longest(argv, argv[1:]):
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
         name, equals, value = argument.partition("=")
-        if name.replace("-", "_") == f"--{flag}".replace("-", "_"):
+        if _name(name) == flag:
             found = value if equals else following
     return found
 
 
-def group_types(kind: type[Any]) -> list[type[Hparams]]:
-    """Return the hyperparameter groups that a dataclass of flags consists of."""
+@functools.cache
+def _groups_of(kind: Any) -> dict[str, type[Hparams]]:
     hints = typing.get_type_hints(kind)
-    return [hints[field.name] for field in dataclasses.fields(kind)]
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def with_defaults(kind: type[Flags], values: dict[str, Any]) -> Flags:
-    """Return flags at their declared defaults, but for some values by flag."""
-    hints = typing.get_type_hints(kind)
-    groups = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        group = hints[field.name]
-        groups[field.name] = group(**{name: value for name, value in values.items() if name in group.names()})
-    return kind(**groups)
+@functools.cache
+def _flag_types(kind: Any) -> dict[str, HparamField]:
+    return {field.name: field for group in _groups_of(kind).values() for field in fields_of(group)}
 
 
-def _check_flags(argv: Sequence[str], types: dict[str, Any], help_hint: str) -> None:
-    """Word the two commonest mistakes better than a parser can: an unknown flag, and a value of another type."""
-    rest = iter(argv)
-    for argument in rest:
-        if argument in ("-h", "--help") or argument.startswith("--tyro"):
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
+
+
+def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -> dict[str, str | bool]:
+    """Return the text that each flag was given, or whether a bool was.
+
+    A flag that is not known yet, since another one selects the group that it is of, takes a value unless the next
+    argument is a flag.
+    """
+    given: dict[str, str | bool] = {}
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-h", "--help"):
             continue
-        name, equals, value = argument.partition("=")
-        flag = f"--{name[2:].replace('-', '_')}"
-        if not argument.startswith("--"):
-            raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{help_hint}")
-        hint = types.get(flag)
-        if hint is None and types.get(flag.replace("--no_", "--", 1)) is bool:
-            hint = bool
-        if hint is None:
-            raise UsageError(f"There is no flag {name}.{did_you_mean(flag, types)}\n{help_hint}")
-        if hint is bool:
+        flag, equals, value = argument.partition("=")
+        name = _name(flag)
+        if not name:
+            raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{_hint(command)}")
+        off = name.removeprefix("no_")
+        is_off = name not in known and off != name and off in known and known[off].types == (bool,)
+        if is_off or (name in known and known[name].types == (bool,)):
             if equals:
-                raise UsageError(f"{flag}: it takes no value; write {flag}, or --no_{flag[2:]} for the opposite.")
+                raise UsageError(f"it takes no value; write --{off}, or --no_{off} for the opposite.", off)
+            given[off if is_off else name] = not is_off
             continue
-        if not equals:
-            value = next(rest, None)  # type: ignore[assignment]
-        if value is None or (not equals and value.startswith("--")):
-            raise UsageError(f"{flag}: a value is missing; write {flag}=VALUE.\n{help_hint}")
-        _check_type(flag, value, hint)
+        following = rest[0] if rest and not rest[0].startswith("--") else None
+        if not equals and following is None:
+            if name in known:
+                raise UsageError(f"a value is missing; write --{name}=VALUE.\n{_hint(command)}", name)
+            given[name] = True
+            continue
+        given[name] = value if equals else rest.pop(0)
+    return given
 
 
-def _check_type(flag: str, value: str, hint: Any) -> None:
-    kinds = typing.get_args(hint) or (hint,)
-    if value == "None" and type(None) in kinds:
-        return
+def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | None) -> Any:
+    if bool in field.types and isinstance(text, bool):
+        return text
+    if isinstance(text, bool):
+        raise UsageError(f"a value is missing; write --{field.name}=VALUE.", field.name)
+    if text == "None" and type(None) in field.types:
+        return None
+    if RunRef in field.types:
+        assert run_of is not None, f"the command does not say which runs --{field.name} names"
+        try:
+            return run_of(text, built)
+        except UsageError as error:
+            raise UsageError(error.reason, field.name) from error
     for kind, words in ((int, "a whole number"), (float, "a number")):
-        if kind in kinds:
+        if kind in field.types:
             try:
-                kind(value)
+                return kind(text)
             except ValueError as error:
-                raise UsageError(f"{flag}: '{value}' is not possible; it takes {words}.") from error
+                raise UsageError(f"'{text}' is not a valid value; it takes {words}.", field.name) from error
+    return text
+
+
+def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> UsageError:
+    owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
+    where = f" It is a flag of {', '.join(owners)}." if owners else did_you_mean(name, known)
+    return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")
+
+
+def _hint(command: str) -> str:
+    return f"See: python open_prune.py {command} --help"
+
+
+def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: Mapping[str, Any]) -> str:
+    parser = argparse.ArgumentParser(
+        usage=f"python open_prune.py {command} [FLAGS]", description=(kind.__doc__ or "").replace("%", "%%")
+    )
+    for group in groups.values():
+        section = parser.add_argument_group(" ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip("."))
+        texts = help_of(group)
+        for field in fields_of(group):
+            default = values.get(field.name, field.default)
+            words = texts[field.name] + ("" if default in (None, False) else f" (default: {default})")
+            options = {"action": "store_true"} if field.types == (bool,) else {"metavar": _metavar(field)}
+            section.add_argument(f"--{field.name}", help=words.replace("%", "%%"), **options)  # type: ignore[arg-type]
+    return parser.format_help().rstrip()
+
+
+def _metavar(field: HparamField) -> str:
+    if RunRef in field.types:
+        return "RUN"
+    if field.rule.is_step or field.rule.is_step_list:
+        return "STEP" if field.rule.is_step else "STEPS"
+    return next(word for kind, word in ((int, "INT"), (float, "FLOAT"), (str, "TEXT")) if kind in field.types)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cli.main import Environment
 from foundations.hparams import Hparams, hparam
@@ -16,7 +15,31 @@ from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobHparams(Hparams):
+class RootHparams(Hparams):
+    """Where runs are."""
+
+    root: str | None = hparam(None)
+    """Where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
+
+    def root_in(self, environment: Environment) -> Path:
+        """Return the root that the flag or the environment names."""
+        return Path(self.root).expanduser() if self.root else environment.root
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsRootHparams(Hparams):
+    """Where prepared datasets are."""
+
+    datasets_root: str | None = hparam(None)
+    """Where prepared datasets are; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
+
+    def datasets_in(self, environment: Environment) -> Path:
+        """Return the folder of all datasets that the flag or the environment names."""
+        return Path(self.datasets_root).expanduser() if self.datasets_root else environment.datasets
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHparams(RootHparams, DatasetsRootHparams):
     """How the job is done. Not part of a run's address."""
 
     default_hparams: str | None = hparam(None)
@@ -30,10 +53,6 @@ class JobHparams(Hparams):
     """Measure test accuracy at the first and last step only, not every epoch."""
     checkpoint_seconds: float = hparam(60.0, at_least=0)
     """Seconds between checkpoints; an interrupted job also writes one."""
-    root: str | None = hparam(None)
-    """Where runs lie; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
-    datasets_root: str | None = hparam(None)
-    """Where prepared datasets lie; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
     no_download: bool = hparam(False)
     """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
     quiet: bool = hparam(False)
@@ -47,10 +66,10 @@ class JobHparams(Hparams):
 def make_context(
     job: JobHparams, platform: PlatformHparams, environment: Environment, reporter: Reporter, interrupts: Interrupts
 ) -> Context:
-    """Return what a job is handed. Raises: UsageError for an impossible platform."""
+    """Return what a job is handed. Raises: UsageError for a platform that is not valid."""
     return Context(
-        root=root_of(job, environment),
-        datasets=Path(job.datasets_root) if job.datasets_root else environment.datasets,
+        root=job.root_in(environment),
+        datasets=job.datasets_in(environment),
         platform=make_platform(platform),
         replicate=job.replicate,
         reporter=reporter,
@@ -59,8 +78,3 @@ def make_context(
         evaluate_only_at_end=job.evaluate_only_at_end,
         checkpoint_seconds=job.checkpoint_seconds,
     )
-
-
-def root_of(flags: Any, environment: Environment) -> Path:
-    """Return the root that a `root` flag or the environment names."""
-    return Path(flags.root).expanduser() if flags.root else environment.root

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli.flags import parse, value_of, with_defaults
+from cli.flags import RunOf, parse, value_of
 from cli.job_flags import JobHparams, make_context
 from cli.main import Environment
-from cli.reporter import PlainReporter, TerminalReporter
-from cli.table import duration, figure, percent
+from cli.reporter import reporting
+from cli.table import duration, figure, percent, table
 from datasets.hparams import DatasetHparams
 from datasets.registry import register_added
 from foundations.address import canonical_json
+from foundations.desc import Desc
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
-from foundations.reporter import Reporter, Silence
+from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.run import Run
 from foundations.step import Step, parse_steps
 from models.hparams import ModelHparams
 from models.registry import recipe
 from platforms.base import PlatformHparams
-from training.completion import complete
+from training.context import Context
 from training.desc import TrainDesc
+from training.execution import Outcome, complete
 from training.hparams import TrainingHparams
-from training.job import Job, Outcome, TrainJob
 
 DEFAULT_RECIPE = "cifar_resnet_20"
 
@@ -48,71 +48,87 @@ class TrainFlags:
 
 
 Flags = TypeVar("Flags")
+Result = TypeVar("Result")
 
 
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
     flags = parse_job(TrainFlags, argv, "train", environment)
-    return run_job(TrainJob(flags.train_desc()), flags.job, flags.platform, environment)
+    return run_job(flags.train_desc(), flags.job, flags.platform, environment)
 
 
-def parse_job(kind: type[Flags], argv: Sequence[str], command: str, environment: Environment) -> Flags:
+def parse_job(
+    kind: type[Flags], argv: Sequence[str], command: str, environment: Environment, run_of: RunOf | None = None
+) -> Flags:
     """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError."""
     register_added(Path(value_of("datasets_root", argv) or environment.datasets).expanduser())
     preset = value_of("default_hparams", argv)
     if preset is None and value_of("model_name", argv) is None:
         preset = DEFAULT_RECIPE
-    return parse(kind, argv, command, with_defaults(kind, recipe(preset) if preset else {}))
+    return parse(kind, argv, command, recipe(preset) if preset else {}, run_of)
 
 
-def run_job(job: Job, hparams: JobHparams, platform: PlatformHparams, environment: Environment) -> int:
-    """Do a job as its flags say, and print what it came to."""
-    interrupts = Interrupts()
-    context = make_context(hparams, platform, environment, make_reporter(hparams.quiet), interrupts)
-    run = job.run(context)
-    keep = steps_to_keep(job, hparams.weight_save_steps)
-    if hparams.display_output_location:
-        print(run.folder)
+def run_job(desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment) -> int:
+    """Compute a description as the flags say, and print what became of it."""
+    keep = steps_to_keep(desc, job.weight_save_steps)
+    root = job.root_in(environment)
+    if job.display_output_location:
+        print(desc.location(job.replicate).under(root))
         return 0
-    if hparams.dry_run:
-        print(_preview(job, run))
+    if job.dry_run:
+        print(_preview(desc, plan([Target(desc, job.replicate, tuple(keep))], root), job.replicate))
         return 0
-    with interrupts.caught():
-        outcome = complete(job, context, keep)
-    if not hparams.quiet:
+    outcome = with_context(job, platform, environment, lambda context: complete(desc, context, keep))
+    if not job.quiet:
         print(_summary(outcome))
     return 0
 
 
-def steps_to_keep(job: Job, text: str | None) -> list[Step]:
-    """Read --weight_save_steps. Raises: UsageError for a step outside the job's training."""
-    steps = parse_steps(text or "", job.training.iterations_per_epoch, "weight_save_steps")
+def with_context(
+    job: JobHparams, platform: PlatformHparams, environment: Environment, work: Callable[[Context], Result]
+) -> Result:
+    """Return what some work comes to in the context that the flags describe, with signals caught."""
+    interrupts = Interrupts()
+    with reporting(job.quiet) as reporter:
+        context = make_context(job, platform, environment, reporter, interrupts)
+        with interrupts.caught():
+            return work(context)
+
+
+def steps_to_keep(desc: Desc, text: str | None) -> list[Step]:
+    """Read --weight_save_steps. Raises: UsageError for a step outside the run."""
+    steps = parse_steps(text or "", desc.iterations_per_epoch, "weight_save_steps")
     for step in steps:
-        if not job.start <= step <= job.end:
-            raise UsageError(
-                f"--weight_save_steps: {step} is not in this training. Possible: {job.start} to {job.end}."
-            )
+        if not desc.start <= step <= desc.end:
+            raise UsageError(f"{step} is not in this run; choose {desc.start} to {desc.end}.", "weight_save_steps")
     return steps
 
 
-def make_reporter(quiet: bool) -> Reporter:
-    """Return who shows people what jobs have to say."""
-    if quiet:
-        return Silence()
-    return TerminalReporter() if sys.stdout.isatty() else PlainReporter()
+def plan_table(made: Plan) -> str:
+    """Return the runs of a plan in order, with what is there and what would be computed."""
+    rows = [{"run": str(p.run), "is": p.status, "to do": _to_do(p)} for p in made]
+    return table(rows, ("run", "is", "to do"))
 
 
-def _preview(job: Job, run: Run) -> str:
-    status = "complete: nothing to compute" if run.manifest() else "incomplete" if run.exists() else "not begun"
-    ep = job.training.iterations_per_epoch
+def _to_do(planned: PlannedRun) -> str:
+    if planned.is_done:
+        return "nothing"
+    missing = planned.missing()
+    if planned.manifest is None and planned.until > planned.desc.start:
+        return f"train to {planned.until}"
+    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
+
+
+def _preview(desc: Desc, made: Plan, replicate: int) -> str:
+    planned = made[desc.location(replicate)]
     lines = {
-        "run": str(run.location),
-        "folder": str(run.folder),
-        "status": status,
-        "training": f"{job.start} to {job.end} ({ep} iterations an epoch)",
-        "described by": canonical_json(job.desc.canonical()),
+        "run": str(planned.run),
+        "folder": str(planned.run.folder),
+        "status": "complete: nothing to compute" if planned.is_done else planned.status,
+        "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
+        "described by": canonical_json(desc.canonical),
     }
-    return "\n".join(f"{name + ':':<14}{value}" for name, value in lines.items())
+    return "\n".join([*(f"{name + ':':<14}{value}" for name, value in lines.items()), "", plan_table(made)])
 
 
 def _summary(outcome: Outcome) -> str:
@@ -132,7 +148,7 @@ def _summary(outcome: Outcome) -> str:
 
 
 def _validation(results: Mapping[str, float | None]) -> str:
-    """Say how a run does on the examples that it held out, if any."""
+    """Return how a run does on the examples that it held out, if any, in words."""
     if "validation_accuracy" not in results:
         return ""
     selected = percent(results.get("selected_test_accuracy"))
@@ -140,7 +156,7 @@ def _validation(results: Mapping[str, float | None]) -> str:
 
 
 def _collapsed(run: Run) -> str:
-    """Say which layers have nothing left: the network's output does not depend on its input through them."""
+    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
     report = run.sparsity() or {"collapsed_layers": [], "layers": []}
     names = report["collapsed_layers"]
     some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -8,30 +8,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cli.addresses import all_runs, run_digest, short_address
 from cli.flags import parse
-from cli.job_flags import root_of
+from cli.job_flags import RootHparams
 from cli.main import Environment
 from cli.table import duration, percent, table
 from foundations.address import MAIN
 from foundations.errors import OpenPruneError, UsageError, did_you_mean
-from foundations.hparams import Hparams, hparam
+from foundations.hparams import hparam
 from foundations.locks import is_held
 from foundations.run import MANIFEST, Run
+from foundations.store import all_runs, short_address
 
 COLUMNS = ("address", "branch", "status", "model", "data", "strategy", "sparsity", "accuracy", "age")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListHparams(Hparams):
-    """Which runs, and how they are shown."""
+class ShowHparams(RootHparams):
+    """Where runs are, and how one is shown."""
+
+    json: bool = hparam(False)
+    """Print every column and hyperparameter as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListHparams(ShowHparams):
+    """Which runs, in which order, and how they are shown."""
 
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas: a column (status=complete) or a hyperparameter (lr=0.1)."""
-    json: bool = hparam(False)
-    """Print every column and hyperparameter as JSON."""
-    root: str | None = hparam(None)
-    """Where runs lie; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
+    sort: str | None = hparam(None)
+    """Sort by a column, a hyperparameter or a result, such as accuracy; with a minus before it, descending. By default
+    each run comes after the one that it descends from, and the line with the newest run comes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +50,15 @@ class ListFlags:
 
 def ls(argv: Sequence[str], environment: Environment) -> int:
     """`ls`: a line for each run."""
-    flags = parse(ListFlags, argv, "ls", ListFlags()).listing
-    root = root_of(flags, environment)
+    flags = parse(ListFlags, argv, "ls").listing
+    root = flags.root_in(environment)
     wanted = _conditions(flags.where)
     entries = [entry_of(run) for run in all_runs(root)]
-    _check_keys(wanted, entries)
-    rows = [entry for entry in entries if _matches(entry, wanted)]
+    key = (flags.sort or "").removeprefix("-")
+    _check_keys(wanted, entries, "where")
+    _check_keys([key] if key else [], entries, "sort")
+    ordered = _sorted(entries, key, descending=(flags.sort or "").startswith("-")) if key else _by_descent(entries)
+    rows = [entry for entry in ordered if _matches(entry, wanted)]
     if flags.json:
         print(json.dumps(rows, indent=1, sort_keys=True))
     elif rows:
@@ -60,66 +70,106 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
 
 def entry_of(run: Run) -> dict[str, Any]:
     """Return what is known of a run, as plain data."""
+    location = run.location
     entry: dict[str, Any] = {
         "address": short_address(run),
-        "digest": run_digest(run),
-        "location": str(run.location),
-        "replicate": run.location.replicate,
-        "branch": "" if run.location.part == MAIN else run.location.part.split("_")[1],
+        "digest": location.digest,
+        "location": str(location),
+        "replicate": location.replicate,
+        "branch": "" if location.name == MAIN else location.name.split("_")[1],
+        "sources": [],
     }
     try:
-        groups = run.record()["hyperparameters"]
+        record = run.record()
         manifest = run.manifest()
     except OpenPruneError as error:
         return {**entry, "status": "damaged", "problem": str(error), "hyperparameters": {}, "results": {}}
-    flat = {name: value for group in groups.values() if isinstance(group, dict) for name, value in group.items()}
-    if run.location.part != MAIN:
-        trunk = Run(run.root, type(run.location)(run.location.trunk, run.location.replicate, MAIN))
-        flat = _trunk_hyperparameters(trunk) | flat
+    groups = (*record.get("main", {}).get("hyperparameters", {}).values(), *record["hyperparameters"].values())
+    flat = {name: value for group in groups for name, value in group.items()}
+    results = dict(manifest.results) if manifest else {}
     return {
         **entry,
+        "sources": [
+            f"{source['training']}/replicate_{source.get('replicate', location.replicate)}/{source['name']}"
+            for _, source in sorted(record.get("sources", {}).items())
+        ],
         "status": "complete" if manifest else "running" if is_held(run.lock_path) else "incomplete",
         "model": flat.get("model_name"),
         "data": flat.get("dataset_name"),
-        "strategy": flat.get("strategy") if flat.get("prune_fraction") else None,
-        "sparsity": manifest.results.get("sparsity") if manifest else None,
-        "accuracy": manifest.results.get("test_accuracy") if manifest else None,
+        "strategy": flat.get("strategy"),
+        "sparsity": results.get("sparsity"),
+        "accuracy": results.get("test_accuracy"),
         "seconds_old": time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime,
         "hyperparameters": flat,
-        "results": dict(manifest.results) if manifest else {},
+        "results": results,
     }
 
 
-def _trunk_hyperparameters(trunk: Run) -> dict[str, Any]:
-    try:
-        groups = trunk.record()["hyperparameters"]
-    except OpenPruneError:
-        return {}
-    return {name: value for group in groups.values() for name, value in group.items()}
+def _by_descent(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each run after the one that it descends from, sparser siblings later, the newest line of runs first."""
+    by_location = {entry["location"]: entry for entry in entries}
+    children: dict[str | None, list[dict[str, Any]]] = {}
+    for entry in entries:
+        main = f"{entry['location'].rpartition('/')[0]}/{MAIN}"
+        # The mask's run comes first among the sources by name, so that levels of a lottery follow each other.
+        near = [source for source in entry["sources"] if source in by_location and source != main]
+        parent = near[0] if near else main if main in by_location and entry["location"] != main else None
+        children.setdefault(parent, []).append(entry)
+
+    def line(first: dict[str, Any]) -> list[dict[str, Any]]:
+        found, waiting = [], [first]
+        while waiting:
+            entry = waiting.pop()
+            found.append(entry)
+            below = children.get(entry["location"], [])
+            waiting += sorted(below, key=lambda child: (child["branch"], child.get("sparsity") or 0.0), reverse=True)
+        return found
+
+    lines = [line(first) for first in children.get(None, [])]
+    lines.sort(key=lambda each: min(entry.get("seconds_old", float("inf")) for entry in each))
+    return [entry for each in lines for entry in each]
+
+
+def _sorted(entries: Sequence[dict[str, Any]], key: str, *, descending: bool) -> list[dict[str, Any]]:
+    """Return the runs by a value; those that lack it come last."""
+    having = [entry for entry in entries if _value(entry, key) is not None]
+    lacking = [entry for entry in entries if _value(entry, key) is None]
+
+    def order(entry: dict[str, Any]) -> tuple[bool, float, str]:
+        value = _value(entry, key)
+        is_text = not isinstance(value, int | float)
+        return is_text, 0.0 if is_text else float(value), str(value)
+
+    return [*sorted(having, key=order, reverse=descending), *lacking]
+
+
+def _value(entry: dict[str, Any], key: str) -> Any:
+    found = {**entry["hyperparameters"], **entry["results"], **entry}
+    return found.get("seconds_old" if key == "age" else key)
 
 
 def _conditions(text: str | None) -> dict[str, str]:
     pairs = [part.partition("=") for part in (text or "").split(",") if part]
     for key, equals, _ in pairs:
         if not equals or not key:
-            raise UsageError(f"--where: '{text}' is not key=value, such as model=cifar_resnet_20 or status=complete.")
+            raise UsageError(f"'{text}' is not key=value, such as model=cifar_resnet_20 or status=complete.", "where")
     return {key: value for key, _, value in pairs}
 
 
-def _check_keys(wanted: dict[str, str], entries: list[dict[str, Any]]) -> None:
+def _check_keys(wanted: Sequence[str] | dict[str, str], entries: list[dict[str, Any]], flag: str) -> None:
     """Refuse a key that no run has. Raises: UsageError."""
-    known = {key for entry in entries for key in (*entry, *entry["hyperparameters"], *entry["results"])}
+    known = {key for entry in entries for key in (*entry, *entry["hyperparameters"], *entry["results"], *COLUMNS)}
     for key in wanted:
         if entries and key not in known:
             raise UsageError(
-                f"--where: no run has a '{key}'.{did_you_mean(key, known)} Possible: {', '.join(COLUMNS)}, "
-                "or any hyperparameter or result."
+                f"no run has a '{key}'.{did_you_mean(key, known)} Choose from {', '.join(COLUMNS)}, "
+                "or any hyperparameter or result.",
+                flag,
             )
 
 
 def _matches(entry: dict[str, Any], wanted: dict[str, str]) -> bool:
-    known = {**entry["hyperparameters"], **entry["results"], **entry}
-    return all(_is_same(known.get(key), value) for key, value in wanted.items())
+    return all(_is_same(_value(entry, key), value) for key, value in wanted.items())
 
 
 def _is_same(found: Any, wanted: str) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.flags import HelpRequested
 from foundations.errors import OpenPruneError, UsageError, did_you_mean
+from foundations.registry import load
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,12 @@ _HELP = ("-h", "--help", "help")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command and return the exit code: 0, 1 (the world's failure), 2 (the caller's mistake), 128 + signal."""
+    """Run a command and return the exit code: 0, 1 (the environment failed), 2 (the caller's mistake), 128 + signal."""
     try:
         return _dispatch(list(argv))
+    except HelpRequested as help_text:
+        print(help_text)
+        return 0
     except OpenPruneError as error:
         sys.stdout.flush()
         print(f"open_prune: {_worded(error)}", file=sys.stderr)
@@ -86,10 +90,8 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, *rest = argv
     if name not in COMMANDS:
-        raise UsageError(f"'{name}' is not a command.{did_you_mean(name, COMMANDS)} Possible: {', '.join(COMMANDS)}.")
-    module, _, function = COMMANDS[name].function.partition(":")
-    code = getattr(importlib.import_module(module), function)(rest, Environment.read())
-    return int(code)
+        raise UsageError(f"'{name}' is not a command;{did_you_mean(name, COMMANDS)} choose from {', '.join(COMMANDS)}.")
+    return int(load(COMMANDS[name].function)(rest, Environment.read()))
 
 
 def _overview() -> str:
@@ -101,7 +103,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "Runs lie under OPEN_PRUNE_ROOT (~/open_prune_data), datasets under OPEN_PRUNE_DATASETS",
+            "Runs are under OPEN_PRUNE_ROOT (~/open_prune_data), datasets under OPEN_PRUNE_DATASETS",
             "(~/open_prune_datasets); OPEN_PRUNE_NO_DOWNLOAD=1 forbids downloads.",
         ]
     )

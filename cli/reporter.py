@@ -1,12 +1,33 @@
-"""Showing people what a job has to say: progress bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""How jobs speak on a terminal, in a file, and when quiet."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from foundations.reporter import NullReporter, Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_MOVES = 0.1
+
+
+@contextlib.contextmanager
+def reporting(quiet: bool) -> Iterator[Reporter]:
+    """Yield the reporter that suits standard output; a bar that is still shown at the end is removed."""
+    if quiet or not sys.stdout.isatty():
+        yield NullReporter() if quiet else PlainReporter()
+        return
+    reporter = TerminalReporter()
+    try:
+        yield reporter
+    finally:
+        reporter.close()
 
 
 class PlainReporter:
@@ -28,30 +49,49 @@ class PlainReporter:
 
 
 class TerminalReporter:
-    """Prints each line above a progress bar."""
+    """Prints each line above a progress bar that shows speed and time left."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._tqdm = tqdm
-        self._bar: Any = None
+        self._bar: Progress | None = None
+        self._what = ""
+        self._last = 0.0
 
     def say(self, line: str) -> None:
         """Print the line."""
-        self._tqdm.write(line)
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Move the bar, or begin one."""
-        if self._bar is None or self._bar.desc != f"{what}: ":
+        """Move the bar of an operation, or begin it."""
+        if self._bar is None or self._what != what:
             self.close()
-            self._bar = self._tqdm(desc=what, total=total, unit=unit, initial=done, leave=False, file=sys.stdout)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
+            self._begin(what, done, total, unit)
+        now = time.monotonic()
+        if self._bar is not None and now - self._last >= _SECONDS_BETWEEN_MOVES:
+            self._last = now
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
         if done >= total:
             self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
-            self._bar.close()
+            self._bar.stop()
             self._bar = None
+
+    def _begin(self, what: str, done: int, total: int, unit: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+
+        class Speed(TextColumn):
+            def render(self, task: Task) -> Text:
+                return Text("" if task.speed is None else f"{task.speed:,.0f} {unit}/s")
+
+        from rich.text import Text
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(""))
+        self._bar = Progress(*columns, TimeRemainingColumn(compact=True), transient=True)
+        self._bar.add_task(what, total=total, completed=done)
+        self._bar.start()
+        self._what = what

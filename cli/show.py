@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from cli.addresses import find_run
+from cli.family_tree import children, descent
 from cli.flags import parse, positional
-from cli.job_flags import root_of
-from cli.lineage import children, descent
-from cli.listing import ListFlags, entry_of
+from cli.listing import ShowHparams, entry_of
 from cli.main import Environment
 from cli.table import duration, figure, percent, table
 from foundations.errors import UsageError
 from foundations.run import Run
+from foundations.store import find_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowFlags:
+    """Show one run: description, results, files, layers, line of descent and children (show ADDRESS)."""
+
+    showing: ShowHparams = field(default_factory=ShowHparams)
 
 
 def show(argv: Sequence[str], environment: Environment) -> int:
     """`show ADDRESS`: all about one run."""
     names, rest = positional(argv)
-    flags = parse(ListFlags, rest, "show", ListFlags()).listing
+    flags = parse(ShowFlags, rest, "show").showing
     if len(names) != 1:
         raise UsageError("show takes one address: python open_prune.py show ADDRESS (`ls` lists them).")
-    run = find_run(root_of(flags, environment), names[0])
+    run = find_run(flags.root_in(environment), names[0])
     entry = entry_of(run)
     if flags.json:
         print(json.dumps({**entry, "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))

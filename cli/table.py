@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+
+_WIDER_THAN_ANY_ROW = 10_000
 
 
 def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     """Return rows under their column names, each column as wide as it needs to be; an empty cell is a dash."""
-    cells = [[name.upper() for name in columns], *([row.get(name) or "-" for name in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(*(name.upper() for name in columns), box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for row in rows:
+        made.add_row(*(Text(row.get(name) or "-", overflow="ignore", no_wrap=True) for name in columns))
+    text = io.StringIO()
+    Console(file=text, width=_WIDER_THAN_ANY_ROW, color_system=None).print(made)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def percent(fraction: float | None) -> str:
@@ -20,7 +28,7 @@ def percent(fraction: float | None) -> str:
 
 
 def figure(value: float | None, form: str) -> str:
-    """Return a result in a format such as `.4f`; None stands for a value that was no finite number."""
+    """Return a result in a format such as `.4f`; None stands for a value that was not a finite number."""
     return "not a number" if value is None else format(value, form)
 
 

@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class LoaderConfig:
     """Whom a loader feeds: where batches go, what names their random streams, and which part of each is wanted."""
 
     device: torch.device | str = "cpu"
@@ -41,7 +41,7 @@ class Feed:
 class Loader(ABC):
     """Where batches come from."""
 
-    def __init__(self, hparams: DatasetHparams, feed: Feed) -> None:
+    def __init__(self, hparams: DatasetHparams, feed: LoaderConfig) -> None:
         """Keep what the hyperparameters and the feed say."""
         self._hparams = hparams.normalized(hparams.iterations_per_epoch)
         self._feed = feed

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datasets import augment
-from datasets.batches import Batch, Feed, Loader
+from datasets.batches import Batch, LoaderConfig, Loader
 from datasets.changes import changed_examples, changed_test_examples
 from datasets.hparams import DatasetHparams
 from datasets.prepared import load_split
@@ -20,7 +20,7 @@ _PADDING = 4
 class MemoryLoader(Loader):
     """A loader that keeps the whole data set on the device, as uint8."""
 
-    def __init__(self, hparams: DatasetHparams, folder: Path, feed: Feed) -> None:
+    def __init__(self, hparams: DatasetHparams, folder: Path, feed: LoaderConfig) -> None:
         """Load a prepared data set from the folder of all data sets."""
         super().__init__(hparams, feed)
         images, labels = load_split(hparams.dataset_name, "train", folder)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from datasets import augment
-from datasets.batches import Batch, Feed, Loader
+from datasets.batches import Batch, LoaderConfig, Loader
 from datasets.changes import changed_examples
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
@@ -167,7 +167,7 @@ class _Crew:
 class StreamingLoader(Loader):
     """A loader that decodes image files in worker processes. At most one iterator of each kind is in use at a time."""
 
-    def __init__(self, hparams: DatasetHparams, folder: Path, feed: Feed, workers: int | None = None) -> None:
+    def __init__(self, hparams: DatasetHparams, folder: Path, feed: LoaderConfig, workers: int | None = None) -> None:
         """Open a prepared index in the folder of all data sets.
 
         workers: processes that decode, by default one for each core that this process may use, shared by

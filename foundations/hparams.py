@@ -114,9 +114,9 @@ class HparamField:
             return
         if self.rule.choices is not None and value not in self.rule.choices:
             choices = self.rule.choices
-            raise choices.unknown(value) if isinstance(choices, Registry) else invalid(value, self.name, choices)
+            raise choices.unknown(str(value)) if isinstance(choices, Registry) else invalid(value, self.name, choices)
         if kind is float or kind is int:
-            _check_bounds(self.name, value, self.rule)
+            _check_bounds(self.name, typing.cast(float, value), self.rule)
 
     def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
         """Return the one spelling of a value."""
@@ -158,6 +158,11 @@ class Hparams(DataClassJsonMixin):
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:  # noqa: ARG003 (subclasses look at the values)
         """Return the class to build from some values: a subclass, where one of them selects more fields."""
         return cls
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:  # noqa: ARG003 (subclasses look at the name)
+        """Return what a group must be selected by to have a field: names of `group_for`'s values, for errors."""
+        return []
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -272,7 +277,11 @@ def _docstrings(kind: type) -> dict[str, str]:
     found = {}
     for statement, following in zip(definition.body, definition.body[1:], strict=False):
         target = statement.target if isinstance(statement, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+        if (
+            isinstance(target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
             paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
             found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found

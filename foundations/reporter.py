@@ -15,7 +15,7 @@ class Reporter(Protocol):
         """Take the progress of a long operation; `done == total` ends it. Called often: must be cheap."""
 
 
-class Silence:
+class NullReporter:
     """A Reporter that says nothing."""
 
     def say(self, line: str) -> None:

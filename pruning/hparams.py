@@ -52,8 +52,6 @@ class PruningHparams(Hparams):
     prune_lowest: bool = hparam(False)
     """Prune the lowest scores, whatever the direction of the method."""
 
-    seed: int | None = hparam(None)
-    """Pins what is random in pruning (the replicate if not given): scores, scoring examples, their order, shuffles."""
 
     score_batch_size: int | None = hparam(None, at_least=1)
     """The size of the batches of scoring examples (the training batch size if not given); matters to batchnorm."""
@@ -86,7 +84,7 @@ class PruningHparams(Hparams):
     def validate(self) -> None:
         """Check the strategy's name, the level, and the direction."""
         find_strategy(self.strategy)
-        self.level()
+        self.level
         if self.prune_highest and self.prune_lowest:
             raise UsageError("it excludes --prune_lowest. Give one of them, or neither.", "prune_highest")
         if self.found_strategy.builds_mask and (self.prune_highest or self.prune_lowest):
@@ -95,6 +93,7 @@ class PruningHparams(Hparams):
         if self.found_strategy.builds_mask and self.allocation != "global":
             raise UsageError(f"{self.strategy} spreads the weights by itself; only 'global' is possible.", "allocation")
 
+    @property
     def level(self) -> float:
         """Return the prune fraction that the three spellings stand for."""
         level = prune_fraction_of(
@@ -102,6 +101,14 @@ class PruningHparams(Hparams):
         )
         return DEFAULT_PRUNE_FRACTION if level is None else level
 
+    @property
+    def method(self): return self.found_strategy
+    @property
+    def prunes(self): return self.level > 0
+    @property
+    def prune_direction(self): return self.removes
+    @property
+    def examples_per_class(self): return self.found_strategy.examples_per_class
     @property
     def found_strategy(self) -> Strategy:
         """The registry's line for the strategy."""
@@ -117,15 +124,15 @@ class PruningHparams(Hparams):
     @property
     def uses_seed(self) -> bool:
         """Whether the seed can change the mask; whether a shuffle follows is for its caller to know."""
-        return self.level() > 0 and self.found_strategy.uses_seed
+        return self.level > 0 and self.found_strategy.uses_seed
 
     def simplified(self) -> Self:
         """Return the same pruning with one spelling for each meaning.
 
         The level becomes `prune_fraction`; what cannot change the mask returns to its default.
         """
-        fixed: dict[str, Any] = {"prune_fraction": self.level(), "density": None, "compression": None}
-        strategy, prunes = self.found_strategy, self.level() > 0
+        fixed: dict[str, Any] = {"prune_fraction": self.level, "density": None, "compression": None}
+        strategy, prunes = self.found_strategy, self.level > 0
         if not prunes or self.removes == strategy.removes:
             fixed |= {"prune_highest": False, "prune_lowest": False}
         if not prunes or not strategy.follows_mask:

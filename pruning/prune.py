@@ -144,7 +144,7 @@ def mask_from_hparams(
     if ignored:
         whole = _start(model, strategy, mask)
         start = Mask({name: tensor for name, tensor in whole.items() if name not in ignored})
-    keep = kept_of(Mask.ones(model).total, hparams.level()) - sum(Mask(ignored).kept_per_layer().values())
+    keep = kept_of(Mask.ones(model).total, hparams.level) - sum(Mask(ignored).kept_per_layer().values())
     if keep < 0:
         raise UsageError(
             f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
@@ -162,7 +162,7 @@ def mask_from_hparams(
             highest=None if strategy.builds_mask else hparams.removes == "highest",
             examples=examples,
             batch_size=hparams.score_batch_size or batch_size,
-            seed=seed if hparams.seed is None else hparams.seed,
+            seed=seed,
             mask=start,
             input_shape=input_shape,
             loss=loss,

@@ -52,6 +52,9 @@ class Strategy:
     examples_per_class: int | None = None
 
     @property
+    def is_constructive(self): return self.builds_mask
+
+    @property
     def needs_examples(self) -> bool:
         """Whether the method scores with examples."""
         return "examples_per_class" in self.pattern

@@ -1,32 +1,47 @@
-"""Everything about a job that is not its description: where it runs, what it may do, whom it tells."""
+"""Everything about a job that is not its description: where it runs, what it may do, who is told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from datasets.prepared import ensure_prepared
+from datasets.prepared import ensure_prepared, fingerprint
 from foundations.interrupts import Interrupts
-from foundations.reporter import Reporter, Silence
+from foundations.reporter import NullReporter, Reporter
 from platforms.base import Platform
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Handed to every job; nothing in it can change a result but the replicate, which stands in the run's path."""
+    """Handed to every job. Nothing in it can change a result but the replicate, which is part of the run's path."""
 
     root: Path
-    """Where the runs lie."""
+    """Where the runs are."""
     datasets: Path
-    """Where the prepared datasets lie."""
+    """Where the prepared datasets are."""
     platform: Platform
     replicate: int = 1
-    reporter: Reporter = field(default_factory=Silence)
+    """The replicate of the runs that are asked for."""
+    reporter: Reporter = field(default_factory=NullReporter)
     interrupts: Interrupts = field(default_factory=Interrupts)
     may_download: bool = True
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
 
     def prepare(self, dataset_name: str) -> None:
-        """Make a dataset's prepared files where they are not there. Raises: EnvironmentFailure, DamagedError."""
+        """Make a dataset's prepared files where they are missing. Raises: EnvironmentFailure, DamagedError."""
         ensure_prepared(dataset_name, self.datasets, allow_download=self.may_download, report=self.reporter.say)
+
+    def fingerprint(self, dataset_name: str) -> str | None:
+        """Return the SHA-256 of a prepared dataset, read once, or None where it is missing."""
+        if dataset_name not in self._fingerprints:
+            found = fingerprint(dataset_name, self.datasets)
+            if found is None:
+                return None
+            self._fingerprints[dataset_name] = found
+        return self._fingerprints[dataset_name]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {}

@@ -1,161 +1,89 @@
-"""Doing a job's work in its directory, from whatever an earlier process left there."""
+"""How descriptions become complete runs, whatever was there before.
+
+`complete` reuses a run, resumes it or starts it, with all that it needs; `ensure_states` makes just some states. Both
+plan first and then work through the plan. Neither imports torch where there is nothing to compute.
+"""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
 
-import torch
-
-from datasets.prepared import fingerprint
-from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
-from foundations.run import Manifest, Run
+from foundations.desc import Desc
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.manifest import Manifest
+from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.run import Run
 from foundations.step import Step
-from platforms.base import Platform
 from training.context import Context
-from training.job import Beginning, Job
-from training.provenance import versions
-from training.session import Progress, Session, Shrink
 
 
-def work(job: Job, context: Context, wanted: Collection[Step], until: Step, platform: Platform) -> None:
-    """Bring the run to `until` and keep the states at the wanted steps. The run's lock is held.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run that was asked for."""
 
-    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a replay
-    does not meet the states that are kept.
-    """
-    run = job.run(context)
-    begins = platform.is_primary and not run.exists()
-    try:
-        _Worker(job, context, platform).work(wanted, until)
-    except OpenPruneError:
-        if begins:
-            run.withdraw()  # a job that was refused leaves nothing that looks like a run to go on with
-        raise
+    run: Run
+    manifest: Manifest
+    reused: bool
 
 
-class _Worker:
-    def __init__(self, job: Job, context: Context, platform: Platform) -> None:
-        self.job, self.context, self.platform = job, context, platform
-        self.run: Run = job.run(context)
+def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outcome:
+    """Make sure that the run is complete and keeps the states at its start, its end and `keep`."""
+    target = Target(desc, context.replicate, tuple(keep))
+    made = plan([target], context.root)
+    planned = made[desc.location(context.replicate)]
+    reused = planned.is_done
+    computed = execute(made, context)
+    if planned.manifest is None:
+        raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+    return Outcome(planned.run, planned.manifest, reused or planned not in computed)
 
-    def work(self, wanted: Collection[Step], until: Step) -> None:
-        if self.platform.is_primary:
-            self.run.begin(self.job.desc)
-        is_complete = self.run.manifest() is not None
-        resumed = None if is_complete else self._resume()
-        missing = sorted(step for step in wanted if not self.run.has_state(step))
-        if self.job.start in missing:
-            self._keep_start(is_complete)
-            missing.remove(self.job.start)
-        reached = self.job.end if is_complete else resumed[1].step if resumed else self.job.start
-        behind = [step for step in missing if step < reached or is_complete]
-        if behind:
-            self._replay(behind, is_complete)
-        ahead = [step for step in missing if step not in behind]
-        if not is_complete and (ahead or until == self.job.end):
-            self._train(resumed, ahead, until)
 
-    def _resume(self) -> tuple[Session, Progress] | None:
-        resumed = Session.resume(self.run, self.job.training, self.context, self.platform)
-        if resumed is not None and resumed[1].dataset != self._dataset():
-            raise DamagedError(
-                f"{self.run.folder} was begun with other data than {self.context.datasets} now holds "
-                f"(dataset {self.job.training.dataset.dataset_name}).\n"
-                "Put the former data back, or choose another --root for results of the new."
-            )
-        return resumed
+def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
+    """Make sure that the run keeps the states at some steps, training or replaying no further than they need."""
+    for step in steps:
+        if not desc.start <= step <= desc.end:
+            raise UsageError(f"the run has no state at {step}; choose {desc.start} to {desc.end}.", "step")
+    made = plan([Target(desc, context.replicate, tuple(steps), is_complete=False)], context.root)
+    execute(made, context)
+    return made[desc.location(context.replicate)].run
 
-    def _begin(self) -> Beginning:
-        return self.job.begin(self.run, self.context, self.platform)
 
-    def _keep_start(self, is_complete: bool) -> None:
-        if not self.platform.is_primary:
-            return
-        self.run.save_state(self.job.start, self._begin().state)
-        if is_complete:
-            self.run.amend(self.run.state_name(self.job.start))
+def execute(made: Plan, context: Context) -> list[PlannedRun]:
+    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed."""
+    for planned in made:
+        _check_dataset(planned, context)
+    to_do = made.to_do()
+    for planned in to_do:
+        if planned.until > planned.desc.start:
+            context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
+    return [planned for planned in to_do if _compute(planned, context)]
 
-    def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
-        if resumed is not None:
-            session, progress = resumed
-            self._begin()  # makes what an earlier beginning kept and somebody set aside
-            self._say(f"Resuming {self.run} at {progress.step} of {self.job.end}.")
-        else:
-            beginning = self._begin()
-            session = Session(self.job.training, self.context, self.platform, beginning.state)
-            session.wear(beginning.mask)
-            progress = Progress(self.job.start, parents=beginning.parents, dataset=self._dataset())
-            self._say(f"Starting {self.run}: {until.iteration - self.job.start.iteration} iterations.")
-        session.advance(self.run, progress, until, keep, self._shrink())
-        if not self.platform.is_primary:
-            return
-        if until == self.job.end:
-            self._finish(session, progress)
-        else:
-            session.save_checkpoint(self.run, progress)
 
-    def _replay(self, steps: list[Step], is_complete: bool) -> None:
-        """Train again from the start, aside, to keep states that were not kept the first time."""
-        self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
-        beginning = self._begin()
-        session = Session(self.job.training, self.context, self.platform, beginning.state)
-        kept_steps = self.run.kept_states(self.job.training.iterations_per_epoch)
-        known = [step for step in kept_steps if step < steps[-1] and self.run.has_state(step)]
+def _compute(planned: PlannedRun, context: Context) -> bool:
+    """Compute one run of a plan, and return whether another process had not done it meanwhile."""
+    with planned.run.locked(context.reporter.say):
+        planned.refresh()
+        if planned.is_done:
+            _check_dataset(planned, context)
+            return False
+        # Imported here so that reusing runs does not wait for torch.
+        from training.work import work
 
-        def check(step: Step) -> None:
-            kept, found = self.run.load_state(step), session.model.state_dict()
-            if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in kept.items()):
-                raise EnvironmentFailure(
-                    f"A replay of {self.run} does not meet the state that was kept at {step}: the machine or the\n"
-                    f"versions are others than {self.run.folder / 'manifest.json'} names. Replay it where it was made."
-                )
+        context.platform.launch(partial(work, planned, context))
+        planned.refresh()
+    return True
 
-        session.wear(beginning.mask)
-        try:
-            session.replay(self.run, self.job.start, steps, known, check, self._shrink())
-        except EnvironmentFailure:
-            for step in steps:
-                self.run.drop_state(step)
-            raise
-        if is_complete:
-            for step in steps:
-                self.run.amend(self.run.state_name(step))
 
-    def _shrink(self) -> Shrink | None:
-        return self.job.shrink(self.context, self.platform)
-
-    def _finish(self, session: Session, progress: Progress) -> None:
-        metrics = progress.metrics
-        self.run.save_metrics(metrics)
-        self.job.conclude(self.run, session.mask)
-        found = {name: metrics.last(name) for name in metrics.names()} | self.job.results(self.run)
-        selected = metrics.at_best("test_accuracy", by="validation_accuracy")
-        if selected is not None:
-            found["selected_test_accuracy"] = selected
-        self.context.reporter.say(f"Finished {self.run}.")
-        self.run.finish(
-            Manifest(
-                files={},
-                results={
-                    name: value if value is not None and math.isfinite(value) else None for name, value in found.items()
-                },
-                dataset=progress.dataset,
-                parents=progress.parents,
-                versions=versions(),
-                device=self.platform.describe(),
-                wall_seconds=round(progress.wall_seconds, 3),
-                finished=time.strftime("%Y-%m-%d %H:%M:%S"),
-            )
+def _check_dataset(planned: PlannedRun, context: Context) -> None:
+    """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
+    name = planned.desc.dataset_name
+    recorded = planned.manifest.dataset.get(name) if planned.manifest else None
+    found = context.fingerprint(name) if recorded else None
+    if recorded is not None and found is not None and recorded != found:
+        raise DamagedError(
+            f"{planned.run.folder} was computed from other data: the fingerprint of {name} in\n"
+            f"{context.datasets / name} is {found[:12]}..., the run's is {recorded[:12]}...\n"
+            "Put the former data back, or choose another root for results of the new."
         )
-
-    def _dataset(self) -> dict[str, str]:
-        name = self.job.training.dataset.dataset_name
-        found = fingerprint(name, self.context.datasets)
-        return {} if found is None else {name: found}
-
-    def _say(self, line: str) -> None:
-        if self.platform.is_primary:
-            self.context.reporter.say(line)
-            self.run.log(line)

@@ -1,110 +1,94 @@
-"""Jobs: a description that can be computed.
+"""Jobs: one process's work on one run.
 
-A job says only what is its own: its description, the runs that it needs, and the state and mask that it starts from.
-`training.completion` does the rest.
+A job says only what is its own: the state and mask that its training starts from, how the mask changes, and what it
+keeps besides. `training.execution` does the rest.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import Generic, TypeVar
 
-from foundations.address import Desc
-from foundations.run import Manifest, Run
+from torch import nn
+
+from foundations.desc import Desc
+from foundations.run import Run
 from foundations.step import Step
+from models.build import build_model
 from platforms.base import Platform
+from pruning.mask import Mask
 from training.context import Context
 from training.desc import TrainDesc
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pruning.mask import Mask
-    from training.session import Shrink
+D = TypeVar("D", bound=Desc)
+MaskUpdate = Callable[[Step, nn.Module, Mask | None], Mask | None]
+"""(step, model, mask so far) -> the mask from that step on."""
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """What a training starts from."""
+class InitialState:
+    """What a training starts from: a network on the CPU with its weights, and its mask."""
 
-    state: Mapping[str, Tensor]
+    model: nn.Module
     mask: Mask | None = None
     parents: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the parents' files that were used, by `<run>/<file>`."""
+    """SHA-256 of the files of other runs that were used, by `<run>/<file>`."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a job came to."""
+class Job(ABC, Generic[D]):
+    """One process's work on one run."""
 
-    run: Run
-    manifest: Manifest
-    reused: bool
-
-
-class Job(ABC):
-    """A description that can be computed."""
-
-    desc: Desc
-    training: TrainDesc
-    """How it trains; of a branch, its trunk's."""
-    start: Step
+    def __init__(self, desc: D, run: Run, context: Context, platform: Platform) -> None:
+        self.desc, self.run, self.context, self.platform = desc, run, context, platform
 
     @property
-    def end(self) -> Step:
-        """The last step."""
-        return self.training.end
+    @abstractmethod
+    def trained(self) -> TrainDesc:
+        """Dataset, model and training of the run."""
 
-    def run(self, context: Context) -> Run:
-        """Return the run's directory."""
-        return Run(context.root, self.desc.location(context.replicate))
+    @property
+    def replicate(self) -> int:
+        """The run's replicate."""
+        return self.run.location.replicate
+
+    @cached_property
+    def initial(self) -> InitialState:
+        """What the training starts from, computed once."""
+        return self.initial_state()
 
     @abstractmethod
-    def resolve(self, context: Context) -> None:
-        """Make what the job needs of other runs, before its own lock is taken: no job blocks on a job inside it."""
+    def initial_state(self) -> InitialState:
+        """Return what the training starts from, keeping in the run what must outlast an interruption."""
 
-    @abstractmethod
-    def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
-        """Return what the training starts from, keeping in the run what should outlast an interruption.
+    def is_prepared(self) -> bool:
+        """Return whether the run still has what `initial_state` keeps in it; a resumed training makes it again."""
+        return True
 
-        A resumed training calls it too, so that what was lost of that since is made again.
-        """
-
-    def shrink(self, context: Context, platform: Platform) -> Shrink | None:
+    def mask_update(self) -> MaskUpdate | None:
         """Return how the mask changes while training, or None where it does not."""
         return None
 
-    def conclude(self, run: Run, mask: Mask | None) -> None:
-        """Keep in the run what only the end of training knows."""
-
-    def results(self, run: Run) -> dict[str, float]:
-        """Return headline figures beside the last value of each metric."""
+    def on_finish(self, mask: Mask | None) -> dict[str, float]:
+        """Keep in the run what only the end of training knows; return headline figures besides the metrics."""
         return {}
 
 
-@dataclass(frozen=True)
-class TrainJob(Job):
+class TrainJob(Job[TrainDesc]):
     """Train a network from its initialization."""
 
-    desc: TrainDesc
-
     @property
-    def training(self) -> TrainDesc:  # type: ignore[override]
+    def trained(self) -> TrainDesc:
         """The description itself."""
         return self.desc
 
-    @property
-    def start(self) -> Step:  # type: ignore[override]
-        """The initialization."""
-        return self.desc.start
-
-    def resolve(self, context: Context) -> None:
-        """Do nothing: a training from the start needs no other run."""
-
-    def begin(self, run: Run, context: Context, platform: Platform) -> Beginning:
+    def initial_state(self) -> InitialState:
         """Draw the initialization of the replicate."""
-        from training.session import blank_model
+        return InitialState(initialized_model(self.desc, self.replicate))
 
-        return Beginning(blank_model(self.desc, context.replicate).state_dict())
+
+def initialized_model(desc: TrainDesc, *seed_keys: int | str) -> nn.Module:
+    """Return the description's network on the CPU, its weights drawn from the stream that the keys name."""
+    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=seed_keys)

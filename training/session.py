@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,26 +11,23 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
-from models.build import build_model
 from platforms.base import Platform
 from pruning.mask import AttachedMask, Mask
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
 from training.evaluation import evaluate
+from training.job import MaskUpdate, initialized_model
 from training.loop import Callback, train
+from training.lr_schedule import learning_rate
 from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.precision import autocast, grad_scaler, matrix_products
-from training.schedule import learning_rate
-
-Shrink = Callable[[Step, nn.Module, Mask | None], Mask | None]
-"""(step, model, mask so far) -> the mask from that step on."""
 
 
 @dataclass
@@ -47,12 +44,10 @@ class Progress:
 class Session:
     """One process's training of one run."""
 
-    def __init__(self, desc: TrainDesc, context: Context, platform: Platform, state: Mapping[str, Tensor]) -> None:
-        """Build everything that training needs, with the model in the given state."""
-        self.desc, self.context, self.platform = desc, context, platform
+    def __init__(self, model: nn.Module, desc: TrainDesc, context: Context, platform: Platform, replicate: int) -> None:
+        """Take a model in its initial state and build everything else that training needs."""
+        self.model, self.desc, self.context, self.platform = model, desc, context, platform
         precision = desc.training.precision
-        self.model = blank_model(desc)
-        load_state(self.model, state)
         self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
         self.optimizer = make_optimizer(desc.training, self.model.parameters())
         self.scaler = grad_scaler(precision, platform.device)
@@ -60,11 +55,11 @@ class Session:
         self.loader = open_loader(
             desc.dataset,
             context.datasets,
-            Feed(
+            LoaderConfig(
                 device=platform.device,
                 memory_format=platform.memory_format(precision),
-                order_key=_or(desc.training.data_order_seed, context.replicate),
-                augmentation_key=context.replicate,
+                order_key=replicate if desc.training.data_order_seed is None else desc.training.data_order_seed,
+                augmentation_key=replicate,
                 rank=platform.rank,
                 world_size=platform.world_size,
             ),
@@ -73,7 +68,7 @@ class Session:
         self.mask: Mask | None = None
         self._attached: AttachedMask | None = None
 
-    def wear(self, mask: Mask | None) -> None:
+    def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
         if self._attached is not None:
             self._attached.detach()
@@ -81,11 +76,11 @@ class Session:
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
     def advance(
-        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], shrink: Shrink | None = None
+        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], mask_update: MaskUpdate | None = None
     ) -> None:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
-        shrink: called at each step, returns the mask from that step on.
+        mask_update: called at each step, returns the mask from that step on.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
         clock, before = time.monotonic(), progress.wall_seconds
@@ -106,7 +101,7 @@ class Session:
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
-        self._train(progress.step, until, callbacks, shrink)
+        self._train(progress.step, until, callbacks, mask_update)
         note(until)
 
     def replay(
@@ -116,11 +111,11 @@ class Session:
         keep: Sequence[Step],
         known: Collection[Step],
         check: Callback,
-        shrink: Shrink | None = None,
+        mask_update: MaskUpdate | None = None,
     ) -> None:
         """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
 
-        check is called at the `known` steps, whose states the run has kept already. shrink: as for `advance`.
+        check is called at the `known` steps, whose states the run has kept already. mask_update: as for `advance`.
         """
         callbacks: list[Callback] = []
         if self.platform.is_primary:
@@ -130,12 +125,12 @@ class Session:
                 show_progress(self.context.reporter, "replay", start, keep[-1]),
                 stop_when_asked(self.context.interrupts),
             ]
-        self._train(start, keep[-1], callbacks, shrink)
+        self._train(start, keep[-1], callbacks, mask_update)
 
-    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], shrink: Shrink | None) -> None:
+    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], mask_update: MaskUpdate | None) -> None:
         precision = self.desc.training.precision
-        if shrink is not None:
-            callbacks = [lambda step: self._shrink(shrink, step), *callbacks]
+        if mask_update is not None:
+            callbacks = [lambda step: self._update_mask(mask_update, step), *callbacks]
         with matrix_products(precision), self.context.interrupts.deferred():
             train(
                 self.trained,
@@ -150,10 +145,10 @@ class Session:
                 self.scaler,
             )
 
-    def _shrink(self, shrink: Shrink, step: Step) -> None:
-        mask = shrink(step, self.model, self.mask)
+    def _update_mask(self, mask_update: MaskUpdate, step: Step) -> None:
+        mask = mask_update(step, self.model, self.mask)
         if mask is not self.mask:
-            self.wear(mask)
+            self.set_mask(mask)
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Measure before each epoch (or at the start only) and at the very end of the training."""
@@ -210,19 +205,16 @@ class Session:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
-        session = cls(desc, context, platform, parts["model"])
+        model = initialized_model(desc)
+        load_state(model, parts["model"])
+        session = cls(model, desc, context, platform, run.location.replicate)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
         if "mask" in facts:
-            session.wear(Mask.from_tensors(parts["mask"], facts["mask"]))
+            session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
         metrics = Metrics.from_csv(facts["metrics"])
         step = Step(facts["step"], desc.iterations_per_epoch)
         return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])
-
-
-def blank_model(desc: TrainDesc, *init_keys: int | str) -> nn.Module:
-    """Return the description's network on the CPU, its weights drawn from the stream that the keys name."""
-    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=init_keys)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -232,7 +224,3 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n")[1:2]).strip()
         raise DamagedError(f"The state is not one of this model. {reason}") from error
-
-
-def _or(value: int | None, other: int) -> int:
-    return other if value is None else value

@@ -6,9 +6,9 @@ import torch
 from branches.lineage import job_of
 from foundations.errors import UsageError
 from pruning.mask import Mask
-from tests.branches.households import branch, describe
-from tests.training.worlds import context, train_job
-from training.completion import complete
+from tests.branches.small_branches import branch, describe
+from tests.training.small_runs import context, train_desc
+from training.execution import complete
 
 
 def test_the_level_follows_the_cubic_of_zhu_and_gupta():
@@ -74,12 +74,12 @@ def test_of_a_pruned_parent_nothing_goes_until_the_curve_has_passed_its_sparsity
 
 def test_a_state_is_replayed_with_the_mask_it_had(tmp_path, digits):
     kept, replayed = (context(tmp_path / name, digits) for name in ("kept", "replayed"))
-    job = job_of(describe("gmp", gmp_end="2ep", density=0.1))
-    step = train_job().desc.step("7it")
-    complete(job, kept, [step])
+    desc = (describe("gmp", gmp_end="2ep", density=0.1))
+    step = train_desc().step("7it")
+    complete(desc, kept, [step])
 
-    complete(job, replayed)
-    complete(job, replayed, [step])
+    complete(desc, replayed)
+    complete(desc, replayed, [step])
 
-    name = job.run(kept).state_name(step)
-    assert (job.run(kept).folder / name).read_bytes() == (job.run(replayed).folder / name).read_bytes()
+    name = run_of(desc, kept).state_name(step)
+    assert (run_of(desc, kept).folder / name).read_bytes() == (run_of(desc, replayed).folder / name).read_bytes()

@@ -9,33 +9,33 @@ from branches.lineage import job_of
 from branches.lottery import Lottery, LotteryHparams
 from foundations import run as run_module
 from foundations.files import write_atomically
-from foundations.reporter import Silence
+from foundations.reporter import NullReporter
 from pruning.hparams import PruningHparams
-from tests.branches.households import describe
-from tests.training.worlds import FORK, context, tensor_digests, train_job
-from training.completion import complete
+from tests.branches.small_branches import describe
+from tests.training.small_runs import FORK, context, tensor_digests, train_desc
+from training.execution import complete
 
 
 def branch_jobs():
     """A branch that scores with examples, whose parent has to be replayed."""
-    return [train_job(), job_of(describe("lottery_rewind", rewind_step="4it", strategy="snip2", density=0.3))]
+    return [train_desc(), (describe("lottery_rewind", rewind_step="4it", strategy="snip2", density=0.3))]
 
 
 def gradual_jobs():
-    return [job_of(describe("gmp", gmp_end="2ep", gmp_frequency="3it", density=0.1))]
+    return [(describe("gmp", gmp_end="2ep", gmp_frequency="3it", density=0.1))]
 
 
 def lottery_jobs():
-    described = Lottery(train_job().desc, PruningHparams(), LotteryHparams(rewinding_steps="4it"))
-    return [job for _, job in described.levels(2)]
+    described = Lottery(train_desc(), PruningHparams(), LotteryHparams(rewinding_steps="4it"))
+    return [desc for _, desc in described.levels(2)]
 
 
 def compute(jobs, place):
-    for job in jobs:
-        complete(job, place)
+    for desc in jobs:
+        complete(desc, place)
 
 
-class Bomb(Silence):
+class Bomb(NullReporter):
     """Kills its process at the n-th thing that happens: a line, an iteration, a scoring, a file about to be written."""
 
     def __init__(self, fuse):
@@ -74,5 +74,5 @@ def test_a_killed_job_ends_with_the_same_bytes(make_jobs, fuse, tmp_path, digits
     compute(make_jobs(), place)
 
     compute(make_jobs(), calm)
-    for job in make_jobs():
-        assert tensor_digests(job.run(place)) == tensor_digests(job.run(calm))
+    for desc in make_jobs():
+        assert tensor_digests(run_of(desc, place)) == tensor_digests(run_of(desc, calm))

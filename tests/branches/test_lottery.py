@@ -19,18 +19,18 @@ from branches.lottery import (
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from tests.branches.households import Counter, describe
-from tests.training.worlds import context, train_job
-from training.completion import complete
+from tests.branches.small_branches import Counter, describe
+from tests.training.small_runs import context, train_desc
+from training.execution import complete
 
 
 def lottery(**flags):
-    return Lottery(train_job().desc, PruningHparams(), LotteryHparams(**flags))
+    return Lottery(train_desc(), PruningHparams(), LotteryHparams(**flags))
 
 
 def compute(described, place, last):
     prepare(described, place)
-    return [complete(job, place) for _, job in described.levels(last)]
+    return [complete(desc, place) for _, desc in described.levels(last)]
 
 
 def mask_of(outcome):
@@ -58,21 +58,21 @@ def test_each_level_prunes_a_fifth_of_what_the_one_before_kept_within_its_mask(t
     masks = [mask_of(level) for level in levels[1:]]
     assert [mask.density for mask in masks] == pytest.approx([0.8, 0.64, 0.512], abs=1e-3)
     assert all(after.intersection(before) == after for before, after in itertools.pairwise(masks))
-    initial = train_job().run(place).load_state(train_job().start)
+    initial = run_of(train_desc(), place).load_state(train_desc().start)
     for level, mask in zip(levels[1:], masks, strict=True):
-        rewound = level.run.load_state(train_job().start)
+        rewound = level.run.load_state(train_desc().start)
         assert all(torch.equal(rewound[name], initial[name] * mask[name]) for name in mask)
 
 
 def test_level_0_is_the_training_and_level_1_a_lottery_rewind():
-    levels = [job.desc for _, job in lottery(rewinding_steps="1ep").levels(1)]
+    levels = [desc for _, desc in lottery(rewinding_steps="1ep").levels(1)]
 
-    assert levels[0].digest == train_job().desc.digest
+    assert levels[0].digest == train_desc().digest
     assert levels[1].digest == describe("lottery_rewind", rewind_step="6it", prune_fraction=0.2).digest
 
 
 def test_one_shot_prunes_every_level_from_the_dense_training():
-    levels = [job.desc for _, job in lottery(one_shot=True).levels(3)]
+    levels = [desc for _, desc in lottery(one_shot=True).levels(3)]
 
     assert [level.branch.prune_experiment for level in levels[1:]] == ["main"] * 3
 
@@ -85,10 +85,10 @@ def test_pretraining_gives_the_weights_and_counts_as_part_of_the_training(tmp_pa
 
     pretraining = described.pretraining()
     pretrained = job_of(pretraining).run(place).load_state(pretraining.end)
-    start = train_job().desc.step("6it")
+    start = train_desc().step("6it")
     first = levels[0].run.load_state(start)
     assert all(torch.equal(first[name], tensor) for name, tensor in pretrained.items())
-    assert job_of(described.dense()).start == start
+    assert (described.dense()).start == start
 
 
 def test_pretraining_flags_without_a_length_are_refused():
@@ -112,7 +112,7 @@ def test_branches_of_a_level_randomize_its_mask_or_its_weights(tmp_path, digits)
     assert mask_of(overall).kept == original.kept
     assert mask_of(layerwise) != original
     assert mask_of(same) == mask_of(fresh) == original
-    step = train_job().desc.step("4it")
+    step = train_desc().step("4it")
     name = next(iter(original))
     assert torch.equal(same.run.load_state(step)[name], outcome.run.load_state(step)[name])
     assert not torch.equal(fresh.run.load_state(step)[name], outcome.run.load_state(step)[name])

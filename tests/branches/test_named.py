@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from branches.lineage import Parent, job_of, load_desc, parent_of
 from foundations.errors import DamagedError, UsageError
 from pruning.mask import Mask
-from tests.branches.households import branch, describe
-from tests.training.worlds import context, oneshot_job, train_job
-from training.completion import complete
+from tests.branches.small_branches import branch, describe
+from tests.training.small_runs import context, oneshot_desc, train_desc
+from training.execution import complete
 
 END = "18it"
 
@@ -19,12 +19,12 @@ END = "18it"
 def home(tmp_path_factory, digits):
     """A context in which the small training is complete and keeps its state at 4it."""
     place = context(tmp_path_factory.mktemp("runs"), digits)
-    complete(train_job(), place, [train_job().desc.step("4it")])
+    complete(train_desc(), place, [train_desc().step("4it")])
     return place
 
 
 def state(run, step):
-    return run.load_state(train_job().desc.step(step))
+    return run.load_state(train_desc().step(step))
 
 
 def mask_of(run):
@@ -50,7 +50,7 @@ def mask_of(run):
     ],
 )
 def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(name, flags, same):
-    assert describe(name, **flags).digest == oneshot_job(**same).desc.digest
+    assert describe(name, **flags).digest == oneshot_desc(**same).digest
 
 
 @given(
@@ -66,14 +66,14 @@ def test_any_spelling_of_step_and_level_gives_one_address(at, spelling, level, k
 
     by_name = describe("lottery_rewind", rewind_step=step, **{kind: value})
 
-    plain = oneshot_job(prune_fraction=level / 100, prune_step="3ep", state_step=f"{at}it", start_step=f"{at}it")
+    plain = oneshot_desc(prune_fraction=level / 100, prune_step="3ep", state_step=f"{at}it", start_step=f"{at}it")
     assert by_name.digest == plain.desc.digest
 
 
 def test_lottery_rewind_prunes_the_last_weights_and_trains_on_from_the_rewound_ones(home):
     run = branch(home, "lottery_rewind", rewind_step="4it", density=0.2).run
 
-    trunk = train_job().run(home)
+    trunk = run_of(train_desc(), home)
     kept = mask_of(run)
     magnitudes = torch.cat([state(trunk, END)[name].abs().flatten() for name in kept])
     chosen = torch.cat([kept[name].flatten() for name in kept])
@@ -87,14 +87,14 @@ def test_lr_rewind_keeps_the_trained_weights(home):
     run = branch(home, "lr_rewind", density=0.5).run
 
     kept = mask_of(run)
-    trained = state(train_job().run(home), END)
+    trained = state(run_of(train_desc(), home), END)
     assert all(
         torch.equal(tensor, trained[name] * kept[name]) for name, tensor in state(run, "0it").items() if name in kept
     )
 
 
 def test_finetune_trains_on_at_the_last_learning_rate():
-    parent = train_job(milestone_steps="2ep", gamma=0.1, warmup_steps="1it")
+    parent = train_desc(milestone_steps="2ep", gamma=0.1, warmup_steps="1it")
 
     desc = describe("finetune", Parent(parent.desc), finetune_steps="1ep")
 
@@ -136,7 +136,7 @@ def test_retrain_takes_the_parents_weights_and_mask_and_other_hyperparameters(ho
     assert mask_of(run) == mask_of(parent)
     first, theirs = state(run, "0it"), state(parent, "0it")
     assert all(torch.equal(first[name], tensor) for name, tensor in theirs.items())
-    training = job_of(load_desc(run)).training
+    training = (load_desc(run)).training
     assert (training.training.lr, training.dataset.batch_size) == (0.01, 128)
 
 
@@ -149,13 +149,13 @@ def test_retraining_with_the_parents_own_hyperparameters_has_no_other_address(ho
 def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home):
     giver = branch(home, "oneshot", density=0.3).run
     elsewhere = context(home.root, home.datasets, replicate=2)
-    complete(train_job(), elsewhere)
+    complete(train_desc(), elsewhere)
 
     run = branch(elsewhere, "transplant", mask_of=str(giver.location)).run
 
     mask = mask_of(giver)
     assert mask_of(run) == mask
-    theirs = state(train_job().run(elsewhere), "0it")
+    theirs = state(run_of(train_desc(), elsewhere), "0it")
     assert all(
         torch.equal(tensor, theirs[name] * mask[name]) for name, tensor in state(run, "0it").items() if name in mask
     )
@@ -202,7 +202,7 @@ def test_a_parent_that_lacks_the_state_says_which_there_are(home):
 
 def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home):
     parent = branch(home, "oneshot", density=0.31).run
-    path = parent.folder / parent.state_name(train_job().desc.step(END))
+    path = parent.folder / parent.state_name(train_desc().step(END))
     path.write_bytes(path.read_bytes()[:-1])
     before = sorted(home.root.rglob("branch_*"))
 

@@ -10,11 +10,11 @@ from branches.tickets import export_openlth, export_ticket, import_openlth, impo
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.tensor_files import read
 from pruning.mask import Mask
-from tests.branches.households import branch
-from tests.training.worlds import context, train_job
-from training.completion import complete, provide
+from tests.branches.small_branches import branch
+from tests.training.small_runs import context, train_desc
+from training.execution import complete, ensure_states
 
-START = train_job().start
+START = train_desc().start
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_ticket_comes_back_bit_for_bit_and_serves_as_a_parent(pruned, tmp_path
 
     imported = import_ticket(tmp_path / "ticket.safetensors", away)
 
-    assert same(imported.load_state(START), run.load_state(train_job().end))
+    assert same(imported.load_state(START), run.load_state(train_desc().end))
     assert Mask.from_tensors(*imported.load_mask()) == Mask.from_tensors(*run.load_mask())
     child = branch(away, "oneshot", imported, density=0.1, prune_step="0it")
     assert child.manifest.results["density"] == pytest.approx(0.1, abs=1e-3)
@@ -84,24 +84,24 @@ def test_openlths_files_are_written_in_its_form(pruned, tmp_path):
 
     state = torch.load(tmp_path / "openlth" / "model_ep3_it0.pth", weights_only=True)
     mask = torch.load(tmp_path / "openlth" / "mask.pth", weights_only=True)
-    assert same(dict(sorted(state.items())), dict(sorted(run.load_state(train_job().end).items())))
+    assert same(dict(sorted(state.items())), dict(sorted(run.load_state(train_desc().end).items())))
     assert set(mask) == {"fc_layers.0.weight", "fc.weight"}
     assert all(tensor.dtype == torch.int32 and tensor.shape == state[name].shape for name, tensor in mask.items())
 
 
 def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits):
     place = context(tmp_path / "runs", digits)
-    complete(train_job(), place)
-    run = train_job().run(place)
+    complete(train_desc(), place)
+    run = run_of(train_desc(), place)
     folder = tmp_path / "train_71bc92a970b64a76d7ab7681764b0021" / "replicate_1" / "main"
-    for step in (START, train_job().end):
+    for step in (START, train_desc().end):
         export_openlth(run, step, folder)
     away = context(tmp_path / "away", digits)
 
-    imported = import_openlth(folder, train_job().desc, away)
+    imported = import_openlth(folder, train_desc(), away)
 
     assert same(imported.load_state(START), run.load_state(START))
-    assert same(imported.load_state(train_job().end), run.load_state(train_job().end))
+    assert same(imported.load_state(train_desc().end), run.load_state(train_desc().end))
     assert not imported.has_mask()
     rewound = branch(away, "lottery_rewind", imported, density=0.2)
     ours = branch(place, "lottery_rewind", density=0.2)
@@ -110,7 +110,7 @@ def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits
 
 def test_a_directory_without_openlths_states_says_what_is_looked_for(tmp_path, digits):
     with pytest.raises(EnvironmentFailure, match="model_ep<E>_it<I>.pth"):
-        import_openlth(tmp_path, train_job().desc, context(tmp_path, digits))
+        import_openlth(tmp_path, train_desc(), context(tmp_path, digits))
 
 
 class Evil:
@@ -122,7 +122,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path, digits):
     (tmp_path / "model_ep0_it0.pth").write_bytes(pickle.dumps({"weight": Evil()}))
 
     with pytest.raises(DamagedError, match="cannot be read as OpenLTH's tensors"):
-        import_openlth(tmp_path, train_job().desc, context(tmp_path / "runs", digits))
+        import_openlth(tmp_path, train_desc(), context(tmp_path / "runs", digits))
 
 
 def test_a_ticket_of_another_model_is_refused(pruned, tmp_path, digits):
@@ -130,7 +130,7 @@ def test_a_ticket_of_another_model_is_refused(pruned, tmp_path, digits):
     export_openlth(run, None, tmp_path / "openlth")
 
     with pytest.raises(DamagedError, match="not one of this model"):
-        import_openlth(tmp_path / "openlth", train_job(model_name="digits_lenet_20").desc, context(tmp_path, digits))
+        import_openlth(tmp_path / "openlth", train_desc(model_name="digits_lenet_20"), context(tmp_path, digits))
 
 
 def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
@@ -138,10 +138,10 @@ def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
     export_ticket(run, None, tmp_path / "ticket.safetensors")
     away = context(tmp_path / "away", digits)
     imported = import_ticket(tmp_path / "ticket.safetensors", away)
-    job = job_of(load_desc(imported))
+    desc = (load_desc(imported))
 
     with pytest.raises(EnvironmentFailure, match="was imported"):
-        provide(job, away, {job.training.step("3it")})
+        ensure_states(desc, away, {desc.training.step("3it")})
 
 
 def test_an_imported_ticket_can_be_exported_again(pruned, tmp_path, digits):
@@ -152,4 +152,4 @@ def test_an_imported_ticket_can_be_exported_again(pruned, tmp_path, digits):
     export_ticket(imported, None, tmp_path / "second.safetensors")
 
     again = import_ticket(tmp_path / "second.safetensors", context(tmp_path / "farther", digits))
-    assert same(again.load_state(START), run.load_state(train_job().end))
+    assert same(again.load_state(START), run.load_state(train_desc().end))

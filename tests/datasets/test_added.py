@@ -13,7 +13,7 @@ import torch
 from torchvision.transforms import v2
 
 from datasets.added import add_dataset
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
@@ -230,7 +230,7 @@ def streamed(tmp_path):
 def stream(root, workers=0, batch_size=7, **arguments):
     flags = {flag: arguments.pop(flag) for flag in DatasetHparams.names() if flag in arguments}
     hparams = DatasetHparams(dataset_name="mine", batch_size=batch_size, **flags)
-    return open_loader(hparams, root / "datasets", Feed(**arguments), workers=workers)
+    return open_loader(hparams, root / "datasets", LoaderConfig(**arguments), workers=workers)
 
 
 def joined(batches):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import ensure_prepared, load_split
@@ -37,7 +37,7 @@ def loader(folder, name="digits", batch_size=100, memory_format=torch.contiguous
         key: arguments.pop(key) for key in ("order_key", "augmentation_key", "rank", "world_size") if key in arguments
     }
     hparams = DatasetHparams(dataset_name=name, batch_size=batch_size, **arguments)
-    return open_loader(hparams, folder, Feed(memory_format=memory_format, **keys))
+    return open_loader(hparams, folder, LoaderConfig(memory_format=memory_format, **keys))
 
 
 def raw(folder, split="train", name="digits"):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
-from training.completion import complete, provide
+from tests.training.small_runs import FORK, Listener, context, oneshot_desc, tensor_digests, train_desc
+from training.execution import complete, ensure_states
 
 
 def files_under(folder):
@@ -25,9 +25,9 @@ def flip_a_bit(path):
 
 
 def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp_path, digits):
-    job = train_job()
+    desc = train_desc()
 
-    outcome = complete(job, context(tmp_path, digits))
+    outcome = complete(desc, context(tmp_path, digits))
 
     assert not outcome.reused
     assert [step.iteration for step in outcome.run.kept_states(6)] == [0, 18]
@@ -41,13 +41,13 @@ def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp
 
 
 def test_a_run_that_does_not_end_with_an_epoch_is_measured_at_its_end(tmp_path, digits):
-    outcome = complete(train_job(training_steps="1ep2it"), context(tmp_path, digits))
+    outcome = complete(train_desc(training_steps="1ep2it"), context(tmp_path, digits))
 
     assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 6, 8}
 
 
 def test_examples_that_are_held_out_choose_the_accuracy_to_report(tmp_path, digits):
-    outcome = complete(train_job(validation_examples=157), context(tmp_path, digits))
+    outcome = complete(train_desc(validation_examples=157), context(tmp_path, digits))
 
     values, results = outcome.run.metrics().values, outcome.manifest.results
     validation = {step: value for (name, step), value in values.items() if name == "validation_accuracy"}
@@ -58,45 +58,45 @@ def test_examples_that_are_held_out_choose_the_accuracy_to_report(tmp_path, digi
 
 
 def test_a_run_can_have_no_iterations(tmp_path, digits):
-    outcome = complete(train_job(training_steps="0it"), context(tmp_path, digits))
+    outcome = complete(train_desc(training_steps="0it"), context(tmp_path, digits))
 
     assert [step.iteration for step in outcome.run.kept_states(6)] == [0]
     assert outcome.manifest.results["test_loss"] > 0
 
 
 def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path, digits):
-    job = train_job()
-    complete(job, context(tmp_path, digits))
+    desc = train_desc()
+    complete(desc, context(tmp_path, digits))
     before = files_under(tmp_path)
 
-    assert complete(job, context(tmp_path, digits)).reused
+    assert complete(desc, context(tmp_path, digits)).reused
     assert files_under(tmp_path) == before
 
 
 def test_two_runs_of_one_description_have_the_same_bytes(tmp_path, digits):
-    job = train_job()
-    digests = [tensor_digests(complete(job, context(tmp_path / name, digits)).run) for name in "ab"]
+    desc = train_desc()
+    digests = [tensor_digests(complete(desc, context(tmp_path / name, digits)).run) for name in "ab"]
 
     assert digests[0] == digests[1]
 
 
 def test_the_global_generator_neither_matters_nor_moves(tmp_path, digits):
-    job = oneshot_job("random")
+    desc = oneshot_desc("random")
     torch.manual_seed(1)
-    complete(job, context(tmp_path / "a", digits))
+    complete(desc, context(tmp_path / "a", digits))
     torch.manual_seed(2)
     before = torch.get_rng_state()
 
-    complete(job, context(tmp_path / "b", digits))
+    complete(desc, context(tmp_path / "b", digits))
 
     assert torch.equal(torch.get_rng_state(), before)
-    first, second = (tensor_digests(job.run(context(tmp_path / name, digits))) for name in "ab")
+    first, second = (tensor_digests(run_of(desc, context(tmp_path / name, digits))) for name in "ab")
     assert first == second
 
 
 def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
-    job = train_job()
-    runs = [complete(job, context(tmp_path, digits, replicate=n)).run for n in (1, 2)]
+    desc = train_desc()
+    runs = [complete(desc, context(tmp_path, digits, replicate=n)).run for n in (1, 2)]
 
     assert runs[0].folder.parent.parent == runs[1].folder.parent.parent
     assert tensor_digests(runs[0])["state_ep0_it0.safetensors"] != tensor_digests(runs[1])["state_ep0_it0.safetensors"]
@@ -106,12 +106,12 @@ def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
 def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_not(tmp_path, digits):
     from training.session import Session, blank_model
 
-    job = train_job(data_order_seed=5)
+    desc = train_desc(data_order_seed=5)
     labels, weights = [], []
     for replicate in (1, 2):
-        world = context(tmp_path, digits, replicate=replicate)
-        state = blank_model(job.desc, replicate).state_dict()
-        session = Session(job.desc, world, world.platform, state)
+        place = context(tmp_path, digits, replicate=replicate)
+        state = blank_model(desc, replicate).state_dict()
+        session = Session(desc, place, place.platform, state)
         labels.append(next(session.loader.train_batches(0))[1].tolist())
         weights.append(state["fc.weight"])
 
@@ -120,43 +120,43 @@ def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_n
 
 
 def test_a_training_that_diverges_completes_and_says_that_its_loss_is_no_number(tmp_path, digits):
-    job = train_job(lr=1e30)
+    desc = train_desc(lr=1e30)
 
-    outcome = complete(job, context(tmp_path, digits))
+    outcome = complete(desc, context(tmp_path, digits))
 
     assert outcome.manifest.results["test_loss"] is None
     assert math.isnan(outcome.run.metrics().values["test_loss", 18])
     json.loads((outcome.run.folder / "manifest.json").read_text(), parse_constant=pytest.fail)
-    assert complete(job, context(tmp_path, digits)).reused
+    assert complete(desc, context(tmp_path, digits)).reused
 
 
 def test_evaluating_only_at_the_end_measures_the_first_and_last_step(tmp_path, digits):
-    outcome = complete(train_job(), context(tmp_path, digits, evaluate_only_at_end=True))
+    outcome = complete(train_desc(), context(tmp_path, digits, evaluate_only_at_end=True))
 
     assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 18}
 
 
 @pytest.mark.parametrize("changes", [{"evaluate_only_at_end": True}, {"checkpoint_seconds": 0}])
 def test_how_a_job_is_done_does_not_change_its_states(tmp_path, digits, changes):
-    job = train_job(model_name="digits_resnet_8_4")
-    plain = complete(job, context(tmp_path / "a", digits)).run
-    other = complete(job, context(tmp_path / "b", digits, **changes)).run
+    desc = train_desc(model_name="digits_resnet_8_4")
+    plain = complete(desc, context(tmp_path / "a", digits)).run
+    other = complete(desc, context(tmp_path / "b", digits, **changes)).run
 
     assert plain.folder.relative_to(tmp_path / "a") == other.folder.relative_to(tmp_path / "b")
     name = "state_ep3_it0.safetensors"
     assert tensor_digests(plain)[name] == tensor_digests(other)[name]
 
 
-def complete_and_tell(job, root, digits, queue):
+def complete_and_tell(desc, root, digits, queue):
     listener = Listener()
-    outcome = complete(job, context(root, digits, reporter=listener))
+    outcome = complete(desc, context(root, digits, reporter=listener))
     queue.put((outcome.reused, listener.said))
 
 
 def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path, digits):
-    job = train_job(training_steps="400ep")
+    desc = train_desc(training_steps="400ep")
     queue = FORK.Queue()
-    processes = [FORK.Process(target=complete_and_tell, args=(job, tmp_path, digits, queue)) for _ in range(2)]
+    processes = [FORK.Process(target=complete_and_tell, args=(desc, tmp_path, digits, queue)) for _ in range(2)]
     for process in processes:
         process.start()
     told = sorted(queue.get(timeout=60) for _ in processes)
@@ -167,17 +167,17 @@ def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path, di
     assert any(line.startswith("Starting") for line in told[0][1])
     assert len(told[1][1]) == 1
     assert told[1][1][0].startswith("Waiting for process ")
-    assert job.run(context(tmp_path, digits)).verify() == []
+    assert run_of(desc, context(tmp_path, digits)).verify() == []
 
 
 # Provide.
 
 
 def test_the_initialization_is_provided_without_training_or_data(tmp_path):
-    job = train_job()
+    desc = train_desc()
     listener = Listener()
 
-    run = provide(job, context(tmp_path, tmp_path / "no data", reporter=listener), [job.start])
+    run = ensure_states(desc, context(tmp_path, tmp_path / "no data", reporter=listener), [desc.start])
 
     assert [step.iteration for step in run.kept_states(6)] == [0]
     assert run.manifest() is None
@@ -186,35 +186,35 @@ def test_the_initialization_is_provided_without_training_or_data(tmp_path):
 
 
 def test_a_state_is_provided_by_training_no_further_than_needed(tmp_path, digits):
-    job = train_job()
+    desc = train_desc()
     listener = Listener()
 
-    run = provide(job, context(tmp_path, digits, reporter=listener), [job.start.at(7)])
+    run = ensure_states(desc, context(tmp_path, digits, reporter=listener), [desc.start.at(7)])
 
     assert listener.iterations == {"train": 7}
-    assert run.has_state(job.start.at(7))
+    assert run.has_state(desc.start.at(7))
     assert run.manifest() is None
 
 
 def test_what_was_provided_is_the_beginning_of_the_complete_run(tmp_path, digits):
-    job = train_job()
-    keep = [job.start.at(7)]
-    whole = complete(job, context(tmp_path / "whole", digits), keep).run
-    provide(job, context(tmp_path / "parts", digits), keep)
+    desc = train_desc()
+    keep = [desc.start.at(7)]
+    whole = complete(desc, context(tmp_path / "whole", digits), keep).run
+    ensure_states(desc, context(tmp_path / "parts", digits), keep)
     listener = Listener()
 
-    parts = complete(job, context(tmp_path / "parts", digits, reporter=listener), keep).run
+    parts = complete(desc, context(tmp_path / "parts", digits, reporter=listener), keep).run
 
     assert any("Resuming" in line and "at 7it" in line for line in listener.said)
     assert tensor_digests(parts) == tensor_digests(whole)
 
 
 def test_a_state_that_is_kept_is_provided_without_any_work(tmp_path, digits):
-    job = train_job()
-    complete(job, context(tmp_path, digits))
+    desc = train_desc()
+    complete(desc, context(tmp_path, digits))
     before = files_under(tmp_path)
 
-    provide(job, context(tmp_path, digits), [job.start, job.end])
+    ensure_states(desc, context(tmp_path, digits), [desc.start, desc.end])
 
     assert files_under(tmp_path) == before
 
@@ -223,60 +223,60 @@ def test_a_state_that_is_kept_is_provided_without_any_work(tmp_path, digits):
 
 
 def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(tmp_path, digits):
-    job = oneshot_job("snip1", {"optimizer_name": "adam"})
-    keep = [job.start.at(7), job.start.at(11)]
-    at_once = complete(job, context(tmp_path / "at once", digits), keep).run
-    complete(job, context(tmp_path / "later", digits))
+    desc = oneshot_desc("snip1", {"optimizer_name": "adam"})
+    keep = [desc.start.at(7), desc.start.at(11)]
+    at_once = complete(desc, context(tmp_path / "at once", digits), keep).run
+    complete(desc, context(tmp_path / "later", digits))
     listener = Listener()
 
-    later = complete(job, context(tmp_path / "later", digits, reporter=listener), keep).run
+    later = complete(desc, context(tmp_path / "later", digits, reporter=listener), keep).run
 
     assert listener.iterations == {"replay": 11}
     assert tensor_digests(later) == tensor_digests(at_once)
     assert later.verify() == []
-    assert complete(job, context(tmp_path / "later", digits), keep).reused
+    assert complete(desc, context(tmp_path / "later", digits), keep).reused
 
 
 def test_a_replay_leaves_the_progress_of_an_incomplete_run_alone(tmp_path, digits):
-    job = train_job()
-    provide(job, context(tmp_path, digits), [job.start.at(15)])
-    run = job.run(context(tmp_path, digits))
+    desc = train_desc()
+    ensure_states(desc, context(tmp_path, digits), [desc.start.at(15)])
+    run = run_of(desc, context(tmp_path, digits))
     checkpoint = run.load_checkpoint()
     listener = Listener()
 
-    provide(job, context(tmp_path, digits, reporter=listener), [job.start.at(4)])
+    ensure_states(desc, context(tmp_path, digits, reporter=listener), [desc.start.at(4)])
 
     assert listener.iterations == {"replay": 4}
-    assert run.has_state(job.start.at(4))
+    assert run.has_state(desc.start.at(4))
     assert checkpoint is not None
     assert run.load_checkpoint()[1] == checkpoint[1]
 
 
 def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothing(tmp_path, digits):
-    job = train_job()
-    run = complete(job, context(tmp_path, digits), [job.start.at(9)]).run
-    state = run.load_state(job.start.at(9))
+    desc = train_desc()
+    run = complete(desc, context(tmp_path, digits), [desc.start.at(9)]).run
+    state = run.load_state(desc.start.at(9))
     state["fc.bias"] += 1e-3
-    run.save_state(job.start.at(9), state)
-    run.amend(run.state_name(job.start.at(9)))
+    run.save_state(desc.start.at(9), state)
+    run.amend(run.state_name(desc.start.at(9)))
     before = tensor_digests(run)
 
     with pytest.raises(EnvironmentFailure, match="does not meet the state that was kept at 9it"):
-        complete(job, context(tmp_path, digits), [job.start.at(5), job.start.at(12)])
+        complete(desc, context(tmp_path, digits), [desc.start.at(5), desc.start.at(12)])
 
     assert tensor_digests(run) == before
 
 
 def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_path, digits):
-    job = train_job()
-    run = complete(job, context(tmp_path, digits)).run
-    state = run.load_state(job.end)
-    run.save_state(job.start.at(5), state)  # as if half a replay on another machine had kept it
+    desc = train_desc()
+    run = complete(desc, context(tmp_path, digits)).run
+    state = run.load_state(desc.end)
+    run.save_state(desc.start.at(5), state)  # as if half a replay on another machine had kept it
 
-    complete(job, context(tmp_path, digits), [job.start.at(8)])
+    complete(desc, context(tmp_path, digits), [desc.start.at(8)])
 
-    assert run.has_state(job.start.at(8))
-    assert not run.has_state(job.start.at(5))
+    assert run.has_state(desc.start.at(8))
+    assert not run.has_state(desc.start.at(5))
 
 
 # Refusals.
@@ -288,8 +288,8 @@ def test_the_results_of_other_data_are_refused(tmp_path, digits):
     from datasets.prepared import write_split
     from datasets.published import Split
 
-    job = train_job()
-    complete(job, context(tmp_path / "root", digits))
+    desc = train_desc()
+    complete(desc, context(tmp_path / "root", digits))
     for split in ("train", "test"):
         content = load_file(digits / "digits" / f"{split}.safetensors")
         (tmp_path / "data" / "digits").mkdir(parents=True, exist_ok=True)
@@ -298,37 +298,37 @@ def test_the_results_of_other_data_are_refused(tmp_path, digits):
         write_split("digits", split, Split(images, content["labels"], names, "elsewhere"), tmp_path / "data")
 
     with pytest.raises(DamagedError, match="was computed from other data"):
-        complete(job, context(tmp_path / "root", tmp_path / "data"))
+        complete(desc, context(tmp_path / "root", tmp_path / "data"))
 
 
 def test_a_run_is_reused_where_its_data_are_not_there(tmp_path, digits):
-    job = train_job()
-    complete(job, context(tmp_path, digits))
+    desc = train_desc()
+    complete(desc, context(tmp_path, digits))
 
-    assert complete(job, context(tmp_path, tmp_path / "nowhere")).reused
+    assert complete(desc, context(tmp_path, tmp_path / "nowhere")).reused
 
 
 def test_a_damaged_checkpoint_stops_the_job_and_is_neither_trusted_nor_overwritten(tmp_path, digits):
-    job = train_job()
-    run = provide(job, context(tmp_path, digits), [job.start.at(7)])
+    desc = train_desc()
+    run = ensure_states(desc, context(tmp_path, digits), [desc.start.at(7)])
     flip_a_bit(run.folder / "checkpoint.safetensors")
     before = files_under(run.folder)
 
     with pytest.raises(DamagedError, match=r"checkpoint\.safetensors is damaged"):
-        complete(job, context(tmp_path, digits))
+        complete(desc, context(tmp_path, digits))
 
     assert files_under(run.folder) == before
 
 
 def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, digits):
-    job = train_job()
-    run = complete(job, context(tmp_path, digits), [job.start.at(7)]).run
+    desc = train_desc()
+    run = complete(desc, context(tmp_path, digits), [desc.start.at(7)]).run
     before = tensor_digests(run)
     for name in ("state_ep1_it1.safetensors", "state_ep0_it0.safetensors", "state_ep3_it0.safetensors"):
         flip_a_bit(run.folder / name)
     assert len(run.mend()) == 3
 
-    complete(job, context(tmp_path, digits), [job.start.at(7)])
+    complete(desc, context(tmp_path, digits), [desc.start.at(7)])
 
     after = tensor_digests(run)
     assert {name: after[name] for name in before} == before
@@ -336,13 +336,13 @@ def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, dig
 
 
 def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path, digits):
-    job = oneshot_job("random", prune_fraction=0.9)
-    whole = complete(job, context(tmp_path / "whole", digits)).run
-    run = provide(job, context(tmp_path / "mended", digits), [job.start.at(7)])
+    desc = oneshot_desc("random", prune_fraction=0.9)
+    whole = complete(desc, context(tmp_path / "whole", digits)).run
+    run = ensure_states(desc, context(tmp_path / "mended", digits), [desc.start.at(7)])
     flip_a_bit(run.folder / "mask.safetensors")
     assert run.mend() == ["mask.safetensors"]
 
-    complete(job, context(tmp_path / "mended", digits))
+    complete(desc, context(tmp_path / "mended", digits))
 
     (run.folder / "damaged_mask.safetensors").unlink()
     (run.folder / "state_ep1_it1.safetensors").unlink()
@@ -350,13 +350,13 @@ def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path
 
 
 def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
-    job = oneshot_job("random", prune_fraction=0.9)
-    run = complete(job, context(tmp_path, digits)).run
+    desc = oneshot_desc("random", prune_fraction=0.9)
+    run = complete(desc, context(tmp_path, digits)).run
     before = tensor_digests(run)
     (run.folder / "sparsity.json").write_text("{")
     assert run.mend() == ["sparsity.json"]
 
-    complete(job, context(tmp_path, digits))
+    complete(desc, context(tmp_path, digits))
 
     (run.folder / "damaged_sparsity.json").unlink()
     assert tensor_digests(run) == before
@@ -364,9 +364,9 @@ def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
 
 def test_a_state_that_was_swapped_for_another_valid_one_is_not_used(tmp_path, digits):
     place = context(tmp_path, digits)
-    run = complete(train_job(), place).run
-    first, last = (run.folder / run.state_name(step) for step in (train_job().start, train_job().end))
+    run = complete(train_desc(), place).run
+    first, last = (run.folder / run.state_name(step) for step in (train_desc().start, train_desc().end))
     first.write_bytes(last.read_bytes())
 
     with pytest.raises(DamagedError, match="not the one of its manifest"):
-        run.load_state(train_job().start)
+        run.load_state(train_desc().start)

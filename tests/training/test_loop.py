@@ -13,7 +13,7 @@ from pruning.mask import Mask
 from training.hparams import TrainingHparams
 from training.loop import train
 from training.optimizers import make_optimizer
-from training.schedule import learning_rate
+from training.lr_schedule import learning_rate
 
 TRAJECTORIES = (
     "training_lenet_300_100_dense",

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tests.training.worlds import context, train_job
-from training.completion import complete
+from tests.training.small_runs import context, train_desc
+from training.execution import complete
 from training.precision import autocast, grad_scaler, matrix_products
 
 CPU = torch.device("cpu")
@@ -10,12 +10,12 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "fp16"])
 def test_each_precision_trains(tmp_path, digits, precision):
-    outcome = complete(train_job(model_name="digits_resnet_8_4", precision=precision), context(tmp_path, digits))
+    outcome = complete(train_desc(model_name="digits_resnet_8_4", precision=precision), context(tmp_path, digits))
 
     accuracy, loss = (outcome.manifest.results[name] for name in ("test_accuracy", "test_loss"))
     assert accuracy is not None and accuracy > 0.3
     assert loss is not None and loss < 2.3
-    state = outcome.run.load_state(train_job().end)
+    state = outcome.run.load_state(train_desc().end)
     assert {tensor.dtype for tensor in state.values()} <= {torch.float32, torch.int64}
 
 
@@ -55,9 +55,9 @@ def test_tf32_is_allowed_inside_the_block_only():
 def test_an_update_that_overflows_in_fp16_is_skipped_and_the_scale_falls(tmp_path, digits):
     from training.session import Session, blank_model
 
-    job = train_job(precision="fp16")
-    world = context(tmp_path, digits)
-    session = Session(job.desc, world, world.platform, blank_model(job.desc, 1).state_dict())
+    desc = train_desc(precision="fp16")
+    place = context(tmp_path, digits)
+    session = Session(desc, place, place.platform, blank_model(desc, 1).state_dict())
     before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
     scale = session.scaler.get_scale()
     loss = session.loss(session.model(torch.full((4, 1, 8, 8), float("inf"))), torch.zeros(4, dtype=torch.long))

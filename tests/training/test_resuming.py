@@ -11,29 +11,29 @@ from hypothesis import strategies as st
 
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
-from tests.training.worlds import FORK, Listener, context, oneshot_job, tensor_digests, train_job
-from training.completion import complete
-from training.job import Job
+from tests.training.small_runs import FORK, Listener, context, oneshot_desc, tensor_digests, train_desc
+from training.execution import complete
+from training.desc import Job
 
 KEPT = (0, 4, 6, 13, 18)
 JOBS: dict[str, Job] = {
-    "sgd": train_job(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
-    "nesterov, smoothed, cosine": train_job(
+    "sgd": train_desc(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
+    "nesterov, smoothed, cosine": train_desc(
         nesterov_momentum=0.8, momentum=0.0, label_smoothing=0.1, lr_schedule="cosine"
     ),
-    "adam": train_job(optimizer_name="adam", lr=0.01),
-    "adamw in bf16": train_job(optimizer_name="adamw", lr=0.01, weight_decay=0.1, precision="bf16"),
-    "sgd in fp16": train_job(precision="fp16"),
-    "batchnorm": train_job(model_name="digits_resnet_8_4"),
-    "sgd with a mask": oneshot_job("random", prune_fraction=0.9),
-    "adam with a mask": oneshot_job("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
-    "mask from another step": oneshot_job(prune_step="2ep", state_step="3it", start_step="3it"),
+    "adam": train_desc(optimizer_name="adam", lr=0.01),
+    "adamw in bf16": train_desc(optimizer_name="adamw", lr=0.01, weight_decay=0.1, precision="bf16"),
+    "sgd in fp16": train_desc(precision="fp16"),
+    "batchnorm": train_desc(model_name="digits_resnet_8_4"),
+    "sgd with a mask": oneshot_desc("random", prune_fraction=0.9),
+    "adam with a mask": oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
+    "mask from another step": oneshot_desc(prune_step="2ep", state_step="3it", start_step="3it"),
 }
 
 
 @dataclass
 class Stopper(Listener):
-    """Asks the job to stop when it is at an iteration."""
+    """Asks the desc to stop when it is at an iteration."""
 
     interrupts: Interrupts = None  # type: ignore[assignment]
     at: int = -1
@@ -43,15 +43,15 @@ class Stopper(Listener):
             self.interrupts.signal_number = signal.SIGTERM
 
 
-def run_with_stops(job, root, digits, stops, **changes):
-    """Run the job to its end, stopping it at some iterations on the way; return how often it was stopped."""
-    keep = [job.training.start.at(i) for i in KEPT if i >= job.start.iteration]
+def run_with_stops(desc, root, digits, stops, **changes):
+    """Run the desc to its end, stopping it at some iterations on the way; return how often it was stopped."""
+    keep = [desc.training.start.at(i) for i in KEPT if i >= desc.start.iteration]
     stopped = 0
     for stop in (*stops, -1):
         interrupts = Interrupts()
         reporter = Stopper(interrupts=interrupts, at=stop)
         try:
-            complete(job, context(root, digits, reporter=reporter, interrupts=interrupts, **changes), keep)
+            complete(desc, context(root, digits, reporter=reporter, interrupts=interrupts, **changes), keep)
         except Interrupted:
             stopped += 1
     return stopped
@@ -59,7 +59,7 @@ def run_with_stops(job, root, digits, stops, **changes):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, digits):
-    """The digests of each job's files, had it not been interrupted."""
+    """The digests of each desc's files, had it not been interrupted."""
     known = {}
 
     def digests(name):
@@ -101,11 +101,11 @@ def test_a_run_that_was_stopped_at_every_iteration_ends_with_the_same_bytes(tmp_
 
 
 def test_a_run_that_is_evaluated_only_at_the_end_resumes_to_the_same_bytes(tmp_path, digits):
-    job = JOBS["sgd"]
-    run_with_stops(job, tmp_path / "whole", digits, (), evaluate_only_at_end=True)
-    run_with_stops(job, tmp_path / "stopped", digits, (7, 11), evaluate_only_at_end=True)
+    desc = JOBS["sgd"]
+    run_with_stops(desc, tmp_path / "whole", digits, (), evaluate_only_at_end=True)
+    run_with_stops(desc, tmp_path / "stopped", digits, (7, 11), evaluate_only_at_end=True)
 
-    whole, stopped = (job.run(context(tmp_path / name, digits)) for name in ("whole", "stopped"))
+    whole, stopped = (run_of(desc, context(tmp_path / name, digits)) for name in ("whole", "stopped"))
 
     assert sorted({iteration for _, iteration in whole.metrics().values}) == [0, 18]
     assert tensor_digests(stopped) == tensor_digests(whole)
@@ -117,9 +117,9 @@ def test_checkpointing_at_every_step_changes_no_byte(tmp_path, digits, uninterru
     assert tensor_digests(JOBS["adam"].run(context(tmp_path, digits))) == uninterrupted("adam")
 
 
-def kill_at_a_random_moment(job, root, digits, seconds):
-    """Run the job in a forked process and kill it after some seconds; tell whether it was still at work."""
-    process = FORK.Process(target=run_with_stops, args=(job, root, digits, ()), kwargs={"checkpoint_seconds": 0.01})
+def kill_at_a_random_moment(desc, root, digits, seconds):
+    """Run the desc in a forked process and kill it after some seconds; tell whether it was still at work."""
+    process = FORK.Process(target=run_with_stops, args=(desc, root, digits, ()), kwargs={"checkpoint_seconds": 0.01})
     process.start()
     time.sleep(seconds)
     process.kill()
@@ -128,23 +128,23 @@ def kill_at_a_random_moment(job, root, digits, seconds):
 
 
 @pytest.mark.parametrize(
-    "job",
+    "desc",
     [
-        train_job(batch_size=16, training_steps="25ep"),
-        oneshot_job("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
+        train_desc(batch_size=16, training_steps="25ep"),
+        oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
     ],
     ids=["train", "branch"],
 )
-def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, digits, job):
+def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, digits, desc):
     moments = random.Random(7)
-    run_with_stops(job, tmp_path / "whole", digits, ())
+    run_with_stops(desc, tmp_path / "whole", digits, ())
 
     killed = sum(
-        kill_at_a_random_moment(job, tmp_path / "killed", digits, moments.uniform(0.02, 0.15)) for _ in range(20)
+        kill_at_a_random_moment(desc, tmp_path / "killed", digits, moments.uniform(0.02, 0.15)) for _ in range(20)
     )
-    run_with_stops(job, tmp_path / "killed", digits, ())
+    run_with_stops(desc, tmp_path / "killed", digits, ())
 
-    whole, resumed = (job.run(context(tmp_path / name, digits)) for name in ("whole", "killed"))
+    whole, resumed = (run_of(desc, context(tmp_path / name, digits)) for name in ("whole", "killed"))
     assert killed > 5
     assert tensor_digests(resumed) == tensor_digests(whole)
     assert resumed.verify() == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.hparams import TrainingHparams
-from training.schedule import learning_rate
+from training.lr_schedule import learning_rate
 
 
 def rates(epoch_length=10, steps=40, **hparams):

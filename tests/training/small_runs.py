@@ -1,4 +1,4 @@
-"""Small jobs on digits, in this process or in a forked one, and what is compared of their runs."""
+"""Small runs on digits, in this process or in a forked one, and what is compared of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from branches.desc import BranchDesc, BranchHparams
-from branches.oneshot import BranchJob
+from branches.desc import BranchDesc
+from branches.oneshot import OneshotFlags, oneshot
+from foundations.desc import Desc, RunRef
 from foundations.files import sha256_of_file
-from foundations.reporter import Silence
+from foundations.reporter import NullReporter
 from foundations.run import Run
 from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
 from pruning.hparams import PruningHparams
 from training.context import Context
 from training.desc import TrainDesc
-from training.job import TrainJob
 
 FORK = multiprocessing.get_context("fork")
 SMALL = {
@@ -46,24 +46,22 @@ class Listener:
         self.iterations[what] = done
 
 
-def train_job(**flags: Any) -> TrainJob:
-    return TrainJob(TrainDesc.from_flags({**SMALL, **flags}))
+def train_desc(**flags: Any) -> TrainDesc:
+    return TrainDesc.of({**SMALL, **flags})
 
 
-def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchJob:
-    groups = [{k: v for k, v in flags.items() if k in kind.names()} for kind in (PruningHparams, BranchHparams)]
-    return BranchJob(
-        BranchDesc(
-            parent=train_job(**(parent or {})).desc,
-            pruning=PruningHparams(strategy=strategy, **groups[0]),
-            branch=BranchHparams(**groups[1]),
-        )
-    )
+def oneshot_desc(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchDesc:
+    values = {"strategy": strategy, **flags}
+    return oneshot(RunRef(train_desc(**(parent or {}))), PruningHparams.of(values), OneshotFlags.of(values))
 
 
 def context(root: Path, datasets: Path, **changes: Any) -> Context:
     platform = LocalPlatform(PlatformHparams(device="cpu"))
-    return replace(Context(root=root, datasets=datasets, platform=platform, reporter=Silence()), **changes)
+    return replace(Context(root=root, datasets=datasets, platform=platform, reporter=NullReporter()), **changes)
+
+
+def run_of(desc: Desc, place: Context) -> Run:
+    return Run(place.root, desc.location(place.replicate))
 
 
 def tensor_digests(run: Run) -> dict[str, str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from branches.lineage import Parent, job_of, parent_of
-from branches.named import BRANCHES
-from foundations.address import Desc
+from branches.kinds import load_ref
+from branches.registry import BRANCHES
+from foundations.desc import Desc, RunRef
 from foundations.run import Run
 from pruning.hparams import PruningHparams
-from tests.training.worlds import train_job
-from training.completion import complete
+from pruning.mask import Mask
+from tests.training.small_runs import train_desc
 from training.context import Context
-from training.job import Outcome
+from training.execution import Outcome, complete
 
 
 @dataclass
@@ -33,15 +33,25 @@ class Counter:
             self._last = done
 
 
-def describe(name: str, parent: Parent | None = None, **flags: Any) -> Desc:
+def describe(name: str, parent: RunRef | None = None, **flags: Any) -> Any:
     """Return the description of a branch by its name and flags, of the small training or of another parent."""
-    named = BRANCHES[name]
-    own = named.flags(**{flag: value for flag, value in flags.items() if flag in named.flags.names()})
-    pruning = PruningHparams(**{flag: value for flag, value in flags.items() if flag in PruningHparams.names()})
-    return named.describe(parent or Parent(train_job().desc), pruning, own)
+    found = BRANCHES.find(name)
+    known = {*found.flags.names(), *PruningHparams.group_for(flags).names()}
+    assert set(flags) <= known, f"{name} does not take {set(flags) - known}"
+    return found.describe(parent or RunRef(train_desc()), PruningHparams.of(flags), found.flags.of(flags))
+
+
+def ref_of(run: Run) -> RunRef:
+    """Return a run as a run of the same replicate names it."""
+    return load_ref(run, run.location.replicate)
 
 
 def branch(context: Context, name: str, parent: Run | None = None, **flags: Any) -> Outcome:
     """Compute a branch of the small training, or of another run."""
-    desc = describe(name, None if parent is None else parent_of(parent), **flags)
-    return complete(job_of(desc), context)
+    desc: Desc = describe(name, None if parent is None else ref_of(parent), **flags)
+    return complete(desc, context)
+
+
+def mask_of(run: Run) -> Mask:
+    """Return the mask that a run keeps."""
+    return Mask.from_tensors(*run.load_mask())

@@ -1,0 +1,63 @@
+"""The kinds of runs, and reading a run's description back from its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from foundations.address import MAIN, Location
+from foundations.desc import Desc, RunKind, RunRef
+from foundations.errors import DamagedError, UsageError
+from foundations.registry import Registry
+from foundations.run import Run
+from foundations.store import source_runs
+
+KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.gmp", "branches.imports"))
+
+
+def load_desc(run: Run) -> Desc:
+    """Return the description that a run's directory carries, with those of the runs that it draws on.
+
+    Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name.
+    """
+    known: dict[Location, Desc] = {}
+    waiting = [run]
+    while waiting:
+        current = waiting[-1]
+        record = current.record()
+        main = _main(current, record)
+        if main is not None:
+            known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)
+        missing = [source for source in source_runs(current) if source.location not in known]
+        if any(source.location == other.location for source in missing for other in waiting):
+            raise DamagedError(f"{current.folder} draws on itself. Remove it: python open_prune.py rm {current}")
+        if missing:
+            waiting += missing
+            continue
+        runs = {known[source.location].digest: known[source.location] for source in source_runs(current)}
+        known[current.location] = _read(current, record, main, runs)
+        waiting.pop()
+    return known[run.location]
+
+
+def load_ref(run: Run, replicate: int) -> RunRef:
+    """Return a run as the runs of a replicate name it. Raises: as `load_desc`."""
+    own = run.location.replicate
+    return RunRef(load_desc(run), None if own == replicate else own)
+
+
+def _main(run: Run, record: Mapping[str, Any]) -> Desc | None:
+    return _read(run, record["main"], None, {}) if "main" in record else None
+
+
+def _read(run: Run, record: Mapping[str, Any], main: Desc | None, runs: Mapping[str, Desc]) -> Desc:
+    try:
+        desc = KINDS.find(record["kind"]).desc.from_record(record, main, runs)
+    except (KeyError, TypeError, UsageError) as error:
+        raise DamagedError(f"{run.folder} holds a description that cannot be read: {error}") from error
+    if desc.digest != record["digest"]:
+        raise DamagedError(
+            f"{run.folder} holds a description that this version of open_prune reads differently,\n"
+            f"as {desc.digest}. Use the version that its manifest names."
+        )
+    return desc

@@ -1,0 +1,143 @@
+"""Plans: which runs must be made, in which order and how far, so that some runs are complete.
+
+Planning reads descriptions, manifests and the names of files. It computes nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foundations.address import Location
+from foundations.desc import Desc, MaskOf
+from foundations.manifest import Manifest
+from foundations.run import Run
+from foundations.step import Step
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for of one run: to be complete, or only to keep some states."""
+
+    desc: Desc
+    replicate: int = 1
+    keep: tuple[Step, ...] = ()
+    """Steps whose states are to be kept; of a run that is to be complete, besides the first and the last."""
+    is_complete: bool = True
+
+
+@dataclass(eq=False)
+class PlannedRun:
+    """A run of a plan: what is asked of it, and what is there already."""
+
+    desc: Desc
+    run: Run
+    keep: set[Step] = field(default_factory=set)
+    """The steps whose states it must keep."""
+    needs_mask: bool = False
+    is_target: bool = False
+    """Whether it must be complete, not only keep some states."""
+    sources: list[PlannedRun] = field(default_factory=list)
+    """The runs that it draws on; empty where nothing of it is to be computed."""
+    manifest: Manifest | None = None
+    exists: bool = False
+
+    def refresh(self) -> None:
+        """Look again at what is there. Raises: DamagedError where it is not a run of the description."""
+        self.manifest = self.run.manifest()
+        self.exists = self.run.exists()
+        if self.exists:
+            self.run.check(self.desc)
+
+    @property
+    def until(self) -> Step:
+        """The step to which it must be computed."""
+        return self.desc.end if self.is_target else max(self.keep, default=self.desc.start)
+
+    def missing(self) -> list[Step]:
+        """Return the steps whose states are asked for and not kept, ascending."""
+        if self.manifest is None and not self.exists:
+            return sorted(self.keep)
+        return sorted(step for step in self.keep if not self._is_kept(Run.state_name(step)))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that is asked for is there."""
+        if self.is_target and self.manifest is None:
+            return False
+        return not self.missing() and (not self.needs_mask or self.run.has_mask())
+
+    @property
+    def status(self) -> str:
+        """What is there, in a word."""
+        return "complete" if self.manifest else "incomplete" if self.exists else "not begun"
+
+    def _is_kept(self, name: str) -> bool:
+        # Of a complete run only what its manifest lists counts: a replay that was killed may have left more.
+        return name in self.manifest.files if self.manifest else (self.run.folder / name).exists()
+
+
+class Plan:
+    """The runs that some targets need, each once, every run after those that it draws on."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._runs: dict[Location, PlannedRun] = {}
+        self._order: dict[Location, PlannedRun] = {}
+
+    def __iter__(self) -> Iterator[PlannedRun]:
+        return iter(self._order.values())
+
+    def __getitem__(self, location: Location) -> PlannedRun:
+        return self._runs[location]
+
+    def to_do(self) -> list[PlannedRun]:
+        """Return the runs of which something is to be computed, in their order."""
+        return [planned for planned in self if not planned.is_done]
+
+    def add(self, target: Target) -> PlannedRun:
+        """Add a target and what it needs. Raises: DamagedError where a run that is there is another one."""
+        found = self._asked(target)
+        waiting = [found]
+        while waiting:
+            planned = waiting[-1]
+            missing = [] if planned.is_done or planned.sources else self._expanded(planned)
+            if missing:
+                waiting += missing
+            else:
+                self._order.setdefault(planned.run.location, planned)
+                waiting.pop()
+        return found
+
+    def _expanded(self, planned: PlannedRun) -> list[PlannedRun]:
+        replicate = planned.run.location.replicate
+        for source in planned.desc.sources().values():
+            desc = source.run.desc
+            step = desc.mask_step if isinstance(source, MaskOf) else source.step
+            number = replicate if source.run.replicate is None else source.run.replicate
+            needed = self._asked(Target(desc, number, (step or desc.start,), is_complete=False))
+            needed.needs_mask |= isinstance(source, MaskOf)
+            if needed not in planned.sources:
+                planned.sources.append(needed)
+        return planned.sources
+
+    def _asked(self, target: Target) -> PlannedRun:
+        location = target.desc.location(target.replicate)
+        planned = self._runs.get(location)
+        if planned is None:
+            planned = self._runs[location] = PlannedRun(target.desc, Run(self._root, location))
+            planned.refresh()
+        planned.is_target |= target.is_complete
+        planned.keep.update(target.keep)
+        if target.is_complete:
+            planned.keep.update((target.desc.start, target.desc.end))
+        return planned
+
+
+def plan(targets: Iterable[Target], root: Path) -> Plan:
+    """Return the plan for some targets under a root. Raises: DamagedError where a run that is there is another one."""
+    made = Plan(root)
+    for target in targets:
+        made.add(target)
+    return made

@@ -1,0 +1,95 @@
+"""The runs under a root: all of them, the one that an address means, and which draw on which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from foundations.address import MAIN, Location
+from foundations.errors import OpenPruneError, UsageError
+from foundations.run import DESCRIPTION, MANIFEST, Run
+
+
+def all_runs(root: Path) -> Iterator[Run]:
+    """Yield every run under a root, trainings before their branches. Folders with other names are not ours."""
+    for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
+        for replicate in sorted(training.glob("replicate_*")):
+            number = replicate.name.removeprefix("replicate_")
+            if number.isdecimal():
+                for folder in [replicate / MAIN, *sorted(replicate.glob("branch_*"))]:
+                    # A run that lost its description can still be named, to be mended or removed.
+                    if (folder / DESCRIPTION).exists() or (folder / MANIFEST).exists():
+                        yield Run(root, Location(training.name, int(number), folder.name))
+
+
+def short_address(run: Run) -> str:
+    """Return the first 8 digits of a run's digest, and its replicate: enough to name it to `show`."""
+    return f"{run.location.digest[:8]}/{run.location.replicate}"
+
+
+def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
+    """Return the run of an address: any unique prefix of its digest or directory's name, with `/N` for a replicate.
+
+    prefer: the replicate that is meant where the address fits several replicates of one run and names none.
+    Raises: UsageError where no run, or more than one, is meant.
+    """
+    runs = list(all_runs(root))
+    address = address.rstrip("/")
+    found = [run for run in runs if address in (str(run.location), str(run.folder))]
+    if not found:
+        stem, _, replicate = address.partition("/")
+        found = [run for run in runs if _is_meant(run.location, stem, replicate)]
+        preferred = [run for run in found if run.location.replicate == prefer]
+        if len({run.location.digest for run in found}) == len(preferred) == 1:
+            found = preferred
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"No run under {root} is named '{address}'. `python open_prune.py ls` lists the runs.")
+    some = ", ".join(short_address(run) for run in found[:6]) + (", ..." if len(found) > 6 else "")
+    raise UsageError(f"'{address}' may mean {len(found)} runs: {some}. Give more digits, or the replicate.")
+
+
+def source_runs(run: Run) -> list[Run]:
+    """Return the runs whose states or masks a run draws on, as its description names them, each once.
+
+    Raises: DamagedError where the description cannot be read.
+    """
+    locations = [
+        Location(source["training"], source.get("replicate", run.location.replicate), source["name"])
+        for source in run.record().get("sources", {}).values()
+    ]
+    return [Run(run.root, location) for location in dict.fromkeys(locations)]
+
+
+def users_by_location(root: Path) -> dict[Location, list[Run]]:
+    """Return, by location, the runs that draw on the run there. Runs that cannot be read are left out."""
+    users: dict[Location, list[Run]] = {}
+    for run in all_runs(root):
+        try:
+            for source in source_runs(run):
+                users.setdefault(source.location, []).append(run)
+        except OpenPruneError:
+            continue  # `verify` says what is wrong with it
+    return users
+
+
+def users_of(run: Run) -> list[Run]:
+    """Return every run that draws on a run, directly or not, and every branch in a training's directory."""
+    users = users_by_location(run.root)
+    beside = [other for other in all_runs(run.root) if other.folder.parent == run.folder.parent]
+    waiting = [other for other in beside if other.location.name != MAIN] if run.location.name == MAIN else []
+    waiting += users.get(run.location, [])
+    found: dict[Location, Run] = {}
+    while waiting:
+        user = waiting.pop(0)
+        if user.location not in found:
+            found[user.location] = user
+            waiting += users.get(user.location, [])
+    return list(found.values())
+
+
+def _is_meant(location: Location, stem: str, replicate: str) -> bool:
+    name = location.training if location.name == MAIN else location.name
+    is_named = bool(stem) and (location.digest.startswith(stem) or name.startswith(stem))
+    return is_named and (not replicate or str(location.replicate) == replicate)

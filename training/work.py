@@ -1,0 +1,163 @@
+"""Working on one run in its directory, from whatever an earlier process left there."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from foundations.desc import Desc
+from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
+from foundations.manifest import Manifest
+from foundations.metrics import Metrics
+from foundations.plan import PlannedRun
+from foundations.registry import load
+from foundations.step import Step
+from platforms.base import Platform
+from training.context import Context
+from training.job import Job
+from training.provenance import versions
+from training.session import Progress, Session
+
+
+def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
+    """Bring a run as far as its plan says and keep the states that it asks for. The run's lock is held.
+
+    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a
+    replay does not reproduce the states that are kept.
+    """
+    run, desc = planned.run, planned.desc
+    job: Job[Desc] = load(desc.job)(desc, run, context, platform)
+    created = platform.is_primary and run.create(desc)
+    try:
+        RunWork(job, is_complete=planned.manifest is not None).advance(planned)
+    except OpenPruneError:
+        if created:
+            run.undo_create()  # a job that was refused leaves nothing that looks like a run to resume
+        raise
+
+
+class RunWork:
+    """The parts of a run's computation: keep the first state, replay, train, finish."""
+
+    def __init__(self, job: Job[Any], *, is_complete: bool) -> None:
+        self.job, self.run, self.desc = job, job.run, job.desc
+        self.context, self.platform = job.context, job.platform
+        self.is_complete = is_complete
+
+    def advance(self, planned: PlannedRun) -> None:
+        """Do what is missing, each part once."""
+        missing, start, end = planned.missing(), self.desc.start, self.desc.end
+        resumed = None if self.is_complete else self._resume()
+        if start in missing:
+            self._keep_start()
+            missing.remove(start)
+        if not self.job.is_prepared():
+            _ = self.job.initial  # makes what somebody set aside
+        reached = end if self.is_complete else resumed[1].step if resumed else start
+        behind = [step for step in missing if step < reached or self.is_complete]
+        if behind:
+            self._replay(behind)
+        ahead = [step for step in missing if step not in behind]
+        if not self.is_complete and (ahead or planned.is_target):
+            self._train(resumed, ahead, planned.until)
+
+    def _resume(self) -> tuple[Session, Progress] | None:
+        resumed = Session.resume(self.run, self.job.trained, self.context, self.platform)
+        if resumed is not None and resumed[1].dataset != self._dataset():
+            raise DamagedError(
+                f"{self.run.folder} was begun with other data than {self.context.datasets} now holds "
+                f"(dataset {self.desc.dataset_name}).\n"
+                "Put the former data back, or choose another root for results of the new."
+            )
+        return resumed
+
+    def _keep_start(self) -> None:
+        if self.platform.is_primary:
+            self.run.save_state(self.desc.start, self.job.initial.model.state_dict())
+            if self.is_complete:
+                self.run.add_to_manifest(self.run.state_name(self.desc.start))
+
+    def _session(self) -> Session:
+        """Return a training in its initial state."""
+        session = Session(self.job.initial.model, self.job.trained, self.context, self.platform, self.job.replicate)
+        session.set_mask(self.job.initial.mask)
+        return session
+
+    def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
+        start, end = self.desc.start, self.desc.end
+        if resumed is not None:
+            session, progress = resumed
+            self._say(f"Resuming {self.run} at {progress.step} of {end}.")
+        else:
+            progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
+            session = self._session()
+            self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
+        session.advance(self.run, progress, until, keep, self.job.mask_update())
+        if not self.platform.is_primary:
+            return
+        if until == end:
+            self._finish(session, progress)
+        else:
+            session.save_checkpoint(self.run, progress)
+
+    def _replay(self, steps: list[Step]) -> None:
+        """Train again from the start, aside, to keep states that were not kept the first time."""
+        session = self._session()
+        self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
+        kept = self.run.kept_states(self.desc.iterations_per_epoch)
+        known = [step for step in kept if step < steps[-1] and self.run.has_state(step)]
+
+        def check(step: Step) -> None:
+            stored, found = self.run.load_state(step), session.model.state_dict()
+            if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items()):
+                raise EnvironmentFailure(
+                    f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine or the\n"
+                    f"versions differ from those in {self.run.folder / 'manifest.json'}. Replay it where it was made."
+                )
+
+        try:
+            session.replay(self.run, self.desc.start, steps, known, check, self.job.mask_update())
+        except EnvironmentFailure:
+            for step in steps:
+                self.run.remove_state(step)
+            raise
+        if self.is_complete:
+            for step in steps:
+                self.run.add_to_manifest(self.run.state_name(step))
+
+    def _finish(self, session: Session, progress: Progress) -> None:
+        self.run.save_metrics(progress.metrics)
+        results = _results(progress.metrics) | self.job.on_finish(session.mask)
+        self.context.reporter.say(f"Finished {self.run}.")
+        self.run.finish(
+            Manifest(
+                files={},
+                results={name: value if math.isfinite(value) else None for name, value in results.items()},
+                dataset=progress.dataset,
+                parents=progress.parents,
+                versions=versions(),
+                device=self.platform.describe(),
+                wall_seconds=round(progress.wall_seconds, 3),
+                finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+            )
+        )
+
+    def _dataset(self) -> dict[str, str]:
+        found = self.context.fingerprint(self.desc.dataset_name)
+        return {} if found is None else {self.desc.dataset_name: found}
+
+    def _say(self, line: str) -> None:
+        if self.platform.is_primary:
+            self.context.reporter.say(line)
+            self.run.log(line)
+
+
+def _results(metrics: Metrics) -> dict[str, float]:
+    """Return the last value of each metric, and the test accuracy where the validation accuracy was best."""
+    found = {name: metrics.last(name) for name in metrics.names()}
+    found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by="validation_accuracy")
+    return {name: value for name, value in found.items() if value is not None}
