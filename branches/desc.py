@@ -72,7 +72,7 @@ class BranchDesc(Desc):
             object.__setattr__(self, name, value)
         super().__post_init__()
         start = str(self.as_trained.step(self.branch.start_step, "start_step"))
-        object.__setattr__(self, "branch", dataclasses.replace(self.branch, start_step=start))
+        object.__setattr__(self, "branch", self.branch.replaced({"start_step": start}))
         self.validate()
 
     def _without_effectless(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class BranchDesc(Desc):
             "pruning": pruning,
             "scored": scored,
             "state": None if branch.reinitialize else self.state,
-            "branch": dataclasses.replace(branch, **changes),
+            "branch": branch.replaced(changes),
             "retrain_dataset": None if self.retrain_dataset == self.main.dataset else self.retrain_dataset,
             "retrain_training": None if self.retrain_training == self.main.training else self.retrain_training,
         }

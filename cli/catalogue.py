@@ -147,6 +147,6 @@ def strategies(argv: Sequence[str], _environment: Environment) -> int:
 def platforms(argv: Sequence[str], _environment: Environment) -> int:
     """`platforms`: the platforms."""
     parse(ListingFlags, argv, "platforms")
-    rows = [{"name": name, "runs": (kind.__doc__ or "").split(".")[0]} for name, kind in PLATFORMS.items()]
+    rows = [{"name": platform.spelling, "runs": platform.runs} for platform in PLATFORMS]
     print(table(rows, ("name", "runs")))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,13 @@ class TrainFlags:
 
     def train_desc(self) -> TrainDesc:
         """Return the training that the flags describe."""
-        return TrainDesc(dataset=self.dataset, model=self.model, training=self.training)
+        return _train_desc(self.dataset, self.model, self.training)
+
+
+@functools.lru_cache(maxsize=64)
+def _train_desc(dataset: DatasetHparams, model: ModelHparams, training: TrainingHparams) -> TrainDesc:
+    """Return the training; many branches of one training share its description."""
+    return TrainDesc(dataset=dataset, model=model, training=training)
 
 
 Flags = TypeVar("Flags")

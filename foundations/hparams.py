@@ -23,8 +23,9 @@ import math
 import operator
 import textwrap
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from dataclasses_json import DataClassJsonMixin
@@ -99,10 +100,22 @@ class HparamField:
     default: Any
     rule: _Rule
 
-    @property
+    @cached_property
     def is_number(self) -> bool:
         """Whether the field takes numbers with decimals."""
         return float in self.types
+
+    @cached_property
+    def bounds(self) -> tuple[tuple[float, str, Callable[[float, float], bool]], ...]:
+        """The bounds of the field: the number, the word for it, and the comparison that must hold."""
+        rule = self.rule
+        known = (
+            (rule.at_least, "at least", operator.ge),
+            (rule.above, "above", operator.gt),
+            (rule.at_most, "at most", operator.le),
+            (rule.below, "below", operator.lt),
+        )
+        return tuple((bound, word, holds) for bound, word, holds in known if bound is not None)
 
     def check(self, value: Any) -> None:
         """Check a value by itself. Raises: UsageError that says which values are valid."""
@@ -116,7 +129,7 @@ class HparamField:
             choices = self.rule.choices
             raise choices.unknown(str(value)) if isinstance(choices, Registry) else invalid(value, self.name, choices)
         if kind is float or kind is int:
-            _check_bounds(self.name, typing.cast(float, value), self.rule)
+            self._check_bounds(value)
 
     def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
         """Return the one spelling of a value."""
@@ -131,6 +144,13 @@ class HparamField:
         if self.rule.is_unordered:
             return ",".join(sorted(set(filter(None, value.split(","))))) or None
         return value
+
+    def _check_bounds(self, value: Any) -> None:
+        if not math.isfinite(value):
+            raise UsageError(f"{value} is not a valid value; it takes a finite number.", self.name)
+        if not all(holds(value, bound) for bound, _, holds in self.bounds):
+            words = " and ".join(f"{word} {bound:g}" for bound, word, _ in self.bounds)
+            raise UsageError(f"{value} is not a valid value; it must be {words}.", self.name)
 
     def _wrong_type(self, value: Any) -> UsageError:
         allowed = (*self.types, int) if self.is_number else self.types
@@ -181,8 +201,12 @@ class Hparams(DataClassJsonMixin):
         return {field.name: getattr(self, field.name) for field in fields_of(type(self))}
 
     def replaced(self, changes: Mapping[str, Any]) -> Self:
-        """Return the group with some other values; where one of them selects another class, of that class."""
-        return type(self).of({**self.values(), **changes}) if changes else self
+        """Return the group with some other values; where one of them selects another class, of that class.
+
+        Where nothing changes, that is the group itself: nothing is validated again.
+        """
+        changed = {name: value for name, value in changes.items() if getattr(self, name, ALWAYS_WRITTEN) != value}
+        return type(self).of({**self.values(), **changed}) if changed else self
 
     def simplified(self) -> Self:
         """Return the same experiment without what cannot change its result. Groups override this.
@@ -285,17 +309,3 @@ def _docstrings(kind: type) -> dict[str, str]:
             paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
             found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found
-
-
-def _check_bounds(name: str, value: float, rule: _Rule) -> None:
-    if not math.isfinite(value):
-        raise UsageError(f"{value} is not a valid value; it takes a finite number.", name)
-    bounds = [
-        (rule.at_least, "at least", operator.ge),
-        (rule.above, "above", operator.gt),
-        (rule.at_most, "at most", operator.le),
-        (rule.below, "below", operator.lt),
-    ]
-    if any(bound is not None and not holds(value, bound) for bound, _, holds in bounds):
-        words = " and ".join(f"{word} {bound:g}" for bound, word, _ in bounds if bound is not None)
-        raise UsageError(f"{value} is not a valid value; it must be {words}.", name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from foundations.hparams import Hparams, hparam
+from foundations.registry import Registered
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,15 @@ class PlatformHparams(Hparams):
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     threads: int | None = hparam(None, at_least=1)
     """CPU threads; by default as many as torch chooses."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlatformKind(Registered):
+    """A platform by name."""
+
+    make: Callable[[PlatformHparams], Platform]
+    runs: str
+    """Where it runs a job, in a few words."""
 
 
 class Platform(ABC):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from foundations.errors import EnvironmentFailure, UsageError
-from platforms.base import Platform, PlatformHparams, Result
+from platforms.base import Platform, PlatformHparams, PlatformKind, Result
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,8 @@ class LocalPlatform(Platform):
     def __init__(self, hparams: PlatformHparams) -> None:
         if not _DEVICE.fullmatch(hparams.device):
             raise UsageError(
-                f"'{hparams.device}' is not possible. Possible: auto, cpu, cuda, cuda:N (a number), mps.", "device"
+                f"'{hparams.device}' is not a valid value; choose from auto, cpu, cuda, cuda:N (a number), mps.",
+                "device",
             )
         self._hparams = hparams
 
@@ -65,6 +66,9 @@ class LocalPlatform(Platform):
         if (device.index or 0) >= found[device.type]:
             raise EnvironmentFailure(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
         return device
+
+
+LOCAL = PlatformKind(spelling="local", make=LocalPlatform, runs="in this process, on a CPU, one GPU or MPS")
 
 
 def _keep_freed_memory() -> None:

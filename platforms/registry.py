@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from foundations.errors import UsageError, did_you_mean
-from platforms.base import Platform, PlatformHparams
-from platforms.local import LocalPlatform
+from foundations.registry import Registry
+from platforms.base import Platform, PlatformHparams, PlatformKind
 
-PLATFORMS = {"local": LocalPlatform}
+PLATFORMS = Registry(PlatformKind, "platform", ("platforms.local",))
 
 
 def make_platform(hparams: PlatformHparams) -> Platform:
-    """Return the platform of that name. Raises: UsageError for an unknown one."""
-    if hparams.platform not in PLATFORMS:
-        raise UsageError(
-            f"'{hparams.platform}' is not known.{did_you_mean(hparams.platform, PLATFORMS)} "
-            f"Possible: {', '.join(PLATFORMS)}.",
-            "platform",
-        )
-    return PLATFORMS[hparams.platform](hparams)
+    """Return the platform that the hyperparameters name. Raises: UsageError for an unknown one."""
+    return PLATFORMS.find(hparams.platform).make(hparams)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -60,7 +59,7 @@ class TrainingHparams(Hparams):
             changes |= {"momentum": 0.0}
         if self.milestone_steps is not None and (self.gamma == 1 or not self.milestone_steps):
             changes |= {"milestone_steps": None, "gamma": None}
-        return dataclasses.replace(self, **changes)
+        return self.replaced(changes)
 
     def end(self, iterations_per_epoch: int) -> Step:
         """Return the last step."""
