@@ -1,7 +1,7 @@
 """What a branch computes: which weights it scores, from which mask it starts, which weights it trains, and how.
 
-Every branch that prunes once before it trains is described by one `BranchDesc`, whatever its name on the command line:
-a name only stands for some of its hyperparameters. So equal experiments have equal addresses.
+Every branch that prunes once before it trains is described by a `BranchDesc`, whatever its name on the command line:
+a name only sets some of its hyperparameters. So equal experiments have equal addresses.
 """
 
 from __future__ import annotations

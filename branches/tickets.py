@@ -52,7 +52,7 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
 
 
 def import_ticket(path: Path, context: Context) -> Run:
-    """Make a ticket a run, whose state stands at step 0. Raises: EnvironmentFailure, DamagedError."""
+    """Make a ticket a run that holds its state at step 0. Raises: EnvironmentFailure, DamagedError."""
     from pruning.mask import Mask
 
     tensors, facts = tensor_files.read(path, _HOW_TO_MEND)

@@ -36,9 +36,10 @@ def parse(
     preset: values by name that the arguments override. run_of: what makes runs of the texts that name them.
     Raises: UsageError that names the flag and what is valid; HelpRequested.
     """
-    given, wants_help = _read(argv, _flag_types(kind), command), bool({"-h", "--help"} & set(argv))
+    declared: Any = kind
+    given, wants_help = _read(argv, _flag_types(declared), command), bool({"-h", "--help"} & set(argv))
     values = {**(preset or {}), **given}
-    groups = {name: group.group_for(values) for name, group in _groups_of(kind).items()}
+    groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
     if wants_help:
         raise HelpRequested(_help(kind, groups, command, values))
     known = {field.name: field for group in groups.values() for field in fields_of(group)}

@@ -62,7 +62,7 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
     if flags.json:
         print(json.dumps(rows, indent=1, sort_keys=True))
     elif rows:
-        print(table([_worded(row) for row in rows], COLUMNS))
+        print(table([_cells(row) for row in rows], COLUMNS))
     else:
         print(f"No runs under {root}" + (f" with {flags.where}." if flags.where else "."))
     return 0
@@ -181,8 +181,8 @@ def _is_same(found: Any, wanted: str) -> bool:
     return str(found).lower() == wanted.lower()
 
 
-def _worded(entry: dict[str, Any]) -> dict[str, str]:
-    words = {name: str(entry.get(name) or "") for name in COLUMNS}
-    words["sparsity"], words["accuracy"] = percent(entry.get("sparsity")), percent(entry.get("accuracy"))
-    words["age"] = duration(entry["seconds_old"]) if "seconds_old" in entry else ""
-    return words
+def _cells(entry: dict[str, Any]) -> dict[str, str]:
+    cells = {name: str(entry.get(name) or "") for name in COLUMNS}
+    cells["sparsity"], cells["accuracy"] = percent(entry.get("sparsity")), percent(entry.get("accuracy"))
+    cells["age"] = duration(entry["seconds_old"]) if "seconds_old" in entry else ""
+    return cells

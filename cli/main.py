@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     except OpenPruneError as error:
         sys.stdout.flush()
-        print(f"open_prune: {_worded(error)}", file=sys.stderr)
+        print(f"open_prune: {_message(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         return 130
 
 
-def _worded(error: OpenPruneError) -> str:
+def _message(error: OpenPruneError) -> str:
     """Return the error's message, with the hyperparameters that it is about as flags."""
     if isinstance(error, UsageError) and error.hparams:
         return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}"

@@ -1,1 +1,1 @@
-"""What every floor stands on: errors, steps, hyperparameters, addresses, random streams, and the directory of a run."""
+"""The base: errors, steps, hyperparameters, descriptions, runs, plans, registries, random streams."""

@@ -30,7 +30,7 @@ def digest(kind: str, canonical: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a run lies under the root: `<training>/replicate_<n>/<name>`."""
+    """Where a run is under the root: `<training>/replicate_<n>/<name>`."""
 
     training: str
     """`train_<digest>` or `import_<digest>`, of the training that the run is or is a branch of."""

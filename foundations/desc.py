@@ -34,11 +34,11 @@ class RunRef:
     replicate: int | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return what stands in the address of the description that names the run."""
+        """Return what represents the run in the address of the description that names it."""
         return {"run": self.desc.digest} | ({} if self.replicate is None else {"replicate": self.replicate})
 
     def location(self, replicate: int) -> Location:
-        """Return where the run lies. replicate: that of the run that names it."""
+        """Return where the run is. replicate: that of the run that names it."""
         return self.desc.location(replicate if self.replicate is None else self.replicate)
 
 
@@ -59,7 +59,7 @@ class StateOf:
         return cls(run, step)
 
     def canonical(self) -> dict[str, Any]:
-        """Return what stands in an address."""
+        """Return what represents the edge in an address."""
         return {**self.run.canonical(), "step": str(self.step)}
 
 
@@ -70,7 +70,7 @@ class MaskOf:
     run: RunRef
 
     def canonical(self) -> dict[str, Any]:
-        """Return what stands in an address."""
+        """Return what represents the edge in an address."""
         return self.run.canonical()
 
 
@@ -81,7 +81,7 @@ Source = StateOf | MaskOf
 class Desc(ABC):
     """Base of descriptions: a frozen dataclass of hyperparameter groups and sources.
 
-    A branch has a field `main` as well, the training whose directory it lies in. A field that is None is absent from
+    A branch has a field `main` as well, the training in whose directory it is. A field that is None is absent from
     the address, so that one may be added later.
     """
 
@@ -98,7 +98,7 @@ class Desc(ABC):
 
         @property
         def main(self) -> Desc:
-            """The training in whose directory the run lies; itself, where it is one."""
+            """The training in whose directory the run is; the description itself, if it is one."""
 
     @property
     @abstractmethod
@@ -127,7 +127,7 @@ class Desc(ABC):
 
     @abstractmethod
     def location(self, replicate: int) -> Location:
-        """Return where the run of this description lies."""
+        """Return where the run of this description is."""
 
     def versions(self) -> dict[str, int]:
         """Return the versions of what computes the result, raised by hand when results change."""
@@ -201,7 +201,7 @@ class Desc(ABC):
     def check_record(self, record: Mapping[str, Any], folder: Path) -> None:
         """Compare a stored record with this description, hyperparameter by hyperparameter.
 
-        A hyperparameter that the record lacks was added later and stands at its elided value.
+        A hyperparameter that the record lacks was added later and has its elided value.
         Raises: DamagedError that names the first one that differs.
         """
         stored, own = record["hyperparameters"], self.hyperparameters()

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def choose_examples(
     labels: torch.Tensor, per_class: int, seed: int, *, num_classes: int | None = None, source: str = "the examples"
 ) -> torch.Tensor:
-    """Return the numbers, int64, of exactly `per_class` examples of each class, in a shuffled order.
+    """Return the indices, int64, of exactly `per_class` examples of each class, in a shuffled order.
 
-    They are the first of each class in a random order of them all, drawn from `seed`, and stand in that order.
+    They are the first of each class in a random order of all examples, drawn from `seed`, and keep that order.
 
-    labels: int64 (N,). num_classes: so many classes there are; by default those that occur. source: whose labels they
-    are, for the error.
-    Raises: UsageError where a class has fewer examples; it names the class that has fewest.
+    labels: int64 (N,). num_classes: the number of classes; by default those that occur. source: where the labels
+    come from, for the error.
+    Raises: UsageError where a class has fewer examples; it names the class with the fewest.
     """
     import torch
 

@@ -17,13 +17,13 @@ _PART = ".part"
 
 @contextlib.contextmanager
 def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals inside the block into a EnvironmentFailure that says what to do next."""
+    """Turn an OSError inside the block into an EnvironmentFailure that says what to do next."""
     try:
         yield
     except OSError as error:
         advice = {
-            errno.ENOSPC: "Free some room there and run the same command again; it goes on where it was.",
-            errno.EDQUOT: "Free some room there and run the same command again; it goes on where it was.",
+            errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
+            errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.ENOENT: "Check the path.",
         }.get(error.errno or 0, "Choose a folder that can be written (--root or OPEN_PRUNE_ROOT).")
         reason = error.strerror or type(error).__name__
@@ -31,9 +31,9 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file beside its place, flush it to the disk and move it there, so that no reader ever sees half of it.
+    """Write a temporary file, flush it to the disk and rename it to `path`, so that no reader ever sees half of it.
 
-    Raises: EnvironmentFailure where the disk refuses.
+    Raises: EnvironmentFailure where the disk is full or cannot be written.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
     with explain_os_errors("write", path):
@@ -51,7 +51,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Remove what killed writers left half-written. Only for who holds the folder's lock."""
+    """Remove temporary files that killed writers left. Only call this while holding the folder's lock."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
 

@@ -7,10 +7,10 @@ A field is declared once:
         lr: float = hparam(0.1, above=0)
         \"\"\"Learning rate.\"\"\"
 
-Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it stands in the
+Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it appears in the
 address: a field is written there only where it differs from its *elided* value. That value is the declared default on
-the day the field is added and never changes afterwards: were it to follow a new default, the results of the old default
-would answer for the new one. So when a default must change, write `hparam(new, elided=old)`.
+the day the field is added and never changes afterwards: if it followed a new default, results of the old default would
+be taken for results of the new one. So when a default must change, write `hparam(new, elided=old)`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Sentinel:
 
 
 ALWAYS_WRITTEN = _Sentinel("ALWAYS_WRITTEN")
-"""As `elided`: the field stands in every address, so its declared default may change freely."""
+"""As `elided`: the field is part of every address, so its declared default may change freely."""
 _AS_DECLARED = _Sentinel("_AS_DECLARED")
 
 

@@ -13,7 +13,7 @@ from foundations.errors import Interrupted
 class Interrupts:
     """Catches SIGINT and SIGTERM while `caught()` is active.
 
-    Ordinarily a signal raises Interrupted on the spot: files appear whole or not at all, so nothing is half-made.
+    Ordinarily a signal raises Interrupted at once: files are written whole or not at all, so nothing is left half done.
     Inside `deferred()` the first signal only sets `signal_number`, for a loop that wants to write its checkpoint first;
     a second one raises.
     """
@@ -24,7 +24,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Install the handlers, for the main thread; put the former ones back at the end."""
+        """Install the handlers, in the main thread; restore the former ones at the end."""
         signals = (signal.SIGINT, signal.SIGTERM)
         former = {number: signal.signal(number, self._handle) for number in signals}
         try:
@@ -35,7 +35,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the block look at `signal_number` by itself."""
+        """Inside the block, only record the first signal; the block checks `signal_number` itself."""
         self._is_deferred = True
         try:
             yield
@@ -51,4 +51,4 @@ class Interrupts:
         first = self.signal_number is None
         self.signal_number = number
         if not (self._is_deferred and first):
-            raise self.interrupted("The same command goes on from what is kept.")
+            raise self.interrupted("The same command continues from what was kept.")

@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 def lock(path: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock at `path` inside the block.
 
-    Where another process holds it, say so once (which process, on which machine, since when) and wait. The lock is the
-    operating system's, so it ends with its process. `name` says what is locked.
+    If another process holds it, report that once (which process, on which machine, since when) and wait. The lock is
+    the operating system's, so it ends with its process. name: what is locked, for the report.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".holder")
@@ -38,7 +38,7 @@ def lock(path: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether some process holds the lock at `path` just now."""
+    """Return whether a process holds the lock at `path` now."""
     if not path.with_suffix(".holder").exists():
         return False
     file_lock = FileLock(path)

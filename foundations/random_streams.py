@@ -1,7 +1,7 @@
 """Named random streams: all randomness of a run comes from here, so that a run is a function of its description.
 
 A stream is named by its purpose and by what it varies with (the replicate or the seed that pins it, the epoch, ...).
-Nothing in open_prune reads or moves the global generators.
+Nothing in open_prune reads or advances the global generators.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def stream_seed(purpose: str, *keys: int | str) -> int:
 
 
 def generator(purpose: str, *keys: int | str) -> torch.Generator:
-    """Return a fresh CPU generator for a stream, at its beginning.
+    """Return a new CPU generator at the start of a stream.
 
-    Streams are drawn on the CPU whatever the device, so that a draw does not depend on where the job runs.
+    Streams are drawn on the CPU whatever the device, so that they do not depend on where the job runs.
     """
     import torch
 
@@ -37,9 +37,9 @@ def generator(purpose: str, *keys: int | str) -> torch.Generator:
 
 @contextlib.contextmanager
 def global_generator_from(purpose: str, *keys: int | str) -> Iterator[None]:
-    """Let torch's global CPU generator follow a stream inside the block, and put its state back afterwards.
+    """Inside the block, let torch's global CPU generator follow a stream; restore its state afterwards.
 
-    Only for code that cannot be handed a generator, such as the constructors of torch.nn's modules.
+    Only for code that takes no generator as an argument, such as the constructors of torch.nn's modules.
     """
     import torch
 

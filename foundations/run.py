@@ -1,4 +1,4 @@
-"""The directory of a run: the only code that knows which files lie in it, and when they count as done.
+"""The directory of a run: the only code that knows which files are in it, and when they count as done.
 
     description.json                what was computed; its digest is in the directory's name
     state_ep0_it0.safetensors       weights and buffers at a step

@@ -55,7 +55,7 @@ class Step:
 
     @property
     def file_name_part(self) -> str:
-        """The step as it stands in the names of files: `ep2_it30`."""
+        """The step as written in names of files: `ep2_it30`."""
         return f"ep{self.ep}_it{self.it}"
 
     def at(self, iteration: int) -> Step:
@@ -92,7 +92,7 @@ class Step:
 def parse_steps(text: str, iterations_per_epoch: int, hparam: str = "steps") -> list[Step]:
     """Read a comma-separated list of steps and ranges, such as `0it,500it,2ep-8ep@2ep` (both ends included).
 
-    Returns the steps in ascending order; a step that is written twice stands twice (two milestones at one step are two
+    Returns the steps in ascending order; a step that is written twice appears twice (two milestones at one step are two
     drops of the learning rate). An empty text is an empty list.
 
     Raises: UsageError that names `hparam`, for what is not a step, or a range without a stride or that runs backwards.

@@ -1,1 +1,1 @@
-"""Where a job runs: this process, several GPUs, a cluster. A platform is handed to jobs; none is global."""
+"""Where a job runs. A platform is passed to jobs as an argument; none is global."""

@@ -41,7 +41,7 @@ class PlatformKind(Registered):
 class Platform(ABC):
     """Gives a job its device, its rank and the number of processes, and launches it.
 
-    A job is a function of a platform. It must behave the same on each: it shards its batches by `rank` and
+    A job is a function of a platform and must behave the same on each: it takes its part of each batch by `rank` and
     `world_size`, passes its model through `distribute`, and lets only the primary process write files.
     """
 
@@ -59,7 +59,7 @@ class Platform(ABC):
 
     @property
     def is_primary(self) -> bool:
-        """Tell whether this process writes the files and speaks to people."""
+        """Whether this process writes files and reports to people."""
         return self.rank == 0
 
     def memory_format(self, precision: str) -> torch.memory_format:
@@ -81,7 +81,7 @@ class Platform(ABC):
         """Wait until every process of the job is here."""
 
     def describe(self) -> str:
-        """Return the device in words, for manifests."""
+        """Return a description of the device, for manifests."""
         import torch
 
         if self.device.type == "cuda":

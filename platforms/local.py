@@ -1,4 +1,4 @@
-"""The process itself, on a CPU, one GPU or MPS."""
+"""The local platform: this process, on a CPU, one GPU or MPS."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LocalPlatform(Platform):
             "mps": int(torch.backends.mps.is_available()),
         }
         if (device.index or 0) >= found[device.type]:
-            raise EnvironmentFailure(f"There is no device {name} here; found {_in_words(found)}. Choose with --device.")
+            raise EnvironmentFailure(f"There is no device {name} here; found {_counts(found)}. Choose another device.")
         return device
 
 
@@ -84,5 +84,5 @@ def _keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 * 2**20)  # the highest that is possible
 
 
-def _in_words(found: dict[str, int]) -> str:
+def _counts(found: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in found.items() if count)

@@ -13,7 +13,7 @@ from training.loop import Callback
 
 
 def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
-    """Call back at some steps only."""
+    """Call the callback at some steps only."""
     wanted = {step.iteration for step in steps}
 
     def called(step: Step) -> None:
@@ -24,7 +24,7 @@ def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
 
 
 def every_epoch(callback: Callback) -> Callback:
-    """Call back where an epoch begins, and at the end of the last one."""
+    """Call the callback where an epoch begins, and at the end of the last one."""
 
     def called(step: Step) -> None:
         if step.it == 0:
@@ -34,7 +34,7 @@ def every_epoch(callback: Callback) -> Callback:
 
 
 def record(measure: Callable[[], dict[str, float]], metrics: Metrics, say: Callable[[str], None]) -> Callback:
-    """Measure, keep the values and say them in a line, once for each step."""
+    """Measure, record the values and report them in a line, once for each step."""
 
     def called(step: Step) -> None:
         if ("test_loss", step.iteration) in metrics.values:
@@ -61,9 +61,9 @@ def show_progress(reporter: Reporter, what: str, start: Step, end: Step) -> Call
 def checkpoint_in_time(
     save: Callback, every_seconds: float, interrupts: Interrupts, clock: Callable[[], float] = time.monotonic
 ) -> Callback:
-    """Checkpoint when enough time has passed since the last, and at once when the process is asked to stop.
+    """Checkpoint when enough time has passed since the last one, and at once when the process is asked to stop.
 
-    Goes last among the callbacks, so that a checkpoint holds all that was measured at its step.
+    Must be the last callback, so that a checkpoint holds all that was measured at its step.
     """
     last = clock()
 
@@ -74,16 +74,18 @@ def checkpoint_in_time(
             save(step)
             last = clock()
         if stop:
-            raise interrupts.interrupted(f"Checkpoint at step {step}; the same command goes on from there.")
+            raise interrupts.interrupted(
+                f"Checkpoint at step {step}; run the same command again to continue from there."
+            )
 
     return called
 
 
 def stop_when_asked(interrupts: Interrupts) -> Callback:
-    """Stop at once when the process is asked to, where there is nothing to checkpoint."""
+    """Stop at once when the process is asked to stop and there is nothing to checkpoint."""
 
     def called(_step: Step) -> None:
         if interrupts.signal_number is not None:
-            raise interrupts.interrupted("The same command begins the replay anew.")
+            raise interrupts.interrupted("The same command starts the replay anew.")
 
     return called

@@ -1,4 +1,4 @@
-"""Measuring a model on examples that it is not trained on."""
+"""Evaluating a model on examples that it is not trained on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return test_loss (mean cross-entropy), test_accuracy and, with more than 20 outputs, test_top5accuracy.
 
-    Accuracies are fractions from 0 to 1. The model is measured in eval mode and left in the mode it had.
-    batches: images and labels. examples_are: the word that the names begin with.
+    Accuracies are fractions from 0 to 1. The model is evaluated in eval mode and left in the mode it had.
+    batches: images and labels. examples_are: the prefix of the names.
     """
     was_training = model.training
     model.eval()
@@ -37,7 +37,7 @@ def evaluate(
             loss = F.cross_entropy(logits, labels, reduction="sum")
             correct = (logits.argmax(1) == labels).sum()
             in_top5 = (logits.topk(min(5, outputs), 1).indices == labels[:, None]).sum()
-            # Sums stay on the device, so that a GPU is not waited for after each batch.
+            # Sums stay on the device, so that the loop does not wait for a GPU after each batch.
             batch = torch.stack([loss, correct.to(loss.dtype), in_top5.to(loss.dtype)])
             batch = batch if batch.device.type == "mps" else batch.double()
             sums = batch if sums is None else sums + batch

@@ -10,7 +10,7 @@ from training.hparams import TrainingHparams
 
 
 def learning_rate(hparams: TrainingHparams, iterations_per_epoch: int) -> Callable[[int], float]:
-    """Return the learning rate of each iteration t (from 0), as OpenLTH has it.
+    """Return the learning rate of each iteration t (from 0), as in OpenLTH.
 
     milestones: lr * gamma^(milestones <= t) * min(1, t / warmup), so a drop takes effect exactly at its milestone and
     the first iteration of a warmup has learning rate 0.

@@ -15,7 +15,7 @@ from training.hparams import TrainingHparams
 def make_optimizer(hparams: TrainingHparams, parameters: Iterable[Tensor]) -> Optimizer:
     """Return the optimizer over all parameters, biases and batchnorm included.
 
-    The fused kernels update every tensor in one pass: on CPUs a few times faster than one tensor after another.
+    The fused kernels update each tensor in one pass: on CPUs a few times faster than one operation after another.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = bool(trained) and all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
@@ -45,7 +45,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned. Raises: DamagedError where it is of another network."""
+    """Load what `optimizer_tensors` returned. Raises: DamagedError where it is of another network."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Numerical precision of training: what autocast, loss scaling and TF32 stand for each setting."""
+"""Numerical precision of training: autocast, loss scaling and TF32 for each setting."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[None]] | None:
-    """Return what each forward pass runs in, or None where it runs as it is."""
+    """Return the context of each forward pass, or None where it needs none."""
     dtype = _AUTOCAST.get(precision)
     return None if dtype is None else lambda: torch.autocast(device.type, dtype)
 
 
 def grad_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Return the scaler of the loss: active in fp16, whose small gradients would vanish; otherwise without effect."""
+    """Return the scaler of the loss: active in fp16, where small gradients would vanish; otherwise without effect."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 @contextlib.contextmanager
 def matrix_products(precision: str) -> Iterator[None]:
-    """Let float32 matrix products and convolutions use TF32 inside the block, or forbid it."""
+    """Inside the block, let float32 matrix products and convolutions use TF32, or forbid it."""
     former = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
     is_tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")

@@ -1,4 +1,4 @@
-"""What computed a result, for manifests."""
+"""Which versions computed a result, for manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in progress: the model, its optimizer and loader, what was measured, and the checkpoint of all of it."""
+"""A training in progress: the model, its optimizer and loader, its metrics, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from training.precision import autocast, grad_scaler, matrix_products
 
 @dataclass
 class Progress:
-    """What a checkpoint says besides tensors."""
+    """What a checkpoint holds besides tensors."""
 
     step: Step
     metrics: Metrics = field(default_factory=Metrics)
@@ -151,7 +151,7 @@ class Session:
             self.set_mask(mask)
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
-        """Measure before each epoch (or at the start only) and at the very end of the training."""
+        """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
 
         def say(line: str) -> None:
             self.context.reporter.say(line)
@@ -218,7 +218,7 @@ class Session:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put weights and buffers into a model. Raises: DamagedError where they are of another model."""
+    """Load weights and buffers into a model. Raises: DamagedError where they are of another model."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
