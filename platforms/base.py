@@ -63,14 +63,19 @@ class Platform(ABC):
         return self.rank == 0
 
     def memory_format(self, precision: str) -> torch.memory_format:
-        """Return the layout of images in memory that is fastest on the device.
+        """Return the layout of images in memory that is fastest on the device, and safe.
 
-        On CPUs channels_last runs a ResNet-20 step 1.25 times faster than the default layout; on CUDA it pays where
-        tensor cores do the work, that is in any precision but float32.
+        On CPUs with AVX-512, channels_last runs a ResNet-20 step 1.25 times faster than the default layout. On those
+        without, oneDNN's kernels for it (torch 2.15) corrupt the heap in convolutions of few channels: the process
+        aborts, or trains on overwritten numbers. On CUDA it pays where tensor cores do the work, that is in any
+        precision but float32.
         """
         import torch
 
-        channels_last = self.device.type == "cpu" or (self.device.type == "cuda" and precision != "float32")
+        if self.device.type == "cpu":
+            channels_last = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        else:
+            channels_last = self.device.type == "cuda" and precision != "float32"
         return torch.channels_last if channels_last else torch.contiguous_format
 
     def distribute(self, model: nn.Module) -> nn.Module:
