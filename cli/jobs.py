@@ -22,12 +22,12 @@ from foundations.reporter import Reporter, Silence
 from foundations.run import Run
 from foundations.step import Step, parse_steps
 from models.hparams import ModelHparams
-from models.registry import recipe
 from platforms.base import PlatformHparams
 from training.completion import complete
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 from training.job import Job, Outcome, TrainJob
+from training.recipes import recipe
 
 DEFAULT_RECIPE = "cifar_resnet_20"
 

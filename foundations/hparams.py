@@ -114,7 +114,9 @@ class HparamField:
             return
         if self.rule.choices is not None and value not in self.rule.choices:
             choices = self.rule.choices
-            raise choices.unknown(value) if isinstance(choices, Registry) else invalid(value, self.name, choices)
+            if isinstance(choices, Registry):
+                raise UsageError(choices.unknown(str(value)).reason, self.name)
+            raise invalid(value, self.name, choices)
         if kind is float or kind is int:
             _check_bounds(self.name, value, self.rule)
 
@@ -272,7 +274,11 @@ def _docstrings(kind: type) -> dict[str, str]:
     found = {}
     for statement, following in zip(definition.body, definition.body[1:], strict=False):
         target = statement.target if isinstance(statement, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+        if (
+            isinstance(target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
             paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
             found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found
