@@ -93,6 +93,6 @@ class Family(Registered):
 
 
 def _in_words(depths: Sequence[int]) -> str:
-    if isinstance(depths, range):
+    if isinstance(depths, range) and len(depths) > 5:
         return f"{', '.join(map(str, depths[:5]))}, ... ({depths.step}n + {depths.start % depths.step})"
     return f"{', '.join(map(str, depths[:-1]))} or {depths[-1]}"

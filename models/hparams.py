@@ -62,7 +62,7 @@ class ModelHparams(Hparams):
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class with the hyperparameters of the network's family. Raises: UsageError for an unknown name."""
-        name = values.get("model_name", ModelHparams.model_name)
+        name = str(values.get("model_name", ModelHparams.model_name))
         return cast(type[Self], FAMILIES.find(name).hparams or ModelHparams)
 
     def validate(self) -> None:
