@@ -34,6 +34,7 @@ def build_model(
 def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """Return the network with PyTorch's initial values, on the default device (`meta` for counting)."""
     family, parts = find_family(hparams.model_name)
+    hparams = ModelHparams.of(hparams.values())  # of the family's own class
     return family.builder(NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams))
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from datasets.hparams import DatasetHparams
 from foundations.address import MAIN, Desc, Location
-from foundations.hparams import Hparams
 from foundations.step import Step
 from models.hparams import ModelHparams
 from training.hparams import TrainingHparams
-
-Group = TypeVar("Group", bound=Hparams)
 
 # Raised by hand when the train job computes something else from the same description.
 TRAIN_VERSION = 1
@@ -38,11 +35,7 @@ class TrainDesc(Desc):
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> Self:
         """Build a description from a flat mapping of hyperparameters, such as a recipe; the rest are defaults."""
-
-        def group(kind: type[Group]) -> Group:
-            return kind(**{flag: value for flag, value in flags.items() if flag in kind.names()})
-
-        return cls(dataset=group(DatasetHparams), model=group(ModelHparams), training=group(TrainingHparams))
+        return cls(dataset=DatasetHparams.of(flags), model=ModelHparams.of(flags), training=TrainingHparams.of(flags))
 
     @property
     def iterations_per_epoch(self) -> int:

@@ -58,6 +58,12 @@ def test_hyperparameters_of_a_family_reach_its_builder_and_the_address() -> None
     assert model.get_parameter("0.weight").shape == (6, 3, 8, 8)
 
 
+def test_a_network_is_built_with_its_familys_defaults_where_none_are_given() -> None:
+    model = build_model(ModelHparams(model_name="patches_2"), outputs=10, input_shape=(3, 32, 32), seed_keys=(1,))
+
+    assert model.get_parameter("0.weight").shape == (6, 3, 4, 4)
+
+
 def test_hyperparameters_of_a_family_are_gone_with_the_family() -> None:
     hparams = ModelHparams.of({"model_name": "patches_2", "patch_size": 8})
 
