@@ -1,4 +1,8 @@
-"""What a family of networks declares, and what its builder gets."""
+"""What a family of networks declares, and what its builder gets.
+
+A family is a file of its own with a `Family` object in it, and a line in `models/registry.py`. Listing and planning
+import that file, so it should import torch only inside its builder.
+"""
 
 from __future__ import annotations
 
