@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from benchmarks.timing import Row, in_turn, median_ratio, seconds
 from foundations.random_streams import generator
 from models.build import build_model
-from models.registry import recipe
 from pruning.mask import Mask
 from pruning.prune import prune
 from pruning.selection import select
 from training.desc import TrainDesc
+from training.recipes import recipe
 
 CIFAR = (3, 32, 32)
 
@@ -34,7 +34,7 @@ def rows(repeats: int = 5) -> list[Row]:
 
 
 def _model(name: str) -> nn.Module:
-    desc = TrainDesc.from_flags(recipe(name))
+    desc = TrainDesc.of(recipe(name))
     return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
 
 

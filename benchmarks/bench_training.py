@@ -26,12 +26,13 @@ from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter
 from foundations.step import Step
 from models.build import build_model
-from models.registry import recipe
+from models.measure import multiply_adds
 from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc
 from training.loop import train
 from training.optimizers import make_optimizer
+from training.recipes import recipe
 from training.schedule import learning_rate
 
 LAYOUT = torch.channels_last
@@ -47,7 +48,7 @@ def rows(repeats: int = 7) -> list[Row]:
 
 
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
-    desc = TrainDesc.from_flags(recipe(name))
+    desc = TrainDesc.of(recipe(name))
     _make_noise(desc.dataset.dataset_name, folder)
     loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))
@@ -84,27 +85,6 @@ def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -
         share = sorted(shares)[len(shares) // 2]
         found.append(Row(f"{name}: share of the matrix-product rate", share, "aim: at least 0.65", "3 forward passes"))
     return found
-
-
-def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds of one example's forward pass through convolutions and linear layers."""
-    count = 0
-
-    def add(module: nn.Module, _inputs: object, output: Tensor) -> None:
-        nonlocal count
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        count += weight[0].numel() * output[0].numel()
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(add) for layer in layers]
-    was_training = model.training
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, *input_shape))
-    model.train(was_training)
-    for handle in handles:
-        handle.remove()
-    return count
 
 
 def _bare_loop(

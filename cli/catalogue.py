@@ -15,10 +15,9 @@ from datasets.registry import AUGMENTATIONS, register_added
 from datasets.registry import datasets as known_datasets
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
-from models.family import Family, Preset
-from models.registry import families, presets, recipe
 from platforms.registry import PLATFORMS
 from pruning.registry import STRATEGIES
+from training.recipes import recipe, recipes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class ModelsHparams(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsFlags:
-    """List the networks and presets that --default_hparams knows: all, or those whose name begins as given."""
+    """List the recipes that --default_hparams knows: all, or those whose name begins as given."""
 
     models: ModelsHparams = field(default_factory=ModelsHparams)
 
@@ -61,14 +60,13 @@ class DatasetsFlags:
 
 
 def models(argv: Sequence[str], _environment: Environment) -> int:
-    """`models [BEGINNING]`: the networks, by the examples of their families, and the presets."""
+    """`models [BEGINNING]`: the recipes and their networks."""
     beginnings, rest = positional(argv)
     flags = parse(ModelsFlags, rest, "models").models
-    lines: tuple[Family | Preset, ...] = (*families(), *presets())
     rows = [
         {"name": name, "family": line.spelling, "source": line.source}
-        for line in lines
-        for name in line.examples
+        for line in recipes()
+        for name in line.names
         if not beginnings or name.startswith(tuple(beginnings))
     ]
     if not rows:

@@ -23,12 +23,12 @@ from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.run import Run
 from foundations.step import Step, parse_steps
 from models.hparams import ModelHparams
-from models.registry import recipe
 from platforms.base import PlatformHparams
 from training.context import Context
 from training.desc import TrainDesc
 from training.execution import Outcome, complete
 from training.hparams import TrainingHparams
+from training.recipes import recipe
 
 DEFAULT_RECIPE = "cifar_resnet_20"
 

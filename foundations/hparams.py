@@ -127,7 +127,9 @@ class HparamField:
             return
         if self.rule.choices is not None and value not in self.rule.choices:
             choices = self.rule.choices
-            raise choices.unknown(str(value)) if isinstance(choices, Registry) else invalid(value, self.name, choices)
+            if isinstance(choices, Registry):
+                raise UsageError(choices.unknown(str(value)).reason, self.name)
+            raise invalid(value, self.name, choices)
         if kind is float or kind is int:
             self._check_bounds(value)
 

@@ -1,1 +1,1 @@
-"""Networks by name: a registry of families, one file for each, and the initializers they share."""
+"""Networks by name: a registry of families, one file for each kind, and the initializers that they share."""

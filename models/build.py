@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from foundations.errors import UsageError, did_you_mean
 from foundations.random_streams import global_generator_from
-from models import initializers
-from models.family import Plan
+from models.family import NetworkSpec
 from models.hparams import ModelHparams
+from models.initializers import BATCHNORM_INITS, BIAS_INITS, WEIGHT_INITS
 from models.registry import find_family
 
 
 def build_model(
-    hparams: ModelHparams,
-    *,
-    outputs: int,
-    input_shape: tuple[int, int, int],
-    seed_keys: tuple[int | str, ...],
+    hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int], seed_keys: tuple[int | str, ...]
 ) -> nn.Module:
-    """Return an initialized network on the CPU: a function of the arguments alone.
+    """Return an initialized network on the CPU. The same arguments give the same network.
 
-    outputs: the data set's number of classes; `hparams.outputs`, where given, comes first.
+    outputs: the dataset's number of classes; `hparams.outputs` overrides it.
     input_shape: channels, height, width.
-    seed_keys: what names the stream ("init", ...) from which all initial values are drawn.
+    seed_keys: the rest of the key of the stream ("init", ...) from which all initial values are drawn.
 
-    Raises: UsageError where `others_frozen_exceptions` names no parameter of the network.
+    Raises: UsageError where `others_frozen_exceptions` names something that is not a parameter of the network.
     """
     with global_generator_from("init", *seed_keys):
         model = construct(hparams, hparams.outputs or outputs, input_shape)
@@ -41,39 +34,31 @@ def build_model(
 def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """Return the network with PyTorch's initial values, on the default device (`meta` for counting)."""
     family, parts = find_family(hparams.model_name)
-    plan = Plan(
-        parts,
-        outputs,
-        input_shape,
-        activation=hparams.activation,
-        batchnorm=not hparams.no_batchnorm,
-        conv_bias=not hparams.no_conv_bias,
-    )
-    module, function = family.builder.split(":")
-    builder: Callable[[Plan], nn.Module] = getattr(importlib.import_module(module), function)
-    return builder(plan)
+    hparams = ModelHparams.of(hparams.values())  # of the family's own class
+    return family.builder(NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams))
 
 
 @torch.no_grad()
 def initialize(model: nn.Module, hparams: ModelHparams) -> None:
     """Fill the weights in place from torch's global generator, in the order of the modules."""
-    fill_weight = initializers.WEIGHTS[hparams.model_init]
-    fill_linear = initializers.WEIGHTS[hparams.linear_init or hparams.model_init]
-    fill_bias = initializers.BIASES[hparams.bias_init]
-    fill_batchnorm = initializers.BATCHNORMS[hparams.batchnorm_init]
+    fill_weight = WEIGHT_INITS.find(hparams.model_init).fill
+    fill_linear = WEIGHT_INITS.find(hparams.linear_init or hparams.model_init).fill
+    fill_bias = BIAS_INITS.find(hparams.bias_init).fill
+    batchnorm_init = BATCHNORM_INITS.find(hparams.batchnorm_init)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             (fill_linear if isinstance(module, nn.Linear) else fill_weight)(module.weight)
             if module.bias is not None:
                 fill_bias(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
-            fill_batchnorm(module.weight, module.bias)
+            batchnorm_init.fill_scale(module.weight)
+            module.bias.fill_(batchnorm_init.shift)
 
 
 def freeze(model: nn.Module, hparams: ModelHparams) -> None:
-    """Stop the gradients of the parameters that the hyperparameters freeze (OpenLTH's three groups).
+    """Turn gradients off for the parameters that the hyperparameters freeze (OpenLTH's three groups).
 
-    Raises: UsageError for an exception that is no parameter of the network.
+    Raises: UsageError for an exception that is not a parameter of the network.
     """
     exceptions = set(filter(None, (hparams.others_frozen_exceptions or "").split(",")))
     names = [name for name, _ in model.named_parameters()]
@@ -96,6 +81,6 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
 
 
 def output_layer(model: nn.Module) -> nn.Module:
-    """Return the layer that makes the logits: the last convolutional or linear one, in the order of the modules."""
+    """Return the layer that computes the logits: the last convolutional or linear one in the order of the modules."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     return layers[-1]

@@ -15,111 +15,42 @@ and `cifar_bottleneckresnet` has blocks of 1 x 1, 3 x 3, 1 x 1 with four times t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from models.family import DEPTH, OPTIONAL_WIDTH, Family, NetworkSpec
 
-from models.activations import ACTIVATIONS
-from models.family import Plan
-
-Shortcut = Callable[[int, int, int], nn.Module]
-
-
-def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Return a shortcut with weights: a 1 x 1 convolution and batch normalization."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+if TYPE_CHECKING:
+    from torch import nn
 
 
-class PaddedShortcut(nn.Module):
-    """A shortcut without weights: every `stride`-th pixel, and zero channels on both sides."""
+def resnet(spec: NetworkSpec, *, bottlenecks: bool = False, padded_shortcuts: bool = False) -> nn.Module:
+    """Build a network of one kind of blocks, with one kind of shortcuts."""
+    from models.networks.cifar_residual import Block, Bottleneck, CifarResNet, PaddedShortcut, projection
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.stride, self.padding = stride, (outputs - inputs) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the smaller and deeper image."""
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+    block = Bottleneck if bottlenecks else Block
+    return CifarResNet(spec, (spec.depth - 2) // 6, block, PaddedShortcut if padded_shortcuts else projection)
 
 
-class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
-
-    expansion = 1
-
-    def __init__(self, inputs: int, filters: int, stride: int, activation: str, shortcut: Shortcut) -> None:
-        super().__init__()
-        self.act = ACTIVATIONS[activation]
-        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.shortcut = shortcut(inputs, filters, stride) if stride != 1 or inputs != filters else nn.Sequential()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return act(bn2(conv2(act(bn1(conv1(x))))) + shortcut(x))."""
-        out = self.act(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.act(out + self.shortcut(x))
+def _family(prefix: str, source: str, examples: Sequence[str], **kind: Any) -> Family:
+    return Family(
+        spelling=f"{prefix}_D[_W]",
+        pattern=f"{prefix}{DEPTH}{OPTIONAL_WIDTH}",
+        builder=partial(resnet, **kind),
+        source=source,
+        examples=tuple(f"{prefix}_{example}" for example in examples),
+        width=16,
+        depths=range(8, sys.maxsize, 6),
+    )
 
 
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, filters: int, stride: int, activation: str, shortcut: Shortcut) -> None:
-        super().__init__()
-        outputs = filters * self.expansion
-        self.act = ACTIVATIONS[activation]
-        self.conv1 = nn.Conv2d(inputs, filters, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.conv3 = nn.Conv2d(filters, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.shortcut = shortcut(inputs, outputs, stride) if stride != 1 or inputs != outputs else nn.Sequential()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return act(bn3(conv3(...)) + shortcut(x)), with an activation after each convolution before."""
-        out = self.act(self.bn1(self.conv1(x)))
-        out = self.act(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.act(out + self.shortcut(x))
-
-
-class CifarResNet(nn.Module):
-    """A residual network of three segments. Input (B, C, H, W) float, output (B, outputs) float."""
-
-    def __init__(self, plan: Plan, block: type[Block | Bottleneck] = Block, shortcut: Shortcut = projection) -> None:
-        super().__init__()
-        self.act = ACTIVATIONS[plan.activation]
-        self.conv = nn.Conv2d(plan.channels, plan.width, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(plan.width)
-        blocks: list[nn.Module] = []
-        inputs = plan.width
-        for segment in range(3):
-            filters = plan.width * 2**segment
-            for index in range((plan.depth - 2) // 6):
-                stride = 2 if segment > 0 and index == 0 else 1
-                blocks.append(block(inputs, filters, stride, plan.activation, shortcut))
-                inputs = filters * block.expansion
-        self.blocks = nn.Sequential(*blocks)
-        self.fc = nn.Linear(inputs, plan.outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        x = self.act(self.bn(self.conv(x)))
-        x = self.blocks(x)
-        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
-
-
-def cifar_resnet_a(plan: Plan) -> CifarResNet:
-    """Build `cifar_resnet_a_D[_W]`."""
-    return CifarResNet(plan, shortcut=PaddedShortcut)
-
-
-def cifar_bottleneckresnet(plan: Plan) -> CifarResNet:
-    """Build `cifar_bottleneckresnet_D[_W]`."""
-    return CifarResNet(plan, block=Bottleneck)
+CIFAR_RESNET = _family("cifar_resnet", "OpenLTH", ("20", "8", "14", "32", "44", "56", "110", "20_32", "32_32", "20_64"))
+DIGITS_RESNET = _family("digits_resnet", "cifar_resnet for the 8x8 digits", ("8", "14"))
+CIFAR_RESNET_A = _family(
+    "cifar_resnet_a", "He et al. 2016 (option A); ToST's resnet20s", ("20", "44", "56"), padded_shortcuts=True
+)
+CIFAR_BOTTLENECKRESNET = _family(
+    "cifar_bottleneckresnet", "ToST's oresnet of depth 54 and more", ("56", "110"), bottlenecks=True
+)

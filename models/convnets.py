@@ -5,49 +5,47 @@
     tost_lenet5_cifar     conv 5x5 6, pool, conv 5x5 16, pool, 120, 84, output           Jaiswal et al. 2022)
     tost_alexnet          conv 3x3/2 64, pool, conv 5x5 192, pool, conv 3x3 384, 256, 256, pool, 4096, 4096, output
 
-Every convolution keeps the resolution unless it has a stride, but for the 5 x 5 ones of tost_lenet5_cifar (no padding).
+Every convolution keeps the resolution unless it has a stride, except the 5 x 5 ones of tost_lenet5_cifar (no padding).
 Pools are 2 x 2 maxima. tost_alexnet averages to 6 x 6 before its fully-connected layers.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
-from models.activations import ACTIVATIONS
-from models.family import Plan
+from models.family import Family, NetworkSpec
 
-
-class Act(nn.Module):
-    """An activation function as a layer."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.function = ACTIVATIONS[name]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the function's value at each entry."""
-        return self.function(x)
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def synflow_conv(plan: Plan) -> nn.Sequential:
+def synflow_conv(spec: NetworkSpec) -> nn.Module:
     """Build `synflow_conv`."""
-    _, height, width = plan.input_shape
+    from torch import nn
+
+    from models.networks.act import Act
+
+    _, height, width = spec.input_shape
     return nn.Sequential(
-        nn.Conv2d(plan.channels, 32, 3, padding=1),
-        Act(plan.activation),
+        nn.Conv2d(spec.channels, 32, 3, padding=1),
+        Act(spec.activation),
         nn.Conv2d(32, 32, 3, padding=1),
-        Act(plan.activation),
+        Act(spec.activation),
         nn.Flatten(),
-        nn.Linear(32 * height * width, plan.outputs),
+        nn.Linear(32 * height * width, spec.outputs),
     )
 
 
-def tost_lenet5_mnist(plan: Plan) -> nn.Sequential:
+def tost_lenet5_mnist(spec: NetworkSpec) -> nn.Module:
     """Build `tost_lenet5_mnist`."""
-    _, height, width = plan.input_shape
-    act = plan.activation
+    from torch import nn
+
+    from models.networks.act import Act
+
+    _, height, width = spec.input_shape
+    act = spec.activation
     return nn.Sequential(
-        nn.Conv2d(plan.channels, 64, 3, padding=1),
+        nn.Conv2d(spec.channels, 64, 3, padding=1),
         Act(act),
         nn.Conv2d(64, 64, 3, padding=1),
         Act(act),
@@ -57,16 +55,20 @@ def tost_lenet5_mnist(plan: Plan) -> nn.Sequential:
         Act(act),
         nn.Linear(256, 256),
         Act(act),
-        nn.Linear(256, plan.outputs),
+        nn.Linear(256, spec.outputs),
     )
 
 
-def tost_lenet5_cifar(plan: Plan) -> nn.Sequential:
+def tost_lenet5_cifar(spec: NetworkSpec) -> nn.Module:
     """Build `tost_lenet5_cifar`."""
-    _, height, width = plan.input_shape
-    act = plan.activation
+    from torch import nn
+
+    from models.networks.act import Act
+
+    _, height, width = spec.input_shape
+    act = spec.activation
     return nn.Sequential(
-        nn.Conv2d(plan.channels, 6, 5),
+        nn.Conv2d(spec.channels, 6, 5),
         Act(act),
         nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5),
@@ -77,15 +79,19 @@ def tost_lenet5_cifar(plan: Plan) -> nn.Sequential:
         Act(act),
         nn.Linear(120, 84),
         Act(act),
-        nn.Linear(84, plan.outputs),
+        nn.Linear(84, spec.outputs),
     )
 
 
-def tost_alexnet(plan: Plan) -> nn.Sequential:
+def tost_alexnet(spec: NetworkSpec) -> nn.Module:
     """Build `tost_alexnet`."""
-    act = plan.activation
+    from torch import nn
+
+    from models.networks.act import Act
+
+    act = spec.activation
     return nn.Sequential(
-        nn.Conv2d(plan.channels, 64, 3, stride=2, padding=1),
+        nn.Conv2d(spec.channels, 64, 3, stride=2, padding=1),
         Act(act),
         nn.MaxPool2d(2),
         nn.Conv2d(64, 192, 5, padding=2),
@@ -104,10 +110,16 @@ def tost_alexnet(plan: Plan) -> nn.Sequential:
         Act(act),
         nn.Linear(4096, 4096),
         Act(act),
-        nn.Linear(4096, plan.outputs),
+        nn.Linear(4096, spec.outputs),
     )
 
 
 def _after_two(side: int) -> int:
-    """Return what two unpadded 5 x 5 convolutions, each with a pool, leave of a side."""
+    """Return the side of an image after two unpadded 5 x 5 convolutions, each followed by a pool."""
     return ((side - 4) // 2 - 4) // 2
+
+
+SYNFLOW_CONV = Family(spelling="synflow_conv", builder=synflow_conv, source="Synaptic-Flow", batchnorm=False)
+TOST_LENET5_MNIST = Family(spelling="tost_lenet5_mnist", builder=tost_lenet5_mnist, source="ToST", batchnorm=False)
+TOST_LENET5_CIFAR = Family(spelling="tost_lenet5_cifar", builder=tost_lenet5_cifar, source="ToST", batchnorm=False)
+TOST_ALEXNET = Family(spelling="tost_alexnet", builder=tost_alexnet, source="ToST", batchnorm=False)

@@ -1,7 +1,7 @@
-"""Dropout that resumes: what is dropped follows from numbers in the model's state, not from a global generator.
+"""Dropout that resumes exactly: its randomness comes from buffers of the model, not from a global generator.
 
-Each layer has a seed, drawn when the network is built, and counts its calls in training. Both are buffers, so a
-training that resumes from a checkpoint drops what it would have dropped without the interruption.
+Each layer has a seed, drawn when the network is built, and counts its calls in training. Both are buffers, so a run
+that resumes from a checkpoint drops what it would have dropped without the interruption.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _BITS = 62
 class Dropout(nn.Module):
     """Zero entries (or, with `whole_examples`, whole examples) with probability p; scale the rest by 1 / (1 - p).
 
-    Active in training only, like torch.nn.Dropout and torchvision's StochasticDepth, in whose place it stands. The
-    draws are made on the CPU, so that they do not depend on the device.
+    Active in training only, like torch.nn.Dropout and torchvision's StochasticDepth, which it replaces. Random numbers
+    are drawn on the CPU, so that they do not depend on the device. Any shape with the batch first, float.
     """
 
     seed: Tensor
@@ -29,7 +29,7 @@ class Dropout(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, or in training x with a part of it dropped."""
+        """Return x; in training, with some of it dropped."""
         if not self.training:
             return x
         shape = (len(x), *[1] * (x.dim() - 1)) if self.whole_examples else tuple(x.shape)
@@ -40,14 +40,14 @@ class Dropout(nn.Module):
     def _draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         if device.type == "meta":
             return torch.empty(shape, device=device)
-        # Seeds of generators are used to 32 bits on the CPU; a prime stride keeps the calls of different seeds apart.
+        # CPU generators use 32 bits of their seeds; a prime stride keeps the calls of different seeds apart.
         seed = (int(self.seed) + int(self.calls) * 0x9E3779B1) % 2**32
         generator = torch.Generator().manual_seed(seed)
         return (torch.rand(shape, generator=generator) >= self.p).float().to(device)
 
 
 def make_repeatable(model: nn.Module) -> None:
-    """Put `Dropout` in the place of each torch.nn.Dropout and each StochasticDepth of torchvision in a model."""
+    """Replace each torch.nn.Dropout and each StochasticDepth of torchvision in a model by `Dropout`, in place."""
     for name, module in list(model.named_modules()):
         examples = type(module).__name__ == "StochasticDepth"  # by its name: importing torchvision takes a second
         if isinstance(module, nn.Dropout) or examples:

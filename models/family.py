@@ -1,77 +1,55 @@
-"""What a line of the registry says, and what a builder gets."""
+"""What a family of networks declares, and what its builder gets.
+
+A family is a file of its own with a `Family` object in it, and a line in `models/registry.py`. Listing and planning
+import that file, so it should import torch only inside its builder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError, did_you_mean
+from foundations.registry import Registered
+from models.activations import Activation, activation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.hparams import ModelHparams
+
+NUMBER = r"[1-9]\d*"
+# Parts of the patterns of names.
+DEPTH = rf"_(?P<depth>{NUMBER})"
+WIDTH = rf"_(?P<width>{NUMBER})"
+OPTIONAL_WIDTH = rf"(?:{WIDTH})?"
+UNITS = rf"(?P<units>(?:_{NUMBER})+)"
 
 
-@dataclass(frozen=True)
-class Family:
-    """Networks whose names follow one pattern."""
+@dataclass(frozen=True, kw_only=True)
+class NameParts:
+    """What the name of a network says."""
 
-    spelling: str
-    """The names as people write them: `cifar_resnet_D[_W]`."""
-    pattern: str
-    """The same as a regular expression over the whole name, with groups `depth`, `width`, `units`, `member`."""
-    builder: str
-    """`module:function`, called with a `Plan`."""
-    source: str
-    """The paper or code base whose network this is."""
-    recipe: Mapping[str, Any]
-    """Hyperparameters of `--default_hparams`, by flag, without `model_name`."""
-    examples: tuple[str, ...]
-    """Names to list and to suggest."""
-    width: int | None = None
-    """The width of a name that gives none."""
-    possible: Callable[[int], bool] = field(default=lambda _: True)
-    """Whether there is a network of this depth."""
-    rule: str = ""
-    """`possible` in words."""
-    members: tuple[str, ...] = ()
-    """The possible values of the group `member`."""
-    options: frozenset[str] = frozenset({"activation"})
-    """The hyperparameters besides the name that change the network: of `activation`, `no_batchnorm`, `no_conv_bias`."""
-    batchnorm: bool = True
-    """Whether its networks have batch normalization, so that hyperparameters about it mean something."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe of a paper for a network of a family: names for `--default_hparams` only."""
-
-    spelling: str
-    pattern: str
-    """A regular expression over the whole name, with groups that `model` mentions."""
-    model: str
-    """The network's name, with the pattern's groups in braces: `cifar_resnet_{depth}_32`."""
-    source: str
-    recipe: Mapping[str, Any]
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a name says."""
-
-    depth: int | None = None
-    width: int | None = None
+    depth: int = 0
+    """The depth; 0 in families whose names have none."""
+    width: int = 0
+    """The width, or the family's default; 0 in families whose names have none."""
     units: tuple[int, ...] = ()
+    """The units of each hidden layer."""
     member: str = ""
+    """One of the family's members."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All that a builder needs: what the name says, and what the data and the other hyperparameters say."""
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(NameParts):
+    """All that a builder needs: what the name, the dataset and the hyperparameters say."""
 
-    parts: Parts
     outputs: int
+    """The number of logits."""
     input_shape: tuple[int, int, int]
     """Channels, height, width."""
-    activation: str = "relu"
-    batchnorm: bool = True
-    conv_bias: bool = True
+    hparams: ModelHparams
 
     @property
     def channels(self) -> int:
@@ -79,13 +57,46 @@ class Plan:
         return self.input_shape[0]
 
     @property
-    def depth(self) -> int:
-        """The depth that the name gives."""
-        assert self.parts.depth is not None, "the family's pattern has a depth"
-        return self.parts.depth
+    def activation(self) -> Activation:
+        """The activation function."""
+        return activation(self.hparams.activation)
 
-    @property
-    def width(self) -> int:
-        """The width that the name gives, or the family's."""
-        assert self.parts.width is not None, "the family has a width"
-        return self.parts.width
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family(Registered):
+    """Networks whose names follow one pattern, with the groups `depth`, `width`, `units` and `member`."""
+
+    builder: Callable[[NetworkSpec], nn.Module]
+    """Builds a network with PyTorch's initial values. Input (B, C, H, W) float, output (B, outputs) float."""
+    source: str
+    """The paper or code base whose network this is."""
+    width: int = 0
+    """The width of a name that gives none."""
+    depths: Sequence[int] = ()
+    """The valid depths, where names have one."""
+    members: tuple[str, ...] = ()
+    """The valid members, where names have one."""
+    options: frozenset[str] = frozenset({"activation"})
+    """Which of the hyperparameters `activation`, `no_batchnorm` and `no_conv_bias` change the network."""
+    batchnorm: bool = True
+    """Whether its networks have batch normalization, so that hyperparameters about it matter."""
+    hparams: type[ModelHparams] | None = None
+    """A subclass of ModelHparams with hyperparameters of this family's own, where it has some."""
+
+    def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
+        """Return what a name says. Raises: UsageError for a depth or a member that the family does not have."""
+        depth, member = int(groups.get("depth", 0)), groups.get("member", "")
+        if depth and depth not in self.depths:
+            reason = f"'{name}' is not a valid value; in {self.spelling}, D is {_in_words(self.depths)}."
+            raise UsageError(reason, "model_name")
+        if member and member not in self.members:
+            choices = f"{did_you_mean(member, self.members)} choose from {', '.join(self.members)}"
+            raise UsageError(f"'{name}' is not a valid value; in {self.spelling},{choices}.", "model_name")
+        units = tuple(int(count) for count in groups.get("units", "").split("_") if count)
+        return NameParts(depth=depth, width=int(groups.get("width", self.width)), units=units, member=member)
+
+
+def _in_words(depths: Sequence[int]) -> str:
+    if isinstance(depths, range) and len(depths) > 5:
+        return f"{', '.join(map(str, depths[:5]))}, ... ({depths.step}n + {depths.start % depths.step})"
+    return f"{', '.join(map(str, depths[:-1]))} or {depths[-1]}"

@@ -1,121 +1,99 @@
-"""How weights begin.
+"""Initial values of parameters.
 
-Each initializer fills tensors in place from torch's global generator, which `build_model` points at the stream of the
-run's initialization. `WEIGHTS` are for the weights of convolutional and linear layers, `BIASES` for their biases,
-`BATCHNORMS` for batch normalization. The first five of `WEIGHTS` and the first four of `BATCHNORMS` are OpenLTH's.
+Each initializer fills tensors in place from torch's global generator, which `build_model` points at the run's stream of
+initial values, with gradients off. `WEIGHT_INITS` are for the weights of convolutional and linear layers, `BIAS_INITS`
+for their biases, `BATCHNORM_INITS` for batch normalization. The first five for weights and the first four for batch
+normalization are OpenLTH's. Listing them needs no torch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from foundations.registry import Registered, Registry, load
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def kaiming_normal(weight: Tensor) -> None:
-    """Fill with N(0, 2 / fan_in) (He et al. 2015, equation 10)."""
-    nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
-
-
-def kaiming_uniform(weight: Tensor) -> None:
-    """Fill from U(-b, b) with b = sqrt(6 / fan_in), which has the variance of `kaiming_normal`."""
-    nn.init.kaiming_uniform_(weight, mode="fan_in", nonlinearity="relu")
+Fill = Callable[["Tensor"], object]
 
 
-def orthogonal(weight: Tensor) -> None:
-    """Fill with a (semi-)orthogonal matrix, the first axis against all others (Saxe et al. 2014)."""
-    nn.init.orthogonal_(weight)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightInit(Registered):
+    """An initializer of weights of convolutional and linear layers, of shape (outputs, inputs, ...), float."""
+
+    fill: Fill
 
 
-def binary(weight: Tensor) -> None:
-    """Fill with +s and -s by fair coins, where s is the standard deviation of `kaiming_normal`."""
-    nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
-    fan_in = weight[0].numel()
-    weight.copy_(torch.sign(weight) * math.sqrt(2.0 / fan_in))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BiasInit(Registered):
+    """An initializer of biases of convolutional and linear layers, of shape (outputs,), float."""
+
+    fill: Fill
 
 
-def standard_normal(weight: Tensor) -> None:
-    """Fill with N(0, 0.1^2): in 'Missing the Mark' it is called N(0, 1), but its code draws with deviation 0.1."""
-    nn.init.normal_(weight, mean=0.0, std=0.1)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchnormInit(Registered):
+    """An initializer of batch normalization, whose scales and shifts have shape (channels,), float."""
+
+    fill_scale: Fill
+    shift: float = 0.0
 
 
-def kaiming_normal_fan_out(weight: Tensor) -> None:
-    """Fill with N(0, 2 / fan_out)."""
-    nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+def _from_torch(name: str, **options: str) -> Fill:
+    return lambda weight: load(f"torch.nn.init:{name}")(weight, **options)
 
 
-def xavier_normal(weight: Tensor) -> None:
-    """Fill with N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    nn.init.xavier_normal_(weight)
+def _keep(_tensor: Tensor) -> None:
+    pass
 
 
-def small_normal(weight: Tensor) -> None:
-    """Fill with N(0, 0.01^2)."""
-    nn.init.normal_(weight, mean=0.0, std=0.01)
+def _binary(weight: Tensor) -> None:
+    KAIMING_NORMAL.fill(weight)
+    weight.copy_(weight.sign() * math.sqrt(2.0 / weight[0].numel()))
 
 
-def as_built(tensor: Tensor) -> None:
-    """Leave what the module's constructor drew."""
+KAIMING_NORMAL = WeightInit(spelling="kaiming_normal", fill=_from_torch("kaiming_normal_", nonlinearity="relu"))
+"""N(0, 2 / fan_in) (He et al. 2015, equation 10)."""
+KAIMING_UNIFORM = WeightInit(spelling="kaiming_uniform", fill=_from_torch("kaiming_uniform_", nonlinearity="relu"))
+"""U(-b, b) with b = sqrt(6 / fan_in), which has the variance of `kaiming_normal`."""
+ORTHOGONAL = WeightInit(spelling="orthogonal", fill=_from_torch("orthogonal_"))
+"""A (semi-)orthogonal matrix, the first axis against all others (Saxe et al. 2014)."""
+BINARY = WeightInit(spelling="binary", fill=_binary)
+"""+s and -s with equal probability, where s is the standard deviation of `kaiming_normal`."""
+STANDARD_NORMAL = WeightInit(spelling="standard_normal", fill=lambda weight: weight.normal_(0.0, 0.1))
+"""N(0, 0.1^2): 'Missing the Mark' calls it N(0, 1), but its code draws with deviation 0.1."""
+KAIMING_NORMAL_FAN_OUT = WeightInit(
+    spelling="kaiming_normal_fan_out", fill=_from_torch("kaiming_normal_", mode="fan_out", nonlinearity="relu")
+)
+"""N(0, 2 / fan_out)."""
+XAVIER_NORMAL = WeightInit(spelling="xavier_normal", fill=_from_torch("xavier_normal_"))
+"""N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+SMALL_NORMAL = WeightInit(spelling="small_normal", fill=lambda weight: weight.normal_(0.0, 0.01))
+"""N(0, 0.01^2)."""
+AS_BUILT = WeightInit(spelling="as_built", fill=_keep)
+"""The values that the module's constructor drew."""
 
+BIAS_AS_BUILT = BiasInit(spelling="as_built", fill=_keep)
+"""The values that the module's constructor drew."""
+BIAS_ZERO = BiasInit(spelling="zero", fill=lambda bias: bias.zero_())
+BIAS_STANDARD_NORMAL = BiasInit(spelling="standard_normal", fill=lambda bias: bias.normal_())
+"""N(0, 1), with deviation 1 unlike the weights' initializer of this name."""
 
-def zero(bias: Tensor) -> None:
-    """Fill with 0."""
-    bias.zero_()
+UNIFORM = BatchnormInit(spelling="uniform", fill_scale=lambda scale: scale.uniform_())
+"""Scales from U(0, 1)."""
+FIXED = BatchnormInit(spelling="fixed", fill_scale=lambda scale: scale.fill_(1.0))
+"""Scales 1: PyTorch's default."""
+ONEONE = BatchnormInit(spelling="oneone", fill_scale=lambda scale: scale.fill_(1.0), shift=1.0)
+"""Scales 1 and shifts 1."""
+POSITIVENEGATIVE = BatchnormInit(spelling="positivenegative", fill_scale=lambda scale: scale.uniform_(-1.0, 1.0))
+"""Scales from U(-1, 1)."""
+NEARLY_ONE = BatchnormInit(spelling="nearly_one", fill_scale=lambda scale: scale.normal_(1.0, 0.02))
+"""Scales from N(1, 0.02^2) (ToST's lottery-ticket code)."""
 
-
-def unit_normal(bias: Tensor) -> None:
-    """Fill with N(0, 1)."""
-    bias.normal_()
-
-
-def uniform(scale: Tensor, shift: Tensor) -> None:
-    """Draw scales from U(0, 1); shifts are 0."""
-    scale.uniform_()
-    shift.zero_()
-
-
-def fixed(scale: Tensor, shift: Tensor) -> None:
-    """Scales are 1, shifts are 0: PyTorch's default."""
-    scale.fill_(1.0)
-    shift.zero_()
-
-
-def oneone(scale: Tensor, shift: Tensor) -> None:
-    """Scales and shifts are 1."""
-    scale.fill_(1.0)
-    shift.fill_(1.0)
-
-
-def positivenegative(scale: Tensor, shift: Tensor) -> None:
-    """Draw scales from U(-1, 1); shifts are 0."""
-    scale.uniform_(-1.0, 1.0)
-    shift.zero_()
-
-
-def nearly_one(scale: Tensor, shift: Tensor) -> None:
-    """Draw scales from N(1, 0.02^2); shifts are 0 (ToST's lottery-ticket code)."""
-    scale.normal_(1.0, 0.02)
-    shift.zero_()
-
-
-WEIGHTS: dict[str, Callable[[Tensor], None]] = {
-    "kaiming_normal": kaiming_normal,
-    "kaiming_uniform": kaiming_uniform,
-    "orthogonal": orthogonal,
-    "binary": binary,
-    "standard_normal": standard_normal,
-    "kaiming_normal_fan_out": kaiming_normal_fan_out,
-    "xavier_normal": xavier_normal,
-    "small_normal": small_normal,
-    "as_built": as_built,
-}
-BIASES: dict[str, Callable[[Tensor], None]] = {"as_built": as_built, "zero": zero, "standard_normal": unit_normal}
-BATCHNORMS: dict[str, Callable[[Tensor, Tensor], None]] = {
-    "uniform": uniform,
-    "fixed": fixed,
-    "oneone": oneone,
-    "positivenegative": positivenegative,
-    "nearly_one": nearly_one,
-}
+WEIGHT_INITS = Registry(WeightInit, "model_init", ("models.initializers",))
+BIAS_INITS = Registry(BiasInit, "bias_init", ("models.initializers",))
+BATCHNORM_INITS = Registry(BatchnormInit, "batchnorm_init", ("models.initializers",))

@@ -8,38 +8,42 @@ output       classes
 
 from __future__ import annotations
 
-import itertools
-import math
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from models.family import UNITS, Family, NetworkSpec
 
-from models.activations import ACTIVATIONS
-from models.family import Plan
-
-
-class LeNet(nn.Module):
-    """A multilayer perceptron. Input (B, C, H, W) float, output (B, outputs) float."""
-
-    def __init__(self, units: tuple[int, ...], plan: Plan) -> None:
-        super().__init__()
-        sizes = (math.prod(plan.input_shape), *units)
-        self.act = ACTIVATIONS[plan.activation]
-        self.fc_layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
-        self.fc = nn.Linear(sizes[-1], plan.outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        x = x.flatten(1)
-        for layer in self.fc_layers:
-            x = self.act(layer(x))
-        return self.fc(x)  # type: ignore[no-any-return]
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def lenet(plan: Plan) -> LeNet:
-    """Build `mnist_lenet_N[_M...]` for any size of input."""
-    return LeNet(plan.parts.units, plan)
+def lenet(spec: NetworkSpec) -> nn.Module:
+    """Build a network with the hidden layers that the name gives, for images of any size."""
+    from models.networks.perceptron import Perceptron
+
+    return Perceptron(spec, spec.units)
 
 
-def synflow_fc(plan: Plan) -> LeNet:
+def synflow_fc(spec: NetworkSpec) -> nn.Module:
     """Build the 'fc' model of Tanaka et al. 2020: five hidden layers of 100 units."""
-    return LeNet((100,) * 5, plan)
+    from models.networks.perceptron import Perceptron
+
+    return Perceptron(spec, (100,) * 5)
+
+
+MNIST_LENET = Family(
+    spelling="mnist_lenet_N[_M...]",
+    pattern=f"mnist_lenet{UNITS}",
+    builder=lenet,
+    source="OpenLTH",
+    examples=("mnist_lenet_300_100", "mnist_lenet_500_500"),
+    batchnorm=False,
+)
+DIGITS_LENET = Family(
+    spelling="digits_lenet_N[_M...]",
+    pattern=f"digits_lenet{UNITS}",
+    builder=lenet,
+    source="mnist_lenet for the 8x8 digits",
+    examples=("digits_lenet_40_20",),
+    batchnorm=False,
+)
+SYNFLOW_FC = Family(spelling="synflow_fc", builder=synflow_fc, source="Synaptic-Flow", batchnorm=False)

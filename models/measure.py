@@ -1,12 +1,14 @@
-"""The size of a network, without its memory: built and run on the meta device."""
+"""The size of a network, counted on the meta device, where tensors have no memory."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.build import construct
 from models.hparams import ModelHparams
@@ -14,36 +16,43 @@ from models.hparams import ModelHparams
 
 @dataclass(frozen=True)
 class Size:
-    """What a listing says of a network."""
+    """Counts of a network's parameters and operations."""
 
     parameters: int
-    """Entries of all parameters."""
+    """The number of parameters, counted by entry."""
     prunable: int
-    """Entries of the prunable ones: the weights of convolutional and linear layers, the output layer included."""
+    """The number of prunable ones: the weights of convolutional and linear layers, the output layer included."""
     prunable_tensors: int
+    """The number of tensors that hold them."""
     multiply_adds: int
-    """Multiply-adds of the convolutional and linear layers for one image."""
+    """As `multiply_adds` returns them."""
 
 
 def measure(hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int]) -> Size:
     """Return the size of a network. The arguments are those of `build_model`."""
     with torch.device("meta"):
-        model = construct(hparams, hparams.outputs or outputs, input_shape).eval()
-        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        multiply_adds = 0
-
-        def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-            nonlocal multiply_adds
-            assert isinstance(layer.weight, Tensor)
-            multiply_adds += output.numel() * layer.weight[0].numel()  # each output is one row's scalar product
-
-        for layer in layers:
-            layer.register_forward_hook(count)
-        with torch.no_grad():
-            model(torch.empty(1, *input_shape))
+        model = construct(hparams, hparams.outputs or outputs, input_shape)
+    weights = [layer.weight for _, layer in _layers(model)]
     return Size(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        prunable=sum(layer.weight.numel() for layer in layers),
-        prunable_tensors=len(layers),
-        multiply_adds=multiply_adds,
+        prunable=sum(weight.numel() for weight in weights),
+        prunable_tensors=len(weights),
+        multiply_adds=multiply_adds(model, input_shape),
     )
+
+
+def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return the multiply-adds of the convolutional and linear layers in evaluation, for one image.
+
+    input_shape: channels, height, width. The model is not changed: a copy of it runs on the meta device.
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, *input_shape, device="meta"))
+    flops = counter.get_flop_counts()
+    names = [".".join(filter(None, (type(model).__name__, name))) for name, _ in _layers(model)]
+    return sum(sum(flops.get(name, {}).values()) for name in names) // 2  # two operations each
+
+
+def _layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]

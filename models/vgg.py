@@ -13,75 +13,46 @@ fifth pool and the three-layer classifier 1024, 1024, classes with dropout.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
-from models.activations import ACTIVATIONS, Activation
-from models.convnets import Act
-from models.dropout import Dropout
-from models.family import Plan
+from models.family import DEPTH, Family, NetworkSpec
 
-CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-FILTERS = (64, 128, 256, 512, 512)
+if TYPE_CHECKING:
+    from torch import nn
 
-
-class ConvBlock(nn.Module):
-    """A 3 x 3 convolution, batch normalization (or none), and the activation."""
-
-    def __init__(self, inputs: int, filters: int, plan: Plan) -> None:
-        super().__init__()
-        self.act: Activation = ACTIVATIONS[plan.activation]
-        self.conv = nn.Conv2d(inputs, filters, 3, padding=1, bias=plan.conv_bias)
-        self.bn = nn.BatchNorm2d(filters) if plan.batchnorm else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return act(bn(conv(x)))."""
-        return self.act(self.bn(self.conv(x)))
+_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_OPTIONS = frozenset({"activation", "no_batchnorm", "no_conv_bias"})
 
 
-def features(plan: Plan, *, final_pool: bool) -> nn.Sequential:
-    """Return the convolutions and pools, numbered through as OpenLTH numbers them."""
-    layers: list[nn.Module] = []
-    inputs = plan.channels
-    for group, (count, filters) in enumerate(zip(CONVOLUTIONS[plan.depth], FILTERS, strict=True), start=1):
-        for _ in range(count):
-            layers.append(ConvBlock(inputs, filters, plan))
-            inputs = filters
-        if group < len(FILTERS) or final_pool:
-            layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers)
+def cifar_vgg(spec: NetworkSpec) -> nn.Module:
+    """Build `cifar_vgg_D`."""
+    from models.networks.vgg_layers import CifarVGG
+
+    return CifarVGG(spec, _CONVOLUTIONS[spec.depth])
 
 
-class CifarVGG(nn.Module):
-    """Convolutions, a global average, one linear layer. Input (B, C, H, W) float, output (B, outputs) float."""
+def tinyimagenet_vgg(spec: NetworkSpec) -> nn.Module:
+    """Build `tinyimagenet_vgg_D`."""
+    from models.networks.vgg_layers import TinyImageNetVGG
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.layers = features(plan, final_pool=False)
-        self.fc = nn.Linear(FILTERS[-1], plan.outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        return self.fc(self.layers(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+    return TinyImageNetVGG(spec, _CONVOLUTIONS[spec.depth])
 
 
-class TinyImageNetVGG(nn.Module):
-    """Convolutions and a classifier of three layers. Input (B, C, H, W) float, output (B, outputs) float."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        _, height, width = plan.input_shape
-        pools = 2 ** len(FILTERS)
-        self.layers = features(plan, final_pool=True)
-        self.classifier = nn.Sequential(
-            nn.Linear(FILTERS[-1] * (height // pools) * (width // pools), 1024),
-            Act(plan.activation),
-            Dropout(0.5),
-            nn.Linear(1024, 1024),
-            Act(plan.activation),
-            Dropout(0.5),
-            nn.Linear(1024, plan.outputs),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        return self.classifier(self.layers(x).flatten(1))  # type: ignore[no-any-return]
+CIFAR_VGG = Family(
+    spelling="cifar_vgg_D",
+    pattern=f"cifar_vgg{DEPTH}",
+    builder=cifar_vgg,
+    source="OpenLTH",
+    examples=("cifar_vgg_16", "cifar_vgg_11", "cifar_vgg_13", "cifar_vgg_19"),
+    depths=tuple(_CONVOLUTIONS),
+    options=_OPTIONS,
+)
+TINYIMAGENET_VGG = Family(
+    spelling="tinyimagenet_vgg_D",
+    pattern=f"tinyimagenet_vgg{DEPTH}",
+    builder=tinyimagenet_vgg,
+    source="Synaptic-Flow",
+    examples=tuple(f"tinyimagenet_vgg_{depth}" for depth in _CONVOLUTIONS),
+    depths=tuple(_CONVOLUTIONS),
+    options=_OPTIONS,
+)

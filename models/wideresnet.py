@@ -13,52 +13,27 @@ shortcut is a 1 x 1 convolution of the activated input.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+import sys
+from typing import TYPE_CHECKING
 
-from models.activations import ACTIVATIONS
-from models.family import Plan
+from models.family import DEPTH, WIDTH, Family, NetworkSpec
 
-
-class Block(nn.Module):
-    """Two 3 x 3 convolutions, normalized and activated before, and a shortcut."""
-
-    def __init__(self, inputs: int, filters: int, stride: int, activation: str) -> None:
-        super().__init__()
-        self.act = ACTIVATIONS[activation]
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.shortcut = None if inputs == filters else nn.Conv2d(inputs, filters, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return conv2(act(bn2(conv1(act(bn1(x)))))) + shortcut."""
-        activated = self.act(self.bn1(x))
-        out = self.conv2(self.act(self.bn2(self.conv1(activated))))
-        shortcut: Tensor = x if self.shortcut is None else self.shortcut(activated)
-        return torch.add(out, shortcut)
+if TYPE_CHECKING:
+    from torch import nn
 
 
-class WideResNet(nn.Module):
-    """A wide residual network of three groups. Input (B, C, H, W) float, output (B, outputs) float."""
+def wideresnet(spec: NetworkSpec) -> nn.Module:
+    """Build `cifar_wideresnet_D_K`."""
+    from models.networks.wide_residual import WideResNet
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.act = ACTIVATIONS[plan.activation]
-        self.conv = nn.Conv2d(plan.channels, 16, 3, padding=1, bias=False)
-        blocks = []
-        inputs = 16
-        for group in range(3):
-            filters = 16 * plan.width * 2**group
-            for index in range((plan.depth - 4) // 6):
-                blocks.append(Block(inputs, filters, 2 if group > 0 and index == 0 else 1, plan.activation))
-                inputs = filters
-        self.blocks = nn.Sequential(*blocks)
-        self.bn = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs, plan.outputs)
+    return WideResNet(spec, blocks_per_group=(spec.depth - 4) // 6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        x = self.act(self.bn(self.blocks(self.conv(x))))
-        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+CIFAR_WIDERESNET = Family(
+    spelling="cifar_wideresnet_D_K",
+    pattern=f"cifar_wideresnet{DEPTH}{WIDTH}",
+    builder=wideresnet,
+    source="Zagoruyko & Komodakis 2016",
+    examples=("cifar_wideresnet_28_10", "cifar_wideresnet_16_8", "cifar_wideresnet_40_4"),
+    depths=range(10, sys.maxsize, 6),
+)

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from branches.desc import BranchDesc, BranchHparams
-from models.registry import recipe
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
+from training.recipes import recipe
 
 
 def train(**flags):
-    return TrainDesc.from_flags(flags)
+    return TrainDesc.of(flags)
 
 
 def preset(name, **flags):

@@ -8,12 +8,12 @@ from models.dropout import Dropout, make_repeatable
 from models.hparams import ModelHparams
 
 
-def dropout(p=0.3, seed=0, **options):
+def dropout(p: float = 0.3, seed: int = 0, **options: bool) -> Dropout:
     with global_generator_from("test", seed):
         return Dropout(p, **options)
 
 
-def test_a_part_is_dropped_and_the_mean_stays():
+def test_a_part_is_dropped_and_the_mean_is_kept() -> None:
     x = torch.ones(400, 500)
 
     y = dropout(0.3)(x)
@@ -23,13 +23,13 @@ def test_a_part_is_dropped_and_the_mean_stays():
     torch.testing.assert_close(y.unique(), torch.tensor([0, 1 / 0.7]))
 
 
-def test_nothing_is_dropped_in_evaluation():
+def test_nothing_is_dropped_in_evaluation() -> None:
     x = torch.ones(5, 5)
 
     assert torch.equal(dropout().eval()(x), x)
 
 
-def test_whole_examples_are_dropped_together():
+def test_whole_examples_are_dropped_together() -> None:
     y = dropout(0.5, whole_examples=True)(torch.ones(200, 3, 4, 4))
 
     per_example = y.flatten(1)
@@ -37,7 +37,7 @@ def test_whole_examples_are_dropped_together():
     assert 60 < (per_example[:, 0] == 0).sum() < 140
 
 
-def test_each_call_drops_something_else_and_each_seed_too():
+def test_each_call_and_each_seed_drops_something_else() -> None:
     x = torch.ones(100, 100)
     layer = dropout()
     first, second = layer(x), layer(x)
@@ -47,7 +47,7 @@ def test_each_call_drops_something_else_and_each_seed_too():
     assert torch.equal(first, dropout()(x))
 
 
-def test_what_is_dropped_resumes_with_the_state():
+def test_a_restored_layer_drops_what_the_original_drops_next() -> None:
     x = torch.ones(10, 10)
     layer = dropout()
     layer(x)
@@ -63,7 +63,7 @@ def test_what_is_dropped_resumes_with_the_state():
 @pytest.mark.parametrize(
     "name", ["tinyimagenet_vgg_11", "torchvision_mobilenet_v3_small", "torchvision_efficientnet_b0"]
 )
-def test_training_a_network_with_dropout_neither_reads_nor_moves_the_global_generator(name):
+def test_training_a_network_with_dropout_neither_reads_nor_advances_the_global_generator(name: str) -> None:
     hparams = ModelHparams(model_name=name)
     model = build_model(hparams, outputs=5, input_shape=(3, 64, 64), seed_keys=(1,)).train()
     again = build_model(hparams, outputs=5, input_shape=(3, 64, 64), seed_keys=(1,)).train()
@@ -80,7 +80,7 @@ def test_training_a_network_with_dropout_neither_reads_nor_moves_the_global_gene
     assert any(isinstance(module, Dropout) for module in model.modules())
 
 
-def test_layers_that_drop_nothing_are_left_out():
+def test_layers_that_drop_nothing_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0), nn.Dropout(0.1))
 
     make_repeatable(model)

@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +10,13 @@ from foundations.errors import UsageError
 from models.hparams import ModelHparams
 
 
-def test_spellings_of_one_network_are_normalized_to_the_same_hyperparameters():
+def test_spellings_of_one_network_are_normalized_to_the_same_hyperparameters() -> None:
     written = ModelHparams(model_name="cifar_resnet_20_16", others_frozen_exceptions="fc.weight,conv.weight")
 
     assert written.normalized(1) == ModelHparams(model_name="cifar_resnet_20")
 
 
-def test_exceptions_are_a_set_where_others_are_frozen():
+def test_exceptions_are_a_set_where_others_are_frozen() -> None:
     one = ModelHparams(others_frozen=True, others_frozen_exceptions="b,a,b")
     two = ModelHparams(others_frozen=True, others_frozen_exceptions="a,b")
 
@@ -23,7 +24,7 @@ def test_exceptions_are_a_set_where_others_are_frozen():
     assert one.normalized(1).others_frozen_exceptions == "a,b"
 
 
-def test_batchnorm_does_not_tell_networks_without_it_apart():
+def test_hyperparameters_of_batchnorm_vanish_where_the_family_has_none() -> None:
     written = ModelHparams(model_name="mnist_lenet_5", batchnorm_init="fixed", batchnorm_frozen=True)
 
     assert written.normalized(1) == ModelHparams(model_name="mnist_lenet_5")
@@ -46,23 +47,23 @@ def test_batchnorm_does_not_tell_networks_without_it_apart():
         {"model_name": "cifar_vgg_16", "no_conv_bias": True},
     ],
 )
-def test_what_changes_a_network_stays_in_its_address(change):
+def test_what_changes_a_network_stays_in_its_address(change: dict[str, Any]) -> None:
     plain = {"model_name": change.get("model_name", "cifar_resnet_20")} if len(change) > 1 else {}
 
     assert ModelHparams(**change).normalized(1).canonical() != ModelHparams(**plain).normalized(1).canonical()
 
 
-def test_a_linear_initializer_that_is_the_models_is_not_told_apart():
+def test_a_linear_initializer_vanishes_where_it_is_that_of_all_weights() -> None:
     assert ModelHparams(linear_init="kaiming_normal").normalized(1) == ModelHparams()
 
 
-def test_batchnorm_left_out_does_not_tell_networks_apart():
+def test_hyperparameters_of_batchnorm_vanish_where_it_is_left_out() -> None:
     bare = ModelHparams(model_name="cifar_vgg_11", no_batchnorm=True)
 
     assert dataclasses.replace(bare, batchnorm_init="fixed", batchnorm_frozen=True).normalized(1) == bare
 
 
-def test_name_and_initializers_always_stand_in_the_address():
+def test_name_and_initializers_always_stand_in_the_address() -> None:
     assert ModelHparams().canonical() == {
         "model_name": "cifar_resnet_20",
         "model_init": "kaiming_normal",
@@ -73,29 +74,35 @@ def test_name_and_initializers_always_stand_in_the_address():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_name": "cifar_vgg"}, "--model_name: 'cifar_vgg' is not known"),
+        ({"model_name": "cifar_vgg"}, "model_name: 'cifar_vgg' is not a valid value"),
         ({"model_name": "cifar_vgg_12"}, "in cifar_vgg_D, D is 11, 13, 16 or 19"),
         ({"model_name": "torchvision_resnet19"}, "Did you mean 'resnet18'"),
-        ({"no_batchnorm": True}, "--no_batchnorm: cifar_resnet_20 has no such option"),
-        ({"no_conv_bias": True}, "--no_conv_bias: cifar_resnet_20 has no such option"),
+        ({"no_batchnorm": True}, "no_batchnorm: cifar_resnet_20 has no such option"),
+        ({"no_conv_bias": True}, "no_conv_bias: cifar_resnet_20 has no such option"),
         (
             {"model_name": "torchvision_resnet18", "activation": "mish"},
-            "--activation: torchvision_resnet18 has no",
+            "activation: torchvision_resnet18 has no",
         ),
-        ({"activation": "tanh"}, "--activation: 'tanh' is not possible"),
-        ({"model_init": "kaiming"}, "--model_init: 'kaiming' is not possible"),
+        ({"activation": "tanh"}, "activation: 'tanh' is not a valid value; choose from relu, swish,"),
+        ({"model_init": "kaiming"}, "model_init: 'kaiming' is not a valid value"),
         ({"batchnorm_init": "oneones"}, "Did you mean 'oneone'"),
-        ({"outputs": 0}, "--outputs: 0 is not possible"),
+        ({"linear_init": "kaiming"}, "^linear_init: 'kaiming' is not a valid value"),
+        ({"outputs": 0}, "outputs: 0 is not a valid value; it must be at least 1"),
     ],
 )
-def test_impossible_values_are_refused(change, message):
+def test_values_that_are_not_valid_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ModelHparams(**change)
 
 
-def test_hyperparameters_and_names_need_no_torch():
+def test_listing_and_describing_networks_import_no_torch() -> None:
     code = (
-        "import sys, models.hparams, models.registry, datasets.hparams, datasets.registry, datasets.prepared\n"
+        "import sys\n"
+        "from models.hparams import ModelHparams\n"
+        "from models.registry import FAMILIES\n"
+        "from training.recipes import recipe, recipes\n"
+        "assert [ModelHparams.of(recipe(name)).normalized(1) for entry in recipes() for name in entry.names]\n"
+        "assert FAMILIES.spellings()\n"
         "sys.exit(bool({'torch', 'numpy', 'torchvision'} & set(sys.modules)))"
     )
 

@@ -21,7 +21,7 @@ CASES = [
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the reference data are not beside the repository")
 @pytest.mark.parametrize("case", CASES)
-def test_a_state_of_openlth_loads_and_gives_its_loss(case):
+def test_a_state_of_openlth_loads_and_gives_its_loss(case: str) -> None:
     description = json.loads((GOLDEN / case / "case.json").read_text())
     spec = description["model"]["spec"]
     model = build_model(
@@ -45,7 +45,7 @@ def test_a_state_of_openlth_loads_and_gives_its_loss(case):
     assert loss.item() == pytest.approx(description["loss_per_step"][0], rel=1e-5)
 
 
-def test_vgg_has_the_names_of_openlth():
+def test_vgg_has_the_names_of_openlth() -> None:
     model = build_model(ModelHparams(model_name="cifar_vgg_11"), outputs=10, input_shape=(3, 32, 32), seed_keys=(0,))
     convolutions = (0, 2, 4, 5, 7, 8, 10, 11)  # the numbers in between are pools
     of_batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

@@ -1,12 +1,15 @@
 """Networks that torchvision has too."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
 from torchvision import models as theirs
 
 from models.build import build_model, construct
 from models.hparams import ModelHparams
-from models.torchvision_names import NAMES
+from models.torchvision_models import TORCHVISION
 
 PAIRS = [
     ("imagenet_resnet_18", theirs.resnet18),
@@ -16,7 +19,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "builder"), PAIRS)
-def test_residual_networks_have_torchvisions_names_and_values(name, builder):
+def test_residual_networks_have_torchvisions_names_and_values(name: str, builder: Callable[..., nn.Module]) -> None:
     reference = builder(num_classes=7)
     model = build_model(ModelHparams(model_name=name), outputs=7, input_shape=(3, 64, 64), seed_keys=(0,))
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -27,20 +30,21 @@ def test_residual_networks_have_torchvisions_names_and_values(name, builder):
     torch.testing.assert_close(model.eval()(x), reference.eval()(x), atol=1e-5, rtol=1e-5)
 
 
-def test_the_listed_names_are_torchvisions():
-    assert set(NAMES) <= set(theirs.list_models(module=theirs))
+def test_the_members_are_networks_of_torchvision() -> None:
+    assert set(TORCHVISION.members) <= set(theirs.list_models(module=theirs))
 
 
-def test_a_network_of_torchvision_keeps_its_own_initial_values():
+def test_a_network_of_torchvision_keeps_its_own_initial_values() -> None:
     hparams = ModelHparams(model_name="torchvision_squeezenet1_1", model_init="as_built", batchnorm_init="fixed")
 
     one, again = (build_model(hparams, outputs=5, input_shape=(3, 64, 64), seed_keys=(3,)) for _ in range(2))
 
-    assert one.classifier[1].weight.std().item() == pytest.approx(0.01, rel=0.1)  # its own rule for the last layer
-    assert torch.equal(one.classifier[1].weight, again.classifier[1].weight)
+    weight = one.get_parameter("classifier.1.weight")
+    assert weight.std().item() == pytest.approx(0.01, rel=0.1)  # its own rule for the last layer
+    assert torch.equal(weight, again.get_parameter("classifier.1.weight"))
 
 
-def test_auxiliary_heads_are_left_out():
+def test_auxiliary_heads_are_left_out() -> None:
     hparams = ModelHparams(model_name="torchvision_googlenet", model_init="as_built", batchnorm_init="fixed")
     with torch.device("meta"):
         model = construct(hparams, 5, (3, 224, 224)).train()

@@ -1,31 +1,52 @@
-"""Every recipe makes a description that can be trained."""
+"""Every recipe makes a description that can be trained, and stays as it is."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datasets.hparams import DatasetHparams
+from foundations.address import canonical_json
 from foundations.errors import UsageError
 from models.hparams import ModelHparams
-from models.registry import families, presets, recipe
+from models.registry import FAMILIES
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
+from training.recipes import recipe, recipes
 
-NAMES = [name for lines in (families(), presets()) for line in lines for name in line.examples]
+NAMES = [name for entry in recipes() for name in entry.names]
+FROZEN: dict[str, str] = json.loads((Path(__file__).parent / "digests.json").read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_flags_that_exist_and_make_a_description(name):
+def test_a_recipe_is_flags_that_exist_and_make_a_description(name: str) -> None:
     flags = recipe(name)
     known = {*DatasetHparams.names(), *ModelHparams.names(), *TrainingHparams.names()}
 
-    desc = TrainDesc.from_flags(flags)
+    desc = TrainDesc.of(flags)
 
     assert set(flags) <= known
     assert {"dataset_name", "batch_size", "model_name", "model_init", "lr", "training_steps"} <= set(flags)
     assert desc.iterations_per_epoch > 0
 
 
-def test_names_of_presets_and_networks_do_not_collide():
+def test_no_two_recipes_have_one_name() -> None:
     assert len(NAMES) == len(set(NAMES))
+
+
+def test_every_recipe_is_what_it_always_was() -> None:
+    digests = {name: hashlib.sha256(canonical_json(recipe(name)).encode()).hexdigest()[:16] for name in FROZEN}
+
+    assert digests == FROZEN
+    assert set(NAMES) <= set(FROZEN)
+
+
+def test_a_recipe_with_the_names_of_a_family_is_for_the_network_of_that_name() -> None:
+    for family in FAMILIES:
+        for name in family.examples or (family.spelling,):
+            assert recipe(name)["model_name"] == name
 
 
 PUBLISHED = [
@@ -49,10 +70,44 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("name", "flags"), PUBLISHED)
-def test_recipes_are_those_of_their_papers(name, flags):
+def test_recipes_are_those_of_their_papers(name: str, flags: dict[str, Any]) -> None:
     assert recipe(name).items() >= flags.items()
 
 
-def test_a_preset_of_a_depth_that_does_not_exist_says_which_do():
-    with pytest.raises(UsageError, match=r"^--default_hparams: .*D is 11, 13, 16 or 19"):
+def test_a_recipe_for_a_depth_that_does_not_exist_says_which_do() -> None:
+    with pytest.raises(UsageError, match=r"^default_hparams: .*D is 11, 13, 16 or 19"):
         recipe("grasp_vgg_12")
+
+
+def test_an_unknown_recipe_gets_a_suggestion() -> None:
+    with pytest.raises(
+        UsageError, match=r"^default_hparams: 'grasp_resnt_20' is not .* Did you mean 'grasp_resnet_20'"
+    ):
+        recipe("grasp_resnt_20")
+
+
+def test_openlth_recipes() -> None:
+    assert recipe("mnist_lenet_300_100") == {
+        "model_name": "mnist_lenet_300_100",
+        "model_init": "kaiming_normal",
+        "batchnorm_init": "uniform",
+        "dataset_name": "mnist",
+        "batch_size": 128,
+        "optimizer_name": "sgd",
+        "lr": 0.1,
+        "training_steps": "40ep",
+    }
+    assert recipe("cifar_resnet_20_16") == {
+        "model_name": "cifar_resnet_20",
+        "model_init": "kaiming_normal",
+        "batchnorm_init": "uniform",
+        "dataset_name": "cifar10",
+        "batch_size": 128,
+        "optimizer_name": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "milestone_steps": "80ep,120ep",
+        "gamma": 0.1,
+        "training_steps": "160ep",
+        "weight_decay": 1e-4,
+    }

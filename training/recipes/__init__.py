@@ -1,0 +1,81 @@
+"""Recipes: the hyperparameters that `--default_hparams` sets, one file for each code base.
+
+A recipe is either that of a family of networks, under the family's own names, or one whose name stands for a network
+and all else that a paper's code base does with it: `grasp_vgg_19` for `cifar_vgg_19` with GraSP's initialization, data
+and training. The name of a recipe is not a hyperparameter and does not stand in any address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from foundations.errors import UsageError
+from foundations.registry import Registered, Registry
+from models.family import Family
+from models.registry import FAMILIES, canonical_model_name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recipe(Registered):
+    """Hyperparameters under a name, or under all names of one pattern."""
+
+    source: str
+    """The paper or code base that trains so."""
+    model: str = ""
+    """The network's name, with the pattern's groups in braces: `cifar_resnet_{depth}_32`; the recipe's own without."""
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters by name, without `model_name`."""
+
+    @classmethod
+    def of_family(cls, family: Family, hparams: Mapping[str, Any]) -> Self:
+        """Return the recipe that has the names of a family."""
+        return cls(
+            spelling=family.spelling,
+            pattern=family.pattern,
+            examples=family.examples,
+            source=family.source,
+            hparams=hparams,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names to list."""
+        return self.examples or (self.spelling,)
+
+
+RECIPES = Registry(
+    Recipe,
+    "default_hparams",
+    (
+        "training.recipes.openlth",
+        "training.recipes.standard",
+        "training.recipes.missing_the_mark",
+        "training.recipes.synaptic_flow",
+        "training.recipes.phew",
+        "training.recipes.grasp",
+        "training.recipes.tost",
+    ),
+)
+
+
+def recipes() -> list[Recipe]:
+    """Return all recipes, those of families for which no file declares one included: they set the network alone."""
+    spellings = RECIPES.spellings()
+    return [*RECIPES, *(Recipe.of_family(family, {}) for family in FAMILIES if family.spelling not in spellings)]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """Return the hyperparameters that a name stands for: those that its recipe sets, `model_name` included.
+
+    Raises: UsageError about `default_hparams` for a name, or a depth of the network, that does not exist.
+    """
+    if name not in RECIPES and name in FAMILIES:
+        return {"model_name": canonical_model_name(name)}
+    found, groups = RECIPES.match(name)
+    try:
+        model = canonical_model_name(found.model.format(**groups) or name)
+    except UsageError as error:
+        raise UsageError(error.reason, "default_hparams") from error
+    return {"model_name": model, **found.hparams}
