@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from datasets.prepared import write_split
-from datasets.published import Split
-from datasets.registry import find_dataset
+from datasets.registry import DATASETS
+from datasets.source_files import Split
 from foundations.interrupts import Interrupts
 from foundations.reporter import Silence
 from foundations.step import Step
@@ -49,7 +49,7 @@ def rows(repeats: int = 7) -> list[Row]:
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
     desc = TrainDesc.from_flags(recipe(name))
     _make_noise(desc.dataset.dataset_name, folder)
-    loader = open_loader(desc.dataset, folder, Feed(memory_format=LAYOUT))
+    loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))
     epochs = itertools.count(1)
     bare_model, our_model = _model(desc), _model(desc)
@@ -132,7 +132,7 @@ def _model(desc: TrainDesc) -> nn.Module:
 
 def _make_noise(name: str, folder: Path) -> None:
     """Prepare a dataset of noise: time does not depend on what the images show."""
-    spec = find_dataset(name)
+    spec = DATASETS.find(name)
     random = np.random.default_rng(0)
     for split, count in (("train", spec.num_train), ("test", spec.num_test)):
         (folder / name).mkdir(exist_ok=True)

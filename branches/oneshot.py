@@ -123,7 +123,7 @@ class BranchJob(Job):
 
     def prune_to(self, level: float, model: nn.Module, start: Mask, context: Context, platform: Platform) -> Mask:
         """Return the mask that the strategy prunes from `start` to a prune fraction, scoring `model`."""
-        from datasets.batches import Feed
+        from datasets.batches import LoaderConfig
         from datasets.loader import open_loader
         from pruning.prune import mask_from_hparams
 
@@ -133,7 +133,7 @@ class BranchJob(Job):
         if per_class is not None:
             context.prepare(dataset.dataset_name)
             as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-            loader = open_loader(as_they_are, context.datasets, Feed(device=platform.device))
+            loader = open_loader(as_they_are, context.datasets, LoaderConfig(device=platform.device))
             examples = loader.examples(per_class, seed)
         return mask_from_hparams(
             model,

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without torch.
+"""The header of a safetensors file, read without torch and numpy (`safetensors.safe_open` imports one of them).
 
 The file is the header's length (uint64, little-endian), the header (JSON: for each tensor its `dtype`, `shape` and
 `data_offsets`; and texts under `__metadata__`), and the tensors' bytes.
@@ -13,12 +13,12 @@ from typing import Any
 
 from foundations.errors import DamagedError
 
-_LONGEST = 1 << 22
+_MAX_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file announces."""
+    """What a safetensors file says of its content."""
 
     tensors: dict[str, Any]
     """By name: `dtype`, `shape`, `data_offsets` (from `start`)."""
@@ -32,18 +32,18 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
-            content = json.loads(file.read(size) if size < _LONGEST else b"")
-            metadata = content.pop("__metadata__", {})
-            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in content.values()):
-                raise ValueError("a tensor without a place")
+            tensors = json.loads(file.read(size) if size < _MAX_BYTES else b"")
+            metadata = tensors.pop("__metadata__", {})
+            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
+                raise ValueError("a tensor lacks its place")
         except (ValueError, AttributeError, TypeError) as error:
-            raise unusable(path, f"it has no header ({error})") from error
-    return Header(content, metadata, 8 + size)
+            raise damaged_prepared_file(path, f"it has no header ({error})") from error
+    return Header(tensors, metadata, 8 + size)
 
 
-def unusable(path: Path, reason: str) -> DamagedError:
-    """Return the error for a prepared file that is not what it should be."""
+def damaged_prepared_file(path: Path, reason: str) -> DamagedError:
+    """Return the error for a prepared file that is not what it should be. reason: a sentence about it."""
     return DamagedError(
-        f"{path} is not a whole prepared data set: {reason}.\n"
+        f"{path} is not a whole prepared dataset: {reason}.\n"
         f"Remove it (rm '{path}'); the next use makes it again from the published files."
     )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
@@ -60,7 +60,7 @@ class Session:
         self.loader = open_loader(
             desc.dataset,
             context.datasets,
-            Feed(
+            LoaderConfig(
                 device=platform.device,
                 memory_format=platform.memory_format(precision),
                 order_key=_or(desc.training.data_order_seed, context.replicate),

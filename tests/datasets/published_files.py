@@ -1,4 +1,4 @@
-"""Small files in exactly the formats in which the data sets are published, with made-up images."""
+"""Small files in exactly the formats in which the datasets are published, with made-up images."""
 
 import gzip
 import io
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from datasets.source_files import SourceFiles
 
 
 def images(count, channels, side, seed=0):
@@ -121,3 +123,19 @@ def write_image_folders(folder: Path, classes, per_class, size=(64, 64), seed=0,
             path.write_bytes(jpeg(array, kind="PNG" if suffix == "png" else "JPEG"))
             written[path] = array
     return written
+
+
+def source_files(root, name="set"):
+    return SourceFiles(name, root, allow_download=False, report=lambda _: None)
+
+
+def part(count, channels=3, side=32, classes=10, seed=0):
+    return images(count, channels, side, seed), labels(count, classes, seed)
+
+
+def assert_split(split, expected):
+    x, y = expected
+    assert split.images.dtype == np.uint8
+    assert split.labels.dtype == np.int64
+    np.testing.assert_array_equal(split.images, x)
+    np.testing.assert_array_equal(split.labels, y)

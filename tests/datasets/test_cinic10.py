@@ -3,17 +3,13 @@ import tarfile
 import numpy as np
 import pytest
 
-from datasets import cinic10
-from datasets.published import Published
+from datasets.cinic10 import CINIC10
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
+from tests.datasets.published_files import source_files
 
 CLASSES = ["airplane", "cat", "truck"]
 PER_CLASS = {"train": 3, "valid": 2, "test": 2}
-
-
-def published(root):
-    return Published("cinic10", root, allow_download=False, report=lambda _: None)
 
 
 def write_parts(folder, names=None):
@@ -43,7 +39,7 @@ def assert_split(split, pictures):
 def test_training_is_on_the_training_and_the_validation_images(tmp_path, folder):
     parts = write_parts(tmp_path / folder)
 
-    splits = cinic10.read(published(tmp_path))
+    splits = CINIC10.read(source_files(tmp_path, "cinic10"))
 
     assert_split(splits["train"], parts["train"] | parts["valid"])
     assert_split(splits["test"], parts["test"])
@@ -53,7 +49,7 @@ def test_grasps_joined_folder_gives_the_same(tmp_path):
     write_parts(tmp_path / "one" / "CINIC-10")
     write_parts(tmp_path / "other" / "cinic-10", {"train": "trainval", "valid": "trainval"})
 
-    published_form, joined = (cinic10.read(published(tmp_path / root)) for root in ("one", "other"))
+    published_form, joined = (CINIC10.read(source_files(tmp_path / root, "cinic10")) for root in ("one", "other"))
 
     np.testing.assert_array_equal(published_form["train"].images, joined["train"].images)
     np.testing.assert_array_equal(published_form["train"].labels, joined["train"].labels)
@@ -71,7 +67,7 @@ def write_archive(root, elsewhere):
 def test_the_archive_is_read_without_unpacking(tmp_path):
     parts = write_archive(tmp_path / "root", tmp_path / "elsewhere")
 
-    splits = cinic10.read(published(tmp_path / "root"))
+    splits = CINIC10.read(source_files(tmp_path / "root", "cinic10"))
 
     assert_split(splits["train"], parts["train"] | parts["valid"])
     assert_split(splits["test"], parts["test"])
@@ -84,7 +80,7 @@ def test_a_truncated_archive_is_named(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
 
     with pytest.raises(DamagedError, match=r"CINIC-10\.tar\.gz"):
-        cinic10.read(published(tmp_path / "root"))
+        CINIC10.read(source_files(tmp_path / "root", "cinic10"))
 
 
 def test_a_truncated_image_is_named(tmp_path):
@@ -93,20 +89,20 @@ def test_a_truncated_image_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
 
     with pytest.raises(DamagedError, match=path.name):
-        cinic10.read(published(tmp_path))
+        CINIC10.read(source_files(tmp_path, "cinic10"))
 
 
 def test_images_of_another_size_and_parts_without_images_are_refused(tmp_path):
     write_parts(tmp_path / "CINIC-10")
     (tmp_path / "CINIC-10" / "test" / "cat" / "large.png").write_bytes(made.jpeg(made.picture(40, 32), kind="PNG"))
     with pytest.raises(DamagedError, match=r"large\.png"):
-        cinic10.read(published(tmp_path))
+        CINIC10.read(source_files(tmp_path, "cinic10"))
 
     (tmp_path / "other" / "CINIC-10" / "test").mkdir(parents=True)
     with pytest.raises(DamagedError, match="0 images for train"):
-        cinic10.read(published(tmp_path / "other"))
+        CINIC10.read(source_files(tmp_path / "other", "cinic10"))
 
 
 def test_missing_files_name_the_places(tmp_path):
     with pytest.raises(EnvironmentFailure, match=r"CINIC-10\.tar\.gz"):
-        cinic10.read(published(tmp_path))
+        CINIC10.read(source_files(tmp_path, "cinic10"))

@@ -1,7 +1,7 @@
 import pytest
 
 from datasets.hparams import DatasetHparams
-from datasets.registry import datasets, find_dataset
+from datasets.registry import DATASETS
 from foundations.errors import UsageError
 
 
@@ -116,12 +116,12 @@ def test_the_seed_counts_where_it_is_drawn_from(change):
         ({"validation_examples": 50_000}, "validation_examples"),
     ],
 )
-def test_impossible_values_are_refused_with_their_flag(change, flag):
-    with pytest.raises(UsageError, match=f"^--{flag}: "):
+def test_impossible_values_are_refused_by_name(change, flag):
+    with pytest.raises(UsageError, match=f"^{flag}: "):
         normalized(**change)
 
 
-CONSTANTS = [  # (line, data set, mean and deviation of the first channel)
+CONSTANTS = [  # (code base, dataset, mean and deviation of the first channel)
     (None, "cifar10", 0.485, 0.229),
     (None, "tinyimagenet2", -0.021, 1.21),
     ("synflow", "cifar10", 0.491, 0.247),
@@ -136,19 +136,19 @@ CONSTANTS = [  # (line, data set, mean and deviation of the first channel)
 ]
 
 
-@pytest.mark.parametrize(("line", "name", "mean", "std"), CONSTANTS)
-def test_each_line_of_work_has_its_own_constants(line, name, mean, std):
-    means, stds = DatasetHparams(dataset_name=name, normalization=line).constants
+@pytest.mark.parametrize(("code_base", "name", "mean", "std"), CONSTANTS)
+def test_each_code_base_has_its_own_constants(code_base, name, mean, std):
+    means, stds = DatasetHparams(dataset_name=name, normalization=code_base).constants
 
     assert (means[0], stds[0]) == (mean, std)
 
 
-def test_a_mistyped_data_set_gets_a_suggestion_and_the_list():
-    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, fashion_mnist, cifar10,"):
-        find_dataset("cifar-100")
+def test_a_mistyped_dataset_gets_a_suggestion_and_the_list():
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? choose from digits, mnist, fashion_mnist,"):
+        DATASETS.find("cifar-100")
 
 
-def test_every_data_set_is_found_by_its_name_and_is_consistent():
-    for spec in datasets():
-        assert find_dataset(spec.name) is spec
+def test_every_dataset_is_found_by_its_name_and_is_consistent():
+    for spec in DATASETS:
+        assert DATASETS.find(spec.spelling) is spec
         assert len(spec.mean) == len(spec.std) == spec.input_shape[0]

@@ -4,19 +4,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from datasets import imagenet
 from datasets.decode import decode
-from datasets.published import Published
+from datasets.imagenet import IMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
+from tests.datasets.published_files import source_files
 
 WNIDS = ["n01440764", "n02084071", "n15075141"]
 IDS = {"n15075141": 1, "n01440764": 2, "n02084071": 1000}  # the kit numbers classes in an order of its own
 VALIDATION = ["n02084071", "n01440764", "n02084071", "n15075141", "n01440764"]
-
-
-def published(root):
-    return Published("imagenet", root, allow_download=False, report=lambda _: None)
 
 
 def validation_name(n):
@@ -105,7 +101,7 @@ def in_order(train):
 def test_class_folders_are_indexed_at_any_depth(tmp_path, place, inside):
     train = write_class_folders(tmp_path / place, inside)
 
-    splits = imagenet.read(published(tmp_path))
+    splits = IMAGENET.read(source_files(tmp_path, "imagenet"))
 
     by_class = sorted(zip(validation_pictures().items(), VALIDATION, strict=True), key=lambda row: row[1])
     assert_index(splits["train"], tmp_path, in_order(train))
@@ -121,7 +117,7 @@ def test_flat_validation_images_get_the_labels_of_the_development_kit(tmp_path, 
         (tmp_path / "val" / wnid).rmdir()
     write_kit(tmp_path, packed)
 
-    test = imagenet.read(published(tmp_path))["test"]
+    test = IMAGENET.read(source_files(tmp_path, "imagenet"))["test"]
 
     assert_index(test, tmp_path, list(zip(validation_pictures().values(), VALIDATION, strict=True)))
 
@@ -130,7 +126,7 @@ def test_the_original_archives_are_indexed_where_they_lie(tmp_path):
     train = write_archives(tmp_path)
     write_kit(tmp_path, packed=True)
 
-    splits = imagenet.read(published(tmp_path))
+    splits = IMAGENET.read(source_files(tmp_path, "imagenet"))
 
     assert splits["train"].files == ("ILSVRC2012_img_train.tar",)
     assert_index(splits["train"], tmp_path, in_order(train))
@@ -146,7 +142,7 @@ def test_a_truncated_archive_is_named(tmp_path, archive, cut):
     path.write_bytes(path.read_bytes()[:cut])
 
     with pytest.raises(DamagedError, match=archive):
-        imagenet.read(published(tmp_path))
+        IMAGENET.read(source_files(tmp_path, "imagenet"))
 
 
 def test_validation_labels_that_do_not_fit_are_refused(tmp_path):
@@ -155,22 +151,22 @@ def test_validation_labels_that_do_not_fit_are_refused(tmp_path):
     truth = tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
 
     truth.write_text("1\n2\n")
-    with pytest.raises(DamagedError, match="5 images, but the kit has 2 labels"):
-        imagenet.read(published(tmp_path))
+    with pytest.raises(DamagedError, match="5 images, but the development kit has 2 labels"):
+        IMAGENET.read(source_files(tmp_path, "imagenet"))
     truth.write_text("1\n2\n3\n4\n5\n")
     with pytest.raises(DamagedError, match="not a list of class numbers"):
-        imagenet.read(published(tmp_path))
+        IMAGENET.read(source_files(tmp_path, "imagenet"))
 
 
 def test_missing_labels_name_the_kit(tmp_path):
     write_archives(tmp_path)
 
     with pytest.raises(EnvironmentFailure, match="ILSVRC2012_devkit_t12") as caught:
-        imagenet.read(published(tmp_path))
+        IMAGENET.read(source_files(tmp_path, "imagenet"))
     assert len(str(caught.value).splitlines()) <= 3
 
 
 def test_missing_images_name_the_places(tmp_path):
     with pytest.raises(EnvironmentFailure, match=str(tmp_path / "imagenet")) as caught:
-        imagenet.read(published(tmp_path))
+        IMAGENET.read(source_files(tmp_path, "imagenet"))
     assert len(str(caught.value).splitlines()) <= 3

@@ -108,8 +108,8 @@ def test_the_published_mnist_is_prepared_from_its_gzipped_idx_files(tmp_path):
     assert labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
-def test_an_unknown_data_set_is_the_callers_mistake(tmp_path):
-    with pytest.raises(UsageError, match=r"^--dataset_name: 'digit' is not known\. Did you mean 'digits'"):
+def test_an_unknown_dataset_is_the_callers_mistake(tmp_path):
+    with pytest.raises(UsageError, match=r"^dataset_name: 'digit' is not a valid value.* Did you mean 'digits'"):
         prepare(tmp_path, "digit")
 
 

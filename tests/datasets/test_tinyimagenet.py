@@ -3,16 +3,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from datasets import tinyimagenet
-from datasets.published import Published
+from datasets.tinyimagenet import TINYIMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
+from tests.datasets.published_files import source_files
 
 WNIDS = ["n03", "n01", "n02"]
-
-
-def published(root):
-    return Published("tinyimagenet", root, allow_download=False, report=lambda _: None)
 
 
 def write_tree(root, sorted_validation=False):
@@ -49,7 +45,7 @@ def assert_split(split, expected):
 def test_the_unpacked_tree_is_read_with_the_labels_of_its_annotations(tmp_path, sorted_validation):
     train, validation = write_tree(tmp_path, sorted_validation)
 
-    splits = tinyimagenet.read(published(tmp_path))
+    splits = TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))
 
     assert_split(splits["train"], train)
     assert_split(splits["test"], validation)
@@ -63,7 +59,7 @@ def test_the_archive_is_read_without_unpacking(tmp_path):
         for path in sorted((tmp_path / "elsewhere").rglob("*.*")):
             archive.write(path, path.relative_to(tmp_path / "elsewhere"))
 
-    splits = tinyimagenet.read(published(root))
+    splits = TINYIMAGENET.read(source_files(root, "tinyimagenet"))
 
     assert_split(splits["train"], train)
     assert_split(splits["test"], validation)
@@ -75,7 +71,7 @@ def test_grey_images_are_read_as_colour(tmp_path):
     grey = made.picture(64, 64)[:, :, 0]
     (tmp_path / "tiny-imagenet-200" / "train" / "n01" / "images" / "n01_0.JPEG").write_bytes(made.jpeg(grey))
 
-    image = tinyimagenet.read(published(tmp_path))["train"].images[0]
+    image = TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))["train"].images[0]
 
     assert (image[0] == image[1]).all()
     assert np.abs(image[0].astype(int) - grey).mean() < 3
@@ -88,7 +84,7 @@ def test_a_truncated_image_is_named(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
 
     with pytest.raises(DamagedError, match=r"n02_1\.JPEG"):
-        tinyimagenet.read(published(tmp_path))
+        TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))
 
 
 def test_an_annotation_without_its_image_is_named(tmp_path):
@@ -96,16 +92,16 @@ def test_an_annotation_without_its_image_is_named(tmp_path):
     (tmp_path / "tiny-imagenet-200" / "val" / "images" / "val_2.JPEG").unlink()
 
     with pytest.raises(DamagedError, match=r"val_2\.JPEG"):
-        tinyimagenet.read(published(tmp_path))
+        TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))
 
 
 def test_a_truncated_archive_is_named(tmp_path):
     (tmp_path / "tiny-imagenet-200.zip").write_bytes(b"PK\x03\x04 and no more")
 
     with pytest.raises(DamagedError, match=r"tiny-imagenet-200\.zip"):
-        tinyimagenet.read(published(tmp_path))
+        TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))
 
 
 def test_missing_files_name_the_places(tmp_path):
     with pytest.raises(EnvironmentFailure, match=str(tmp_path / "tinyimagenet")):
-        tinyimagenet.read(published(tmp_path))
+        TINYIMAGENET.read(source_files(tmp_path, "tinyimagenet"))

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from datasets.batches import Feed
+from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import ensure_prepared, load_split
-from datasets.registry import find_dataset
+from datasets.registry import DATASETS
 from foundations.errors import UsageError
 from foundations.random_streams import generator
+from tests.datasets.loading import joined
 
 DIGITS_TRAIN, DIGITS_TEST = 1437, 360
 
@@ -37,7 +38,7 @@ def loader(folder, name="digits", batch_size=100, memory_format=torch.contiguous
         key: arguments.pop(key) for key in ("order_key", "augmentation_key", "rank", "world_size") if key in arguments
     }
     hparams = DatasetHparams(dataset_name=name, batch_size=batch_size, **arguments)
-    return open_loader(hparams, folder, Feed(memory_format=memory_format, **keys))
+    return open_loader(hparams, folder, LoaderConfig(memory_format=memory_format, **keys))
 
 
 def raw(folder, split="train", name="digits"):
@@ -45,14 +46,9 @@ def raw(folder, split="train", name="digits"):
 
 
 def plain(images, name="digits"):
-    spec = find_dataset(name)
+    spec = DATASETS.find(name)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     return (images.float() / 255 - mean) / std
-
-
-def joined(batches):
-    batches = list(batches)
-    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
 def same(one, other):
@@ -155,10 +151,13 @@ def test_the_slices_of_all_processes_make_the_global_batch(folder, world_size):
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_the_slices_of_the_test_set_make_the_test_set(folder):
-    parts = [loader(folder, rank=r, world_size=3).test_batches() for r in range(3)]
+def test_every_process_gets_the_whole_test_and_validation_sets(folder):
+    alone = loader(folder, validation_examples=250)
 
-    assert sum(len(y) for part in parts for _, y in part) == DIGITS_TEST
+    for rank in range(3):
+        one_of_three = loader(folder, validation_examples=250, rank=rank, world_size=3)
+        assert same(one_of_three.test_batches(), alone.test_batches())
+        assert same(one_of_three.validation_batches(), alone.validation_batches())
 
 
 def windows_of(image):
@@ -178,7 +177,7 @@ def crops_and_flips(folder, **hparams):
     """
     images = raw(folder, name="cifar10")[0][:256]
     lookup = {window.numpy().tobytes(): place for image in images for place, window in windows_of(image)}
-    spec = find_dataset("cifar10")
+    spec = DATASETS.find("cifar10")
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     black = (-mean / std).min() + 0.1
     places = []
@@ -208,7 +207,7 @@ def test_the_order_of_crop_and_flip_can_be_exchanged(folder):
     assert flip_first != crop_first
 
 
-def test_normalization_constants_can_be_those_of_another_line(folder):
+def test_normalization_constants_can_be_those_of_another_code_base(folder):
     x, _ = next(loader(folder, "cifar10", normalization="grasp").test_batches())
     images, _ = raw(folder, "test", "cifar10")
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))

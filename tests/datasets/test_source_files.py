@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from datasets.published import Download, Published
+from datasets.source_files import Download, SourceFiles
 from foundations.errors import EnvironmentFailure
 
 CONTENT = b"published" * 100_000
@@ -34,7 +34,7 @@ def server(tmp_path):
 
 def need(folder, urls, md5=None, allow_download=True, report=lambda _: None):
     md5 = md5 or hashlib.md5(CONTENT).hexdigest()
-    return Published("set", folder, allow_download, report).need(download=Download("raw/file.bin", urls, md5))
+    return SourceFiles("set", folder, allow_download, report).need(download=Download("raw/file.bin", urls, md5))
 
 
 def test_a_file_is_downloaded_once_with_its_progress_reported(tmp_path, server):
