@@ -25,8 +25,7 @@ def read(_: SourceFiles) -> dict[str, Split]:
     from safetensors.numpy import load_file
 
     tensors = load_file(_SHIPPED)
-    images, labels = tensors["images"], tensors["labels"].astype(np.int64)
-    names = tuple(map(str, range(10)))
+    images, labels, names = tensors["images"], tensors["labels"].astype(np.int64), tuple("0123456789")
     return {
         "train": Split(images[:_NUM_TRAIN], labels[:_NUM_TRAIN], names, _SOURCE),
         "test": Split(images[_NUM_TRAIN:], labels[_NUM_TRAIN:], names, _SOURCE),

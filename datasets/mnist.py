@@ -16,7 +16,7 @@ _FILES = IdxFiles(
         "9fb629c4189551a2d022fa330f9573f3",
         "ec29112dd5afa0611ce80d1b7f02629c",
     ),
-    class_names=tuple(map(str, range(10))),
+    class_names=tuple("0123456789"),
 )
 MNIST = DatasetSpec(
     spelling="mnist",

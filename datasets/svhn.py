@@ -6,15 +6,10 @@ Digit 0 has label 10 in them. `svhn_extra` has the extra images after the traini
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from datasets.augmentations.none import NONE
 from datasets.source_files import Download, SourceFiles, Split, damaged
 from datasets.spec import DatasetSpec
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _URL = "http://ufldl.stanford.edu/housenumbers/"
 _TRAIN = Download("train_32x32.mat", (_URL + "train_32x32.mat",), "e26dedcc434d2e4c54c9b2d4a06d8373")
@@ -35,25 +30,21 @@ def read_with_extra(files: SourceFiles) -> dict[str, Split]:
 def _split(files: SourceFiles, *downloads: Download) -> Split:
     import numpy as np
 
-    images, labels = zip(*(_arrays(files, download) for download in downloads), strict=True)
-    digits = tuple(map(str, range(10)))
-    names = " and ".join(download.path for download in downloads)
-    return Split(np.concatenate(images), np.concatenate(labels), digits, f"SVHN, published {names}")
-
-
-def _arrays(files: SourceFiles, download: Download) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    import numpy as np
-
     from datasets.matlab import parse_mat
 
-    path = files.need(download=download)
-    variables = parse_mat(path.read_bytes(), str(path))
-    x, y = (np.asarray(variables.get(name, [])) for name in ("X", "y"))
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3):
-        raise damaged(path, "it holds no images X (32, 32, 3, N)")
-    if y.size != x.shape[3]:
-        raise damaged(path, "it does not hold one label y for each image")
-    return x.transpose(3, 2, 0, 1), y.reshape(-1).astype(np.int64) % 10
+    images, labels = [], []
+    for download in downloads:
+        path = files.need(download=download)
+        variables = parse_mat(path.read_bytes(), str(path))
+        x, y = (np.asarray(variables.get(name, [])) for name in ("X", "y"))
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3):
+            raise damaged(path, "it holds no images X (32, 32, 3, N)")
+        if y.size != x.shape[3]:
+            raise damaged(path, "it does not hold one label y for each image")
+        images.append(x.transpose(3, 2, 0, 1))
+        labels.append(y.reshape(-1).astype(np.int64) % 10)
+    names = " and ".join(download.path for download in downloads)
+    return Split(np.concatenate(images), np.concatenate(labels), tuple("0123456789"), f"SVHN, published {names}")
 
 
 SVHN = DatasetSpec(

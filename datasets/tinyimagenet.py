@@ -12,72 +12,58 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP
 from datasets.source_files import Download, SourceFiles, Split, damaged
 from datasets.spec import DatasetSpec
 
-if TYPE_CHECKING:
-    from datasets.decode import EncodedFile
-
 _FOLDER = "tiny-imagenet-200"
 _ARCHIVE = Download(
     f"{_FOLDER}.zip", (f"http://cs231n.stanford.edu/{_FOLDER}.zip",), "90528d7ca1a48142e341f4ef8d21d0de"
 )
 _ANNOTATIONS = f"{_FOLDER}/val/val_annotations.txt"
+_SUFFIXES = (".JPEG", ".jpeg", ".txt")
 _SOURCE = "Tiny ImageNet, published JPEG files, decoded"
 _SIDE = 64
 
 
 def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set and, as test set, the validation set."""
-    from datasets.archives import members
-    from datasets.decode import decode_split
+    from datasets.archives import members, place_of
+    from datasets.decode import EncodedFile, decode_split
 
     path = files.need(_FOLDER, download=_ARCHIVE)
-    contents = dict(members(path, _is_needed))
-    train, validation = _training_images(path, contents), _validation_images(path, contents)
-    wnids = sorted({file.class_name for file in train})
-    if not train or not validation or not {file.class_name for file in validation} <= set(wnids):
-        counts = f"training images of {len(wnids)} classes, and {len(validation)} labelled for validation"
-        raise damaged(path, f"it holds {counts}")
-    files.report(f"decoding {len(train) + len(validation):,} images of tinyimagenet")
-    return {
-        split: decode_split(images, wnids, _SIDE, _SOURCE) for split, images in (("train", train), ("test", validation))
+    parts = {"train": f"{_FOLDER}/train/", "test": f"{_FOLDER}/val/"}
+    wanted = tuple(parts.values())
+    contents = dict(members(path, lambda name: name.startswith(wanted) and name.endswith(_SUFFIXES)))
+    images = {
+        split: [
+            EncodedFile(place_of(path, name), contents[name], wnid)
+            for name, wnid in sorted(_wnids(path, part, contents).items())
+        ]
+        for split, part in parts.items()
     }
+    wnids = sorted({image.class_name for image in images["train"]})
+    if not all(images.values()) or not {image.class_name for image in images["test"]} <= set(wnids):
+        counts = f"training images of {len(wnids)} classes, and {len(images['test'])} labelled for validation"
+        raise damaged(path, f"it holds {counts}")
+    files.report(f"decoding {sum(map(len, images.values())):,} images of tinyimagenet")
+    return {split: decode_split(found, wnids, _SIDE, _SOURCE) for split, found in images.items()}
 
 
-def _is_needed(name: str) -> bool:
-    return name == _ANNOTATIONS or (
-        name.startswith((f"{_FOLDER}/train/", f"{_FOLDER}/val/")) and name.lower().endswith(".jpeg")
-    )
-
-
-def _training_images(path: Path, contents: dict[str, bytes]) -> list[EncodedFile]:
-    names = [name for name in sorted(contents) if name.startswith(f"{_FOLDER}/train/")]
-    return [_image(path, contents, name, PurePosixPath(name).parts[2]) for name in names]
-
-
-def _validation_images(path: Path, contents: dict[str, bytes]) -> list[EncodedFile]:
-    names = [name for name in sorted(contents) if name.startswith(f"{_FOLDER}/val/") and name != _ANNOTATIONS]
-    if _ANNOTATIONS not in contents:
-        return [_image(path, contents, name, PurePosixPath(name).parts[2]) for name in names]
+def _wnids(path: Path, part: str, contents: dict[str, bytes]) -> dict[str, str]:
+    """Return the wnid of each image of a part, by its name in the archive."""
+    names = [name for name in contents if name.startswith(part) and not name.endswith(".txt")]
+    if not _ANNOTATIONS.startswith(part) or _ANNOTATIONS not in contents:
+        return {name: name.split("/")[2] for name in names}
     lines = contents[_ANNOTATIONS].decode().splitlines()
     wnid_of = dict(line.split("\t")[:2] for line in lines if "\t" in line)
     name_of = {PurePosixPath(name).name: name for name in names}
     missing = sorted(set(wnid_of) - set(name_of))
     if missing:
         raise damaged(path, f"val/val_annotations.txt names {missing[0]}, which is missing")
-    return [_image(path, contents, path_, wnid_of[name]) for name, path_ in name_of.items() if name in wnid_of]
-
-
-def _image(path: Path, contents: dict[str, bytes], name: str, wnid: str) -> EncodedFile:
-    from datasets.archives import place_of
-    from datasets.decode import EncodedFile
-
-    return EncodedFile(place_of(path, name), contents[name], wnid)
+    return {name_of[name]: wnid for name, wnid in wnid_of.items()}
 
 
 TINYIMAGENET = DatasetSpec(

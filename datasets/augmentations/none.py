@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets.augmentations.augmentation import WHOLE, Augmentation, MemoryBatches, StreamedBatches
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from datasets.hparams import DatasetHparams
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class NoAugmentation(Augmentation):
     """Training images are those of the dataset."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets.augmentations.augmentation import Augmentation, MemoryBatches
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 _PADDING = 4
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Pad4CropFlip(Augmentation):
     """Images are padded with zeros by 4 on each side and cropped at random; every other one is mirrored."""
 

@@ -6,7 +6,6 @@ By default, as in OpenLTH, parts have 0.1 to 1 of the image's area and an aspect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets.augmentations.augmentation import Augmentation, MemoryBatches, StreamedBatches
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from datasets.hparams import DatasetHparams
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class ResizedCropFlip(Augmentation):
     """A part of random area, aspect and place is cut out and resized; every other image is mirrored."""
 

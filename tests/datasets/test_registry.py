@@ -33,7 +33,6 @@ class NoiseHparams(DatasetHparams):
     """By how many pixels images are rolled."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Roll(Augmentation):
     """Images are rolled upwards."""
 
