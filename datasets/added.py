@@ -7,12 +7,11 @@ folder, so a process must register the added datasets of its folder before it bu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from datasets.header import Header, read_header
-from datasets.prepared import SPLITS, is_prepared, locked, write_split
+from datasets.prepared import SPLITS, Header, is_prepared, locked, read_header, write_split
 from datasets.registry import AUGMENTATIONS, DATASETS
 from datasets.source_files import SourceFiles
 from datasets.spec import DatasetSpec
@@ -100,8 +99,7 @@ def _metadata(
 
 def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:
     """Return what the headers of prepared files say, or None where they are not of an added dataset."""
-    metadata: Mapping[str, str] = train.metadata
-    augmentation = metadata.get("added")
+    metadata, augmentation = train.metadata, train.metadata.get("added")
     if augmentation not in AUGMENTATIONS:
         return None
     try:

@@ -25,18 +25,13 @@ class EncodedImage:
     size: int
 
 
-def index_class_folders(folder: Path, below: Path | None) -> dict[str, list[EncodedImage]]:
-    """Return the images under each folder of a folder, at any depth, by that folder's name.
+def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedImage, str]]:
+    """Return the images under each folder of a folder, at any depth, with that folder's name, in the order of names.
 
     below: the folder from which paths start; absolute ones, where it is None or does not hold the images.
     """
-    found = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir():
-            images = list(images_under(Path(entry.path), below))
-            if images:
-                found[entry.name] = images
-    return found
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return [(image, name) for name in classes for image in images_under(folder / name, below)]
 
 
 def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:

@@ -39,14 +39,13 @@ def read(files: SourceFiles) -> dict[str, Index]:
     """
     from datasets.class_folders import make_index
 
-    by_wnid = _training_images(files)
-    wnids = sorted(by_wnid)
-    train = [(image, wnid) for wnid in wnids for image in by_wnid[wnid]]
+    train = _training_images(files)
+    wnids = sorted({wnid for _, wnid in train})
     validation = _validation_images(files, wnids)
     return {"train": make_index(train, wnids, _SOURCE), "test": make_index(validation, wnids, _SOURCE)}
 
 
-def _training_images(files: SourceFiles) -> dict[str, list[EncodedImage]]:
+def _training_images(files: SourceFiles) -> list[tuple[EncodedImage, str]]:
     from datasets.archives import tar_members
     from datasets.class_folders import index_class_folders
 
@@ -57,9 +56,11 @@ def _training_images(files: SourceFiles) -> dict[str, list[EncodedImage]]:
     files.report(f"listing {found}")
     if folder is not None:
         return index_class_folders(folder, files.folder)
-    return {
-        PurePosixPath(inner.name).stem: _images_in(found, files.folder, inner.offset) for inner in tar_members(found)
-    }
+    return [
+        (image, PurePosixPath(inner.name).stem)
+        for inner in sorted(tar_members(found), key=lambda inner: inner.name)
+        for image in _images_in(found, files.folder, inner.offset)
+    ]
 
 
 def _images_in(archive: Path, below: Path, offset: int = 0) -> list[EncodedImage]:
@@ -77,9 +78,9 @@ def _validation_images(files: SourceFiles, wnids: list[str]) -> list[tuple[Encod
 
     folder, archive = files.find("val"), files.find(_VAL_ARCHIVE)
     if folder is not None:
-        by_wnid = index_class_folders(folder, files.folder)
-        if by_wnid:
-            return [(image, wnid) for wnid, images in by_wnid.items() for image in images]
+        labelled = index_class_folders(folder, files.folder)
+        if labelled:
+            return labelled
         images = sorted(images_under(folder, files.folder), key=lambda image: image.name)
     elif archive is not None:
         images = _images_in(archive, files.folder)

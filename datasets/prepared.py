@@ -12,10 +12,10 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from datasets.header import damaged_prepared_file, read_header
 from datasets.registry import DATASETS
 from datasets.source_files import Index, SourceFiles, Split
 from datasets.spec import DatasetSpec
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 SPLITS = ("train", "test")
 _FINGERPRINT = "fingerprint.json"
 _CHUNK = 1 << 22
+_MAX_HEADER = 1 << 22
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of its content."""
+
+    tensors: dict[str, Any]
+    """By name: `dtype`, `shape`, `data_offsets` (from `start`)."""
+    metadata: dict[str, str]
+    start: int
+    """Where the tensors' bytes begin."""
 
 
 def split_path(name: str, split: str, folder: Path) -> Path:
@@ -137,22 +149,18 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
         raise EnvironmentFailure(f"{path} is missing: the dataset '{name}' is not prepared.")
     try:
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     except (SafetensorError, OSError) as error:
-        raise damaged_prepared_file(path, str(error)) from error
+        raise _damaged(path, str(error)) from error
     for key, shape in _shapes(spec, split).items():
         dtype = torch.uint8 if key == "images" else torch.int64
         if key not in tensors:
-            raise damaged_prepared_file(path, f"it holds no {key}")
+            raise _damaged(path, f"it holds no {key}")
         if tensors[key].dtype != dtype or tuple(tensors[key].shape) != shape:
-            raise damaged_prepared_file(
-                path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}"
-            )
+            raise _damaged(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
     lowest, highest = (int(label) for label in tensors["labels"].aminmax())
     if lowest < 0 or highest >= spec.num_classes:
-        raise damaged_prepared_file(
-            path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}"
-        )
+        raise _damaged(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
     return tensors
 
 
@@ -196,3 +204,29 @@ def _tensors_digest(path: Path) -> str:
             for at in range(start, end, _CHUNK):
                 digest.update(file.read(min(_CHUNK, end - at)))
     return digest.hexdigest()
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a prepared file, without torch and numpy (`safetensors.safe_open` imports one of them).
+
+    A safetensors file is the header's length (uint64, little-endian), the header (JSON; texts are under
+    `__metadata__`), and the tensors' bytes.
+    Raises: DamagedError where there is no whole header; OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            tensors = json.loads(file.read(size) if size < _MAX_HEADER else b"")
+            metadata = tensors.pop("__metadata__", {})
+            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
+                raise ValueError("a tensor lacks its place")
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _damaged(path, f"it has no header ({error})") from error
+    return Header(tensors, metadata, 8 + size)
+
+
+def _damaged(path: Path, reason: str) -> DamagedError:
+    return DamagedError(
+        f"{path} is not a whole prepared dataset: {reason}.\n"
+        f"Remove it (rm '{path}'); the next use makes it again from the published files."
+    )

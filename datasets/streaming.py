@@ -28,9 +28,9 @@ from datasets.transforms import resized_middle
 from foundations.errors import DamagedError, UsageError
 
 Task = tuple[int, int]
-"""The number of an image in its index, and the seed of its crop, or WHOLE."""
+"""The number of an image in its index, and the seed of its cut, or WHOLE."""
 _SHORT_SIDE = 256 / 224
-"""The side to which the shorter one of a test image is resized, relative to the side of its middle that is cut out."""
+"""The shorter side of a resized test image, relative to the side of the middle that is cut out of it."""
 _PREFETCH = 4
 _AT_ONCE = 32
 """Images that a worker holds decoded at their full size at a time."""
@@ -41,14 +41,12 @@ class _IndexedImages(Dataset["Tensor | str"]):
     """The images of an index, decoded and resized a batch at a time. It is used in the workers."""
 
     def __init__(self, index: dict[str, Tensor], folder: Path, hparams: DatasetHparams) -> None:
-        """Take an index (see `source_files.Index`). hparams: decide on the size, and on how images are cropped."""
+        """Take the tensors of an index (see `source_files.Index`)."""
         self._files = index["files"].numpy().tobytes().decode().split("\n")
         self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
         self._folder, self._image_size = folder, hparams.input_shape[1:]
-        self._hparams, self._augmentation = (
-            hparams,
-            hparams.augmentation,
-        )  # a worker may not know added datasets by name
+        self._hparams = hparams
+        self._augmentation = hparams.augmentation  # a worker may not know an added dataset by its name
 
     def __getitems__(self, tasks: list[Task]) -> Tensor | str:
         """Return a batch, uint8 (B, 3, H, W), or a message that names a file that is not an image.

@@ -141,55 +141,43 @@ def _checked(
     return images.astype(np.uint8), labels.astype(np.int64)
 
 
-def _folders(path: Path) -> tuple[Path, Path | None]:
-    """Return the folder of the training images' classes, and that of the test images' where there is one."""
-    if not (path / "train").is_dir():
-        return path, None
-    return path / "train", next((path / name for name in _TEST_NAMES if (path / name).is_dir()), None)
-
-
 def _indices(path: Path) -> dict[str, Index]:
     """Return an index of the images in class folders, with absolute paths."""
     path = path.resolve()
     if not path.is_dir():
         raise UsageError(f"{path} is not a folder of class folders of images.")
-    train_folder, test_folder = _folders(path)
-    train = index_class_folders(train_folder, None)
-    names = sorted(train)
+    train, test = path, None
+    if (path / "train").is_dir():
+        train, test = path / "train", next((path / name for name in _TEST_NAMES if (path / name).is_dir()), None)
+    images = index_class_folders(train, None)
+    names = sorted({name for _, name in images})
     if len(names) < 2:
-        raise UsageError(f"{train_folder} holds no images in folders of two classes or more.")
-    images = [(image, name) for name in names for image in train[name]]
-    if test_folder is None:
+        raise UsageError(f"{train} holds no images in folders of two classes or more.")
+    if test is None:
         kept, held_out = _held_out(len(images))
         parts = {"train": [images[i] for i in kept], "test": [images[i] for i in held_out]}
     else:
-        test = index_class_folders(test_folder, None)
-        unknown = sorted(set(test) - set(names))
-        if unknown or not test:
-            raise UsageError(
-                f"{test_folder} holds images of {unknown[0] if unknown else 'no class'}, unlike {train_folder}."
-            )
-        parts = {"train": images, "test": [(image, name) for name in sorted(test) for image in test[name]]}
+        parts = {"train": images, "test": index_class_folders(test, None)}
+        found = sorted({name for _, name in parts["test"]})
+        if not found or not set(found) <= set(names):
+            raise UsageError(f"{test} holds images of {', '.join(found) or 'no class'}, unlike {train}.")
     return {split: make_index(part, names, f"added from {path.name}") for split, part in parts.items()}
 
 
 def _decoded(path: Path, image_size: int | None, report: Callable[[str], None]) -> dict[str, Split]:
     indices = _indices(path)
     report(f"decoding {sum(len(index.labels) for index in indices.values()):,} images of {path}")
-    splits = {}
-    shape: tuple[int, ...] | None = None
+    splits: dict[str, Split] = {}
+    shapes: dict[tuple[int, ...], str] = {}
     for split, index in indices.items():
         images: list[NDArray[np.uint8]] = []
         for number in index.file:
-            image = _decoded_file(Path(index.files[int(number)]), image_size)
-            shape = shape or tuple(image.shape)
-            if tuple(image.shape) != shape:
-                raise UsageError(
-                    f"it is needed, since images differ in size ({index.files[int(number)]} is "
-                    f"{tuple(image.shape)[1:]}, others are {shape[1:]}).",
-                    "image_size",
-                )
-            images.append(image.numpy())
+            file = index.files[int(number)]
+            images.append(_decoded_file(Path(file), image_size).numpy())
+            shapes.setdefault(images[-1].shape[1:], file)
+            if len(shapes) > 1:
+                differing = " and ".join(f"{file} is {shape}" for shape, file in shapes.items())
+                raise UsageError(f"it is needed, since images differ in size: {differing}.", "image_size")
         splits[split] = Split(np.stack(images), index.labels, index.class_names, index.source)
     return splits
 

@@ -15,18 +15,16 @@ if TYPE_CHECKING:
     from datasets.hparams import DatasetHparams
 
 WHOLE = -1
-"""In place of a seed for `Augmentation.cut`: the image is resized and its middle cut out, as for testing."""
+"""In place of a seed: the image is not augmented but resized and its middle cut out, as for testing."""
 
 MemoryBatches = Callable[["Tensor", slice], "Tensor"]
 """(numbers, positions) -> images uint8 (B, C, H, W) on the device.
 
-numbers: int64 (B,), of the training images wanted. positions: where they stand in the order of the epoch.
+numbers: int64 (B,), of the wanted images. positions: their places in the order of the epoch.
 """
-
-
 StreamedBatches = tuple["Tensor", Callable[["Tensor", slice], "Tensor"]]
-"""For each image of an epoch, in its order, the seed for `Augmentation.cut` or WHOLE, int64 (N,) on the CPU; and a
-function (batch uint8 (B, 3, H, W) on the device, positions) -> batch, for what is done after decoding and cutting.
+"""The seed of each image for `Augmentation.cut`, or WHOLE, int64 (N,) on the CPU in the order of the epoch; and what is
+done to batches after that, (images uint8 (B, 3, H, W) on the device, positions) -> images.
 """
 
 
@@ -47,10 +45,7 @@ class Augmentation(Registered):
         return type(self).draw_streamed is not Augmentation.draw_streamed
 
     def stored(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        """Return what is kept in memory: the training images, uint8 (N, C, H, W), in a memory format.
-
-        More images may follow, which only this augmentation looks up.
-        """
+        """Return what is kept in memory: the training images, uint8 (N, C, H, W), and perhaps others after them."""
         from datasets.transforms import in_format
 
         return in_format(images, memory_format)
@@ -58,19 +53,16 @@ class Augmentation(Registered):
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
         """Draw the random numbers of an epoch of `count` images in memory; return what makes its batches.
 
-        stored: see above. stream: a generator on the CPU; what is drawn goes to the device of `stored`.
+        stored: what the method of that name returned. stream: a generator on the CPU.
         """
         raise NotImplementedError
 
     def draw_streamed(self, count: int, device: torch.device, stream: torch.Generator) -> StreamedBatches:
         """Draw the random numbers of an epoch of `count` images that are decoded as they are needed."""
-        raise NotImplementedError(f"{self.spelling} works only on images in memory")
+        raise NotImplementedError
 
     def cut(
         self, images: Sequence[Tensor], size: tuple[int, int], seeds: Sequence[int], hparams: DatasetHparams
     ) -> list[Tensor]:
-        """Return decoded images, uint8 (3, H, W), cut and resized to one height and width, each by its seed.
-
-        Worker processes call it.
-        """
-        raise NotImplementedError(f"{self.spelling} works only on images in memory")
+        """Return decoded images, uint8 (3, H, W), each cut by its seed and resized. Workers call it."""
+        raise NotImplementedError
