@@ -169,8 +169,8 @@ def fingerprint(name: str, folder: Path) -> str | None:
 
     It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. For a dataset
     too large for memory that is the index: names, sizes and labels of the images. It is kept in `fingerprint.json`
-    beside them with their sizes and times of change, and computed anew when these differ (and each time where that file
-    cannot be written). Raises: DamagedError for a file without a whole header.
+    beside the files, with their sizes and times of change, and computed again when these differ (and each time where
+    `fingerprint.json` cannot be written). Raises: DamagedError for a file without a whole header.
     """
     if not is_prepared(name, folder):
         return None
@@ -182,11 +182,11 @@ def fingerprint(name: str, folder: Path) -> str | None:
         if kept["files"] == stamp:
             return str(kept["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no cache, or not one of ours: it is only a cache
+        pass  # there is no cache, or it is not whole
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {_tensors_digest(path)}\n".encode())
-    # A folder that is somebody else's, or full: it is computed each time.
+    # Where the folder cannot be written, it is computed each time.
     with contextlib.suppress(OSError), replacing(cache) as part:
         part.write_text(json.dumps({"files": stamp, "sha256": digest.hexdigest()}))
     return digest.hexdigest()

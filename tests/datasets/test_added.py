@@ -1,10 +1,15 @@
 """Data sets that users add, in memory and streamed, up to their batches."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from datasets.added import register_added
+from datasets.batches import Batch
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import ensure_prepared, fingerprint
@@ -14,17 +19,19 @@ from tests.datasets import published_files as made
 from tests.datasets.loading import add, unnormalized
 
 
-def arrays(count, classes=3, side=12, channels=3, seed=0):
+def arrays(
+    count: int, classes: int = 3, side: int = 12, channels: int = 3, seed: int = 0
+) -> tuple[NDArray[Any], NDArray[Any]]:
     return made.images(count, channels, side, seed), np.arange(count) % classes
 
 
-def batch_of_all(root, name="mine", split="test", **hparams):
-    hparams = DatasetHparams(dataset_name=name, batch_size=10_000, **hparams)
-    loader = open_loader(hparams, root / "datasets", workers=0)
+def batch_of_all(root: Path, name: str = "mine", split: str = "test", **hparams: Any) -> Batch:
+    described = DatasetHparams(dataset_name=name, batch_size=10_000, **hparams)
+    loader = open_loader(described, root / "datasets", workers=0)
     return next(loader.test_batches() if split == "test" else loader.train_batches(0))
 
 
-def test_arrays_with_a_test_set_become_a_dataset(tmp_path):
+def test_arrays_with_a_test_set_become_a_dataset(tmp_path: Path) -> None:
     train, test = arrays(30), arrays(9, seed=1)
     path = tmp_path / "arrays.npz"
     np.savez(path, train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
@@ -43,7 +50,7 @@ def test_arrays_with_a_test_set_become_a_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["NHW", "NHWC", "NCHW"])
-def test_a_pair_of_arrays_is_split_in_ten(tmp_path, layout):
+def test_a_pair_of_arrays_is_split_in_ten(tmp_path: Path, layout: str) -> None:
     images, labels = arrays(40, channels=1 if layout == "NHW" else 3)
     stored = {"NHW": images[:, 0], "NHWC": images.transpose(0, 2, 3, 1), "NCHW": images}[layout]
     np.save(tmp_path / "images.npy", stored)
@@ -57,7 +64,7 @@ def test_a_pair_of_arrays_is_split_in_ten(tmp_path, layout):
     assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in images)
 
 
-def test_folders_of_images_become_a_dataset(tmp_path):
+def test_folders_of_images_become_a_dataset(tmp_path: Path) -> None:
     train = made.write_image_folders(tmp_path / "pictures" / "train", ["cat", "dog"], 4, size=(20, 20), suffix="png")
     test = made.write_image_folders(tmp_path / "pictures" / "val", ["cat", "dog"], 2, (20, 20), seed=7, suffix="png")
 
@@ -70,7 +77,7 @@ def test_folders_of_images_become_a_dataset(tmp_path):
     assert DATASETS.find("mine").num_train == len(train)
 
 
-def test_folders_without_a_test_set_hold_a_tenth_out_always_the_same(tmp_path):
+def test_folders_without_a_test_set_always_hold_out_the_same_tenth(tmp_path: Path) -> None:
     made.write_image_folders(tmp_path / "pictures", ["a", "b", "c"], 10, size=(8, 8), suffix="png")
 
     add(tmp_path, tmp_path / "pictures", "one")
@@ -81,7 +88,7 @@ def test_folders_without_a_test_set_hold_a_tenth_out_always_the_same(tmp_path):
     assert fingerprint("one", tmp_path / "datasets") == fingerprint("two", tmp_path / "datasets")
 
 
-def test_images_of_several_sizes_need_a_size_and_are_brought_to_it(tmp_path):
+def test_images_of_several_sizes_need_a_size_and_are_resized_to_it(tmp_path: Path) -> None:
     made.write_image_folders(tmp_path / "pictures", ["a", "b"], 3, size=(20, 30), suffix="png")
     made.write_image_folders(tmp_path / "pictures", ["c"], 3, size=(40, 25), suffix="png")
 
@@ -92,7 +99,7 @@ def test_images_of_several_sizes_need_a_size_and_are_brought_to_it(tmp_path):
     assert DATASETS.find("mine").input_shape == (3, 16, 16)
 
 
-def test_an_added_dataset_is_known_to_another_process_through_its_folder(tmp_path):
+def test_an_added_dataset_is_known_to_another_process_through_its_folder(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=arrays(20)[0], labels=arrays(20)[1])
     add(tmp_path, tmp_path / "a.npz")
     known = vars(DATASETS.find("mine"))
@@ -106,7 +113,7 @@ def test_an_added_dataset_is_known_to_another_process_through_its_folder(tmp_pat
     assert DatasetHparams(dataset_name="mine", batch_size=4).normalized(1).iterations_per_epoch == 5
 
 
-def test_a_damaged_added_dataset_is_not_known_or_is_named(tmp_path):
+def test_a_damaged_added_dataset_is_not_known_or_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=arrays(20)[0], labels=arrays(20)[1])
     add(tmp_path, tmp_path / "a.npz")
     path = tmp_path / "datasets" / "mine" / "test.safetensors"
@@ -128,14 +135,14 @@ def test_a_damaged_added_dataset_is_not_known_or_is_named(tmp_path):
         ("", "cannot be the name of a dataset"),
     ],
 )
-def test_names_that_are_taken_or_no_names_are_refused(tmp_path, name, message):
+def test_names_that_are_taken_or_not_valid_are_refused(tmp_path: Path, name: str, message: str) -> None:
     np.savez(tmp_path / "a.npz", images=arrays(20)[0], labels=arrays(20)[1])
 
     with pytest.raises(UsageError, match=message):
         add(tmp_path, tmp_path / "a.npz", name)
 
 
-def test_a_dataset_is_not_replaced(tmp_path):
+def test_a_dataset_is_not_replaced(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=arrays(20)[0], labels=arrays(20)[1])
     add(tmp_path, tmp_path / "a.npz")
 
@@ -155,7 +162,7 @@ BAD_ARRAYS = [
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_ARRAYS)
-def test_arrays_that_are_no_images_are_refused(tmp_path, content, message):
+def test_arrays_that_are_not_images_are_refused(tmp_path: Path, content: dict[str, Any], message: str) -> None:
     np.savez(tmp_path / "a.npz", **content)
 
     with pytest.raises(UsageError, match=message):
@@ -163,14 +170,14 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, content, message):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_arrays_of_objects_are_not_unpickled(tmp_path):
+def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.array([print], dtype=object), allow_pickle=True)
 
     with pytest.raises(UsageError, match="cannot be read"):
         add(tmp_path, tmp_path)
 
 
-def test_a_path_that_holds_nothing_usable_is_refused(tmp_path):
+def test_a_path_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(UsageError, match="no images in folders of two classes or more"):
@@ -179,7 +186,7 @@ def test_a_path_that_holds_nothing_usable_is_refused(tmp_path):
         add(tmp_path, tmp_path / "nowhere")
 
 
-def test_a_damaged_picture_is_named(tmp_path):
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     written = made.write_image_folders(tmp_path / "pictures", ["a", "b"], 3, size=(8, 8))
     broken = next(iter(written))
     broken.write_bytes(broken.read_bytes()[:30])
@@ -188,7 +195,7 @@ def test_a_damaged_picture_is_named(tmp_path):
         add(tmp_path, tmp_path / "pictures")
 
 
-def test_streaming_needs_a_size_and_an_augmentation_that_suits(tmp_path):
+def test_streaming_needs_a_size_and_an_augmentation_that_suits(tmp_path: Path) -> None:
     made.write_image_folders(tmp_path / "p", ["a", "b"], 2, size=(8, 8))
 
     with pytest.raises(UsageError, match=r"^image_size: it is needed"):

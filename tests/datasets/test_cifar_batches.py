@@ -2,9 +2,12 @@
 
 import pickle
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from datasets.cifar10 import CIFAR10
 from datasets.cifar100 import CIFAR100
@@ -15,18 +18,18 @@ from tests.datasets.published_files import assert_split, part, source_files
 TEN = [f"class {i}" for i in range(10)]
 
 
-def cifar10_batches():
+def cifar10_batches() -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     return {**{f"data_batch_{i}": part(4, seed=i) for i in range(1, 6)}, "test_batch": part(3, seed=9)}
 
 
-def joined(batches, names):
+def joined(batches: dict[str, tuple[NDArray[Any], NDArray[Any]]], names: list[str]) -> tuple[NDArray[Any], ...]:
     return tuple(np.concatenate([batches[name][column] for name in names]) for column in (0, 1))
 
 
 TRAIN_BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 
 
-def test_cifar10_is_read_from_the_python_version(tmp_path):
+def test_cifar10_is_read_from_the_python_version(tmp_path: Path) -> None:
     batches = cifar10_batches()
     made.write_cifar_python(
         tmp_path / "cifar-10-batches-py", batches, ("batches.meta", "label_names", TEN), label_field="labels"
@@ -39,7 +42,7 @@ def test_cifar10_is_read_from_the_python_version(tmp_path):
     assert splits["test"].class_names == tuple(TEN)
 
 
-def test_cifar10_is_read_from_the_archive_without_unpacking_it(tmp_path):
+def test_cifar10_is_read_from_the_archive_without_unpacking_it(tmp_path: Path) -> None:
     batches = cifar10_batches()
     folder = tmp_path / "elsewhere" / "cifar-10-batches-py"
     made.write_cifar_python(folder, batches, ("batches.meta", "label_names", TEN), label_field="labels")
@@ -54,7 +57,7 @@ def test_cifar10_is_read_from_the_archive_without_unpacking_it(tmp_path):
     assert [path.name for path in root.iterdir()] == ["cifar-10-python.tar.gz"]
 
 
-def test_cifar10_is_read_from_the_binary_version(tmp_path):
+def test_cifar10_is_read_from_the_binary_version(tmp_path: Path) -> None:
     batches = cifar10_batches()
     binary = {f"{name}.bin": (x, [y]) for name, (x, y) in batches.items()}
     made.write_cifar_binary(
@@ -67,7 +70,7 @@ def test_cifar10_is_read_from_the_binary_version(tmp_path):
     assert_split(splits["test"], batches["test_batch"])
 
 
-def test_cifar100_has_fine_labels_in_both_versions(tmp_path):
+def test_cifar100_has_fine_labels_in_both_versions(tmp_path: Path) -> None:
     train, test = part(6, classes=100), part(4, classes=100, seed=3)
     names = [f"fine{i}" for i in range(100)]
     made.write_cifar_python(
@@ -90,9 +93,9 @@ def test_cifar100_has_fine_labels_in_both_versions(tmp_path):
         assert splits["train"].class_names == tuple(names)
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
+def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     class Harmful:
-        def __reduce__(self):
+        def __reduce__(self) -> Any:
             return (open, (str(tmp_path / "written by the pickle"), "w"))
 
     folder = tmp_path / "cifar-10-batches-py"
@@ -105,7 +108,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("batch", ["data_batch_2", "test_batch", "batches.meta"])
-def test_a_truncated_or_missing_cifar_batch_is_named(tmp_path, batch):
+def test_a_truncated_or_missing_cifar_batch_is_named(tmp_path: Path, batch: str) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     made.write_cifar_python(folder, cifar10_batches(), ("batches.meta", "label_names", TEN), label_field="labels")
     (folder / batch).write_bytes((folder / batch).read_bytes()[:40])
@@ -117,9 +120,9 @@ def test_a_truncated_or_missing_cifar_batch_is_named(tmp_path, batch):
         CIFAR10.read(source_files(tmp_path))
 
 
-def test_a_cifar_batch_with_too_few_labels_is_refused(tmp_path):
+def test_a_cifar_batch_with_too_few_labels_is_refused(tmp_path: Path) -> None:
     batches = cifar10_batches()
-    batches["data_batch_1"] = (batches["data_batch_1"][0], [1])
+    batches["data_batch_1"] = (batches["data_batch_1"][0], np.array([1]))
     made.write_cifar_python(
         tmp_path / "cifar-10-batches-py", batches, ("batches.meta", "label_names", TEN), label_field="labels"
     )
@@ -128,14 +131,14 @@ def test_a_cifar_batch_with_too_few_labels_is_refused(tmp_path):
         CIFAR10.read(source_files(tmp_path))
 
 
-def test_a_truncated_archive_is_named(tmp_path):
+def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b\x08 not really gzip")
 
     with pytest.raises(DamagedError, match=r"cifar-10-python\.tar\.gz"):
         CIFAR10.read(source_files(tmp_path))
 
 
-def test_missing_files_without_permission_to_download_name_the_places_in_three_lines(tmp_path):
+def test_missing_files_without_permission_to_download_name_the_places_in_three_lines(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure) as caught:
         CIFAR10.read(source_files(tmp_path, "cifar10"))
 

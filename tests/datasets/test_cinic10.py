@@ -1,18 +1,24 @@
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from datasets.cinic10 import CINIC10
+from datasets.source_files import Index, Split
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 from tests.datasets.published_files import source_files
+
+Parts = dict[str, dict[tuple[str, str], NDArray[Any]]]
 
 CLASSES = ["airplane", "cat", "truck"]
 PER_CLASS = {"train": 3, "valid": 2, "test": 2}
 
 
-def write_parts(folder, names=None):
+def write_parts(folder: Path, names: dict[str, str] | None = None) -> Parts:
     """Write the parts of a small CINIC-10; return {part: {(class, file name): picture}}."""
     written = {}
     for number, (part, per_class) in enumerate(PER_CLASS.items()):
@@ -28,7 +34,8 @@ def write_parts(folder, names=None):
     return written
 
 
-def assert_split(split, pictures):
+def assert_split(split: Split | Index, pictures: dict[tuple[str, str], NDArray[Any]]) -> None:
+    assert isinstance(split, Split)
     ordered = sorted(pictures)
     assert split.class_names == tuple(CLASSES)
     assert split.labels.tolist() == [CLASSES.index(name) for name, _ in ordered]
@@ -36,7 +43,7 @@ def assert_split(split, pictures):
 
 
 @pytest.mark.parametrize("folder", ["CINIC-10", "cinic10", "cinic10/CINIC-10"])
-def test_training_is_on_the_training_and_the_validation_images(tmp_path, folder):
+def test_training_is_on_the_training_and_the_validation_images(tmp_path: Path, folder: Path) -> None:
     parts = write_parts(tmp_path / folder)
 
     splits = CINIC10.read(source_files(tmp_path, "cinic10"))
@@ -45,17 +52,17 @@ def test_training_is_on_the_training_and_the_validation_images(tmp_path, folder)
     assert_split(splits["test"], parts["test"])
 
 
-def test_grasps_joined_folder_gives_the_same(tmp_path):
+def test_grasps_joined_folder_gives_the_same(tmp_path: Path) -> None:
     write_parts(tmp_path / "one" / "CINIC-10")
     write_parts(tmp_path / "other" / "cinic-10", {"train": "trainval", "valid": "trainval"})
 
     published_form, joined = (CINIC10.read(source_files(tmp_path / root, "cinic10")) for root in ("one", "other"))
 
-    np.testing.assert_array_equal(published_form["train"].images, joined["train"].images)
+    np.testing.assert_array_equal(published_form["train"].arrays()["images"], joined["train"].arrays()["images"])
     np.testing.assert_array_equal(published_form["train"].labels, joined["train"].labels)
 
 
-def write_archive(root, elsewhere):
+def write_archive(root: Path, elsewhere: Path) -> Parts:
     parts = write_parts(elsewhere)
     root.mkdir()
     with tarfile.open(root / "CINIC-10.tar.gz", "w:gz") as archive:
@@ -64,7 +71,7 @@ def write_archive(root, elsewhere):
     return parts
 
 
-def test_the_archive_is_read_without_unpacking(tmp_path):
+def test_the_archive_is_read_without_unpacking(tmp_path: Path) -> None:
     parts = write_archive(tmp_path / "root", tmp_path / "elsewhere")
 
     splits = CINIC10.read(source_files(tmp_path / "root", "cinic10"))
@@ -74,7 +81,7 @@ def test_the_archive_is_read_without_unpacking(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 10, 2000])
-def test_a_truncated_archive_is_named(tmp_path, cut):
+def test_a_truncated_archive_is_named(tmp_path: Path, cut: int) -> None:
     write_archive(tmp_path / "root", tmp_path / "elsewhere")
     path = tmp_path / "root" / "CINIC-10.tar.gz"
     path.write_bytes(path.read_bytes()[:cut])
@@ -83,7 +90,7 @@ def test_a_truncated_archive_is_named(tmp_path, cut):
         CINIC10.read(source_files(tmp_path / "root", "cinic10"))
 
 
-def test_a_truncated_image_is_named(tmp_path):
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     write_parts(tmp_path / "CINIC-10")
     path = next((tmp_path / "CINIC-10" / "valid" / "cat").iterdir())
     path.write_bytes(path.read_bytes()[:200])
@@ -92,7 +99,7 @@ def test_a_truncated_image_is_named(tmp_path):
         CINIC10.read(source_files(tmp_path, "cinic10"))
 
 
-def test_images_of_another_size_and_parts_without_images_are_refused(tmp_path):
+def test_images_of_another_size_and_parts_without_images_are_refused(tmp_path: Path) -> None:
     write_parts(tmp_path / "CINIC-10")
     (tmp_path / "CINIC-10" / "test" / "cat" / "large.png").write_bytes(made.jpeg(made.picture(40, 32), kind="PNG"))
     with pytest.raises(DamagedError, match=r"large\.png"):
@@ -103,6 +110,6 @@ def test_images_of_another_size_and_parts_without_images_are_refused(tmp_path):
         CINIC10.read(source_files(tmp_path / "other", "cinic10"))
 
 
-def test_missing_files_name_the_places(tmp_path):
+def test_missing_files_name_the_places(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"CINIC-10\.tar\.gz"):
         CINIC10.read(source_files(tmp_path, "cinic10"))

@@ -1,5 +1,7 @@
 """MNIST and Fashion-MNIST, on small files in the idx format."""
 
+from pathlib import Path
+
 import pytest
 
 from datasets.fashion_mnist import FASHION_MNIST
@@ -11,7 +13,7 @@ from tests.datasets.published_files import assert_split, part, source_files
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("place", [".", "mnist"])
-def test_mnist_is_read_where_torchvision_or_openlth_put_it(tmp_path, suffix, place):
+def test_mnist_is_read_where_torchvision_or_openlth_put_it(tmp_path: Path, suffix: str, place: str) -> None:
     train, test = part(6, 1, 28), part(4, 1, 28, seed=5)
     made.write_mnist(tmp_path / place, train, test, suffix)
 
@@ -24,7 +26,7 @@ def test_mnist_is_read_where_torchvision_or_openlth_put_it(tmp_path, suffix, pla
 
 @pytest.mark.parametrize("cut", [0, 3, 10, 100])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_truncated_idx_file_is_named(tmp_path, cut, suffix):
+def test_a_truncated_idx_file_is_named(tmp_path: Path, cut: int, suffix: str) -> None:
     made.write_mnist(tmp_path, part(6, 1, 28), part(4, 1, 28), suffix)
     path = tmp_path / "MNIST" / "raw" / f"train-images-idx3-ubyte{suffix}"
     path.write_bytes(path.read_bytes()[:cut])
@@ -33,7 +35,7 @@ def test_a_truncated_idx_file_is_named(tmp_path, cut, suffix):
         MNIST.read(source_files(tmp_path))
 
 
-def test_fashion_mnist_is_read_from_its_own_folder(tmp_path):
+def test_fashion_mnist_is_read_from_its_own_folder(tmp_path: Path) -> None:
     train, test = part(6, 1, 28), part(4, 1, 28, seed=5)
     made.write_mnist(tmp_path, train, test, ".gz", folder="FashionMNIST")
 

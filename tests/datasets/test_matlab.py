@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 
 from datasets.matlab import parse_mat
 from tests.datasets import published_files as made
 
 
-def test_matlab_matrices_are_read_compressed_or_not_and_of_any_number(tmp_path):
+def test_matlab_matrices_are_read_compressed_or_not_and_of_any_number(tmp_path: Path) -> None:
     arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "bcd": np.linspace(0, 1, 4).reshape(4, 1)}
     for compressed in (True, False):
         made.write_mat(tmp_path / "file.mat", arrays, compressed)
@@ -16,7 +18,7 @@ def test_matlab_matrices_are_read_compressed_or_not_and_of_any_number(tmp_path):
             np.testing.assert_array_equal(content[name], array)
 
 
-def test_matlab_structures_and_texts_are_read(tmp_path):
+def test_matlab_structures_and_texts_are_read(tmp_path: Path) -> None:
     rows = [{"ILSVRC2012_ID": 7, "WNID": "n01440764"}, {"ILSVRC2012_ID": 12, "WNID": "n02"}]
     made.write_mat(tmp_path / "meta.mat", {"synsets": rows})
 
