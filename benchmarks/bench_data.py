@@ -1,6 +1,6 @@
 """Batches of data, against a DataLoader with PIL transforms, which is how most code makes them.
 
-    python -m benchmarks.bench_data [FOLDER OF PREPARED DATA SETS]
+    python -m benchmarks.bench_data [FOLDER OF PREPARED DATASETS]
 
 Without a folder, random images of the right sizes stand in for CIFAR-10 and MNIST; the time does not depend on the
 pixels. The JPEG files are made on the spot, of the size and detail of ImageNet's. The plain side gets two worker
@@ -27,12 +27,13 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.timing import Row, machine
 from datasets.added import add_dataset
+from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from datasets.prepared import SPLITS, is_prepared, load_split, write_split
-from datasets.published import Split
-from datasets.registry import find_dataset
+from datasets.registry import DATASETS
+from datasets.source_files import Split
 
 BATCH = 128
 STREAMED_BATCH = 32
@@ -77,8 +78,8 @@ def compare(
 
 
 def random_dataset(name: str, folder: Path) -> None:
-    """Prepare random images under the name and with the sizes of a data set."""
-    spec = find_dataset(name)
+    """Prepare random images under the name and with the sizes of a dataset."""
+    spec = DATASETS.find(name)
     (folder / name).mkdir(parents=True, exist_ok=True)
     random = np.random.RandomState(0)
     for split, count in zip(SPLITS, (spec.num_train, spec.num_test), strict=True):
@@ -89,15 +90,15 @@ def random_dataset(name: str, folder: Path) -> None:
 
 
 def memory(name: str, folder: Path) -> list[Row]:
-    """Compare training batches of a data set in memory, and time the first one."""
-    spec = find_dataset(name)
+    """Compare training batches of a dataset in memory, and time the first one."""
+    spec = DATASETS.find(name)
     hparams = DatasetHparams(dataset_name=name, batch_size=BATCH)
     start = time.perf_counter()
     loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last))
     next(loader.train_batches(0))
     first_batch = time.perf_counter() - start
     steps: list[Any] = [transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
-    if spec.augmentation == "pad4_crop_flip":
+    if spec.augmentation is PAD4_CROP_FLIP:
         side = spec.input_shape[1]
         steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(side, padding=4), *steps]
     images, labels = load_split(name, "train", folder)
@@ -140,7 +141,7 @@ def streamed(folder: Path) -> Row:
         image_size=224,
         in_memory=False,
     )
-    spec = find_dataset("bench")
+    spec = DATASETS.find("bench")
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
     loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last), workers=WORKERS)
     steps = [

@@ -20,8 +20,8 @@ from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
 from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from datasets.prepared import write_split
-from datasets.published import Split
-from datasets.registry import find_dataset
+from datasets.registry import DATASETS
+from datasets.source_files import Split
 from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter
 from foundations.step import Step
@@ -112,7 +112,7 @@ def _model(desc: TrainDesc) -> nn.Module:
 
 def _make_noise(name: str, folder: Path) -> None:
     """Prepare a dataset of noise: time does not depend on what the images show."""
-    spec = find_dataset(name)
+    spec = DATASETS.find(name)
     random = np.random.default_rng(0)
     for split, count in (("train", spec.num_train), ("test", spec.num_test)):
         (folder / name).mkdir(exist_ok=True)

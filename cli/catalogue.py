@@ -10,9 +10,9 @@ from cli.flags import parse, positional
 from cli.job_flags import DatasetsRootHparams
 from cli.main import Environment
 from cli.table import table
+from datasets.added import add_dataset, register_added
 from datasets.prepared import is_prepared
-from datasets.registry import AUGMENTATIONS, register_added
-from datasets.registry import datasets as known_datasets
+from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from platforms.registry import PLATFORMS
@@ -101,8 +101,6 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
     if names:
         if names[0] != "add" or len(names) != 3:
             raise UsageError("datasets takes nothing, or: datasets add NAME PATH")
-        from datasets.added import add_dataset
-
         add_dataset(
             names[1],
             Path(names[2]).expanduser(),
@@ -116,16 +114,16 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
     register_added(folder)
     rows = [
         {
-            "name": spec.name,
-            "prepared": "yes" if is_prepared(spec.name, folder) else "",
+            "name": spec.spelling,
+            "prepared": "yes" if is_prepared(spec.spelling, folder) else "",
             "train": f"{spec.num_train:,}",
             "test": f"{spec.num_test:,}",
             "classes": str(spec.num_classes),
             "image": "x".join(map(str, spec.input_shape)),
-            "augmentation": spec.augmentation,
+            "augmentation": spec.augmentation.spelling,
             "origin": spec.origin,
         }
-        for spec in known_datasets()
+        for spec in DATASETS
     ]
     print(table(rows, ("name", "prepared", "train", "test", "classes", "image", "augmentation", "origin")))
     return 0

@@ -13,8 +13,8 @@ from cli.job_flags import JobHparams, make_context
 from cli.main import Environment
 from cli.reporter import reporting
 from cli.table import duration, figure, percent, table
+from datasets.added import register_added
 from datasets.hparams import DatasetHparams
-from datasets.registry import register_added
 from foundations.address import canonical_json
 from foundations.desc import Desc
 from foundations.errors import UsageError

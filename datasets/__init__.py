@@ -1,1 +1,1 @@
-"""Data sets by name: a registry, prepared files, and batches made on the device."""
+"""Datasets by name: a registry, prepared files, and batches made on the device."""

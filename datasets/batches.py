@@ -1,7 +1,7 @@
-"""Batches: what a loader is, and what all loaders have in common.
+"""What a loader is, and what all loaders have in common.
 
-The order and the augmentation of an epoch are functions of (key, epoch) alone: a loader has no state that moves, so
-training can start at any batch of any epoch, and any number of processes see slices of the same batches.
+The order and the augmentation of an epoch are functions of (key, epoch) alone: a loader keeps no state between batches,
+so training can start at any batch of any epoch, and any number of processes train on slices of the same batches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datasets import augment
+from datasets import transforms
 from datasets.hparams import DatasetHparams
 from foundations.examples import choose_examples
 from foundations.random_streams import generator
@@ -24,7 +24,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """Whom a loader feeds: where batches go, what names their random streams, and which part of each is wanted."""
+    """Where batches go (device, memory format, rank), and what names their random streams."""
 
     device: torch.device | str = "cpu"
     memory_format: torch.memory_format = torch.contiguous_format
@@ -34,70 +34,102 @@ class LoaderConfig:
     """Names the augmentation, with the epoch."""
     rank: int = 0
     world_size: int = 1
-    """Of each batch, this process gets slice `rank` of `world_size` nearly equal ones. (It may be empty, where the last
-    batch of an epoch is smaller than the number of processes.)"""
+    """Of each training batch, this process gets slice `rank` of `world_size` nearly equal ones. (It may be empty, where
+    the last batch of an epoch is smaller than the number of processes.) Test and validation batches are whole in every
+    process, since evaluation does not sum over processes."""
 
 
 class Loader(ABC):
-    """Where batches come from."""
+    """Makes the batches of a dataset. Its subclasses say where the images come from."""
 
-    def __init__(self, hparams: DatasetHparams, feed: LoaderConfig) -> None:
-        """Keep what the hyperparameters and the feed say."""
+    # What subclasses set: labels after all changes, int64 (N,), on the device.
+    _train_labels: Tensor
+    _validation_labels: Tensor
+    _test_labels: Tensor
+
+    def __init__(self, hparams: DatasetHparams, config: LoaderConfig) -> None:
+        """Keep the normalized hyperparameters and the configuration."""
         self._hparams = hparams.normalized(hparams.iterations_per_epoch)
-        self._feed = feed
-        self._device = torch.device(feed.device)
-        self._scale, self._shift = augment.normalization(
-            *self._hparams.constants, hparams.input_shape[1:], self._device, feed.memory_format
+        self._config = config
+        self._device = torch.device(config.device)
+        self._scale, self._shift = transforms.normalization(
+            *self._hparams.constants, hparams.input_shape[1:], self._device, config.memory_format
         )
 
     @property
-    @abstractmethod
     def num_train(self) -> int:
-        """Training examples in an epoch."""
+        """Training examples in an epoch, after holding out and subsampling."""
+        return len(self._train_labels)
 
     @property
-    @abstractmethod
     def num_test(self) -> int:
         """Test examples."""
+        return len(self._test_labels)
 
-    @abstractmethod
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from batch `first` on."""
+        """Yield this process's slices of the batches of an epoch, from batch `first` on.
 
-    @abstractmethod
+        They are the same as if the batches before had been skipped.
+        """
+        order = torch.randperm(self.num_train, generator=generator("data order", self._config.order_key, epoch))
+        stream = generator("augmentation", self._config.augmentation_key, epoch)
+        slices = [self._own_slice(batch) for batch in self._batches(self.num_train, first)]
+        chosen = order.to(self._device)
+        for part, images in zip(slices, self._augmented(order, slices, stream), strict=True):
+            yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen[part])
+
     def test_batches(self) -> Iterator[Batch]:
-        """Yield the test set in its order, not augmented."""
+        """Yield the whole test set in its order, not augmented, in batches of the training batch size."""
+        batches = list(self._batches(self.num_test))
+        for part, images in zip(batches, self._test_images(batches), strict=True):
+            yield self._finished(images, blurred=False), self._test_labels[part]
 
-    @abstractmethod
     def validation_batches(self) -> Iterator[Batch]:
-        """Yield the held out training examples in their order, not augmented."""
+        """Yield all training examples that are held out, as `test_batches` does."""
+        batches = list(self._batches(len(self._validation_labels)))
+        for part, images in zip(batches, self._validation_images(batches), strict=True):
+            yield self._finished(images, blurred=False), self._validation_labels[part]
 
-    @abstractmethod
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, not augmented, chosen and ordered by a seed.
 
         They are the first of each class in a random order of the training set, and stand in that order. Every process
         gets all of them. Raises: UsageError where a class has fewer.
         """
+        source, num_classes = f"the training set of '{self._hparams.dataset_name}'", self._hparams.num_classes
+        chosen = choose_examples(self._train_labels, per_class, seed, num_classes=num_classes, source=source)
+        return self._finished(self._train_images(chosen), blurred=True), self._train_labels[chosen.to(self._device)]
 
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(self.num_train, generator=generator("data order", self._feed.order_key, epoch))
+    @abstractmethod
+    def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:
+        """Yield augmented training images, uint8 (B, C, H, W) on the device, for slices of an order.
 
-    def _augmentation_stream(self, epoch: int) -> torch.Generator:
-        return generator("augmentation", self._feed.augmentation_key, epoch)
+        order: int64 (N,) on the CPU, the numbers of training examples. stream: gives the random numbers of the epoch.
+        """
 
-    def _parts(self, count: int, first: int = 0) -> Iterator[slice]:
-        """Yield this process's part of each batch of `count` examples, from batch `first` on."""
-        rank, world_size, batch_size = self._feed.rank, self._feed.world_size, self._hparams.batch_size
-        for begin in range(first * batch_size, count, batch_size):
-            size = min(batch_size, count - begin)
-            yield slice(begin + size * rank // world_size, begin + size * (rank + 1) // world_size)
+    @abstractmethod
+    def _train_images(self, numbers: Tensor) -> Tensor:
+        """Return training images of given numbers, not augmented."""
+
+    @abstractmethod
+    def _validation_images(self, batches: list[slice]) -> Iterator[Tensor]:
+        """Yield batches of the images that are held out."""
+
+    @abstractmethod
+    def _test_images(self, batches: list[slice]) -> Iterator[Tensor]:
+        """Yield batches of the test images."""
+
+    def _batches(self, count: int, first: int = 0) -> Iterator[slice]:
+        for start in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
+            yield slice(start, min(start + self._hparams.batch_size, count))
+
+    def _own_slice(self, batch: slice) -> slice:
+        """Return this process's slice of a batch."""
+        rank, world_size, size = self._config.rank, self._config.world_size, batch.stop - batch.start
+        return slice(batch.start + size * rank // world_size, batch.start + size * (rank + 1) // world_size)
 
     def _finished(self, images: Tensor, *, blurred: bool) -> Tensor:
         if blurred and self._hparams.blur_factor is not None:
-            images = augment.blur(images, self._hparams.blur_factor)
-        return augment.normalize(images.contiguous(memory_format=self._feed.memory_format), self._scale, self._shift)
-
-    def _scoring_examples(self, labels: Tensor, per_class: int, seed: int) -> Tensor:
-        source = f"the training set of '{self._hparams.dataset_name}'"
-        return choose_examples(labels, per_class, seed, num_classes=self._hparams.num_classes, source=source)
+            images = transforms.blur(images, self._hparams.blur_factor)
+        images = images.contiguous(memory_format=self._config.memory_format)
+        return transforms.normalize(images, self._scale, self._shift)

@@ -1,4 +1,4 @@
-"""What hyperparameters change about the examples of a data set and their labels, before any batch is made."""
+"""What hyperparameters change about the examples of a dataset and their labels, before any batch is made."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import augment
+from datasets import transforms
 from datasets.hparams import ROTATIONS, DatasetHparams
 
 
 def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
     """Return the training set that the hyperparameters ask for: random labels, then the subsample, then rotation.
 
-    The draws are OpenLTH's, from numpy's RandomState: with seed s, new labels by s, and by s + 1 the order whose
-    beginning gets them and whose beginning is kept. So the examples with random labels are the first to be kept.
+    images, labels: any tensors with one entry for each example; labels int64 (N,). Rotation needs images uint8.
+    The draws are OpenLTH's, from numpy's RandomState: seed s draws the new labels, and s + 1 an order of the examples.
+    The first in this order get the new labels, and the first in it are kept, so that those are kept before others.
     """
     seed = hparams.transformation_seed
     if hparams.random_labels_fraction:
@@ -36,4 +37,4 @@ def changed_test_examples(images: Tensor, labels: Tensor, hparams: DatasetHparam
         return images, labels
     drawn = np.random.RandomState(hparams.transformation_seed).randint(ROTATIONS, size=len(labels))
     turns = torch.from_numpy(drawn).to(labels.dtype)
-    return augment.rotate(images, turns), turns
+    return transforms.rotate(images, turns), turns

@@ -8,15 +8,12 @@ As in GraSP, training is on the training and the validation part together; a fol
 
 from __future__ import annotations
 
-import tarfile
-import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-import numpy as np
-
-from datasets.decode import decode_all
-from datasets.published import Download, Published, Split, damaged
+from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
+from datasets.normalizations import CINIC10 as CONSTANTS
+from datasets.source_files import Download, SourceFiles, Split, damaged
+from datasets.spec import DatasetSpec
 
 _ARCHIVE = Download(
     "CINIC-10.tar.gz",
@@ -24,52 +21,45 @@ _ARCHIVE = Download(
     "6ee4d0c996905fe93221de577967a372",
 )
 _FOLDERS = ("CINIC-10", "cinic-10", "cinic10")
-_PARTS = {"train": ("train", "valid", "trainval"), "test": ("test",)}
+_SPLITS = {"train": "train", "valid": "train", "trainval": "train", "test": "test"}
+"""The split to which each published part belongs."""
 _SIDE = 32
 _SOURCE = "CINIC-10, published PNG files, decoded"
 
-Files = dict[tuple[str, str, str], bytes]
-"""The bytes of image files, by class, name and part."""
 
-
-def read(published: Published) -> dict[str, Split]:
+def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set (with the validation images) and the test set."""
-    found = published.need(*(f"{folder}/test" for folder in _FOLDERS), download=_ARCHIVE)
+    from datasets.archives import members, place_of
+    from datasets.decode import EncodedFile, decode_split
+
+    found = files.need(*(f"{folder}/test" for folder in _FOLDERS), download=_ARCHIVE)
     root = found if found.is_file() else found.parent
-    files: dict[str, Files] = {split: {} for split in _PARTS}
-    split_of = {part: split for split, parts in _PARTS.items() for part in parts}
-    for path, blob in _members(root) if root.is_file() else _below(root):
-        part, class_name = path.parts[-3:-1] if len(path.parts) >= 3 else ("", "")
-        if part in split_of and path.suffix == ".png":
-            files[split_of[part]][class_name, path.name, part] = blob
-    classes = tuple(sorted({name for name, _, _ in files["train"]}))
-    unknown = {name for name, _, _ in files["test"]} - set(classes)
-    if not all(files.values()) or unknown:
-        counts = " and ".join(f"{len(images)} images for {split}" for split, images in files.items())
-        raise damaged(root, f"{counts}, in folders of classes")
-    published.report(f"decoding {sum(map(len, files.values())):,} images of cinic10")
-    return {split: _split(root, images, classes) for split, images in files.items()}
+    images: dict[str, dict[tuple[str, str, str], EncodedFile]] = {"train": {}, "test": {}}
+    for path, content in members(root, lambda name: name.endswith(".png")):
+        part, class_name, name = ("", "", *PurePosixPath(path).parts)[-3:]
+        if part in _SPLITS:
+            images[_SPLITS[part]][class_name, name, part] = EncodedFile(place_of(root, path), content, class_name)
+    classes = tuple(sorted({name for name, _, _ in images["train"]}))
+    unknown = {name for name, _, _ in images["test"]} - set(classes)
+    if not all(images.values()) or unknown:
+        counts = " and ".join(f"{len(found)} images for {split}" for split, found in images.items())
+        raise damaged(root, f"it holds {counts}, in folders of classes")
+    files.report(f"decoding {sum(map(len, images.values())):,} images of cinic10")
+    return {
+        split: decode_split([found[key] for key in sorted(found)], classes, _SIDE, _SOURCE)
+        for split, found in images.items()
+    }
 
 
-def _members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    try:
-        with tarfile.open(archive) as members:
-            for member in members:
-                file = members.extractfile(member)
-                if file is not None:
-                    yield PurePosixPath(member.name), file.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise damaged(archive, f"not a whole archive ({error})") from error
-
-
-def _below(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for path in root.glob("*/*/*.png"):
-        yield PurePosixPath(path.relative_to(root).as_posix()), path.read_bytes()
-
-
-def _split(root: Path, files: Files, classes: tuple[str, ...]) -> Split:
-    ordered = sorted(files)
-    named = ((root / part / class_name / name, files[class_name, name, part]) for class_name, name, part in ordered)
-    number = {name: index for index, name in enumerate(classes)}
-    labels = np.array([number[class_name] for class_name, _, _ in ordered], np.int64)
-    return Split(decode_all(named, len(ordered), _SIDE), labels, classes, _SOURCE)
+CINIC10 = DatasetSpec(
+    spelling="cinic10",
+    num_train=180_000,
+    num_test=90_000,
+    num_classes=10,
+    input_shape=(3, _SIDE, _SIDE),
+    mean=CONSTANTS[0],
+    std=CONSTANTS[1],
+    augmentation=PAD4_CROP_FLIP,
+    read=read,
+    origin="CINIC-10 (Darlow et al.), training and validation images together",
+)

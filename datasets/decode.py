@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.published import damaged
+from datasets.source_files import Split, damaged
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """A published image in memory, still encoded."""
+
+    path: Path
+    """Where it lies, for errors."""
+    content: bytes
+    class_name: str
 
 
 def decode(blob: bytes) -> Tensor:
-    """Return an image as uint8 (3, H, W). Raises: ValueError where the bytes are no whole image."""
+    """Return an image as uint8 (3, H, W). Raises: ValueError where the bytes are not a whole image."""
     try:
         return _with_torchvision(blob)
     except (RuntimeError, ValueError, ImportError):
         return _with_pil(blob)
 
 
-def decode_all(files: Iterable[tuple[Path, bytes]], count: int, side: int) -> NDArray[np.uint8]:
-    """Return `count` published images of one size, uint8 (count, 3, side, side).
+def decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:
+    """Return published images of one size, uint8 (N, 3, side, side), with their classes as labels.
 
-    files: the path of each, for errors, and its bytes. Raises: DamagedError that names an image that is not whole or
-    has another size.
+    Raises: DamagedError that names an image that is not whole or has another size.
     """
-    images = np.empty((count, 3, side, side), np.uint8)
-    for index, (path, blob) in enumerate(files):
+    images = np.empty((len(files), 3, side, side), np.uint8)
+    for index, file in enumerate(files):
         try:
-            image = decode(blob)
+            image = decode(file.content)
         except ValueError as error:
-            raise damaged(path, str(error)) from error
+            raise damaged(file.path, str(error)) from error
         if image.shape != images.shape[1:]:
-            raise damaged(path, f"an image of {tuple(image.shape)} and not {images.shape[1:]}")
+            raise damaged(file.path, f"it is an image of {tuple(image.shape)} and not {images.shape[1:]}")
         images[index] = image.numpy()
-    return images
+    number = {name: index for index, name in enumerate(class_names)}
+    labels = np.array([number[file.class_name] for file in files], np.int64)
+    return Split(images, labels, tuple(class_names), source)
 
 
 def _with_torchvision(blob: bytes) -> Tensor:
@@ -57,5 +68,5 @@ def _with_pil(blob: bytes) -> Tensor:
         with Image.open(io.BytesIO(blob)) as image:
             pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"not a whole image ({error})") from error
+        raise ValueError(f"it is not a whole image ({error})") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -10,22 +10,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import load_file
+from datasets.augmentations.none import NONE
+from datasets.source_files import SourceFiles, Split
+from datasets.spec import DatasetSpec
 
-from datasets.published import Published, Split
-
-SHIPPED = Path(__file__).with_name("digits.safetensors")
-NUM_TRAIN = 1_437
-SOURCE = "UCI, Optical Recognition of Handwritten Digits, test part (CC BY 4.0)"
+_SHIPPED = Path(__file__).with_name("digits.safetensors")
+_NUM_TRAIN = 1_437
+_SOURCE = "UCI, Optical Recognition of Handwritten Digits, test part (CC BY 4.0)"
 
 
-def read(_: Published) -> dict[str, Split]:
+def read(_: SourceFiles) -> dict[str, Split]:
     """Return both splits, from the shipped file."""
-    tensors = load_file(SHIPPED)
-    images, labels = tensors["images"], tensors["labels"].astype(np.int64)
-    names = tuple(str(digit) for digit in range(10))
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    tensors = load_file(_SHIPPED)
+    images, labels, names = tensors["images"], tensors["labels"].astype(np.int64), tuple("0123456789")
     return {
-        "train": Split(images[:NUM_TRAIN], labels[:NUM_TRAIN], names, SOURCE),
-        "test": Split(images[NUM_TRAIN:], labels[NUM_TRAIN:], names, SOURCE),
+        "train": Split(images[:_NUM_TRAIN], labels[:_NUM_TRAIN], names, _SOURCE),
+        "test": Split(images[_NUM_TRAIN:], labels[_NUM_TRAIN:], names, _SOURCE),
     }
+
+
+DIGITS = DatasetSpec(
+    spelling="digits",
+    num_train=_NUM_TRAIN,
+    num_test=360,
+    num_classes=10,
+    input_shape=(1, 8, 8),
+    mean=(0.3054,),
+    std=(0.3757,),
+    augmentation=NONE,
+    read=read,
+    origin="UCI handwritten digits (Alpaydin and Kaynak), shipped with open_prune",
+)

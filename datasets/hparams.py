@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, cast
 
-from datasets.normalizations import LINES, Constants
-from datasets.registry import DatasetSpec, find_dataset
+from datasets.augmentations.augmentation import Augmentation
+from datasets.augmentations.none import NONE
+from datasets.normalizations import NORMALIZATIONS, Constants
+from datasets.registry import DATASETS
+from datasets.spec import DatasetSpec
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 
 ROTATIONS = 4
 """The classes of `unsupervised_labels=rotation`: 0, 90, 180 and 270 degrees."""
+_OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio")
+"""The fields that only some augmentations use (see `Augmentation.used_hparams`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetHparams(Hparams):
-    """The data set, its batches, and what is changed about its examples and labels."""
+    """The dataset, its batches, and how its examples and labels are changed."""
 
     dataset_name: str = hparam("cifar10", elided=ALWAYS_WRITTEN)
-    """The data set; `open_prune.py datasets` lists the names."""
+    """The dataset; `open_prune.py datasets` lists the names."""
 
     batch_size: int = hparam(128, elided=ALWAYS_WRITTEN, at_least=1)
     """Examples in a batch. The last batch of an epoch holds what is left."""
@@ -33,7 +39,7 @@ class DatasetHparams(Hparams):
     """The seed of random labels, of the subsample and of the rotations. OpenLTH's unset seed acts like 0."""
 
     validation_examples: int = hparam(0, at_least=0)
-    """Hold out this many training examples, the first of the data set, and measure on them as on the test set (ToST:
+    """Hold out this many training examples, the first of the dataset, and measure on them as on the test set (ToST:
     5,000 of CIFAR)."""
 
     subsample_fraction: float | None = hparam(None, above=0, at_most=1)
@@ -49,9 +55,9 @@ class DatasetHparams(Hparams):
     blur_factor: int | None = hparam(None, at_least=1)
     """Shrink training images by this factor and enlarge them again (bilinear), after augmentation."""
 
-    normalization: str | None = hparam(None, choices=tuple(LINES))
-    """Normalize images by the constants of this line of work instead of the data set's own (OpenLTH's, where it has the
-    data set)."""
+    normalization: str | None = hparam(None, choices=tuple(NORMALIZATIONS))
+    """Normalize images by the constants of this code base instead of the dataset's own (OpenLTH's, where it has the
+    dataset)."""
 
     augmentation_order: str = hparam("flip_crop", choices=("flip_crop", "crop_flip"))
     """Whether images are flipped before they are cropped (OpenLTH) or after (most others). The images that training can
@@ -65,10 +71,17 @@ class DatasetHparams(Hparams):
     """The largest ratio of a random resized crop's width to its height, and of its height to its width (OpenLTH's;
     torchvision's is 4/3 = 1.3333333333333333)."""
 
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class of the dataset's hyperparameters. Raises: UsageError for an unknown dataset."""
+        name = values.get("dataset_name", cls.dataset_name)
+        kind = DATASETS.find(name).hparams if isinstance(name, str) else None
+        return cast("type[Self]", kind or DatasetHparams)
+
     @property
     def spec(self) -> DatasetSpec:
-        """The data set itself. Raises: UsageError for an unknown one."""
-        return find_dataset(self.dataset_name)
+        """The dataset itself. Raises: UsageError for an unknown one."""
+        return DATASETS.find(self.dataset_name)
 
     @property
     def num_train(self) -> int:
@@ -91,55 +104,58 @@ class DatasetHparams(Hparams):
         return self.spec.input_shape
 
     @property
-    def augmentation(self) -> str:
-        """How training images vary, by the name that `DatasetSpec.augmentation` has for it."""
-        return "none" if self.do_not_augment else self.spec.augmentation
+    def augmentation(self) -> Augmentation:
+        """How training images vary."""
+        return NONE if self.do_not_augment else self.spec.augmentation
 
     @property
     def constants(self) -> Constants:
         """Mean and deviation by which images are normalized.
 
-        Raises: UsageError where the line of `normalization` has none for this data set.
+        Raises: UsageError where the code base of `normalization` has none for this dataset.
         """
+        spec = self.spec
         if self.normalization is None:
-            return self.spec.mean, self.spec.std
-        line = LINES[self.normalization]
-        if self.spec.folder not in line:
+            return spec.mean, spec.std
+        constants = NORMALIZATIONS[self.normalization]
+        if spec.folder not in constants:
             raise UsageError(
-                f"{self.normalization} has no constants for '{self.dataset_name}'. It has some for: {', '.join(line)}.",
+                f"'{self.normalization}' has no constants for '{self.dataset_name}', only for {', '.join(constants)}.",
                 "normalization",
             )
-        return line[self.spec.folder]
+        return constants[spec.folder]
 
     def simplified(self) -> Self:
         """Return these hyperparameters without what cannot change the result.
 
-        Raises: UsageError for an unknown data set, or for a combination that its images do not allow.
+        Raises: UsageError for an unknown dataset, or for a combination that its images do not allow.
         """
-        _, height, width = self.spec.input_shape
+        spec, augmentation, rotated = self.spec, self.augmentation, self.unsupervised_labels == "rotation"
+        self._check_images(spec)
+        subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
+        random_labels = None if rotated else self.random_labels_fraction or None
+        unused = [name for name in _OF_AUGMENTATIONS if name not in augmentation.used_hparams]
+        simple = {
+            "do_not_augment": self.do_not_augment and spec.augmentation is not NONE,
+            "transformation_seed": self.transformation_seed if subsample or random_labels or rotated else 0,
+            "subsample_fraction": subsample,
+            "random_labels_fraction": random_labels,
+            "blur_factor": None if self.blur_factor == 1 else self.blur_factor,
+            "normalization": None if self.constants == (spec.mean, spec.std) else self.normalization,
+            **{name: getattr(DatasetHparams, name) for name in unused},
+        }
+        changed = {name: value for name, value in simple.items() if value != getattr(self, name)}
+        return dataclasses.replace(self, **changed) if changed else self
+
+    def _check_images(self, spec: DatasetSpec) -> None:
+        _, height, width = spec.input_shape
         if self.unsupervised_labels == "rotation" and height != width:
             raise UsageError(f"rotation needs square images, not {height} x {width}.", "unsupervised_labels")
-        if self.validation_examples >= self.spec.num_train:
+        if self.validation_examples >= spec.num_train:
             raise UsageError(
-                f"{self.validation_examples} leave none of the {self.spec.num_train} training "
+                f"{self.validation_examples} leave none of the {spec.num_train} training "
                 f"examples of '{self.dataset_name}' to train on.",
                 "validation_examples",
             )
         if self.blur_factor is not None and self.blur_factor > min(height, width):
             raise UsageError(f"{self.blur_factor} shrinks images of {height} x {width} to nothing.", "blur_factor")
-        subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
-        rotated = self.unsupervised_labels == "rotation"
-        random_labels = None if rotated else self.random_labels_fraction or None
-        crops = self if self.augmentation == "resized_crop_flip" else DatasetHparams()
-        return dataclasses.replace(
-            self,
-            do_not_augment=self.do_not_augment and self.spec.augmentation != "none",
-            transformation_seed=self.transformation_seed if subsample or random_labels or rotated else 0,
-            subsample_fraction=subsample,
-            random_labels_fraction=random_labels,
-            blur_factor=None if self.blur_factor == 1 else self.blur_factor,
-            normalization=None if self.constants == (self.spec.mean, self.spec.std) else self.normalization,
-            augmentation_order=self.augmentation_order if self.augmentation == "pad4_crop_flip" else "flip_crop",
-            crop_scale=crops.crop_scale,
-            crop_ratio=crops.crop_ratio,
-        )

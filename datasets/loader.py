@@ -1,24 +1,26 @@
-"""The loader that suits a data set."""
+"""The loader that suits a dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.batches import LoaderConfig, Loader
+from datasets.batches import Loader, LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.memory import MemoryLoader
 from datasets.streaming import StreamingLoader
 
 
 def open_loader(
-    hparams: DatasetHparams, folder: Path, feed: LoaderConfig | None = None, *, workers: int | None = None
+    hparams: DatasetHparams, folder: Path, config: LoaderConfig | None = None, *, workers: int | None = None
 ) -> Loader:
-    """Open a prepared data set.
+    """Open a prepared dataset.
 
-    folder: that of all data sets. workers: processes that decode image files, for data sets that are not in memory; by
+    folder: that of all datasets. workers: processes that decode image files, for datasets that are not in memory; by
     default one for each core.
+    Raises: EnvironmentFailure where the prepared files are missing; DamagedError where they are damaged; UsageError for
+    hyperparameters that do not suit the dataset.
     """
-    feed = feed or LoaderConfig()
+    config = config or LoaderConfig()
     if hparams.spec.in_memory:
-        return MemoryLoader(hparams, folder, feed)
-    return StreamingLoader(hparams, folder, feed, workers)
+        return MemoryLoader(hparams, folder, config)
+    return StreamingLoader(hparams, folder, config, workers)

@@ -11,34 +11,28 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets.published import damaged
+from datasets.source_files import damaged
 
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _TEXT = 1, 2, 4
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1"}
 
 
-def read_mat(path: Path) -> dict[str, Any]:
-    """Return the variables of a file, by name. Raises: DamagedError for another file."""
-    return parse_mat(path.read_bytes(), str(path))
-
-
 def parse_mat(blob: bytes, place: str) -> dict[str, Any]:
     """Return the variables of a file's bytes: arrays, texts, and lists of dictionaries (structures) or values (cells).
 
-    place: what an error calls the file. Raises: DamagedError for another file.
+    place: the file's name, for errors. Raises: DamagedError for anything else.
     """
     if len(blob) < 128 or blob[124:128] != b"\x00\x01IM":
-        raise damaged(place, "not a MATLAB 5 file")
+        raise damaged(place, "it is not a MATLAB 5 file")
     try:
         return dict(_matrix(content) for kind, content in _elements(memoryview(blob)[128:]) if kind == _MATRIX)
     except (zlib.error, struct.error, ValueError, KeyError, IndexError) as error:
-        raise damaged(place, f"not a whole MATLAB 5 file ({error})") from error
+        raise damaged(place, f"it is not a whole MATLAB 5 file ({error})") from error
 
 
 def _elements(blob: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -61,7 +55,7 @@ def _elements(blob: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrix(content: memoryview) -> tuple[str, Any]:
-    if not content:  # an empty place of a structure
+    if not content:  # an empty field of a structure
         return "", np.empty((0, 0))
     (_, flags), (_, axes), (_, name), *rest = _elements(content)
     shape = struct.unpack(f"<{len(axes) // 4}i", axes)

@@ -1,12 +1,13 @@
 """The constants by which the code bases of the papers normalize images: (mean, std) of pixels in [0, 1].
 
-They differ, and a result depends on them: `--normalization` selects a line other than the data set's own (OpenLTH's
-where it has the data set).
+They differ, and a result depends on them: the hyperparameter `normalization` selects those of another code base than
+the dataset's own, which are OpenLTH's where it has the dataset.
 """
 
 from __future__ import annotations
 
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each channel."""
 
 IMAGENET: Constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MNIST: Constants = ((0.1307,), (0.3081,))
@@ -14,7 +15,7 @@ CINIC10: Constants = ((0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828
 _CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 SYNFLOW_CIFAR100: Constants = ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276))
 
-LINES: dict[str, dict[str, Constants]] = {
+NORMALIZATIONS: dict[str, dict[str, Constants]] = {
     "synflow": {
         "mnist": MNIST,
         "cifar10": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
@@ -34,14 +35,15 @@ LINES: dict[str, dict[str, Constants]] = {
         "cifar10": (_CIFAR_MEAN, (0.2023, 0.1994, 0.2010)),
         "cifar100": (_CIFAR_MEAN, (0.2023, 0.1994, 0.2010)),
     },
-    "tost_resnet_a": {  # inside the network there
+    "tost_resnet_a": {  # part of the network there
         "cifar10": (_CIFAR_MEAN, (0.2470, 0.2435, 0.2616)),
         "cifar100": (_CIFAR_MEAN, (0.2470, 0.2435, 0.2616)),
     },
-    "tost_lth": {  # MNIST's for all
+    "tost_lth": {  # those of MNIST for every dataset
         "mnist": MNIST,
         "fashion_mnist": MNIST,
         "cifar10": ((0.1307,) * 3, (0.3081,) * 3),
         "cifar100": ((0.1307,) * 3, (0.3081,) * 3),
     },
 }
+"""By code base and dataset (the name of its folder)."""

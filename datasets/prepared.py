@@ -1,41 +1,51 @@
-"""Prepared data sets: `<folder>/<name>/{train,test}.safetensors`, made once from the published files, then mapped.
+"""Prepared datasets: `<folder>/<name>/{train,test}.safetensors`, made once from the published files, then mapped.
 
 Each file holds `images` uint8 (N, C, H, W) and `labels` int64 (N,), and the metadata name, split, num_classes,
-class_names and source. For a data set too large for memory it holds an index of its image files instead (see
-`published.Index`). Both files appear whole or not at all. The top of this file needs no torch, since fingerprints are
-read by commands that must start fast.
+class_names and source. For a dataset too large for memory it holds an index of its image files instead (see
+`source_files.Index`). Both files appear whole or not at all. This module imports without torch and numpy, since
+commands that must start fast read fingerprints.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from datasets.header import read_header, unusable
-from datasets.registry import DatasetSpec, find_dataset
+from datasets.registry import DATASETS
+from datasets.source_files import Index, SourceFiles, Split
+from datasets.spec import DatasetSpec
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import replacing, sweep_parts
+from foundations.locks import lock
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datasets.published import Index, Split
-
 SPLITS = ("train", "test")
 _FINGERPRINT = "fingerprint.json"
 _CHUNK = 1 << 22
+_MAX_HEADER = 1 << 22
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of its content."""
+
+    tensors: dict[str, Any]
+    """By name: `dtype`, `shape`, `data_offsets` (from `start`)."""
+    metadata: dict[str, str]
+    start: int
+    """Where the tensors' bytes begin."""
 
 
 def split_path(name: str, split: str, folder: Path) -> Path:
-    """Return where a split of a prepared data set lies."""
-    return folder / find_dataset(name).folder / f"{split}.safetensors"
+    """Return where a split of a prepared dataset lies."""
+    return folder / DATASETS.find(name).folder / f"{split}.safetensors"
 
 
 def is_prepared(name: str, folder: Path) -> bool:
@@ -44,50 +54,46 @@ def is_prepared(name: str, folder: Path) -> bool:
 
 
 def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Callable[[str], None]) -> None:
-    """Make the prepared files of a data set where they do not exist.
+    """Make the prepared files of a dataset where they do not exist.
 
-    folder: that of all data sets; published files are looked for there, and downloaded to there.
-    report: told of each step that takes long, one line at a time.
+    folder: that of all datasets; published files are looked for there, and downloaded to there.
+    report: takes a line about each step that takes long.
 
-    Raises: UsageError for an unknown data set; EnvironmentFailure where the published files are missing and cannot be had, or
-    the folder cannot be written; DamagedError where a published file is not what it should be.
+    Raises: UsageError for an unknown dataset; EnvironmentFailure where the published files are missing and cannot be
+    downloaded, or the folder cannot be written; DamagedError where a published file is not what it should be.
     """
-    spec = find_dataset(name)
+    spec = DATASETS.find(name)
     if is_prepared(name, folder):
         return
-    with locked(spec.folder, folder):
+    with locked(spec.folder, folder, report):
         if is_prepared(name, folder):  # another process was faster
             return
         _prepare(spec, folder, allow_download, report)
 
 
 @contextlib.contextmanager
-def locked(name: str, folder: Path) -> Iterator[None]:
-    """Hold the folder of a data set, made where it does not exist, against other processes that would prepare it.
+def locked(name: str, folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a dataset's folder, which is made where it does not exist, while preparing it.
 
     Raises: EnvironmentFailure where something inside fails to write.
     """
     target = folder / name
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with FileLock(target / ".lock"):
+        with lock(target / ".lock", f"the dataset '{name}'", report):
+            sweep_parts(target)
             yield
     except OSError as error:
-        raise EnvironmentFailure(f"the data set '{name}' could not be prepared in {target}: {error}.") from error
+        raise EnvironmentFailure(f"The dataset '{name}' could not be prepared in {target}: {error}.") from error
 
 
 def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Callable[[str], None]) -> None:
-    from datasets.published import Published
-
-    module, function = spec.reader.split(":")
-    read: Callable[[Published], Mapping[str, Split | Index]] = getattr(importlib.import_module(module), function)
-    splits = read(Published(spec.folder, folder, allow_download, report))
+    splits = spec.read(SourceFiles(spec.folder, folder, allow_download, report))
     for split in SPLITS:
         expected = _shapes(spec, split)
         found = {name: array.shape for name, array in splits[split].arrays().items()}
         if any(found[name] != shape for name, shape in expected.items()):
             raise DamagedError(
-                f"the published files of '{spec.folder}' hold {split} arrays of {found}, not of {expected}.\n"
+                f"The published files of '{spec.folder}' hold {split} arrays of {found}, not of {expected}.\n"
                 f"Remove them from {folder} and get them again."
             )
     for split in SPLITS:
@@ -110,8 +116,6 @@ def write_split(
     import numpy as np
     from safetensors.numpy import save_file
 
-    path = folder / name / f"{split}.safetensors"
-    part = path.with_suffix(f".{os.getpid()}.part")
     metadata = {
         "name": name,
         "split": split,
@@ -121,19 +125,14 @@ def write_split(
         **(more_metadata or {}),
     }
     arrays = {key: np.ascontiguousarray(array) for key, array in content.arrays().items()}
-    try:
+    with replacing(folder / name / f"{split}.safetensors") as part:
         save_file(arrays, part, metadata=metadata)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Return images uint8 (N, C, H, W) and labels int64 (N,), mapped from the prepared file.
 
-    Raises: EnvironmentFailure where the file is missing; DamagedError where it is not the prepared file that it should be.
+    Raises: EnvironmentFailure where the file is missing; DamagedError where its content is not what it should be.
     """
     tensors = load_tensors(name, split, folder)
     return tensors["images"], tensors["labels"]
@@ -144,34 +143,34 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    spec = find_dataset(name)
+    spec = DATASETS.find(name)
     path = split_path(name, split, folder)
     if not path.is_file():
-        raise EnvironmentFailure(f"{path} is missing: the data set '{name}' is not prepared.")
+        raise EnvironmentFailure(f"{path} is missing: the dataset '{name}' is not prepared.")
     try:
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     except (SafetensorError, OSError) as error:
-        raise unusable(path, str(error)) from error
+        raise _damaged(path, str(error)) from error
     for key, shape in _shapes(spec, split).items():
         dtype = torch.uint8 if key == "images" else torch.int64
         if key not in tensors:
-            raise unusable(path, f"it holds no {key}")
+            raise _damaged(path, f"it holds no {key}")
         if tensors[key].dtype != dtype or tuple(tensors[key].shape) != shape:
-            raise unusable(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
+            raise _damaged(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
     lowest, highest = (int(label) for label in tensors["labels"].aminmax())
     if lowest < 0 or highest >= spec.num_classes:
-        raise unusable(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
+        raise _damaged(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
     return tensors
 
 
 def fingerprint(name: str, folder: Path) -> str | None:
-    """Return the SHA-256 over the tensors of a prepared data set, or None where there is none.
+    """Return the SHA-256 over the tensors of a prepared dataset, or None where there is none.
 
-    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. For a data set
+    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. For a dataset
     too large for memory that is the index: names, sizes and labels of the images. It is kept in `fingerprint.json`
-    beside them with their sizes and times of change, and computed anew when these differ (and each time where that file
-    cannot be written). Raises: DamagedError for a file without a whole header.
+    beside the files, with their sizes and times of change, and computed again when these differ (and each time where
+    `fingerprint.json` cannot be written). Raises: DamagedError for a file without a whole header.
     """
     if not is_prepared(name, folder):
         return None
@@ -183,11 +182,13 @@ def fingerprint(name: str, folder: Path) -> str | None:
         if kept["files"] == stamp:
             return str(kept["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no cache, or not one of ours: it is only a cache
+        pass  # there is no cache, or it is not whole
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {_tensors_digest(path)}\n".encode())
-    _keep(cache, {"files": stamp, "sha256": digest.hexdigest()})
+    # Where the folder cannot be written, it is computed each time.
+    with contextlib.suppress(OSError), replacing(cache) as part:
+        part.write_text(json.dumps({"files": stamp, "sha256": digest.hexdigest()}))
     return digest.hexdigest()
 
 
@@ -197,19 +198,35 @@ def _tensors_digest(path: Path) -> str:
     header = read_header(path)
     with path.open("rb") as file:
         for name, entry in sorted(header.tensors.items()):
-            begin, end = entry["data_offsets"]
+            start, end = entry["data_offsets"]
             digest.update(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
-            file.seek(header.start + begin)
-            for at in range(begin, end, _CHUNK):
+            file.seek(header.start + start)
+            for at in range(start, end, _CHUNK):
                 digest.update(file.read(min(_CHUNK, end - at)))
     return digest.hexdigest()
 
 
-def _keep(cache: Path, content: dict[str, object]) -> None:
-    part = cache.with_suffix(f".{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(content))
-        part.replace(cache)
-    except OSError:  # the folder is somebody else's or full: computed each time
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+def read_header(path: Path) -> Header:
+    """Return the header of a prepared file, without torch and numpy (`safetensors.safe_open` imports one of them).
+
+    A safetensors file is the header's length (uint64, little-endian), the header (JSON; texts are under
+    `__metadata__`), and the tensors' bytes.
+    Raises: DamagedError where there is no whole header; OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            tensors = json.loads(file.read(size) if size < _MAX_HEADER else b"")
+            metadata = tensors.pop("__metadata__", {})
+            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
+                raise ValueError("a tensor lacks its place")
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _damaged(path, f"it has no header ({error})") from error
+    return Header(tensors, metadata, 8 + size)
+
+
+def _damaged(path: Path, reason: str) -> DamagedError:
+    return DamagedError(
+        f"{path} is not a whole prepared dataset: {reason}.\n"
+        f"Remove it (rm '{path}'); the next use makes it again from the published files."
+    )

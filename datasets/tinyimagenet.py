@@ -1,88 +1,87 @@
 """Tiny ImageNet: 200 classes of ImageNet at 64 x 64, in the published archive or unpacked.
 
-    tiny-imagenet-200/wnids.txt
     tiny-imagenet-200/train/<wnid>/images/<wnid>_<n>.JPEG
     tiny-imagenet-200/val/images/val_<n>.JPEG with val/val_annotations.txt (file name, wnid, box; separated by tabs)
 
 The test set is the validation set (the published test images have no labels). Classes are numbered in the order of
 their wnids. A validation folder that was sorted into class folders, as several code bases do it, is read as well.
+`tinyimagenet2` is the same dataset, augmented like CIFAR-10.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from datasets.decode import decode_all
-from datasets.published import Download, Published, Split, damaged
+from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
+from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP
+from datasets.source_files import Download, SourceFiles, Split, damaged
+from datasets.spec import DatasetSpec
 
 _FOLDER = "tiny-imagenet-200"
 _ARCHIVE = Download(
     f"{_FOLDER}.zip", (f"http://cs231n.stanford.edu/{_FOLDER}.zip",), "90528d7ca1a48142e341f4ef8d21d0de"
 )
+_ANNOTATIONS = f"{_FOLDER}/val/val_annotations.txt"
+_SUFFIXES = (".JPEG", ".jpeg", ".txt")
 _SOURCE = "Tiny ImageNet, published JPEG files, decoded"
 _SIDE = 64
 
 
-class _Files:
-    """The files of the data set, in a folder or in the archive, by their paths below `tiny-imagenet-200`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._archive: zipfile.ZipFile | None = None
-        if path.is_file():
-            try:
-                self._archive = zipfile.ZipFile(path)
-            except zipfile.BadZipFile as error:
-                raise damaged(path, f"not a whole zip archive ({error})") from error
-            names: Iterable[str] = (name.partition("/")[2] for name in self._archive.namelist())
-        else:
-            names = (found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file())
-        self.names = sorted(filter(None, names))
-
-    def read(self, name: str) -> bytes:
-        try:
-            if self._archive is not None:
-                return self._archive.read(f"{_FOLDER}/{name}")
-            return (self.path / name).read_bytes()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise damaged(self.path / name, f"missing or damaged ({error})") from error
-
-
-def read(published: Published) -> dict[str, Split]:
+def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set and, as test set, the validation set."""
-    files = _Files(published.need(_FOLDER, download=_ARCHIVE))
-    train = {name: PurePosixPath(name).parts[1] for name in files.names if _is_image(name, "train")}
-    wnids = sorted(set(train.values()))
-    validation = _validation_labels(files)
-    unknown = sorted(set(validation.values()) - set(wnids))
-    if not train or not validation or unknown:
-        raise damaged(files.path, f"training images of {len(wnids)} classes, {len(validation)} labelled for validation")
-    published.report(f"decoding {len(train) + len(validation):,} images of tinyimagenet")
-    return {"train": _decoded(files, train, wnids), "test": _decoded(files, validation, wnids)}
+    from datasets.archives import members, place_of
+    from datasets.decode import EncodedFile, decode_split
+
+    path = files.need(_FOLDER, download=_ARCHIVE)
+    parts = {"train": f"{_FOLDER}/train/", "test": f"{_FOLDER}/val/"}
+    wanted = tuple(parts.values())
+    contents = dict(members(path, lambda name: name.startswith(wanted) and name.endswith(_SUFFIXES)))
+    images = {
+        split: [
+            EncodedFile(place_of(path, name), contents[name], wnid)
+            for name, wnid in sorted(_wnids(path, part, contents).items())
+        ]
+        for split, part in parts.items()
+    }
+    wnids = sorted({image.class_name for image in images["train"]})
+    if not all(images.values()) or not {image.class_name for image in images["test"]} <= set(wnids):
+        counts = f"training images of {len(wnids)} classes, and {len(images['test'])} labelled for validation"
+        raise damaged(path, f"it holds {counts}")
+    files.report(f"decoding {sum(map(len, images.values())):,} images of tinyimagenet")
+    return {split: decode_split(found, wnids, _SIDE, _SOURCE) for split, found in images.items()}
 
 
-def _is_image(name: str, part: str) -> bool:
-    return name.startswith(f"{part}/") and name.lower().endswith(".jpeg")
-
-
-def _validation_labels(files: _Files) -> dict[str, str]:
-    names = [name for name in files.names if _is_image(name, "val")]
-    if "val/val_annotations.txt" not in files.names:
-        return {name: PurePosixPath(name).parts[1] for name in names}
-    lines = files.read("val/val_annotations.txt").decode().splitlines()
+def _wnids(path: Path, part: str, contents: dict[str, bytes]) -> dict[str, str]:
+    """Return the wnid of each image of a part, by its name in the archive."""
+    names = [name for name in contents if name.startswith(part) and not name.endswith(".txt")]
+    if not _ANNOTATIONS.startswith(part) or _ANNOTATIONS not in contents:
+        return {name: name.split("/")[2] for name in names}
+    lines = contents[_ANNOTATIONS].decode().splitlines()
     wnid_of = dict(line.split("\t")[:2] for line in lines if "\t" in line)
-    missing = sorted(set(wnid_of) - {PurePosixPath(name).name for name in names})
+    name_of = {PurePosixPath(name).name: name for name in names}
+    missing = sorted(set(wnid_of) - set(name_of))
     if missing:
-        raise damaged(files.path, f"val/val_annotations.txt names {missing[0]}, which is not there")
-    return {name: wnid_of[PurePosixPath(name).name] for name in names if PurePosixPath(name).name in wnid_of}
+        raise damaged(path, f"val/val_annotations.txt names {missing[0]}, which is missing")
+    return {name_of[name]: wnid for name, wnid in wnid_of.items()}
 
 
-def _decoded(files: _Files, wnid_of: dict[str, str], wnids: list[str]) -> Split:
-    images = decode_all(((files.path / name, files.read(name)) for name in wnid_of), len(wnid_of), _SIDE)
-    number = {wnid: index for index, wnid in enumerate(wnids)}
-    labels = np.array([number[wnid] for wnid in wnid_of.values()], np.int64)
-    return Split(images, labels, tuple(wnids), _SOURCE)
+TINYIMAGENET = DatasetSpec(
+    spelling="tinyimagenet",
+    num_train=100_000,
+    num_test=10_000,
+    num_classes=200,
+    input_shape=(3, _SIDE, _SIDE),
+    mean=(-0.021, -0.0354, -0.0376),
+    std=(1.21, 1.20, 1.25),
+    augmentation=RESIZED_CROP_FLIP,
+    read=read,
+    origin="Tiny ImageNet (Stanford CS231n), augmented like ImageNet",
+)
+TINYIMAGENET2 = replace(
+    TINYIMAGENET,
+    spelling="tinyimagenet2",
+    augmentation=PAD4_CROP_FLIP,
+    origin="Tiny ImageNet (Stanford CS231n), augmented like CIFAR-10",
+    prepared_as="tinyimagenet",
+)

@@ -30,24 +30,30 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
         raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a temporary file, flush it to the disk and rename it to `path`, so that no reader ever sees half of it.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes `path` when the block ends: readers see the whole new file or none of it.
 
-    Raises: EnvironmentFailure where the disk is full or cannot be written.
+    The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all (see `replacing`). Raises: EnvironmentFailure where it cannot be written."""
     with explain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        _flush_folder(path.parent)
+        with replacing(path) as part:
+            part.write_bytes(data)
 
 
 def sweep_parts(folder: Path) -> None:

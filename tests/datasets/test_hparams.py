@@ -1,11 +1,13 @@
+from typing import Any
+
 import pytest
 
 from datasets.hparams import DatasetHparams
-from datasets.registry import datasets, find_dataset
+from datasets.registry import DATASETS
 from foundations.errors import UsageError
 
 
-def normalized(**hparams):
+def normalized(**hparams: Any) -> DatasetHparams:
     return DatasetHparams(**hparams).normalized(1)
 
 
@@ -20,12 +22,14 @@ def normalized(**hparams):
         ({"subsample_fraction": 1.0}, 50_000, 391),
     ],
 )
-def test_an_epoch_counts_what_is_left_of_the_training_set(hparams, num_train, iterations):
+def test_an_epoch_counts_what_is_left_of_the_training_set(
+    hparams: dict[str, Any], num_train: int, iterations: int
+) -> None:
     assert DatasetHparams(**hparams).num_train == num_train
     assert DatasetHparams(**hparams).iterations_per_epoch == iterations
 
 
-def test_classes_and_shape_are_those_of_the_batches():
+def test_classes_and_shape_are_those_of_the_batches() -> None:
     assert DatasetHparams(dataset_name="cifar100").num_classes == 100
     assert DatasetHparams(dataset_name="cifar100", unsupervised_labels="rotation").num_classes == 4
     assert DatasetHparams(dataset_name="digits").input_shape == (1, 8, 8)
@@ -48,13 +52,13 @@ def test_classes_and_shape_are_those_of_the_batches():
         {"dataset_name": "tinyimagenet2", "crop_scale": 0.08},
     ],
 )
-def test_what_cannot_change_the_result_is_not_in_the_address(hparams):
+def test_what_cannot_change_the_result_is_not_in_the_address(hparams: dict[str, Any]) -> None:
     name = hparams.get("dataset_name", "cifar10")
 
     assert normalized(**hparams) == DatasetHparams(dataset_name=name)
 
 
-def test_labels_that_rotation_replaces_are_not_in_the_address():
+def test_labels_that_rotation_replaces_are_not_in_the_address() -> None:
     both = normalized(unsupervised_labels="rotation", random_labels_fraction=0.5, transformation_seed=3)
 
     assert both == normalized(unsupervised_labels="rotation", transformation_seed=3)
@@ -76,12 +80,12 @@ def test_labels_that_rotation_replaces_are_not_in_the_address():
         {"validation_examples": 5000},
     ],
 )
-def test_what_changes_the_data_is_in_the_address(change):
+def test_what_changes_the_data_is_in_the_address(change: dict[str, Any]) -> None:
     assert normalized(**change).canonical() != normalized().canonical()
 
 
 @pytest.mark.parametrize("change", [{"crop_scale": 0.08}, {"crop_ratio": 4 / 3}, {"do_not_augment": True}])
-def test_crops_count_where_they_are_drawn(change):
+def test_crops_count_where_they_are_drawn(change: dict[str, Any]) -> None:
     tiny = {"dataset_name": "tinyimagenet"}
 
     assert normalized(**tiny, **change).canonical() != normalized(**tiny).canonical()
@@ -90,7 +94,7 @@ def test_crops_count_where_they_are_drawn(change):
 @pytest.mark.parametrize(
     "change", [{"subsample_fraction": 0.5}, {"random_labels_fraction": 0.5}, {"unsupervised_labels": "rotation"}]
 )
-def test_the_seed_counts_where_it_is_drawn_from(change):
+def test_the_seed_counts_where_it_is_drawn_from(change: dict[str, Any]) -> None:
     assert normalized(**change, transformation_seed=1).canonical() != normalized(**change).canonical()
 
 
@@ -116,12 +120,12 @@ def test_the_seed_counts_where_it_is_drawn_from(change):
         ({"validation_examples": 50_000}, "validation_examples"),
     ],
 )
-def test_impossible_values_are_refused_with_their_flag(change, flag):
-    with pytest.raises(UsageError, match=f"^--{flag}: "):
+def test_impossible_values_are_refused_by_name(change: dict[str, Any], flag: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag}: "):
         normalized(**change)
 
 
-CONSTANTS = [  # (line, data set, mean and deviation of the first channel)
+CONSTANTS = [  # (code base, dataset, mean and deviation of the first channel)
     (None, "cifar10", 0.485, 0.229),
     (None, "tinyimagenet2", -0.021, 1.21),
     ("synflow", "cifar10", 0.491, 0.247),
@@ -136,19 +140,19 @@ CONSTANTS = [  # (line, data set, mean and deviation of the first channel)
 ]
 
 
-@pytest.mark.parametrize(("line", "name", "mean", "std"), CONSTANTS)
-def test_each_line_of_work_has_its_own_constants(line, name, mean, std):
-    means, stds = DatasetHparams(dataset_name=name, normalization=line).constants
+@pytest.mark.parametrize(("code_base", "name", "mean", "std"), CONSTANTS)
+def test_each_code_base_has_its_own_constants(code_base: str | None, name: str, mean: Any, std: Any) -> None:
+    means, stds = DatasetHparams(dataset_name=name, normalization=code_base).constants
 
     assert (means[0], stds[0]) == (mean, std)
 
 
-def test_a_mistyped_data_set_gets_a_suggestion_and_the_list():
-    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Possible: digits, mnist, fashion_mnist, cifar10,"):
-        find_dataset("cifar-100")
+def test_a_mistyped_dataset_gets_a_suggestion_and_the_list() -> None:
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? choose from digits, mnist, fashion_mnist,"):
+        DATASETS.find("cifar-100")
 
 
-def test_every_data_set_is_found_by_its_name_and_is_consistent():
-    for spec in datasets():
-        assert find_dataset(spec.name) is spec
+def test_every_dataset_is_found_by_its_name_and_is_consistent() -> None:
+    for spec in DATASETS:
+        assert DATASETS.find(spec.spelling) is spec
         assert len(spec.mean) == len(spec.std) == spec.input_shape[0]

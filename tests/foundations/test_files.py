@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from foundations.errors import EnvironmentFailure
-from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
+from foundations.files import explain_os_errors, replacing, sha256_of_file, sweep_parts, write_atomically
 
 
 def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path):
@@ -50,6 +50,16 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
         write_atomically(path, b"content")
 
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path):
+    (tmp_path / "file").write_text("former")
+
+    with pytest.raises(KeyError), replacing(tmp_path / "file") as part:
+        part.write_text("half of the new one")
+        raise KeyError
+
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "former")]
 
 
 def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path):

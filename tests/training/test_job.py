@@ -286,7 +286,7 @@ def test_the_results_of_other_data_are_refused(tmp_path, digits):
     from safetensors.numpy import load_file
 
     from datasets.prepared import write_split
-    from datasets.published import Split
+    from datasets.source_files import Split
 
     desc = train_desc()
     complete(desc, context(tmp_path / "root", digits))

@@ -1,30 +1,30 @@
-"""The files of a data set as its authors publish them: found where torchvision puts them, or downloaded.
+"""The files of a dataset as its authors publish them: found where torchvision puts them, or downloaded.
 
-Readers get a `Published` and ask it for files by the paths that torchvision gives them under its root folder.
+The function that reads a dataset gets `SourceFiles` and asks for files by the paths that torchvision gives them under
+its root folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import replacing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set. images: uint8 (N, C, H, W). labels: int64 (N,). class_names: one for each class."""
+    """One part of a dataset. images: uint8 (N, C, H, W). labels: int64 (N,). class_names: one for each class."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -38,10 +38,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the encoded images of one part of a data set lie, for sets too large to be decoded into memory."""
+    """Where the encoded images of one part of a dataset lie, for datasets too large to be decoded into memory."""
 
     files: tuple[str, ...]
-    """Image files, or archives of them; paths below the folder of all data sets, or absolute."""
+    """Image files, or archives of them; paths below the folder of all datasets, or absolute ones."""
     file: NDArray[np.int64]
     """For each image, the number of its file."""
     offset: NDArray[np.int64]
@@ -54,13 +54,15 @@ class Index:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what a prepared file holds: `files` as the bytes of their lines, the rest as it is."""
+        import numpy as np
+
         lines = np.frombuffer("\n".join(self.files).encode(), np.uint8)
         return {"files": lines, "file": self.file, "offset": self.offset, "size": self.size, "labels": self.labels}
 
 
 @dataclass(frozen=True)
 class Download:
-    """A published file: where it lies under torchvision's root, its addresses in order of preference, its md5 sum."""
+    """A published file: its path under torchvision's root, its addresses in order of preference, its md5 sum."""
 
     path: str
     urls: tuple[str, ...]
@@ -68,19 +70,19 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Published:
-    """Where to look for the files of one data set, and whether they may be downloaded."""
+class SourceFiles:
+    """Where to look for the published files of a dataset, and whether they may be downloaded."""
 
     name: str
     folder: Path
-    """The folder of all data sets."""
+    """The folder of all datasets."""
     allow_download: bool
     report: Callable[[str], None]
-    """Told of each step that takes long, one line at a time."""
+    """Takes a line about each step that takes long."""
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """The folders that may hold the files: that of all data sets, and the data set's own in it (OpenLTH's way)."""
+        """The folders that may hold the files: that of all datasets, and the dataset's own in it, as in OpenLTH."""
         return (self.folder, self.folder / self.name)
 
     def find(self, *paths: str) -> Path | None:
@@ -91,7 +93,7 @@ class Published:
     def need(self, *paths: str, download: Download) -> Path:
         """Return the first of the paths that exists, or else download.
 
-        Raises: EnvironmentFailure of at most three lines, where there is no such file and it cannot be had.
+        Raises: EnvironmentFailure of at most three lines, where there is no such file and it cannot be downloaded.
         """
         found = self.find(*paths, download.path)
         if found is not None:
@@ -100,38 +102,35 @@ class Published:
         put = f"Put the published files there (for instance {download.urls[0]})"
         if not self.allow_download:
             raise EnvironmentFailure(
-                f"the data set '{self.name}' is not prepared and downloading is forbidden; {looked}\n"
+                f"The dataset '{self.name}' is not prepared and downloading is forbidden; {looked}\n"
                 f"{put}, or allow downloading."
             )
         try:
             return self._download(download)
         except OSError as error:
             raise EnvironmentFailure(
-                f"the data set '{self.name}' could not be downloaded: {error}.\n{looked[0].upper()}{looked[1:]}\n"
+                f"The dataset '{self.name}' could not be downloaded: {error}.\n{looked[0].upper()}{looked[1:]}\n"
                 f"{put}, or try again with a network."
             ) from error
 
     def _download(self, download: Download) -> Path:
         target = self.folder / download.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
         failures: list[str] = []
-        try:
-            for url in download.urls:
-                try:
+        for url in download.urls:
+            try:
+                with replacing(target) as part:
                     digest = self._fetch(url, part)
-                except (OSError, urllib.error.URLError) as error:
-                    failures.append(f"{url}: {getattr(error, 'reason', error)}")
-                    continue
-                if digest == download.md5:
-                    part.replace(target)
-                    return target
-                failures.append(f"{url}: not the published file (md5 {digest} instead of {download.md5})")
-        finally:
-            part.unlink(missing_ok=True)
+                    if digest != download.md5:
+                        raise OSError(f"not the published file (md5 {digest} instead of {download.md5})")
+                return target
+            except OSError as error:
+                failures.append(f"{url}: {getattr(error, 'reason', error)}")
         raise OSError("; ".join(failures))
 
     def _fetch(self, url: str, part: Path) -> str:
+        import urllib.request
+
         digest, done, told = hashlib.md5(usedforsecurity=False), 0, 0
         with urllib.request.urlopen(url, timeout=30) as response, part.open("wb") as file:
             total = int(response.headers.get("Content-Length") or 0)
@@ -143,11 +142,9 @@ class Published:
                 if total and done * 10 // total > told:
                     told = done * 10 // total
                     self.report(f"downloading {url}: {told * 10}%")
-            file.flush()
-            os.fsync(file.fileno())
         return digest.hexdigest()
 
 
 def damaged(path: Path | str, reason: str) -> DamagedError:
-    """Return the error for a published file that is not what it should be."""
+    """Return the error for a published file that is not as it was published. reason: a sentence about it."""
     return DamagedError(f"{path}: {reason}.\nRemove it and download it again.")

@@ -1,0 +1,68 @@
+"""What an augmentation is: the random numbers of an epoch, and how they change its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.registry import Registered
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from datasets.hparams import DatasetHparams
+
+WHOLE = -1
+"""In place of a seed: the image is not augmented but resized and its middle cut out, as for testing."""
+
+MemoryBatches = Callable[["Tensor", slice], "Tensor"]
+"""(numbers, positions) -> images uint8 (B, C, H, W) on the device.
+
+numbers: int64 (B,), of the wanted images. positions: their places in the order of the epoch.
+"""
+StreamedBatches = tuple["Tensor", Callable[["Tensor", slice], "Tensor"]]
+"""The seed of each image for `Augmentation.cut`, or WHOLE, int64 (N,) on the CPU in the order of the epoch; and what is
+done to batches after that, (images uint8 (B, 3, H, W) on the device, positions) -> images.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Augmentation(Registered):
+    """A way to vary training images.
+
+    Random numbers are drawn for a whole epoch at once, by position in its order, so that batches are the same wherever
+    in the epoch training starts and however many processes share it.
+    """
+
+    used_hparams: tuple[str, ...] = ()
+    """The hyperparameters of `DatasetHparams` that only some augmentations use, and that this one does."""
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether it also works on images that are decoded as they are needed."""
+        return type(self).draw_streamed is not Augmentation.draw_streamed
+
+    def stored(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
+        """Return what is kept in memory: the training images, uint8 (N, C, H, W), and perhaps others after them."""
+        from datasets.transforms import in_format
+
+        return in_format(images, memory_format)
+
+    def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
+        """Draw the random numbers of an epoch of `count` images in memory; return what makes its batches.
+
+        stored: what the method of that name returned. stream: a generator on the CPU.
+        """
+        raise NotImplementedError
+
+    def draw_streamed(self, count: int, device: torch.device, stream: torch.Generator) -> StreamedBatches:
+        """Draw the random numbers of an epoch of `count` images that are decoded as they are needed."""
+        raise NotImplementedError
+
+    def cut(
+        self, images: Sequence[Tensor], size: tuple[int, int], seeds: Sequence[int], hparams: DatasetHparams
+    ) -> list[Tensor]:
+        """Return decoded images, uint8 (3, H, W), each cut by its seed and resized. Workers call it."""
+        raise NotImplementedError

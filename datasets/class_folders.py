@@ -1,0 +1,65 @@
+"""Encoded images in class folders, and the index of them that is kept of datasets too large for memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.source_files import Index
+
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A JPEG or PNG image: a file, or a part of an archive."""
+
+    name: str
+    file: str
+    """The file, or the archive: its path below the folder of all datasets, or an absolute one."""
+    offset: int
+    size: int
+
+
+def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedImage, str]]:
+    """Return the images under each folder of a folder, at any depth, with that folder's name, in the order of names.
+
+    below: the folder from which paths start; absolute ones, where it is None or does not hold the images.
+    """
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return [(image, name) for name in classes for image in images_under(folder / name, below)]
+
+
+def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
+    """Yield the images under a folder, at any depth. below: as above."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(_SUFFIXES):
+                path = Path(place) / name
+                file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
+                yield EncodedImage(name, file.as_posix(), 0, path.stat().st_size)
+
+
+def make_index(images: Sequence[tuple[EncodedImage, str]], class_names: Sequence[str], source: str) -> Index:
+    """Return the index of images with their classes."""
+    files = sorted({image.file for image, _ in images})
+    number_of_file = {file: number for number, file in enumerate(files)}
+    number_of_class = {name: number for number, name in enumerate(class_names)}
+
+    def column(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.fromiter(values, np.int64, len(images))
+
+    return Index(
+        files=tuple(files),
+        file=column(number_of_file[image.file] for image, _ in images),
+        offset=column(image.offset for image, _ in images),
+        size=column(image.size for image, _ in images),
+        labels=column(number_of_class[name] for _, name in images),
+        class_names=tuple(class_names),
+        source=source,
+    )
