@@ -46,6 +46,8 @@ class BranchHparams(Hparams):
     """Permute the mask over all layers together: the same density in all, other weights."""
     reinitialize: bool = hparam(False)
     """Train on a new initialization in place of --state_step."""
+    seed: int | None = hparam(None)
+    """Pins what is random in the branch (by default it follows the replicate): scores, examples, shuffles."""
 
     def simplified(self) -> Self:
         """Drop the state where a new initialization takes its place, and the shuffle that another undoes."""
@@ -83,16 +85,15 @@ class BranchDesc(Desc):
 
     def _meaningful_pruning(self) -> PruningHparams:
         """Return how to prune, without what cannot change the result."""
-        seed = self.pruning.seed if self.uses_seed else None
-        pruning = NO_PRUNING if self.pruning.level() == 0 else self.pruning
-        return dataclasses.replace(pruning, seed=seed).normalized(self.iterations_per_epoch)
+        return NO_PRUNING if self.pruning.level() == 0 else self.pruning
 
     def _meaningful_branch(self) -> BranchHparams:
         """Return the branch's hyperparameters, without what cannot change the result."""
+        unused: dict[str, Any] = {} if self.uses_seed else {"seed": None}
         if self.scores_a_state:
-            return self.branch
+            return dataclasses.replace(self.branch, **unused)
         # Nothing is scored: of the run to prune, only its mask counts.
-        unused: dict[str, Any] = {"prune_step": "0it"}
+        unused["prune_step"] = "0it"
         if not self.starts_from_a_mask:
             unused |= {"prune_experiment": MAIN, "randomize_layerwise": False, "randomize_globally": False}
         return dataclasses.replace(self.branch, **unused)

@@ -61,7 +61,7 @@ class GmpDesc(BranchDesc):
     def validate(self) -> None:
         """Check that pruning begins before it ends, within the training."""
         super().validate()
-        if self.pruning.found_strategy.builds_mask:
+        if self.pruning.method.is_constructive:
             raise UsageError(f"{self.pruning.strategy} builds its mask at once; gmp needs scores.", "strategy")
         begin, end, frequency = self.pruning_steps
         if frequency.iteration == 0:

@@ -193,7 +193,7 @@ def randomly_prune(lottery: Lottery, level: Job, own: RandomlyPruneHparams) -> B
         randomize_layerwise=own.randomize == "layerwise",
         randomize_globally=own.randomize == "global",
     )
-    return BranchDesc(parent=lottery.trunk, pruning=replace(NO_PRUNING, seed=own.branch_seed), branch=branch)
+    return BranchDesc(parent=lottery.trunk, pruning=NO_PRUNING, branch=replace(branch, seed=own.branch_seed))
 
 
 def randomly_reinitialize(lottery: Lottery, level: Job, own: RandomlyReinitializeHparams) -> BranchDesc:
@@ -204,4 +204,4 @@ def randomly_reinitialize(lottery: Lottery, level: Job, own: RandomlyReinitializ
         start_step="0it" if own.start_at_step_zero else lottery.rewound().start_step,
         reinitialize=True,
     )
-    return BranchDesc(parent=lottery.trunk, pruning=replace(NO_PRUNING, seed=own.branch_seed), branch=branch)
+    return BranchDesc(parent=lottery.trunk, pruning=NO_PRUNING, branch=replace(branch, seed=own.branch_seed))

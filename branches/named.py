@@ -101,7 +101,7 @@ def reinitialize(parent: Parent, pruning: PruningHparams, own: BranchHparams) ->
 
 def invert(parent: Parent, pruning: PruningHparams, own: BranchHparams) -> BranchDesc:
     """Prune the other end of the scores: what the method would keep goes."""
-    is_highest = pruning.removes == "highest"
+    is_highest = pruning.prune_direction == "highest"
     return oneshot(parent, replace(pruning, prune_highest=not is_highest, prune_lowest=is_highest), own)
 
 

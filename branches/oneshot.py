@@ -129,7 +129,7 @@ class BranchJob(Job):
 
         pruning, dataset, seed = self.desc.pruning, self.desc.parent.dataset, self._seed(context)
         examples = None
-        per_class = pruning.found_strategy.examples_per_class
+        per_class = pruning.examples_per_class
         if per_class is not None:
             context.prepare(dataset.dataset_name)
             as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
@@ -143,10 +143,8 @@ class BranchJob(Job):
             seed=seed,
             input_shape=dataset.input_shape,
             # Methods that build a mask (PHEW) add to what they are given; the others take away from it.
-            mask=start if self.desc.starts_from_a_mask or not pruning.found_strategy.builds_mask else None,
-            on_iteration=lambda done, *_: context.reporter.progress(
-                "prune", done, pruning.prune_iterations, "iterations"
-            ),
+            mask=start if self.desc.starts_from_a_mask or not pruning.method.is_constructive else None,
+            on_iteration=lambda done, *_: context.reporter.progress("prune", done, pruning.iterations, "iterations"),
         )
 
     def results(self, run: Run) -> dict[str, float]:
@@ -157,7 +155,7 @@ class BranchJob(Job):
         return {"density": mask.density, "sparsity": mask.sparsity}
 
     def _seed(self, context: Context) -> int:
-        return context.replicate if self.desc.pruning.seed is None else self.desc.pruning.seed
+        return context.replicate if self.desc.branch.seed is None else self.desc.branch.seed
 
     def _run(self, experiment: str, context: Context) -> Run:
         trunk = self.desc.parent.location(context.replicate)

@@ -17,7 +17,7 @@ from foundations.hparams import Hparams, hparam
 from models.family import Family, Preset
 from models.registry import families, presets, recipe
 from platforms.registry import PLATFORMS
-from pruning.registry import STRATEGIES
+from pruning.registry import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +144,7 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
 def strategies(argv: Sequence[str], _environment: Environment) -> int:
     """`strategies`: the pruning strategies."""
     parse(NoFlags, argv, "strategies", NoFlags())
-    rows = [
-        {"name": strategy.spelling, "prunes": f"{strategy.removes} scores", "paper": strategy.paper}
-        for strategy in STRATEGIES
-    ]
+    rows = [{"name": method.spelling, "prunes": method.prunes, "paper": method.paper} for method in METHODS]
     print(table(rows, ("name", "prunes", "paper")))
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +62,23 @@ def parse_job(kind: type[Flags], argv: Sequence[str], command: str, environment:
     preset = value_of("default_hparams", argv)
     if preset is None and value_of("model_name", argv) is None:
         preset = DEFAULT_RECIPE
-    return parse(kind, argv, command, with_defaults(kind, recipe(preset) if preset else {}))
+    values = dict(recipe(preset)) if preset else {}
+    strategy = value_of("strategy", argv)
+    if strategy is not None and "pruning" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        values["strategy"] = strategy
+        kind = _with_options_of(strategy, kind)
+    return parse(kind, argv, command, with_defaults(kind, values))
+
+
+def _with_options_of(strategy: str, kind: type[Flags]) -> type[Flags]:
+    """Return the flags with the method's own options among those of pruning. Raises: UsageError for an unknown name."""
+    from pruning.hparams import PruningHparams
+
+    group = PruningHparams.group_for({"strategy": strategy})
+    pruning = field(default_factory=lambda: group(strategy=strategy))
+    made = make_dataclass(kind.__name__, [("pruning", group, pruning)], bases=(kind,), frozen=True, kw_only=True)
+    made.__doc__ = kind.__doc__
+    return made
 
 
 def run_job(job: Job, hparams: JobHparams, platform: PlatformHparams, environment: Environment) -> int:

@@ -128,7 +128,7 @@ class Desc:
             if issubclass(kind, Desc):
                 parts[field.name] = parent
             elif field.name in full:
-                parts[field.name] = kind(**full[field.name])
+                parts[field.name] = kind.group_for(full[field.name])(**full[field.name])
         return cls(**parts)
 
     def refuse_mismatch(self, record: Mapping[str, Any], where: Path) -> None:

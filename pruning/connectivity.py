@@ -75,7 +75,7 @@ def reaching_output(graph: Graph, mask: Mapping[str, torch.Tensor]) -> Units:
     return reaching
 
 
-def between(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
+def on_path(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
     """Return, by tensor, which weights (kept or not) would lie on an input-output path of `mask`: bool, broadcastable.
 
     Tensors that the forward pass does not use are on none.
@@ -92,7 +92,7 @@ def between(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
 
 def effective(graph: Graph, mask: Mask) -> Mask:
     """Return the mask of the kept weights that lie on a path of kept weights from the input to the output."""
-    places = between(graph, mask)
+    places = on_path(graph, mask)
     return Mask({name: tensor & places[name] for name, tensor in mask.items()})
 
 

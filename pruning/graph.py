@@ -8,7 +8,7 @@ dropout) leaves no node behind.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -74,19 +74,30 @@ class Graph:
         return [node for node in self.nodes if node.layer is not None]
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...], *, in_place: bool = False) -> Graph:
+@contextlib.contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Let a network be in eval mode inside the block, then give each of its modules its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     """Return the graph of `model` for inputs of a shape (of one example).
 
-    The model is left as it is: a copy is traced, in eval mode; in_place: `model` itself, which is in eval mode already.
+    The model runs once, in eval mode and without gradients, and is left as it was.
 
-    Raises: UsageError that names the operation where the units of a value cannot be followed, as through attention.
+    Raises: UsageError that names the operation if the units of a value cannot be followed, as through attention.
     """
-    network = model if in_place else copy.deepcopy(model).eval()
-    parameter = next(network.parameters())
+    parameter = next(model.parameters())
     example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
-    tracer = _Tracer(network, example)
-    with torch.no_grad(), tracer:
-        outputs = network(example)
+    tracer = _Tracer(model, example)
+    with in_eval_mode(model), torch.no_grad(), tracer:
+        outputs = model(example)
     values = [tracer.node_of(value) for value in _tensors(outputs)]
     return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
 

@@ -37,7 +37,7 @@ def describe(name: str, parent: Parent | None = None, **flags: Any) -> Desc:
     """Return the description of a branch by its name and flags, of the small training or of another parent."""
     named = BRANCHES[name]
     own = named.flags(**{flag: value for flag, value in flags.items() if flag in named.flags.names()})
-    pruning = PruningHparams(**{flag: value for flag, value in flags.items() if flag in PruningHparams.names()})
+    pruning = PruningHparams.of(flags)
     return named.describe(parent or Parent(train_job().desc), pruning, own)
 
 

@@ -30,6 +30,6 @@ def test_a_new_initialization_takes_the_place_of_a_state():
 
 
 def test_a_seed_that_cannot_matter_is_dropped():
-    assert oneshot_job("magnitude", seed=3).desc.pruning.seed is None
-    assert oneshot_job("magnitude", seed=3, randomize_layerwise=True).desc.pruning.seed == 3
-    assert oneshot_job("magnitude", seed=3, randomize_layerwise=True, density=1).desc.pruning.seed is None
+    assert oneshot_job("magnitude", seed=3).desc.branch.seed is None
+    assert oneshot_job("magnitude", seed=3, randomize_layerwise=True).desc.branch.seed == 3
+    assert oneshot_job("magnitude", seed=3, randomize_layerwise=True, density=1).desc.branch.seed is None

@@ -51,12 +51,11 @@ def train_job(**flags: Any) -> TrainJob:
 
 
 def oneshot_job(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchJob:
-    groups = [{k: v for k, v in flags.items() if k in kind.names()} for kind in (PruningHparams, BranchHparams)]
     return BranchJob(
         BranchDesc(
             parent=train_job(**(parent or {})).desc,
-            pruning=PruningHparams(strategy=strategy, **groups[0]),
-            branch=BranchHparams(**groups[1]),
+            pruning=PruningHparams.of({**flags, "strategy": strategy}),
+            branch=BranchHparams.of(flags),
         )
     )
 

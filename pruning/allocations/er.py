@@ -1,0 +1,20 @@
+"""The Erdős-Rényi allocation: an Erdős-Rényi random graph between channels has these densities."""
+
+from __future__ import annotations
+
+import math
+
+from pruning.allocation import Allocation, Shape, proportional
+
+
+def weights_kept(shape: Shape) -> int:
+    """Return (n_out + n_in) * kernel size, so that density is proportional to (n_in + n_out) / (n_in * n_out)."""
+    return (shape[0] + shape[1]) * math.prod(shape[2:])
+
+
+ER = Allocation(
+    spelling="er",
+    summary="density proportional to (n_in + n_out) / (n_in * n_out): Erdős-Rényi",
+    paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
+    kept_per_layer=proportional(weights_kept),
+)
