@@ -90,19 +90,21 @@ def prune(
     if keep is not None and any(level is not None for level in (density, fraction, compression)):
         raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
     start = _start(model, hparams.method, mask)
-    return _prune_to(
-        kept_of(start.total, hparams.level()) if keep is None else keep,
+    found = mask_from_hparams(
         model,
         hparams,
-        start,
+        seed=seed,
+        keep=keep,
         examples=examples,
         batch_size=batch_size,
-        seed=seed,
         input_shape=input_shape,
+        mask=start,
         loss=loss,
         micro_batch_size=micro_batch_size,
         on_iteration=on_iteration,
     )
+    _warn_of_collapse(start, found)
+    return found
 
 
 def mask_from_hparams(
@@ -110,6 +112,7 @@ def mask_from_hparams(
     hparams: PruningHparams,
     *,
     seed: int,
+    keep: int | None = None,
     examples: Examples | None = None,
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -118,61 +121,22 @@ def mask_from_hparams(
     micro_batch_size: int | None = None,
     on_iteration: OnIteration | None = None,
 ) -> Mask:
-    """Return the mask that hyperparameters describe. `batch_size` is used if they do not say how to batch examples.
+    """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
-    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more. The
-    other arguments are those of `prune`.
+    batch_size: used if the hyperparameters do not say how to batch the examples. keep: in place of their level.
+    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
-    ignored = _ignored(hparams, mask or Mask.ones(model))
-    whole = _start(model, hparams.method, mask)
-    start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
-    keep = kept_of(Mask.ones(model).total, hparams.level()) - sum(Mask(ignored).kept_per_layer().values())
-    if keep < 0:
-        raise UsageError(
-            f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
-            "pruning_layers_to_ignore",
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)  # the report names collapsed layers
-        found = _prune_to(
-            keep,
-            model,
-            hparams,
-            start,
-            examples=examples,
-            batch_size=batch_size,
-            seed=seed,
-            input_shape=input_shape,
-            loss=loss,
-            micro_batch_size=micro_batch_size,
-            on_iteration=on_iteration,
-        )
-    return Mask({**found, **ignored}, model)
-
-
-def _prune_to(
-    keep: int,
-    model: nn.Module,
-    hparams: PruningHparams,
-    start: Mask,
-    *,
-    examples: Examples | None,
-    batch_size: int | None,
-    seed: int,
-    input_shape: tuple[int, ...] | None,
-    loss: Loss,
-    micro_batch_size: int | None,
-    on_iteration: OnIteration | None,
-) -> Mask:
-    """Return the mask of `keep` weights that hyperparameters describe, pruned from `start` or added to it."""
     method = hparams.method
-    lowest, highest = (start.kept, start.total) if method.is_constructive else (0, start.kept)
-    if not lowest <= keep <= highest:
-        raise UsageError(f"{keep} of {start.total} weights cannot be kept: the mask to start from keeps {start.kept}.")
+    whole = _start(model, method, mask)
+    ignored = _ignored(hparams, mask or Mask.ones(model))
+    start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
+    keep = (kept_of(whole.total, hparams.level()) if keep is None else keep) - Mask(ignored).kept
+    _check_number(keep, start, method, bool(ignored))
     if keep in (start.kept, start.total):
-        return start if keep == start.kept else start.union(start.invert())
+        found = start if keep == start.kept else start.union(start.invert())
+        return whole.with_tensors({**found, **ignored})
     shape = input_shape if input_shape is not None or examples is None else tuple(examples[0].shape[1:])
     if method.needs_input_shape and shape is None:
         raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
@@ -190,10 +154,10 @@ def _prune_to(
             micro_batch_size=micro_batch_size,
         )
         if method.build_mask is not None:
-            return method.build_mask(scoring, keep, hparams).for_model(model)
-        mask = _iterate(scoring, hparams, start, keep, on_iteration)
-    _warn_of_collapse(start, mask)
-    return mask.with_tensors(mask)
+            found = method.build_mask(scoring, keep, hparams)
+        else:
+            found = _iterate(scoring, hparams, start, keep, on_iteration)
+    return whole.with_tensors({**found, **ignored})
 
 
 def _iterate(
@@ -265,7 +229,18 @@ def _warn_of_collapse(start: Mask, mask: Mask) -> None:
     if collapsed:
         words = "all layers" if not mask.kept else ", ".join(collapsed[:4]) + (", ..." if len(collapsed) > 4 else "")
         message = f"nothing is left of {words} ({len(collapsed)} of {len(mask)} layers)"
-        warnings.warn(message, CollapseWarning, stacklevel=4)
+        warnings.warn(message, CollapseWarning, stacklevel=3)
+
+
+def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool) -> None:
+    if ignores_layers and keep < 0:
+        raise UsageError(
+            f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
+            "pruning_layers_to_ignore",
+        )
+    lowest, highest = (start.kept, start.total) if method.is_constructive else (0, start.kept)
+    if not lowest <= keep <= highest:
+        raise UsageError(f"{keep} of {start.total} weights cannot be kept: the mask to start from keeps {start.kept}.")
 
 
 def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:

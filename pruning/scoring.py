@@ -234,7 +234,8 @@ class Scoring:
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         try:
-            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
+            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
+                gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0]
             raise UsageError(
