@@ -29,8 +29,12 @@ from pruning.mask import Mask, true_indices
 Scores = dict[str, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
-_GRADIENT_ENTRIES = 1 << 24
-"""The most numbers that the gradients of single examples have at a time, if no micro batch size is given."""
+_GRADIENT_ENTRIES = 1 << 22
+"""The most numbers that the gradients of single examples have at a time, if no micro batch size is given.
+
+On one CPU core this was 1.6 times as fast as one example at a time for ResNet-20, and as fast for LeNet-300-100 and
+ResNet-18 (best of 4); sixteen times as many were slower for all three.
+"""
 
 
 class Scoring:
