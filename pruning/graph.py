@@ -1,7 +1,7 @@
 """Which units of a network are connected to which: its layers and what lies between them, taken from a forward pass.
 
 A unit is a channel of a convolution or a feature of a linear layer. The forward pass of one example is watched call by
-call (so any Python code will do), and becomes a graph of few kinds of nodes: the input, layers with weights, sums,
+call (so any Python code will do), and becomes a graph of a few kinds of nodes: the input, layers with weights, sums,
 concatenations and flattenings. What acts on every channel by itself (activations, batchnorm, pooling, cropping,
 dropout) leaves no node behind.
 """
@@ -48,7 +48,7 @@ class Node:
     units: int
     inputs: list[Node] = field(default_factory=list)
     layer: str | None = None
-    """Of a layer: the name of its weight; None where that is not a parameter of the network."""
+    """Of a layer: the name of its weight; None if that is not a parameter of the network."""
     weight_shape: torch.Size = field(default_factory=torch.Size)
     groups: int = 1
     transposed: bool = False
@@ -61,7 +61,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes in the order in which they were computed, the output's nodes, and where normalizations stand."""
+    """The nodes in the order in which they were computed, the output's nodes, and the parameters of each channel."""
 
     nodes: list[Node]
     outputs: list[Node]
@@ -103,7 +103,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
 
 
 class _Tracer(TorchFunctionMode):
-    """Watches the calls of a forward pass. Values are kept alive, so that their identity stays theirs."""
+    """Watches the calls of a forward pass. Values are kept alive, so that no other value gets the same id."""
 
     def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
         super().__init__()
@@ -232,8 +232,8 @@ class _Tracer(TorchFunctionMode):
 def _cannot_follow(func: Callable[..., Any]) -> UsageError:
     name = resolve_name(func) or getattr(func, "__name__", repr(func))
     return UsageError(
-        f"the units of this network cannot be followed through {name}; only channel by channel operations, "
-        "layers, sums, concatenations of channels and flattening can."
+        f"the units of this network cannot be followed through {name}, but only through layers, sums, "
+        "flattening, concatenations of channels and operations on each channel."
     )
 
 

@@ -120,8 +120,8 @@ class PruningHparams(Hparams):
     def simplified(self) -> Self:
         """Return the same pruning with one spelling for each meaning.
 
-        The level becomes `prune_fraction`. What cannot change the mask returns to its default; where nothing is pruned,
-        that is everything but the strategy.
+        The level becomes `prune_fraction`. What cannot change the mask returns to its default: if nothing is pruned,
+        everything but the strategy.
         """
         level, method = self.level(), self.method
         if level == 0:

@@ -250,7 +250,7 @@ class Scoring:
         return {name: part.square().sum(0) for name, part in gradients.items()}
 
     def _hessian_product(self, batch: Examples, vector: Scores | None, temperature: float) -> Scores:
-        """Return H_b v; v = g_b where no vector is given, from the same forward pass."""
+        """Return H_b v; v = g_b if no vector is given, from the same forward pass."""
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
             gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
         vector = gradient if vector is None else vector

@@ -60,8 +60,8 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
 def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
     """Return the k-th smallest (from 1) of all scores, exactly. None may be NaN; k is at most their number.
 
-    An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; where the sample
-    misled, all are.
+    An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; if the sample
+    was misleading, all are.
     """
     count = sum(len(values) for values in parts)
     low, high = -np.inf, np.inf

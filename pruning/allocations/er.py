@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import math
 
-from pruning.allocation import Allocation, Shape, proportional
-
-
-def weights_kept(shape: Shape) -> int:
-    """Return (n_out + n_in) * kernel size, so that density is proportional to (n_in + n_out) / (n_in * n_out)."""
-    return (shape[0] + shape[1]) * math.prod(shape[2:])
-
+from pruning.allocation import Allocation, proportional
 
 ER = Allocation(
     spelling="er",
     summary="density proportional to (n_in + n_out) / (n_in * n_out): Erdős-Rényi",
     paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
-    kept_per_layer=proportional(weights_kept),
+    kept_per_layer=proportional(lambda shape: (shape[0] + shape[1]) * math.prod(shape[2:])),
 )
