@@ -48,19 +48,25 @@ def _pass_over(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def _scores_with_examples(repeats: int) -> list[Row]:
-    """SNIP and GraSP with 100 examples, against one forward and backward pass of these examples."""
+    """SNIP and GraSP with 100 examples, against one pass of these; Fisher, against one example at a time."""
     model, (x, y) = _model("cifar_resnet_20"), _images(100)
     times = in_turn(
         {
             "pass": lambda: _pass_over(model, x, y),
             "snip10": lambda: prune(model, "snip10", density=0.1, examples=(x, y)),
             "grasp10": lambda: prune(model, "grasp10", density=0.1, examples=(x, y)),
+            "fisher10": lambda: prune(model, "fisher10", density=0.1, examples=(x, y)),
+            "one by one": lambda: prune(model, "fisher10", density=0.1, examples=(x, y), micro_batch_size=1),
         },
         repeats,
     )
     return [
         Row(f"{name} / forward and backward", median_ratio(times[name], times["pass"]), aim, "100 examples, resnet_20")
         for name, aim in (("snip10", "aim: at most 1.3"), ("grasp10", "aim: at most 4"))
+    ] + [
+        Row(
+            "one by one / fisher10", median_ratio(times["one by one"], times["fisher10"]), "", "100 examples, resnet_20"
+        )
     ]
 
 

@@ -31,9 +31,9 @@ from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc
 from training.loop import train
+from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
 from training.recipes import recipe
-from training.schedule import learning_rate
 
 LAYOUT = torch.channels_last
 

@@ -77,7 +77,7 @@ class BranchDesc(Desc):
 
     def _without_effectless(self) -> dict[str, Any]:
         """Return the fields that change where what cannot change the result is left out."""
-        prunes = self.pruning is not None and self.pruning.prunes
+        prunes = self.pruning is not None and self.pruning.level > 0
         pruning, scored = (self.pruning, self.scored) if prunes else (None, None)
         branch, has_mask = self.branch, scored is not None or self.mask is not None
         shuffles_globally = has_mask and branch.randomize_globally

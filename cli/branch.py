@@ -17,7 +17,7 @@ from cli.main import Environment
 from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import RunRef
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import UsageError, choose_from
 from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
@@ -44,8 +44,7 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     if parent_name == "lottery":
         return branch_lottery(name, rest, environment)
     if name not in BRANCHES:
-        known = BRANCHES.spellings()
-        raise UsageError(f"'{name}' is not a branch;{did_you_mean(name, known)} choose from {', '.join(known)}.")
+        raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
     found = BRANCHES.find(name)
     command = f"branch {parent_name} {name}"
     if parent_name == "train":

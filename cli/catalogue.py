@@ -16,7 +16,7 @@ from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from platforms.registry import PLATFORMS
-from pruning.registry import STRATEGIES
+from pruning.registry import METHODS
 from training.recipes import recipe, recipes
 
 
@@ -132,10 +132,7 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
 def strategies(argv: Sequence[str], _environment: Environment) -> int:
     """`strategies`: the pruning strategies."""
     parse(ListingFlags, argv, "strategies")
-    rows = [
-        {"name": strategy.spelling, "prunes": f"{strategy.removes} scores", "paper": strategy.paper}
-        for strategy in STRATEGIES
-    ]
+    rows = [{"name": method.spelling, "prunes": method.prunes, "paper": method.paper} for method in METHODS]
     print(table(rows, ("name", "prunes", "paper")))
     return 0
 

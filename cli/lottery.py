@@ -12,7 +12,7 @@ from cli.jobs import TrainFlags, parse_job, plan_table, steps_to_keep, with_cont
 from cli.main import Environment
 from cli.table import percent, table
 from foundations.desc import Desc, RunRef
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import UsageError, choose_from
 from foundations.plan import Target, plan
 from foundations.store import short_address
 from pruning.hparams import PruningHparams
@@ -42,10 +42,9 @@ def lottery(argv: Sequence[str], environment: Environment) -> int:
 def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> int:
     """`branch lottery NAME`: compute a branch of each of some levels."""
     if name not in LEVEL_BRANCHES:
-        known = LEVEL_BRANCHES.spellings()
         raise UsageError(
-            f"'{name}' is not a branch of lottery;{did_you_mean(name, known)} choose from {', '.join(known)}; "
-            "or branch a level by its address: branch ADDRESS oneshot."
+            f"'{name}' is not a branch of lottery{choose_from(name, LEVEL_BRANCHES.spellings())}\n"
+            "Or branch a level by its address: branch ADDRESS oneshot."
         )
     found = LEVEL_BRANCHES.find(name)
     own = [("branch", found.flags, field(default_factory=found.flags))]

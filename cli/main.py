@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.flags import HelpRequested
-from foundations.errors import OpenPruneError, UsageError, did_you_mean
+from foundations.errors import OpenPruneError, UsageError, choose_from
 from foundations.registry import load
 
 
@@ -90,7 +90,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, *rest = argv
     if name not in COMMANDS:
-        raise UsageError(f"'{name}' is not a command;{did_you_mean(name, COMMANDS)} choose from {', '.join(COMMANDS)}.")
+        raise UsageError(f"'{name}' is not a command{choose_from(name, COMMANDS)}")
     return int(load(COMMANDS[name].function)(rest, Environment.read()))
 
 

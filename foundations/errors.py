@@ -56,8 +56,16 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None = None) -> str:
+    """Return the end of a sentence that refuses a name: `; choose from a, b.`, or first what may have been meant.
+
+    names: what a suggestion is taken from, if not the choices.
+    """
+    choices = list(choices)
+    suggestion, listed = did_you_mean(wrong, choices if names is None else names), ", ".join(choices)
+    return f".{suggestion} Choose from {listed}." if suggestion else f"; choose from {listed}."
+
+
 def invalid(value: object, hparam: str, choices: Iterable[str]) -> UsageError:
     """Return the error for a value that is none of the choices."""
-    choices = tuple(choices)
-    suggestion = did_you_mean(str(value), choices)
-    return UsageError(f"'{value}' is not a valid value;{suggestion} choose from {', '.join(choices)}.", hparam)
+    return UsageError(f"'{value}' is not a valid value{choose_from(str(value), choices)}", hparam)

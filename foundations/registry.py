@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import UsageError, choose_from, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,10 +83,8 @@ class Registry(Generic[Entry]):
     def unknown(self, name: str) -> UsageError:
         """Return the error for a name that no entry has."""
         names = [name for entry in self for name in (entry.spelling, *entry.examples)]
-        numbers = re.sub(r"\d+$", "N", name)
-        suggestion = did_you_mean(name, names) or did_you_mean(numbers, names)
-        choices = ", ".join(self.spellings())
-        return UsageError(f"'{name}' is not a valid value;{suggestion} choose from {choices}.", self._hparam)
+        near = name if did_you_mean(name, names) else re.sub(r"\d+$", "N", name)
+        return UsageError(f"'{name}' is not a valid value{choose_from(near, self.spellings(), names)}", self._hparam)
 
     def _look_up(self, name: str) -> tuple[Entry, dict[str, str]] | None:
         if name not in self._found:

@@ -34,24 +34,22 @@ def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = No
 def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
-    Raises: EnvironmentFailure where there is no such file, or it cannot be read; DamagedError, ending with `how_to_mend`, where
-    it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
+    Raises: EnvironmentFailure if there is no such file, or if it cannot be read; DamagedError, ending with
+    `how_to_mend`, if it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors import SafetensorError, safe_open
 
     try:
-        data = path.read_bytes()
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[_KEY])
+            # Clones, so that the tensors do not follow the file, which is mapped into memory.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        recorded, text = metadata["sha256"], metadata["facts"]
+        found = _digest(tensors, text)
     except FileNotFoundError as error:
         raise EnvironmentFailure(f"There is no file {path}. {how_to_mend}") from error
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
-    try:
-        tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = json.loads(header["__metadata__"][_KEY])
-        recorded, text = metadata["sha256"], metadata["facts"]
-        found = _digest(tensors, text)
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
             f"{path} is damaged: it is not a whole safetensors file of open_prune.\n{how_to_mend}"

@@ -1,7 +1,7 @@
 """Scores become masks, masks become sparse networks: pruning methods for any torch.nn.Module.
 
-Four ideas, composed by `pruning.prune.prune`: a scorer (one file a method), an allocation (`allocation`), a schedule
-(`schedule`), a selection (`selection`). The methods are listed in `registry`; what is counted is said in `prunable`.
+`pruning.prune.prune` composes four ideas: a method that scores weights (`methods`), an allocation (`allocations`), a
+schedule (`schedules`) and a selection (`selection`). All are listed in `registry`; `prunable` says what is counted.
 
 On a model of torchvision, trained with the mask held:
 

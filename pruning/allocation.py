@@ -1,72 +1,49 @@
-"""How a number of kept weights is spread over the layers, before any score is looked at: pure functions.
+"""What an allocation declares about itself, and the arithmetic that allocations share: pure functions, no torch.
 
-Every allocation but the global one is a proportion: layer l keeps min(n_l, c * p_l) of its n_l weights, with the c for
-which these add up. All p_l are whole numbers, so the counts are exact; what rounding leaves goes to the largest
-remainders, and among equal ones to the alphabetically first name.
-
-uniform      p = n: the same density in every layer. `layerwise` is another word for it.
-er           p = (n_in + n_out) * kernel size: density proportional to (n_in + n_out) / (n_in * n_out), an Erdős-Rényi
-             graph between channels (Mocanu et al. 2018).
-erk          p = n_in + n_out + the kernel's sides: density proportional to this over n (Evci et al. 2020, appendix E).
-balanced     p = 1: the same number of weights in every layer, as far as it has them.
-smart_ratio  p = n * (k² + k), k = L - l + 1 for the l-th of L layers in the order in which they run: density falls from
-             the input to the output; but the last layer keeps 0.3 of its weights (Su et al. 2020, section 4).
+Most allocations are a proportion: layer l keeps min(n_l, c * p_l) of its n_l weights, where c makes the sum right.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
-import torch
+from foundations.registry import Registered
 
-from foundations.errors import UsageError, did_you_mean
-from pruning.hparams import ALLOCATIONS
-from pruning.mask import Mask
+Shape = tuple[int, ...]
+"""(n_out, n_in, kernel sides ...)"""
+Counts = dict[str, int]
+KeptPerLayer = Callable[[Mapping[str, Shape], Mapping[str, int], int], Counts]
 
-SMART_RATIO_LAST_DENSITY = Fraction(3, 10)
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Allocation(Registered):
+    """How a number of kept weights is spread over the layers, before any score is looked at."""
 
-def allocate(allocation: str, mask: Mask, keep: int, order: Sequence[str] | None = None) -> list[tuple[Mask, int]]:
-    """Return groups of tensors within which weights are ranked together, and how many of each are kept.
+    summary: str
+    paper: str = ""
+    kept_per_layer: KeptPerLayer | None = None
+    """(shapes of the layers, how many weights each has to keep from, number to keep) -> how many each layer keeps.
 
-    The groups are disjoint and cover `mask`; their numbers add up to `keep` and never exceed what `mask` keeps of them.
-    order: the tensors' names in the order in which they run, for smart_ratio.
-
-    Raises: UsageError for an unknown allocation, or for smart_ratio without an order.
+    The results add up to the number. None: the weights of all layers are ranked together.
     """
-    if allocation == "global":
-        return [(mask, keep)]
-    counts = kept_per_layer(allocation, {name: tensor.shape for name, tensor in mask.items()}, keep, order, mask)
-    return [(Mask({name: mask[name]}), counts[name]) for name in mask]
+    needs_order: bool = False
+    """Whether the layers must be given in the order in which they run."""
 
 
-def kept_per_layer(
-    allocation: str,
-    shapes: Mapping[str, torch.Size],
-    keep: int,
-    order: Sequence[str] | None = None,
-    limits: Mask | None = None,
-) -> dict[str, int]:
-    """Return how many of `keep` weights each layer keeps; the shapes are (n_out, n_in, kernel sides ...).
+def proportional(proportion: Callable[[Shape], int]) -> KeptPerLayer:
+    """Return the function that keeps in each layer a number of weights proportional to a function of its shape."""
+    return lambda shapes, room, keep: apportion({name: proportion(shape) for name, shape in shapes.items()}, room, keep)
 
-    limits: a mask of which nothing comes back.
+
+def apportion(proportions: Mapping[str, int], room: Mapping[str, int], keep: int) -> Counts:
+    """Return whole numbers that add up to `keep`, as near as possible to min(room, c * proportion) with a common c.
+
+    Computed in rational arithmetic. What rounding leaves goes to the largest remainders and, among equal ones, to the
+    alphabetically first name. `keep` must not exceed the room.
     """
-    room = limits.kept_per_layer() if limits is not None else {name: shape.numel() for name, shape in shapes.items()}
-    if allocation == "smart_ratio":
-        return _smart_ratio(shapes, room, keep, order)
-    if allocation not in _PROPORTIONS:
-        raise UsageError(
-            f"'{allocation}' is not possible.{did_you_mean(allocation, ALLOCATIONS)} "
-            f"Possible: {', '.join(ALLOCATIONS)}.",
-            "allocation",
-        )
-    return fill({name: _PROPORTIONS[allocation](shape) for name, shape in shapes.items()}, room, keep)
-
-
-def fill(proportions: Mapping[str, int], room: Mapping[str, int], keep: int) -> dict[str, int]:
-    """Return whole numbers that add up to `keep`, as near as possible to min(room, c * proportion) with a common c."""
     exact: dict[str, Fraction] = {}
     left, open_names = Fraction(keep), sorted(proportions)
     while open_names:
@@ -81,25 +58,3 @@ def fill(proportions: Mapping[str, int], room: Mapping[str, int], keep: int) -> 
     for name in by_remainder[: keep - sum(counts.values())]:
         counts[name] += 1
     return counts
-
-
-def _smart_ratio(
-    shapes: Mapping[str, torch.Size], room: Mapping[str, int], keep: int, order: Sequence[str] | None
-) -> dict[str, int]:
-    if order is None or sorted(order) != sorted(shapes):
-        raise UsageError("smart_ratio needs the order of the layers: pass input_shape or examples.", "allocation")
-    *others, last = order
-    depths = {name: len(order) - place for place, name in enumerate(order)}
-    proportions = {name: shapes[name].numel() * (depths[name] ** 2 + depths[name]) for name in others}
-    of_last = min(room[last], keep, round(SMART_RATIO_LAST_DENSITY * shapes[last].numel()))
-    of_last = max(of_last, keep - sum(room[name] for name in others))
-    return {last: of_last, **fill(proportions, {name: room[name] for name in others}, keep - of_last)}
-
-
-_PROPORTIONS: Mapping[str, Callable[[torch.Size], int]] = {
-    "uniform": lambda shape: shape.numel(),
-    "layerwise": lambda shape: shape.numel(),
-    "er": lambda shape: (shape[0] + shape[1]) * shape[2:].numel(),
-    "erk": lambda shape: sum(shape),
-    "balanced": lambda _: 1,
-}

@@ -16,7 +16,7 @@ Units = dict[Node, torch.Tensor]
 
 
 def connections(node: Node, kept: torch.Tensor | None) -> torch.Tensor:
-    """Return which output unit of a layer a weight connects to which input unit: bool (out, in)."""
+    """Return which output units of a layer a kept weight connects to which input units: bool (out, in)."""
     inputs = node.inputs[0].units
     if kept is None:
         kept = torch.ones(node.weight_shape, dtype=torch.bool)
@@ -34,7 +34,7 @@ def connections(node: Node, kept: torch.Tensor | None) -> torch.Tensor:
 def reached_from_input(graph: Graph, mask: Mapping[str, torch.Tensor], *, one_layer: bool = False) -> Units:
     """Return, by node, which units a path of kept weights leads to from the input: bool (units,).
 
-    one_layer: which units any kept weight leads to, wherever it comes from.
+    one_layer: which units any kept weight leads to, even from units that are not reached.
     """
     reached: Units = {}
     for node in graph.nodes:
@@ -75,7 +75,7 @@ def reaching_output(graph: Graph, mask: Mapping[str, torch.Tensor]) -> Units:
     return reaching
 
 
-def between(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
+def on_path(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
     """Return, by tensor, which weights (kept or not) would lie on an input-output path of `mask`: bool, broadcastable.
 
     Tensors that the forward pass does not use are on none.
@@ -92,7 +92,7 @@ def between(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
 
 def effective(graph: Graph, mask: Mask) -> Mask:
     """Return the mask of the kept weights that lie on a path of kept weights from the input to the output."""
-    places = between(graph, mask)
+    places = on_path(graph, mask)
     return Mask({name: tensor & places[name] for name, tensor in mask.items()})
 
 
@@ -105,9 +105,9 @@ def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def channel_mask(graph: Graph, mask: Mask) -> Mask:
-    """Return a mask for biases and batchnorm's weights: kept where the unit has a kept weight that leads into it.
+    """Return a mask for biases and batchnorm's weights: kept if a kept weight leads into the unit.
 
-    So that a unit without inputs is silent, as the PHEW repository has it for biases. Apply it like any other mask.
+    Applied like any other mask, it silences units without inputs, as the PHEW repository does for biases.
     """
     fed = reached_from_input(graph, mask, one_layer=True)
     return Mask({name: fed[node] for name, node in graph.channelwise.items()})

@@ -1,14 +1,14 @@
 """Which units of a network are connected to which: its layers and what lies between them, taken from a forward pass.
 
 A unit is a channel of a convolution or a feature of a linear layer. The forward pass of one example is watched call by
-call (so any Python code will do), and becomes a graph of few kinds of nodes: the input, layers with weights, sums,
+call (so any Python code will do), and becomes a graph of a few kinds of nodes: the input, layers with weights, sums,
 concatenations and flattenings. What acts on every channel by itself (activations, batchnorm, pooling, cropping,
 dropout) leaves no node behind.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,7 +48,7 @@ class Node:
     units: int
     inputs: list[Node] = field(default_factory=list)
     layer: str | None = None
-    """Of a layer: the name of its weight; None where that is not a parameter of the network."""
+    """Of a layer: the name of its weight; None if that is not a parameter of the network."""
     weight_shape: torch.Size = field(default_factory=torch.Size)
     groups: int = 1
     transposed: bool = False
@@ -61,7 +61,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes in the order in which they were computed, the output's nodes, and where normalizations stand."""
+    """The nodes in the order in which they were computed, the output's nodes, and the parameters of each channel."""
 
     nodes: list[Node]
     outputs: list[Node]
@@ -74,25 +74,36 @@ class Graph:
         return [node for node in self.nodes if node.layer is not None]
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...], *, in_place: bool = False) -> Graph:
+@contextlib.contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Let a network be in eval mode inside the block, then give each of its modules its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     """Return the graph of `model` for inputs of a shape (of one example).
 
-    The model is left as it is: a copy is traced, in eval mode; in_place: `model` itself, which is in eval mode already.
+    The model runs once, in eval mode and without gradients, and is left as it was.
 
-    Raises: UsageError that names the operation where the units of a value cannot be followed, as through attention.
+    Raises: UsageError that names the operation if the units of a value cannot be followed, as through attention.
     """
-    network = model if in_place else copy.deepcopy(model).eval()
-    parameter = next(network.parameters())
+    parameter = next(model.parameters())
     example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
-    tracer = _Tracer(network, example)
-    with torch.no_grad(), tracer:
-        outputs = network(example)
+    tracer = _Tracer(model, example)
+    with in_eval_mode(model), torch.no_grad(), tracer:
+        outputs = model(example)
     values = [tracer.node_of(value) for value in _tensors(outputs)]
     return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
 
 
 class _Tracer(TorchFunctionMode):
-    """Watches the calls of a forward pass. Values are kept alive, so that their identity stays theirs."""
+    """Watches the calls of a forward pass. Values are kept alive, so that no other value gets the same id."""
 
     def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
         super().__init__()
@@ -221,8 +232,8 @@ class _Tracer(TorchFunctionMode):
 def _cannot_follow(func: Callable[..., Any]) -> UsageError:
     name = resolve_name(func) or getattr(func, "__name__", repr(func))
     return UsageError(
-        f"the units of this network cannot be followed through {name}; only channel by channel operations, "
-        "layers, sums, concatenations of channels and flattening can."
+        f"the units of this network cannot be followed through {name}, but only through layers, sums, "
+        "flattening, concatenations of channels and operations on each channel."
     )
 
 

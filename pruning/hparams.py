@@ -1,40 +1,39 @@
-"""The hyperparameters of pruning. Imports no torch."""
+"""The hyperparameters of pruning that methods share; each method adds its own in its file. Imports no torch."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
-from pruning.level import DEFAULT_PRUNE_FRACTION, prune_fraction_of
-from pruning.registry import Direction, Strategy, find_strategy
-
-ALLOCATIONS = ("global", "uniform", "er", "erk", "balanced", "smart_ratio", "layerwise")
-SCHEDULES = ("exponential", "linear")
-SYNFLOW_MEANS = ("absolute", "stored", "added")
-_OPTIONS = ("score_per_batch", "score_in_eval_mode", "synflow_means", "synflowl2_as_published", "phew_kernels")
+from pruning.level import prune_fraction_of
+from pruning.method import Direction, Method
+from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruningHparams(Hparams):
-    """How a network is pruned."""
+    """How a network is pruned.
 
-    strategy: str = hparam("magnitude", elided=ALWAYS_WRITTEN)
+    A method with options of its own has a subclass. `PruningHparams.of({"strategy": "snip10"})` builds the right one.
+    """
+
+    strategy: str = hparam("magnitude", elided=ALWAYS_WRITTEN, choices=METHODS)
     """The method that scores the weights, such as magnitude, random or snip10 (10 examples per class)."""
 
-    prune_fraction: float | None = hparam(None, elided=ALWAYS_WRITTEN)
-    """The fraction of the prunable weights that are pruned, 0 to 1 (0.8 where no level is given)."""
+    prune_fraction: float | None = hparam(None, elided=ALWAYS_WRITTEN, at_least=0, at_most=1)
+    """The fraction of the prunable weights that is pruned, 0 to 1 (0.8 if no level is given)."""
 
-    density: float | None = hparam(None)
+    density: float | None = hparam(None, at_least=0, at_most=1)
     """The fraction that is kept: another spelling of the level."""
 
-    compression: float | None = hparam(None)
+    compression: float | None = hparam(None, at_least=1)
     """1 / density: another spelling of the level."""
 
     prune_iterations: int = hparam(1, at_least=1)
-    """The number of times that the network is scored and pruned on the way to the level."""
+    """How many times the network is scored and pruned on the way to the level."""
 
     prune_schedule: str = hparam("exponential", choices=SCHEDULES)
     """How the number of weights falls over the iterations."""
@@ -52,110 +51,113 @@ class PruningHparams(Hparams):
     prune_lowest: bool = hparam(False)
     """Prune the lowest scores, whatever the direction of the method."""
 
-
-    score_batch_size: int | None = hparam(None, at_least=1)
-    """The size of the batches of scoring examples (the training batch size if not given); matters to batchnorm."""
-
     pruning_layers_to_ignore: str | None = hparam(None, unordered=True)
-    """Tensors that are not pruned, separated by commas, such as fc.weight. They count in the level all the same."""
+    """Tensors that are not pruned, separated by commas, such as fc.weight. They still count in the level."""
 
-    score_per_batch: bool = hparam(False)
-    """Score batch by batch, as the OpenLTH fork does.
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the hyperparameters of the method that `values["strategy"]` names, else of the default method.
 
-    SNIP and FORCE take the absolute value before they sum over batches; GraSP multiplies the gradient and the Hessian
-    of one and the same batch.
-    """
+        Raises: UsageError if there is no such method.
+        """
+        return cast("type[Self]", METHODS.find(values.get("strategy", PruningHparams.strategy)).hparams)
 
-    score_in_eval_mode: bool = hparam(False)
-    """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
-
-    synflow_means: str = hparam("absolute", choices=SYNFLOW_MEANS)
-    """What SynFlow makes of the running means that batchnorm subtracts.
-
-    'absolute': as Synaptic-Flow does. 'stored': nothing, as the OpenLTH fork does. 'added': they are added instead.
-    """
-
-    synflowl2_as_published: bool = hparam(False)
-    """Score SynFlow-L2 by |w| ∂R/∂w², as its published code does, rather than by w² ∂R/∂w²."""
-
-    phew_kernels: bool = hparam(False)
-    """Keep the whole kernel of every pair of channels that a walk of PHEW passes."""
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the strategies whose methods have an option of that name."""
+        return [f"--strategy={method.spelling}" for method in METHODS if name in method.hparams.names()]
 
     def validate(self) -> None:
-        """Check the strategy's name, the level, and the direction."""
-        find_strategy(self.strategy)
-        self.level
-        if self.prune_highest and self.prune_lowest:
-            raise UsageError("it excludes --prune_lowest. Give one of them, or neither.", "prune_highest")
-        if self.found_strategy.builds_mask and (self.prune_highest or self.prune_lowest):
-            flag = "prune_highest" if self.prune_highest else "prune_lowest"
-            raise UsageError(f"{self.strategy} makes a mask without scores, so none are the highest or lowest.", flag)
-        if self.found_strategy.builds_mask and self.allocation != "global":
-            raise UsageError(f"{self.strategy} spreads the weights by itself; only 'global' is possible.", "allocation")
+        """Check that the class is the method's, that the level is one number, and that the direction is clear."""
+        if type(self) is not self.method.hparams:
+            raise UsageError(
+                f"'{self.strategy}' has the hyperparameters of {self.method.hparams.__name__}, "
+                f"not of {type(self).__name__}; PruningHparams.of(...) chooses the class.",
+                "strategy",
+            )
+        _ = self.level
+        directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
+        if len(directions) > 1:
+            raise UsageError("give one of them, or neither.", *directions)
+        if self.method.is_constructive and directions:
+            raise UsageError(f"{self.strategy} builds its mask without scores.", *directions)
+        if self.method.is_constructive and self.allocation != "global":
+            raise UsageError(f"{self.strategy} spreads the weights by itself; it takes only global.", "allocation")
+
+    @property
+    def method(self) -> Method:
+        """The method that `strategy` names."""
+        return METHODS.find(self.strategy)
+
+    @property
+    def examples_per_class(self) -> int | None:
+        """With how many examples of each class the method scores, or None if it scores without examples."""
+        count = METHODS.match(self.strategy)[1].get("examples_per_class")
+        return int(count) if count else None
 
     @property
     def level(self) -> float:
-        """Return the prune fraction that the three spellings stand for."""
-        level = prune_fraction_of(
-            prune_fraction=self.prune_fraction, density=self.density, compression=self.compression
-        )
-        return DEFAULT_PRUNE_FRACTION if level is None else level
+        """The prune fraction that the three spellings stand for."""
+        return prune_fraction_of(self.prune_fraction, self.density, self.compression)
 
     @property
-    def method(self): return self.found_strategy
-    @property
-    def prunes(self): return self.level > 0
-    @property
-    def prune_direction(self): return self.removes
-    @property
-    def examples_per_class(self): return self.found_strategy.examples_per_class
-    @property
-    def found_strategy(self) -> Strategy:
-        """The registry's line for the strategy."""
-        return find_strategy(self.strategy)
+    def iterations(self) -> int:
+        """How many times the network is scored and pruned."""
+        return self.prune_iterations
 
     @property
-    def removes(self) -> Direction:
-        """Which end of the scores goes."""
+    def scores_in_eval_mode(self) -> bool:
+        """Whether batchnorm uses its running statistics while the network is scored."""
+        return self.method.mode == "eval"
+
+    @property
+    def prune_direction(self) -> Direction:
+        """Which scores are pruned."""
         if self.prune_highest or self.prune_lowest:
             return "highest" if self.prune_highest else "lowest"
-        return self.found_strategy.removes
+        return self.method.prune_direction
 
     @property
     def uses_seed(self) -> bool:
-        """Whether the seed can change the mask; whether a shuffle follows is for its caller to know."""
-        return self.level > 0 and self.found_strategy.uses_seed
+        """Whether a seed can change the mask: the method draws at random, or its examples are chosen at random."""
+        return self.level > 0 and (self.method.stochastic or self.method.needs_examples)
 
     def simplified(self) -> Self:
         """Return the same pruning with one spelling for each meaning.
 
-        The level becomes `prune_fraction`; what cannot change the mask returns to its default.
+        The level becomes `prune_fraction`. What cannot change the mask returns to its default: if nothing is pruned,
+        everything but the strategy.
         """
-        fixed: dict[str, Any] = {"prune_fraction": self.level, "density": None, "compression": None}
-        strategy, prunes = self.found_strategy, self.level > 0
-        if not prunes or self.removes == strategy.removes:
-            fixed |= {"prune_highest": False, "prune_lowest": False}
-        if not prunes or not strategy.follows_mask:
-            fixed |= {"prune_iterations": 1}
-        if not prunes or not strategy.follows_mask or self.prune_iterations == 1:
-            fixed |= {"prune_schedule": "exponential"}
-        if not prunes:
-            fixed |= {"pruning_layers_to_ignore": None}
-        if not prunes or self.allocation == "layerwise":
-            fixed |= {"allocation": "uniform" if prunes else "global"}
-        if not prunes or not strategy.needs_examples:
-            fixed |= {"score_batch_size": None}
-        for option in _OPTIONS:
-            if not prunes or option not in strategy.all_options:
-                fixed |= {option: self.default_of(option)}
-        return dataclasses.replace(self, **fixed)
+        level, method = self.level, self.method
+        if level == 0:
+            return type(self)(strategy=self.strategy, prune_fraction=0.0)
+        simple: dict[str, Any] = {"prune_fraction": level, "density": None, "compression": None}
+        simple["allocation"] = ALLOCATIONS.find(self.allocation).spelling
+        if self.prune_direction == method.prune_direction:
+            simple |= {"prune_highest": False, "prune_lowest": False}
+        if not method.depends_on_mask:
+            simple["prune_iterations"] = 1
+        if not method.depends_on_mask or self.iterations == 1:
+            simple["prune_schedule"] = "exponential"
+        return self.replaced(simple)
 
     def canonical(self) -> dict[str, Any]:
-        """Return what stands in an address: also the strategy's version, when it is not 1."""
-        version = self.found_strategy.version
+        """Return what stands in an address. It contains the method's version if that is not 1."""
+        version = self.method.version
         return super().canonical() | ({} if version == 1 else {"strategy_version": version})
 
-    @classmethod
-    def default_of(cls, name: str) -> Any:
-        """Return the declared default of a field."""
-        return next(field.default for field in dataclasses.fields(cls) if field.name == name)
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesHparams(PruningHparams):
+    """How a network is pruned by a method that scores with examples."""
+
+    score_batch_size: int | None = hparam(None, at_least=1)
+    """The size of the batches of scoring examples (if not given, the training batch size); matters to batchnorm."""
+
+    score_in_eval_mode: bool = hparam(False)
+    """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
+
+    @property
+    def scores_in_eval_mode(self) -> bool:
+        """Whether batchnorm uses its running statistics while the network is scored."""
+        return self.score_in_eval_mode or super().scores_in_eval_mode

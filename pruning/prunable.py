@@ -1,4 +1,4 @@
-"""What is counted.
+"""Which weights of a network can be pruned.
 
 The prunable weights of a network are the weight tensors of its convolutions (1-, 2- and 3-dimensional, transposed ones
 included) and of its linear layers: the output layer, the 1x1 convolutions of projection shortcuts and the projections
@@ -27,17 +27,12 @@ LAYER_TYPES: tuple[type[nn.Module], ...] = (
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
-def prunable_names(model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> list[str]:
-    """Return the names of the prunable weights of `model`, sorted. Other `layer_types` count their weights alone."""
-    return list(prunable_weights(model, layer_types))
-
-
 def prunable_weights(
     model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES
 ) -> dict[str, nn.Parameter]:
-    """Return the prunable weights of `model` by name, in sorted order.
+    """Return the prunable weights of `model` by name, in sorted order: the weights of the layers of some types.
 
-    Raises: UsageError where there is none, or where a lazy layer has no shape yet.
+    Raises: UsageError if there are none, or if a lazy layer has no shape yet.
     """
     found = {
         f"{layer}.{weight}" if layer else weight: module._parameters[weight]

@@ -26,8 +26,8 @@ def sparsity_report(
     without `requested_kept`, what was achieved was requested. layers: the same by tensor, with its shape.
     collapsed_layers: the tensors of which nothing is left.
 
-    With `model` and the shape of one example, also: effective, what is left when kept weights on no path from the input
-    to the output do not count (null, with the reason in `effective_unknown`, for a network whose units cannot be
+    With `model` and the shape of one example, also: effective, what is left without kept weights that are on no path
+    from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
     followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
     out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any.
     """

@@ -1,4 +1,4 @@
-"""From scores to masks: an exact number of weights goes, from one end of the scores, ties by a fixed order."""
+"""From scores to masks: an exact number of weights is pruned, from one end of the scores, ties in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import numpy.typing as npt
 import torch
 
 from foundations.errors import UsageError
-from pruning.mask import Mask, true_at
-from pruning.registry import Direction
+from pruning.mask import Mask, true_indices
+from pruning.method import Direction
 
 _SAMPLE = 1 << 16
 Candidates = list[tuple[torch.Tensor, torch.Tensor | None]]
 """Of each tensor in sorted order, on the CPU: the scores of its kept weights, and their flat indices (None: of all)."""
 
 
-def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Direction = "lowest") -> Mask:
-    """Return the mask of exactly `keep` of the weights that `mask` keeps; those with the `remove` scores go.
+def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_direction: Direction = "lowest") -> Mask:
+    """Return the mask of exactly `keep` of the weights that `mask` keeps; those with the lowest scores are pruned.
 
-    Weights that `mask` prunes stay pruned, whatever their score. Among equal scores the first ones go, in the order of
-    the tensors' names and then of the flat index, whichever end is removed: the weights that a stable sort would put
-    first. scores: by name, of the mask's shapes, of any real dtype; compared in float64 if one is, else in float32.
+    prune_direction: 'highest' prunes those with the highest scores.
 
-    Raises: UsageError where `keep` is more than there are, where scores and mask do not belong together, or for a score
-    of a kept weight that is NaN; it names the tensor.
+    scores: by name, of the mask's shapes, of any real dtype; compared in float64 if one is, else in float32.
+
+    Weights that `mask` prunes stay pruned, whatever their score. Among equal scores the first ones are pruned, in the
+    order of the tensors' names and then of the flat index, in either direction: the weights that a stable sort would
+    put first.
+
+    Raises: UsageError if `keep` is more than `mask` keeps, if scores and mask do not belong together, or if the score
+    of a kept weight is NaN; it names the tensor.
     """
     kept = mask.kept
     if not 0 <= keep <= kept:
@@ -34,32 +38,30 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, remove: Di
     candidates = _candidates(scores, mask)
     if keep == kept:
         return mask
-    threshold = kth_smallest([values for values, _ in candidates], kept - keep if remove == "lowest" else keep + 1)
-    stays = [values > threshold if remove == "lowest" else values < threshold for values, _ in candidates]
+    threshold = kth_smallest(
+        [values for values, _ in candidates], kept - keep if prune_direction == "lowest" else keep + 1
+    )
+    stays = [values > threshold if prune_direction == "lowest" else values < threshold for values, _ in candidates]
     missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
     for (values, _), part in zip(reversed(candidates), reversed(stays), strict=True):
         if missing == 0:
             break
-        ties = true_at(values == threshold)[-missing:]
+        ties = true_indices(values == threshold)[-missing:]
         part[ties] = True
         missing -= len(ties)
-    chosen = mask._like(
-        {
-            name: _spread(part, index, mask[name].shape)
-            for name, part, (_, index) in zip(mask, stays, candidates, strict=True)
-        }
-    )
-    known = zip(mask, stays, candidates, strict=True)
-    return chosen.remember(
-        {name: index.index_select(0, true_at(part)) for name, part, (_, index) in known if index is not None}
-    )
+    chosen, kept_indices = {}, {}
+    for name, part, (_, index) in zip(mask, stays, candidates, strict=True):
+        chosen[name] = _spread(part, index, mask[name].shape)
+        if index is not None:
+            kept_indices[name] = index.index_select(0, true_indices(part))
+    return mask.with_tensors(chosen, kept_indices)
 
 
 def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
     """Return the k-th smallest (from 1) of all scores, exactly. None may be NaN; k is at most their number.
 
-    An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; where the sample
-    misled, all are.
+    An evenly spaced sample brackets it, so that only the scores within the bracket are sorted out; if the sample
+    was misleading, all are.
     """
     count = sum(len(values) for values in parts)
     low, high = -np.inf, np.inf
@@ -101,9 +103,9 @@ def _candidates(scores: Mapping[str, torch.Tensor], mask: Mask) -> Candidates:
         if score.shape != keeps.shape:
             raise UsageError(f"the scores of '{name}' are of shape {tuple(score.shape)}, not {tuple(keeps.shape)}.")
         values, index = score.to("cpu").reshape(-1), None
-        if mask.remembers(name) or not bool(keeps.all()):
+        if mask.has_cached_indices(name) or not bool(keeps.all()):
             # In late iterations few weights are left: the rest need not be looked at.
-            index = mask.kept_at(name)
+            index = mask.kept_indices(name)
             values = values.index_select(0, index)
         values = values.to(dtype)
         if values.numel() and bool(values.amax().isnan()):

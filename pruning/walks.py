@@ -1,4 +1,4 @@
-"""Random walks through the graph of a network, thousands at a time, as tensor code."""
+"""Random walks through the graph of a network, thousands at a time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pruning.graph import Graph, Node
 
 Group = tuple[torch.Tensor, torch.Tensor]
 """Some walkers (their numbers), and where each is: int64, of one length."""
-Way = tuple[Node, int]
-"""A node, and which of its inputs leads there."""
+Edge = tuple[Node, int]
+"""A node and the number of one of its inputs."""
 
 
 class Walks:
     """An endless sequence of walks, in batches: even ones forward, odd ones backward, from all units in turn.
 
-    A step picks a pair of units by the sum of |w| over its kernel, and one weight of that kernel by |w|; where all are
-    zero, uniformly. At a sum a walk does not take a way that another one contains (a shortcut without weights); of the
-    others, and of several layers that read a value, each is as likely. whole_kernels: a step passes the whole kernel.
+    A step picks a pair of units by the sum of |w| over its kernel, and one weight of that kernel by |w|, or uniformly
+    if all are zero. At a sum, a walk does not take an edge that leads to ancestors of another one (a shortcut without
+    weights); of the other edges, and of several layers that read a value, each is equally likely. whole_kernels: a step
+    passes the whole kernel.
     """
 
     def __init__(
@@ -29,9 +30,9 @@ class Walks:
         self._graph = graph
         self._random = random
         self._whole_kernels = whole_kernels
-        self._ways = _ways(graph)
-        self._readers: dict[Node, list[Way]] = {node: [] for node in graph.nodes}
-        for node, slots in self._ways.items():
+        self._open_inputs = _open_inputs(graph)
+        self._readers: dict[Node, list[Edge]] = {node: [] for node in graph.nodes}
+        for node, slots in self._open_inputs.items():
             for slot in slots:
                 self._readers[node.inputs[slot]].append((node, slot))
         self._layers: dict[Node, _Layer] = {}
@@ -49,7 +50,10 @@ class Walks:
         numbers = torch.arange(self._walked, self._walked + count)
         self._walked += count
         passed: list[Group] = []
-        for parity, starts, walk in ((0, [self._first()], self._go), (1, self._graph.outputs, self._go_back)):
+        for parity, starts, walk in (
+            (0, [self._first()], self._walk_forward),
+            (1, self._graph.outputs, self._walk_back),
+        ):
             walkers = (numbers % 2 == parity).nonzero().flatten()
             turn = numbers[walkers] // 2 % sum(node.units for node in starts)
             arrivals: dict[Node, list[Group]] = {node: [] for node in self._graph.nodes}
@@ -62,13 +66,13 @@ class Walks:
         return walkers, places
 
     def _first(self) -> Node:
-        """Return where forward walks start: at the input as the first layers read it, flattened if they do so."""
+        """Return the node where forward walks start: the input, or what it is flattened to before the first layers."""
         node = self._graph.nodes[0]
         while [reader.kind for reader, _ in self._readers[node]] == ["flatten"]:
             node = self._readers[node][0][0]
         return node
 
-    def _go(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
+    def _walk_forward(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
         for node in self._graph.nodes:
             for (reader, slot), walkers, units in self._spread(arrivals.pop(node), self._readers[node]):
                 if reader.kind == "layer":
@@ -80,7 +84,7 @@ class Walks:
                     units = units * reader.repeat + (self._draw(len(units)) * reader.repeat).long()
                 arrivals[reader].append((walkers, units))
 
-    def _go_back(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
+    def _walk_back(self, arrivals: dict[Node, list[Group]], passed: list[Group]) -> None:
         for node in reversed(self._graph.nodes):
             if node.kind == "concat":
                 for walkers, units in arrivals.pop(node):
@@ -88,7 +92,9 @@ class Walks:
                         here = (units >= offset) & (units < offset + source.units)
                         arrivals[source].append((walkers[here], units[here] - offset))
                 continue
-            for (_, slot), walkers, units in self._spread(arrivals.pop(node), [(node, at) for at in self._ways[node]]):
+            for (_, slot), walkers, units in self._spread(
+                arrivals.pop(node), [(node, at) for at in self._open_inputs[node]]
+            ):
                 if node.kind == "layer":
                     units, pairs = self._layers[node].backward.step(units, self._draw(len(units)))
                     self._pass(self._layers[node], walkers, pairs, passed)
@@ -96,16 +102,16 @@ class Walks:
                     units = units // node.repeat
                 arrivals[node.inputs[slot]].append((walkers, units))
 
-    def _spread(self, arrived: list[Group], ways: list[Way]) -> list[tuple[Way, torch.Tensor, torch.Tensor]]:
-        """Send the walkers that arrived along `ways`, each as likely."""
-        if not ways or not arrived:
+    def _spread(self, arrived: list[Group], edges: list[Edge]) -> list[tuple[Edge, torch.Tensor, torch.Tensor]]:
+        """Send the walkers that arrived along `edges`, each equally likely."""
+        if not edges or not arrived:
             return []
         walkers = torch.cat([part for part, _ in arrived])
         units = torch.cat([part for _, part in arrived])
-        if len(ways) == 1:
-            return [(ways[0], walkers, units)]
-        choice = (self._draw(len(walkers)) * len(ways)).long()
-        return [(way, walkers[choice == index], units[choice == index]) for index, way in enumerate(ways)]
+        if len(edges) == 1:
+            return [(edges[0], walkers, units)]
+        choice = (self._draw(len(walkers)) * len(edges)).long()
+        return [(edge, walkers[choice == index], units[choice == index]) for index, edge in enumerate(edges)]
 
     def _pass(self, layer: _Layer, walkers: torch.Tensor, pairs: torch.Tensor, passed: list[Group]) -> None:
         if layer.start is None:
@@ -130,7 +136,7 @@ class Walks:
 
 @dataclass(frozen=True)
 class _Steps:
-    """How walks pass a layer in one direction: rows of units that a unit can step to, as one cumulative table.
+    """How walks pass a layer in one direction: a row of units to step to for each unit, as one cumulative table.
 
     Row r's cumulated probabilities stand in (r, r + 1], so that one search finds the steps of all walkers at once.
     """
@@ -160,14 +166,14 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What walks need to know of a layer."""
+    """What walks need to know about a layer."""
 
     forward: _Steps
     backward: _Steps
     kernels: torch.Tensor
     """|w|, (pairs of units, weights of a pair)."""
     start: int | None
-    """The place of its first weight among all weights; None where its weights are not among them."""
+    """The place of its first weight among all weights; None if its weights are not among them."""
 
     @classmethod
     def of(cls, node: Node, weight: torch.Tensor, start: int | None) -> _Layer:
@@ -189,24 +195,24 @@ def _running_sum(sizes: list[int]) -> list[int]:
     return [sum(sizes[:place]) for place in range(len(sizes))]
 
 
-def _ways(graph: Graph) -> dict[Node, list[int]]:
-    """Return, by node, from which of its inputs walks may come: at a sum, not from those that another one contains."""
+def _open_inputs(graph: Graph) -> dict[Node, list[int]]:
+    """Return, by node, the inputs that walks use: at a sum, not those that consist of ancestors of another input."""
     ancestors: dict[Node, set[Node]] = {}
     for node in graph.nodes:
         ancestors[node] = {node}.union(*(ancestors[source] for source in node.inputs))
-    ways = {node: list(range(len(node.inputs))) for node in graph.nodes}
+    found = {node: list(range(len(node.inputs))) for node in graph.nodes}
     for node in graph.nodes:
         if node.kind == "sum":
-            ways[node] = [
+            found[node] = [
                 slot
                 for slot, source in enumerate(node.inputs)
                 if not any(_roots(source) <= ancestors[other] for other in node.inputs if other is not source)
             ]
-    return ways
+    return found
 
 
 def _roots(node: Node) -> set[Node]:
-    """Return the layers, sums and inputs that a value consists of, without weights in between."""
+    """Return the layers, sums and inputs that a value is made of by concatenating and flattening."""
     if node.kind in ("concat", "flatten"):
         return set().union(*(_roots(source) for source in node.inputs))
     return {node}

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from foundations.errors import UsageError
+from foundations.errors import UsageError, invalid
 from foundations.random_streams import global_generator_from
-from pruning.mask import AttachedMask, Mask
+from pruning.attached_mask import AttachedMask
+from pruning.mask import Mask
 from pruning.prunable import LAYER_TYPES
 from pruning.prune import prune
 
@@ -26,7 +27,7 @@ class PruningWrapper(nn.Module):
             wrapper.prune_weights()
             wrapper.reinitialize()
 
-    prune_rate: the share of the weights that are left which goes in a round. method: 'magnitude' (global) or 'random'.
+    prune_rate: the share of the weights that are left that each round prunes. method: 'magnitude' (global) or 'random'.
     layer_types: the layers whose weights are pruned. seed: of random pruning and random reinitialization.
     """
 
@@ -39,12 +40,12 @@ class PruningWrapper(nn.Module):
         layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES,
         seed: int = 0,
     ) -> None:
-        """Wrap `model`; its present state is the one to rewind to. Raises: UsageError for a rate outside [0, 1]."""
+        """Wrap `model`; its present state is the one to rewind to. Raises: UsageError for a wrong rate or method."""
         super().__init__()
         if not 0 <= prune_rate <= 1:
-            raise UsageError(f"prune_rate: {prune_rate} is not possible; it takes a number from 0 to 1.")
+            raise _wrong_rate(prune_rate)
         if method not in ("magnitude", "random"):
-            raise UsageError(f"method: '{method}' is not possible. Possible: magnitude, random.")
+            raise invalid(method, "method", ("magnitude", "random"))
         self.model = model
         self.prune_rate = prune_rate
         self.method = method
@@ -60,11 +61,11 @@ class PruningWrapper(nn.Module):
         return self.model(*args, **kwargs)
 
     def set_initial_weights(self) -> None:
-        """Remember the present state (buffers included) as the one that `reinitialize` goes back to."""
+        """Store the present state (buffers included) as the one that `reinitialize` goes back to."""
         self._initial = copy.deepcopy(self.model.state_dict())
 
     def attach(self, optimizer: torch.optim.Optimizer) -> AttachedMask:
-        """Keep pruned weights at zero while `optimizer` trains. A mask that was attached before is detached."""
+        """Keep pruned weights at zero while `optimizer` trains. The optimizer attached before is detached."""
         if self._attached is not None:
             self._attached.detach()
         self._attached = self.mask.attach(optimizer, self.model)
@@ -73,11 +74,12 @@ class PruningWrapper(nn.Module):
     def prune_weights(self, prune_rate: float | None = None) -> Mask:
         """Prune another share of the weights that are left, set them to zero, and return the mask.
 
-        An optimizer that the mask was attached to is let go: attach it, or the next round's, again.
+        The mask is detached from its optimizer: attach the next round's optimizer. Raises: UsageError for a rate
+        outside [0, 1].
         """
         rate = self.prune_rate if prune_rate is None else prune_rate
         if not 0 <= rate <= 1:
-            raise UsageError(f"prune_rate: {rate} is not possible; it takes a number from 0 to 1.")
+            raise _wrong_rate(rate)
         if self._attached is not None:
             self._attached.detach()
             self._attached = None
@@ -88,7 +90,10 @@ class PruningWrapper(nn.Module):
         return self.mask
 
     def reinitialize(self, *, randomly: bool = False) -> None:
-        """Go back to the remembered state, with the mask; or draw new weights by each layer's `reset_parameters`."""
+        """Go back to the stored state and apply the mask.
+
+        randomly: draw new weights by each layer's `reset_parameters` instead.
+        """
         if randomly:
             with global_generator_from("reinitialization", self.seed, self.rounds):
                 for module in self.model.modules():
@@ -102,3 +107,7 @@ class PruningWrapper(nn.Module):
     def calculate_percent_pruned(self) -> tuple[int, int, float]:
         """Return the number of pruned weights, the number of prunable ones, and the percentage that is pruned."""
         return self.mask.pruned, self.mask.total, 100 * self.mask.sparsity
+
+
+def _wrong_rate(rate: float) -> UsageError:
+    return UsageError(f"{rate} is not a valid value; it must be at least 0 and at most 1.", "prune_rate")

@@ -18,7 +18,8 @@ from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
-from pruning.mask import AttachedMask, Mask
+from pruning.attached_mask import AttachedMask
+from pruning.mask import Mask
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc

@@ -23,11 +23,7 @@ def preset(name, **flags):
 
 
 def oneshot(parent, **flags):
-    pruning, branch = (
-        kind(**{flag: value for flag, value in flags.items() if flag in kind.names()})
-        for kind in (PruningHparams, BranchHparams)
-    )
-    return BranchDesc(parent=parent, pruning=pruning, branch=branch)
+    return BranchDesc(parent=parent, pruning=PruningHparams.of(flags), branch=BranchHparams.of(flags))
 
 
 DIGITS = preset("digits_resnet_8")

@@ -1,6 +1,5 @@
 """Nothing is computed twice."""
 
-from branches.lineage import job_of
 from branches.lottery import Lottery, LotteryHparams
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import Counter, describe

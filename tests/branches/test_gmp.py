@@ -74,7 +74,7 @@ def test_of_a_pruned_parent_nothing_goes_until_the_curve_has_passed_its_sparsity
 
 def test_a_state_is_replayed_with_the_mask_it_had(tmp_path, digits):
     kept, replayed = (context(tmp_path / name, digits) for name in ("kept", "replayed"))
-    desc = (describe("gmp", gmp_end="2ep", density=0.1))
+    desc = describe("gmp", gmp_end="2ep", density=0.1)
     step = train_desc().step("7it")
     complete(desc, kept, [step])
 

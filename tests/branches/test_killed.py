@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-from branches.lineage import job_of
 from branches.lottery import Lottery, LotteryHparams
 from foundations import run as run_module
 from foundations.files import write_atomically

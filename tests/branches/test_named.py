@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.lineage import Parent, job_of, load_desc, parent_of
+from branches.lineage import Parent, load_desc, parent_of
 from foundations.errors import DamagedError, UsageError
 from pruning.mask import Mask
 from tests.branches.small_branches import branch, describe
@@ -228,7 +228,7 @@ def test_layers_to_ignore_stay_whole_and_count_in_the_level(home):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"pruning_layers_to_ignore": "fc.wait"}, "no prunable tensor 'fc.wait'. Did you mean 'fc.weight'"),
+        ({"pruning_layers_to_ignore": "fc.wait"}, "'fc.wait' is not a valid value; Did you mean 'fc.weight'"),
         ({"pruning_layers_to_ignore": "fc.weight", "density": 0.01}, "more than the level leaves"),
     ],
 )

@@ -8,7 +8,6 @@ from pruning.level import kept_of
 from pruning.mask import Mask
 from tests.training.small_runs import context, oneshot_desc, tensor_digests
 from training.execution import complete
-from training.desc import TrainJob
 
 LAST = "state_ep3_it0.safetensors"
 
@@ -116,7 +115,8 @@ def test_without_pruning_and_momentum_a_branch_repeats_its_parent(tmp_path, digi
 def test_a_layerwise_shuffle_keeps_the_density_of_every_layer_and_other_weights(tmp_path, digits):
     place = context(tmp_path, digits)
     plain, shuffled = (
-        mask_of(complete(oneshot_desc("magnitude", randomize_layerwise=shuffle), place).run) for shuffle in (False, True)
+        mask_of(complete(oneshot_desc("magnitude", randomize_layerwise=shuffle), place).run)
+        for shuffle in (False, True)
     )
 
     assert plain.kept_per_layer() == shuffled.kept_per_layer()

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from branches.lineage import job_of, load_desc
+from branches.lineage import load_desc
 from branches.tickets import export_openlth, export_ticket, import_openlth, import_ticket
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.tensor_files import read
@@ -138,7 +138,7 @@ def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
     export_ticket(run, None, tmp_path / "ticket.safetensors")
     away = context(tmp_path / "away", digits)
     imported = import_ticket(tmp_path / "ticket.safetensors", away)
-    desc = (load_desc(imported))
+    desc = load_desc(imported)
 
     with pytest.raises(EnvironmentFailure, match="was imported"):
         ensure_states(desc, away, {desc.training.step("3it")})

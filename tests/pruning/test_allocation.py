@@ -1,25 +1,35 @@
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning.allocation import kept_per_layer
-from pruning.mask import Mask
+from pruning.registry import ALLOCATIONS
 
 SHAPES = {
-    "conv": torch.Size([8, 3, 3, 3]),
-    "deep": torch.Size([64, 8, 3, 3]),
-    "point": torch.Size([64, 8, 1, 1]),
-    "fc": torch.Size([10, 64]),
+    "conv": (8, 3, 3, 3),
+    "deep": (64, 8, 3, 3),
+    "point": (64, 8, 1, 1),
+    "fc": (10, 64),
 }
-TOTAL = sum(shape.numel() for shape in SHAPES.values())
-ORDER = ["conv", "deep", "point", "fc"]
+SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}
+TOTAL = sum(SIZES.values())
+OF_LAYERS = [allocation.spelling for allocation in ALLOCATIONS if allocation.kept_per_layer is not None]
+
+
+def kept_per_layer(
+    allocation: str, keep: int, shapes: dict[str, tuple[int, ...]] = SHAPES, room: dict[str, int] = SIZES
+) -> dict[str, int]:
+    function = ALLOCATIONS.find(allocation).kept_per_layer
+    assert function is not None
+    return function(shapes, room, keep)
 
 
 def densities(allocation: str, keep: int) -> dict[str, float]:
-    return {name: kept / SHAPES[name].numel() for name, kept in kept_per_layer(allocation, SHAPES, keep, ORDER).items()}
+    return {name: kept / SIZES[name] for name, kept in kept_per_layer(allocation, keep).items()}
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "layerwise"])
@@ -42,8 +52,8 @@ def test_layers_that_would_be_more_than_dense_are_dense_and_the_others_share_the
 
 
 def test_balanced_gives_every_layer_the_same_number_as_far_as_it_has_them() -> None:
-    assert kept_per_layer("balanced", SHAPES, 400) == {"conv": 100, "deep": 100, "point": 100, "fc": 100}
-    assert kept_per_layer("balanced", SHAPES, 1216)["conv"] == 216
+    assert kept_per_layer("balanced", 400) == {"conv": 100, "deep": 100, "point": 100, "fc": 100}
+    assert kept_per_layer("balanced", 1216)["conv"] == 216
 
 
 def test_smart_ratio_falls_with_depth_and_keeps_three_tenths_of_the_last_layer() -> None:
@@ -54,18 +64,19 @@ def test_smart_ratio_falls_with_depth_and_keeps_three_tenths_of_the_last_layer()
 
 
 @given(
-    st.sampled_from(["uniform", "er", "erk", "balanced", "smart_ratio"]),
+    st.sampled_from(OF_LAYERS),
     st.dictionaries(
         st.sampled_from("abcdef"), st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)), min_size=1
     ),
     st.floats(0, 1),
     st.integers(0, 99),
 )
-def test_counts_add_up_and_stay_within_what_there_is(allocation, sizes, share: float, seed: int) -> None:
-    source = torch.Generator().manual_seed(seed)
-    shapes = {name: torch.Size(size) for name, size in sizes.items()}
-    limits = Mask({name: torch.rand(shape, generator=source) < 0.8 for name, shape in shapes.items()})
-    keep = int(share * limits.kept)
-    counts = kept_per_layer(allocation, shapes, keep, sorted(shapes), limits)
+def test_counts_add_up_and_stay_within_what_there_is(
+    allocation: str, shapes: dict[str, tuple[int, ...]], share: float, seed: int
+) -> None:
+    source = random.Random(seed)
+    room = {name: source.randint(0, math.prod(shape)) for name, shape in shapes.items()}
+    keep = int(share * sum(room.values()))
+    counts = kept_per_layer(allocation, keep, shapes, room)
     assert sum(counts.values()) == keep
-    assert all(0 <= counts[name] <= kept for name, kept in limits.kept_per_layer().items())
+    assert all(0 <= counts[name] <= room[name] for name in shapes)

@@ -47,8 +47,10 @@ def test_a_trace_finds_the_layers_in_the_order_in_which_they_run() -> None:
 def test_a_trace_leaves_the_model_as_it_was() -> None:
     model = TinyNet()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.block1.eval()
     trace(model, (2, 6, 6))
     assert model.training
+    assert not model.block1.bn1.training
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
 
 
@@ -56,7 +58,9 @@ def test_a_trace_leaves_the_model_as_it_was() -> None:
     ("model", "shape"), [(Wiring(), (3, 12, 12)), (TinyNet(), (2, 6, 6)), (LeNet([6, 5], 3, 8), (8,))]
 )
 @pytest.mark.parametrize("density", [0.05, 0.15, 0.4])
-def test_exactly_the_effective_weights_have_flow_through_them(model, shape, density: float) -> None:
+def test_exactly_the_effective_weights_have_flow_through_them(
+    model: nn.Module, shape: tuple[int, ...], density: float
+) -> None:
     """A weight is on a path of kept weights exactly if it has synaptic flow in the network of ones without biases."""
     mask = prune(model, "random", density=density, seed=2)
     found = effective(trace(model, shape), mask)

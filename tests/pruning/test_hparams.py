@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import time
 from typing import Any
 
 import pytest
 
 from foundations.errors import UsageError
+from foundations.hparams import help_of
 from pruning.hparams import PruningHparams
-from pruning.registry import STRATEGIES, find_strategy
+from pruning.registry import METHODS
 
 
 def address(**given: Any) -> dict[str, Any]:
-    return PruningHparams(**given).normalized(10).canonical()
+    return PruningHparams.of(given).normalized(10).canonical()
 
 
 def test_equal_levels_are_one_address() -> None:
@@ -62,7 +61,6 @@ def test_what_cannot_change_the_mask_is_not_in_the_address(given: dict[str, Any]
         {"strategy": "snip10", "score_per_batch": True},
         {"strategy": "snip10", "score_in_eval_mode": True},
         {"strategy": "snip10", "allocation": "erk"},
-        {"strategy": "snip10", "seed": 3},
         {"strategy": "synflow", "synflow_means": "stored"},
         {"strategy": "synflowl2", "synflowl2_as_published": True},
         {"strategy": "phew", "phew_kernels": True},
@@ -76,53 +74,85 @@ def test_what_can_change_the_mask_is_in_the_address(given: dict[str, Any]) -> No
 
 
 def test_normalizing_twice_is_normalizing_once() -> None:
-    hparams = PruningHparams(strategy="snip10", density=1 / 3, prune_iterations=3).normalized(10)
+    hparams = PruningHparams.of({"strategy": "snip10", "density": 1 / 3, "prune_iterations": 3}).normalized(10)
     assert hparams.normalized(10) == hparams
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            {"strategy": "synp10"},
-            r"--strategy: 'synp10' is not possible\. Did you mean 'snipN'\? Possible: random, mag",
-        ),
-        ({"strategy": "snip0"}, "--strategy: 'snip0' is not possible"),
-        ({"strategy": "snip"}, "N: examples per class, such as snip10"),
-        ({"prune_fraction": 1.01}, "--prune_fraction: 1.01 is not possible; it takes a number from 0 to 1"),
-        ({"compression": 0.9}, "--compression: 0.9 is not possible; it takes a number of at least 1"),
-        ({"prune_fraction": 0.8, "density": 0.3}, "--density: 0.3 disagrees with --prune_fraction: 0.8"),
-        ({"prune_highest": True, "prune_lowest": True}, "--prune_highest: it excludes --prune_lowest"),
-        ({"prune_schedule": "exponent"}, "--prune_schedule: 'exponent' is not possible. Did you mean 'exponential'"),
-        ({"allocation": "erc"}, "--allocation: 'erc' is not possible"),
-        ({"prune_iterations": 0}, "--prune_iterations: 0 is not possible"),
-        ({"strategy": "phew", "prune_highest": True}, "--prune_highest: phew makes a mask without scores"),
-        ({"strategy": "phew", "allocation": "erk"}, "--allocation: phew spreads the weights by itself"),
+        ({"strategy": "synp10"}, "strategy: 'synp10' is not a valid value; Did you mean 'snip"),
+        ({"strategy": "snip0"}, "strategy: 'snip0' is not a valid value"),
+        ({"strategy": "snip"}, "choose from random, magnitude, snipN"),
+        ({"prune_fraction": 1.01}, "prune_fraction: 1.01 is not a valid value; it must be at least 0 and at most 1"),
+        ({"prune_fraction": -0.1}, "prune_fraction: -0.1 is not a valid value"),
+        ({"density": 2.0}, "density: 2.0 is not a valid value"),
+        ({"density": float("nan")}, "density: nan is not a valid value"),
+        ({"compression": 0.9}, "compression: 0.9 is not a valid value; it must be at least 1"),
+        ({"prune_fraction": 0.8, "density": 0.3}, "prune_fraction, density: they are prune fractions of 0.8 and 0.7"),
+        ({"prune_highest": True, "prune_lowest": True}, "prune_highest, prune_lowest: give one of them"),
+        ({"prune_schedule": "exponent"}, "prune_schedule: 'exponent' is not a valid value; Did you mean 'exponential'"),
+        ({"allocation": "erc"}, "allocation: 'erc' is not a valid value"),
+        ({"prune_iterations": 0}, "prune_iterations: 0 is not a valid value; it must be at least 1"),
+        ({"strategy": "phew", "prune_highest": True}, "prune_highest: phew builds its mask without scores"),
+        ({"strategy": "phew", "allocation": "erk"}, "allocation: phew spreads the weights by itself"),
+        ({"strategy": "synflow", "synflow_means": "kept"}, "synflow_means: 'kept' is not a valid value"),
     ],
 )
-def test_mistakes_name_the_flag_and_what_is_possible(given: dict[str, Any], message: str) -> None:
+def test_mistakes_name_the_hyperparameter_and_what_is_valid(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        PruningHparams(**given)
+        PruningHparams.of(given)
 
 
-def test_only_what_draws_or_chooses_examples_follows_the_seed() -> None:
-    assert PruningHparams(strategy="random").uses_seed
-    assert PruningHparams(strategy="snip10").uses_seed
-    assert PruningHparams(strategy="phew").uses_seed
-    assert not PruningHparams(strategy="magnitude").uses_seed
-    assert not PruningHparams(strategy="synflow").uses_seed
+@pytest.mark.parametrize(
+    ("strategy", "own"),
+    [
+        ("magnitude", set()),
+        ("snip10", {"score_batch_size", "score_in_eval_mode", "score_per_batch"}),
+        ("fisher2", {"score_batch_size", "score_in_eval_mode"}),
+        ("synflow", {"synflow_means"}),
+        ("synflowl2", {"synflow_means", "synflowl2_as_published"}),
+        ("phew", {"phew_kernels"}),
+    ],
+)
+def test_the_strategy_selects_the_methods_own_options_with_their_help(strategy: str, own: set[str]) -> None:
+    hparams = PruningHparams.of({"strategy": strategy})
+    assert set(hparams.names()) - set(PruningHparams.names()) == own
+    assert all(help_of(type(hparams)).values())
+
+
+def test_options_of_other_methods_are_left_out() -> None:
+    assert not hasattr(PruningHparams.of({"strategy": "snip10", "synflow_means": "stored"}), "synflow_means")
+
+
+def test_another_strategy_brings_its_own_options() -> None:
+    replaced = PruningHparams.of({"density": 0.1}).replaced({"strategy": "phew", "phew_kernels": True})
+    assert replaced == PruningHparams.of({"strategy": "phew", "phew_kernels": True, "density": 0.1})
+
+
+@pytest.mark.parametrize("strategy", ["snip10", "synflow", "phew"])
+def test_a_strategy_with_options_of_its_own_is_not_built_without_them(strategy: str) -> None:
+    with pytest.raises(UsageError, match=r"strategy: .* has the hyperparameters of .*PruningHparams\.of"):
+        PruningHparams(strategy=strategy)
+
+
+def test_only_random_draws_and_chosen_examples_depend_on_the_seed() -> None:
+    depend = {m.spelling for m in METHODS if PruningHparams.of({"strategy": m.spelling.replace("N", "2")}).uses_seed}
+    assert depend == {"random", "phew", *(method.spelling for method in METHODS if method.needs_examples)}
     assert not PruningHparams(strategy="random", prune_fraction=0.0).uses_seed
 
 
-def test_every_strategy_is_found_by_its_own_spelling_and_by_no_other() -> None:
-    for strategy in STRATEGIES:
-        found = find_strategy(strategy.spelling.replace("N", "12"))
-        assert found.spelling == strategy.spelling
-        assert found.examples_per_class == (12 if strategy.needs_examples else None)
+def test_the_version_of_a_method_is_in_the_address_once_results_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = address(strategy="snip10")
+    monkeypatch.setitem(METHODS.find("snip10").__dict__, "version", 2)
+    assert address(strategy="snip10") == {**before, "strategy_version": 2}
 
 
-def test_neither_the_registry_nor_the_hyperparameters_import_torch() -> None:
-    code = "import sys, pruning.hparams, pruning.registry; print({'torch', 'numpy'} & set(sys.modules))"
-    root = Path(__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert result.stdout.strip() == "set()"
+def test_describing_a_pruning_again_takes_well_under_100_microseconds() -> None:
+    values = {"strategy": "snip10", "density": 0.1, "prune_iterations": 5, "allocation": "erk", "lr": 0.1}
+    times = []
+    for _ in range(300):
+        begin = time.perf_counter()
+        address(**values)
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 100e-6

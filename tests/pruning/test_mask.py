@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from foundations.errors import DamagedError, UsageError
+from foundations import tensor_files
+from foundations.address import Location
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.run import MASK, Run
 from pruning.mask import Mask
 from tests.pruning.nets import TinyNet
 
@@ -109,12 +113,11 @@ def test_a_layerwise_shuffle_moves_weights_and_follows_its_seed() -> None:
 
 @given(masks())
 @settings(max_examples=50)
-def test_bytes_and_tensors_give_the_mask_back(mask: Mask) -> None:
-    assert Mask.from_bytes(mask.to_bytes()) == mask
+def test_bits_and_header_give_the_mask_back(mask: Mask) -> None:
     assert Mask.from_tensors(*mask.to_tensors()) == mask
 
 
-def test_bits_take_an_eighth_of_a_byte_each() -> None:
+def test_each_weight_takes_one_bit() -> None:
     bits, _ = Mask({"a": torch.ones(1001)}).to_tensors()
     assert bits["a"].numel() == 126
 
@@ -130,10 +133,34 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
     assert len(found.pop()) == 65
 
 
-def test_a_file_gives_the_mask_back(tmp_path: Path) -> None:
-    mask = mask_of(a=[1, 0, 1])
-    mask.save(tmp_path / "mask.safetensors")
-    assert Mask.load(tmp_path / "mask.safetensors") == mask
+@given(masks())
+@settings(max_examples=20)
+def test_a_file_gives_the_mask_back(mask: Mask) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        mask.save(Path(folder) / "mask.safetensors")
+        assert Mask.load(Path(folder) / "mask.safetensors") == mask
+
+
+def test_the_mask_of_a_run_can_be_loaded(tmp_path: Path) -> None:
+    mask = mask_of(a=[1, 0, 1], b=[0, 0])
+    run = Run(tmp_path, Location("train_0", 1, "branch_oneshot_0"))
+    run.folder.mkdir(parents=True)
+    run.save_mask(*mask.to_tensors())
+    assert Mask.load(run.folder / MASK) == mask
+
+
+def test_a_run_and_save_write_the_same_bytes(tmp_path: Path) -> None:
+    mask = mask_of(a=[1, 0, 1], b=[0, 0])
+    run = Run(tmp_path, Location("train_0", 1, "branch_oneshot_0"))
+    run.folder.mkdir(parents=True)
+    run.save_mask(*mask.to_tensors())
+    mask.save(tmp_path / "saved.safetensors")
+    assert (tmp_path / "saved.safetensors").read_bytes() == (run.folder / MASK).read_bytes()
+
+
+def test_a_mask_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailure, match=r"There is no file .*mask\.safetensors"):
+        Mask.load(tmp_path / "mask.safetensors")
 
 
 class Bomb:
@@ -149,10 +176,22 @@ class Bomb:
         b"abc",
         mask_of(a=[1, 0, 1]).to_bytes()[:-1],
         mask_of(a=[1, 0, 1]).to_bytes()[:30],
-        mask_of(a=[1, 0, 1]).to_bytes().replace(b'"version\\": 1', b'"version\\": 2'),
         mask_of(a=[1, 0, 1]).to_bytes()[:-1] + b"\xff",
+        tensor_files.to_bytes({"a": torch.zeros(1, dtype=torch.uint8)}, {"mask_version": 2, "shapes": {"a": [3]}}),
+        tensor_files.to_bytes({"a": torch.full((1,), 255).byte()}, {"mask_version": 1, "shapes": {"a": [3]}}),
+        tensor_files.to_bytes({"weight": torch.ones(3)}),
     ],
-    ids=["pickle", "empty", "noise", "truncated", "cut in its header", "of the future", "bits beyond the shape"],
+    ids=[
+        "pickle",
+        "empty",
+        "noise",
+        "truncated",
+        "cut in its header",
+        "other bits than were written",
+        "of the future",
+        "bits beyond the shape",
+        "a state",
+    ],
 )
 def test_a_file_that_is_no_mask_is_damaged_and_not_executed(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mask.safetensors"
@@ -162,12 +201,12 @@ def test_a_file_that_is_no_mask_is_damaged_and_not_executed(content: bytes, tmp_
 
 
 def test_tensors_of_other_shapes_than_described_are_damaged() -> None:
-    bits, metadata = mask_of(a=[1] * 20).to_tensors()
-    with pytest.raises(DamagedError, match="'a' has not the bits"):
-        Mask.from_tensors({"a": bits["a"][:2]}, metadata)
+    bits, header = mask_of(a=[1] * 20).to_tensors()
+    with pytest.raises(DamagedError, match="'a' does not have the bits"):
+        Mask.from_tensors({"a": bits["a"][:2]}, header)
     with pytest.raises(DamagedError, match="'b'"):
-        Mask.from_tensors({**bits, "b": bits["a"]}, metadata)
-    with pytest.raises(DamagedError, match="description is missing"):
+        Mask.from_tensors({**bits, "b": bits["a"]}, header)
+    with pytest.raises(DamagedError, match="header is missing"):
         Mask.from_tensors(bits, {})
 
 
@@ -190,6 +229,15 @@ def test_a_mask_of_another_network_is_refused_by_the_name_of_a_tensor() -> None:
         Mask({"weight": torch.ones(1, 4)}).apply_(nn.Linear(3, 1))
     with pytest.raises(UsageError, match="has a tensor 'other'"):
         Mask({"other": torch.ones(1, 4)}).apply_(nn.Linear(4, 1))
+
+
+def test_indices_of_kept_weights_are_ascending_and_cached() -> None:
+    mask = mask_of(a=[0, 1, 0, 1], b=[1])
+    assert not mask.has_cached_indices("a")
+    assert mask.kept_indices("a").tolist() == [1, 3]
+    assert mask.has_cached_indices("a")
+    assert mask.kept_per_layer() == {"a": 2, "b": 1}
+    assert not mask.with_tensors(mask).has_cached_indices("a")
 
 
 def test_a_mask_can_be_copied_and_pickled() -> None:

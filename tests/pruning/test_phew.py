@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from foundations.errors import UsageError
 from pruning.connectivity import effective
@@ -132,7 +135,7 @@ def test_the_seed_alone_decides() -> None:
     ],
     ids=["bottlenecks", "concatenations", "grouped convolutions and gates"],
 )
-def test_walks_run_on_networks_of_any_wiring(build) -> None:
+def test_walks_run_on_networks_of_any_wiring(build: Callable[[], nn.Module]) -> None:
     with torch.random.fork_rng():
         model = build()
     mask = prune(model, "phew", density=0.02, input_shape=(3, 32, 32))

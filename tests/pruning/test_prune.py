@@ -13,30 +13,30 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.hparams import ALLOCATIONS, PruningHparams
+from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from pruning.prune import CollapseWarning, mask_from_hparams, prune
-from pruning.registry import STRATEGIES
+from pruning.registry import ALLOCATIONS, METHODS
 from tests.pruning.nets import LeNet, TinyNet
 
-NAMES = [strategy.spelling.replace("N", "2") for strategy in STRATEGIES]
-SCORERS = [strategy.spelling.replace("N", "2") for strategy in STRATEGIES if not strategy.builds_mask]
+NAMES = [method.spelling.replace("N", "2") for method in METHODS]
+SCORERS = [method.spelling.replace("N", "2") for method in METHODS if not method.is_constructive]
 
 
 def examples(count: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(count, 2, 6, 6, generator=torch.Generator().manual_seed(1)), torch.arange(count) % 3
 
 
-def pruned(model, strategy, **options):
-    options = {"examples": examples(), "input_shape": (2, 6, 6), "batch_size": 4} | options
+def pruned(model: nn.Module, strategy: str, **options: Any) -> Mask:
+    arguments: dict[str, Any] = {"examples": examples(), "input_shape": (2, 6, 6), "batch_size": 4} | options
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return prune(model, strategy, **options)
+        return prune(model, strategy, **arguments)
 
 
 @given(
     strategy=st.sampled_from(SCORERS),
-    allocation=st.sampled_from(ALLOCATIONS),
+    allocation=st.sampled_from(ALLOCATIONS.spellings()),
     schedule=st.sampled_from(["exponential", "linear"]),
     iterations=st.integers(1, 3),
     highest=st.sampled_from([None, True, False]),
@@ -76,10 +76,11 @@ def test_the_count_is_exact_and_masks_only_shrink(
 
 
 @pytest.mark.parametrize("strategy", NAMES)
-def test_scoring_leaves_no_trace_in_the_model_nor_in_the_random_state(strategy):
-    model = nn.Sequential(TinyNet(), nn.Dropout(0.5))
-    model[0].fc.weight.requires_grad_(False)
-    model[0].block1.eval()
+def test_scoring_leaves_no_trace_in_the_model_nor_in_the_random_state(strategy: str) -> None:
+    net = TinyNet()
+    net.fc.weight.requires_grad_(False)
+    net.block1.eval()
+    model = nn.Sequential(net, nn.Dropout(0.5))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = copy.deepcopy(model)
@@ -90,9 +91,24 @@ def test_scoring_leaves_no_trace_in_the_model_nor_in_the_random_state(strategy):
     for (name, mine), theirs in zip(model.state_dict().items(), before.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
     for mine, theirs in zip(model.parameters(), before.parameters(), strict=True):
+        assert mine.grad is not None
         assert torch.equal(mine.grad, torch.ones_like(mine))
         assert mine.requires_grad == theirs.requires_grad
     assert [module.training for module in model.modules()] == [module.training for module in before.modules()]
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_the_network_is_copied_once(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+    original = nn.Module.__setstate__
+
+    def counted(module: nn.Module, state: dict[str, Any]) -> None:
+        copies.append(type(module))
+        original(module, state)
+
+    monkeypatch.setattr(nn.Module, "__setstate__", counted)
+    pruned(TinyNet(), strategy, iterations=3, allocation="global" if strategy == "phew" else "smart_ratio")
+    assert copies.count(TinyNet) == 1
 
 
 def test_scoring_leaves_no_trace_when_the_loss_fails() -> None:
@@ -288,24 +304,30 @@ def test_a_network_with_an_empty_layer_can_be_scored() -> None:
 @pytest.mark.parametrize(
     ("strategy", "options", "message"),
     [
-        ("snap", {}, r"--strategy: 'snap' is not possible\. Did you mean 'snipN'\?"),
-        ("magnitude", {"fraction": 1.5}, "fraction: 1.5 is not possible; it takes a number from 0 to 1"),
+        ("snap", {}, "strategy: 'snap' is not a valid value; Did you mean 'snipN'"),
+        ("magnitude", {"fraction": 1.5}, "fraction: 1.5 is not a valid value; it must be at least 0 and at most 1"),
         ("magnitude", {"density": 0.5, "keep": 3}, "keep: it excludes"),
-        ("magnitude", {"density": 0.5, "fraction": 0.6}, "density: 0.5 disagrees with fraction: 0.6"),
+        ("magnitude", {"density": 0.5, "fraction": 0.6}, "they are prune fractions of 0.6 and 0.5"),
         ("magnitude", {"keep": -1}, "cannot be kept"),
-        ("magnitude", {"iterations": 0}, "iterations: 0 is not possible"),
-        ("magnitude", {"schedule": "cubic"}, "--prune_schedule: 'cubic'"),
-        ("magnitude", {"allocation": "erd"}, "--allocation: 'erd' is not possible. Did you mean 'er"),
-        ("magnitude", {"allocation": "smart_ratio", "examples": None, "input_shape": None}, "order of the layers"),
-        ("magnitude", {"score_per_batch": True}, "score_per_batch: this is no option of magnitude"),
+        ("magnitude", {"iterations": 0}, "iterations: 0 is not a valid value; it must be at least 1"),
+        ("magnitude", {"schedule": "cubic"}, "prune_schedule: 'cubic'"),
+        ("magnitude", {"allocation": "erd"}, "allocation: 'erd' is not a valid value; Did you mean 'er"),
+        (
+            "magnitude",
+            {"allocation": "smart_ratio", "examples": None, "input_shape": None},
+            "smart_ratio needs to run the network",
+        ),
+        ("magnitude", {"score_per_batch": True}, "score_per_batch: this is not an option of magnitude"),
         ("synflow", {"examples": None, "input_shape": None}, "input_shape: synflow needs"),
         ("snip2", {"examples": None}, "pass examples="),
-        ("snip4", {}, "--strategy: 4 examples of each class are asked for, but class 0 of the examples has 3"),
+        ("snip4", {}, "strategy: 4 examples of each class are asked for, but class 0 of the examples has 3"),
         ("snip2", {"examples": (torch.ones(3, 2, 6, 6), torch.arange(2))}, "3 inputs and 2 targets"),
-        ("phew", {"allocation": "erk"}, "phew makes its mask by itself"),
+        ("phew", {"allocation": "erk"}, "allocation: phew spreads the weights by itself"),
+        ("phew", {"highest": False}, "prune_lowest: phew builds its mask without scores"),
+        ("snip2", {"score_per_bach": True}, "score_per_bach: .* Did you mean 'score_per_batch'"),
     ],
 )
-def test_what_is_not_possible_is_said_with_what_is(strategy: str, options: dict[str, Any], message: str) -> None:
+def test_mistakes_name_the_argument_and_what_is_valid(strategy: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         pruned(TinyNet(), strategy, **options)
 
@@ -320,10 +342,9 @@ def test_a_network_that_overflows_is_named_by_its_tensor() -> None:
 @pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
 def test_hyperparameters_describe_the_same_pruning() -> None:
     model, x_and_y = TinyNet(), examples()
-    hparams = PruningHparams(
-        strategy="snip3", compression=5, prune_iterations=3, prune_schedule="linear", score_batch_size=3, seed=4
-    )
-    mask = mask_from_hparams(model, hparams.normalized(10), examples=x_and_y, batch_size=9, seed=1)
+    values = {"compression": 5, "prune_iterations": 3, "prune_schedule": "linear", "score_batch_size": 3}
+    hparams = PruningHparams.of({"strategy": "snip3", **values})
+    mask = mask_from_hparams(model, hparams.normalized(10), examples=x_and_y, batch_size=9, seed=4)
     same = prune(
         model,
         "snip3",
@@ -339,7 +360,8 @@ def test_hyperparameters_describe_the_same_pruning() -> None:
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_normalized_hyperparameters_describe_the_mask_of_those_as_given(strategy: str) -> None:
-    given_ones = PruningHparams(strategy=strategy, density=0.3, prune_iterations=2, score_per_batch=True)
+    values = {"strategy": strategy, "density": 0.3, "prune_iterations": 2, "score_per_batch": True}
+    given_ones = PruningHparams.of(values)
     masks = [
         mask_from_hparams(TinyNet(), hparams, examples=(examples(6)), batch_size=4, seed=1, input_shape=(2, 6, 6))
         for hparams in (given_ones, given_ones.normalized(10))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from foundations.errors import UsageError
 from pruning.mask import Mask
+from pruning.method import Direction
 from pruning.selection import kth_smallest, select
 
 
@@ -25,10 +26,10 @@ def test_the_highest_scores_go_when_asked_for() -> None:
     assert select(scores, ones(scores), 2, "highest") == expected
 
 
-@pytest.mark.parametrize("remove", ["lowest", "highest"])
-def test_ties_fall_by_position(remove) -> None:
+@pytest.mark.parametrize("direction", ["lowest", "highest"])
+def test_ties_fall_by_position(direction: Direction) -> None:
     scores = {"b": torch.zeros(2, 2), "a": torch.zeros(3)}
-    kept = select(scores, ones(scores), 3, remove)
+    kept = select(scores, ones(scores), 3, direction)
     assert kept == Mask({"a": torch.zeros(3), "b": torch.tensor([[0, 1], [1, 1]])})
 
 
@@ -76,19 +77,21 @@ def problems(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], Mask, int]:
 
 @given(problems(), st.sampled_from(["lowest", "highest"]))
 @settings(max_examples=150, deadline=None)
-def test_it_is_a_stable_sort_with_its_first_part_cut_off(problem, remove) -> None:
+def test_it_is_a_stable_sort_with_its_first_part_cut_off(
+    problem: tuple[dict[str, torch.Tensor], Mask, int], direction: Direction
+) -> None:
     scores, mask, keep = problem
-    kept = select(scores, mask, keep, remove)
-    sign = 1 if remove == "lowest" else -1
+    kept = select(scores, mask, keep, direction)
+    sign = 1 if direction == "lowest" else -1
     entries = [
         (sign * scores[name][i].item(), name, i)
         for name in sorted(scores)
         for i in range(len(mask[name]))
         if mask[name][i]
     ]
-    stays = sorted(entries, key=lambda entry: entry[0])[len(entries) - keep :]
+    kept_entries = sorted(entries, key=lambda entry: entry[0])[len(entries) - keep :]
     expected = {name: torch.zeros(len(score)) for name, score in scores.items()}
-    for _, name, i in stays:
+    for _, name, i in kept_entries:
         expected[name][i] = 1
     assert kept == Mask(expected)
 

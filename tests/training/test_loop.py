@@ -12,8 +12,8 @@ from models.hparams import ModelHparams
 from pruning.mask import Mask
 from training.hparams import TrainingHparams
 from training.loop import train
-from training.optimizers import make_optimizer
 from training.lr_schedule import learning_rate
+from training.optimizers import make_optimizer
 
 TRAJECTORIES = (
     "training_lenet_300_100_dense",

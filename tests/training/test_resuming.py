@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, tensor_digests, train_desc
-from training.execution import complete
 from training.desc import Job
+from training.execution import complete
 
 KEPT = (0, 4, 6, 13, 18)
 JOBS: dict[str, Job] = {

@@ -1,0 +1,14 @@
+"""The Erdős-Rényi allocation: an Erdős-Rényi random graph between channels has these densities."""
+
+from __future__ import annotations
+
+import math
+
+from pruning.allocation import Allocation, proportional
+
+ER = Allocation(
+    spelling="er",
+    summary="density proportional to (n_in + n_out) / (n_in * n_out): Erdős-Rényi",
+    paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
+    kept_per_layer=proportional(lambda shape: (shape[0] + shape[1]) * math.prod(shape[2:])),
+)

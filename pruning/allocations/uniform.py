@@ -1,0 +1,15 @@
+"""The uniform allocation."""
+
+from __future__ import annotations
+
+import math
+
+from pruning.allocation import Allocation, proportional
+
+UNIFORM = Allocation(
+    spelling="uniform",
+    pattern="uniform|layerwise",
+    examples=("layerwise",),
+    summary="the same density in every layer (also called layerwise)",
+    kept_per_layer=proportional(math.prod),
+)

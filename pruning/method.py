@@ -1,0 +1,67 @@
+"""What a method of pruning declares about itself. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from foundations.registry import Registered
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruning.hparams import PruningHparams
+    from pruning.mask import Mask
+    from pruning.scoring import Scores, Scoring
+
+Direction = Literal["lowest", "highest"]
+EXAMPLES_PER_CLASS = r"(?P<examples_per_class>[1-9]\d*)"
+"""The part of a pattern that says with how many examples of each class a method scores."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method(Registered):
+    """A way to score weights or, if it is constructive, to build a mask without scores."""
+
+    paper: str
+    hparams: type[PruningHparams]
+    """The hyperparameters: PruningHparams, or a subclass that adds the method's own options."""
+    score: Callable[[Scoring, Any], Scores] | None = None
+    """(scoring, hyperparameters) -> the score of each weight, by tensor name."""
+    build_mask: Callable[[Scoring, int, Any], Mask] | None = None
+    """(scoring, number of weights to keep, hyperparameters) -> the mask. Only constructive methods have it."""
+    keeps: str = ""
+    """What the mask of a constructive method consists of, in a few words."""
+    prune_direction: Direction = "lowest"
+    """Which scores are pruned."""
+    mode: Literal["train", "eval"] = "train"
+    """Whether batchnorm uses the statistics of the scoring batch (train) or the running ones (eval)."""
+    float64: bool = False
+    """Whether scores need double precision."""
+    transform: Callable[[nn.Module, Any], None] | None = None
+    """(network, hyperparameters): changes the copy of the network in place before it is scored for the first time."""
+    needs_input_shape: bool = False
+    depends_on_mask: bool = True
+    """Whether scores change with the mask. If not, more iterations give the same mask."""
+    stochastic: bool = False
+    """Whether scores or masks are drawn at random."""
+    can_regrow: bool = False
+    """Whether weights that an earlier iteration pruned can return."""
+    version: int = 1
+    """Raised by hand when results change. Addresses contain it if it is not 1."""
+
+    @property
+    def is_constructive(self) -> bool:
+        """Whether the method builds a mask without scores."""
+        return self.build_mask is not None
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether the method scores with examples."""
+        return EXAMPLES_PER_CLASS in self.pattern
+
+    @property
+    def prunes(self) -> str:
+        """What the method prunes, in a few words."""
+        return f"all but {self.keeps}" if self.is_constructive else f"{self.prune_direction} scores"

@@ -1,0 +1,25 @@
+"""Magnitude pruning (Han et al. 2015): small weights are pruned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pruning.hparams import PruningHparams
+from pruning.method import Method
+
+if TYPE_CHECKING:
+    from pruning.scoring import Scores, Scoring
+
+
+def magnitude(scoring: Scoring, _: PruningHparams) -> Scores:
+    """Return s = |w|."""
+    return {name: weight.abs() for name, weight in scoring.weights.items()}
+
+
+MAGNITUDE = Method(
+    spelling="magnitude",
+    paper="Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks",
+    hparams=PruningHparams,
+    score=magnitude,
+    depends_on_mask=False,
+)

@@ -1,0 +1,52 @@
+"""SNIP (Lee et al. 2019, equation 6): weights to which the loss is least sensitive are pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.hparams import hparam
+from pruning.hparams import ExamplesHparams
+from pruning.method import EXAMPLES_PER_CLASS, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pruning.scoring import Scores, Scoring
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnipHparams(ExamplesHparams):
+    """How a network is pruned by SNIP."""
+
+    score_per_batch: bool = hparam(False)
+    """Take the absolute value before the sum over batches, as the OpenLTH fork does."""
+
+
+def snip(scoring: Scoring, hparams: SnipHparams) -> Scores:
+    """Return s = |w ⊙ ∂L/∂w|, where L is the mean loss of all scoring examples.
+
+    Each batch is normalized by its own statistics (train mode). The paper divides by the sum of all scores, which
+    changes no ranking. score_per_batch: the form of the OpenLTH fork, Σ_b (n_b / n) |w ⊙ ∂L_b/∂w|.
+    """
+    return sensitivity(scoring.weights, scoring, hparams)
+
+
+def sensitivity(weights: Mapping[str, Tensor], scoring: Scoring, hparams: SnipHparams) -> Scores:
+    """Return |w ⊙ ∂L/∂w| for any values w of the weights, with the gradient of the network that is scored."""
+
+    def product(gradient: Scores) -> Scores:
+        return {name: (weight * gradient[name]).abs() for name, weight in weights.items()}
+
+    return scoring.mean_over_batches(product) if hparams.score_per_batch else product(scoring.gradient())
+
+
+SNIP = Method(
+    spelling="snipN",
+    pattern=f"snip{EXAMPLES_PER_CLASS}",
+    examples=("snip10",),
+    paper="Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection Sensitivity",
+    hparams=SnipHparams,
+    score=snip,
+)

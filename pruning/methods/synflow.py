@@ -1,0 +1,69 @@
+"""SynFlow (Tanaka et al. 2020, equation 2): weights that carry the least synaptic flow are pruned; no data needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.hparams import hparam
+from pruning.hparams import PruningHparams
+from pruning.method import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruning.scoring import Scores, Scoring
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynflowHparams(PruningHparams):
+    """How a network is pruned by SynFlow."""
+
+    synflow_means: str = hparam("absolute", choices=("absolute", "stored", "added"))
+    """What SynFlow makes of the running means that batchnorm subtracts.
+
+    'absolute': their absolute values, as Synaptic-Flow does. 'stored': nothing, as the OpenLTH fork does. 'added': the
+    absolute values are added instead of subtracted.
+    """
+
+
+def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
+    """Make every parameter and buffer of `network` absolute.
+
+    So no path through the weights counts against another, at any step of training. synflow_means is about the running
+    means that batchnorm subtracts; with 'added' nothing at all is subtracted. At the start of training they are zero
+    and all three choices are the same.
+    """
+    means = {id(module.running_mean) for module in network.modules() if hasattr(module, "running_mean")}
+    for parameter in network.parameters():
+        parameter.abs_()
+    for buffer in network.buffers():
+        if not buffer.is_floating_point():
+            continue
+        if id(buffer) not in means:
+            buffer.abs_()
+        elif hparams.synflow_means != "stored":
+            buffer.abs_()
+            if hparams.synflow_means == "added":
+                buffer.neg_()
+
+
+def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:
+    """Return s = |w ⊙ ∂R/∂w|, R = 1ᵀ f(1; |θ|): the sum of the outputs for one example of all ones.
+
+    In eval mode and in float64: R grows exponentially with depth, and leaves float32 at ResNet-56 (4e70).
+    """
+    flow = scoring.gradient_of(scoring.network(scoring.ones()).sum())
+    return {name: flow[name].mul_(weight.detach()).abs_() for name, weight in scoring.weights.items()}
+
+
+SYNFLOW = Method(
+    spelling="synflow",
+    paper="Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving synaptic flow",
+    hparams=SynflowHparams,
+    score=synflow,
+    transform=make_absolute,
+    mode="eval",
+    float64=True,
+    needs_input_shape=True,
+)

@@ -1,0 +1,1 @@
+"""How the number of kept weights falls over the iterations, one way a file. Importing them imports no torch."""

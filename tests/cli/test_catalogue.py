@@ -1,0 +1,16 @@
+"""The commands that list what there is to choose from."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.terminal import Terminal
+
+
+@pytest.mark.parametrize(
+    ("strategy", "prunes"),
+    [("snipN", "lowest scores"), ("graspN", "highest scores"), ("phew", "all but its random walks")],
+)
+def test_strategies_are_listed_with_what_they_prune(terminal: Terminal, strategy: str, prunes: str) -> None:
+    lines = terminal.run("strategies").out.splitlines()
+    assert any(line.startswith(f"{strategy} ") and f" {prunes} " in line for line in lines)
