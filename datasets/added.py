@@ -66,12 +66,14 @@ def register_added(folder: Path) -> None:
     built_in = {spec.spelling for spec in DATASETS if not spec.is_added}
     found = []
     for path in sorted(folder.glob("*/train.safetensors")):
+        if path.parent.name in built_in:
+            continue
         try:
             train, test = (read_header(path.with_name(f"{split}.safetensors")) for split in SPLITS)
             spec = _spec(path.parent.name, train, test)
         except (DamagedError, OSError):
             continue  # its use raises an error that names the file
-        if spec is not None and spec.spelling not in built_in:
+        if spec is not None:
             found.append(spec)
     DATASETS.replace_added(found)
 
