@@ -11,7 +11,7 @@ from tests.training.small_runs import oneshot_desc, train_desc
 @pytest.mark.parametrize("name", ["prune_step", "state_step", "start_step"])
 def test_a_step_after_the_last_is_refused_by_its_name(name: str) -> None:
     with pytest.raises(UsageError, match=rf"^{name}: 19it is after the last step.*; choose 0it to 18it"):
-        oneshot_desc(**{name: "19it"})
+        oneshot_desc("magnitude", None, **{name: "19it"})
 
 
 def test_the_last_step_is_valid() -> None:

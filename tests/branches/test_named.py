@@ -68,7 +68,9 @@ def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(
 @settings(max_examples=40, deadline=None)
 def test_any_spelling_of_step_and_level_gives_one_address(at: int, spelling: str, level: int, kind: str) -> None:
     step = f"{at}it" if spelling == "it" else f"{at // 6}ep{at % 6}it"
-    value = {"prune_fraction": level / 100, "density": (100 - level) / 100, "compression": 100 / (100 - level)}[kind]
+    value: Any = {"prune_fraction": level / 100, "density": (100 - level) / 100, "compression": 100 / (100 - level)}[
+        kind
+    ]
 
     by_name = describe("lottery_rewind", rewind_step=step, **{kind: value})
 
@@ -249,7 +251,7 @@ def test_every_kind_of_strategy_serves_a_branch(home: Context, strategy: str) ->
 def test_phew_adds_walks_to_the_mask_of_a_branch_on_the_dense_initialization(home: Context) -> None:
     parent = branch(home, "oneshot", density=0.1).run
     main = RunRef(train_desc())
-    flags = {"prune_experiment": main, "state_experiment": main, "mask_experiment": ref_of(parent)}
+    flags: dict[str, Any] = {"prune_experiment": main, "state_experiment": main, "mask_experiment": ref_of(parent)}
 
     run = branch(home, "oneshot", strategy="phew", density=0.3, **flags).run
 

@@ -75,7 +75,7 @@ def test_the_number_of_kept_weights_is_the_number_requested(
     "parent", [{}, {"optimizer_name": "adam", "lr": 0.01}, {"optimizer_name": "adamw", "lr": 0.01}]
 )
 def test_pruned_weights_are_zero_in_every_kept_state(tmp_path: Path, digits: Path, parent: dict[str, Any]) -> None:
-    desc = oneshot_desc("random", {"model_name": "digits_resnet_8_4", **parent}, prune_fraction=0.9)
+    desc = oneshot_desc("random", {"model_name": "digits_resnet_8_8", **parent}, prune_fraction=0.9)
     run = complete(desc, context(tmp_path, digits), [desc.start.at(i) for i in range(19)]).run
 
     mask = mask_of(run)
@@ -155,7 +155,7 @@ def test_the_manifest_names_the_parents_states_that_were_used(tmp_path: Path, di
 
 
 def test_scores_leave_no_trace_in_the_state_to_train(tmp_path: Path, digits: Path) -> None:
-    desc = oneshot_desc("snip1", {"model_name": "digits_resnet_8_4"})
+    desc = oneshot_desc("snip1", {"model_name": "digits_resnet_8_8"})
     place = context(tmp_path, digits)
     run = complete(desc, place).run
 

@@ -70,7 +70,7 @@ def test_a_ticket_carries_its_lineage(pruned: tuple[Context, Run], tmp_path: Pat
 
     facts = read(tmp_path / "ticket.safetensors", "")[1]
 
-    assert set(facts["lineage"]["runs"]) == {str(run.location), str(child.location)}
+    assert set(facts["lineage"]["runs"]) == {str(run_of(train_desc(), place)), str(run), str(child)}
     assert facts["lineage"]["main"]["model"]["model_name"] == "digits_lenet_16"
 
 
