@@ -1,24 +1,26 @@
+from __future__ import annotations
+
 import json
 
 import pytest
 
 from tests.cli.conftest import BRANCH
-from tests.cli.terminal import LENET, SHORT
+from tests.cli.terminal import LENET, SHORT, Result, Terminal
 
 
-def rows_of(result):
+def rows_of(result: Result):
     header, *lines = (line.split() for line in result.out.splitlines())
     return [dict(zip(header, line, strict=False)) for line in lines]
 
 
-def test_an_empty_root_has_no_runs(terminal):
+def test_an_empty_root_has_no_runs(terminal: Terminal) -> None:
     result = terminal.run("ls")
 
     assert result.code == 0
     assert result.out.strip() == f"No runs under {terminal.root}."
 
 
-def test_runs_are_listed_with_what_people_compare(two_runs):
+def test_runs_are_listed_with_what_people_compare(two_runs: Terminal) -> None:
     train, branch = rows_of(two_runs.run("ls"))
 
     assert (train["STATUS"], train["MODEL"], train["DATA"], train["BRANCH"]) == (
@@ -33,8 +35,8 @@ def test_runs_are_listed_with_what_people_compare(two_runs):
     assert train["ACCURACY"].endswith("%")
 
 
-def test_where_chooses_by_columns_hyperparameters_and_results(two_runs):
-    def found(where):
+def test_where_chooses_by_columns_hyperparameters_and_results(two_runs: Terminal) -> None:
+    def found(where: str):
         return [row["branch"] for row in json.loads(two_runs.run("ls", f"--where={where}", "--json").out)]
 
     assert found("status=complete") == ["", "oneshot"]
@@ -46,11 +48,11 @@ def test_where_chooses_by_columns_hyperparameters_and_results(two_runs):
     assert found("lr=0.2") == []
 
 
-def test_nothing_found_says_so(two_runs):
+def test_nothing_found_says_so(two_runs: Terminal) -> None:
     assert "No runs under" in two_runs.run("ls", "--where=lr=0.2").out
 
 
-def test_json_holds_every_hyperparameter_and_result(two_runs):
+def test_json_holds_every_hyperparameter_and_result(two_runs: Terminal) -> None:
     train, branch = json.loads(two_runs.run("ls", "--json").out)
 
     assert train["hyperparameters"]["lr"] == 0.1
@@ -60,13 +62,13 @@ def test_json_holds_every_hyperparameter_and_result(two_runs):
     assert branch["results"]["density"] == pytest.approx(1 - branch["sparsity"])
 
 
-def test_a_run_that_was_cut_off_is_incomplete(terminal):
+def test_a_run_that_was_cut_off_is_incomplete(terminal: Terminal) -> None:
     terminal.run("branch", "train", "oneshot", *SHORT, "--strategy=magnitude")
 
     assert [row["STATUS"] for row in rows_of(terminal.run("ls"))] == ["incomplete", "complete"]
 
 
-def test_a_run_under_way_is_running(terminal):
+def test_a_run_under_way_is_running(terminal: Terminal) -> None:
     running = terminal.start("train", *LENET, "--training_steps=20000ep", "--evaluate_only_at_end")
     running.wait_for("ep 0 it 0")
 
@@ -77,13 +79,13 @@ def test_a_run_under_way_is_running(terminal):
     assert [row["STATUS"] for row in rows_of(terminal.run("ls"))] == ["incomplete"]
 
 
-def test_a_damaged_run_is_listed_as_damaged_and_the_others_as_they_are(own_two_runs):
+def test_a_damaged_run_is_listed_as_damaged_and_the_others_as_they_are(own_two_runs: Terminal) -> None:
     (own_two_runs.where("train", *SHORT) / "description.json").write_text("{")
 
     assert [row["STATUS"] for row in rows_of(own_two_runs.run("ls"))] == ["damaged", "complete"]
 
 
-def test_folders_that_are_no_runs_are_passed_over(own_two_runs):
+def test_folders_that_are_no_runs_are_passed_over(own_two_runs: Terminal) -> None:
     folder = own_two_runs.where("train", *SHORT)
     (own_two_runs.root / "train_notes.txt").write_text("")
     for name in ("replicate_old", "replicate_1.bak"):
@@ -99,7 +101,7 @@ def test_folders_that_are_no_runs_are_passed_over(own_two_runs):
     assert len(rows_of(result)) == 2
 
 
-def test_a_run_is_shown_by_any_unique_beginning_of_its_address(two_runs):
+def test_a_run_is_shown_by_any_unique_beginning_of_its_address(two_runs: Terminal) -> None:
     digest = json.loads(two_runs.run("ls", "--json").out)[0]["digest"]
 
     for address in (digest, digest[:8], f"{digest[:8]}/1", f"train_{digest[:6]}", f"train_{digest}/replicate_1/main"):
@@ -108,7 +110,7 @@ def test_a_run_is_shown_by_any_unique_beginning_of_its_address(two_runs):
         assert f"train_{digest}/replicate_1/main" in result.out
 
 
-def test_an_address_that_may_mean_several_runs_is_refused_with_them(terminal):
+def test_an_address_that_may_mean_several_runs_is_refused_with_them(terminal: Terminal) -> None:
     for replicate in (1, 2):
         terminal.run("train", *SHORT, f"--replicate={replicate}", "--training_steps=0it")
     digest = json.loads(terminal.run("ls", "--json").out)[0]["digest"]
@@ -117,7 +119,7 @@ def test_an_address_that_may_mean_several_runs_is_refused_with_them(terminal):
     assert terminal.run("show", f"{digest[:8]}/2").code == 0
 
 
-def test_showing_a_branch_tells_layers_results_and_files(two_runs):
+def test_showing_a_branch_tells_layers_results_and_files(two_runs: Terminal) -> None:
     result = two_runs.run("show", "branch_oneshot")
 
     for words in (
@@ -132,13 +134,13 @@ def test_showing_a_branch_tells_layers_results_and_files(two_runs):
         assert words in result.out
 
 
-def test_showing_as_json_holds_the_report_on_the_mask(two_runs):
+def test_showing_as_json_holds_the_report_on_the_mask(two_runs: Terminal) -> None:
     shown = json.loads(two_runs.run("show", "branch_oneshot", "--json").out)
 
     assert shown["sparsity_report"]["achieved"]["kept"] == shown["sparsity_report"]["requested"]["kept"]
 
 
-def test_looking_changes_no_byte(two_runs):
+def test_looking_changes_no_byte(two_runs: Terminal) -> None:
     before = two_runs.files()
     for command in (("ls",), ("ls", "--json"), ("show", "train"), ("verify",), (*BRANCH, "--dry_run")):
         assert two_runs.run(*command).code == 0
