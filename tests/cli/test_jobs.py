@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -306,3 +309,43 @@ def test_a_collapsed_layer_is_named_after_the_job(terminal: Terminal) -> None:
 
     assert result.code == 0
     assert "collapsed:      1 of 2 layers have no weights left: fc" in result.out
+
+
+def test_a_dry_run_prints_the_plan_in_order_with_what_is_there(terminal: Terminal) -> None:
+    command = ("branch", "train", "oneshot", *SHORT, "--strategy=magnitude", "--prune_step=3ep", "--state_step=4it")
+
+    def plan() -> list[list[str]]:
+        lines = terminal.run(*command, "--dry_run").out.splitlines()
+        header = next(number for number, line in enumerate(lines) if line.startswith("RUN "))
+        return [re.split(r"  +", line) for line in lines[header + 1 :]]
+
+    def run_of(*arguments: str) -> str:
+        return str(terminal.where(*arguments).relative_to(terminal.root))
+
+    branch, parent = run_of(*command), run_of(*TRAIN)
+    assert plan() == [[parent, "not begun", "train to 18it"], [branch, "not begun", "train to 18it"]]
+    terminal.run(*TRAIN)
+    assert plan() == [[parent, "complete", "keep the state at 4it"], [branch, "not begun", "train to 18it"]]
+    terminal.run(*command)
+    assert plan() == [[branch, "complete", "nothing"]]
+
+
+def test_the_folder_of_datasets_may_lie_below_the_home_directory(terminal: Terminal, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (300, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(300) % 3)
+    shutil.copytree(terminal.datasets, tmp_path / "home" / "sets")
+    elsewhere = Terminal(terminal.root, tmp_path / "nowhere", {"HOME": str(tmp_path / "home")})
+
+    for command in (
+        ("datasets", "add", "noise", str(tmp_path / "noise.npz"), "--datasets_root=~/sets"),
+        ("train", *SHORT, "--datasets_root=~/sets"),
+        ("train", *SHORT, "--dataset_name=noise", "--datasets_root", "~/sets"),
+    ):
+        result = elsewhere.run(*command)
+        assert result.code == 0, result.err
+        assert "prepared digits" not in result.out
+
+    assert "noise" in elsewhere.run("datasets", "--datasets_root=~/sets").out
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["sets"]
+    assert not (tmp_path / "nowhere").exists()
