@@ -225,12 +225,12 @@ LONG_JOBS = {
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, digits: Path):
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Callable[[str], dict[str, str]]:
     """The digests of the long jobs' files, had they not been interrupted."""
     terminal = Terminal(tmp_path_factory.mktemp("whole"), digits)
-    known = {}
+    known: dict[str, dict[str, str]] = {}
 
-    def digests(name: str):
+    def digests(name: str) -> dict[str, str]:
         if name not in known:
             assert terminal.run(*LONG_JOBS[name]).code == 0
             known[name] = tensors_of(terminal.where(*LONG_JOBS[name]))

@@ -35,7 +35,7 @@ print(json.dumps(answers))
 """
 
 
-def answers_of(terminal: Terminal, commands: Iterable[Sequence[str]]):
+def answers_of(terminal: Terminal, commands: Iterable[Sequence[str]]) -> list[tuple[list[str], int, str, list[str]]]:
     """Run commands one after the other in one new interpreter; return (arguments, code, output, heavy modules)."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps([list(command) for command in commands])],
@@ -45,7 +45,7 @@ def answers_of(terminal: Terminal, commands: Iterable[Sequence[str]]):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [tuple(answer) for answer in json.loads(done.stdout)]
 
 
 def test_help_of_every_command_imports_no_torch(two_runs: Terminal) -> None:

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.cli.terminal import SHORT, Terminal
 
 
-def entries(terminal: Terminal):
-    return json.loads(terminal.run("ls", "--json").out)
+def entries(terminal: Terminal) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(terminal.run("ls", "--json").out)
+    return found
 
 
-def address_of(terminal: Terminal, **wanted: object):
-    found = [e["address"] for e in entries(terminal) if all(e[key] == value for key, value in wanted.items())]
+def address_of(terminal: Terminal, **wanted: object) -> str:
+    found: list[str] = [
+        e["address"] for e in entries(terminal) if all(e[key] == value for key, value in wanted.items())
+    ]
     assert len(found) == 1
     return found[0]
 

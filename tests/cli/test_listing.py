@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +11,7 @@ from tests.cli.conftest import BRANCH
 from tests.cli.terminal import LENET, SHORT, Result, Terminal
 
 
-def rows_of(result: Result):
+def rows_of(result: Result) -> list[dict[str, str]]:
     header, *lines = (line.split() for line in result.out.splitlines())
     return [dict(zip(header, line, strict=False)) for line in lines]
 
@@ -36,7 +39,7 @@ def test_runs_are_listed_with_what_people_compare(two_runs: Terminal) -> None:
 
 
 def test_where_chooses_by_columns_hyperparameters_and_results(two_runs: Terminal) -> None:
-    def found(where: str):
+    def found(where: str) -> list[str]:
         return [row["branch"] for row in json.loads(two_runs.run("ls", f"--where={where}", "--json").out)]
 
     assert found("status=complete") == ["", "oneshot"]
@@ -146,3 +149,70 @@ def test_looking_changes_no_byte(two_runs: Terminal) -> None:
         assert two_runs.run(*command).code == 0
 
     assert two_runs.files() == before
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Terminal:
+    """A root with two lines of runs: a lottery of three levels with a branch of one, and a later training."""
+    terminal = Terminal(tmp_path_factory.mktemp("family"), digits)
+    lottery = (*SHORT, "--rewinding_steps=4it")
+    for command in (
+        ("lottery", *lottery, "--levels=3"),
+        ("branch", "train", "oneshot", *SHORT, "--density=0.1"),
+        ("branch", "lottery", "randomly_prune", *lottery, "--levels=2"),
+        ("train", *SHORT, "--lr=0.2"),
+    ):
+        result = terminal.run(*command)
+        assert result.code == 0, result.err
+    return terminal
+
+
+def listed(terminal: Terminal, *flags: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(terminal.run("ls", "--json", *flags).out)
+    return entries
+
+
+def kept(entry: dict[str, Any]) -> float:
+    return round(100 - 100 * (entry["sparsity"] or 0))
+
+
+def test_runs_are_listed_by_line_of_descent_and_level_and_the_newest_line_comes_first(family: Terminal) -> None:
+    entries = listed(family)
+
+    mains = [entry["hyperparameters"]["lr"] for entry in entries if not entry["branch"]]
+    assert mains == [0.2, 0.1]
+    assert [entry["branch"] == "" for entry in entries] == [True, True, *[False] * 5]
+    # Each level after the one before it, the randomized mask right below its level, the sparser branch of main last.
+    assert [kept(entry) for entry in entries[2:]] == [80, 64, 64, 51, 10]
+    addresses = [row["ADDRESS"] for row in rows_of(family.run("ls"))]
+    assert addresses == [entry["address"] for entry in entries]
+
+
+def test_a_line_with_a_newer_run_moves_to_the_top(family: Terminal, tmp_path: Path) -> None:
+    shutil.copytree(family.root, tmp_path / "copy")
+    own = Terminal(tmp_path / "copy", family.datasets)
+
+    assert own.run("branch", "train", "oneshot", *SHORT, "--density=0.3").code == 0
+
+    assert [entry["hyperparameters"]["lr"] for entry in listed(own) if not entry["branch"]] == [0.1, 0.2]
+
+
+def test_runs_are_sorted_by_a_column_a_hyperparameter_or_a_result(family: Terminal) -> None:
+    ascending, descending = (
+        [entry["accuracy"] for entry in listed(family, f"--sort={key}")] for key in ("accuracy", "-accuracy")
+    )
+
+    assert ascending == sorted(ascending)
+    assert descending == sorted(ascending, reverse=True)
+    assert [entry["results"]["test_loss"] for entry in listed(family, "--sort=test_loss")] == sorted(
+        entry["results"]["test_loss"] for entry in listed(family)
+    )
+    assert listed(family, "--sort=-lr")[0]["hyperparameters"]["lr"] == 0.2
+    assert {entry["branch"] for entry in listed(family, "--sort=-sparsity")[-2:]} == {""}
+
+
+@pytest.mark.parametrize("flag", ["--sort=acuracy", "--sort=-acuracy", "--where=acuracy=1"])
+def test_a_key_that_no_run_has_is_refused(family: Terminal, flag: str) -> None:
+    name = flag.partition("=")[0]
+
+    family.run("ls", flag).assert_is_for_people(2, f"{name}: no run has a 'acuracy'. Did you mean 'accuracy'?")

@@ -123,29 +123,29 @@ def test_a_root_that_cannot_be_written_is_refused(terminal: Terminal) -> None:
     terminal.run(*TRAIN).assert_is_for_people(1, "Cannot work in /proc/open_prune", "Check the path")
 
 
-def truncate(path: Path):
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
-def flip_a_bit(path: Path):
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 16
     path.write_bytes(content)
 
 
 class Trap:
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.path), "w")
 
 
-def pickle_there(path: Path):
+def pickle_there(path: Path) -> None:
     path.write_bytes(pickle.dumps(Trap(path.with_name("executed"))))
 
 
-def pickle_of_its_size(path: Path):
+def pickle_of_its_size(path: Path) -> None:
     size = path.stat().st_size
     pickle_there(path)
     path.write_bytes(path.read_bytes().ljust(size, b"\0"))

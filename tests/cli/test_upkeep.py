@@ -70,7 +70,7 @@ def test_without_a_terminal_nothing_is_removed_unasked(own_two_runs: Terminal) -
     assert own_two_runs.files() == before
 
 
-def asked(terminal: Terminal, answer: str, *arguments: str):
+def asked(terminal: Terminal, answer: str, *arguments: str) -> tuple[int, str]:
     """Run a command at a terminal that gives an answer."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
