@@ -34,7 +34,7 @@ def rows(repeats: int = 5) -> list[Row]:
 
 
 def _model(name: str) -> nn.Module:
-    desc = TrainDesc.from_flags(recipe(name))
+    desc = TrainDesc.of(recipe(name))
     return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
 
 

@@ -31,8 +31,8 @@ from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc
 from training.loop import train
+from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
-from training.schedule import learning_rate
 
 LAYOUT = torch.channels_last
 
@@ -47,7 +47,7 @@ def rows(repeats: int = 7) -> list[Row]:
 
 
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
-    desc = TrainDesc.from_flags(recipe(name))
+    desc = TrainDesc.of(recipe(name))
     _make_noise(desc.dataset.dataset_name, folder)
     loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any
@@ -105,7 +106,8 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
     return run_of
 
 
-def _flags_of(found: Branch, base: type[Any]) -> Any:
+@functools.cache
+def _flags_of(found: Branch, base: Any) -> Any:
     """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
     own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
     if found.prunes:

@@ -37,7 +37,7 @@ def compute(described: Lottery, place: Context, last: int) -> list[Outcome]:
 @pytest.mark.parametrize(
     ("text", "levels"), [("3", [3]), ("0-2,5", [0, 1, 2, 5]), ("8-12", [8, 9, 10, 11, 12]), ("1,1-2", [1, 2])]
 )
-def test_levels_are_written_as_openlth_writes_them(text, levels):
+def test_levels_are_written_as_openlth_writes_them(text: str, levels: list[int]) -> None:
     assert parse_levels(text) == levels
 
 

@@ -15,11 +15,9 @@ def entries(terminal: Terminal) -> list[dict[str, Any]]:
 
 
 def address_of(terminal: Terminal, **wanted: object) -> str:
-    found: list[str] = [
-        e["address"] for e in entries(terminal) if all(e[key] == value for key, value in wanted.items())
-    ]
+    found = [entry for entry in entries(terminal) if all(entry[key] == value for key, value in wanted.items())]
     assert len(found) == 1
-    return found[0]
+    return str(found[0]["address"])
 
 
 def test_a_run_is_branched_by_its_address_and_shown_with_its_line(own_two_runs: Terminal) -> None:
