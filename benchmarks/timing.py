@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 
 @dataclass(frozen=True)
 class Row:
@@ -47,6 +45,8 @@ def median_ratio(numerator: list[float], denominator: list[float]) -> float:
 
 def matrix_product_rate(size: int = 2048) -> Callable[[], float]:
     """Return a work that does one float32 matrix product and tells its multiply-adds."""
+    import torch
+
     a, b = torch.randn(size, size), torch.randn(size, size)
     out = torch.empty(size, size)
 
@@ -59,6 +59,8 @@ def matrix_product_rate(size: int = 2048) -> Callable[[], float]:
 
 def machine() -> str:
     """Return processor, threads and versions in a line."""
+    import torch
+
     name = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )

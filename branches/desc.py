@@ -107,8 +107,8 @@ class BranchDesc(Desc):
                 if source is not None and source.run.desc.mask_step is not None:
                     raise UsageError(
                         f"{self.pruning.strategy} adds weights to the mask, but the {name} weights are those of a "
-                        "pruned run, which has zeros there. Take the weights from main: "
-                        "--prune_experiment=main --state_experiment=main --mask_experiment=RUN.",
+                        "pruned run, which has zeros there. Take both from main, by prune_experiment and "
+                        "state_experiment, and the mask from the pruned run, by mask_experiment.",
                         "strategy",
                     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any
 
 from branches.branch import Branch, main_run
@@ -21,6 +22,7 @@ from foundations.errors import UsageError, choose_from
 from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +99,14 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
             return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
         if parent is not None:
             return main_run(parent)
-        flags: Any = TrainFlags(**groups)  # type: ignore[arg-type]
-        return RunRef(flags.train_desc())
+        parts: dict[str, Any] = {each.name: groups[each.name] for each in fields(TrainDesc)}
+        return RunRef(TrainDesc(**parts))
 
     return run_of
 
 
-def _flags_of(found: Branch, base: type[Any]) -> Any:
+@functools.cache
+def _flags_of(found: Branch, base: Any) -> Any:
     """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
     own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
     if found.prunes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -65,7 +66,7 @@ def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the text given for a flag, the last one where there are several, or None where it is not given."""
     found = None
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    for argument, following in itertools.zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
         if _name(name) == flag:
             found = value if equals else following
@@ -87,6 +88,11 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
 
 
+def _is_switch(field: HparamField) -> bool:
+    """Return whether the flag takes no value."""
+    return bool in field.types
+
+
 def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -> dict[str, str | bool]:
     """Return the text that each flag was given, or whether a bool was.
 
@@ -104,8 +110,8 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
         if not name:
             raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{_hint(command)}")
         off = name.removeprefix("no_")
-        is_off = name not in known and off != name and off in known and known[off].types == (bool,)
-        if is_off or (name in known and known[name].types == (bool,)):
+        is_off = name not in known and off != name and off in known and _is_switch(known[off])
+        if is_off or (name in known and _is_switch(known[name])):
             if equals:
                 raise UsageError(f"it takes no value; write --{off}, or --no_{off} for the opposite.", off)
             given[off if is_off else name] = not is_off
@@ -144,7 +150,8 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
 
 def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> UsageError:
     owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
-    where = f" It is a flag of {', '.join(owners)}." if owners else did_you_mean(name, known)
+    suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in known])
+    where = f" It is a flag of {', '.join(owners)}." if owners else suggestion
     return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")
 
 
@@ -162,7 +169,7 @@ def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: 
         for field in fields_of(group):
             default = values.get(field.name, field.default)
             words = texts[field.name] + ("" if default in (None, False) else f" (default: {default})")
-            options = {"action": "store_true"} if field.types == (bool,) else {"metavar": _metavar(field)}
+            options = {"action": "store_true"} if _is_switch(field) else {"metavar": _metavar(field)}
             section.add_argument(f"--{field.name}", help=words.replace("%", "%%"), **options)  # type: ignore[arg-type]
     return parser.format_help().rstrip()
 

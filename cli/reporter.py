@@ -86,7 +86,8 @@ class TerminalReporter:
 
         class Speed(TextColumn):
             def render(self, task: Task) -> Text:
-                return Text("" if task.speed is None else f"{task.speed:,.0f} {unit}/s")
+                speed = task.speed or 0.0
+                return Text(f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.2f} {unit}/s" if speed else "")
 
         from rich.text import Text
 

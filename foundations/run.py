@@ -123,10 +123,12 @@ class Run:
         self._write_json(DESCRIPTION, desc.record())
         return True
 
-    def undo_create(self) -> None:
-        """Remove the directory again, where it holds nothing but the description."""
-        if [path.name for path in self.folder.iterdir()] == [DESCRIPTION]:
-            (self.folder / DESCRIPTION).unlink()
+    def undo_create(self, start: Step | None = None) -> None:
+        """Remove the directory again, where it holds nothing but the description, and the state at `start` if given."""
+        found = {path.name for path in self.folder.iterdir()}
+        if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
+            for name in found:
+                (self.folder / name).unlink()
             self.remove_empty_folders()
 
     def remove_empty_folders(self) -> None:

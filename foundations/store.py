@@ -34,10 +34,10 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     Raises: UsageError where no run, or more than one, is meant.
     """
     runs = list(all_runs(root))
-    address = address.rstrip("/")
-    found = [run for run in runs if address in (str(run.location), str(run.folder))]
+    whole = address.rstrip("/")
+    found = [run for run in runs if whole in (str(run.location), str(run.folder))]
     if not found:
-        stem, _, replicate = address.partition("/")
+        stem, _, replicate = whole.partition("/")
         found = [run for run in runs if _is_meant(run.location, stem, replicate)]
         preferred = [run for run in found if run.location.replicate == prefer]
         if len({run.location.digest for run in found}) == len(preferred) == 1:

@@ -58,7 +58,13 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
     for planned in to_do:
         if planned.until > planned.desc.start:
             context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
-    return [planned for planned in to_do if _compute(planned, context)]
+    begun = [planned for planned in to_do if not planned.exists]
+    try:
+        return [planned for planned in to_do if _compute(planned, context)]
+    except UsageError:
+        for planned in reversed(begun):
+            _undo(planned, context)
+        raise
 
 
 def _compute(planned: PlannedRun, context: Context) -> bool:
@@ -74,6 +80,13 @@ def _compute(planned: PlannedRun, context: Context) -> bool:
         context.platform.launch(partial(work, planned, context))
         planned.refresh()
     return True
+
+
+def _undo(planned: PlannedRun, context: Context) -> None:
+    """Remove a run that was begun for a job that was refused, where there is only its first state and no branch."""
+    if planned.run.exists() and not list(planned.run.folder.parent.glob("branch_*")):
+        with planned.run.locked(context.reporter.say):
+            planned.run.undo_create(planned.desc.start)
 
 
 def _check_dataset(planned: PlannedRun, context: Context) -> None:

@@ -2,32 +2,41 @@
 another experiment. A new description is added at the end of the list; nothing in it is ever changed.
 """
 
+from __future__ import annotations
+
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.desc import BranchDesc, BranchHparams
+from branches.imports import ImportDesc, OriginHparams
+from branches.lottery import Lottery, LotteryHparams
+from foundations.desc import Desc, RunRef
 from pruning.hparams import PruningHparams
+from tests.branches.small_branches import describe
 from training.desc import TrainDesc
 from training.recipes import recipe
 
 
-def train(**flags):
+def train(**flags: Any) -> TrainDesc:
     return TrainDesc.of(flags)
 
 
-def preset(name, **flags):
+def preset(name: str, **flags: Any) -> TrainDesc:
     return train(**{**recipe(name), **flags})
 
 
-def oneshot(parent, **flags):
-    return BranchDesc(parent=parent, pruning=PruningHparams.of(flags), branch=BranchHparams.of(flags))
+def oneshot(parent: Desc, **flags: Any) -> Desc:
+    described: Desc = describe("oneshot", RunRef(parent), **flags)
+    return described
 
 
 DIGITS = preset("digits_resnet_8")
-DESCRIPTIONS = {
+PRUNED = oneshot(DIGITS, density=0.5)
+LOTTERY = Lottery(DIGITS, PruningHparams.of({}), LotteryHparams(rewinding_steps="50it"))
+DESCRIPTIONS: dict[str, Desc] = {
     "train": train(),
     "mnist_lenet_300_100": preset("mnist_lenet_300_100"),
     "cifar_resnet_20": preset("cifar_resnet_20"),
@@ -78,7 +87,19 @@ DESCRIPTIONS = {
     ),
     "magnitude after training, rewound": oneshot(DIGITS, prune_step="12ep", state_step="50it", start_step="50it"),
     "shuffled and reinitialized": oneshot(DIGITS, randomize_layerwise=True, reinitialize=True, seed=1),
-    "of a branch": oneshot(DIGITS, prune_experiment=f"branch_oneshot_{'0' * 32}", prune_step="12ep"),
+    "of a branch": oneshot(DIGITS, prune_experiment=RunRef(PRUNED), prune_step="12ep"),
+    "of another replicate of a branch": oneshot(DIGITS, prune_experiment=RunRef(PRUNED, 2), prune_step="12ep"),
+    "gmp of a branch": describe("gmp", RunRef(PRUNED), density=0.1, gmp_end="6ep"),
+    "finetune": describe("finetune", RunRef(DIGITS), finetune_steps="2ep"),
+    "retrain with other batches": describe("retrain", RunRef(PRUNED), retrain_batch_size=32, retrain_lr=0.05),
+    "transplant": describe("transplant", RunRef(DIGITS), mask_of=RunRef(PRUNED, 1)),
+    "level 2 of a lottery": dict(LOTTERY.levels(2))[2],
+    "import": ImportDesc(
+        dataset=DIGITS.dataset,
+        model=DIGITS.model,
+        training=DIGITS.training,
+        origin=OriginHparams(content="0" * 64, is_pruned=True),
+    ),
 }
 ADDRESSES = {
     "train": "83b1059b30dedf840ccb5d670bd01de4",
@@ -98,21 +119,28 @@ ADDRESSES = {
     "magnitude after training, rewound": "af86afd3b90385b783b8ac09dfae9095",
     "shuffled and reinitialized": "f6537c702737b6cfc57499fe569c362f",
     "of a branch": "108b2e37712ce1caf299ca50e952875f",
+    "of another replicate of a branch": "",
+    "gmp of a branch": "",
+    "finetune": "",
+    "retrain with other batches": "",
+    "transplant": "",
+    "level 2 of a lottery": "",
+    "import": "",
 }
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_the_address_of_a_known_description_never_moves(name):
+def test_the_address_of_a_known_description_never_moves(name: str) -> None:
     assert DESCRIPTIONS[name].digest == ADDRESSES[name]
 
 
-def test_known_descriptions_have_different_addresses():
-    assert len(set(ADDRESSES.values())) == len(DESCRIPTIONS)
+def test_known_descriptions_have_different_addresses() -> None:
+    assert len({desc.digest for desc in DESCRIPTIONS.values()}) == len(DESCRIPTIONS)
 
 
 @pytest.mark.parametrize("steps", ["160ep", "62560it", "159ep391it", "0ep62560it"])
 @pytest.mark.parametrize("milestones", ["80ep,120ep", "120ep,80ep", "31280it,46920it", "80ep-120ep@40ep"])
-def test_the_flags_by_hand_have_the_presets_address(steps, milestones):
+def test_the_flags_by_hand_have_the_presets_address(steps: str, milestones: str) -> None:
     by_hand = train(
         dataset_name="cifar10",
         batch_size=128,
@@ -134,7 +162,7 @@ def test_the_flags_by_hand_have_the_presets_address(steps, milestones):
 
 @given(st.integers(0, 12), st.integers(0, 22))
 @settings(deadline=None)
-def test_every_spelling_of_a_branchs_steps_has_one_address(epochs, iterations):
+def test_every_spelling_of_a_branchs_steps_has_one_address(epochs: int, iterations: int) -> None:
     epochs = min(epochs, 11)
     total = 23 * epochs + iterations
     spellings = (f"{epochs}ep{iterations}it", f"{total}it", f"0ep{total}it")
@@ -148,7 +176,7 @@ def test_every_spelling_of_a_branchs_steps_has_one_address(epochs, iterations):
 
 @given(st.integers(1, 1000))
 @settings(deadline=None)
-def test_every_spelling_of_a_level_has_one_address(thousandths):
+def test_every_spelling_of_a_level_has_one_address(thousandths: int) -> None:
     density = thousandths / 1000
     digests = {
         oneshot(DIGITS, density=density).digest,
@@ -174,7 +202,7 @@ def test_every_spelling_of_a_level_has_one_address(thousandths):
         ({"density": 1}, {"prune_fraction": 0, "prune_highest": True}),
     ],
 )
-def test_what_changes_nothing_does_not_change_the_address(one, other):
+def test_what_changes_nothing_does_not_change_the_address(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert oneshot(DIGITS, **one).digest == oneshot(DIGITS, **other).digest
 
 
@@ -192,10 +220,16 @@ def test_what_changes_nothing_does_not_change_the_address(one, other):
         {"strategy": "snip10"},
     ],
 )
-def test_what_changes_the_result_changes_the_address(change):
+def test_what_changes_the_result_changes_the_address(change: dict[str, Any]) -> None:
     assert oneshot(DIGITS, **change).digest != oneshot(DIGITS).digest
 
 
-def test_a_seed_matters_where_something_is_drawn():
-    for flags in ({"strategy": "random"}, {"randomize_layerwise": True}, {"reinitialize": True}, {"strategy": "snip1"}):
+def test_a_seed_matters_where_something_is_drawn() -> None:
+    draws: tuple[dict[str, Any], ...] = (
+        {"strategy": "random"},
+        {"randomize_layerwise": True},
+        {"reinitialize": True},
+        {"strategy": "snip1"},
+    )
+    for flags in draws:
         assert oneshot(DIGITS, **flags, seed=3).digest != oneshot(DIGITS, **flags).digest

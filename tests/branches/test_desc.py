@@ -1,35 +1,70 @@
+from __future__ import annotations
+
 import pytest
 
+from foundations.desc import MaskOf, RunRef, StateOf
 from foundations.errors import UsageError
-from tests.training.small_runs import oneshot_desc
+from tests.branches.small_branches import describe
+from tests.training.small_runs import oneshot_desc, train_desc
 
 
-@pytest.mark.parametrize("flag", ["prune_step", "state_step", "start_step"])
-def test_a_step_after_the_last_is_refused_by_its_flag(flag):
-    with pytest.raises(UsageError, match=rf"^--{flag}: 19it is after the last step\. Possible: 0it to 18it"):
-        oneshot_desc(**{flag: "19it"})
+@pytest.mark.parametrize("name", ["prune_step", "state_step", "start_step"])
+def test_a_step_after_the_last_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}: 19it is after the last step.*; choose 0it to 18it"):
+        oneshot_desc("magnitude", None, **{name: "19it"})
 
 
-@pytest.mark.parametrize("flag", ["prune_step", "state_step", "start_step"])
-def test_the_last_step_is_possible(flag):
-    assert oneshot_desc(**{flag: "3ep"}).branch.to_dict()[flag] == "18it"
+def test_the_last_step_is_valid() -> None:
+    desc = oneshot_desc(prune_step="3ep", state_step="3ep", start_step="3ep")
+
+    assert desc.scored is not None
+    assert desc.state is not None
+    assert [str(step) for step in (desc.scored.step, desc.state.step, desc.start)] == ["18it"] * 3
 
 
-def test_a_branch_lies_beside_its_parent():
+def test_a_branch_lies_beside_its_parent() -> None:
     desc = oneshot_desc()
     location = desc.location(2)
 
-    assert location.trunk == desc.parent.location(2).trunk
-    assert (location.replicate, location.part) == (2, f"branch_oneshot_{desc.digest}")
+    assert location.training == desc.main.location(2).training
+    assert (location.replicate, location.name) == (2, f"branch_oneshot_{desc.digest}")
 
 
-def test_a_new_initialization_takes_the_place_of_a_state():
-    desc = oneshot_desc(reinitialize=True, state_step="7it", state_experiment="branch_oneshot_0")
+def test_a_new_initialization_takes_the_place_of_a_state() -> None:
+    other = RunRef(oneshot_desc(density=0.5))
 
-    assert (desc.branch.state_step, desc.branch.state_experiment) == ("0it", "main")
+    assert oneshot_desc(reinitialize=True, state_step="7it", state_experiment=other).state is None
 
 
-def test_a_seed_that_cannot_matter_is_dropped():
-    assert oneshot_desc("magnitude", seed=3).pruning.seed is None
-    assert oneshot_desc("magnitude", seed=3, randomize_layerwise=True).pruning.seed == 3
-    assert oneshot_desc("magnitude", seed=3, randomize_layerwise=True, density=1).pruning.seed is None
+def test_a_seed_that_cannot_matter_is_dropped() -> None:
+    assert oneshot_desc("magnitude", seed=3).branch.seed is None
+    assert oneshot_desc("magnitude", seed=3, randomize_layerwise=True).branch.seed == 3
+    assert oneshot_desc("magnitude", seed=3, randomize_layerwise=True, density=1).branch.seed is None
+
+
+def test_a_branch_of_a_branch_draws_on_its_weights_and_mask() -> None:
+    parent = RunRef(oneshot_desc(density=0.5))
+
+    desc = describe("oneshot", parent, density=0.2, prune_step="3ep")
+
+    assert desc.sources() == {
+        "scored": StateOf(parent, parent.desc.end),
+        "mask": MaskOf(parent),
+        "state": StateOf(parent, parent.desc.start),
+    }
+    assert desc.main == train_desc()
+
+
+@pytest.mark.parametrize("flags", [{}, {"state_experiment": RunRef(train_desc())}, {"reinitialize": True}])
+def test_a_method_that_adds_weights_is_refused_the_weights_of_a_pruned_run(flags: dict[str, RunRef]) -> None:
+    parent = RunRef(oneshot_desc(density=0.1))
+
+    with pytest.raises(UsageError, match="^strategy: phew adds weights to the mask, but the scored weights are"):
+        describe("oneshot", parent, strategy="phew", density=0.3, **flags)
+
+
+def test_a_method_that_adds_weights_is_refused_the_state_of_a_pruned_run() -> None:
+    parent, main = RunRef(oneshot_desc(density=0.1)), RunRef(train_desc())
+
+    with pytest.raises(UsageError, match="^strategy: phew adds weights to the mask, but the state weights are"):
+        describe("oneshot", parent, strategy="phew", density=0.3, prune_experiment=main, mask_experiment=parent)

@@ -1,124 +1,124 @@
 """The lottery: its levels, its branches, and how much it computes."""
 
+from __future__ import annotations
+
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from branches.lineage import job_of
-from branches.lottery import (
-    Lottery,
-    LotteryHparams,
-    RandomlyPruneHparams,
-    RandomlyReinitializeHparams,
-    parse_levels,
-    prepare,
-    randomly_prune,
-    randomly_reinitialize,
-)
+from branches.lottery import Lottery, LotteryHparams, parse_levels
+from branches.randomly_prune import RandomlyPruneFlags, randomly_prune
+from branches.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
+from foundations.desc import Desc, RunRef
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from tests.branches.small_branches import Counter, describe
-from tests.training.small_runs import context, train_desc
-from training.execution import complete
+from tests.branches.small_branches import Counter, describe, mask_of
+from tests.training.small_runs import context, run_of, train_desc
+from training.context import Context
+from training.execution import Outcome, complete
 
 
-def lottery(**flags):
-    return Lottery(train_desc(), PruningHparams(), LotteryHparams(**flags))
+def lottery(**flags: Any) -> Lottery:
+    return Lottery(train_desc(), PruningHparams.of({}), LotteryHparams(**flags))
 
 
-def compute(described, place, last):
-    prepare(described, place)
+def level(described: Lottery, number: int) -> Desc:
+    return dict(described.levels(number))[number]
+
+
+def compute(described: Lottery, place: Context, last: int) -> list[Outcome]:
     return [complete(desc, place) for _, desc in described.levels(last)]
-
-
-def mask_of(outcome):
-    return Mask.from_tensors(*outcome.run.load_mask())
 
 
 @pytest.mark.parametrize(
     ("text", "levels"), [("3", [3]), ("0-2,5", [0, 1, 2, 5]), ("8-12", [8, 9, 10, 11, 12]), ("1,1-2", [1, 2])]
 )
-def test_levels_are_written_as_openlth_writes_them(text, levels):
+def test_levels_are_written_as_openlth_writes_them(text: str, levels: list[int]) -> None:
     assert parse_levels(text) == levels
 
 
 @pytest.mark.parametrize("text", ["", "-1", "2-1", "1-2-3", "a", "1,,2"])
-def test_what_is_no_list_of_levels_is_refused(text):
-    with pytest.raises(UsageError, match="--levels"):
+def test_what_is_no_list_of_levels_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="^levels: "):
         parse_levels(text)
 
 
-def test_each_level_prunes_a_fifth_of_what_the_one_before_kept_within_its_mask(tmp_path, digits):
+def test_each_level_prunes_a_fifth_of_what_the_one_before_kept_within_its_mask(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path, digits)
 
     levels = compute(lottery(), place, 3)
 
-    masks = [mask_of(level) for level in levels[1:]]
+    masks = [mask_of(outcome.run) for outcome in levels[1:]]
     assert [mask.density for mask in masks] == pytest.approx([0.8, 0.64, 0.512], abs=1e-3)
     assert all(after.intersection(before) == after for before, after in itertools.pairwise(masks))
     initial = run_of(train_desc(), place).load_state(train_desc().start)
-    for level, mask in zip(levels[1:], masks, strict=True):
-        rewound = level.run.load_state(train_desc().start)
+    for outcome, mask in zip(levels[1:], masks, strict=True):
+        rewound = outcome.run.load_state(train_desc().start)
         assert all(torch.equal(rewound[name], initial[name] * mask[name]) for name in mask)
 
 
-def test_level_0_is_the_training_and_level_1_a_lottery_rewind():
+def test_level_0_is_the_training_and_level_1_a_lottery_rewind() -> None:
     levels = [desc for _, desc in lottery(rewinding_steps="1ep").levels(1)]
 
     assert levels[0].digest == train_desc().digest
     assert levels[1].digest == describe("lottery_rewind", rewind_step="6it", prune_fraction=0.2).digest
 
 
-def test_one_shot_prunes_every_level_from_the_dense_training():
+def test_one_shot_prunes_every_level_from_the_dense_training() -> None:
     levels = [desc for _, desc in lottery(one_shot=True).levels(3)]
 
-    assert [level.branch.prune_experiment for level in levels[1:]] == ["main"] * 3
+    assert [desc.sources()["scored"].run.desc for desc in levels[1:]] == [train_desc()] * 3
+    assert all("mask" not in desc.sources() for desc in levels)
 
 
-def test_pretraining_gives_the_weights_and_counts_as_part_of_the_training(tmp_path, digits):
+def test_pretraining_gives_the_weights_and_counts_as_part_of_the_training(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path, digits)
     described = lottery(pretrain_training_steps="1ep", pretrain_random_labels_fraction=1.0)
 
     levels = compute(described, place, 1)
 
-    pretraining = described.pretraining()
-    pretrained = job_of(pretraining).run(place).load_state(pretraining.end)
+    pretraining = described.pretraining
+    assert pretraining is not None
+    pretrained = run_of(pretraining, place).load_state(pretraining.end)
     start = train_desc().step("6it")
     first = levels[0].run.load_state(start)
     assert all(torch.equal(first[name], tensor) for name, tensor in pretrained.items())
-    assert (described.dense()).start == start
+    assert described.dense().start == start
 
 
-def test_pretraining_flags_without_a_length_are_refused():
-    with pytest.raises(UsageError, match="--pretrain_lr: without --pretrain_training_steps"):
+def test_pretraining_flags_without_a_length_are_refused() -> None:
+    with pytest.raises(UsageError, match="^pretrain_lr: without pretrain_training_steps"):
         lottery(pretrain_lr=0.1)
 
 
-def test_branches_of_a_level_randomize_its_mask_or_its_weights(tmp_path, digits):
+def test_branches_of_a_level_randomize_its_mask_or_its_weights(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path, digits)
     described = lottery(rewinding_steps="4it")
-    level = list(described.levels(2))[2][1]
+    parent = RunRef(level(described, 2))
     outcome = compute(described, place, 2)[2]
 
-    layerwise = complete(job_of(randomly_prune(described, level, RandomlyPruneHparams())), place)
-    overall = complete(job_of(randomly_prune(described, level, RandomlyPruneHparams(randomize="global"))), place)
-    same = complete(job_of(randomly_prune(described, level, RandomlyPruneHparams(randomize="identity"))), place)
-    fresh = complete(job_of(randomly_reinitialize(described, level, RandomlyReinitializeHparams())), place)
+    def pruned(randomize: str) -> Outcome:
+        return complete(randomly_prune(described, parent, RandomlyPruneFlags(randomize=randomize)), place)
 
-    original = mask_of(outcome)
-    assert mask_of(layerwise).kept_per_layer() == original.kept_per_layer() != mask_of(overall).kept_per_layer()
-    assert mask_of(overall).kept == original.kept
-    assert mask_of(layerwise) != original
-    assert mask_of(same) == mask_of(fresh) == original
+    layerwise, overall, same = pruned("layerwise"), pruned("global"), pruned("identity")
+    fresh = complete(randomly_reinitialize(described, parent, RandomlyReinitializeFlags()), place)
+
+    original = mask_of(outcome.run)
+    assert mask_of(layerwise.run).kept_per_layer() == original.kept_per_layer() != mask_of(overall.run).kept_per_layer()
+    assert mask_of(overall.run).kept == original.kept
+    assert mask_of(layerwise.run) != original
+    assert mask_of(same.run) == mask_of(fresh.run) == original
     step = train_desc().step("4it")
     name = next(iter(original))
     assert torch.equal(same.run.load_state(step)[name], outcome.run.load_state(step)[name])
     assert not torch.equal(fresh.run.load_state(step)[name], outcome.run.load_state(step)[name])
 
 
-def test_a_longer_lottery_computes_only_its_new_levels(tmp_path, digits):
+def test_a_longer_lottery_computes_only_its_new_levels(tmp_path: Path, digits: Path) -> None:
     counter = Counter()
     place = context(tmp_path, digits, reporter=counter)
     compute(lottery(), place, 2)
@@ -127,3 +127,40 @@ def test_a_longer_lottery_computes_only_its_new_levels(tmp_path, digits):
     compute(lottery(), place, 3)
 
     assert (before, counter.iterations) == (3 * 18, 4 * 18)
+
+
+@pytest.mark.parametrize("given", ["seed", "branch_seed"])
+def test_a_seed_pins_the_permutation_of_a_levels_mask_for_all_replicates(
+    given: str, tmp_path: Path, digits: Path
+) -> None:
+    def masks(seed: int, replicate: int) -> tuple[Mask, Mask]:
+        """Return the mask of the branch and that of the level."""
+        described = lottery(seed=seed if given == "seed" else None)
+        flags = RandomlyPruneFlags(branch_seed=seed if given == "branch_seed" else None)
+        place, parent = context(tmp_path, digits, replicate=replicate), level(described, 1)
+        outcome = complete(randomly_prune(described, RunRef(parent), flags), place)
+        return mask_of(outcome.run), mask_of(run_of(parent, place))
+
+    for seed, replicate in ((7, 1), (7, 2), (8, 1)):
+        permuted, original = masks(seed, replicate)
+        assert permuted == original.shuffled_layerwise(seed)
+    assert masks(7, 1) != masks(8, 1)
+
+
+def test_a_new_initialization_is_trained_from_the_rewinding_step_or_from_step_zero(
+    tmp_path: Path, digits: Path
+) -> None:
+    place, described = context(tmp_path, digits), lottery(rewinding_steps="4it")
+    parent = RunRef(level(described, 1))
+
+    late, whole = (
+        complete(
+            randomly_reinitialize(described, parent, RandomlyReinitializeFlags(start_at_step_zero=zero)), place
+        ).run
+        for zero in (False, True)
+    )
+
+    assert [[step.iteration for step in run.kept_states(6)] for run in (late, whole)] == [[4, 18], [0, 18]]
+    first, last = late.load_state(train_desc().step("4it")), late.load_state(train_desc().end)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in whole.load_state(train_desc().start).items())
+    assert any(not torch.equal(tensor, last[name]) for name, tensor in whole.load_state(train_desc().end).items())

@@ -1,34 +1,38 @@
 """What each branch by name stands for."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.lineage import Parent, load_desc, parent_of
+from branches.desc import BranchDesc
+from branches.kinds import load_desc, load_ref
+from foundations.desc import RunRef
 from foundations.errors import DamagedError, UsageError
-from pruning.mask import Mask
-from tests.branches.small_branches import branch, describe
-from tests.training.small_runs import context, oneshot_desc, train_desc
+from foundations.run import Run
+from tests.branches.small_branches import branch, describe, mask_of, ref_of
+from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
+from training.context import Context
 from training.execution import complete
 
 END = "18it"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, digits):
+def home(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Context:
     """A context in which the small training is complete and keeps its state at 4it."""
     place = context(tmp_path_factory.mktemp("runs"), digits)
     complete(train_desc(), place, [train_desc().step("4it")])
     return place
 
 
-def state(run, step):
+def state(run: Run, step: str) -> dict[str, torch.Tensor]:
     return run.load_state(train_desc().step(step))
-
-
-def mask_of(run):
-    return Mask.from_tensors(*run.load_mask())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,9 @@ def mask_of(run):
         ("invert", {}, {"prune_highest": True}),
     ],
 )
-def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(name, flags, same):
+def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(
+    name: str, flags: dict[str, Any], same: dict[str, Any]
+) -> None:
     assert describe(name, **flags).digest == oneshot_desc(**same).digest
 
 
@@ -60,30 +66,32 @@ def test_a_branch_that_equals_a_oneshot_with_flags_has_its_address(name, flags, 
     kind=st.sampled_from(["prune_fraction", "density", "compression"]),
 )
 @settings(max_examples=40, deadline=None)
-def test_any_spelling_of_step_and_level_gives_one_address(at, spelling, level, kind):
+def test_any_spelling_of_step_and_level_gives_one_address(at: int, spelling: str, level: int, kind: str) -> None:
     step = f"{at}it" if spelling == "it" else f"{at // 6}ep{at % 6}it"
-    value = {"prune_fraction": level / 100, "density": (100 - level) / 100, "compression": 100 / (100 - level)}[kind]
+    value: Any = {"prune_fraction": level / 100, "density": (100 - level) / 100, "compression": 100 / (100 - level)}[
+        kind
+    ]
 
     by_name = describe("lottery_rewind", rewind_step=step, **{kind: value})
 
     plain = oneshot_desc(prune_fraction=level / 100, prune_step="3ep", state_step=f"{at}it", start_step=f"{at}it")
-    assert by_name.digest == plain.desc.digest
+    assert by_name.digest == plain.digest
 
 
-def test_lottery_rewind_prunes_the_last_weights_and_trains_on_from_the_rewound_ones(home):
+def test_lottery_rewind_prunes_the_last_weights_and_trains_on_from_the_rewound_ones(home: Context) -> None:
     run = branch(home, "lottery_rewind", rewind_step="4it", density=0.2).run
 
-    trunk = run_of(train_desc(), home)
+    main = run_of(train_desc(), home)
     kept = mask_of(run)
-    magnitudes = torch.cat([state(trunk, END)[name].abs().flatten() for name in kept])
+    magnitudes = torch.cat([state(main, END)[name].abs().flatten() for name in kept])
     chosen = torch.cat([kept[name].flatten() for name in kept])
     assert magnitudes[chosen].min() >= magnitudes[~chosen].max()
-    for name, tensor in state(trunk, "4it").items():
+    for name, tensor in state(main, "4it").items():
         expected = tensor * kept[name] if name in kept else tensor
         assert torch.equal(state(run, "4it")[name], expected)
 
 
-def test_lr_rewind_keeps_the_trained_weights(home):
+def test_lr_rewind_keeps_the_trained_weights(home: Context) -> None:
     run = branch(home, "lr_rewind", density=0.5).run
 
     kept = mask_of(run)
@@ -93,17 +101,17 @@ def test_lr_rewind_keeps_the_trained_weights(home):
     )
 
 
-def test_finetune_trains_on_at_the_last_learning_rate():
+def test_finetune_trains_on_at_the_last_learning_rate() -> None:
     parent = train_desc(milestone_steps="2ep", gamma=0.1, warmup_steps="1it")
 
-    desc = describe("finetune", Parent(parent.desc), finetune_steps="1ep")
+    desc = describe("finetune", RunRef(parent), finetune_steps="1ep")
 
-    training = desc.training.training
+    training = desc.as_trained.training
     assert (training.lr, training.training_steps) == (pytest.approx(0.01), "6it")
     assert (training.milestone_steps, training.warmup_steps) == (None, "0it")
 
 
-def test_reinitialize_trains_other_weights_under_the_same_mask(home):
+def test_reinitialize_trains_other_weights_under_the_same_mask(home: Context) -> None:
     plain = branch(home, "oneshot", density=0.5).run
     other = branch(home, "reinitialize", density=0.5).run
 
@@ -113,14 +121,14 @@ def test_reinitialize_trains_other_weights_under_the_same_mask(home):
     assert not torch.equal(state(plain, "0it")[name], state(other, "0it")[name])
 
 
-def test_invert_prunes_what_the_method_keeps(home):
+def test_invert_prunes_what_the_method_keeps(home: Context) -> None:
     plain = branch(home, "oneshot", density=0.5, strategy="snip2").run
     inverse = branch(home, "invert", density=0.5, strategy="snip2").run
 
     assert mask_of(plain).intersection(mask_of(inverse)).kept <= 1
 
 
-def test_random_tickets_keep_the_layer_densities_of_the_strategy(home):
+def test_random_tickets_keep_the_layer_densities_of_the_strategy(home: Context) -> None:
     plain = branch(home, "oneshot", density=0.1).run
     random = branch(home, "random_tickets", density=0.1).run
 
@@ -128,7 +136,7 @@ def test_random_tickets_keep_the_layer_densities_of_the_strategy(home):
     assert mask_of(plain) != mask_of(random)
 
 
-def test_retrain_takes_the_parents_weights_and_mask_and_other_hyperparameters(home):
+def test_retrain_takes_the_parents_weights_and_mask_and_other_hyperparameters(home: Context) -> None:
     parent = branch(home, "oneshot", density=0.3).run
 
     run = branch(home, "retrain", parent, retrain_lr=0.01, retrain_batch_size=128).run
@@ -136,22 +144,23 @@ def test_retrain_takes_the_parents_weights_and_mask_and_other_hyperparameters(ho
     assert mask_of(run) == mask_of(parent)
     first, theirs = state(run, "0it"), state(parent, "0it")
     assert all(torch.equal(first[name], tensor) for name, tensor in theirs.items())
-    training = (load_desc(run)).training
-    assert (training.training.lr, training.dataset.batch_size) == (0.01, 128)
+    desc = load_desc(run)
+    assert isinstance(desc, BranchDesc)
+    assert (desc.as_trained.training.lr, desc.as_trained.dataset.batch_size) == (0.01, 128)
 
 
-def test_retraining_with_the_parents_own_hyperparameters_has_no_other_address(home):
-    parent = parent_of(branch(home, "oneshot", density=0.3).run)
+def test_retraining_with_the_parents_own_hyperparameters_has_no_other_address(home: Context) -> None:
+    parent = ref_of(branch(home, "oneshot", density=0.3).run)
 
     assert describe("retrain", parent, retrain_lr=0.1).digest == describe("retrain", parent).digest
 
 
-def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home):
+def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home: Context) -> None:
     giver = branch(home, "oneshot", density=0.3).run
     elsewhere = context(home.root, home.datasets, replicate=2)
     complete(train_desc(), elsewhere)
 
-    run = branch(elsewhere, "transplant", mask_of=str(giver.location)).run
+    run = branch(elsewhere, "transplant", mask_of=load_ref(giver, 2)).run
 
     mask = mask_of(giver)
     assert mask_of(run) == mask
@@ -161,7 +170,7 @@ def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home
     )
 
 
-def test_a_branch_of_a_branch_prunes_further_within_its_mask(home):
+def test_a_branch_of_a_branch_prunes_further_within_its_mask(home: Context) -> None:
     parent = branch(home, "lottery_rewind", density=0.5).run
 
     child = branch(home, "oneshot", parent, density=0.2, prune_step=END).run
@@ -172,35 +181,35 @@ def test_a_branch_of_a_branch_prunes_further_within_its_mask(home):
     assert mask_of(grandchild).density == pytest.approx(0.1, abs=1e-3)
 
 
-def test_a_branch_by_address_and_by_flags_has_one_address(home):
-    parent = branch(home, "oneshot", density=0.5).run
-    name = parent.location.part
+def test_a_branch_by_address_and_by_flags_has_one_address(home: Context) -> None:
+    parent = ref_of(branch(home, "oneshot", density=0.5).run)
 
-    by_address = describe("oneshot", parent_of(parent), density=0.2, prune_step=END)
-    by_flags = describe("oneshot", density=0.2, prune_step=END, prune_experiment=name, state_experiment=name)
+    by_address = describe("oneshot", parent, density=0.2, prune_step=END)
+    by_flags = describe("oneshot", density=0.2, prune_step=END, prune_experiment=parent, state_experiment=parent)
 
     assert by_address.digest == by_flags.digest
 
 
-def test_every_branch_reads_back_from_its_directory(home):
-    for name, flags in {
+def test_every_branch_reads_back_from_its_directory(home: Context) -> None:
+    branches: dict[str, dict[str, Any]] = {
         "oneshot": {},
         "gmp": {"density": 0.5},
         "finetune": {"finetune_steps": "1ep"},
         "retrain": {"retrain_lr": 0.05},
-    }.items():
+    }
+    for name, flags in branches.items():
         run = branch(home, name, **flags).run
         assert load_desc(run).digest == describe(name, **flags).digest
 
 
-def test_a_parent_that_lacks_the_state_says_which_there_are(home):
+def test_a_parent_that_lacks_the_state_says_which_there_are(home: Context) -> None:
     parent = branch(home, "finetune", finetune_steps="1ep").run
 
-    with pytest.raises(UsageError, match="no state at 12it. Possible: 0it to 6it"):
+    with pytest.raises(UsageError, match="^prune_step: 12it is after the last step of the run; choose 0it to 6it"):
         branch(home, "oneshot", parent, density=0.1, prune_step="12it")
 
 
-def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home):
+def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home: Context) -> None:
     parent = branch(home, "oneshot", density=0.31).run
     path = parent.folder / parent.state_name(train_desc().step(END))
     path.write_bytes(path.read_bytes()[:-1])
@@ -212,12 +221,7 @@ def test_a_branch_of_a_damaged_parent_names_the_file_and_leaves_nothing(home):
     assert sorted(home.root.rglob("branch_*")) == before
 
 
-def test_a_branch_of_a_run_that_is_not_there_says_what_is(home):
-    with pytest.raises(UsageError, match="there is no run 'branch_x'.*Possible: main"):
-        branch(home, "oneshot", prune_experiment="branch_x")
-
-
-def test_layers_to_ignore_stay_whole_and_count_in_the_level(home):
+def test_layers_to_ignore_stay_whole_and_count_in_the_level(home: Context) -> None:
     run = branch(home, "oneshot", density=0.3, pruning_layers_to_ignore="fc.weight").run
 
     mask = mask_of(run)
@@ -228,17 +232,31 @@ def test_layers_to_ignore_stay_whole_and_count_in_the_level(home):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"pruning_layers_to_ignore": "fc.wait"}, "'fc.wait' is not a valid value; Did you mean 'fc.weight'"),
+        ({"pruning_layers_to_ignore": "fc.wait"}, "'fc.wait' is not a valid value. Did you mean 'fc.weight'"),
         ({"pruning_layers_to_ignore": "fc.weight", "density": 0.01}, "more than the level leaves"),
     ],
 )
-def test_impossible_layers_to_ignore_are_refused(home, flags, message):
+def test_wrong_layers_to_ignore_are_refused(home: Context, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         branch(home, "oneshot", **flags)
 
 
 @pytest.mark.parametrize("strategy", ["phew", "synflow", "grasp2", "fisher2", "force2", "taylor2", "synflowl2"])
-def test_every_kind_of_strategy_serves_a_branch(home, strategy):
+def test_every_kind_of_strategy_serves_a_branch(home: Context, strategy: str) -> None:
     mask = mask_of(branch(home, "oneshot", strategy=strategy, density=0.3).run)
 
     assert mask.kept == round(mask.total * 0.3)
+
+
+def test_phew_adds_walks_to_the_mask_of_a_branch_on_the_dense_initialization(home: Context) -> None:
+    parent = branch(home, "oneshot", density=0.1).run
+    main = RunRef(train_desc())
+    flags: dict[str, Any] = {"prune_experiment": main, "state_experiment": main, "mask_experiment": ref_of(parent)}
+
+    run = branch(home, "oneshot", strategy="phew", density=0.3, **flags).run
+
+    mask, dense = mask_of(run), state(run_of(train_desc(), home), "0it")
+    assert mask.intersection(mask_of(parent)) == mask_of(parent)
+    assert mask.kept == round(mask.total * 0.3)
+    assert all(torch.equal(state(run, "0it")[name], dense[name] * mask[name]) for name in mask)
+    assert all(dense[name][mask[name]].all() for name in mask)

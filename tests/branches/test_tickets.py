@@ -1,34 +1,44 @@
 """Tickets: exported, imported, branched."""
 
+from __future__ import annotations
+
 import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from branches.lineage import load_desc
-from branches.tickets import export_openlth, export_ticket, import_openlth, import_ticket
+from branches.kinds import load_desc
+from branches.openlth import export_openlth, import_openlth
+from branches.tickets import export_ticket, import_ticket
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.run import Run
+from foundations.step import Step
 from foundations.tensor_files import read
-from pruning.mask import Mask
-from tests.branches.small_branches import branch
-from tests.training.small_runs import context, train_desc
+from tests.branches.small_branches import branch, mask_of
+from tests.training.small_runs import context, run_of, train_desc
+from training.context import Context
 from training.execution import complete, ensure_states
 
 START = train_desc().start
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory, digits):
+def pruned(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> tuple[Context, Run]:
     """A context, and in it a pruned run."""
     place = context(tmp_path_factory.mktemp("runs"), digits)
     return place, branch(place, "oneshot", density=0.2).run
 
 
-def same(state, other):
+def same(state: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     return set(state) == set(other) and all(torch.equal(tensor, other[name]) for name, tensor in state.items())
 
 
-def test_a_ticket_comes_back_bit_for_bit_and_serves_as_a_parent(pruned, tmp_path, digits):
+def test_a_ticket_comes_back_bit_for_bit_and_serves_as_a_parent(
+    pruned: tuple[Context, Run], tmp_path: Path, digits: Path
+) -> None:
     _place, run = pruned
     away = context(tmp_path / "away", digits)
     export_ticket(run, None, tmp_path / "ticket.safetensors")
@@ -36,14 +46,14 @@ def test_a_ticket_comes_back_bit_for_bit_and_serves_as_a_parent(pruned, tmp_path
     imported = import_ticket(tmp_path / "ticket.safetensors", away)
 
     assert same(imported.load_state(START), run.load_state(train_desc().end))
-    assert Mask.from_tensors(*imported.load_mask()) == Mask.from_tensors(*run.load_mask())
+    assert mask_of(imported) == mask_of(run)
     child = branch(away, "oneshot", imported, density=0.1, prune_step="0it")
     assert child.manifest.results["density"] == pytest.approx(0.1, abs=1e-3)
-    parents = Mask.from_tensors(*imported.load_mask())
-    assert Mask.from_tensors(*child.run.load_mask()).intersection(parents).kept == parents.total // 10
+    parents = mask_of(imported)
+    assert mask_of(child.run).intersection(parents).kept == parents.total // 10
 
 
-def test_importing_twice_finds_the_same_run(pruned, tmp_path, digits):
+def test_importing_twice_finds_the_same_run(pruned: tuple[Context, Run], tmp_path: Path, digits: Path) -> None:
     _, run = pruned
     export_ticket(run, None, tmp_path / "ticket.safetensors")
     away = context(tmp_path / "away", digits)
@@ -53,18 +63,18 @@ def test_importing_twice_finds_the_same_run(pruned, tmp_path, digits):
     assert first.location == second.location
 
 
-def test_a_ticket_carries_its_lineage(pruned, tmp_path):
+def test_a_ticket_carries_its_lineage(pruned: tuple[Context, Run], tmp_path: Path) -> None:
     place, run = pruned
     child = branch(place, "oneshot", run, density=0.1, prune_step="0it").run
     export_ticket(child, None, tmp_path / "ticket.safetensors")
 
     facts = read(tmp_path / "ticket.safetensors", "")[1]
 
-    assert set(facts["lineage"]["runs"]) == {str(run.location), str(child.location)}
-    assert facts["lineage"]["trunk"]["model"]["model_name"] == "digits_lenet_16"
+    assert set(facts["lineage"]["runs"]) == {str(run_of(train_desc(), place)), str(run), str(child)}
+    assert facts["lineage"]["main"]["model"]["model_name"] == "digits_lenet_16"
 
 
-def test_a_dense_export_is_a_plain_state_dict_with_zeros(pruned, tmp_path):
+def test_a_dense_export_is_a_plain_state_dict_with_zeros(pruned: tuple[Context, Run], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     _, run = pruned
@@ -72,12 +82,12 @@ def test_a_dense_export_is_a_plain_state_dict_with_zeros(pruned, tmp_path):
 
     state = load_file(tmp_path / "dense.safetensors")
 
-    mask = Mask.from_tensors(*run.load_mask())
+    mask = mask_of(run)
     assert all(torch.equal(state[name] != 0, mask[name]) for name in mask)
     assert same(state, run.load_state(START))
 
 
-def test_openlths_files_are_written_in_its_form(pruned, tmp_path):
+def test_openlths_files_are_written_in_its_form(pruned: tuple[Context, Run], tmp_path: Path) -> None:
     _, run = pruned
 
     export_openlth(run, None, tmp_path / "openlth")
@@ -89,7 +99,7 @@ def test_openlths_files_are_written_in_its_form(pruned, tmp_path):
     assert all(tensor.dtype == torch.int32 and tensor.shape == state[name].shape for name, tensor in mask.items())
 
 
-def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits):
+def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path / "runs", digits)
     complete(train_desc(), place)
     run = run_of(train_desc(), place)
@@ -105,27 +115,32 @@ def test_a_directory_of_openlth_is_imported_with_all_its_states(tmp_path, digits
     assert not imported.has_mask()
     rewound = branch(away, "lottery_rewind", imported, density=0.2)
     ours = branch(place, "lottery_rewind", density=0.2)
-    assert Mask.from_tensors(*rewound.run.load_mask()) == Mask.from_tensors(*ours.run.load_mask())
+    assert mask_of(rewound.run) == mask_of(ours.run)
 
 
-def test_a_directory_without_openlths_states_says_what_is_looked_for(tmp_path, digits):
+def test_a_directory_without_openlths_states_says_what_is_looked_for(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="model_ep<E>_it<I>.pth"):
         import_openlth(tmp_path, train_desc(), context(tmp_path, digits))
 
 
 class Evil:
-    def __reduce__(self):
-        return (open, ("/tmp/open_prune_was_here", "w"))
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (str(self.path), "w")
 
 
-def test_nothing_in_a_pickle_is_executed(tmp_path, digits):
-    (tmp_path / "model_ep0_it0.pth").write_bytes(pickle.dumps({"weight": Evil()}))
+def test_nothing_in_a_pickle_is_executed(tmp_path: Path, digits: Path) -> None:
+    (tmp_path / "model_ep0_it0.pth").write_bytes(pickle.dumps({"weight": Evil(tmp_path / "executed")}))
 
     with pytest.raises(DamagedError, match="cannot be read as OpenLTH's tensors"):
         import_openlth(tmp_path, train_desc(), context(tmp_path / "runs", digits))
 
+    assert not (tmp_path / "executed").exists()
 
-def test_a_ticket_of_another_model_is_refused(pruned, tmp_path, digits):
+
+def test_a_ticket_of_another_model_is_refused(pruned: tuple[Context, Run], tmp_path: Path, digits: Path) -> None:
     _, run = pruned
     export_openlth(run, None, tmp_path / "openlth")
 
@@ -133,7 +148,7 @@ def test_a_ticket_of_another_model_is_refused(pruned, tmp_path, digits):
         import_openlth(tmp_path / "openlth", train_desc(model_name="digits_lenet_20"), context(tmp_path, digits))
 
 
-def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
+def test_a_state_that_an_import_lacks_cannot_be_made(pruned: tuple[Context, Run], tmp_path: Path, digits: Path) -> None:
     _, run = pruned
     export_ticket(run, None, tmp_path / "ticket.safetensors")
     away = context(tmp_path / "away", digits)
@@ -141,10 +156,10 @@ def test_a_state_that_an_import_lacks_cannot_be_made(pruned, tmp_path, digits):
     desc = load_desc(imported)
 
     with pytest.raises(EnvironmentFailure, match="was imported"):
-        ensure_states(desc, away, {desc.training.step("3it")})
+        ensure_states(desc, away, [Step(3, 6)])
 
 
-def test_an_imported_ticket_can_be_exported_again(pruned, tmp_path, digits):
+def test_an_imported_ticket_can_be_exported_again(pruned: tuple[Context, Run], tmp_path: Path, digits: Path) -> None:
     _, run = pruned
     export_ticket(run, None, tmp_path / "first.safetensors")
     imported = import_ticket(tmp_path / "first.safetensors", context(tmp_path / "away", digits))

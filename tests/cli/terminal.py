@@ -110,10 +110,10 @@ class Terminal:
     def start(self, *arguments: str) -> Running:
         """Begin a command in a process that is forked from this one, and so has torch already."""
         # What a command would wait for.
+        import rich.table  # noqa: F401
         import torch  # noqa: F401
-        import tyro  # noqa: F401
 
-        import training.execution  # noqa: F401
+        import training.work  # noqa: F401
 
         return Running(arguments, self.settings())
 

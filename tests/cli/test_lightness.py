@@ -1,9 +1,14 @@
 """What only looks or lists does not import torch: not by the clock, but by what is loaded at the end."""
 
+from __future__ import annotations
+
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +35,7 @@ print(json.dumps(answers))
 """
 
 
-def answers_of(terminal: Terminal, commands):
+def answers_of(terminal: Terminal, commands: Iterable[Sequence[str]]) -> list[tuple[list[str], int, str, list[str]]]:
     """Run commands one after the other in one new interpreter; return (arguments, code, output, heavy modules)."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps([list(command) for command in commands])],
@@ -40,10 +45,10 @@ def answers_of(terminal: Terminal, commands):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [tuple(answer) for answer in json.loads(done.stdout)]
 
 
-def test_help_of_every_command_imports_no_torch(two_runs):
+def test_help_of_every_command_imports_no_torch(two_runs: Terminal) -> None:
     helps = [
         [],
         ["--help"],
@@ -57,7 +62,7 @@ def test_help_of_every_command_imports_no_torch(two_runs):
         assert "usage: " in out.lower(), arguments
 
 
-def test_looking_and_reusing_import_no_torch(two_runs):
+def test_looking_and_reusing_import_no_torch(two_runs: Terminal) -> None:
     looks = [
         ["ls"],
         ["ls", "--json"],
@@ -77,14 +82,14 @@ def test_looking_and_reusing_import_no_torch(two_runs):
         assert heavy == [], arguments
 
 
-def test_the_overview_lists_every_command(two_runs):
+def test_the_overview_lists_every_command(two_runs: Terminal) -> None:
     ((_, _, out, _),) = answers_of(two_runs, [[]])
 
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
 @pytest.mark.parametrize("flag", ["--lr", "--training_steps", "--weight_save_steps", "--model_name", "--device"])
-def test_the_help_of_a_job_explains_its_flags(two_runs, flag):
+def test_the_help_of_a_job_explains_its_flags(two_runs: Terminal, flag: str) -> None:
     ((_, _, out, _),) = answers_of(two_runs, [["train", "--help"]])
 
     assert flag in out
@@ -92,8 +97,7 @@ def test_the_help_of_a_job_explains_its_flags(two_runs, flag):
 
 
 @pytest.mark.slow
-def test_two_thousand_runs_are_listed_in_seconds(two_runs, tmp_path):
-    import shutil
+def test_two_thousand_runs_are_listed_in_seconds(two_runs: Terminal, tmp_path: Path) -> None:
     import time
 
     from foundations.address import canonical_json, digest

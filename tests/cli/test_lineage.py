@@ -1,21 +1,26 @@
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.cli.terminal import SHORT, Terminal
 
 
-def entries(terminal):
-    return json.loads(terminal.run("ls", "--json").out)
+def entries(terminal: Terminal) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(terminal.run("ls", "--json").out)
+    return found
 
 
-def address_of(terminal, **wanted):
-    found = [e["address"] for e in entries(terminal) if all(e[key] == value for key, value in wanted.items())]
+def address_of(terminal: Terminal, **wanted: object) -> str:
+    found = [entry for entry in entries(terminal) if all(entry[key] == value for key, value in wanted.items())]
     assert len(found) == 1
-    return found[0]
+    return str(found[0]["address"])
 
 
-def test_a_run_is_branched_by_its_address_and_shown_with_its_line(own_two_runs):
+def test_a_run_is_branched_by_its_address_and_shown_with_its_line(own_two_runs: Terminal) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
     before = {entry["address"] for entry in entries(own_two_runs)}
 
@@ -29,7 +34,7 @@ def test_a_run_is_branched_by_its_address_and_shown_with_its_line(own_two_runs):
     assert parent in own_two_runs.run("show", child).out.partition("Line of descent")[2]
 
 
-def test_a_branch_by_address_takes_the_replicate_of_its_parent(own_two_runs):
+def test_a_branch_by_address_takes_the_replicate_of_its_parent(own_two_runs: Terminal) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
 
     folder = own_two_runs.run("branch", parent, "retrain", "--retrain_lr=0.05", "--display_output_location").out
@@ -37,7 +42,7 @@ def test_a_branch_by_address_takes_the_replicate_of_its_parent(own_two_runs):
     assert "/replicate_1/branch_oneshot_" in folder
 
 
-def test_a_ticket_travels_to_another_root_and_is_branched_there(own_two_runs, tmp_path):
+def test_a_ticket_travels_to_another_root_and_is_branched_there(own_two_runs: Terminal, tmp_path: Path) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
     away = Terminal(tmp_path / "away", own_two_runs.datasets)
     ticket = str(tmp_path / "ticket.safetensors")
@@ -52,7 +57,7 @@ def test_a_ticket_travels_to_another_root_and_is_branched_there(own_two_runs, tm
     assert "sparsity:" in result.out
 
 
-def test_openlths_files_travel_too(own_two_runs, tmp_path):
+def test_openlths_files_travel_too(own_two_runs: Terminal, tmp_path: Path) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
     away = Terminal(tmp_path / "away", own_two_runs.datasets)
 
@@ -63,7 +68,7 @@ def test_openlths_files_travel_too(own_two_runs, tmp_path):
     assert entries(away)[0]["sparsity"] == next(e for e in entries(own_two_runs) if e["branch"])["sparsity"]
 
 
-def test_a_damaged_ticket_and_a_missing_one_are_errors_for_people(terminal, tmp_path):
+def test_a_damaged_ticket_and_a_missing_one_are_errors_for_people(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "ticket").write_bytes(b"no ticket")
 
     terminal.run("import", str(tmp_path / "ticket")).assert_is_for_people(1, "ticket", "damaged")
@@ -71,7 +76,7 @@ def test_a_damaged_ticket_and_a_missing_one_are_errors_for_people(terminal, tmp_
     terminal.run("export", "abcdef", "x").assert_is_for_people(2, "abcdef")
 
 
-def test_a_dataset_of_ones_own_is_added_trained_on_and_branched(tmp_path):
+def test_a_dataset_of_ones_own_is_added_trained_on_and_branched(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (400, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(400) % 4)
@@ -88,14 +93,14 @@ def test_a_dataset_of_ones_own_is_added_trained_on_and_branched(tmp_path):
     assert [entry["data"] for entry in entries(own)] == ["noise", "noise"]
 
 
-def test_the_branches_are_listed_with_what_they_do(terminal):
+def test_the_branches_are_listed_with_what_they_do(terminal: Terminal) -> None:
     listed = terminal.run("branch").out
 
     for name in ("oneshot", "lottery_rewind", "gmp", "transplant"):
         assert any(line.startswith(name) and len(line) > 40 for line in listed.splitlines())
 
 
-def test_a_run_that_another_draws_on_is_not_removed_alone(own_two_runs):
+def test_a_run_that_another_draws_on_is_not_removed_alone(own_two_runs: Terminal) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
     own_two_runs.run("branch", parent, "oneshot", "--density=0.05", "--prune_step=3ep")
 
@@ -105,5 +110,5 @@ def test_a_run_that_another_draws_on_is_not_removed_alone(own_two_runs):
     assert [entry["branch"] for entry in entries(own_two_runs)] == [""]
 
 
-def test_an_unknown_key_is_not_an_empty_list(two_runs):
+def test_an_unknown_key_is_not_an_empty_list(two_runs: Terminal) -> None:
     two_runs.run("ls", "--where=modle=x").assert_is_for_people(2, "no run has a 'modle'. Did you mean 'model'?")

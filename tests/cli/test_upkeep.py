@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import pty
 import subprocess
@@ -6,25 +8,25 @@ import sys
 import pytest
 
 from tests.cli.conftest import BRANCH
-from tests.cli.terminal import SHORT
+from tests.cli.terminal import SHORT, Terminal, tensors_of
 from tests.conftest import REPOSITORY
 
 TRAIN = ("train", *SHORT)
 
 
-def test_whole_runs_are_found_whole(two_runs):
+def test_whole_runs_are_found_whole(two_runs: Terminal) -> None:
     result = two_runs.run("verify")
 
     assert result.code == 0
     assert "Checked 2 run(s): 0 damaged, 2 whole." in result.out
 
 
-def test_one_run_can_be_checked_by_its_address(two_runs):
+def test_one_run_can_be_checked_by_its_address(two_runs: Terminal) -> None:
     assert "Checked 1 run(s)" in two_runs.run("verify", "branch_oneshot").out
 
 
 @pytest.mark.parametrize("name", ["state_ep3_it0.safetensors", "metrics.csv", "mask.safetensors", "sparsity.json"])
-def test_a_flipped_bit_is_found_with_its_file(own_two_runs, name):
+def test_a_flipped_bit_is_found_with_its_file(own_two_runs: Terminal, name: str) -> None:
     path = own_two_runs.where(*BRANCH) / name
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
@@ -39,7 +41,7 @@ def test_a_flipped_bit_is_found_with_its_file(own_two_runs, name):
     assert own_two_runs.files() == before
 
 
-def test_a_branch_is_removed_and_its_parent_stays(own_two_runs):
+def test_a_branch_is_removed_and_its_parent_stays(own_two_runs: Terminal) -> None:
     branch, parent = own_two_runs.where(*BRANCH), own_two_runs.where(*TRAIN)
 
     assert own_two_runs.run("rm", "branch_oneshot", "--force").code == 0
@@ -49,7 +51,7 @@ def test_a_branch_is_removed_and_its_parent_stays(own_two_runs):
     assert own_two_runs.run("verify").code == 0
 
 
-def test_a_parent_with_branches_is_not_removed_unless_told(own_two_runs):
+def test_a_parent_with_branches_is_not_removed_unless_told(own_two_runs: Terminal) -> None:
     address = own_two_runs.where(*TRAIN).parent.parent.name
     before = own_two_runs.files()
 
@@ -61,14 +63,14 @@ def test_a_parent_with_branches_is_not_removed_unless_told(own_two_runs):
     assert "No runs" in own_two_runs.run("ls").out
 
 
-def test_without_a_terminal_nothing_is_removed_unasked(own_two_runs):
+def test_without_a_terminal_nothing_is_removed_unasked(own_two_runs: Terminal) -> None:
     before = own_two_runs.files()
 
     own_two_runs.run("rm", "branch_oneshot").assert_is_for_people(2, "--force")
     assert own_two_runs.files() == before
 
 
-def asked(terminal, answer, *arguments):
+def asked(terminal: Terminal, answer: str, *arguments: str) -> tuple[int, str]:
     """Run a command at a terminal that gives an answer."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -88,7 +90,7 @@ def asked(terminal, answer, *arguments):
 
 
 @pytest.mark.parametrize(("answer", "code", "is_removed"), [("n", 1, False), ("", 1, False), ("y", 0, True)])
-def test_at_a_terminal_it_asks(own_two_runs, answer, code, is_removed):
+def test_at_a_terminal_it_asks(own_two_runs: Terminal, answer: str, code: int, is_removed: bool) -> None:
     branch = own_two_runs.where(*BRANCH)
 
     found, out = asked(own_two_runs, answer, "rm", "branch_oneshot")
@@ -98,9 +100,7 @@ def test_at_a_terminal_it_asks(own_two_runs, answer, code, is_removed):
     assert branch.exists() != is_removed
 
 
-def test_what_was_removed_is_computed_again_to_the_same_bytes(own_two_runs):
-    from tests.cli.terminal import tensors_of
-
+def test_what_was_removed_is_computed_again_to_the_same_bytes(own_two_runs: Terminal) -> None:
     folder = own_two_runs.where(*BRANCH)
     before = tensors_of(folder)
     own_two_runs.run("rm", "branch_oneshot", "--force")

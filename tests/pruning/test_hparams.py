@@ -81,7 +81,7 @@ def test_normalizing_twice_is_normalizing_once() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"strategy": "synp10"}, "strategy: 'synp10' is not a valid value; Did you mean 'snip"),
+        ({"strategy": "synp10"}, "strategy: 'synp10' is not a valid value. Did you mean 'snip"),
         ({"strategy": "snip0"}, "strategy: 'snip0' is not a valid value"),
         ({"strategy": "snip"}, "choose from random, magnitude, snipN"),
         ({"prune_fraction": 1.01}, "prune_fraction: 1.01 is not a valid value; it must be at least 0 and at most 1"),
@@ -91,7 +91,7 @@ def test_normalizing_twice_is_normalizing_once() -> None:
         ({"compression": 0.9}, "compression: 0.9 is not a valid value; it must be at least 1"),
         ({"prune_fraction": 0.8, "density": 0.3}, "prune_fraction, density: they are prune fractions of 0.8 and 0.7"),
         ({"prune_highest": True, "prune_lowest": True}, "prune_highest, prune_lowest: give one of them"),
-        ({"prune_schedule": "exponent"}, "prune_schedule: 'exponent' is not a valid value; Did you mean 'exponential'"),
+        ({"prune_schedule": "exponent"}, "prune_schedule: 'exponent' is not a valid value. Did you mean 'exponential'"),
         ({"allocation": "erc"}, "allocation: 'erc' is not a valid value"),
         ({"prune_iterations": 0}, "prune_iterations: 0 is not a valid value; it must be at least 1"),
         ({"strategy": "phew", "prune_highest": True}, "prune_highest: phew builds its mask without scores"),

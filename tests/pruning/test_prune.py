@@ -304,14 +304,14 @@ def test_a_network_with_an_empty_layer_can_be_scored() -> None:
 @pytest.mark.parametrize(
     ("strategy", "options", "message"),
     [
-        ("snap", {}, "strategy: 'snap' is not a valid value; Did you mean 'snipN'"),
+        ("snap", {}, "strategy: 'snap' is not a valid value. Did you mean 'snipN'"),
         ("magnitude", {"fraction": 1.5}, "fraction: 1.5 is not a valid value; it must be at least 0 and at most 1"),
         ("magnitude", {"density": 0.5, "keep": 3}, "keep: it excludes"),
         ("magnitude", {"density": 0.5, "fraction": 0.6}, "they are prune fractions of 0.6 and 0.5"),
         ("magnitude", {"keep": -1}, "cannot be kept"),
         ("magnitude", {"iterations": 0}, "iterations: 0 is not a valid value; it must be at least 1"),
         ("magnitude", {"schedule": "cubic"}, "prune_schedule: 'cubic'"),
-        ("magnitude", {"allocation": "erd"}, "allocation: 'erd' is not a valid value; Did you mean 'er"),
+        ("magnitude", {"allocation": "erd"}, "allocation: 'erd' is not a valid value. Did you mean 'er"),
         (
             "magnitude",
             {"allocation": "smart_ratio", "examples": None, "input_shape": None},

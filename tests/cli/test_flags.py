@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.terminal import Terminal
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("train",), ("branch", "train", "oneshot"), ("branch", "train", "retrain"), ("lottery",), ("ls",), ("export",)],
+)
+def test_on_a_wide_terminal_each_help_text_stands_on_one_line(terminal: Terminal, arguments: tuple[str, ...]) -> None:
+    terminal.environment["COLUMNS"] = "400"
+
+    lines = terminal.run(*arguments, "--help").out.splitlines()
+
+    flags = [number for number, line in enumerate(lines) if line.startswith("  --")]
+    assert flags
+    for number in flags:
+        text = lines[number] if len(lines[number].split()) > 2 else lines[number] + lines[number + 1]
+        assert text.rstrip().endswith((".", ")")), text
+        after = lines[number + 1 :][text != lines[number] :]
+        assert not after or not after[0] or after[0].startswith("  --"), after[0]
