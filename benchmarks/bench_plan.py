@@ -27,6 +27,7 @@ from foundations.plan import Target, plan
 from foundations.run import MASK, SPARSITY, Run
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
+from training.recipes import recipe
 
 COUNT = 10_000
 STRATEGIES = ("magnitude", "snip10", "grasp10", "synflow", "random")

@@ -201,7 +201,7 @@ def test_a_job_that_is_asked_to_stop_checkpoints_and_says_how_to_go_on(
     running.signal(number)
     stopped = running.result()
 
-    stopped.assert_is_for_people(code, f"Stopped by {number.name}", "the same command goes on from there")
+    stopped.assert_is_for_people(code, f"Stopped by {number.name}", "the same command continues from there")
     folder = terminal.where(*job)
     assert (folder / "checkpoint.safetensors").exists()
     assert not (folder / "manifest.json").exists()

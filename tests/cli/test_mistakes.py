@@ -66,7 +66,7 @@ LAST = "state_ep3_it0.safetensors"
         (("branch", "trian", "oneshot"), ("trian",)),
         (("branch", "train"), ("branch takes",)),
         ((*ONESHOT, "--strategy=snap10"), ("--strategy: 'snap10' is not a valid value. Did you mean 'snip10'?",)),
-        ((*ONESHOT, "--strategy=snip"), ("--strategy: 'snip' is not a valid value;",)),
+        ((*ONESHOT, "--strategy=snip"), ("--strategy: 'snip' is not a valid value. Did you mean 'snipN'?",)),
         ((*ONESHOT, "--density=1.5"), ("--density: 1.5 is not a valid value; it must be at least 0 and at most 1.",)),
         ((*ONESHOT, "--density=0.5", "--compression=4"), ("--density, --compression: they are prune fractions",)),
         ((*ONESHOT, "--prune_step=4ep"), ("--prune_step: 24it is after",)),
