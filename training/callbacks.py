@@ -74,9 +74,7 @@ def checkpoint_in_time(
             save(step)
             last = clock()
         if stop:
-            raise interrupts.interrupted(
-                f"Checkpoint at step {step}; run the same command again to continue from there."
-            )
+            raise interrupts.interrupted(f"Checkpoint at step {step}; the same command continues from there.")
 
     return called
 
