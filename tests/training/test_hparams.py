@@ -57,12 +57,12 @@ def test_a_milestone_that_is_written_twice_is_not_one_that_is_written_once():
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ({"milestone_steps": "80ep"}, "--milestone_steps and --gamma: give both or neither"),
-        ({"gamma": 0.1}, "--milestone_steps and --gamma: give both or neither"),
-        ({"lr_schedule": "cosine", "milestone_steps": "80ep", "gamma": 0.1}, "--milestone_steps: not possible with"),
-        ({"momentum": 0.9, "nesterov_momentum": 0.8}, "--momentum and --nesterov_momentum: they differ"),
-        ({"lr": 0.0}, "--lr: 0.0 is not possible; it must be above 0"),
-        ({"momentum": 1.0}, "--momentum: 1.0 is not possible; it must be at least 0 and below 1"),
+        ({"milestone_steps": "80ep"}, "milestone_steps, gamma: give both or neither"),
+        ({"gamma": 0.1}, "milestone_steps, gamma: give both or neither"),
+        ({"lr_schedule": "cosine", "milestone_steps": "80ep", "gamma": 0.1}, "milestone_steps: it excludes"),
+        ({"momentum": 0.9, "nesterov_momentum": 0.8}, "momentum, nesterov_momentum: they differ"),
+        ({"lr": 0.0}, "lr: 0.0 is not a valid value; it must be above 0"),
+        ({"momentum": 1.0}, "momentum: 1.0 is not a valid value; it must be at least 0 and below 1"),
         ({"precision": "float16"}, "Did you mean 'float32'"),
     ],
 )
@@ -73,5 +73,5 @@ def test_impossible_trainings_are_refused(hparams, message):
 
 @pytest.mark.parametrize("flag", ["training_steps", "warmup_steps"])
 def test_a_step_that_cannot_be_read_is_refused_by_its_flag(flag):
-    with pytest.raises(UsageError, match=f"--{flag}: 'soon' is not a step"):
+    with pytest.raises(UsageError, match=f"{flag}: 'soon' is not a step"):
         TrainingHparams(**{flag: "soon"}).normalized(391)

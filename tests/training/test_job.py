@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from tests.training.small_runs import FORK, Listener, context, oneshot_desc, tensor_digests, train_desc
+from foundations.upkeep import mend, verify
+from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.execution import complete, ensure_states
 
 
@@ -104,14 +105,16 @@ def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
 
 
 def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_not(tmp_path, digits):
-    from training.session import Session, blank_model
+    from training.job import initialized_model
+    from training.session import Session
 
     desc = train_desc(data_order_seed=5)
     labels, weights = [], []
     for replicate in (1, 2):
         place = context(tmp_path, digits, replicate=replicate)
-        state = blank_model(desc, replicate).state_dict()
-        session = Session(desc, place, place.platform, state)
+        model = initialized_model(desc, replicate)
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        session = Session(model, desc, place, place.platform, replicate)
         labels.append(next(session.loader.train_batches(0))[1].tolist())
         weights.append(state["fc.weight"])
 
@@ -167,7 +170,7 @@ def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path, di
     assert any(line.startswith("Starting") for line in told[0][1])
     assert len(told[1][1]) == 1
     assert told[1][1][0].startswith("Waiting for process ")
-    assert run_of(desc, context(tmp_path, digits)).verify() == []
+    assert verify(run_of(desc, context(tmp_path, digits))) == []
 
 
 # Provide.
@@ -233,7 +236,7 @@ def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(
 
     assert listener.iterations == {"replay": 11}
     assert tensor_digests(later) == tensor_digests(at_once)
-    assert later.verify() == []
+    assert verify(later) == []
     assert complete(desc, context(tmp_path / "later", digits), keep).reused
 
 
@@ -258,10 +261,10 @@ def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothin
     state = run.load_state(desc.start.at(9))
     state["fc.bias"] += 1e-3
     run.save_state(desc.start.at(9), state)
-    run.amend(run.state_name(desc.start.at(9)))
+    run.add_to_manifest(run.state_name(desc.start.at(9)))
     before = tensor_digests(run)
 
-    with pytest.raises(EnvironmentFailure, match="does not meet the state that was kept at 9it"):
+    with pytest.raises(EnvironmentFailure, match="does not reproduce the state that was kept at 9it"):
         complete(desc, context(tmp_path, digits), [desc.start.at(5), desc.start.at(12)])
 
     assert tensor_digests(run) == before
@@ -326,13 +329,13 @@ def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, dig
     before = tensor_digests(run)
     for name in ("state_ep1_it1.safetensors", "state_ep0_it0.safetensors", "state_ep3_it0.safetensors"):
         flip_a_bit(run.folder / name)
-    assert len(run.mend()) == 3
+    assert len(mend(run)) == 3
 
     complete(desc, context(tmp_path, digits), [desc.start.at(7)])
 
     after = tensor_digests(run)
     assert {name: after[name] for name in before} == before
-    assert run.verify() == []
+    assert verify(run) == []
 
 
 def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path, digits):
@@ -340,7 +343,7 @@ def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path
     whole = complete(desc, context(tmp_path / "whole", digits)).run
     run = ensure_states(desc, context(tmp_path / "mended", digits), [desc.start.at(7)])
     flip_a_bit(run.folder / "mask.safetensors")
-    assert run.mend() == ["mask.safetensors"]
+    assert mend(run) == ["mask.safetensors"]
 
     complete(desc, context(tmp_path / "mended", digits))
 
@@ -354,7 +357,7 @@ def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
     run = complete(desc, context(tmp_path, digits)).run
     before = tensor_digests(run)
     (run.folder / "sparsity.json").write_text("{")
-    assert run.mend() == ["sparsity.json"]
+    assert mend(run) == ["sparsity.json"]
 
     complete(desc, context(tmp_path, digits))
 

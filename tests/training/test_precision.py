@@ -53,11 +53,12 @@ def test_tf32_is_allowed_inside_the_block_only():
 
 
 def test_an_update_that_overflows_in_fp16_is_skipped_and_the_scale_falls(tmp_path, digits):
-    from training.session import Session, blank_model
+    from training.job import initialized_model
+    from training.session import Session
 
     desc = train_desc(precision="fp16")
     place = context(tmp_path, digits)
-    session = Session(desc, place, place.platform, blank_model(desc, 1).state_dict())
+    session = Session(initialized_model(desc, 1), desc, place, place.platform, 1)
     before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
     scale = session.scaler.get_scale()
     loss = session.loss(session.model(torch.full((4, 1, 8, 8), float("inf"))), torch.zeros(4, dtype=torch.long))

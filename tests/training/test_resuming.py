@@ -9,14 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from branches.desc import BranchDesc
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
-from tests.training.small_runs import FORK, Listener, context, oneshot_desc, tensor_digests, train_desc
-from training.desc import Job
+from foundations.upkeep import verify
+from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
+from training.desc import TrainDesc
 from training.execution import complete
 
 KEPT = (0, 4, 6, 13, 18)
-JOBS: dict[str, Job] = {
+JOBS: dict[str, TrainDesc | BranchDesc] = {
     "sgd": train_desc(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
     "nesterov, smoothed, cosine": train_desc(
         nesterov_momentum=0.8, momentum=0.0, label_smoothing=0.1, lr_schedule="cosine"
@@ -33,7 +35,7 @@ JOBS: dict[str, Job] = {
 
 @dataclass
 class Stopper(Listener):
-    """Asks the desc to stop when it is at an iteration."""
+    """Asks the job to stop when it is at an iteration."""
 
     interrupts: Interrupts = None  # type: ignore[assignment]
     at: int = -1
@@ -44,8 +46,8 @@ class Stopper(Listener):
 
 
 def run_with_stops(desc, root, digits, stops, **changes):
-    """Run the desc to its end, stopping it at some iterations on the way; return how often it was stopped."""
-    keep = [desc.training.start.at(i) for i in KEPT if i >= desc.start.iteration]
+    """Compute the run to its end, stopping it at some iterations on the way; return how often it was stopped."""
+    keep = [desc.start.at(i) for i in KEPT if i >= desc.start.iteration]
     stopped = 0
     for stop in (*stops, -1):
         interrupts = Interrupts()
@@ -59,14 +61,14 @@ def run_with_stops(desc, root, digits, stops, **changes):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, digits):
-    """The digests of each desc's files, had it not been interrupted."""
+    """The digests of each run's files, had it not been interrupted."""
     known = {}
 
     def digests(name):
         if name not in known:
             root = tmp_path_factory.mktemp("whole")
             run_with_stops(JOBS[name], root, digits, ())
-            known[name] = tensor_digests(JOBS[name].run(context(root, digits)))
+            known[name] = tensor_digests(run_of(JOBS[name], context(root, digits)))
         return known[name]
 
     return digests
@@ -80,7 +82,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path_factory, digit
 
     run_with_stops(JOBS[name], root, digits, stops)
 
-    assert tensor_digests(JOBS[name].run(context(root, digits))) == uninterrupted(name)
+    assert tensor_digests(run_of(JOBS[name], context(root, digits))) == uninterrupted(name)
 
 
 @pytest.mark.slow
@@ -90,14 +92,16 @@ def test_a_run_that_was_stopped_at_each_iteration_ends_with_the_same_bytes(tmp_p
     stopped = run_with_stops(JOBS[name], tmp_path, digits, [stop])
 
     assert stopped == 1
-    assert tensor_digests(JOBS[name].run(context(tmp_path, digits))) == uninterrupted(name)
+    assert tensor_digests(run_of(JOBS[name], context(tmp_path, digits))) == uninterrupted(name)
 
 
 def test_a_run_that_was_stopped_at_every_iteration_ends_with_the_same_bytes(tmp_path, digits, uninterrupted):
     stopped = run_with_stops(JOBS["sgd with a mask"], tmp_path, digits, range(19))
 
     assert stopped == 19
-    assert tensor_digests(JOBS["sgd with a mask"].run(context(tmp_path, digits))) == uninterrupted("sgd with a mask")
+    assert tensor_digests(run_of(JOBS["sgd with a mask"], context(tmp_path, digits))) == uninterrupted(
+        "sgd with a mask"
+    )
 
 
 def test_a_run_that_is_evaluated_only_at_the_end_resumes_to_the_same_bytes(tmp_path, digits):
@@ -114,11 +118,11 @@ def test_a_run_that_is_evaluated_only_at_the_end_resumes_to_the_same_bytes(tmp_p
 def test_checkpointing_at_every_step_changes_no_byte(tmp_path, digits, uninterrupted):
     run_with_stops(JOBS["adam"], tmp_path, digits, (), checkpoint_seconds=0)
 
-    assert tensor_digests(JOBS["adam"].run(context(tmp_path, digits))) == uninterrupted("adam")
+    assert tensor_digests(run_of(JOBS["adam"], context(tmp_path, digits))) == uninterrupted("adam")
 
 
 def kill_at_a_random_moment(desc, root, digits, seconds):
-    """Run the desc in a forked process and kill it after some seconds; tell whether it was still at work."""
+    """Compute the run in a forked process and kill it after some seconds; tell whether it was still at work."""
     process = FORK.Process(target=run_with_stops, args=(desc, root, digits, ()), kwargs={"checkpoint_seconds": 0.01})
     process.start()
     time.sleep(seconds)
@@ -147,5 +151,5 @@ def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(
     whole, resumed = (run_of(desc, context(tmp_path / name, digits)) for name in ("whole", "killed"))
     assert killed > 5
     assert tensor_digests(resumed) == tensor_digests(whole)
-    assert resumed.verify() == []
+    assert verify(resumed) == []
     assert not list(resumed.folder.glob(".*"))
