@@ -226,8 +226,6 @@ class Hparams(DataClassJsonMixin):
         plain = self.simplified()
         fields = fields_of(type(plain))
         values = {field.name: field.normalized(getattr(plain, field.name), iterations_per_epoch) for field in fields}
-        if values == plain.__dict__ and all(type(values[name]) is type(was) for name, was in plain.__dict__.items()):
-            return plain
         normal = object.__new__(type(plain))  # valid already: one spelling of valid values
         normal.__dict__.update(values)
         return normal
@@ -240,13 +238,18 @@ class Hparams(DataClassJsonMixin):
 
 @functools.cache
 def fields_of(group: type[Hparams]) -> tuple[HparamField, ...]:
-    """Return the fields of a group. Raises: TypeError for a field that was not declared with `hparam`."""
+    """Return the fields of a group.
+
+    Raises: TypeError for a field that was not declared with `hparam`, or has the name of a method.
+    """
     hints = typing.get_type_hints(group)
     found = []
     for field in dataclasses.fields(group):
         rule = field.metadata.get("rule")
         if not isinstance(rule, _Rule):
             raise TypeError(f"the field '{field.name}' is not declared with hparam()")
+        if hasattr(Hparams, field.name):
+            raise TypeError(f"a field cannot be called '{field.name}': that is a method of Hparams")
         hint = hints[field.name]
         found.append(HparamField(field.name, typing.get_args(hint) or (hint,), field.default, rule))
     return tuple(found)

@@ -104,7 +104,7 @@ class Plan:
             planned = waiting[-1]
             missing = [] if planned.is_done or planned.sources else self._expanded(planned)
             if missing:
-                waiting += missing
+                waiting += reversed(missing)
             else:
                 self._order.setdefault(planned.run.location, planned)
                 waiting.pop()

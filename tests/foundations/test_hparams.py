@@ -18,32 +18,32 @@ class Example(Hparams):
     flag: bool = hparam(False)
     when: str = hparam("0it", step=True)
     drops: str | None = hparam(None, step_list=True)
-    names: str | None = hparam(None, unordered=True)
+    layers: str | None = hparam(None, unordered=True)
     changed: float = hparam(2.0, elided=1.0)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("rate", 0.0, "--rate: 0.0 is not possible; it must be above 0 and at most 10."),
-        ("rate", 10.5, "--rate: 10.5 is not possible; it must be above 0 and at most 10."),
-        ("share", -0.1, "--share: -0.1 is not possible; it must be at least 0 and below 1."),
-        ("share", 1, "--share: 1 is not possible; it must be at least 0 and below 1."),
-        ("count", 0, "--count: 0 is not possible; it must be at least 1."),
-        ("rate", float("nan"), "--rate: nan is not possible; it takes a finite number."),
-        ("rate", float("inf"), "--rate: inf is not possible; it takes a finite number."),
-        ("name", "sdg", "--name: 'sdg' is not possible. Did you mean 'sgd'? Possible: sgd, adam."),
-        ("name", "rmsprop", "--name: 'rmsprop' is not possible. Possible: sgd, adam."),
-        ("rate", "0.1", "--rate: '0.1' is not possible; it takes float or int."),
-        ("count", 2.0, "--count: 2.0 is not possible; it takes int."),
-        ("count", True, "--count: True is not possible; it takes int."),
-        ("rate", True, "--rate: True is not possible; it takes float or int."),
-        ("share", "no", "--share: 'no' is not possible; it takes float or nothing or int."),
-        ("flag", 1, "--flag: 1 is not possible; it takes bool."),
-        ("count", None, "--count: None is not possible; it takes int."),
+        ("rate", 0.0, "rate: 0.0 is not a valid value; it must be above 0 and at most 10."),
+        ("rate", 10.5, "rate: 10.5 is not a valid value; it must be above 0 and at most 10."),
+        ("share", -0.1, "share: -0.1 is not a valid value; it must be at least 0 and below 1."),
+        ("share", 1, "share: 1 is not a valid value; it must be at least 0 and below 1."),
+        ("count", 0, "count: 0 is not a valid value; it must be at least 1."),
+        ("rate", float("nan"), "rate: nan is not a valid value; it takes a finite number."),
+        ("rate", float("inf"), "rate: inf is not a valid value; it takes a finite number."),
+        ("name", "sdg", "name: 'sdg' is not a valid value. Did you mean 'sgd'? Choose from sgd, adam."),
+        ("name", "rmsprop", "name: 'rmsprop' is not a valid value; choose from sgd, adam."),
+        ("rate", "0.1", "rate: '0.1' is not a valid value; it takes float or int."),
+        ("count", 2.0, "count: 2.0 is not a valid value; it takes int."),
+        ("count", True, "count: True is not a valid value; it takes int."),
+        ("rate", True, "rate: True is not a valid value; it takes float or int."),
+        ("share", "no", "share: 'no' is not a valid value; it takes float or nothing or int."),
+        ("flag", 1, "flag: 1 is not a valid value; it takes bool."),
+        ("count", None, "count: None is not a valid value; it takes int."),
     ],
 )
-def test_an_impossible_value_is_refused_with_what_is_possible(field, value, message):
+def test_a_value_that_is_not_valid_is_refused_with_those_that_are(field, value, message):
     with pytest.raises(UsageError) as refusal:
         Example(**{field: value})
 
@@ -115,16 +115,16 @@ def test_a_list_of_steps_is_normalized_to_ascending_iterations_and_repetitions_s
 def test_the_order_of_an_unordered_list_means_nothing(names, random):
     shuffled = random.sample(names, len(names))
 
-    assert Example(names=",".join(names)).normalized(1) == Example(names=",".join(shuffled + names)).normalized(1)
+    assert Example(layers=",".join(names)).normalized(1) == Example(layers=",".join(shuffled + names)).normalized(1)
 
 
-@pytest.mark.parametrize("field", ["drops", "names"])
+@pytest.mark.parametrize("field", ["drops", "layers"])
 def test_an_empty_list_is_no_list(field):
     assert getattr(Example(**{field: ""}).normalized(10), field) is None
 
 
 def test_normalizing_twice_is_normalizing_once():
-    once = Example(rate=1, when="2ep", drops="3ep,1ep", names="b,a").normalized(10)
+    once = Example(rate=1, when="2ep", drops="3ep,1ep", layers="b,a").normalized(10)
 
     assert once.normalized(10) == once
 

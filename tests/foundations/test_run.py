@@ -6,9 +6,11 @@ import torch
 from foundations.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import sha256_of_file
+from foundations.manifest import Manifest
 from foundations.metrics import Metrics
-from foundations.run import Manifest, Run
-from tests.foundations.descriptions import Cooking, Leftovers, Meal, complete_run, state, step
+from foundations.run import Run
+from foundations.upkeep import mend, verify
+from tests.foundations.toy_descriptions import ToyBranch, ToyDesc, ToyHparams, complete_run, state, state_of, step
 
 STATE = "state_ep2_it0.safetensors"
 
@@ -27,38 +29,38 @@ def bytes_under(folder):
 
 
 def test_a_run_lies_under_its_digest_and_replicate(tmp_path):
-    desc = Meal()
+    desc = ToyDesc()
 
     assert Run(tmp_path, desc.location(3)).folder == tmp_path / f"train_{desc.digest}" / "replicate_3" / "main"
 
 
 def test_a_branch_lies_beside_its_parent(tmp_path):
-    desc = Leftovers(parent=Meal())
+    desc = ToyBranch(main=ToyDesc())
     folder = Run(tmp_path, desc.location(1)).folder
 
-    assert folder.parent == Run(tmp_path, Meal().location(1)).folder.parent
-    assert folder.name == f"branch_warmed_{desc.digest}"
+    assert folder.parent == Run(tmp_path, ToyDesc().location(1)).folder.parent
+    assert folder.name == f"branch_toy_{desc.digest}"
 
 
 # Beginning.
 
 
 def test_a_run_exists_once_it_is_begun(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
+    run = Run(tmp_path, ToyDesc().location(1))
     assert not run.exists()
 
-    run.begin(Meal())
+    run.create(ToyDesc())
 
     assert run.exists()
-    assert run.record()["digest"] == Meal().digest
+    assert run.record()["digest"] == ToyDesc().digest
 
 
 def test_beginning_again_changes_nothing(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     before = bytes_under(tmp_path)
 
-    run.begin(Meal())
+    run.create(ToyDesc())
 
     assert bytes_under(tmp_path) == before
 
@@ -76,11 +78,11 @@ def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_
 @pytest.mark.parametrize(
     "change",
     [
-        lambda record: record["canonical"]["cooking"].update(heat=0.6),
+        lambda record: record["canonical"]["training"].update(rate=0.6),
         lambda record: record.update(digest="0" * 32),
         lambda record: record.pop("canonical"),
         lambda record: record.pop("hyperparameters"),
-        lambda record: record.update(hyperparameters={"cooking": 3}),
+        lambda record: record.update(hyperparameters={"training": 3}),
         lambda record: record.update(hyperparameters=[1, 2]),
     ],
 )
@@ -91,7 +93,7 @@ def test_a_changed_description_is_refused(tmp_path, change):
     (run.folder / "description.json").write_text(json.dumps(record))
 
     with pytest.raises(DamagedError):
-        run.check(Meal())
+        run.check(ToyDesc())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe\x00"])
@@ -106,19 +108,19 @@ def test_a_description_that_is_not_an_object_is_damaged(tmp_path, content):
 def test_stored_hyperparameters_with_another_value_are_refused(tmp_path):
     run = complete_run(tmp_path)
     record = json.loads((run.folder / "description.json").read_text())
-    record["hyperparameters"]["cooking"]["heat"] = 0.7
+    record["hyperparameters"]["training"]["rate"] = 0.7
     (run.folder / "description.json").write_text(json.dumps(record))
 
-    with pytest.raises(DamagedError, match=r"--heat=0\.7; 0\.5 was asked for under the same address"):
-        run.check(Meal())
+    with pytest.raises(DamagedError, match=r"rate=0\.7; 0\.5 was asked for under the same address"):
+        run.check(ToyDesc())
 
 
 # Completeness.
 
 
 def test_a_run_is_complete_when_its_manifest_is_there(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     assert run.manifest() is None
 
     run.finish(Manifest(files={}, results={"test_accuracy": 0.25}))
@@ -142,8 +144,8 @@ def test_the_manifest_records_size_and_digest_of_every_file_but_the_growing_log(
 
 
 def test_the_checkpoint_is_gone_when_the_run_is_complete(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     run.save_checkpoint(state(1.0), {"step": 3})
 
     run.finish(Manifest(files={}, results={}))
@@ -158,12 +160,12 @@ def test_a_line_in_the_log_leaves_a_run_complete(tmp_path):
     run.log("a state was replayed")
 
     assert run.manifest() is not None
-    assert run.verify() == []
+    assert verify(run) == []
 
 
 def test_results_that_are_no_numbers_can_be_kept(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
 
     run.finish(Manifest(files={}, results={"test_loss": None}))
 
@@ -200,8 +202,8 @@ def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, content):
 
 
 def test_a_run_does_not_finish_with_a_damaged_state(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     run.save_state(step(0), state(0.0))
     flip_a_bit(run.folder / "state_ep0_it0.safetensors")
 
@@ -224,7 +226,7 @@ def test_a_state_reads_back(tmp_path):
 
 
 def test_kept_states_are_listed_in_ascending_order(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
+    run = Run(tmp_path, ToyDesc().location(1))
     for iteration in (12, 3, 100):
         run.save_state(step(iteration), state(0.0))
 
@@ -236,10 +238,10 @@ def test_a_state_that_a_manifest_does_not_vouch_for_does_not_count_as_kept(tmp_p
     run.save_state(step(3), state(0.5))
     assert not run.has_state(step(3))
 
-    run.amend(run.state_name(step(3)))
+    run.add_to_manifest(run.state_name(step(3)))
 
     assert run.has_state(step(3))
-    assert run.verify() == []
+    assert verify(run) == []
 
 
 def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path):
@@ -248,7 +250,7 @@ def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path):
 
 
 def test_a_checkpoint_reads_back(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
+    run = Run(tmp_path, ToyDesc().location(1))
     facts = {"step": 3, "metrics": "text", "scaler": {"scale": 0.1}}
 
     run.save_checkpoint(state(2.0), facts)
@@ -260,7 +262,7 @@ def test_a_checkpoint_reads_back(tmp_path):
 
 
 def test_metrics_read_back(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
+    run = Run(tmp_path, ToyDesc().location(1))
     assert run.metrics().values == {}
 
     run.save_metrics(Metrics({("test_loss", 5): 0.125}))
@@ -271,14 +273,14 @@ def test_metrics_read_back(tmp_path):
 def test_the_fingerprint_of_a_state_names_the_run_and_the_file(tmp_path):
     run = complete_run(tmp_path)
 
-    assert run.fingerprint_of_state(step(10)) == {f"{run.location}/{STATE}": sha256_of_file(run.folder / STATE)}
+    assert run.fingerprint(state_of(ToyDesc(), 10)) == {f"{run.location}/{STATE}": sha256_of_file(run.folder / STATE)}
 
 
 # Verifying and mending.
 
 
 def test_a_whole_run_has_no_problems(tmp_path):
-    assert complete_run(tmp_path).verify() == []
+    assert verify(complete_run(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", ["description.json", "metrics.csv", STATE, "manifest.json"])
@@ -286,19 +288,19 @@ def test_a_flipped_bit_in_any_file_is_a_problem_that_names_it(tmp_path, name):
     run = complete_run(tmp_path)
     flip_a_bit(run.folder / name)
 
-    problems = run.verify()
+    problems = verify(run)
 
     assert problems
     assert any(name in str(problem) or name == "manifest.json" for problem in problems)
 
 
 def test_a_flipped_bit_in_an_incomplete_runs_state_is_a_problem(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     run.save_state(step(0), state(0.0))
     flip_a_bit(run.folder / "state_ep0_it0.safetensors")
 
-    assert len(run.verify()) == 1
+    assert len(verify(run)) == 1
 
 
 def test_mending_sets_a_damaged_state_aside_and_leaves_the_run_complete(tmp_path):
@@ -306,11 +308,11 @@ def test_mending_sets_a_damaged_state_aside_and_leaves_the_run_complete(tmp_path
     flip_a_bit(run.folder / STATE)
     damaged = (run.folder / STATE).read_bytes()
 
-    aside = run.mend()
+    aside = mend(run)
 
     assert aside == [STATE]
     assert (run.folder / f"damaged_{STATE}").read_bytes() == damaged
-    assert run.verify() == []
+    assert verify(run) == []
     assert run.manifest() is not None
     assert not run.has_state(step(10))
     assert run.has_state(step(0))
@@ -320,7 +322,7 @@ def test_mending_a_missing_state_leaves_the_run_complete(tmp_path):
     run = complete_run(tmp_path)
     (run.folder / STATE).unlink()
 
-    assert run.mend() == [STATE]
+    assert mend(run) == [STATE]
     assert run.manifest() is not None
 
 
@@ -328,7 +330,7 @@ def test_mending_another_file_makes_the_run_incomplete_and_keeps_its_states(tmp_
     run = complete_run(tmp_path)
     flip_a_bit(run.folder / "metrics.csv")
 
-    assert run.mend() == ["metrics.csv"]
+    assert mend(run) == ["metrics.csv"]
     assert run.manifest() is None
     assert run.kept_states(5) == [step(0), step(10)]
 
@@ -338,21 +340,21 @@ def test_mending_sets_an_unreadable_manifest_aside(tmp_path, content):
     run = complete_run(tmp_path)
     (run.folder / "manifest.json").write_bytes(content)
 
-    assert run.mend() == ["manifest.json"]
+    assert mend(run) == ["manifest.json"]
     assert run.manifest() is None
-    assert run.verify() == []
+    assert verify(run) == []
     assert run.kept_states(5) == [step(0), step(10)]
 
 
 def test_mending_sets_an_unreadable_description_of_an_incomplete_run_aside(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     (run.folder / "description.json").write_text('{"kind":')
-    assert run.verify()
+    assert verify(run)
 
-    assert run.mend() == ["description.json"]
-    run.begin(Meal())
-    assert run.verify() == []
+    assert mend(run) == ["description.json"]
+    run.create(ToyDesc())
+    assert verify(run) == []
 
 
 def test_mending_does_not_give_the_files_of_one_run_to_another(tmp_path):
@@ -361,30 +363,30 @@ def test_mending_does_not_give_the_files_of_one_run_to_another(tmp_path):
     other.folder.parent.mkdir(parents=True)
     run.folder.rename(other.folder)
 
-    assert other.mend() == []
-    assert other.verify()
+    assert mend(other) == []
+    assert verify(other)
 
 
 def test_mending_an_incomplete_run_sets_damaged_states_and_checkpoints_aside(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
-    run.begin(Meal())
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
     run.save_state(step(0), state(0.0))
     run.save_state(step(5), state(0.0))
     run.save_checkpoint(state(1.0), {"step": 5})
     flip_a_bit(run.folder / "checkpoint.safetensors")
     (run.folder / "state_ep1_it0.safetensors").write_bytes(b"")
 
-    assert sorted(run.mend()) == ["checkpoint.safetensors", "state_ep1_it0.safetensors"]
+    assert sorted(mend(run)) == ["checkpoint.safetensors", "state_ep1_it0.safetensors"]
     assert run.kept_states(5) == [step(0)]
     assert run.load_checkpoint() is None
-    assert run.verify() == []
+    assert verify(run) == []
 
 
 def test_mending_a_whole_run_changes_no_byte(tmp_path):
     run = complete_run(tmp_path)
     before = bytes_under(tmp_path)
 
-    assert run.mend() == []
+    assert mend(run) == []
     assert bytes_under(tmp_path) == before
 
 
@@ -403,21 +405,21 @@ def test_a_lock_sweeps_up_after_killed_writers_and_lies_beside_the_runs(tmp_path
 
 def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path):
     (tmp_path / "file").write_text("")
-    run = Run(tmp_path / "file" / "root", Meal().location(1))
+    run = Run(tmp_path / "file" / "root", ToyDesc().location(1))
 
     with pytest.raises(EnvironmentFailure, match="Cannot work in"), run.locked(print):
         raise AssertionError("never reached")
 
 
 def test_an_error_inside_the_lock_is_not_blamed_on_the_root(tmp_path):
-    run = Run(tmp_path, Meal().location(1))
+    run = Run(tmp_path, ToyDesc().location(1))
 
     with pytest.raises(FileNotFoundError), run.locked(print):
         (tmp_path / "missing").read_text()
 
 
 def test_two_descriptions_have_two_directories(tmp_path):
-    first, second = complete_run(tmp_path), complete_run(tmp_path, Meal(cooking=Cooking(heat=0.25)))
+    first, second = complete_run(tmp_path), complete_run(tmp_path, ToyDesc(training=ToyHparams(rate=0.25)))
 
     assert first.folder != second.folder
-    assert first.verify() == second.verify() == []
+    assert verify(first) == verify(second) == []

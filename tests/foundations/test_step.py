@@ -20,7 +20,7 @@ def test_a_step_is_read_as_iterations(text, iteration):
     "text", ["", " ", "012ep", "1.5ep", "-1it", "1it2ep", "5", "ep", "it", "1ep ", "1EP", "1ep\n", "1e3it"]
 )
 def test_what_is_not_a_step_is_refused_by_the_flags_name(text):
-    with pytest.raises(UsageError, match=r"(?s)^--prune_step: .*written like 80ep, 500it or 2ep30it"):
+    with pytest.raises(UsageError, match=r"(?s)^prune_step: .*written like 80ep, 500it or 2ep30it"):
         Step.parse(text, 391, "prune_step")
 
 
@@ -90,7 +90,7 @@ def test_a_range_counts_in_epochs_too():
     "text", ["2ep-8ep", "2ep@2ep", "8ep-2ep@1ep", "2ep-8ep@0it", "2ep-@1ep", "-8ep@1ep", "1ep-2ep@1ep@1ep"]
 )
 def test_what_is_not_a_range_is_refused_by_the_flags_name(text):
-    with pytest.raises(UsageError, match="^--milestone_steps: "):
+    with pytest.raises(UsageError, match="^milestone_steps: "):
         parse_steps(text, 100, "milestone_steps")
 
 

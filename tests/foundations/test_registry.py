@@ -1,0 +1,95 @@
+"""Finding what is declared in files by name."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from foundations.errors import UsageError
+from foundations.registry import Registered, Registry, load
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Toy(Registered):
+    weight: int = 1
+
+
+def module_of(**declared: object) -> ModuleType:
+    made = ModuleType("declared")
+    vars(made).update(declared)
+    return made
+
+
+def registry_of(*toys: Toy) -> Registry[Toy]:
+    registry = Registry(Toy, "toy", ())
+    for toy in toys:
+        registry.add(toy)
+    return registry
+
+
+BALL, SNIP = Toy(spelling="ball"), Toy(spelling="snipN", pattern=r"snip(?P<examples>[1-9]\d*)", examples=("snip10",))
+
+
+def test_a_name_is_found_by_its_spelling_or_by_its_pattern_with_what_it_says() -> None:
+    registry = registry_of(BALL, SNIP)
+
+    assert registry.find("ball") is BALL
+    assert registry.match("snip10") == (SNIP, {"examples": "10"})
+    assert "snip7" in registry
+    assert "snip0" not in registry
+    assert 3 not in registry
+
+
+def test_a_pattern_must_fit_the_whole_name_and_a_spelling_is_no_pattern() -> None:
+    registry = registry_of(Toy(spelling="a.c"), SNIP)
+
+    assert "abc" not in registry
+    assert "snip10x" not in registry
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bell", "toy: 'bell' is not a valid value. Did you mean 'ball'? Choose from ball, snipN."),
+        ("snap10", "toy: 'snap10' is not a valid value. Did you mean 'snip10'? Choose from ball, snipN."),
+        ("snip0", "toy: 'snip0' is not a valid value. Did you mean 'snip10'? Choose from ball, snipN."),
+        ("zzz", "toy: 'zzz' is not a valid value; choose from ball, snipN."),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(name: str, message: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        registry_of(BALL, SNIP).find(name)
+
+    assert str(refusal.value) == message
+
+
+def test_files_are_imported_when_something_is_looked_up_and_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("toy_one", "toy_two"):
+        (tmp_path / f"{name}.py").write_text(
+            f"from tests.foundations.test_registry import Toy\nTOY = Toy(spelling='{name}')\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(Toy, "toy", ("toy_two", "toy_one"))
+    assert "toy_one" not in sys.modules
+
+    assert registry.spellings() == ["toy_two", "toy_one"]
+    assert load("toy_one:TOY") is registry.find("toy_one")
+
+
+def test_what_a_file_only_imports_is_not_declared_twice() -> None:
+    registry = registry_of(BALL)
+
+    registry.register(module_of(BALL=BALL, OTHER=SNIP, NUMBER=3))
+
+    assert list(registry) == [BALL, SNIP]
+
+
+def test_two_declarations_of_one_spelling_are_refused() -> None:
+    with pytest.raises(UsageError, match="'ball' is declared twice"):
+        registry_of(BALL, Toy(spelling="ball"))

@@ -1,0 +1,94 @@
+"""Descriptions small enough to read, for the tests of addresses, runs and plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from foundations.address import MAIN, Location
+from foundations.desc import Desc, MaskOf, RunRef, StateOf
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.manifest import Manifest
+from foundations.run import Run
+from foundations.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyHparams(Hparams):
+    name: str = hparam("sgd", elided=ALWAYS_WRITTEN)
+    rate: float = hparam(0.5, at_least=0)
+    length: str = hparam("2ep", step=True)
+
+
+class _Toy(Desc):
+    """Two epochs of five iterations."""
+
+    iterations_per_epoch = 5
+    dataset_name = "digits"
+    start = Step(0, 5)
+    end = Step(10, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyDesc(_Toy):
+    kind: ClassVar[str] = "train"
+    training: ToyHparams = field(default_factory=ToyHparams)
+
+    @property
+    def main(self) -> ToyDesc:
+        return self
+
+    def location(self, replicate: int) -> Location:
+        return Location(f"train_{self.digest}", replicate, MAIN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyBranch(_Toy):
+    kind: ClassVar[str] = "toy"
+    main: ToyDesc
+    training: ToyHparams = field(default_factory=ToyHparams)
+    mask: MaskOf | None = None
+    state: StateOf | None = None
+    other: StateOf | None = None
+
+    @property
+    def mask_step(self) -> Step:
+        return self.start
+
+    def location(self, replicate: int) -> Location:
+        return Location(self.main.location(replicate).training, replicate, f"branch_toy_{self.digest}")
+
+
+def toy(rate: float = 0.5) -> ToyDesc:
+    return ToyDesc(training=ToyHparams(rate=rate))
+
+
+def state_of(desc: Desc, iteration: int, replicate: int | None = None) -> StateOf:
+    return StateOf(RunRef(desc, replicate), step(iteration))
+
+
+def step(iteration: int) -> Step:
+    return Step(iteration, 5)
+
+
+def state(value: float) -> dict[str, Tensor]:
+    import torch
+
+    return {"weight": torch.full((3, 2), value), "count": torch.tensor(7)}
+
+
+def complete_run(root: Path, desc: Desc | None = None, replicate: int = 1) -> Run:
+    """Return a run with two states, metrics and a manifest."""
+    desc = desc or ToyDesc()
+    run = Run(root, desc.location(replicate))
+    run.create(desc)
+    run.save_state(step(0), state(0.0))
+    run.save_state(step(10), state(1.0))
+    run.write("metrics.csv", b"name,iteration,value\n")
+    run.log("done")
+    run.finish(Manifest(files={}, results={"test_accuracy": 0.5}))
+    return run
