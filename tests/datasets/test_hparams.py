@@ -148,7 +148,7 @@ def test_each_code_base_has_its_own_constants(code_base: str | None, name: str, 
 
 
 def test_a_mistyped_dataset_gets_a_suggestion_and_the_list() -> None:
-    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? choose from digits, mnist, fashion_mnist,"):
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar100'\? Choose from digits, mnist, fashion_mnist,"):
         DATASETS.find("cifar-100")
 
 

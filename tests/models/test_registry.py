@@ -37,7 +37,7 @@ def test_a_depth_that_does_not_exist_says_which_do(name: str) -> None:
 )
 def test_an_unknown_name_lists_the_valid_ones(name: str) -> None:
     with pytest.raises(
-        UsageError, match=r"^model_name: '.*' is not a valid value;.* choose from .*cifar_resnet_D\[_W\]"
+        UsageError, match=r"^model_name: '.*' is not a valid value[;.].* [Cc]hoose from .*cifar_resnet_D\[_W\]"
     ):
         canonical_model_name(name)
 

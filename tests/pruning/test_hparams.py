@@ -83,7 +83,7 @@ def test_normalizing_twice_is_normalizing_once() -> None:
     [
         ({"strategy": "synp10"}, "strategy: 'synp10' is not a valid value. Did you mean 'snip"),
         ({"strategy": "snip0"}, "strategy: 'snip0' is not a valid value"),
-        ({"strategy": "snip"}, "choose from random, magnitude, snipN"),
+        ({"strategy": "snip"}, "[Cc]hoose from random, magnitude, snipN"),
         ({"prune_fraction": 1.01}, "prune_fraction: 1.01 is not a valid value; it must be at least 0 and at most 1"),
         ({"prune_fraction": -0.1}, "prune_fraction: -0.1 is not a valid value"),
         ({"density": 2.0}, "density: 2.0 is not a valid value"),
