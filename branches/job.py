@@ -95,7 +95,7 @@ class BaseBranchJob(Job[B]):
             # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
             mask=None if self.desc.mask is None and pruning.method.is_constructive else start,
             on_iteration=lambda done, *_: self.context.reporter.progress(
-                "prune", done, pruning.prune_iterations, "iterations"
+                "prune", done, pruning.iterations, "iterations"
             ),
         )
 
