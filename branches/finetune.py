@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from branches.branch import Branch, SeedFlags, branch_of, last_state
 from branches.desc import BranchDesc, BranchHparams, main_of
+from branches.named_branch import Branch, SeedFlags, branch_of, last_state
 from foundations.desc import RunRef
 from foundations.hparams import hparam
 from pruning.hparams import PruningHparams

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from branches.branch import Branch, SeedFlags
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
+from branches.named_branch import Branch, SeedFlags
 from foundations.desc import RunKind, RunRef, StateOf
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam

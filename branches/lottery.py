@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from branches.branch import last_state
 from branches.desc import BranchDesc, BranchHparams, mask_of
+from branches.named_branch import last_state
 from datasets.hparams import DatasetHparams
 from foundations.desc import Desc, RunRef, StateOf
 from foundations.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from branches.branch import Branch, SeedFlags, branch_of, last_state, main_run
 from branches.desc import BranchDesc, BranchHparams
+from branches.named_branch import Branch, SeedFlags, branch_of, last_state, main_run
 from foundations.desc import RunRef, StateOf
 from foundations.hparams import hparam
 from pruning.hparams import PruningHparams

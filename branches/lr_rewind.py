@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from branches.branch import Branch, branch_of, last_state
 from branches.desc import BranchDesc
 from branches.lottery_rewind import RewindFlags
+from branches.named_branch import Branch, branch_of, last_state
 from foundations.desc import RunRef
 from pruning.hparams import PruningHparams
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from branches.branch import Branch
 from branches.desc import BranchDesc
+from branches.named_branch import Branch
 from branches.oneshot import OneshotFlags, oneshot
 from foundations.desc import RunRef
 from pruning.hparams import PruningHparams

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from branches.branch import last_state
 from branches.desc import BranchDesc, BranchHparams, mask_of
 from branches.lottery import LevelBranch, Lottery
+from branches.named_branch import last_state
 from foundations.desc import RunRef, StateOf
 from foundations.hparams import Hparams, hparam
 

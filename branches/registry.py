@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from branches.branch import Branch
 from branches.lottery import LevelBranch
+from branches.named_branch import Branch
 from foundations.registry import Registry
 
 BRANCHES = Registry(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from branches.branch import Branch
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
+from branches.named_branch import Branch
 from datasets.hparams import DatasetHparams
 from foundations.desc import RunRef, StateOf
 from foundations.hparams import hparam, overrides, overrides_group

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from branches.branch import Branch
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
+from branches.named_branch import Branch
 from foundations.desc import RunRef, StateOf
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any
 
-from branches.branch import Branch, main_run
 from branches.kinds import load_ref
+from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES
 from cli.flags import Groups, RunOf, positional
 from cli.job_flags import JobHparams

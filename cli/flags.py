@@ -151,7 +151,7 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
 def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> UsageError:
     owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
     suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in known])
-    where = f" It is a flag of {', '.join(owners)}." if owners else suggestion
+    where = f" It is a flag of {', '.join(f'--{owner}' for owner in owners)}." if owners else suggestion
     return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")
 
 

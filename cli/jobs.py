@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from cli.flags import RunOf, parse, value_of
 from cli.job_flags import JobHparams, make_context
 from cli.main import Environment
-from cli.reporter import reporting
+from cli.progress import reporting
 from cli.table import duration, figure, percent, table
 from datasets.added import register_added
 from datasets.hparams import DatasetHparams

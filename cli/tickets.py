@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from branches.openlth import export_openlth, import_openlth
+from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams

@@ -25,7 +25,7 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.ENOENT: "Check the path.",
-        }.get(error.errno or 0, "Choose a folder that can be written (--root or OPEN_PRUNE_ROOT).")
+        }.get(error.errno or 0, "Choose another root, in a folder that can be written.")
         reason = error.strerror or type(error).__name__
         raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
 

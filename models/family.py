@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import UsageError, choose_from
 from foundations.registry import Registered
 from models.activations import Activation, activation
 
@@ -90,8 +90,8 @@ class Family(Registered):
             reason = f"'{name}' is not a valid value; in {self.spelling}, D is {_in_words(self.depths)}."
             raise UsageError(reason, "model_name")
         if member and member not in self.members:
-            choices = f"{did_you_mean(member, self.members)} choose from {', '.join(self.members)}"
-            raise UsageError(f"'{name}' is not a valid value; in {self.spelling},{choices}.", "model_name")
+            refusal = f"'{name}' is not a valid value of {self.spelling}{choose_from(member, self.members)}"
+            raise UsageError(refusal, "model_name")
         units = tuple(int(count) for count in groups.get("units", "").split("_") if count)
         return NameParts(depth=depth, width=int(groups.get("width", self.width)), units=units, member=member)
 

@@ -65,7 +65,7 @@ class PruningHparams(Hparams):
     @classmethod
     def owners_of(cls, name: str) -> list[str]:
         """Return the strategies whose methods have an option of that name."""
-        return [f"--strategy={method.spelling}" for method in METHODS if name in method.hparams.names()]
+        return [f"strategy={method.spelling}" for method in METHODS if name in method.hparams.names()]
 
     def validate(self) -> None:
         """Check that the class is the method's, that the level is one number, and that the direction is clear."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foundations.errors import UsageError, did_you_mean, invalid
+from foundations.errors import UsageError, choose_from, invalid
 from foundations.examples import choose_examples
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
@@ -218,8 +218,8 @@ def _hparams_with(strategy: str, options: Mapping[str, Any], **shared: Any) -> P
     own = [name for name in kind.names() if name not in PruningHparams.names()]
     for option in options:
         if option not in own:
-            words = f"it takes {', '.join(own)}" if own else "it takes no options"
-            raise UsageError(f"this is not an option of {strategy};{did_you_mean(option, own)} {words}.", option)
+            taken = choose_from(option, own) if own else ", which takes none."
+            raise UsageError(f"it is not an option of {strategy}{taken}", option)
     return kind(strategy=strategy, **shared, **options)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from branches.kinds import load_desc
-from branches.openlth import export_openlth, import_openlth
+from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.run import Run

@@ -65,7 +65,7 @@ def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path):
 def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(EnvironmentFailure, match=r"Not a directory.*--root or OPEN_PRUNE_ROOT"):
+    with pytest.raises(EnvironmentFailure, match=r"Not a directory.*Choose another root"):
         write_atomically(tmp_path / "file" / "below" / "it", b"content")
 
 

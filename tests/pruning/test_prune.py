@@ -317,7 +317,7 @@ def test_a_network_with_an_empty_layer_can_be_scored() -> None:
             {"allocation": "smart_ratio", "examples": None, "input_shape": None},
             "smart_ratio needs to run the network",
         ),
-        ("magnitude", {"score_per_batch": True}, "score_per_batch: this is not an option of magnitude"),
+        ("magnitude", {"score_per_batch": True}, "score_per_batch: it is not an option of magnitude, which takes none"),
         ("synflow", {"examples": None, "input_shape": None}, "input_shape: synflow needs"),
         ("snip2", {"examples": None}, "pass examples="),
         ("snip4", {}, "strategy: 4 examples of each class are asked for, but class 0 of the examples has 3"),
