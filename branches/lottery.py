@@ -50,7 +50,7 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
         return self.pretrain_training_steps is not None
 
     def validate(self) -> None:
-        """Check the levels, and that rewinding and pretraining are not both asked for."""
+        """Check the levels, and that rewinding and pretraining are not both requested."""
         parse_levels(self.levels)
         if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
             raise UsageError(

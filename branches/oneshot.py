@@ -1,4 +1,4 @@
-"""`oneshot`: score weights, prune once, train. All other branches that prune once stand for some of its flags."""
+"""`oneshot`: score weights, prune once, train. All other branches that prune once set some of its flags."""
 
 from __future__ import annotations
 

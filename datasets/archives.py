@@ -15,7 +15,7 @@ from datasets.source_files import damaged
 
 @dataclass(frozen=True)
 class Member:
-    """Where a file lies in an uncompressed tar archive."""
+    """Where a file is in an uncompressed tar archive."""
 
     name: str
     offset: int
@@ -64,7 +64,7 @@ def place_of(path: Path, name: str) -> Path:
 
 
 def tar_members(archive: Path, offset: int = 0) -> list[Member]:
-    """Return where the files lie in a tar archive that begins at an offset of a file.
+    """Return where the files are in a tar archive that begins at an offset of a file.
 
     Raises: DamagedError where the archive is not whole.
     """

@@ -93,7 +93,7 @@ class Loader(ABC):
     def examples(self, per_class: int, seed: int) -> Batch:
         """Return exactly `per_class` training examples of each class, not augmented, chosen and ordered by a seed.
 
-        They are the first of each class in a random order of the training set, and stand in that order. Every process
+        They are the first of each class in a random order of the training set, and keep that order. Every process
         gets all of them. Raises: UsageError where a class has fewer.
         """
         source, num_classes = f"the training set of '{self._hparams.dataset_name}'", self._hparams.num_classes

@@ -3,7 +3,7 @@
     {train,valid,test}/<class>/<name>.png
 
 As in GraSP, training is on the training and the validation part together; a folder in which they were joined as
-`trainval` is read as well. Images stand in the order of their classes and names, whichever of these they come from.
+`trainval` is read as well. Images are sorted by class and name, whichever folder they come from.
 """
 
 from __future__ import annotations

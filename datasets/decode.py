@@ -20,7 +20,7 @@ class EncodedFile:
     """A published image in memory, still encoded."""
 
     path: Path
-    """Where it lies, for errors."""
+    """Where it is, for errors."""
     content: bytes
     class_name: str
 

@@ -3,7 +3,7 @@
     class folders      {train,val}/<wnid>/**/*.JPEG, as torchvision's ImageFolder has them
     flat validation    val/ILSVRC2012_val_<n>.JPEG, with the labels of the development kit
     archives           ILSVRC2012_img_train.tar (a tar of one tar for each class) and ILSVRC2012_img_val.tar, with the
-                       development kit; read where they lie, without unpacking
+                       development kit; read in place, without unpacking
     development kit    ILSVRC2012_devkit_t12/ or ILSVRC2012_devkit_t12.tar.gz: meta.mat numbers the wnids, and
                        ILSVRC2012_validation_ground_truth.txt has the number of each validation image
 

@@ -44,7 +44,7 @@ class Header:
 
 
 def split_path(name: str, split: str, folder: Path) -> Path:
-    """Return where a split of a prepared dataset lies."""
+    """Return the path of a split of a prepared dataset."""
     return folder / DATASETS.find(name).folder / f"{split}.safetensors"
 
 

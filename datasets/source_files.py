@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the encoded images of one part of a dataset lie, for datasets too large to be decoded into memory."""
+    """Where the encoded images of one part of a dataset are, for datasets too large to be decoded into memory."""
 
     files: tuple[str, ...]
     """Image files, or archives of them; paths below the folder of all datasets, or absolute ones."""

@@ -175,7 +175,7 @@ def _whole(batches: list[slice]) -> list[list[Task]]:
 
 
 def _ignore_signals(_worker: int) -> None:
-    """Let a worker go on when a terminal or a scheduler signals all processes of the job, not only the main one.
+    """Let a worker continue when a terminal or a scheduler signals all processes of the job, not only the main one.
 
     So the main process still gets the batches that it needs to reach its checkpoint. It ends its workers by a SIGTERM,
     which is told from others by its sender.

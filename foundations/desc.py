@@ -165,7 +165,7 @@ class Desc(ABC):
         """Return the content of `description.json`, from which the description can be read back.
 
         A directory that carries it can prove its own name. The record of a branch holds that of its main run, and where
-        its sources lie.
+        its sources are.
         """
         record: dict[str, Any] = {
             "kind": self.kind,

@@ -231,7 +231,7 @@ class Hparams(DataClassJsonMixin):
         return normal
 
     def canonical(self) -> dict[str, Any]:
-        """Return the fields that stand in an address: those that differ from their elided value. Normalize first."""
+        """Return the fields that are part of an address: those that differ from their elided value. Normalize first."""
         fields = fields_of(type(self))
         return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
 

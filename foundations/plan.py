@@ -18,18 +18,18 @@ from foundations.step import Step
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for of one run: to be complete, or only to keep some states."""
+    """What is requested of one run: that it is complete, or only that it keeps some states."""
 
     desc: Desc
     replicate: int = 1
     keep: tuple[Step, ...] = ()
-    """Steps whose states are to be kept; of a run that is to be complete, besides the first and the last."""
+    """The steps whose states are kept; in a complete run, besides the first and the last."""
     is_complete: bool = True
 
 
 @dataclass(eq=False)
 class PlannedRun:
-    """A run of a plan: what is asked of it, and what is there already."""
+    """A run of a plan: what is requested of it, and what exists already."""
 
     desc: Desc
     run: Run
@@ -44,7 +44,7 @@ class PlannedRun:
     exists: bool = False
 
     def refresh(self) -> None:
-        """Look again at what is there. Raises: DamagedError where it is not a run of the description."""
+        """Look again at what exists. Raises: DamagedError where it is not a run of the description."""
         self.manifest = self.run.manifest()
         self.exists = self.run.exists()
         if self.exists:
@@ -56,21 +56,21 @@ class PlannedRun:
         return self.desc.end if self.is_target else max(self.keep, default=self.desc.start)
 
     def missing(self) -> list[Step]:
-        """Return the steps whose states are asked for and not kept, ascending."""
+        """Return the steps whose states are requested and not kept, ascending."""
         if self.manifest is None and not self.exists:
             return sorted(self.keep)
         return sorted(step for step in self.keep if not self._is_kept(Run.state_name(step)))
 
     @property
     def is_done(self) -> bool:
-        """Whether all that is asked for is there."""
+        """Whether everything that is requested exists."""
         if self.is_target and self.manifest is None:
             return False
         return not self.missing() and (not self.needs_mask or self.run.has_mask())
 
     @property
     def status(self) -> str:
-        """What is there, in a word."""
+        """What exists: complete, incomplete or not begun."""
         return "complete" if self.manifest else "incomplete" if self.exists else "not begun"
 
     def _is_kept(self, name: str) -> bool:

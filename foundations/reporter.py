@@ -1,4 +1,4 @@
-"""How jobs speak to people: they are handed a Reporter and print nothing themselves."""
+"""How jobs report to people: they are passed a Reporter and print nothing themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Receives what a job has to say; `cli` shows it, a test collects it."""
+    """Receives what a job reports; `cli` shows it, a test collects it."""
 
     def say(self, line: str) -> None:
         """Take a line for people."""
@@ -16,7 +16,7 @@ class Reporter(Protocol):
 
 
 class NullReporter:
-    """A Reporter that says nothing."""
+    """A Reporter that reports nothing."""
 
     def say(self, line: str) -> None:
         """Drop the line."""

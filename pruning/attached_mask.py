@@ -1,4 +1,4 @@
-"""A mask at work on an optimizer."""
+"""A mask attached to an optimizer."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class PruningHparams(Hparams):
         return self.replaced(simple)
 
     def canonical(self) -> dict[str, Any]:
-        """Return what stands in an address. It contains the method's version if that is not 1."""
+        """Return the part of an address. It contains the method's version if that is not 1."""
         version = self.method.version
         return super().canonical() | ({} if version == 1 else {"strategy_version": version})
 

@@ -24,7 +24,7 @@ class Mask(Mapping[str, torch.Tensor]):
     """Which weights of a network are kept: by name, a bool tensor on the CPU of the weight's shape, True where kept.
 
     A mapping in sorted order of the names that never changes: every operation returns another mask, and the tensors
-    that it hands out are not to be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
+    that it returns must not be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
     """
 
     __slots__ = ("_kept_indices", "_model", "_tensors")

@@ -138,7 +138,7 @@ class Walks:
 class _Steps:
     """How walks pass a layer in one direction: a row of units to step to for each unit, as one cumulative table.
 
-    Row r's cumulated probabilities stand in (r, r + 1], so that one search finds the steps of all walkers at once.
+    Row r's cumulated probabilities are in (r, r + 1], so that one search finds the steps of all walkers at once.
     """
 
     table: torch.Tensor

@@ -22,7 +22,7 @@ class Context:
     """Where the prepared datasets are."""
     platform: Platform
     replicate: int = 1
-    """The replicate of the runs that are asked for."""
+    """The replicate of the requested runs."""
     reporter: Reporter = field(default_factory=NullReporter)
     interrupts: Interrupts = field(default_factory=Interrupts)
     may_download: bool = True

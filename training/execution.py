@@ -21,7 +21,7 @@ from training.context import Context
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run that was asked for."""
+    """The result of computing or reusing a run."""
 
     run: Run
     manifest: Manifest

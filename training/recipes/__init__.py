@@ -2,7 +2,7 @@
 
 A recipe is either that of a family of networks, under the family's own names, or one whose name stands for a network
 and all else that a paper's code base does with it: `grasp_vgg_19` for `cifar_vgg_19` with GraSP's initialization, data
-and training. The name of a recipe is not a hyperparameter and does not stand in any address.
+and training. The name of a recipe is not a hyperparameter and is part of no address.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def recipes() -> list[Recipe]:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Return the hyperparameters that a name stands for: those that its recipe sets, `model_name` included.
+    """Return the hyperparameters of a recipe: those that it sets, `model_name` included.
 
     Raises: UsageError about `default_hparams` for a name, or a depth of the network, that does not exist.
     """
