@@ -1,4 +1,4 @@
-"""Which units of a network are connected to which: its layers and what is between them, traced in a forward pass.
+"""How the units of a network are connected: its layers and what is between them, traced in a forward pass.
 
 A unit is a channel of a convolution or a feature of a linear layer. The forward pass of one example is watched call by
 call (so any Python code will do), and becomes a graph of a few kinds of nodes: the input, layers with weights, sums,
