@@ -1,6 +1,6 @@
 """What open_prune's training costs over a bare loop, and against the machine's own matrix-product rate.
 
-The bare loop goes over augmented batches that lie ready in memory, in the same layout and with the same optimizer, and
+The bare loop goes over augmented batches that are ready in memory, in the same layout and with the same optimizer, and
 does nothing else. open_prune's draws the epoch's order and crops, augments, normalizes, calls back, and keeps a mask.
 """
 
@@ -27,6 +27,8 @@ from foundations.reporter import NullReporter
 from foundations.step import Step
 from models.build import build_model
 from models.measure import multiply_adds
+from platforms.base import PlatformHparams
+from platforms.local import LocalPlatform
 from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc
@@ -35,7 +37,7 @@ from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
 from training.recipes import recipe
 
-LAYOUT = torch.channels_last
+LAYOUT = LocalPlatform(PlatformHparams(device="cpu")).memory_format("float32")
 
 
 def rows(repeats: int = 7) -> list[Row]:

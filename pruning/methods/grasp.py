@@ -1,4 +1,4 @@
-"""GraSP (Wang et al. 2020, equation 8) and its absolute form: prune the weights whose removal hurts gradient flow least."""
+"""GraSP (Wang et al. 2020, equation 8) and its absolute form: weights with least effect on gradient flow are pruned."""
 
 from __future__ import annotations
 
