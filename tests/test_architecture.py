@@ -59,3 +59,10 @@ def test_each_floor_imports_only_floors_below_it() -> None:
                     other = level.get(module.partition(".")[0], -1)
                     is_own = module.partition(".")[0] == floor
                     assert other < number or is_own, f"{path} imports {module}"
+
+
+def test_the_files_that_are_named_exist() -> None:
+    named = re.findall(r"`([a-z_/]+\.py)\b", (REPOSITORY / "docs/architecture.md").read_text())
+
+    assert len(named) > 10
+    assert [path for path in named if not (REPOSITORY / path).is_file()] == []
