@@ -14,13 +14,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
-@pytest.fixture(scope="session")
-def golden() -> Path:
-    """The folder of vectors that published implementations computed; the test is skipped where it is absent."""
-    folder = SHARED / "golden"
-    if not folder.is_dir():
-        pytest.skip("the reference vectors are not on this machine")
-    return folder
+def golden_case(name: str) -> Path:
+    """Return the folder of a case that a published implementation computed; skip the test where it is missing.
+
+    `tests/golden` has a case of each method and a trajectory; the full set is used where it is beside the repository.
+    """
+    for folder in (SHARED / "golden" / name, REPOSITORY / "tests" / "golden" / name):
+        if folder.is_dir():
+            return folder
+    pytest.skip(f"the reference vectors of {name} are not on this machine")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """States and trajectories of OpenLTH's own networks, from the reference data."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +8,8 @@ from safetensors.torch import load_file
 
 from models.build import build_model
 from models.hparams import ModelHparams
+from tests.conftest import golden_case
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 CASES = [
     "training_resnet20_dense",
     "training_resnet20w6_masked",
@@ -19,10 +18,10 @@ CASES = [
 ]
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the reference data are not beside the repository")
 @pytest.mark.parametrize("case", CASES)
 def test_a_state_of_openlth_loads_and_gives_its_loss(case: str) -> None:
-    description = json.loads((GOLDEN / case / "case.json").read_text())
+    folder = golden_case(case)
+    description = json.loads((folder / "case.json").read_text())
     spec = description["model"]["spec"]
     model = build_model(
         ModelHparams(model_name=spec["openlth_name"]),
@@ -30,12 +29,12 @@ def test_a_state_of_openlth_loads_and_gives_its_loss(case: str) -> None:
         input_shape=tuple(spec["input_shape"]),
         seed_keys=(0,),
     )
-    inputs = load_file(GOLDEN / case / "inputs.safetensors")
-    weights = load_file(GOLDEN / case / "weights.safetensors")
+    inputs = load_file(folder / "inputs.safetensors")
+    weights = load_file(folder / "weights.safetensors")
     batch = description["options"]["batch_size"]
 
     model.load_state_dict(weights)
-    mask_file = GOLDEN / case / "mask.safetensors"
+    mask_file = folder / "mask.safetensors"
     if mask_file.exists():
         for name, mask in load_file(mask_file).items():
             model.get_parameter(name).data.mul_(mask)

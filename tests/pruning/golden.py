@@ -1,4 +1,4 @@
-"""The reference vectors, beside the repository: see their own README. Tests that need them are skipped where absent."""
+"""The reference vectors of pruning: see tests/golden/README.md."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 from pruning.mask import Mask
+from tests.conftest import golden_case
 from tests.pruning.nets import build
-
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not FOLDER.exists(), reason="the reference vectors are not here")
 
 
 @dataclass
@@ -24,11 +21,15 @@ class Case:
     name: str
 
     @property
+    def folder(self) -> Path:
+        return golden_case(self.name)
+
+    @property
     def description(self) -> dict[str, Any]:
-        return json.loads((FOLDER / self.name / "case.json").read_text())
+        return json.loads((self.folder / "case.json").read_text())
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        return safetensors.torch.load_file(FOLDER / self.name / f"{name}.safetensors")
+        return safetensors.torch.load_file(self.folder / f"{name}.safetensors")
 
     def model(self, weights: str = "weights") -> nn.Module:
         model = build(self.description["model"]["spec"])

@@ -17,9 +17,9 @@ from pruning.connectivity import channel_mask
 from pruning.graph import trace
 from pruning.mask import Mask
 from pruning.prune import prune
-from tests.pruning.golden import FOLDER, Case, assert_scores_agree, difference, needs_golden
+from tests.pruning.golden import Case, assert_scores_agree, difference
 
-pytestmark = [needs_golden, pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
 
 
 def every_batch_alike(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ def every_batch_alike(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def pruned(case: Case, strategy: str, counts: list[int], **options: Any) -> tuple[Mask, list[dict[str, torch.Tensor]]]:
     """Prune to each of `counts` in turn; return the mask and the scores of every round."""
     model = case.model()
-    if (FOLDER / case.name / "inputs.safetensors").exists():
+    if (case.folder / "inputs.safetensors").exists():
         options |= {"examples": case.examples, "batch_size": case.batch_size}
     mask, scores = None, []
     for keep in counts:

@@ -12,7 +12,7 @@ from pruning.connectivity import effective
 from pruning.graph import trace
 from pruning.mask import Mask
 from pruning.prune import prune
-from tests.pruning.golden import Case, needs_golden
+from tests.pruning.golden import Case
 from tests.pruning.nets import ResNet, TinyNet
 
 SEEDS = range(12)
@@ -24,7 +24,6 @@ def masks(case: Case) -> list[Mask]:
     return [prune(case.model(), "phew", keep=keep, seed=seed, input_shape=case.input_shape) for seed in SEEDS]
 
 
-@needs_golden
 @pytest.mark.parametrize("name", CASES[:2])
 def test_densities_of_layers_are_those_of_the_published_code_within_sampling_error(name: str) -> None:
     case = Case(name)
@@ -37,7 +36,6 @@ def test_densities_of_layers_are_those_of_the_published_code_within_sampling_err
         assert abs(mine.mean().item() - theirs["mean"]) <= allowed, layer
 
 
-@needs_golden
 def test_densities_on_a_resnet_are_those_of_a_walk_that_decides_about_a_shortcut_at_its_block() -> None:
     """The published forward walk decides one layer too early; the case holds what the mended walk gives."""
     case = Case("phew_stats_p090_resnet20")
@@ -50,7 +48,6 @@ def test_densities_on_a_resnet_are_those_of_a_walk_that_decides_about_a_shortcut
         assert abs(mine.mean().item() - theirs) <= allowed, layer
 
 
-@needs_golden
 @pytest.mark.parametrize("name", CASES[:2])
 def test_degrees_and_sizes_of_kept_weights_are_those_of_the_published_code_within_sampling_error(name: str) -> None:
     case = Case(name)
