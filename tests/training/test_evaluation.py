@@ -27,17 +27,17 @@ class Batches:
 
 
 def by_hand(model: nn.Module, data: Batches) -> dict[str, float]:
-    """The same, one example after the other, in float64."""
-    loss = right = among_five = 0.0
+    """Return what `evaluate` measures, computed example by example in float64."""
+    loss = correct = in_top5 = 0.0
     with torch.no_grad():
         for image, label in zip(data.images, data.labels.tolist(), strict=True):
             logits = model(image[None])[0].double()
             loss += (torch.logsumexp(logits, 0) - logits[label]).item()
             better = int((logits > logits[label]).sum())
-            right += better == 0
-            among_five += better < 5
+            correct += better == 0
+            in_top5 += better < 5
     count = len(data.labels)
-    return {"test_loss": loss / count, "test_accuracy": right / count, "test_top5accuracy": among_five / count}
+    return {"test_loss": loss / count, "test_accuracy": correct / count, "test_top5accuracy": in_top5 / count}
 
 
 def test_loss_and_accuracies_are_means_over_the_examples() -> None:
@@ -56,7 +56,7 @@ def test_top5_is_measured_above_20_classes(outputs: int, has_top5: bool) -> None
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_measured_in_eval_mode_and_left_in_its_own(training: bool) -> None:
+def test_the_model_is_measured_in_eval_mode_and_left_in_the_mode_it_had(training: bool) -> None:
     model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 5)).train(training)
     data = Batches(classes=5)
     mean_before = model.get_buffer("0.running_mean").clone()
@@ -79,7 +79,7 @@ def test_a_reduced_precision_only_rounds_the_logits() -> None:
     assert found["test_loss"] == pytest.approx(F.cross_entropy(logits, data.labels).item(), abs=1e-6)
 
 
-def test_logits_that_are_no_numbers_give_a_loss_that_is_none() -> None:
+def test_logits_that_are_nan_give_a_loss_that_is_nan() -> None:
     model = nn.Linear(6, 5)
     nn.init.constant_(model.weight, float("nan"))
 
