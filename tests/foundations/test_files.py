@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import errno
 import hashlib
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -8,26 +11,26 @@ from foundations.errors import EnvironmentFailure
 from foundations.files import explain_os_errors, replacing, sha256_of_file, sweep_parts, write_atomically
 
 
-def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path):
+def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "b" / "file", b"content")
 
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
 
 
-def test_nothing_lies_beside_a_written_file(tmp_path):
+def test_nothing_lies_beside_a_written_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"content")
 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path):
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     versions = [bytes([i]) * 300_000 for i in range(30)]
     write_atomically(path, versions[0])
-    seen = []
+    seen: list[bytes] = []
     done = threading.Event()
 
-    def read():
+    def read() -> None:
         while not done.is_set():
             seen.append(path.read_bytes())
 
@@ -42,7 +45,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     assert all(content in versions for content in seen)
 
 
-def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.mkdir()  # a folder cannot be replaced by a file
 
@@ -52,7 +55,7 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path):
+def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("former")
 
     with pytest.raises(KeyError), replacing(tmp_path / "file") as part:
@@ -62,27 +65,27 @@ def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "former")]
 
 
-def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path):
+def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(EnvironmentFailure, match=r"Not a directory.*Choose another root"):
         write_atomically(tmp_path / "file" / "below" / "it", b"content")
 
 
-def test_a_full_disk_says_that_the_same_command_goes_on():
+def test_a_full_disk_says_that_the_same_command_goes_on() -> None:
     with (
         pytest.raises(EnvironmentFailure, match=r"Cannot write /x: No space left on device\. Free some room"),
-        explain_os_errors("write", "/x"),
+        explain_os_errors("write", Path("/x")),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_other_errors_pass_through():
-    with pytest.raises(KeyError), explain_os_errors("write", "/x"):
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(KeyError), explain_os_errors("write", Path("/x")):
         raise KeyError
 
 
-def test_what_killed_writers_left_is_swept_and_the_rest_stays(tmp_path):
+def test_what_killed_writers_left_is_swept_and_the_rest_stays(tmp_path: Path) -> None:
     for name in (".file.0123.part", "file", "file.part"):
         (tmp_path / name).write_text("")
 
@@ -91,7 +94,7 @@ def test_what_killed_writers_left_is_swept_and_the_rest_stays(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.part"]
 
 
-def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
 
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()

@@ -1,20 +1,23 @@
+from __future__ import annotations
+
 import multiprocessing
-import os
-import signal
 import time
+from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
 
 from foundations.locks import is_held, lock
 
 FORK = multiprocessing.get_context("fork")
 
 
-def hold(path, seconds, ready):
+def hold(path: Path, seconds: float, ready: Event) -> None:
     with lock(path, "the run", print):
         ready.set()
         time.sleep(seconds)
 
 
-def started_holder(path, seconds):
+def started_holder(path: Path, seconds: float) -> ForkProcess:
     ready = FORK.Event()
     process = FORK.Process(target=hold, args=(path, seconds, ready))
     process.start()
@@ -22,7 +25,7 @@ def started_holder(path, seconds):
     return process
 
 
-def test_a_lock_is_held_inside_its_block_only(tmp_path):
+def test_a_lock_is_held_inside_its_block_only(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "run.lock"
     assert not is_held(path)
 
@@ -32,7 +35,7 @@ def test_a_lock_is_held_inside_its_block_only(tmp_path):
     assert not is_held(path)
 
 
-def test_a_lock_ends_with_an_error_inside_its_block(tmp_path):
+def test_a_lock_ends_with_an_error_inside_its_block(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
 
     try:
@@ -44,10 +47,10 @@ def test_a_lock_ends_with_an_error_inside_its_block(tmp_path):
     assert not is_held(path)
 
 
-def test_who_waits_says_once_for_whom_and_then_goes_on(tmp_path):
+def test_who_waits_says_once_for_whom_and_then_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     process = started_holder(path, 0.5)
-    said = []
+    said: list[str] = []
     assert is_held(path)
 
     with lock(path, "the run", said.append):
@@ -59,8 +62,8 @@ def test_who_waits_says_once_for_whom_and_then_goes_on(tmp_path):
     assert "the run" in said[0]
 
 
-def test_who_need_not_wait_says_nothing(tmp_path):
-    said = []
+def test_who_need_not_wait_says_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
 
     with lock(tmp_path / "run.lock", "the run", said.append):
         pass
@@ -68,12 +71,12 @@ def test_who_need_not_wait_says_nothing(tmp_path):
     assert said == []
 
 
-def test_a_killed_process_leaves_no_lock(tmp_path):
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     process = started_holder(path, 60)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
-    said = []
+    said: list[str] = []
 
     assert not is_held(path)
     with lock(path, "the run", said.append):
@@ -81,7 +84,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     assert said == []
 
 
-def test_two_locks_are_independent(tmp_path):
+def test_two_locks_are_independent(tmp_path: Path) -> None:
     with lock(tmp_path / "a.lock", "a", print), lock(tmp_path / "b.lock", "b", print):
         assert is_held(tmp_path / "a.lock")
         assert is_held(tmp_path / "b.lock")

@@ -1,4 +1,11 @@
+"""The directory of a run: where it is, what it holds, when it is complete."""
+
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,32 +16,32 @@ from foundations.files import sha256_of_file
 from foundations.manifest import Manifest
 from foundations.metrics import Metrics
 from foundations.run import Run
-from foundations.upkeep import mend, verify
-from tests.foundations.toy_descriptions import ToyBranch, ToyDesc, ToyHparams, complete_run, state, state_of, step
+from foundations.upkeep import verify
+from tests.foundations.toy_descriptions import (
+    ToyBranch,
+    ToyDesc,
+    ToyHparams,
+    bytes_under,
+    complete_run,
+    flip_a_bit,
+    state,
+    state_of,
+    step,
+)
 
 STATE = "state_ep2_it0.safetensors"
 
 
-def flip_a_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+# Where it is.
 
 
-def bytes_under(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# Where it lies.
-
-
-def test_a_run_lies_under_its_digest_and_replicate(tmp_path):
+def test_a_run_is_under_its_digest_and_replicate(tmp_path: Path) -> None:
     desc = ToyDesc()
 
     assert Run(tmp_path, desc.location(3)).folder == tmp_path / f"train_{desc.digest}" / "replicate_3" / "main"
 
 
-def test_a_branch_lies_beside_its_parent(tmp_path):
+def test_a_branch_is_beside_its_main_run(tmp_path: Path) -> None:
     desc = ToyBranch(main=ToyDesc())
     folder = Run(tmp_path, desc.location(1)).folder
 
@@ -42,10 +49,10 @@ def test_a_branch_lies_beside_its_parent(tmp_path):
     assert folder.name == f"branch_toy_{desc.digest}"
 
 
-# Beginning.
+# Creation.
 
 
-def test_a_run_exists_once_it_is_begun(tmp_path):
+def test_a_run_exists_once_it_is_created(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     assert not run.exists()
 
@@ -55,7 +62,7 @@ def test_a_run_exists_once_it_is_begun(tmp_path):
     assert run.record()["digest"] == ToyDesc().digest
 
 
-def test_beginning_again_changes_nothing(tmp_path):
+def test_creating_a_run_again_changes_nothing(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.create(ToyDesc())
     before = bytes_under(tmp_path)
@@ -65,7 +72,7 @@ def test_beginning_again_changes_nothing(tmp_path):
     assert bytes_under(tmp_path) == before
 
 
-def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_path):
+def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     other = Run(tmp_path, Location("train_" + "0" * 32, 1, "main"))
     other.folder.parent.mkdir(parents=True)
@@ -86,7 +93,7 @@ def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_
         lambda record: record.update(hyperparameters=[1, 2]),
     ],
 )
-def test_a_changed_description_is_refused(tmp_path, change):
+def test_a_changed_description_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     run = complete_run(tmp_path)
     record = json.loads((run.folder / "description.json").read_text())
     change(record)
@@ -97,7 +104,7 @@ def test_a_changed_description_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe\x00"])
-def test_a_description_that_is_not_an_object_is_damaged(tmp_path, content):
+def test_a_description_that_is_not_an_object_is_damaged(tmp_path: Path, content: bytes) -> None:
     run = complete_run(tmp_path)
     (run.folder / "description.json").write_bytes(content)
 
@@ -105,7 +112,7 @@ def test_a_description_that_is_not_an_object_is_damaged(tmp_path, content):
         run.record()
 
 
-def test_stored_hyperparameters_with_another_value_are_refused(tmp_path):
+def test_stored_hyperparameters_with_another_value_are_refused(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     record = json.loads((run.folder / "description.json").read_text())
     record["hyperparameters"]["training"]["rate"] = 0.7
@@ -118,7 +125,7 @@ def test_stored_hyperparameters_with_another_value_are_refused(tmp_path):
 # Completeness.
 
 
-def test_a_run_is_complete_when_its_manifest_is_there(tmp_path):
+def test_a_run_is_complete_when_its_manifest_is_there(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.create(ToyDesc())
     assert run.manifest() is None
@@ -130,7 +137,7 @@ def test_a_run_is_complete_when_its_manifest_is_there(tmp_path):
     assert manifest.results == {"test_accuracy": 0.25}
 
 
-def test_the_manifest_records_size_and_digest_of_every_file_but_the_growing_log(tmp_path):
+def test_the_manifest_records_size_and_digest_of_every_file_but_the_growing_log(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     manifest = run.manifest()
 
@@ -143,7 +150,7 @@ def test_the_manifest_records_size_and_digest_of_every_file_but_the_growing_log(
         )
 
 
-def test_the_checkpoint_is_gone_when_the_run_is_complete(tmp_path):
+def test_the_checkpoint_is_gone_when_the_run_is_complete(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.create(ToyDesc())
     run.save_checkpoint(state(1.0), {"step": 3})
@@ -154,7 +161,7 @@ def test_the_checkpoint_is_gone_when_the_run_is_complete(tmp_path):
     assert not list(run.folder.glob("checkpoint*"))
 
 
-def test_a_line_in_the_log_leaves_a_run_complete(tmp_path):
+def test_a_line_in_the_log_leaves_a_run_complete(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
 
     run.log("a state was replayed")
@@ -163,7 +170,7 @@ def test_a_line_in_the_log_leaves_a_run_complete(tmp_path):
     assert verify(run) == []
 
 
-def test_results_that_are_no_numbers_can_be_kept(tmp_path):
+def test_results_that_are_no_numbers_can_be_kept(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.create(ToyDesc())
 
@@ -174,7 +181,7 @@ def test_results_that_are_no_numbers_can_be_kept(tmp_path):
     assert manifest.results == {"test_loss": None}
 
 
-def test_a_missing_file_is_damage(tmp_path):
+def test_a_missing_file_is_damage(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     (run.folder / STATE).unlink()
 
@@ -182,7 +189,7 @@ def test_a_missing_file_is_damage(tmp_path):
         run.manifest()
 
 
-def test_a_file_of_another_size_is_damage(tmp_path):
+def test_a_file_of_another_size_is_damage(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     (run.folder / STATE).write_bytes(b"short")
 
@@ -193,7 +200,7 @@ def test_a_file_of_another_size_is_damage(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"files": {"x": 3}, "results": {}}', b'{"files": {}, "surprise": 1}']
 )
-def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, content):
+def test_a_manifest_that_cannot_be_read_is_damage(tmp_path: Path, content: bytes) -> None:
     run = complete_run(tmp_path)
     (run.folder / "manifest.json").write_bytes(content)
 
@@ -201,7 +208,7 @@ def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, content):
         run.manifest()
 
 
-def test_a_run_does_not_finish_with_a_damaged_state(tmp_path):
+def test_a_run_does_not_finish_with_a_damaged_state(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.create(ToyDesc())
     run.save_state(step(0), state(0.0))
@@ -216,7 +223,7 @@ def test_a_run_does_not_finish_with_a_damaged_state(tmp_path):
 # Files.
 
 
-def test_a_state_reads_back(tmp_path):
+def test_a_state_reads_back(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
 
     loaded = run.load_state(step(10))
@@ -225,7 +232,7 @@ def test_a_state_reads_back(tmp_path):
     assert torch.equal(loaded["weight"], state(1.0)["weight"])
 
 
-def test_kept_states_are_listed_in_ascending_order(tmp_path):
+def test_kept_states_are_listed_in_ascending_order(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     for iteration in (12, 3, 100):
         run.save_state(step(iteration), state(0.0))
@@ -233,7 +240,7 @@ def test_kept_states_are_listed_in_ascending_order(tmp_path):
     assert run.kept_states(5) == [step(3), step(12), step(100)]
 
 
-def test_a_state_that_a_manifest_does_not_vouch_for_does_not_count_as_kept(tmp_path):
+def test_a_state_that_is_not_in_the_manifest_does_not_count_as_kept(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     run.save_state(step(3), state(0.5))
     assert not run.has_state(step(3))
@@ -244,12 +251,12 @@ def test_a_state_that_a_manifest_does_not_vouch_for_does_not_count_as_kept(tmp_p
     assert verify(run) == []
 
 
-def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path):
+def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"state_ep1_it1\.safetensors"):
         complete_run(tmp_path).load_state(step(6))
 
 
-def test_a_checkpoint_reads_back(tmp_path):
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     facts = {"step": 3, "metrics": "text", "scaler": {"scale": 0.1}}
 
@@ -261,7 +268,7 @@ def test_a_checkpoint_reads_back(tmp_path):
     assert kept[1] == facts
 
 
-def test_metrics_read_back(tmp_path):
+def test_metrics_read_back(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     assert run.metrics().values == {}
 
@@ -270,130 +277,16 @@ def test_metrics_read_back(tmp_path):
     assert run.metrics().values == {("test_loss", 5): 0.125}
 
 
-def test_the_fingerprint_of_a_state_names_the_run_and_the_file(tmp_path):
+def test_the_fingerprint_of_a_state_names_the_run_and_the_file(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
 
     assert run.fingerprint(state_of(ToyDesc(), 10)) == {f"{run.location}/{STATE}": sha256_of_file(run.folder / STATE)}
 
 
-# Verifying and mending.
+# Locks.
 
 
-def test_a_whole_run_has_no_problems(tmp_path):
-    assert verify(complete_run(tmp_path)) == []
-
-
-@pytest.mark.parametrize("name", ["description.json", "metrics.csv", STATE, "manifest.json"])
-def test_a_flipped_bit_in_any_file_is_a_problem_that_names_it(tmp_path, name):
-    run = complete_run(tmp_path)
-    flip_a_bit(run.folder / name)
-
-    problems = verify(run)
-
-    assert problems
-    assert any(name in str(problem) or name == "manifest.json" for problem in problems)
-
-
-def test_a_flipped_bit_in_an_incomplete_runs_state_is_a_problem(tmp_path):
-    run = Run(tmp_path, ToyDesc().location(1))
-    run.create(ToyDesc())
-    run.save_state(step(0), state(0.0))
-    flip_a_bit(run.folder / "state_ep0_it0.safetensors")
-
-    assert len(verify(run)) == 1
-
-
-def test_mending_sets_a_damaged_state_aside_and_leaves_the_run_complete(tmp_path):
-    run = complete_run(tmp_path)
-    flip_a_bit(run.folder / STATE)
-    damaged = (run.folder / STATE).read_bytes()
-
-    aside = mend(run)
-
-    assert aside == [STATE]
-    assert (run.folder / f"damaged_{STATE}").read_bytes() == damaged
-    assert verify(run) == []
-    assert run.manifest() is not None
-    assert not run.has_state(step(10))
-    assert run.has_state(step(0))
-
-
-def test_mending_a_missing_state_leaves_the_run_complete(tmp_path):
-    run = complete_run(tmp_path)
-    (run.folder / STATE).unlink()
-
-    assert mend(run) == [STATE]
-    assert run.manifest() is not None
-
-
-def test_mending_another_file_makes_the_run_incomplete_and_keeps_its_states(tmp_path):
-    run = complete_run(tmp_path)
-    flip_a_bit(run.folder / "metrics.csv")
-
-    assert mend(run) == ["metrics.csv"]
-    assert run.manifest() is None
-    assert run.kept_states(5) == [step(0), step(10)]
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"files": {"x": 3}}', b'{"files": {}, "surprise": 1}'])
-def test_mending_sets_an_unreadable_manifest_aside(tmp_path, content):
-    run = complete_run(tmp_path)
-    (run.folder / "manifest.json").write_bytes(content)
-
-    assert mend(run) == ["manifest.json"]
-    assert run.manifest() is None
-    assert verify(run) == []
-    assert run.kept_states(5) == [step(0), step(10)]
-
-
-def test_mending_sets_an_unreadable_description_of_an_incomplete_run_aside(tmp_path):
-    run = Run(tmp_path, ToyDesc().location(1))
-    run.create(ToyDesc())
-    (run.folder / "description.json").write_text('{"kind":')
-    assert verify(run)
-
-    assert mend(run) == ["description.json"]
-    run.create(ToyDesc())
-    assert verify(run) == []
-
-
-def test_mending_does_not_give_the_files_of_one_run_to_another(tmp_path):
-    run = complete_run(tmp_path)
-    other = Run(tmp_path, Location("train_" + "0" * 32, 1, "main"))
-    other.folder.parent.mkdir(parents=True)
-    run.folder.rename(other.folder)
-
-    assert mend(other) == []
-    assert verify(other)
-
-
-def test_mending_an_incomplete_run_sets_damaged_states_and_checkpoints_aside(tmp_path):
-    run = Run(tmp_path, ToyDesc().location(1))
-    run.create(ToyDesc())
-    run.save_state(step(0), state(0.0))
-    run.save_state(step(5), state(0.0))
-    run.save_checkpoint(state(1.0), {"step": 5})
-    flip_a_bit(run.folder / "checkpoint.safetensors")
-    (run.folder / "state_ep1_it0.safetensors").write_bytes(b"")
-
-    assert sorted(mend(run)) == ["checkpoint.safetensors", "state_ep1_it0.safetensors"]
-    assert run.kept_states(5) == [step(0)]
-    assert run.load_checkpoint() is None
-    assert verify(run) == []
-
-
-def test_mending_a_whole_run_changes_no_byte(tmp_path):
-    run = complete_run(tmp_path)
-    before = bytes_under(tmp_path)
-
-    assert mend(run) == []
-    assert bytes_under(tmp_path) == before
-
-
-# Working.
-
-
-def test_a_lock_sweeps_up_after_killed_writers_and_lies_beside_the_runs(tmp_path):
+def test_a_lock_sweeps_up_after_killed_writers_and_is_beside_the_runs(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     (run.folder / f".{STATE}.123.part").write_bytes(b"half")
 
@@ -403,7 +296,7 @@ def test_a_lock_sweeps_up_after_killed_writers_and_lies_beside_the_runs(tmp_path
     assert not run.lock_path.is_relative_to(run.folder)
 
 
-def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path):
+def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "root", ToyDesc().location(1))
 
@@ -411,14 +304,14 @@ def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path):
         raise AssertionError("never reached")
 
 
-def test_an_error_inside_the_lock_is_not_blamed_on_the_root(tmp_path):
+def test_an_error_inside_the_lock_is_not_blamed_on_the_root(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
 
     with pytest.raises(FileNotFoundError), run.locked(print):
         (tmp_path / "missing").read_text()
 
 
-def test_two_descriptions_have_two_directories(tmp_path):
+def test_two_descriptions_have_two_directories(tmp_path: Path) -> None:
     first, second = complete_run(tmp_path), complete_run(tmp_path, ToyDesc(training=ToyHparams(rate=0.25)))
 
     assert first.folder != second.folder

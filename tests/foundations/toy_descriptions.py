@@ -1,4 +1,4 @@
-"""Descriptions small enough to read, for the tests of addresses, runs and plans."""
+"""Descriptions small enough to read and their runs, for the tests of addresses, runs and plans."""
 
 from __future__ import annotations
 
@@ -92,3 +92,13 @@ def complete_run(root: Path, desc: Desc | None = None, replicate: int = 1) -> Ru
     run.log("done")
     run.finish(Manifest(files={}, results={"test_accuracy": 0.5}))
     return run
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def bytes_under(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

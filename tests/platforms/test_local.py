@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -11,27 +14,25 @@ from platforms.local import LocalPlatform
 from platforms.registry import PLATFORMS, make_platform
 from tests.conftest import REPOSITORY
 
-IN_REPOSITORY = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": True}
 
-
-def local(**hparams):
+def local(**hparams: Any) -> LocalPlatform:
     return LocalPlatform(PlatformHparams(**hparams))
 
 
-def test_a_job_is_handed_the_platform_and_its_result_comes_back():
+def test_a_job_is_handed_the_platform_and_its_result_comes_back() -> None:
     platform = local(device="cpu")
 
-    assert platform.launch(lambda given: (given, 7)) == (platform, 7)
+    assert platform.launch(lambda platform: (platform, 7)) == (platform, 7)
 
 
-def test_one_process_is_the_primary_of_one():
+def test_one_process_is_the_primary_of_one() -> None:
     platform = local()
 
     assert (platform.rank, platform.world_size, platform.is_primary) == (0, 1, True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_leaves_torch_as_it_was():
+def test_a_device_that_is_not_there_leaves_torch_as_it_was() -> None:
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
 
     with pytest.raises(EnvironmentFailure, match="There is no device cuda here"):
@@ -40,24 +41,24 @@ def test_a_device_that_is_not_there_leaves_torch_as_it_was():
     assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == (threads, deterministic)
 
 
-def test_auto_is_the_best_device_that_is_there():
+def test_auto_is_the_best_device_that_is_there() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
     assert local(device="auto").device.type == expected
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])
-def test_an_impossible_device_is_refused_with_what_is_possible(device):
+def test_an_impossible_device_is_refused_with_what_is_possible(device: str) -> None:
     with pytest.raises(UsageError, match=r"^device: .* is not a valid value; choose from auto, cpu, cuda, cuda:N"):
         local(device=device)
 
 
-def test_a_device_that_is_not_there_is_the_worlds_failure_and_says_what_is():
+def test_a_device_that_is_not_there_is_the_worlds_failure_and_says_what_is() -> None:
     with pytest.raises(EnvironmentFailure, match=r"no device cuda:99 here; found 1 cpu"):
         local(device="cuda:99").device  # noqa: B018
 
 
-def test_deterministic_kernels_are_chosen_inside_the_job_only():
+def test_deterministic_kernels_are_chosen_inside_the_job_only() -> None:
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     inside = local(device="cpu").launch(lambda _: (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark))
 
@@ -76,22 +77,22 @@ def test_images_on_a_cpu_are_channels_last_only_where_that_is_safe(
     assert local(device="cpu").memory_format("float32") == expected
 
 
-def test_the_device_is_described_in_words():
+def test_the_device_is_described_in_words() -> None:
     assert local(device="cpu").describe() == f"cpu ({torch.get_num_threads()} threads)"
 
 
-def test_platforms_are_found_by_name():
+def test_platforms_are_found_by_name() -> None:
     assert isinstance(make_platform(PlatformHparams(platform="local")), LocalPlatform)
 
 
-def test_an_unknown_platform_is_refused_with_those_that_are():
+def test_an_unknown_platform_is_refused_with_those_that_are() -> None:
     with pytest.raises(
         UsageError, match=r"platform: 'locl' is not a valid value\. Did you mean 'local'\? Choose from local"
     ):
         make_platform(PlatformHparams(platform="locl"))
 
 
-def test_every_platform_says_in_a_line_what_it_does():
+def test_every_platform_says_in_a_line_what_it_does() -> None:
     assert all(platform.runs for platform in PLATFORMS)
 
 
@@ -115,7 +116,9 @@ print(LocalPlatform(PlatformHparams(device="cpu")).launch(steps))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other ways")
-def test_memory_that_a_step_frees_on_a_cpu_is_there_for_the_next_one():
-    done = subprocess.run([sys.executable, "-c", FAULTS_OF_STEPS], **IN_REPOSITORY)
+def test_memory_that_a_step_frees_on_a_cpu_is_there_for_the_next_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS_OF_STEPS], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
 
     assert int(done.stdout) < 8_192  # pages of 4 KiB: fewer for all twenty steps than one of them needs

@@ -361,9 +361,9 @@ def test_hyperparameters_describe_the_same_pruning() -> None:
 @pytest.mark.parametrize("strategy", NAMES)
 def test_normalized_hyperparameters_describe_the_mask_of_those_as_given(strategy: str) -> None:
     values = {"strategy": strategy, "density": 0.3, "prune_iterations": 2, "score_per_batch": True}
-    given_ones = PruningHparams.of(values)
+    as_given = PruningHparams.of(values)
     masks = [
-        mask_from_hparams(TinyNet(), hparams, examples=(examples(6)), batch_size=4, seed=1, input_shape=(2, 6, 6))
-        for hparams in (given_ones, given_ones.normalized(10))
+        mask_from_hparams(TinyNet(), hparams, examples=examples(6), batch_size=4, seed=1, input_shape=(2, 6, 6))
+        for hparams in (as_given, as_given.normalized(10))
     ]
     assert masks[0] == masks[1]

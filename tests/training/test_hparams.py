@@ -1,10 +1,14 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from foundations.errors import UsageError
 from training.hparams import TrainingHparams
 
 
-def canonical(**hparams):
+def canonical(**hparams: Any) -> dict[str, Any]:
     return TrainingHparams(**hparams).normalized(391).canonical()
 
 
@@ -24,7 +28,7 @@ def canonical(**hparams):
         ({"optimizer_name": "adamw", "nesterov_momentum": 0.9}, {"optimizer_name": "adamw"}),
     ],
 )
-def test_spellings_of_one_training_are_one(one, other):
+def test_spellings_of_one_training_are_one(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert canonical(**one) == canonical(**other)
 
 
@@ -46,11 +50,11 @@ def test_spellings_of_one_training_are_one(one, other):
         {"training_steps": "161ep"},
     ],
 )
-def test_what_changes_a_result_is_in_the_canonical_form(change):
+def test_what_changes_a_result_is_in_the_canonical_form(change: dict[str, Any]) -> None:
     assert canonical(**change) != canonical()
 
 
-def test_a_milestone_that_is_written_twice_is_not_one_that_is_written_once():
+def test_a_milestone_that_is_written_twice_is_not_one_that_is_written_once() -> None:
     assert canonical(milestone_steps="80ep,80ep", gamma=0.1) != canonical(milestone_steps="80ep", gamma=0.1)
 
 
@@ -66,12 +70,12 @@ def test_a_milestone_that_is_written_twice_is_not_one_that_is_written_once():
         ({"precision": "float16"}, "Did you mean 'float32'"),
     ],
 )
-def test_impossible_trainings_are_refused(hparams, message):
+def test_impossible_trainings_are_refused(hparams: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainingHparams(**hparams)
 
 
-@pytest.mark.parametrize("flag", ["training_steps", "warmup_steps"])
-def test_a_step_that_cannot_be_read_is_refused_by_its_flag(flag):
-    with pytest.raises(UsageError, match=f"{flag}: 'soon' is not a step"):
-        TrainingHparams(**{flag: "soon"}).normalized(391)
+@pytest.mark.parametrize("hparam", ["training_steps", "warmup_steps"])
+def test_a_step_that_cannot_be_read_is_refused_by_its_name(hparam: str) -> None:
+    with pytest.raises(UsageError, match=f"{hparam}: 'soon' is not a step"):
+        TrainingHparams.of({hparam: "soon"}).normalized(391)

@@ -1,7 +1,12 @@
-"""What `complete` and `provide` make, reuse, replay and refuse."""
+"""What `complete` and `ensure_states` compute, reuse, replay and refuse."""
+
+from __future__ import annotations
 
 import json
 import math
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,23 +14,24 @@ import torch
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.upkeep import mend, verify
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
+from training.desc import TrainDesc
 from training.execution import complete, ensure_states
 
 
-def files_under(folder):
+def files_under(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def flip_a_bit(path):
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
-# Complete.
+# Complete runs.
 
 
-def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp_path, digits):
+def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
 
     outcome = complete(desc, context(tmp_path, digits))
@@ -41,31 +47,33 @@ def test_a_complete_run_keeps_its_first_and_last_state_and_what_was_measured(tmp
     assert outcome.run.load_checkpoint() is None
 
 
-def test_a_run_that_does_not_end_with_an_epoch_is_measured_at_its_end(tmp_path, digits):
+def test_a_run_that_does_not_end_with_an_epoch_is_measured_at_its_end(tmp_path: Path, digits: Path) -> None:
     outcome = complete(train_desc(training_steps="1ep2it"), context(tmp_path, digits))
 
     assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 6, 8}
 
 
-def test_examples_that_are_held_out_choose_the_accuracy_to_report(tmp_path, digits):
+def test_examples_that_are_held_out_choose_the_accuracy_to_report(tmp_path: Path, digits: Path) -> None:
     outcome = complete(train_desc(validation_examples=157), context(tmp_path, digits))
 
     values, results = outcome.run.metrics().values, outcome.manifest.results
     validation = {step: value for (name, step), value in values.items() if name == "validation_accuracy"}
-    best = max(sorted(validation), key=validation.get)
+    best = max(sorted(validation), key=validation.__getitem__)
     assert sorted(validation) == [0, 5, 10, 15]  # 1,280 of the 1,437 examples are left
     assert results["validation_accuracy"] == validation[15] > 0.5
     assert results["selected_test_accuracy"] == values["test_accuracy", best]
 
 
-def test_a_run_can_have_no_iterations(tmp_path, digits):
+def test_a_run_can_have_no_iterations(tmp_path: Path, digits: Path) -> None:
     outcome = complete(train_desc(training_steps="0it"), context(tmp_path, digits))
 
     assert [step.iteration for step in outcome.run.kept_states(6)] == [0]
-    assert outcome.manifest.results["test_loss"] > 0
+    test_loss = outcome.manifest.results["test_loss"]
+    assert test_loss is not None
+    assert test_loss > 0
 
 
-def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path, digits):
+def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     complete(desc, context(tmp_path, digits))
     before = files_under(tmp_path)
@@ -74,14 +82,14 @@ def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path, digits):
     assert files_under(tmp_path) == before
 
 
-def test_two_runs_of_one_description_have_the_same_bytes(tmp_path, digits):
+def test_two_runs_of_one_description_have_the_same_bytes(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     digests = [tensor_digests(complete(desc, context(tmp_path / name, digits)).run) for name in "ab"]
 
     assert digests[0] == digests[1]
 
 
-def test_the_global_generator_neither_matters_nor_moves(tmp_path, digits):
+def test_the_global_generator_neither_matters_nor_moves(tmp_path: Path, digits: Path) -> None:
     desc = oneshot_desc("random")
     torch.manual_seed(1)
     complete(desc, context(tmp_path / "a", digits))
@@ -95,7 +103,7 @@ def test_the_global_generator_neither_matters_nor_moves(tmp_path, digits):
     assert first == second
 
 
-def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
+def test_replicates_differ_and_lie_side_by_side(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     runs = [complete(desc, context(tmp_path, digits, replicate=n)).run for n in (1, 2)]
 
@@ -104,7 +112,9 @@ def test_replicates_differ_and_lie_side_by_side(tmp_path, digits):
     assert tensor_digests(runs[0])["state_ep3_it0.safetensors"] != tensor_digests(runs[1])["state_ep3_it0.safetensors"]
 
 
-def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_not(tmp_path, digits):
+def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_not(
+    tmp_path: Path, digits: Path
+) -> None:
     from training.job import initialized_model
     from training.session import Session
 
@@ -122,7 +132,7 @@ def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_n
     assert not torch.equal(weights[0], weights[1])
 
 
-def test_a_training_that_diverges_completes_and_says_that_its_loss_is_no_number(tmp_path, digits):
+def test_a_training_that_diverges_completes_and_says_that_its_loss_is_no_number(tmp_path: Path, digits: Path) -> None:
     desc = train_desc(lr=1e30)
 
     outcome = complete(desc, context(tmp_path, digits))
@@ -133,14 +143,14 @@ def test_a_training_that_diverges_completes_and_says_that_its_loss_is_no_number(
     assert complete(desc, context(tmp_path, digits)).reused
 
 
-def test_evaluating_only_at_the_end_measures_the_first_and_last_step(tmp_path, digits):
+def test_evaluating_only_at_the_end_measures_the_first_and_last_step(tmp_path: Path, digits: Path) -> None:
     outcome = complete(train_desc(), context(tmp_path, digits, evaluate_only_at_end=True))
 
     assert {iteration for _, iteration in outcome.run.metrics().values} == {0, 18}
 
 
 @pytest.mark.parametrize("changes", [{"evaluate_only_at_end": True}, {"checkpoint_seconds": 0}])
-def test_how_a_job_is_done_does_not_change_its_states(tmp_path, digits, changes):
+def test_how_a_job_is_done_does_not_change_its_states(tmp_path: Path, digits: Path, changes: dict[str, Any]) -> None:
     desc = train_desc(model_name="digits_resnet_8_4")
     plain = complete(desc, context(tmp_path / "a", digits)).run
     other = complete(desc, context(tmp_path / "b", digits, **changes)).run
@@ -150,33 +160,33 @@ def test_how_a_job_is_done_does_not_change_its_states(tmp_path, digits, changes)
     assert tensor_digests(plain)[name] == tensor_digests(other)[name]
 
 
-def complete_and_tell(desc, root, digits, queue):
+def complete_and_report(desc: TrainDesc, root: Path, digits: Path, queue: Queue[tuple[bool, list[str]]]) -> None:
     listener = Listener()
     outcome = complete(desc, context(root, digits, reporter=listener))
     queue.put((outcome.reused, listener.said))
 
 
-def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path, digits):
+def test_of_two_processes_one_trains_and_the_other_waits_and_reuses(tmp_path: Path, digits: Path) -> None:
     desc = train_desc(training_steps="400ep")
-    queue = FORK.Queue()
-    processes = [FORK.Process(target=complete_and_tell, args=(desc, tmp_path, digits, queue)) for _ in range(2)]
+    queue: Queue[tuple[bool, list[str]]] = FORK.Queue()
+    processes = [FORK.Process(target=complete_and_report, args=(desc, tmp_path, digits, queue)) for _ in range(2)]
     for process in processes:
         process.start()
-    told = sorted(queue.get(timeout=60) for _ in processes)
+    reports = sorted(queue.get(timeout=60) for _ in processes)
     for process in processes:
         process.join()
 
-    assert [reused for reused, _ in told] == [False, True]
-    assert any(line.startswith("Starting") for line in told[0][1])
-    assert len(told[1][1]) == 1
-    assert told[1][1][0].startswith("Waiting for process ")
+    assert [reused for reused, _ in reports] == [False, True]
+    assert any(line.startswith("Starting") for line in reports[0][1])
+    assert len(reports[1][1]) == 1
+    assert reports[1][1][0].startswith("Waiting for process ")
     assert verify(run_of(desc, context(tmp_path, digits))) == []
 
 
-# Provide.
+# States on demand.
 
 
-def test_the_initialization_is_provided_without_training_or_data(tmp_path):
+def test_the_initialization_is_made_without_training_or_data(tmp_path: Path) -> None:
     desc = train_desc()
     listener = Listener()
 
@@ -188,7 +198,7 @@ def test_the_initialization_is_provided_without_training_or_data(tmp_path):
     assert listener.said == []
 
 
-def test_a_state_is_provided_by_training_no_further_than_needed(tmp_path, digits):
+def test_a_state_is_made_by_training_no_further_than_needed(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     listener = Listener()
 
@@ -199,7 +209,7 @@ def test_a_state_is_provided_by_training_no_further_than_needed(tmp_path, digits
     assert run.manifest() is None
 
 
-def test_what_was_provided_is_the_beginning_of_the_complete_run(tmp_path, digits):
+def test_a_run_goes_on_from_the_states_that_were_made_before(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     keep = [desc.start.at(7)]
     whole = complete(desc, context(tmp_path / "whole", digits), keep).run
@@ -212,7 +222,7 @@ def test_what_was_provided_is_the_beginning_of_the_complete_run(tmp_path, digits
     assert tensor_digests(parts) == tensor_digests(whole)
 
 
-def test_a_state_that_is_kept_is_provided_without_any_work(tmp_path, digits):
+def test_a_state_that_is_kept_is_not_made_again(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     complete(desc, context(tmp_path, digits))
     before = files_under(tmp_path)
@@ -222,10 +232,10 @@ def test_a_state_that_is_kept_is_provided_without_any_work(tmp_path, digits):
     assert files_under(tmp_path) == before
 
 
-# Replay.
+# Replays.
 
 
-def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(tmp_path, digits):
+def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(tmp_path: Path, digits: Path) -> None:
     desc = oneshot_desc("snip1", {"optimizer_name": "adam"})
     keep = [desc.start.at(7), desc.start.at(11)]
     at_once = complete(desc, context(tmp_path / "at once", digits), keep).run
@@ -240,22 +250,24 @@ def test_a_state_that_was_not_kept_is_replayed_with_the_bytes_it_would_have_had(
     assert complete(desc, context(tmp_path / "later", digits), keep).reused
 
 
-def test_a_replay_leaves_the_progress_of_an_incomplete_run_alone(tmp_path, digits):
+def test_a_replay_leaves_the_progress_of_an_incomplete_run_alone(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     ensure_states(desc, context(tmp_path, digits), [desc.start.at(15)])
     run = run_of(desc, context(tmp_path, digits))
-    checkpoint = run.load_checkpoint()
+    before = run.load_checkpoint()
     listener = Listener()
 
     ensure_states(desc, context(tmp_path, digits, reporter=listener), [desc.start.at(4)])
 
     assert listener.iterations == {"replay": 4}
     assert run.has_state(desc.start.at(4))
-    assert checkpoint is not None
-    assert run.load_checkpoint()[1] == checkpoint[1]
+    after = run.load_checkpoint()
+    assert before is not None
+    assert after is not None
+    assert after[1] == before[1]
 
 
-def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothing(tmp_path, digits):
+def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothing(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     run = complete(desc, context(tmp_path, digits), [desc.start.at(9)]).run
     state = run.load_state(desc.start.at(9))
@@ -270,7 +282,7 @@ def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothin
     assert tensor_digests(run) == before
 
 
-def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_path, digits):
+def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     run = complete(desc, context(tmp_path, digits)).run
     state = run.load_state(desc.end)
@@ -285,7 +297,8 @@ def test_a_replay_that_was_killed_leaves_nothing_that_another_would_trust(tmp_pa
 # Refusals.
 
 
-def test_the_results_of_other_data_are_refused(tmp_path, digits):
+def test_the_results_of_other_data_are_refused(tmp_path: Path, digits: Path) -> None:
+    import numpy as np
     from safetensors.numpy import load_file
 
     from datasets.prepared import write_split
@@ -296,7 +309,7 @@ def test_the_results_of_other_data_are_refused(tmp_path, digits):
     for split in ("train", "test"):
         content = load_file(digits / "digits" / f"{split}.safetensors")
         (tmp_path / "data" / "digits").mkdir(parents=True, exist_ok=True)
-        images = content["images"] ^ 1
+        images = content["images"] ^ np.uint8(1)
         names = tuple(map(str, range(10)))
         write_split("digits", split, Split(images, content["labels"], names, "elsewhere"), tmp_path / "data")
 
@@ -304,14 +317,16 @@ def test_the_results_of_other_data_are_refused(tmp_path, digits):
         complete(desc, context(tmp_path / "root", tmp_path / "data"))
 
 
-def test_a_run_is_reused_where_its_data_are_not_there(tmp_path, digits):
+def test_a_run_is_reused_where_its_data_are_not_there(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     complete(desc, context(tmp_path, digits))
 
     assert complete(desc, context(tmp_path, tmp_path / "nowhere")).reused
 
 
-def test_a_damaged_checkpoint_stops_the_job_and_is_neither_trusted_nor_overwritten(tmp_path, digits):
+def test_a_damaged_checkpoint_stops_the_job_and_is_neither_trusted_nor_overwritten(
+    tmp_path: Path, digits: Path
+) -> None:
     desc = train_desc()
     run = ensure_states(desc, context(tmp_path, digits), [desc.start.at(7)])
     flip_a_bit(run.folder / "checkpoint.safetensors")
@@ -323,7 +338,7 @@ def test_a_damaged_checkpoint_stops_the_job_and_is_neither_trusted_nor_overwritt
     assert files_under(run.folder) == before
 
 
-def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, digits):
+def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path: Path, digits: Path) -> None:
     desc = train_desc()
     run = complete(desc, context(tmp_path, digits), [desc.start.at(7)]).run
     before = tensor_digests(run)
@@ -338,7 +353,7 @@ def test_a_mended_state_of_a_complete_run_is_replayed_to_its_bytes(tmp_path, dig
     assert verify(run) == []
 
 
-def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path, digits):
+def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path: Path, digits: Path) -> None:
     desc = oneshot_desc("random", prune_fraction=0.9)
     whole = complete(desc, context(tmp_path / "whole", digits)).run
     run = ensure_states(desc, context(tmp_path / "mended", digits), [desc.start.at(7)])
@@ -352,7 +367,7 @@ def test_a_mended_mask_of_an_incomplete_branch_is_made_again_and_obeyed(tmp_path
     assert tensor_digests(run) == tensor_digests(whole)
 
 
-def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
+def test_a_mended_report_on_the_mask_is_made_again(tmp_path: Path, digits: Path) -> None:
     desc = oneshot_desc("random", prune_fraction=0.9)
     run = complete(desc, context(tmp_path, digits)).run
     before = tensor_digests(run)
@@ -365,7 +380,7 @@ def test_a_mended_report_on_the_mask_is_made_again(tmp_path, digits):
     assert tensor_digests(run) == before
 
 
-def test_a_state_that_was_swapped_for_another_valid_one_is_not_used(tmp_path, digits):
+def test_a_state_that_was_swapped_for_another_valid_one_is_not_used(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path, digits)
     run = complete(train_desc(), place).run
     first, last = (run.folder / run.state_name(step) for step in (train_desc().start, train_desc().end))

@@ -1,9 +1,14 @@
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundations.step import Step
@@ -11,7 +16,7 @@ from models.build import build_model
 from models.hparams import ModelHparams
 from pruning.mask import Mask
 from training.hparams import TrainingHparams
-from training.loop import train
+from training.loop import Callback, train
 from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
 
@@ -23,21 +28,21 @@ TRAJECTORIES = (
 )
 
 
-class GivenBatches:
-    """Consecutive rows of given examples, whatever the epoch."""
+class ConsecutiveBatches:
+    """Batches of consecutive examples; an epoch goes on where the last one ended."""
 
-    def __init__(self, images, labels, batch_size, batches_per_epoch):
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, batches_per_epoch: int) -> None:
         self.images, self.labels = images, labels
         self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
 
-    def train_batches(self, epoch, first=0):
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in range(first, self.batches_per_epoch):
             begin = (epoch * self.batches_per_epoch + batch) * self.batch_size
             rows = slice(begin, begin + self.batch_size)
             yield self.images[rows], self.labels[rows]
 
 
-def hparams_of(options, epoch_length):
+def hparams_of(options: Mapping[str, Any], epoch_length: int) -> TrainingHparams:
     return TrainingHparams(
         optimizer_name=options["optimizer"],
         lr=options["lr"],
@@ -56,39 +61,44 @@ def hparams_of(options, epoch_length):
     [(torch.contiguous_format, torch.float32), (torch.channels_last, torch.float64)],
     ids=["as published", "channels last in double precision"],
 )
-def test_a_training_follows_the_published_trajectory(golden, name, memory_format, dtype):
+def test_a_training_follows_the_published_trajectory(
+    golden: Path, name: str, memory_format: torch.memory_format, dtype: torch.dtype
+) -> None:
     # In float32, the kernels of another layout round an activation or two to the other side of zero.
     folder = golden / name
     case = json.loads((folder / "case.json").read_text())
     options, epoch_length = case["options"], case["options"]["iterations_per_epoch"]
     hparams = hparams_of(options, epoch_length)
     start_weights, inputs = load_file(folder / "weights.safetensors"), load_file(folder / "inputs.safetensors")
+    _, channels, height, width = inputs["x"].shape
     model = build_model(
         ModelHparams(model_name=case["model"]["spec"]["openlth_name"]),
         outputs=case["model"]["spec"]["classes"],
-        input_shape=tuple(inputs["x"].shape[1:]),
+        input_shape=(channels, height, width),
         seed_keys=(1,),
     )
     model.load_state_dict(start_weights)
     model.to(dtype).to(memory_format=memory_format)
     optimizer = make_optimizer(hparams, model.parameters())
-    mask = None
+    mask: Mask | None = None
     if (folder / "mask.safetensors").exists():
         mask = Mask(load_file(folder / "mask.safetensors"))
         mask.attach(optimizer, model)
-    losses, rates, states = [], [], {}
+    losses: list[float] = []
+    rates: list[float] = []
+    states: dict[int, dict[str, Tensor]] = {}
 
-    def loss(logits, labels):
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
         value = F.cross_entropy(logits, labels)
         losses.append(value.item())
         rates.append(optimizer.param_groups[0]["lr"])
         return value
 
-    def keep(step):
+    def keep(step: Step) -> None:
         states[step.iteration] = {key: value.clone() for key, value in model.state_dict().items()}
 
     images = inputs["x"].to(dtype).contiguous(memory_format=memory_format)
-    batches = GivenBatches(images, inputs["y"], options["batch_size"], epoch_length)
+    batches = ConsecutiveBatches(images, inputs["y"], options["batch_size"], epoch_length)
     schedule = learning_rate(hparams, epoch_length)
 
     train(
@@ -104,17 +114,17 @@ def test_a_training_follows_the_published_trajectory(golden, name, memory_format
         assert set(found) == set(expected)
         for key, tensor in expected.items():
             tolerance = {"rtol": 1e-6, "atol": max(1e-6, 10 * weight_noise)}
-            torch.testing.assert_close(
-                found[key].to(tensor.dtype), tensor, msg=lambda text, key=key: f"{key}: {text}", **tolerance
-            )
-        for key in mask or ():
-            assert torch.equal(found[key] != 0, (found[key] != 0) & mask[key])
+            torch.testing.assert_close({key: found[key].to(tensor.dtype)}, {key: tensor}, **tolerance)
+        for key, kept in (mask or {}).items():
+            assert torch.equal(found[key] != 0, (found[key] != 0) & kept)
 
 
-def a_training(callbacks, start=0, end=7, epoch_length=3):
+def a_training(
+    callbacks: Sequence[Callable[[nn.Linear], Callback]], start: int = 0, end: int = 7, epoch_length: int = 3
+) -> nn.Linear:
     model = nn.Linear(2, 2)
     images, labels = torch.randn(12, 2), torch.zeros(12, dtype=torch.long)
-    batches = GivenBatches(images, labels, 1, epoch_length)
+    batches = ConsecutiveBatches(images, labels, 1, epoch_length)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     train(
         model,
@@ -129,19 +139,24 @@ def a_training(callbacks, start=0, end=7, epoch_length=3):
     return model
 
 
-def test_callbacks_see_every_step_from_first_to_last():
-    seen = []
+def test_callbacks_see_every_step_from_first_to_last() -> None:
+    seen: list[Step] = []
 
     a_training([lambda _model: seen.append], start=2, end=7)
 
     assert [step.iteration for step in seen] == [2, 3, 4, 5, 6, 7]
 
 
-def test_callbacks_are_called_in_order_before_the_update_of_their_step():
-    calls, weights = [], []
+def test_callbacks_are_called_in_order_before_the_update_of_their_step() -> None:
+    calls: list[tuple[str, int]] = []
+    weights: list[Tensor] = []
 
-    def first(model):
-        return lambda step: (calls.append(("first", step.iteration)), weights.append(model.weight.detach().clone()))
+    def first(model: nn.Linear) -> Callback:
+        def called(step: Step) -> None:
+            calls.append(("first", step.iteration))
+            weights.append(model.weight.detach().clone())
+
+        return called
 
     model = a_training([first, lambda _model: lambda step: calls.append(("second", step.iteration))], end=2)
 
@@ -150,25 +165,25 @@ def test_callbacks_are_called_in_order_before_the_update_of_their_step():
     assert torch.equal(weights[2], model.weight)
 
 
-def test_a_training_without_iterations_only_calls_back():
-    seen = []
+def test_a_training_without_iterations_only_calls_back() -> None:
+    seen: list[Step] = []
 
     a_training([lambda _model: seen.append], start=3, end=3)
 
     assert [step.iteration for step in seen] == [3]
 
 
-def test_batches_go_on_from_the_middle_of_an_epoch():
-    asked = []
+def test_batches_go_on_from_the_middle_of_an_epoch() -> None:
+    requests: list[tuple[int, int]] = []
 
-    class Asked(GivenBatches):
-        def train_batches(self, epoch, first=0):
-            asked.append((epoch, first))
+    class RecordingBatches(ConsecutiveBatches):
+        def train_batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            requests.append((epoch, first))
             return super().train_batches(epoch, first)
 
     model = nn.Linear(2, 2)
-    batches = Asked(torch.randn(12, 2), torch.zeros(12, dtype=torch.long), 1, 3)
+    batches = RecordingBatches(torch.randn(12, 2), torch.zeros(12, dtype=torch.long), 1, 3)
     optimizer = torch.optim.SGD(model.parameters())
     train(model, optimizer, batches, F.cross_entropy, lambda _: 0.1, Step(4, 3), Step(9, 3))
 
-    assert asked == [(1, 1), (2, 0)]
+    assert requests == [(1, 1), (2, 0)]
