@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from foundations.step import Step
 from models.build import build_model
 from models.hparams import ModelHparams
 from pruning.mask import Mask
+from tests.conftest import golden_case
 from training.hparams import TrainingHparams
 from training.loop import Callback, train
 from training.lr_schedule import learning_rate
@@ -62,10 +62,10 @@ def hparams_of(options: Mapping[str, Any], epoch_length: int) -> TrainingHparams
     ids=["as published", "channels last in double precision"],
 )
 def test_a_training_follows_the_published_trajectory(
-    golden: Path, name: str, memory_format: torch.memory_format, dtype: torch.dtype
+    name: str, memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
     # In float32, the kernels of another layout round an activation or two to the other side of zero.
-    folder = golden / name
+    folder = golden_case(name)
     case = json.loads((folder / "case.json").read_text())
     options, epoch_length = case["options"], case["options"]["iterations_per_epoch"]
     hparams = hparams_of(options, epoch_length)
