@@ -133,7 +133,7 @@ class Lottery:
 
     def _pruned(self, level: int, source: RunRef) -> BranchDesc:
         fraction = 1 - (1 - self.hparams.pruning_fraction) ** level
-        desc = BranchDesc(
+        return BranchDesc(
             main=self.main,
             pruning=replace(self.pruning, prune_fraction=fraction),
             scored=last_state(source),
@@ -141,8 +141,6 @@ class Lottery:
             state=self.rewound,
             branch=self.branch,
         )
-        _ = desc.digest  # computed level by level, so that a deep chain takes no deep recursion
-        return desc
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,6 +33,9 @@ class RunRef:
     desc: Desc
     replicate: int | None = None
 
+    def __post_init__(self) -> None:
+        _ = self.desc.digest  # computed run by run, so that a long chain takes no deep recursion
+
     def canonical(self) -> dict[str, Any]:
         """Return what represents the run in the address of the description that names it."""
         return {"run": self.desc.digest} | ({} if self.replicate is None else {"replicate": self.replicate})

@@ -84,10 +84,20 @@ class Plan:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._runs: dict[Location, PlannedRun] = {}
-        self._order: dict[Location, PlannedRun] = {}
+        self._targets: list[PlannedRun] = []
 
     def __iter__(self) -> Iterator[PlannedRun]:
-        return iter(self._order.values())
+        # Ordered only now: a later target may ask for more of a run, whose sources then come into the plan before it.
+        order: dict[Location, PlannedRun] = {}
+        waiting = self._targets[::-1]
+        while waiting:
+            missing = [source for source in waiting[-1].sources if source.run.location not in order]
+            if missing:
+                waiting += reversed(missing)
+            else:
+                planned = waiting.pop()
+                order.setdefault(planned.run.location, planned)
+        return iter(order.values())
 
     def __getitem__(self, location: Location) -> PlannedRun:
         return self._runs[location]
@@ -99,15 +109,12 @@ class Plan:
     def add(self, target: Target) -> PlannedRun:
         """Add a target and what it needs. Raises: DamagedError where a run that is there is another one."""
         found = self._asked(target)
+        self._targets.append(found)
         waiting = [found]
         while waiting:
-            planned = waiting[-1]
-            missing = [] if planned.is_done or planned.sources else self._expanded(planned)
-            if missing:
-                waiting += reversed(missing)
-            else:
-                self._order.setdefault(planned.run.location, planned)
-                waiting.pop()
+            planned = waiting.pop()
+            if not planned.is_done and not planned.sources:
+                waiting += self._expanded(planned)
         return found
 
     def _expanded(self, planned: PlannedRun) -> list[PlannedRun]:

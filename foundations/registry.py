@@ -47,7 +47,8 @@ class Registry(Generic[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         while self._waiting:
-            self.register(importlib.import_module(self._waiting.pop(0)))
+            self.register(importlib.import_module(self._waiting[0]))
+            del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
         return iter(tuple(self._entries))
 
     def __contains__(self, name: object) -> bool:

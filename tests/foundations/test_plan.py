@@ -114,9 +114,33 @@ def test_a_long_chain_takes_no_recursion(tmp_path: Path) -> None:
     desc: ToyDesc | ToyBranch = MAIN
     for _ in range(2000):
         desc = ToyBranch(main=MAIN, state=state_of(desc, 10))
-        _ = desc.digest
 
     assert len(list(plan([Target(desc)], tmp_path))) == 2001
+
+
+def begun(root: Path, desc: ToyBranch) -> None:
+    """Leave the first state of a run."""
+    run = Run(root, desc.location(1))
+    run.create(desc)
+    run.save_state(step(0), state(0.0))
+
+
+def test_a_run_that_needs_more_after_it_was_found_done_comes_after_its_own_sources(tmp_path: Path) -> None:
+    begun(tmp_path, BRANCH)
+    between = ToyBranch(main=MAIN, state=state_of(BRANCH, 5))
+    for first, second in ((state_of(BRANCH, 0), state_of(between, 10)), (state_of(between, 10), state_of(BRANCH, 0))):
+        made = plan([Target(ToyBranch(main=MAIN, state=first, other=second))], tmp_path)
+
+        assert [p.desc for p in made][:3] == [MAIN, BRANCH, between]
+
+
+def test_a_later_target_may_need_more_of_a_run_that_an_earlier_one_found_done(tmp_path: Path) -> None:
+    begun(tmp_path, BRANCH)
+    users = [ToyBranch(main=MAIN, state=state_of(BRANCH, iteration)) for iteration in (0, 5)]
+
+    made = plan([Target(user) for user in users], tmp_path)
+
+    assert [p.desc for p in made] == [MAIN, BRANCH, *users]
 
 
 def test_planning_imports_no_torch() -> None:

@@ -82,6 +82,16 @@ def test_files_are_imported_when_something_is_looked_up_and_in_their_order(
     assert load("toy_one:TOY") is registry.find("toy_one")
 
 
+def test_a_file_that_cannot_be_imported_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy_broken.py").write_text("import no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(Toy, "toy", ("toy_broken",))
+
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            registry.find("ball")
+
+
 def test_what_a_file_only_imports_is_not_declared_twice() -> None:
     registry = registry_of(BALL)
 
