@@ -46,7 +46,7 @@ class TrainingHparams(Hparams):
         if (self.milestone_steps is None) != (self.gamma is None):
             raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
         if self.lr_schedule == "cosine" and self.milestone_steps is not None:
-            raise UsageError("it excludes a cosine schedule; give one of them.", "milestone_steps")
+            raise UsageError("a cosine has no milestones; give one of them.", "lr_schedule", "milestone_steps")
         if self.momentum and self.nesterov_momentum and self.momentum != self.nesterov_momentum:
             raise UsageError("they differ; give the one that is meant.", "momentum", "nesterov_momentum")
 

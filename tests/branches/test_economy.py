@@ -5,18 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-import branches.job
-import training.job
-from branches.job import BranchJob
 from branches.lottery import Lottery, LotteryHparams
 from foundations.desc import Desc
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import Counter, describe
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.execution import complete
-from training.job import TrainJob
 
 ITERATIONS = 18
 AFTER_4 = ITERATIONS - 4
@@ -60,27 +54,3 @@ def test_twenty_related_commands_do_the_iterations_of_an_optimal_plan(tmp_path: 
         for desc in descs:
             complete(desc, place)
         assert counter.iterations - before == iterations, f"command {number}"
-
-
-def test_a_fresh_branch_and_its_parent_build_one_network_each_and_begin_once(
-    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts: dict[str, int] = {}
-
-    def counted(module: object, name: str) -> None:
-        original = getattr(module, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            counts[name] = counts.get(name, 0) + 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(module, name, call)
-
-    counted(training.job, "build_model")
-    counted(branches.job, "mask_from_hparams")
-    counted(BranchJob, "initial_state")
-    counted(TrainJob, "initial_state")
-
-    complete(oneshot_desc("snip10", density=0.2), context(tmp_path, digits))
-
-    assert counts == {"build_model": 2, "mask_from_hparams": 1, "initial_state": 2}

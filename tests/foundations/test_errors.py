@@ -8,7 +8,7 @@ from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, Us
 @pytest.mark.parametrize(
     ("error", "code"), [(UsageError("x"), 2), (EnvironmentFailure("x"), 1), (DamagedError("x"), 1)]
 )
-def test_the_callers_mistakes_exit_with_2_and_the_worlds_with_1(error, code):
+def test_the_callers_mistakes_exit_with_2_and_failures_of_the_environment_with_1(error, code):
     assert error.exit_code == code
 
 

@@ -65,7 +65,7 @@ def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path: P
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "former")]
 
 
-def test_a_path_below_a_file_is_the_worlds_failure_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_path_below_a_file_is_a_failure_of_the_environment_and_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(EnvironmentFailure, match=r"Not a directory.*Choose another root"):

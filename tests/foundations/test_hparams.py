@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values, hparam
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values, fields_of, hparam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +146,11 @@ def test_the_elided_values_are_those_declared() -> None:
     assert elided_values(Example)["changed"] == 1.0
     assert elided_values(Example)["name"] is ALWAYS_WRITTEN
     assert elided_values(Example)["share"] is None
+
+
+@pytest.mark.parametrize("name", ["names", "values", "of", "normalized"])
+def test_a_field_that_hides_a_method_is_refused(name: str) -> None:
+    hiding = dataclasses.make_dataclass("Hiding", [(name, int, hparam(1))], bases=(Hparams,), frozen=True, kw_only=True)
+
+    with pytest.raises(TypeError, match=f"a field cannot be called '{name}'"):
+        fields_of(hiding)

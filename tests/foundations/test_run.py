@@ -72,6 +72,38 @@ def test_creating_a_run_again_changes_nothing(tmp_path: Path) -> None:
     assert bytes_under(tmp_path) == before
 
 
+def test_a_run_that_was_only_created_can_be_undone(tmp_path: Path) -> None:
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
+
+    run.undo_create()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_undoing_spares_a_run_that_holds_more_than_its_description(tmp_path: Path) -> None:
+    run = Run(tmp_path, ToyDesc().location(1))
+    run.create(ToyDesc())
+    run.save_state(step(0), state(0.0))
+    before = bytes_under(tmp_path)
+
+    run.undo_create()
+    assert bytes_under(tmp_path) == before
+
+    run.undo_create(step(0))
+    assert not run.exists()
+
+
+def test_undoing_spares_the_runs_beside_it(tmp_path: Path) -> None:
+    main, branch = complete_run(tmp_path), Run(tmp_path, ToyBranch(main=ToyDesc()).location(1))
+    branch.create(ToyBranch(main=ToyDesc()))
+
+    branch.undo_create()
+
+    assert main.exists()
+    assert not branch.folder.exists()
+
+
 def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     other = Run(tmp_path, Location("train_" + "0" * 32, 1, "main"))
@@ -251,7 +283,7 @@ def test_a_state_that_is_not_in_the_manifest_does_not_count_as_kept(tmp_path: Pa
     assert verify(run) == []
 
 
-def test_a_state_that_was_not_kept_is_the_worlds_failure(tmp_path: Path) -> None:
+def test_a_state_that_was_not_kept_is_a_failure_of_the_environment(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"state_ep1_it1\.safetensors"):
         complete_run(tmp_path).load_state(step(6))
 
@@ -296,7 +328,7 @@ def test_a_lock_sweeps_up_after_killed_writers_and_is_beside_the_runs(tmp_path: 
     assert not run.lock_path.is_relative_to(run.folder)
 
 
-def test_a_root_that_cannot_be_made_is_the_worlds_failure(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_made_is_a_failure_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "root", ToyDesc().location(1))
 

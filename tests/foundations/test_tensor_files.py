@@ -114,14 +114,14 @@ def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path):
         tensor_files.read(path, MEND)
 
 
-def test_a_missing_file_is_the_worlds_failure(tmp_path):
+def test_a_missing_file_is_a_failure_of_the_environment(tmp_path):
     with pytest.raises(EnvironmentFailure, match="There is no file") as failure:
         tensor_files.read(tmp_path / "state.safetensors", MEND)
 
     assert not isinstance(failure.value, DamagedError)
 
 
-def test_a_folder_in_the_place_of_a_file_is_the_worlds_failure(tmp_path):
+def test_a_folder_in_the_place_of_a_file_is_a_failure_of_the_environment(tmp_path):
     with pytest.raises(EnvironmentFailure, match=str(tmp_path)):
         tensor_files.read(tmp_path, MEND)
 

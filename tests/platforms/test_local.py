@@ -53,7 +53,7 @@ def test_an_impossible_device_is_refused_with_what_is_possible(device: str) -> N
         local(device=device)
 
 
-def test_a_device_that_is_not_there_is_the_worlds_failure_and_says_what_is() -> None:
+def test_a_device_that_is_not_there_is_a_failure_of_the_environment_that_says_what_is_there() -> None:
     with pytest.raises(EnvironmentFailure, match=r"no device cuda:99 here; found 1 cpu"):
         local(device="cuda:99").device  # noqa: B018
 
