@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import functools
 import itertools
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -168,7 +169,10 @@ def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: 
         texts = help_of(group)
         for field in fields_of(group):
             default = values.get(field.name, field.default)
-            words = texts[field.name] + ("" if default in (None, False) else f" (default: {default})")
+            words = texts[field.name]
+            if not set(field.choices) <= set(re.findall(r"\w+", words)):
+                words += f" Choose from {', '.join(field.choices)}."
+            words += "" if default in (None, False) else f" (default: {default})"
             options = {"action": "store_true"} if _is_switch(field) else {"metavar": _metavar(field)}
             section.add_argument(f"--{field.name}", help=words.replace("%", "%%"), **options)  # type: ignore[arg-type]
     return parser.format_help().rstrip()

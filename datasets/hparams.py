@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +48,9 @@ class DatasetHparams(Hparams):
     """Give this fraction of the training set, rounded up, labels drawn at random (which may happen to be right)."""
 
     unsupervised_labels: str | None = hparam(None, choices=("rotation",))
-    """Replace the task: each image is turned by 0, 90, 180 or 270 degrees, drawn once, and the label is how far. The
-    turns are exact, as in the paper (Gidaris et al. 2018); OpenLTH draws an angle up to that many degrees instead."""
+    """Replace the task: with rotation, each image is turned by 0, 90, 180 or 270 degrees, drawn once, and the label is
+    how far. The turns are exact, as in the paper (Gidaris et al. 2018); OpenLTH draws an angle up to that many degrees
+    instead."""
 
     blur_factor: int | None = hparam(None, at_least=1)
     """Shrink training images by this factor and enlarge them again (bilinear), after augmentation."""
@@ -144,8 +144,7 @@ class DatasetHparams(Hparams):
             "normalization": None if self.constants == (spec.mean, spec.std) else self.normalization,
             **{name: getattr(DatasetHparams, name) for name in unused},
         }
-        changed = {name: value for name, value in simple.items() if value != getattr(self, name)}
-        return dataclasses.replace(self, **changed) if changed else self
+        return self.replaced(simple)
 
     def _check_images(self, spec: DatasetSpec) -> None:
         _, height, width = spec.input_shape

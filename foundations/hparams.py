@@ -106,6 +106,12 @@ class HparamField:
         return float in self.types
 
     @cached_property
+    def choices(self) -> Sequence[str]:
+        """The valid texts, where they are given: of what has several names, the spellings."""
+        choices = self.rule.choices or ()
+        return choices.spellings() if isinstance(choices, Registry) else choices
+
+    @cached_property
     def bounds(self) -> tuple[tuple[float, str, Callable[[float, float], bool]], ...]:
         """The bounds of the field: the number, the word for it, and the comparison that must hold."""
         rule = self.rule

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -84,8 +83,7 @@ class ModelHparams(Hparams):
             changes |= {"batchnorm_init": "uniform", "batchnorm_frozen": False}
         if not self.others_frozen:
             changes["others_frozen_exceptions"] = None
-        changes = {name: value for name, value in changes.items() if getattr(self, name) != value}
-        return dataclasses.replace(self, **changes) if changes else self
+        return self.replaced(changes)
 
 
 # What only some families have, and the value that leaves it out.

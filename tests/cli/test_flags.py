@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.cli.terminal import Terminal
@@ -21,3 +23,15 @@ def test_on_a_wide_terminal_each_help_text_stands_on_one_line(terminal: Terminal
         assert text.rstrip().endswith((".", ")")), text
         after = lines[number + 1 :][text != lines[number] :]
         assert not after or not after[0] or after[0].startswith("  --"), after[0]
+
+
+@pytest.mark.parametrize("flag", ["--model_init", "--normalization", "--optimizer_name", "--strategy", "--allocation"])
+def test_help_lists_what_the_refusal_of_a_wrong_value_lists(terminal: Terminal, flag: str) -> None:
+    command = ("branch", "train", "oneshot")
+
+    refusal = terminal.run(*command, f"{flag}=zzzzzz").err
+    text = terminal.run(*command, "--help").out.partition(f"\n  {flag} ")[2].partition("\n  --")[0]
+
+    choices = refusal.partition("choose from ")[2].strip().rstrip(".").split(", ")
+    assert len(choices) > 2
+    assert set(choices) <= set(re.findall(r"\w+", text))
