@@ -14,10 +14,10 @@ from cli.flags import Groups, RunOf, positional
 from cli.job_flags import JobHparams
 from cli.jobs import TrainFlags, parse_job, run_job
 from cli.lottery import branch_lottery
-from cli.main import Environment
 from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import RunRef
+from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.store import find_run
 from platforms.base import PlatformHparams

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cli.flags import parse, positional
 from cli.job_flags import DatasetsRootHparams
-from cli.main import Environment
 from cli.table import table
 from datasets.added import add_dataset, register_added
 from datasets.prepared import is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS
+from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from platforms.registry import PLATFORMS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.main import Environment
+from foundations.environment import Environment
 from foundations.hparams import Hparams, hparam
 from foundations.interrupts import Interrupts
 from foundations.reporter import Reporter

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from cli.flags import RunOf, parse, value_of
 from cli.job_flags import JobHparams, make_context
-from cli.main import Environment
 from cli.progress import reporting
 from cli.table import duration, figure, percent, table
 from datasets.added import register_added
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
 from foundations.desc import Desc
+from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun, Target, plan

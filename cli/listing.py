@@ -10,9 +10,9 @@ from typing import Any
 
 from cli.flags import parse
 from cli.job_flags import RootHparams
-from cli.main import Environment
 from cli.table import duration, percent, table
 from foundations.address import MAIN
+from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, did_you_mean
 from foundations.hparams import hparam
 from foundations.locks import is_held

@@ -9,9 +9,9 @@ from typing import Any
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
 from cli.jobs import TrainFlags, parse_job, plan_table, steps_to_keep, with_context
-from cli.main import Environment
 from cli.table import percent, table
 from foundations.desc import Desc, RunRef
+from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.plan import Target, plan
 from foundations.store import short_address

@@ -6,30 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cli.flags import HelpRequested
+from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
 from foundations.registry import load
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What the command line takes from the environment; nothing below reads it."""
-
-    root: Path
-    datasets: Path
-    no_download: bool
-
-    @classmethod
-    def read(cls) -> Environment:
-        """Read OPEN_PRUNE_ROOT, OPEN_PRUNE_DATASETS and OPEN_PRUNE_NO_DOWNLOAD."""
-        home = Path.home()
-        return cls(
-            root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
-            datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
-            no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
-        )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from cli.family_tree import children, descent
 from cli.flags import parse, positional
 from cli.listing import ShowHparams, entry_of
-from cli.main import Environment
 from cli.table import duration, figure, percent, table
+from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.run import Run
 from foundations.store import find_run

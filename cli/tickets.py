@@ -11,7 +11,7 @@ from branches.tickets import export_ticket, import_ticket
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job, with_context
-from cli.main import Environment
+from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.step import Step

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
-from cli.main import Environment
 from foundations import upkeep
+from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.files import explain_os_errors
 from foundations.hparams import hparam

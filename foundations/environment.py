@@ -1,0 +1,26 @@
+"""What open_prune takes from the environment. Only the outermost functions read it: commands, and the read API."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The variables OPEN_PRUNE_ROOT, OPEN_PRUNE_DATASETS and OPEN_PRUNE_NO_DOWNLOAD, or their defaults."""
+
+    root: Path
+    datasets: Path
+    no_download: bool
+
+    @classmethod
+    def read(cls) -> Environment:
+        """Read the variables."""
+        home = Path.home()
+        return cls(
+            root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
+            datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
+            no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
+        )
