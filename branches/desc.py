@@ -18,8 +18,8 @@ from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.step import Step
 from pruning.hparams import PruningHparams
-from training.desc import TrainDesc
-from training.hparams import TrainingHparams
+from training.desc import TrainDesc, techniques_of
+from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raised by hand when the branch computes something else from the same description.
 BRANCH_VERSION = 1
@@ -66,10 +66,14 @@ class BranchDesc(Desc):
     """Other data than the main run's."""
     retrain_training: TrainingHparams | None = None
     """Other training than the main run's."""
+    techniques: TechniquesHparams | None = None
+    """What else changes how it trains; None for nothing, whatever the main run uses."""
 
     def __post_init__(self) -> None:
         for name, value in self._without_effectless().items():
             object.__setattr__(self, name, value)
+        has_mask = self.scored is not None or self.mask is not None
+        object.__setattr__(self, "techniques", techniques_of(self.techniques, self.end, has_mask=has_mask))
         super().__post_init__()
         start = str(self.as_trained.step(self.branch.start_step, "start_step"))
         object.__setattr__(self, "branch", self.branch.replaced({"start_step": start}))
@@ -83,6 +87,7 @@ class BranchDesc(Desc):
         shuffles_globally = has_mask and branch.randomize_globally
         shuffles_layerwise = has_mask and branch.randomize_layerwise and not shuffles_globally
         draws = (pruning is not None and pruning.uses_seed) or shuffles_globally or shuffles_layerwise
+        draws |= self.techniques is not None and self.techniques.uses_seed
         changes: dict[str, Any] = {
             "randomize_globally": shuffles_globally,
             "randomize_layerwise": shuffles_layerwise,
@@ -114,11 +119,12 @@ class BranchDesc(Desc):
 
     @cached_property
     def as_trained(self) -> TrainDesc:
-        """How the branch trains: as its main run, but for what it retrains with."""
+        """How the branch trains, without techniques: as its main run, but for what it retrains with."""
+        plain = self.main.as_trained
         if self.retrain_dataset is None and self.retrain_training is None:
-            return self.main
+            return plain
         return dataclasses.replace(
-            self.main,
+            plain,
             dataset=self.retrain_dataset or self.main.dataset,
             training=self.retrain_training or self.main.training,
         )
@@ -145,8 +151,13 @@ class BranchDesc(Desc):
 
     @property
     def mask_step(self) -> Step | None:
-        """The first step: the mask is made before training."""
-        return self.start
+        """The first step, for the mask is made before training; the last one, where a technique changes it."""
+        return self.end if self.changes_mask else self.start
+
+    @property
+    def changes_mask(self) -> bool:
+        """Whether the mask changes while the network trains."""
+        return self.techniques is not None and self.techniques.changes_mask
 
     def versions(self) -> dict[str, int]:
         """Return the version of the branch job; the method's is among the hyperparameters of pruning."""

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TypeVar
-
 from torch import nn
 
 from branches.desc import BranchDesc, trained_of
-from datasets.batches import LoaderConfig
-from datasets.loader import open_loader
 from foundations.desc import StateOf
 from foundations.run import source_run
 from models.build import output_layer
-from pruning.hparams import PruningHparams
-from pruning.level import kept_of
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams
-from pruning.report import sparsity_report
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
+from training.masking import keep_mask, prune_with_data
 from training.session import load_state
 
-B = TypeVar("B", bound=BranchDesc)
 
-
-class BaseBranchJob(Job[B]):
-    """What all branches share: their sources, their seed, their mask's files."""
+class BranchJob(Job[BranchDesc]):
+    """Prune a state of a run, then train a state of a run with the mask."""
 
     @property
     def trained(self) -> TrainDesc:
         """How the branch trains."""
         return self.desc.as_trained
+
+    @property
+    def techniques(self) -> TechniquesHparams | None:
+        """Those of the description."""
+        return self.desc.techniques
 
     @property
     def seed(self) -> int:
@@ -67,75 +63,48 @@ class BaseBranchJob(Job[B]):
             found |= source_run(source, self.context.root, self.replicate).fingerprint(source)
         return found
 
-    def keep_mask(self, mask: Mask, model: nn.Module, requested_level: float | None) -> None:
-        """Write a mask and its report. The mask comes last: where it is, its report is too."""
-        if not self.platform.is_primary:
-            return
-        requested = None if requested_level is None else kept_of(mask.total, requested_level)
-        shape = self.desc.main.dataset.input_shape
-        self.run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=shape))
-        self.run.save_mask(*mask.to_tensors())
-
-    def prune_to(self, level: float, pruning: PruningHparams, model: nn.Module, start: Mask) -> Mask:
-        """Return the mask that the strategy prunes from `start` to a prune fraction, scoring `model`."""
-        dataset, examples = self.desc.main.dataset, None
-        per_class = pruning.examples_per_class
-        if per_class is not None:
-            self.context.prepare(dataset.dataset_name)
-            as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-            loader = open_loader(as_they_are, self.context.datasets, LoaderConfig(device=self.platform.device))
-            examples = loader.examples(per_class, self.seed)
-        return mask_from_hparams(
-            model,
-            replace(pruning, prune_fraction=level),
-            examples=examples,
-            batch_size=dataset.batch_size,
-            seed=self.seed,
-            input_shape=dataset.input_shape,
-            # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
-            mask=None if self.desc.mask is None and pruning.method.is_constructive else start,
-            on_iteration=lambda done, *_: self.context.reporter.progress(
-                "prune", done, pruning.iterations, "iterations"
-            ),
-        )
-
-    def on_finish(self, mask: Mask | None) -> dict[str, float]:
-        """Return density and sparsity as achieved."""
-        return {} if mask is None else {"density": mask.density, "sparsity": mask.sparsity}
-
-
-class BranchJob(BaseBranchJob[BranchDesc]):
-    """Prune a state of a run, then train a state of a run with the mask."""
-
     def is_prepared(self) -> bool:
-        """Return whether the run holds its mask and the report on it."""
-        return self.run.has_mask()
+        """Return whether the run holds its mask and the report on it; one that changes is kept at the end only."""
+        return self.desc.changes_mask or self.run.has_mask()
 
     def initial_state(self) -> InitialState:
         """Compute the mask, or load the one that was kept, and put it on the weights to train."""
-        desc = self.desc
-        scored = None if desc.scored is None or self.run.has_mask() else self.model_at(desc.scored)
+        desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
+        scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
             model = initialized_model(desc.as_trained, "reinitialize", self.seed)
         elif scored is not None and desc.state == desc.scored:
             model = scored  # scoring leaves no trace in it
         else:
             model = self.model_at(desc.state)
-        mask = self._mask(scored or model)
+        if holds_mask:
+            mask = Mask.from_tensors(*self.run.load_mask()).for_model(model)
+        else:
+            mask = self._new_mask(scored or model)
         mask.apply_(model)
         return InitialState(model, mask, self.fingerprints())
 
-    def _mask(self, model: nn.Module) -> Mask:
-        """Return the mask that the run holds, or else score `model`, prune, permute and keep it."""
-        if self.run.has_mask():
-            return Mask.from_tensors(*self.run.load_mask()).for_model(model)
+    def _new_mask(self, model: nn.Module) -> Mask:
+        """Score `model`, prune and permute; keep the mask, unless it changes while the network trains."""
         desc, mask, level = self.desc, self.starting_mask(model), None
         if desc.scored is not None and desc.pruning is not None:
             level = desc.pruning.level
-            mask = self.prune_to(level, desc.pruning, model.to(self.platform.device), mask)
+            # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
+            adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
+            mask = prune_with_data(
+                model.to(self.platform.device),
+                desc.pruning,
+                None if adds_to_nothing else mask,
+                dataset=desc.main.dataset,
+                context=self.context,
+                device=self.platform.device,
+                seed=self.seed,
+            )
         if desc.branch.randomize_layerwise:
             mask = mask.shuffled_layerwise(self.seed)
         if desc.branch.randomize_globally:
             mask = mask.shuffled_globally(self.seed)
-        self.keep_mask(mask, model.cpu(), level)
+        model.cpu()
+        if not desc.changes_mask and self.platform.is_primary:
+            keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level)
         return mask

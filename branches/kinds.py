@@ -12,7 +12,7 @@ from foundations.registry import Registry
 from foundations.run import Run
 from foundations.store import source_runs
 
-KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.gmp", "branches.imports"))
+KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.imports"))
 
 
 def load_desc(run: Run) -> Desc:

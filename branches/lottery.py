@@ -1,8 +1,8 @@
 """The lottery: train, prune, rewind, again (Frankle & Carbin 2019; rewinding: Frankle et al. 2020), level by level.
 
-Level 0 is the training itself. Level n prunes the last weights of level n - 1 within its mask and trains on from the
-rewinding step, so it is a branch like any other: where `branch train lottery_rewind` or `oneshot` with the right flags
-describes the same, they have its address.
+Level 0 is the training itself, and all levels use its techniques. Level n prunes the last weights of level n - 1 within
+its mask and trains on from the rewinding step, so it is a branch like any other: where `branch train lottery_rewind` or
+`oneshot` with the right flags describes the same, they have its address.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Lottery:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
         if self.pretraining is None:
             return self.main
-        return BranchDesc(main=self.main, state=self.rewound, branch=self.branch)
+        return BranchDesc(main=self.main, state=self.rewound, branch=self.branch, techniques=self.main.techniques)
 
     @cached_property
     def pretraining(self) -> TrainDesc | None:
@@ -140,6 +140,7 @@ class Lottery:
             mask=mask_of(source),
             state=self.rewound,
             branch=self.branch,
+            techniques=self.main.techniques,
         )
 
 

@@ -34,6 +34,7 @@ def randomly_prune(lottery: Lottery, level: RunRef, flags: RandomlyPruneFlags) -
     return BranchDesc(
         main=lottery.main,
         mask=mask_of(level),
+        techniques=lottery.main.techniques,
         state=state,
         branch=replace(
             branch,

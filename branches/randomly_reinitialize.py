@@ -25,6 +25,7 @@ def randomly_reinitialize(lottery: Lottery, level: RunRef, flags: RandomlyReinit
     return BranchDesc(
         main=lottery.main,
         mask=mask_of(level),
+        techniques=lottery.main.techniques,
         branch=BranchHparams(
             start_step="0it" if flags.start_at_step_zero else lottery.branch.start_step,
             reinitialize=True,

@@ -87,4 +87,5 @@ def _lineage(run: Run) -> dict[str, Any]:
         if str(next_run) not in seen and next_run.exists():
             seen[str(next_run)] = next_run.record()
             waiting += source_runs(next_run)
-    return {"main": {field.name: groups[field.name] for field in fields(TrainDesc)}, "runs": seen}
+    main = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
+    return {"main": main, "runs": seen}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any
 
+from branches.desc import BranchDesc
 from branches.kinds import load_ref
 from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES
@@ -16,19 +17,21 @@ from cli.jobs import TrainFlags, parse_job, run_job
 from cli.lottery import branch_lottery
 from cli.table import table
 from foundations.address import MAIN
-from foundations.desc import RunRef
+from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddressFlags:
-    """Branch a run that is named by its address: how it trains is known."""
+    """Branch a run that is named by its address: how it trains is known, but for techniques."""
 
+    techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
     job: JobHparams = field(default_factory=JobHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
 
@@ -51,11 +54,21 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     command = f"branch {parent_name} {name}"
     if parent_name == "train":
         flags = parse_job(_flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
-        parent = RunRef(flags.train_desc())
+        parent = RunRef(flags.parent_desc())
     else:
         flags, parent = _by_address(found, parent_name, rest, command, environment)
     desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), flags.branch)
+    desc = _with_techniques(desc, flags.techniques)
     return run_job(desc, flags.job, flags.platform, environment)
+
+
+def _with_techniques(desc: Desc, techniques: TechniquesHparams) -> Desc:
+    """Return the description of a branch with techniques after those that the branch itself has."""
+    if not techniques.parts:
+        return desc
+    if not isinstance(desc, BranchDesc):
+        raise UsageError("this branch trains in a way of its own and takes no techniques.", "technique")
+    return replace(desc, techniques=techniques.after(desc.techniques))
 
 
 def list_branches() -> str:
@@ -99,7 +112,7 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
             return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
         if parent is not None:
             return main_run(parent)
-        parts: dict[str, Any] = {each.name: groups[each.name] for each in fields(TrainDesc)}
+        parts: dict[str, Any] = {name: groups[name] for name in ("dataset", "model", "training")}
         return RunRef(TrainDesc(**parts))
 
     return run_of

@@ -18,6 +18,7 @@ from foundations.hparams import Hparams, hparam
 from platforms.registry import PLATFORMS
 from pruning.registry import METHODS
 from training.recipes import recipe, recipes
+from training.registry import TECHNIQUES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,14 @@ def strategies(argv: Sequence[str], _environment: Environment) -> int:
     parse(ListingFlags, argv, "strategies")
     rows = [{"name": method.spelling, "prunes": method.prunes, "paper": method.paper} for method in METHODS]
     print(table(rows, ("name", "prunes", "paper")))
+    return 0
+
+
+def techniques(argv: Sequence[str], _environment: Environment) -> int:
+    """`techniques`: what changes how a network trains."""
+    parse(ListingFlags, argv, "techniques")
+    rows = [{"name": each.spelling, "does": each.summary, "paper": each.paper} for each in TECHNIQUES]
+    print(table(rows, ("name", "does", "paper")))
     return 0
 
 

@@ -27,7 +27,7 @@ from platforms.base import PlatformHparams
 from training.context import Context
 from training.desc import TrainDesc
 from training.execution import Outcome, complete
-from training.hparams import TrainingHparams
+from training.hparams import TechniquesHparams, TrainingHparams
 from training.recipes import recipe
 
 DEFAULT_RECIPE = "cifar_resnet_20"
@@ -40,18 +40,25 @@ class TrainFlags:
     dataset: DatasetHparams = field(default_factory=DatasetHparams)
     model: ModelHparams = field(default_factory=ModelHparams)
     training: TrainingHparams = field(default_factory=TrainingHparams)
+    techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
     job: JobHparams = field(default_factory=JobHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
 
     def train_desc(self) -> TrainDesc:
         """Return the training that the flags describe."""
-        return _train_desc(self.dataset, self.model, self.training)
+        return _train_desc(self.dataset, self.model, self.training, self.techniques)
+
+    def parent_desc(self) -> TrainDesc:
+        """Return the training without techniques, which a branch of `train` has as its parent."""
+        return _train_desc(self.dataset, self.model, self.training, None)
 
 
 @functools.lru_cache(maxsize=64)
-def _train_desc(dataset: DatasetHparams, model: ModelHparams, training: TrainingHparams) -> TrainDesc:
+def _train_desc(
+    dataset: DatasetHparams, model: ModelHparams, training: TrainingHparams, techniques: TechniquesHparams | None
+) -> TrainDesc:
     """Return the training; many branches of one training share its description."""
-    return TrainDesc(dataset=dataset, model=model, training=training)
+    return TrainDesc(dataset=dataset, model=model, training=training, techniques=techniques)
 
 
 Flags = TypeVar("Flags")

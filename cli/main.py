@@ -35,6 +35,7 @@ COMMANDS = {
     "models": Command("cli.catalogue:models", "list the networks"),
     "datasets": Command("cli.catalogue:datasets", "list the datasets"),
     "strategies": Command("cli.catalogue:strategies", "list the pruning strategies"),
+    "techniques": Command("cli.catalogue:techniques", "list the techniques, which change how a network trains"),
     "platforms": Command("cli.catalogue:platforms", "list the platforms"),
 }
 _HELP = ("-h", "--help", "help")

@@ -271,21 +271,39 @@ def help_of(group: type[Hparams]) -> dict[str, str]:
     return {name: found[name] for name in group.names()}
 
 
-def overrides_group(name: str, groups: Iterable[type[Hparams]], prefix: str, summary: str) -> type[Hparams]:
+def overrides_group(
+    name: str, groups: Iterable[type[Hparams]], prefix: str, summary: str, base: type[Hparams] = Hparams
+) -> type[Hparams]:
     """Return a group with every field of some groups under a prefix, each None where it is not given.
 
     For flags that override some of another description's hyperparameters. `overrides` reads them.
+    base: the class of which it is a subclass.
     """
     fields = []
     for group in groups:
         hints = typing.get_type_hints(group)
         for field in fields_of(group):
-            text = f"In place of --{field.name}."
-            rule = dataclasses.replace(field.rule, elided=None, help=text)
+            rule = dataclasses.replace(field.rule, elided=None, help=f"In place of --{field.name}.")
             hint = hints[field.name] | None
             fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
+    return _generated(name, fields, base, summary)
+
+
+def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:
+    """Return a subclass of `base` that has every field of some groups as well, under their own names."""
+    fields = {}
+    for group in groups:
+        hints, texts = typing.get_type_hints(group), help_of(group)
+        for field in fields_of(group):
+            rule = dataclasses.replace(field.rule, help=texts[field.name])
+            declared = dataclasses.field(default=field.default, metadata={"rule": rule})
+            fields[field.name] = (field.name, hints[field.name], declared)
+    return _generated(name, list(fields.values()), base, summary)
+
+
+def _generated(name: str, fields: list[tuple[str, Any, Any]], base: type[Hparams], summary: str) -> type[Hparams]:
     made = dataclasses.make_dataclass(
-        name, fields, bases=(Hparams,), frozen=True, kw_only=True, namespace={"_is_generated": True}
+        name, fields, bases=(base,), frozen=True, kw_only=True, namespace={"_is_generated": True}
     )
     made.__doc__ = summary
     return made

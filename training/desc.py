@@ -14,7 +14,7 @@ from foundations.desc import Desc, RunKind
 from foundations.errors import UsageError
 from foundations.step import Step
 from models.hparams import ModelHparams
-from training.hparams import TrainingHparams
+from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raised by hand when the train job computes something else from the same description.
 TRAIN_VERSION = 1
@@ -30,8 +30,11 @@ class TrainDesc(Desc):
     dataset: DatasetHparams
     model: ModelHparams
     training: TrainingHparams
+    techniques: TechniquesHparams | None = None
+    """What else changes how it trains; None for nothing."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "techniques", techniques_of(self.techniques, self.end, has_mask=False))
         super().__post_init__()
         if self.model.outputs == self.dataset.num_classes:  # what they would be anyway
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
@@ -46,7 +49,10 @@ class TrainDesc(Desc):
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Return the description with some hyperparameters, such as those of a recipe; the rest are defaults."""
         return cls(
-            dataset=DatasetHparams.of(values), model=ModelHparams.of(values), training=TrainingHparams.of(values)
+            dataset=DatasetHparams.of(values),
+            model=ModelHparams.of(values),
+            training=TrainingHparams.of(values),
+            techniques=TechniquesHparams.of(values),
         )
 
     @property
@@ -77,10 +83,10 @@ class TrainDesc(Desc):
         """Outputs of the network."""
         return self.model.outputs or self.dataset.num_classes
 
-    @property
+    @cached_property
     def as_trained(self) -> TrainDesc:
-        """Dataset, model and training of the run: the description itself. A branch may retrain otherwise."""
-        return self
+        """Dataset, model and training of the run, without techniques. A branch may retrain otherwise."""
+        return self if self.techniques is None else dataclasses.replace(self, techniques=None)
 
     @property
     def start(self) -> Step:
@@ -92,9 +98,24 @@ class TrainDesc(Desc):
         """The last step."""
         return self.training.end(self.iterations_per_epoch)
 
+    @property
+    def mask_step(self) -> Step | None:
+        """The last step, where a technique prunes: the mask that training ended with is kept."""
+        return self.end if self.techniques is not None and self.techniques.changes_mask else None
+
     def step(self, text: str, hparam: str = "step") -> Step:
         """Read a step of this training."""
         return Step.parse(text, self.iterations_per_epoch, hparam)
+
+
+def techniques_of(techniques: TechniquesHparams | None, end: Step, *, has_mask: bool) -> TechniquesHparams | None:
+    """Return techniques as the description of a training that ends at `end` has them: None where there are none.
+
+    has_mask: whether the training starts from a mask. Raises: UsageError where one cannot be used in the training.
+    """
+    if techniques is None or not techniques.parts:
+        return None
+    return techniques.for_training(end, has_mask=has_mask)
 
 
 TRAIN = RunKind(spelling="train", desc=TrainDesc)

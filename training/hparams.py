@@ -1,13 +1,17 @@
-"""The hyperparameters of training (OpenLTH's, and a few more)."""
+"""The hyperparameters of training (OpenLTH's, and a few more), and of the techniques that it uses."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.step import Step
+from training.registry import TECHNIQUES
+from training.technique import Technique, TechniqueHparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +68,96 @@ class TrainingHparams(Hparams):
     def end(self, iterations_per_epoch: int) -> Step:
         """Return the last step."""
         return Step.parse(self.training_steps, iterations_per_epoch, "training_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TechniquesHparams(Hparams):
+    """The techniques that a training uses.
+
+    `group_for` returns the class that has the hyperparameters of the techniques that are named.
+    """
+
+    technique: str | None = hparam(None, elided=ALWAYS_WRITTEN)
+    """What changes the training besides the loop, several separated by commas, which act in that order: gmp,rigl.
+    `open_prune.py techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class for the techniques in `values["technique"]`. Raises: UsageError for an unknown one."""
+        kinds = tuple(TECHNIQUES.find(name).hparams.group_for(values) for name in _names(values.get("technique")))
+        return cast("type[Self]", _merged(kinds) if kinds else TechniquesHparams)
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the techniques that have a hyperparameter of that name."""
+        return [f"technique={each.spelling}" for each in TECHNIQUES if name in each.hparams.group_for({}).names()]
+
+    def validate(self) -> None:
+        """Check that the techniques exist, each given once, and what each requires of its own hyperparameters."""
+        names = _names(self.technique)
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"'{name}' is given twice.", "technique")
+        _ = self.parts
+
+    @functools.cached_property
+    def parts(self) -> tuple[tuple[Technique, TechniqueHparams], ...]:
+        """The techniques in their order, each with its own hyperparameters."""
+        found = [TECHNIQUES.find(name) for name in _names(self.technique)]
+        return tuple((technique, technique.hparams.of(self.values())) for technique in found)
+
+    @property
+    def changes_mask(self) -> bool:
+        """Whether the mask changes while the network trains."""
+        return any(technique.changes_mask for technique, _ in self.parts)
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether one of the techniques draws random numbers."""
+        return any(part.uses_seed for _, part in self.parts)
+
+    @property
+    def final_level(self) -> float | None:
+        """The prune fraction at the end of training, where a technique sets it; the last one's that does."""
+        levels = [part.final_level for _, part in self.parts if part.final_level is not None]
+        return levels[-1] if levels else None
+
+    def simplified(self) -> Self:
+        """Return each technique's hyperparameters without what cannot change the result."""
+        simple: dict[str, Any] = {"technique": ",".join(_names(self.technique)) or None}
+        for _, part in self.parts:
+            simple |= part.simplified().values()
+        return self.replaced(simple)
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Return the hyperparameters with defaults written out; see `TechniqueHparams.for_training`."""
+        resolved: dict[str, Any] = {}
+        for technique, part in self.parts:
+            resolved |= part.for_training(end, has_mask=has_mask).values()
+            has_mask |= technique.changes_mask
+        return self.replaced(resolved)
+
+    def after(self, others: TechniquesHparams | None) -> TechniquesHparams:
+        """Return others and these, in this order. Raises: UsageError where both have a technique."""
+        if others is None:
+            return self
+        names = ",".join(filter(None, (others.technique, self.technique)))
+        return TechniquesHparams.of({**others.values(), **self.values(), "technique": names})
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the part of an address. It contains the versions, of techniques and what they use, that are not 1."""
+        versions = {technique.spelling: technique.version for technique, _ in self.parts}
+        for _, part in self.parts:
+            versions |= part.versions()
+        raised = {name: version for name, version in versions.items() if version != 1}
+        return super().canonical() | ({"technique_versions": raised} if raised else {})
+
+
+def _names(technique: str | None) -> list[str]:
+    return [name.strip() for name in (technique or "").split(",") if name.strip()]
+
+
+@functools.cache
+def _merged(kinds: tuple[type[TechniqueHparams], ...]) -> type[Hparams]:
+    summary = "The techniques that the training uses, and their hyperparameters."
+    return merged_group("TechniquesHparams", kinds, TechniquesHparams, summary)

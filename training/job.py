@@ -1,13 +1,12 @@
 """Jobs: one process's work on one run.
 
-A job says only what is its own: the state and mask that its training starts from, how the mask changes, and what it
-keeps besides. `training.execution` does the rest.
+A job says only what is its own: the state and mask that its training starts from, and what it keeps besides.
+`training.execution` does the rest.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -16,16 +15,15 @@ from torch import nn
 
 from foundations.desc import Desc
 from foundations.run import Run
-from foundations.step import Step
 from models.build import build_model
 from platforms.base import Platform
 from pruning.mask import Mask
 from training.context import Context
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
+from training.masking import keep_mask
 
 D = TypeVar("D", bound=Desc)
-MaskUpdate = Callable[[Step, nn.Module, Mask | None], Mask | None]
-"""(step, model, mask so far) -> the mask from that step on."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,16 @@ class Job(ABC, Generic[D]):
         """Dataset, model and training of the run."""
 
     @property
+    def techniques(self) -> TechniquesHparams | None:
+        """What else changes how the run trains."""
+        return None
+
+    @property
+    def seed(self) -> int:
+        """What names the random streams of pruning and of techniques."""
+        return self.replicate
+
+    @property
     def replicate(self) -> int:
         """The run's replicate."""
         return self.run.location.replicate
@@ -67,13 +75,14 @@ class Job(ABC, Generic[D]):
         """Return whether the run still has what `initial_state` keeps in it; a resumed training makes it again."""
         return True
 
-    def mask_update(self) -> MaskUpdate | None:
-        """Return how the mask changes while training, or None where it does not."""
-        return None
-
-    def on_finish(self, mask: Mask | None) -> dict[str, float]:
-        """Keep in the run what only the end of training knows; return headline figures besides the metrics."""
-        return {}
+    def on_finish(self, model: nn.Module, mask: Mask | None) -> dict[str, float]:
+        """Keep the mask, where it changed in training; return headline figures besides the metrics."""
+        if mask is None:
+            return {}
+        if self.techniques is not None and self.techniques.changes_mask:
+            level = self.techniques.final_level
+            keep_mask(self.run, mask, model, self.trained.dataset.input_shape, level)
+        return {"density": mask.density, "sparsity": mask.sparsity}
 
 
 class TrainJob(Job[TrainDesc]):
@@ -83,6 +92,11 @@ class TrainJob(Job[TrainDesc]):
     def trained(self) -> TrainDesc:
         """The description itself."""
         return self.desc
+
+    @property
+    def techniques(self) -> TechniquesHparams | None:
+        """Those of the description."""
+        return self.desc.techniques
 
     def initial_state(self) -> InitialState:
         """Draw the initialization of the replicate."""

@@ -1,16 +1,17 @@
-"""The training loop. What happens around a step is callbacks."""
+"""The training loop. What happens around a step is callbacks; what changes the training is hooks of techniques."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from foundations.step import Step
+from training.technique import Hooks
 
 Callback = Callable[[Step], None]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,20 +33,22 @@ def train(
     start: Step,
     end: Step,
     callbacks: Sequence[Callback] = (),
+    hooks: Sequence[Hooks[Any]] = (),
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Train from one step to another.
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
-    at that step. learning_rate maps an iteration (from 0) to the learning rate of its update.
+    at that step. learning_rate maps an iteration (from 0) to the learning rate of its update. hooks: of the techniques,
+    called in this order.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
     model.train()
     for iteration in range(start.iteration, end.iteration):
-        for callback in callbacks:
-            callback(start.at(iteration))
+        step = start.at(iteration)
+        _at(step, hooks, callbacks)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(iteration)
         images, labels = next(batches)
@@ -56,10 +59,22 @@ def train(
             with autocast():
                 value = loss(model(images), labels)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-        scaler.step(optimizer)
+        if hooks:
+            scaler.unscale_(optimizer)
+        skips = [hook.after_backward(step) for hook in hooks]
+        if not any(skips):
+            scaler.step(optimizer)
         scaler.update()
+        for hook in hooks:
+            hook.after_step(step)
+    _at(end, hooks, callbacks)
+
+
+def _at(step: Step, hooks: Sequence[Hooks[Any]], callbacks: Sequence[Callback]) -> None:
+    for hook in hooks:
+        hook.before_step(step)
     for callback in callbacks:
-        callback(end)
+        callback(step)
 
 
 def _batches(loader: TrainBatches, start: Step) -> Iterator[tuple[Tensor, Tensor]]:

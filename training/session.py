@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,18 +16,22 @@ from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
+from foundations.random_streams import generator
 from foundations.run import Run
 from foundations.step import Step
 from platforms.base import Platform
 from pruning.attached_mask import AttachedMask
+from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
 from training.evaluation import evaluate
-from training.job import MaskUpdate, initialized_model
+from training.hparams import TechniquesHparams
+from training.job import initialized_model
 from training.loop import Callback, train
 from training.lr_schedule import learning_rate
+from training.masking import prune_with_data
 from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.precision import autocast, grad_scaler, matrix_products
 
@@ -45,9 +50,23 @@ class Progress:
 class Session:
     """One process's training of one run."""
 
-    def __init__(self, model: nn.Module, desc: TrainDesc, context: Context, platform: Platform, replicate: int) -> None:
-        """Take a model in its initial state and build everything else that training needs."""
+    def __init__(
+        self,
+        model: nn.Module,
+        desc: TrainDesc,
+        context: Context,
+        platform: Platform,
+        replicate: int,
+        *,
+        techniques: TechniquesHparams | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Take a model in its initial state and build everything else that training needs.
+
+        seed: what names the random streams of techniques, if it is not the replicate.
+        """
         self.model, self.desc, self.context, self.platform = model, desc, context, platform
+        self.seed = replicate if seed is None else seed
         precision = desc.training.precision
         self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
         self.optimizer = make_optimizer(desc.training, self.model.parameters())
@@ -68,6 +87,34 @@ class Session:
         self.trained: nn.Module = platform.distribute(self.model)
         self.mask: Mask | None = None
         self._attached: AttachedMask | None = None
+        parts = () if techniques is None else techniques.parts
+        self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
+
+    def prepare(self) -> None:
+        """Let the techniques prepare the network and its mask, before the first step."""
+        for hooks in self.hooks.values():
+            hooks.prepare()
+
+    def prune(self, pruning: PruningHparams) -> Mask:
+        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+        return prune_with_data(
+            self.model,
+            pruning,
+            self.mask or Mask.ones(self.model),
+            dataset=self.desc.dataset,
+            context=self.context,
+            device=self.platform.device,
+            seed=self.seed,
+        )
+
+    def initialization(self, *keys: int | str) -> dict[str, Tensor]:
+        """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
+        drawn = initialized_model(self.desc, "technique", self.seed, *keys)
+        return {name: parameter.detach() for name, parameter in drawn.named_parameters(remove_duplicate=False)}
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        """Return a CPU generator at the start of the random stream that the keys name, one of this run's own."""
+        return generator("technique", self.seed, *keys)
 
     def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
@@ -76,12 +123,9 @@ class Session:
         self.mask = mask
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
-    def advance(
-        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], mask_update: MaskUpdate | None = None
-    ) -> None:
+    def advance(self, run: Run, progress: Progress, until: Step, keep: Collection[Step]) -> None:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
-        mask_update: called at each step, returns the mask from that step on.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
         clock, before = time.monotonic(), progress.wall_seconds
@@ -102,21 +146,13 @@ class Session:
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
-        self._train(progress.step, until, callbacks, mask_update)
+        self._train(progress.step, until, callbacks)
         note(until)
 
-    def replay(
-        self,
-        run: Run,
-        start: Step,
-        keep: Sequence[Step],
-        known: Collection[Step],
-        check: Callback,
-        mask_update: MaskUpdate | None = None,
-    ) -> None:
+    def replay(self, run: Run, start: Step, keep: Sequence[Step], known: Collection[Step], check: Callback) -> None:
         """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
 
-        check is called at the `known` steps, whose states the run has kept already. mask_update: as for `advance`.
+        check is called at the `known` steps, whose states the run has kept already.
         """
         callbacks: list[Callback] = []
         if self.platform.is_primary:
@@ -126,12 +162,10 @@ class Session:
                 show_progress(self.context.reporter, "replay", start, keep[-1]),
                 stop_when_asked(self.context.interrupts),
             ]
-        self._train(start, keep[-1], callbacks, mask_update)
+        self._train(start, keep[-1], callbacks)
 
-    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback], mask_update: MaskUpdate | None) -> None:
+    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> None:
         precision = self.desc.training.precision
-        if mask_update is not None:
-            callbacks = [lambda step: self._update_mask(mask_update, step), *callbacks]
         with matrix_products(precision), self.context.interrupts.deferred():
             train(
                 self.trained,
@@ -142,14 +176,10 @@ class Session:
                 start,
                 until,
                 callbacks,
+                tuple(self.hooks.values()),
                 autocast(precision, self.platform.device),
                 self.scaler,
             )
-
-    def _update_mask(self, mask_update: MaskUpdate, step: Step) -> None:
-        mask = mask_update(step, self.model, self.mask)
-        if mask is not self.mask:
-            self.set_mask(mask)
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
@@ -192,27 +222,42 @@ class Session:
         if self.mask is not None:
             bits, facts["mask"] = self.mask.to_tensors()
             tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
+        for technique, hooks in self.hooks.items():
+            tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
         run.save_checkpoint(tensors, facts)
         run.save_metrics(progress.metrics)
 
     @classmethod
-    def resume(cls, run: Run, desc: TrainDesc, context: Context, platform: Platform) -> tuple[Session, Progress] | None:
+    def resume(
+        cls,
+        run: Run,
+        desc: TrainDesc,
+        context: Context,
+        platform: Platform,
+        *,
+        techniques: TechniquesHparams | None = None,
+        seed: int | None = None,
+    ) -> tuple[Session, Progress] | None:
         """Return the training and its progress as the run's checkpoint has them, or None where there is none."""
         kept = run.load_checkpoint()
         if kept is None:
             return None
         tensors, facts = kept
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "mask": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "mask": {}, "technique": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         model = initialized_model(desc)
         load_state(model, parts["model"])
-        session = cls(model, desc, context, platform, run.location.replicate)
+        session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques, seed=seed)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
         if "mask" in facts:
             session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
+        for technique, hooks in session.hooks.items():
+            prefix = f"{technique}."
+            state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}
+            hooks.load_state_dict(state)
         metrics = Metrics.from_csv(facts["metrics"])
         step = Step(facts["step"], desc.iterations_per_epoch)
         return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ class RunWork:
             self._train(resumed, ahead, planned.until)
 
     def _resume(self) -> tuple[Session, Progress] | None:
-        resumed = Session.resume(self.run, self.job.trained, self.context, self.platform)
+        job = self.job
+        resumed = Session.resume(
+            self.run, job.trained, self.context, self.platform, techniques=job.techniques, seed=job.seed
+        )
         if resumed is not None and resumed[1].dataset != self._dataset():
             raise DamagedError(
                 f"{self.run.folder} was begun with other data than {self.context.datasets} now holds "
@@ -77,14 +81,27 @@ class RunWork:
 
     def _keep_start(self) -> None:
         if self.platform.is_primary:
-            self.run.save_state(self.desc.start, self.job.initial.model.state_dict())
+            # Techniques may prepare the network, and need all of a training for it.
+            model = self.fresh.model if self.job.techniques else self.job.initial.model
+            self.run.save_state(self.desc.start, model.state_dict())
             if self.is_complete:
                 self.run.add_to_manifest(self.run.state_name(self.desc.start))
 
-    def _session(self) -> Session:
-        """Return a training in its initial state."""
-        session = Session(self.job.initial.model, self.job.trained, self.context, self.platform, self.job.replicate)
-        session.set_mask(self.job.initial.mask)
+    @cached_property
+    def fresh(self) -> Session:
+        """A training in its initial state."""
+        job = self.job
+        session = Session(
+            job.initial.model,
+            job.trained,
+            self.context,
+            self.platform,
+            job.replicate,
+            techniques=job.techniques,
+            seed=job.seed,
+        )
+        session.set_mask(job.initial.mask)
+        session.prepare()
         return session
 
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
@@ -94,9 +111,9 @@ class RunWork:
             self._say(f"Resuming {self.run} at {progress.step} of {end}.")
         else:
             progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
-            session = self._session()
+            session = self.fresh
             self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
-        session.advance(self.run, progress, until, keep, self.job.mask_update())
+        session.advance(self.run, progress, until, keep)
         if not self.platform.is_primary:
             return
         if until == end:
@@ -106,7 +123,7 @@ class RunWork:
 
     def _replay(self, steps: list[Step]) -> None:
         """Train again from the start, aside, to keep states that were not kept the first time."""
-        session = self._session()
+        session = self.fresh
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         kept = self.run.kept_states(self.desc.iterations_per_epoch)
         known = [step for step in kept if step < steps[-1] and self.run.has_state(step)]
@@ -120,7 +137,7 @@ class RunWork:
                 )
 
         try:
-            session.replay(self.run, self.desc.start, steps, known, check, self.job.mask_update())
+            session.replay(self.run, self.desc.start, steps, known, check)
         except EnvironmentFailure:
             for step in steps:
                 self.run.remove_state(step)
@@ -131,7 +148,7 @@ class RunWork:
 
     def _finish(self, session: Session, progress: Progress) -> None:
         self.run.save_metrics(progress.metrics)
-        results = _results(progress.metrics) | self.job.on_finish(session.mask)
+        results = _results(progress.metrics) | self.job.on_finish(session.model, session.mask)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(

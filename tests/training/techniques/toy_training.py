@@ -1,0 +1,116 @@
+"""A training of a small network in float64, through the loop, with hooks of techniques."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foundations.random_streams import generator
+from foundations.step import Step
+from pruning.attached_mask import AttachedMask
+from pruning.hparams import PruningHparams
+from pruning.mask import Mask
+from pruning.prune import mask_from_hparams
+from tests.training.small_runs import train_desc
+from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
+from training.loop import Callback, train
+from training.optimizers import make_optimizer
+
+EPOCH = 10
+"""Iterations in an epoch."""
+
+
+def step(iteration: int) -> Step:
+    return Step(iteration, EPOCH)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+
+def batch(iteration: int) -> tuple[Tensor, Tensor]:
+    drawn = torch.Generator().manual_seed(iteration)
+    return torch.randn(16, 12, generator=drawn, dtype=torch.float64), torch.randint(4, (16,), generator=drawn)
+
+
+class Batches:
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(first, EPOCH):
+            yield batch(epoch * EPOCH + number)
+
+
+@dataclass
+class ToyTraining:
+    """What techniques see, of a network of 12, 20, 8 and 4 units."""
+
+    desc: TrainDesc
+    model: nn.Module = field(default_factory=network)
+    mask: Mask | None = None
+    seed: int = 3
+    attached: AttachedMask | None = None
+
+    def __post_init__(self) -> None:
+        self.optimizer = make_optimizer(self.desc.training, self.model.parameters())
+        if self.mask is not None:
+            self.set_mask(self.mask)
+
+    def set_mask(self, mask: Mask | None) -> None:
+        if self.attached is not None:
+            self.attached.detach()
+        self.mask = mask
+        self.attached = None if mask is None else mask.attach(self.optimizer, self.model)
+
+    def prune(self, pruning: PruningHparams) -> Mask:
+        return mask_from_hparams(self.model, pruning, seed=self.seed, mask=self.mask, input_shape=(12,))
+
+    def initialization(self, *keys: int | str) -> dict[str, Tensor]:
+        drawn = torch.Generator().manual_seed(hash(keys) % 1000)
+        return {name: torch.randn(p.shape, generator=drawn) for name, p in self.model.named_parameters()}
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        return generator("technique", self.seed, *keys)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        assert self.mask is not None
+        return {name: self.model.get_parameter(name).detach() for name in self.mask}
+
+    def momentum_of(self, name: str) -> Tensor:
+        state: dict[str, Tensor] = self.optimizer.state[self.model.get_parameter(name)]
+        return state["momentum_buffer"]
+
+
+def toy_training(density: float | None = 0.3, **flags: Any) -> ToyTraining:
+    values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, **flags}
+    made = ToyTraining(train_desc(**values))
+    if density is not None:
+        drawn = torch.Generator().manual_seed(1)
+        masks = {name: torch.rand(p.shape, generator=drawn) < density for name, p in made.model.named_parameters()}
+        made.set_mask(Mask({name: mask for name, mask in masks.items() if name.endswith("weight")}, made.model))
+    return made
+
+
+def run(training: ToyTraining, iterations: int, callbacks: Sequence[Callback] = (), **flags: Any) -> None:
+    """Train from the start with the techniques that the flags name."""
+    techniques = TechniquesHparams.of(flags).for_training(step(iterations), has_mask=training.mask is not None)
+    hooks = [technique.hooks(training, hparams) for technique, hparams in techniques.parts]
+    for each in hooks:
+        each.prepare()
+    train(
+        training.model,
+        training.optimizer,
+        Batches(),
+        F.cross_entropy,
+        lambda _: training.desc.training.lr,
+        step(0),
+        step(iterations),
+        callbacks,
+        hooks,
+    )

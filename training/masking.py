@@ -1,0 +1,63 @@
+"""Masks of runs: scoring a network with its dataset, and keeping a mask and its report in the run's directory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from datasets.batches import LoaderConfig
+from datasets.hparams import DatasetHparams
+from datasets.loader import open_loader
+from foundations.run import Run
+from pruning.hparams import PruningHparams
+from pruning.level import kept_of
+from pruning.mask import Mask
+from pruning.prune import mask_from_hparams
+from pruning.report import sparsity_report
+from training.context import Context
+
+
+def prune_with_data(
+    model: nn.Module,
+    pruning: PruningHparams,
+    start: Mask | None,
+    *,
+    dataset: DatasetHparams,
+    context: Context,
+    device: torch.device,
+    seed: int,
+) -> Mask:
+    """Return the mask that a strategy prunes from `start`, scoring `model`.
+
+    dataset: where examples come from, if the strategy needs some. device: that of the model. seed: of random scores and
+    of the choice of examples.
+    """
+    examples, per_class = None, pruning.examples_per_class
+    if per_class is not None:
+        context.prepare(dataset.dataset_name)
+        as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
+        examples = open_loader(as_they_are, context.datasets, LoaderConfig(device=device)).examples(per_class, seed)
+    return mask_from_hparams(
+        model,
+        pruning,
+        examples=examples,
+        batch_size=dataset.batch_size,
+        seed=seed,
+        input_shape=dataset.input_shape,
+        mask=start,
+        on_iteration=lambda done, *_: context.reporter.progress("prune", done, pruning.iterations, "iterations"),
+    )
+
+
+def keep_mask(
+    run: Run, mask: Mask, model: nn.Module, input_shape: tuple[int, int, int], requested_level: float | None
+) -> None:
+    """Write a mask of `model` and the report on it. The mask comes last: where it is, its report is too.
+
+    requested_level: the prune fraction that was asked for; None for that of the mask.
+    """
+    requested = None if requested_level is None else kept_of(mask.total, requested_level)
+    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape))
+    run.save_mask(*mask.to_tensors())

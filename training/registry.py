@@ -1,0 +1,16 @@
+"""The techniques by name: a line for each file that declares one. Imports no torch."""
+
+from __future__ import annotations
+
+from foundations.registry import Registry
+from training.technique import Technique
+
+TECHNIQUES = Registry(
+    Technique,
+    "technique",
+    (
+        "training.techniques.gmp",
+        "training.techniques.rigl",
+        "training.techniques.set",
+    ),
+)

@@ -1,0 +1,133 @@
+"""What a technique declares about itself, and what it does while a network trains. Imports no torch.
+
+A technique changes how a network trains and is not the loop: gradual pruning, RigL, SET. It is an object with the hooks
+that it needs. Techniques compose: a run with `technique=gmp,rigl` uses both, and at each hook they act in that order.
+Techniques that a run does not use are absent from its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from foundations.hparams import Hparams
+from foundations.registry import Registered
+from foundations.step import Step
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from pruning.hparams import PruningHparams
+    from pruning.mask import Mask
+    from training.desc import TrainDesc
+
+
+@dataclass(frozen=True, kw_only=True)
+class TechniqueHparams(Hparams):
+    """The hyperparameters of one technique. One without any uses this class itself."""
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the technique draws random numbers, so that a branch's --seed can change the result."""
+        return False
+
+    @property
+    def final_level(self) -> float | None:
+        """The prune fraction of the mask at the end of training, where the hyperparameters set it."""
+        return None
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Return the hyperparameters for a training that ends at `end`, with defaults that depend on it written out.
+
+        has_mask: whether the training starts from a mask, or a technique before this one makes one.
+        Raises: UsageError where the technique cannot be used in this training.
+        """
+        return self
+
+    def versions(self) -> dict[str, int]:
+        """Return the versions of whatever else computes the result, such as a pruning method."""
+        return {}
+
+
+H = TypeVar("H", bound=TechniqueHparams)
+
+
+class Training(Protocol):
+    """What a technique sees of the training in which it acts."""
+
+    model: nn.Module
+    """The network, on the training's device."""
+    optimizer: torch.optim.Optimizer
+    mask: Mask | None
+    """Which weights are kept at present; None where nothing is pruned. Change it by `set_mask`."""
+    desc: TrainDesc
+    """Dataset, model and training."""
+    seed: int
+    """What names the random streams of the run."""
+
+    def set_mask(self, mask: Mask | None) -> None:
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+
+    def prune(self, pruning: PruningHparams) -> Mask:
+        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+
+    def initialization(self, *keys: int | str) -> dict[str, Tensor]:
+        """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        """Return a CPU generator at the start of the random stream that the keys name, one of this run's own.
+
+        Key it by the step (`step.iteration`): then a resumed training draws the same numbers.
+        """
+
+
+class Hooks(Generic[H]):
+    """What a technique does in one training. All hooks do nothing by default."""
+
+    def __init__(self, training: Training, hparams: H) -> None:
+        self.training, self.hparams = training, hparams
+
+    def prepare(self) -> None:
+        """Change the network or its mask before the first step. Not called when a training is resumed."""
+
+    def before_step(self, step: Step) -> None:
+        """Act at a step before the network is evaluated and its state kept; at the last step too.
+
+        A resumed training calls it once more for the step of its checkpoint: a second call must change nothing.
+        """
+
+    def after_backward(self, step: Step) -> bool:
+        """Act between the gradients of a step and the optimizer's step; return whether to skip the optimizer's step.
+
+        The gradients of all trained parameters are in `.grad`, those of pruned weights too.
+        """
+        return False
+
+    def after_step(self, step: Step) -> None:
+        """Act after the optimizer's step of the iteration that began at `step`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint must hold for the technique."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `state_dict` returned. Called for a resumed training in place of `prepare`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Technique(Registered):
+    """A technique by name."""
+
+    summary: str
+    """What it does, in a few words."""
+    paper: str = ""
+    hparams: type[TechniqueHparams] = TechniqueHparams
+    """Its own hyperparameters: TechniqueHparams, or a subclass that adds some."""
+    hooks: Callable[[Training, Any], Hooks[Any]]
+    """(training, hyperparameters) -> what it does in that training; usually a subclass of Hooks."""
+    changes_mask: bool = False
+    """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
+    version: int = 1
+    """Raised by hand when results change. Addresses contain it if it is not 1."""

@@ -1,0 +1,1 @@
+"""Techniques, one file each. Importing them imports no torch."""

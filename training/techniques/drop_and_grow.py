@@ -1,0 +1,210 @@
+"""What dynamic sparse training has in common (SET, RigL): drop some of the kept weights, grow as many elsewhere.
+
+    when     at iteration t with begin <= t <= end, every `frequency` iterations from the first at begin
+    drop     in each layer, of n kept weights, the int(n f) of smallest magnitude
+    grow     as many, of the highest growth score among all that are not kept, those just dropped included
+    f        drop_fraction, constant or annealed
+
+So the density of every layer stays what it is. The semantics are those of google-research/rigl, except that ties
+between magnitudes fall in a fixed order, where its code adds noise of 1e-5.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from foundations.errors import UsageError
+from foundations.hparams import ALWAYS_WRITTEN, hparam
+from foundations.step import Step
+from pruning.hparams import PruningHparams
+from pruning.registry import ALLOCATIONS
+from training.technique import Hooks, TechniqueHparams
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pruning.mask import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropAndGrowHparams(TechniqueHparams):
+    """When and how much of the mask changes, and the mask that training starts from where it has none."""
+
+    drop_fraction: float = hparam(0.3, above=0, at_most=1)
+    """The fraction of each layer's kept weights that an update drops, and grows elsewhere, before annealing."""
+    drop_fraction_anneal: str = hparam("cosine", choices=("constant", "cosine", "exponential"))
+    """How the fraction falls: constant (not at all), cosine, or exponential: (1 - (t - begin) / (end - begin))^k."""
+    drop_fraction_exponent: float = hparam(3.0, above=0)
+    """k of an exponential anneal."""
+    mask_update_begin: str = hparam("0it", step=True)
+    """The step of the first update."""
+    mask_update_end: str | None = hparam(None, step=True, elided=ALWAYS_WRITTEN)
+    """The last step at which an update may be; by default after three quarters of the training."""
+    mask_update_frequency: str = hparam("100it", step=True)
+    """The time between updates."""
+    grow_init: str = hparam(
+        "zeros", choices=("zeros", "initial_dist", "random_normal", "random_uniform", "grad_scale", "grad_sign")
+    )
+    """The values of new weights: zeros; initial_dist (drawn anew from the layer's initializer); random_normal (with the
+    deviation of the layer's weights) or random_uniform (up to their mean magnitude); grad_scale (the gradient) or
+    grad_sign (its sign)."""
+    grow_init_divisor: float = hparam(1.0, above=0)
+    """By what these values are divided."""
+    start_density: float | None = hparam(None, above=0, at_most=1)
+    """The density of the random mask that training starts from, where it has no mask yet."""
+    start_allocation: str = hparam("erk", choices=ALLOCATIONS)
+    """How that density is spread over the layers."""
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the start or the values of new weights are random. Growth of SET is in any case."""
+        return self.start_density is not None or self.grow_init in ("initial_dist", "random_normal", "random_uniform")
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Write the last update out. Raises: UsageError without a mask, or where updates are not in the training."""
+        if has_mask and self.start_density is not None:
+            raise UsageError("the training starts from a mask already; leave it out.", "start_density")
+        if not has_mask and self.start_density is None:
+            raise UsageError(
+                "without a mask to start from, give the density of a random one; or branch a run with a strategy, "
+                "such as random with the allocation erk.",
+                "start_density",
+            )
+        last = self.mask_update_end or f"{end.iteration * 3 // 4}it"
+        resolved = self.replaced({"mask_update_end": last})
+        begin, until, frequency = resolved.update_steps(end)
+        if frequency.iteration == 0:
+            raise UsageError("it must be above 0it.", "mask_update_frequency")
+        if not begin <= until <= end:
+            raise UsageError(
+                f"{begin} to {until} is not within the training; choose begin <= end <= {end}.",
+                "mask_update_begin",
+                "mask_update_end",
+            )
+        return resolved
+
+    def simplified(self) -> Self:
+        """Drop what cannot change the result."""
+        changes: dict[str, float | str] = {"start_allocation": ALLOCATIONS.find(self.start_allocation).spelling}
+        if self.drop_fraction_anneal != "exponential":
+            changes["drop_fraction_exponent"] = 3.0
+        if self.grow_init == "zeros":
+            changes["grow_init_divisor"] = 1.0
+        if self.start_density is None:
+            changes["start_allocation"] = "erk"
+        return self.replaced(changes)
+
+    def update_steps(self, end: Step) -> tuple[Step, Step, Step]:
+        """Return the first update, the last step at which one may be, and the time between them.
+
+        end: any step of the training.
+        """
+        parse, ipe = Step.parse, end.iterations_per_epoch
+        return (
+            parse(self.mask_update_begin, ipe, "mask_update_begin"),
+            parse(self.mask_update_end or "", ipe, "mask_update_end"),
+            parse(self.mask_update_frequency, ipe, "mask_update_frequency"),
+        )
+
+    def updates_at(self, step: Step) -> bool:
+        """Return whether the mask is updated at the iteration of a step."""
+        begin, end, frequency = self.update_steps(step)
+        return begin <= step <= end and (step.iteration - begin.iteration) % frequency.iteration == 0
+
+    def fraction_at(self, step: Step) -> float:
+        """Return the fraction f that is dropped at a step t.
+
+        cosine: f0 / 2 (1 + cos(pi min(1, t / (end - begin)))). As published, t counts from the start of the training;
+        the paper's formula is this one for begin = 0.
+        """
+        begin, end, _ = self.update_steps(step)
+        length = end.iteration - begin.iteration
+        if length == 0:
+            return self.drop_fraction
+        if self.drop_fraction_anneal == "cosine":
+            return self.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, step.iteration / length)))
+        if self.drop_fraction_anneal == "exponential":
+            share = (step.iteration - begin.iteration) / length
+            return float(self.drop_fraction * (1 - share) ** self.drop_fraction_exponent)
+        return self.drop_fraction
+
+
+def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str, Tensor], fraction: float) -> Mask:
+    """Return the mask after an update: int(kept * fraction) weights of each layer are dropped, and as many grown.
+
+    weights, growth: by name, of the mask's shapes; a layer of which there are no weights is left alone. The weights
+    with the smallest magnitude are dropped; those with the highest growth score are grown, among all that are then not
+    kept. Ties fall by flat index.
+    """
+    from pruning.mask import Mask as MaskClass
+    from pruning.selection import select
+
+    updated, kept = dict(mask), mask.kept_per_layer()
+    for name in weights:
+        dropped = int(kept[name] * fraction)
+        layer = MaskClass({name: mask[name]})
+        stays = select({name: weights[name].detach().abs()}, layer, kept[name] - dropped)
+        grown = select({name: growth[name]}, stays.invert(), dropped)
+        updated[name] = stays.union(grown)[name]
+    return mask.with_tensors(updated)
+
+
+class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
+    """A training whose mask moves. Subclasses say where weights grow, and whether in place of the optimizer's step."""
+
+    def prepare(self) -> None:
+        """Draw the random mask to start from, where there is no other."""
+        if self.hparams.start_density is not None:
+            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
+            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
+            mask.apply_(self.training.model)
+            self.training.set_mask(mask)
+
+    @abstractmethod
+    def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
+        """Return the growth score of some weights, by name."""
+
+    def update(self, step: Step) -> None:
+        """Drop and grow, and set the weights that are new. Those dropped and grown at once keep their values."""
+        import torch
+
+        before = self.training.mask
+        assert before is not None, "prepare made a mask, or the training started from one"
+        parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
+        weights = {name: parameters[name] for name in before if parameters[name].requires_grad}
+        after = drop_and_grow(before, weights, self.growth(step, weights), self.hparams.fraction_at(step))
+        values = self._new_values(step, weights)
+        self.training.set_mask(after)
+        if values is not None:
+            with torch.no_grad():
+                for name, weight in weights.items():
+                    is_new = (after[name] & ~before[name]).to(weight.device)
+                    weight.copy_(torch.where(is_new, values[name].to(weight) / self.hparams.grow_init_divisor, weight))
+
+    def _new_values(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor] | None:
+        import torch
+
+        kind = self.hparams.grow_init
+        if kind == "zeros":
+            return None
+        if kind == "initial_dist":
+            return self.training.initialization("grow_init", step.iteration)
+        values = {}
+        for name, weight in weights.items():
+            if kind.startswith("grad"):
+                assert weight.grad is not None, "every prunable weight is trained"
+                values[name] = weight.grad.sign() if kind == "grad_sign" else weight.grad.clone()
+                continue
+            drawn = self.training.generator("grow_init", step.iteration, name)
+            if kind == "random_normal":
+                scale = weight.detach().std(correction=0).cpu()
+                values[name] = torch.randn(weight.shape, generator=drawn) * scale
+            else:
+                bound = weight.detach().abs().mean().cpu()
+                values[name] = (2 * torch.rand(weight.shape, generator=drawn) - 1) * bound
+        return values

@@ -1,0 +1,182 @@
+"""Gradual magnitude pruning: prune while the network trains (Zhu & Gupta 2017, To prune, or not to prune).
+
+From step t0 to t1, every dt iterations, the weights that are left are scored and pruned to the sparsity
+
+    s_t = s_f + (s_i - s_f) (1 - (t - t0) / (t1 - t0))^3
+
+with s_i = 0 and s_f the level asked for. Where training starts from a mask, nothing is pruned until the curve is past
+it. Magnitude is the default; any strategy that scores weights can take its place.
+
+PHEW's MAG counts the prunings instead: the k-th of n reaches s_f - s_f (1 - k / n)^3, so the first one prunes already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+from foundations.errors import UsageError
+from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
+from foundations.step import Step
+from pruning.hparams import PruningHparams
+from pruning.level import kept_of
+from training.technique import Hooks, Technique, TechniqueHparams
+
+PREFIX = "gmp_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GmpSchedule(Hparams):
+    """When gradual pruning prunes."""
+
+    gmp_begin: str = hparam("0it", step=True, elided=ALWAYS_WRITTEN)
+    """The step of the first pruning."""
+    gmp_end: str | None = hparam(None, step=True, elided=ALWAYS_WRITTEN)
+    """The step of the last pruning, at which the level is reached; by default half of the training."""
+    gmp_frequency: str = hparam("1ep", step=True, elided=ALWAYS_WRITTEN)
+    """The time between prunings."""
+    gmp_curve: str = hparam("zhu_gupta", choices=("zhu_gupta", "phew"))
+    """The share of the level at each pruning: zhu_gupta (a cubic in time, from 0 at the first) or phew (a cubic in the
+    number of prunings, as PHEW's MAG has it)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GmpHparams(GmpSchedule, TechniqueHparams):
+    """When gradual pruning prunes and how, each flag of pruning with gmp_ before it.
+
+    The fields `gmp_strategy`, `gmp_density` and so on are those of the strategy: `group_for` returns the class that has
+    them.
+    """
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class with the options of the strategy that `gmp_strategy` names."""
+        with _errors_about_prefixed_names():
+            return cast("type[Self]", _with_options_of(PruningHparams.group_for(_pruning_values(values))))
+
+    @functools.cached_property
+    def pruning(self) -> PruningHparams:
+        """How it prunes, at its full level."""
+        with _errors_about_prefixed_names():
+            return PruningHparams.of(_pruning_values(self.values()))
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the strategy draws at random, or chooses examples."""
+        return self.pruning.uses_seed
+
+    @property
+    def final_level(self) -> float | None:
+        """The prune fraction at the last pruning."""
+        return self.pruning.level
+
+    def validate(self) -> None:
+        """Check that the strategy has scores and that something is pruned."""
+        if self.pruning.method.is_constructive:
+            raise UsageError(f"{self.pruning.strategy} builds its mask at once; gmp needs scores.", "gmp_strategy")
+        if self.pruning.level == 0:
+            raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
+
+    def simplified(self) -> Self:
+        """Return the same with one spelling of the level, and without what cannot change the masks."""
+        plain = self.pruning.simplified()
+        written = plain.canonical()
+        return self.replaced({PREFIX + name: written.get(name) for name in plain.names()})
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Write the last pruning out. Raises: UsageError where prunings are not within the training."""
+        resolved = self.replaced({"gmp_end": self.gmp_end or f"{end.iteration // 2}it"})
+        begin, last, frequency = resolved.pruning_steps(end)
+        if frequency.iteration == 0:
+            raise UsageError("it must be above 0it.", "gmp_frequency")
+        if not begin <= last <= end:
+            raise UsageError(
+                f"{begin} to {last} is not within the training; choose begin <= end <= {end}.", "gmp_begin", "gmp_end"
+            )
+        return resolved
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of the strategy."""
+        return {"gmp_strategy": self.pruning.method.version}
+
+    def pruning_steps(self, any_step: Step) -> tuple[Step, Step, Step]:
+        """Return the first and the last pruning, and the time between them. any_step: a step of the training."""
+        parse, ipe = Step.parse, any_step.iterations_per_epoch
+        return (
+            parse(self.gmp_begin, ipe, "gmp_begin"),
+            parse(self.gmp_end or "", ipe, "gmp_end"),
+            parse(self.gmp_frequency, ipe, "gmp_frequency"),
+        )
+
+    def prunes_at(self, step: Step) -> bool:
+        """Return whether a step begins with a pruning: every `gmp_frequency` from the first, and at the last."""
+        begin, end, frequency = self.pruning_steps(step)
+        since = step.iteration - begin.iteration
+        return begin <= step <= end and (since % frequency.iteration == 0 or step == end)
+
+    def level_at(self, step: Step) -> float:
+        """Return the prune fraction that the pruning at a step reaches; at the last, the level asked for."""
+        begin, end, frequency = self.pruning_steps(step)
+        if step >= end:
+            return self.pruning.level
+        since, length = step.iteration - begin.iteration, end.iteration - begin.iteration
+        if self.gmp_curve == "phew":
+            prunings = -(-length // frequency.iteration) + 1
+            share = (since // frequency.iteration + 1) / prunings
+        else:
+            share = since / length
+        return self.pruning.level * (1 - (1 - max(0.0, share)) ** 3)
+
+
+@contextlib.contextmanager
+def _errors_about_prefixed_names() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(error.reason, *(PREFIX + name for name in error.hparams)) from error
+
+
+@functools.cache
+def _with_options_of(pruning: type[PruningHparams]) -> type[Hparams]:
+    return overrides_group("GmpHparams", (pruning,), PREFIX, GmpHparams.__doc__ or "", base=GmpHparams)
+
+
+def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of pruning, by their own names, that are given with the prefix."""
+    own = GmpSchedule.names()
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in values.items()
+        if name.startswith(PREFIX) and name not in own and value is not None
+    }
+
+
+class Gmp(Hooks[GmpHparams]):
+    """Prune what is left at the steps of the schedule."""
+
+    def prepare(self) -> None:
+        """Start from a mask of ones where there is none."""
+        if self.training.mask is None:
+            self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0)))
+
+    def before_step(self, step: Step) -> None:
+        """Prune to the level of the step, unless less is left already."""
+        mask = self.training.mask
+        if mask is None or not self.hparams.prunes_at(step):
+            return
+        level = self.hparams.level_at(step)
+        if kept_of(mask.total, level) < mask.kept:
+            self.training.set_mask(self.training.prune(replace(self.hparams.pruning, prune_fraction=level)))
+
+
+GMP = Technique(
+    spelling="gmp",
+    summary="prune gradually while training",
+    paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
+    hparams=GmpHparams,
+    hooks=Gmp,
+    changes_mask=True,
+)

@@ -1,0 +1,57 @@
+"""SET, sparse evolutionary training (Mocanu et al. 2018): weights grow at random.
+
+At an update the optimizer steps first, and then the mask changes, as in google-research/rigl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.step import Step
+from training.technique import Technique
+from training.techniques.drop_and_grow import DropAndGrow, DropAndGrowHparams
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetHparams(DropAndGrowHparams):
+    """When and how much of the mask changes, and the mask that training starts from where it has none."""
+
+    @property
+    def uses_seed(self) -> bool:
+        """True: growth is random."""
+        return True
+
+
+class Set(DropAndGrow):
+    """Drop by magnitude, grow at random."""
+
+    def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
+        """Return U(0, 1) for every weight, from a random stream for each step and tensor, without ties."""
+        import torch
+
+        return {
+            name: torch.rand(
+                weight.shape, generator=self.training.generator("growth", step.iteration, name), dtype=torch.float64
+            )
+            for name, weight in weights.items()
+        }
+
+    def after_step(self, step: Step) -> None:
+        """Update the mask."""
+        if self.hparams.updates_at(step):
+            self.update(step)
+
+
+SET = Technique(
+    spelling="set",
+    summary="drop the smallest weights, grow at random",
+    paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
+    hparams=SetHparams,
+    hooks=Set,
+    changes_mask=True,
+)
