@@ -87,7 +87,6 @@ class BranchDesc(Desc):
         shuffles_globally = has_mask and branch.randomize_globally
         shuffles_layerwise = has_mask and branch.randomize_layerwise and not shuffles_globally
         draws = (pruning is not None and pruning.uses_seed) or shuffles_globally or shuffles_layerwise
-        draws |= self.techniques is not None and self.techniques.uses_seed
         changes: dict[str, Any] = {
             "randomize_globally": shuffles_globally,
             "randomize_layerwise": shuffles_layerwise,

@@ -38,8 +38,8 @@ def gmp(parent: RunRef, pruning: PruningHparams, flags: GmpFlags) -> BranchDesc:
         state=StateOf(run, run.desc.start)
         if flags.state_step is None
         else StateOf.at(run, flags.state_step, "state_step"),
-        branch=BranchHparams(start_step=flags.start_step, seed=flags.seed),
-        techniques=TechniquesHparams.of({"technique": "gmp", **technique}),
+        branch=BranchHparams(start_step=flags.start_step),
+        techniques=TechniquesHparams.of({"technique": "gmp", "technique_seed": flags.seed, **technique}),
     )
 
 

@@ -80,6 +80,8 @@ class TechniquesHparams(Hparams):
     technique: str | None = hparam(None, elided=ALWAYS_WRITTEN)
     """What changes the training besides the loop, several separated by commas, which act in that order: gmp,rigl.
     `open_prune.py techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
+    technique_seed: int | None = hparam(None)
+    """Pins what is random in techniques; by default each replicate has its own."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
@@ -127,6 +129,8 @@ class TechniquesHparams(Hparams):
         simple: dict[str, Any] = {"technique": ",".join(_names(self.technique)) or None}
         for _, part in self.parts:
             simple |= part.simplified().values()
+        if not self.uses_seed:
+            simple["technique_seed"] = None
         return self.replaced(simple)
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:

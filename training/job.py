@@ -53,11 +53,6 @@ class Job(ABC, Generic[D]):
         return None
 
     @property
-    def seed(self) -> int:
-        """What names the random streams of pruning and of techniques."""
-        return self.replicate
-
-    @property
     def replicate(self) -> int:
         """The run's replicate."""
         return self.run.location.replicate

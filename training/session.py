@@ -59,14 +59,11 @@ class Session:
         replicate: int,
         *,
         techniques: TechniquesHparams | None = None,
-        seed: int | None = None,
     ) -> None:
-        """Take a model in its initial state and build everything else that training needs.
-
-        seed: what names the random streams of techniques, if it is not the replicate.
-        """
+        """Take a model in its initial state and build everything else that training needs."""
         self.model, self.desc, self.context, self.platform = model, desc, context, platform
-        self.seed = replicate if seed is None else seed
+        pinned = None if techniques is None else techniques.technique_seed
+        self.seed = replicate if pinned is None else pinned
         precision = desc.training.precision
         self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
         self.optimizer = make_optimizer(desc.training, self.model.parameters())
@@ -236,7 +233,6 @@ class Session:
         platform: Platform,
         *,
         techniques: TechniquesHparams | None = None,
-        seed: int | None = None,
     ) -> tuple[Session, Progress] | None:
         """Return the training and its progress as the run's checkpoint has them, or None where there is none."""
         kept = run.load_checkpoint()
@@ -249,7 +245,7 @@ class Session:
             parts[part][rest] = tensor
         model = initialized_model(desc)
         load_state(model, parts["model"])
-        session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques, seed=seed)
+        session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
         if "mask" in facts:

@@ -30,7 +30,7 @@ class TechniqueHparams(Hparams):
 
     @property
     def uses_seed(self) -> bool:
-        """Whether the technique draws random numbers, so that a branch's --seed can change the result."""
+        """Whether the technique draws random numbers, so that a seed can change the result."""
         return False
 
     @property
@@ -65,7 +65,7 @@ class Training(Protocol):
     desc: TrainDesc
     """Dataset, model and training."""
     seed: int
-    """What names the random streams of the run."""
+    """What names the random streams of techniques."""
 
     def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""

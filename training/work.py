@@ -68,9 +68,7 @@ class RunWork:
 
     def _resume(self) -> tuple[Session, Progress] | None:
         job = self.job
-        resumed = Session.resume(
-            self.run, job.trained, self.context, self.platform, techniques=job.techniques, seed=job.seed
-        )
+        resumed = Session.resume(self.run, job.trained, self.context, self.platform, techniques=job.techniques)
         if resumed is not None and resumed[1].dataset != self._dataset():
             raise DamagedError(
                 f"{self.run.folder} was begun with other data than {self.context.datasets} now holds "
@@ -92,13 +90,7 @@ class RunWork:
         """A training in its initial state."""
         job = self.job
         session = Session(
-            job.initial.model,
-            job.trained,
-            self.context,
-            self.platform,
-            job.replicate,
-            techniques=job.techniques,
-            seed=job.seed,
+            job.initial.model, job.trained, self.context, self.platform, job.replicate, techniques=job.techniques
         )
         session.set_mask(job.initial.mask)
         session.prepare()

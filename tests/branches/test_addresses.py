@@ -5,6 +5,7 @@ another experiment. A new description is added at the end of the list; nothing i
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from foundations.desc import Desc, RunRef
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
 from training.recipes import recipe
 
 
@@ -100,6 +102,14 @@ DESCRIPTIONS: dict[str, Desc] = {
         training=DIGITS.training,
         origin=OriginHparams(content="0" * 64, is_pruned=True),
     ),
+    "rigl": preset("digits_resnet_8", technique="rigl", start_density=0.1, mask_update_frequency="20it"),
+    "set in a branch": replace(
+        describe("oneshot", RunRef(DIGITS), strategy="random", density=0.1),
+        techniques=TechniquesHparams.of({"technique": "set", "drop_fraction_anneal": "constant", "technique_seed": 1}),
+    ),
+    "gmp with snip, then rigl": preset(
+        "digits_resnet_8", technique="gmp,rigl", gmp_strategy="snip2", gmp_score_per_batch=True, gmp_curve="phew"
+    ),
 }
 ADDRESSES = {
     "train": "d8f5a3fe97c8156505a740e9467035b7",
@@ -120,12 +130,15 @@ ADDRESSES = {
     "shuffled and reinitialized": "d6f7a4ea15e7b2334725d4f93d27e4bf",
     "of a branch": "ad8689551fa81f8926a67503b3efe680",
     "of another replicate of a branch": "f8cfdbf0fd0e6a49fdcb0ca5b19be20a",
-    "gmp of a branch": "12c4a5b7e66ea14519761d021bb91c03",
+    "gmp of a branch": "1ebe99433f9c19bc323ac80e156061b7",
     "finetune": "3b04dfd3a9f3580724d8b531d0d4cf5f",
     "retrain with other batches": "3879d70b06c926b3d58f585021a40695",
     "transplant": "bbe414787b8c5b3abcddeaacb9a4e665",
     "level 2 of a lottery": "c1a574eb2d79f9b6db8cfc13c70b459a",
     "import": "05da12a698950656b4dcd74e4e722bc3",
+    "rigl": "ff1782d726484d775b42009d25c5c2e7",
+    "set in a branch": "ef7dcb57ad42eace1d4853a72781743d",
+    "gmp with snip, then rigl": "dd60886e31d8ebb5560e1041ed1669d1",
 }
 
 

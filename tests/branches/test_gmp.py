@@ -9,26 +9,9 @@ import pytest
 import torch
 
 from foundations.errors import UsageError
-from tests.branches.small_branches import branch, describe, mask_of
+from tests.branches.small_branches import branch, describe, mask_of, ref_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.execution import complete
-
-
-def test_the_level_follows_the_cubic_of_zhu_and_gupta() -> None:
-    desc = describe("gmp", gmp_begin="3it", gmp_end="15it", gmp_frequency="3it", prune_fraction=0.9)
-    step = desc.as_trained.step
-
-    prunings = [t for t in range(19) if desc.prunes_at(step(f"{t}it"))]
-
-    assert prunings == [3, 6, 9, 12, 15]
-    expected = [0.9 + (0 - 0.9) * (1 - (t - 3) / 12) ** 3 for t in prunings]
-    assert [desc.level_at(step(f"{t}it")) for t in prunings] == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_last_pruning_comes_at_the_end_even_off_the_beat() -> None:
-    desc = describe("gmp", gmp_begin="0it", gmp_end="10it", gmp_frequency="4it")
-
-    assert [t for t in range(19) if desc.prunes_at(desc.as_trained.step(f"{t}it"))] == [0, 4, 8, 10]
 
 
 def test_masks_only_shrink_and_end_at_the_exact_count_with_pruned_weights_at_zero(tmp_path: Path, digits: Path) -> None:
@@ -77,6 +60,20 @@ def test_of_a_pruned_parent_nothing_is_pruned_until_the_curve_has_passed_its_spa
     inherited, final = mask_of(parent), mask_of(run)
     assert final.intersection(inherited) == final
     assert final.kept == round(final.total * 0.2)
+
+
+def test_it_begins_from_any_state_of_any_run(tmp_path: Path, digits: Path) -> None:
+    place = context(tmp_path, digits)
+    other = branch(place, "oneshot", density=0.5, reinitialize=True).run
+    step = train_desc().step("7it")
+
+    flags = {"state_experiment": ref_of(other), "state_step": "7it", "start_step": "6it", "gmp_begin": "8it"}
+    run = branch(place, "gmp", **flags, gmp_end="14it", gmp_frequency="3it", density=0.2).run
+
+    first, begun = run.load_state(step.at(6)), other.load_state(step)
+    assert all(torch.equal(first[name], begun[name]) for name in begun)
+    assert mask_of(run).intersection(mask_of(other)) == mask_of(run)
+    assert mask_of(run).kept == round(mask_of(run).total * 0.2)
 
 
 def test_a_state_is_replayed_with_the_mask_it_had(tmp_path: Path, digits: Path) -> None:

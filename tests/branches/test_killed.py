@@ -6,17 +6,18 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from branches.lottery import Lottery, LotteryHparams
 from foundations import run
-from foundations.desc import Desc
+from foundations.desc import Desc, RunRef
 from foundations.files import write_atomically
 from foundations.reporter import NullReporter
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
-from tests.training.small_runs import FORK, context, run_of, tensor_digests, train_desc
+from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.context import Context
 from training.execution import complete
 
@@ -28,6 +29,13 @@ def branch_descs() -> list[Desc]:
 
 def gradual_descs() -> list[Desc]:
     return [describe("gmp", gmp_end="2ep", gmp_frequency="3it", density=0.1)]
+
+
+def technique_descs() -> list[Desc]:
+    """Two techniques together, whose run must be replayed for a branch of it."""
+    often: dict[str, Any] = {"mask_update_frequency": "4it", "gmp_frequency": "3it"}
+    desc = oneshot_desc("random", density=0.3, technique="set,gmp", gmp_density=0.1, **often)
+    return [desc, describe("lottery_rewind", RunRef(desc), density=0.05)]
 
 
 def lottery_descs() -> list[Desc]:
@@ -70,6 +78,7 @@ def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> No
 
 FUSES = {
     branch_descs: (3, 8, 21, 33, 47, 58, 71, 83, 95, 110, 128),
+    technique_descs: (3, 14, 27, 41, 52, 64, 75, 88, 97),
     gradual_descs: (3, 8, 21, 27, 41, 52, 64, 75),
     lottery_descs: (3, 21, 47, 64, 83, 101, 118, 135, 152, 170, 189),
 }

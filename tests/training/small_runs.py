@@ -18,6 +18,7 @@ from platforms.local import LocalPlatform
 from pruning.hparams import PruningHparams
 from training.context import Context
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
 
 FORK = multiprocessing.get_context("fork")
 SMALL = {
@@ -52,7 +53,8 @@ def train_desc(**flags: Any) -> TrainDesc:
 
 def oneshot_desc(strategy: str = "magnitude", parent: dict[str, Any] | None = None, **flags: Any) -> BranchDesc:
     values = {"strategy": strategy, **flags}
-    return oneshot(RunRef(train_desc(**(parent or {}))), PruningHparams.of(values), OneshotFlags.of(values))
+    desc = oneshot(RunRef(train_desc(**(parent or {}))), PruningHparams.of(values), OneshotFlags.of(values))
+    return replace(desc, techniques=TechniquesHparams.of(values))
 
 
 def context(root: Path, datasets: Path, **changes: Any) -> Context:

@@ -16,14 +16,14 @@ COUNTED = {
     "network": "training.job.build_model",
     "initial state of a training": "training.job.TrainJob.initial_state",
     "initial state of a branch": "branches.job.BranchJob.initial_state",
-    "mask": "branches.job.mask_from_hparams",
+    "mask": "training.masking.mask_from_hparams",
 }
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the calls of what is expensive."""
-    import branches.job  # noqa: F401 (its names are counted)
+    import training.masking  # noqa: F401 (their names are counted)
     from foundations.registry import load
 
     found: Counter[str] = Counter()

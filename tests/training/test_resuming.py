@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from training.desc import TrainDesc
 from training.execution import complete
 
 KEPT = (0, 4, 6, 13, 18)
+RIGL: dict[str, Any] = {"technique": "rigl", "mask_update_frequency": "3it", "mask_update_end": "15it"}
 JOBS: dict[str, TrainDesc | BranchDesc] = {
     "sgd": train_desc(warmup_steps="4it", milestone_steps="9it,2ep", gamma=0.1),
     "nesterov, smoothed, cosine": train_desc(
@@ -30,6 +32,18 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "sgd with a mask": oneshot_desc("random", prune_fraction=0.9),
     "adam with a mask": oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
     "mask from another step": oneshot_desc(prune_step="2ep", state_step="3it", start_step="3it"),
+    "gmp with examples": train_desc(technique="gmp", gmp_strategy="snip1", gmp_frequency="2it", gmp_density=0.1),
+    "rigl": oneshot_desc("random", density=0.1, allocation="erk", **RIGL),
+    "set with adam": train_desc(
+        optimizer_name="adam", lr=0.01, technique="set", start_density=0.2, mask_update_frequency="2it"
+    ),
+    "gmp and rigl with new weights drawn": oneshot_desc(
+        "magnitude",
+        density=0.5,
+        **{**RIGL, "technique": "gmp,rigl", "grow_init": "initial_dist"},
+        gmp_density=0.1,
+        gmp_frequency="3it",
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from foundations.errors import UsageError
@@ -169,7 +169,8 @@ class Gmp(Hooks[GmpHparams]):
             return
         level = self.hparams.level_at(step)
         if kept_of(mask.total, level) < mask.kept:
-            self.training.set_mask(self.training.prune(replace(self.hparams.pruning, prune_fraction=level)))
+            this_far = {"prune_fraction": level, "density": None, "compression": None}
+            self.training.set_mask(self.training.prune(self.hparams.pruning.replaced(this_far)))
 
 
 GMP = Technique(
