@@ -67,7 +67,12 @@ def test_it_begins_from_any_state_of_any_run(tmp_path: Path, digits: Path) -> No
     other = branch(place, "oneshot", density=0.5, reinitialize=True).run
     step = train_desc().step("7it")
 
-    flags = {"state_experiment": ref_of(other), "state_step": "7it", "start_step": "6it", "gmp_begin": "8it"}
+    flags: dict[str, Any] = {
+        "state_experiment": ref_of(other),
+        "state_step": "7it",
+        "start_step": "6it",
+        "gmp_begin": "8it",
+    }
     run = branch(place, "gmp", **flags, gmp_end="14it", gmp_frequency="3it", density=0.2).run
 
     first, begun = run.load_state(step.at(6)), other.load_state(step)
