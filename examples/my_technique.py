@@ -1,0 +1,67 @@
+"""Stochastic weight averaging (Izmailov et al. 2018), a technique of one's own.
+
+    python open_prune.py train --default_hparams=digits_resnet_8 \
+        --plugin=examples/my_technique.py --technique=swa --swa_begin=9ep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from open_prune import Hooks, Step, Technique, TechniqueHparams, Training, hparam
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwaHparams(TechniqueHparams):
+    """When averaging begins."""
+
+    swa_begin: str = hparam("0it", step=True)
+    """The first step whose new weights are averaged."""
+
+
+class Swa(Hooks[SwaHparams]):
+    """Average the weights after each step; at the last step, the average takes their place."""
+
+    def __init__(self, training: Training, hparams: SwaHparams) -> None:
+        super().__init__(training, hparams)
+        self.begin = training.desc.step(hparams.swa_begin, "swa_begin")
+        self.count = 0
+        self.average: dict[str, torch.Tensor] = {}
+
+    def after_step(self, step: Step) -> None:
+        """Take the new weights into the average."""
+        if step >= self.begin:
+            self.count += 1
+            for name, weight in self.training.model.named_parameters():
+                average = self.average.setdefault(name, torch.zeros_like(weight, requires_grad=False))
+                average += (weight.detach() - average) / self.count
+
+    @torch.no_grad()
+    def before_step(self, step: Step) -> None:
+        """At the last step, put the average in place of the weights."""
+        if step == self.training.desc.end:
+            for name, average in self.average.items():
+                self.training.model.get_parameter(name).copy_(average)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the average and over how many steps it is, for checkpoints."""
+        return {"count": torch.tensor(self.count), **{f"average.{name}": t for name, t in self.average.items()}}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from a checkpoint."""
+        device = next(self.training.model.parameters()).device
+        self.count = int(state["count"])
+        prefix = "average."
+        self.average = {n.removeprefix(prefix): t.to(device) for n, t in state.items() if n.startswith(prefix)}
+
+
+SWA = Technique(
+    spelling="swa",
+    summary="end with the average of the weights",
+    paper="Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization",
+    hparams=SwaHparams,
+    hooks=Swa,
+)
