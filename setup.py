@@ -49,7 +49,10 @@ def relocated(source: bytes, packages: Collection[str]) -> bytes:
     Raises: ValueError for an import of one of them that binds the package's own name, or is spread over lines.
     """
     lines = source.split(b"\n")
-    for node in ast.walk(ast.parse(source)):
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in sorted(
+        imports, key=lambda node: (node.lineno, node.col_offset), reverse=True
+    ):  # columns left stay valid
         if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] in packages for alias in node.names):
             raise ValueError(f"line {node.lineno}: write `from package import module` in place of `import`")
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in packages and not node.level:
