@@ -50,9 +50,8 @@ def relocated(source: bytes, packages: Collection[str]) -> bytes:
     """
     lines = source.split(b"\n")
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    for node in sorted(
-        imports, key=lambda node: (node.lineno, node.col_offset), reverse=True
-    ):  # columns left stay valid
+    imports.sort(key=lambda node: (node.lineno, node.col_offset))
+    for node in reversed(imports):  # so that the columns of those before it stay true
         if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] in packages for alias in node.names):
             raise ValueError(f"line {node.lineno}: write `from package import module` in place of `import`")
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in packages and not node.level:
@@ -65,7 +64,7 @@ def relocated(source: bytes, packages: Collection[str]) -> bytes:
     return b"\n".join(lines)
 
 
-class BuildPackage(build_py):
+class BuildPackage(build_py):  # type: ignore[misc]
     """Copies what is shipped to its place in the package."""
 
     def run(self) -> None:
@@ -94,7 +93,7 @@ class BuildPackage(build_py):
         return [str(path) for path in (Path(self.build_lib) / PACKAGE).rglob("*") if path.is_file()]
 
 
-class RefuseEditable(editable_wheel):
+class RefuseEditable(editable_wheel):  # type: ignore[misc]
     """An editable install would put the top-level packages beside other people's."""
 
     def run(self) -> NoReturn:
