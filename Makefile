@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all wheel-test lint format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -17,6 +17,10 @@ test: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2
+
+# The wheel in a new virtual environment, beside Hugging Face datasets: minutes, and 6 GB for as long.
+wheel-test: $(VENV)/installed-dev
+	$(RUN) -m pytest tests/test_setup.py --in_new_environment -s --durations=8
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

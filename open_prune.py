@@ -1,8 +1,179 @@
-"""The command line of open_prune: `python open_prune.py` lists the commands."""
+"""open_prune, a job system for research on sparse networks: the command, and the library.
+
+As a command, `python open_prune.py` (installed: `open_prune`) lists what it can do. As a library,
+
+    from open_prune import Mask, prune
+
+imports a name when it is asked for, so that importing open_prune itself imports neither torch nor numpy. Files of
+your own (methods, datasets, networks, branches) import from here all that they declare themselves with.
+"""
+
+from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
-from cli.main import main
+if TYPE_CHECKING:
+    # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    from branches.desc import BranchDesc as BranchDesc
+    from branches.desc import BranchHparams as BranchHparams
+    from branches.desc import main_of as main_of
+    from branches.desc import mask_of as mask_of
+    from branches.lottery import LevelBranch as LevelBranch
+    from branches.lottery import Lottery as Lottery
+    from branches.named_branch import Branch as Branch
+    from branches.named_branch import SeedFlags as SeedFlags
+    from branches.named_branch import branch_of as branch_of
+    from branches.named_branch import last_state as last_state
+    from datasets.augmentations.augmentation import Augmentation as Augmentation
+    from datasets.augmentations.augmentation import MemoryBatches as MemoryBatches
+    from datasets.augmentations.augmentation import StreamedBatches as StreamedBatches
+    from datasets.augmentations.none import NONE as NONE
+    from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP as PAD4_CROP_FLIP
+    from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP as RESIZED_CROP_FLIP
+    from datasets.hparams import DatasetHparams as DatasetHparams
+    from datasets.source_files import Download as Download
+    from datasets.source_files import Index as Index
+    from datasets.source_files import SourceFiles as SourceFiles
+    from datasets.source_files import Split as Split
+    from datasets.spec import DatasetSpec as DatasetSpec
+    from foundations.desc import Desc as Desc
+    from foundations.desc import MaskOf as MaskOf
+    from foundations.desc import RunKind as RunKind
+    from foundations.desc import RunRef as RunRef
+    from foundations.desc import StateOf as StateOf
+    from foundations.errors import DamagedError as DamagedError
+    from foundations.errors import EnvironmentFailure as EnvironmentFailure
+    from foundations.errors import OpenPruneError as OpenPruneError
+    from foundations.errors import UsageError as UsageError
+    from foundations.hparams import ALWAYS_WRITTEN as ALWAYS_WRITTEN
+    from foundations.hparams import Hparams as Hparams
+    from foundations.hparams import hparam as hparam
+    from foundations.random_streams import generator as generator
+    from foundations.step import Step as Step
+    from models.family import Family as Family
+    from models.family import NetworkSpec as NetworkSpec
+    from models.hparams import ModelHparams as ModelHparams
+    from platforms.base import Platform as Platform
+    from platforms.base import PlatformHparams as PlatformHparams
+    from platforms.base import PlatformKind as PlatformKind
+    from pruning.allocation import Allocation as Allocation
+    from pruning.allocation import apportion as apportion
+    from pruning.allocation import proportional as proportional
+    from pruning.hparams import ExamplesHparams as ExamplesHparams
+    from pruning.hparams import PruningHparams as PruningHparams
+    from pruning.iterations import Schedule as Schedule
+    from pruning.mask import Mask as Mask
+    from pruning.method import EXAMPLES_PER_CLASS as EXAMPLES_PER_CLASS
+    from pruning.method import Method as Method
+    from pruning.prune import CollapseWarning as CollapseWarning
+    from pruning.prune import prune as prune
+    from pruning.report import sparsity_report as sparsity_report
+    from pruning.scoring import Scores as Scores
+    from pruning.scoring import Scoring as Scoring
+    from pruning.wrapper import PruningWrapper as PruningWrapper
+    from training.desc import TrainDesc as TrainDesc
+    from training.hparams import TrainingHparams as TrainingHparams
+    from training.recipes import Recipe as Recipe
+
+    __version__: str
+
+_MODULES = {
+    # Pruning any network
+    "Mask": "pruning.mask",
+    "PruningWrapper": "pruning.wrapper",
+    "prune": "pruning.prune",
+    "CollapseWarning": "pruning.prune",
+    "sparsity_report": "pruning.report",
+    # Declaring a method, an allocation, a schedule
+    "Method": "pruning.method",
+    "EXAMPLES_PER_CLASS": "pruning.method",
+    "PruningHparams": "pruning.hparams",
+    "ExamplesHparams": "pruning.hparams",
+    "Scores": "pruning.scoring",
+    "Scoring": "pruning.scoring",
+    "Allocation": "pruning.allocation",
+    "apportion": "pruning.allocation",
+    "proportional": "pruning.allocation",
+    "Schedule": "pruning.iterations",
+    # A family of networks, a recipe
+    "Family": "models.family",
+    "NetworkSpec": "models.family",
+    "ModelHparams": "models.hparams",
+    "Recipe": "training.recipes",
+    # A dataset, an augmentation
+    "DatasetSpec": "datasets.spec",
+    "DatasetHparams": "datasets.hparams",
+    "Download": "datasets.source_files",
+    "Index": "datasets.source_files",
+    "SourceFiles": "datasets.source_files",
+    "Split": "datasets.source_files",
+    "Augmentation": "datasets.augmentations.augmentation",
+    "MemoryBatches": "datasets.augmentations.augmentation",
+    "StreamedBatches": "datasets.augmentations.augmentation",
+    "NONE": "datasets.augmentations.none",
+    "PAD4_CROP_FLIP": "datasets.augmentations.pad4_crop_flip",
+    "RESIZED_CROP_FLIP": "datasets.augmentations.resized_crop_flip",
+    # A branch, a kind of run
+    "Branch": "branches.named_branch",
+    "SeedFlags": "branches.named_branch",
+    "branch_of": "branches.named_branch",
+    "last_state": "branches.named_branch",
+    "BranchDesc": "branches.desc",
+    "BranchHparams": "branches.desc",
+    "main_of": "branches.desc",
+    "mask_of": "branches.desc",
+    "LevelBranch": "branches.lottery",
+    "Lottery": "branches.lottery",
+    "Desc": "foundations.desc",
+    "MaskOf": "foundations.desc",
+    "RunKind": "foundations.desc",
+    "RunRef": "foundations.desc",
+    "StateOf": "foundations.desc",
+    "TrainDesc": "training.desc",
+    "TrainingHparams": "training.hparams",
+    # A platform
+    "Platform": "platforms.base",
+    "PlatformHparams": "platforms.base",
+    "PlatformKind": "platforms.base",
+    # What all of these use
+    "ALWAYS_WRITTEN": "foundations.hparams",
+    "Hparams": "foundations.hparams",
+    "hparam": "foundations.hparams",
+    "Step": "foundations.step",
+    "generator": "foundations.random_streams",
+    "DamagedError": "foundations.errors",
+    "EnvironmentFailure": "foundations.errors",
+    "OpenPruneError": "foundations.errors",
+    "UsageError": "foundations.errors",
+}
+"""The module of each name of the library."""
+
+__all__ = ["__version__", "main", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from foundations.program import version
+
+        return version()
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from foundations.registry import load
+
+    return load(f"{_MODULES[name]}:{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def main() -> int:
+    """Run the command of the arguments of this process; return its exit code."""
+    from cli.main import main as run
+
+    return run(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -8,6 +8,7 @@ from typing import Any
 from foundations.address import MAIN, Location
 from foundations.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
+from foundations.program import PROGRAM
 from foundations.registry import Registry
 from foundations.run import Run
 from foundations.store import source_runs
@@ -30,7 +31,7 @@ def load_desc(run: Run) -> Desc:
             known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)
         missing = [source for source in source_runs(current) if source.location not in known]
         if any(source.location == other.location for source in missing for other in waiting):
-            raise DamagedError(f"{current.folder} draws on itself. Remove it: python open_prune.py rm {current}")
+            raise DamagedError(f"{current.folder} draws on itself. Remove it: {PROGRAM} rm {current}")
         if missing:
             waiting += missing
             continue

@@ -20,6 +20,7 @@ from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
+from foundations.program import PROGRAM
 from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
@@ -39,7 +40,7 @@ class AddressFlags:
 def branch(argv: Sequence[str], environment: Environment) -> int:
     """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
     names, rest = positional(argv)
-    usage = "usage: python open_prune.py branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
+    usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if not names and (not rest or rest[0] in ("-h", "--help")):
         print(f"{usage}\n\n{list_branches()}\n\n`branch train BRANCH --help` lists the flags.")
         return 0

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
 from foundations.hparams import HparamField, Hparams, fields_of, help_of
+from foundations.program import PROGRAM
 
 Flags = TypeVar("Flags")
 Groups = dict[str, Hparams]
@@ -157,12 +158,12 @@ def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> Us
 
 
 def _hint(command: str) -> str:
-    return f"See: python open_prune.py {command} --help"
+    return f"See: {PROGRAM} {command} --help"
 
 
 def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: Mapping[str, Any]) -> str:
     parser = argparse.ArgumentParser(
-        usage=f"python open_prune.py {command} [FLAGS]", description=(kind.__doc__ or "").replace("%", "%%")
+        usage=f"{PROGRAM} {command} [FLAGS]", description=(kind.__doc__ or "").replace("%", "%%")
     )
     for group in groups.values():
         section = parser.add_argument_group(" ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip("."))

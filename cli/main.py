@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cli.flags import HelpRequested
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
+from foundations.program import PROGRAM, version
 from foundations.registry import load
 
 
@@ -70,6 +71,9 @@ def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in _HELP:
         print(_overview())
         return 0
+    if argv[0] == "--version":
+        print(f"open_prune {version()}")
+        return 0
     name, *rest = argv
     if name not in COMMANDS:
         raise UsageError(f"'{name}' is not a command{choose_from(name, COMMANDS)}")
@@ -81,7 +85,7 @@ def _overview() -> str:
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: python open_prune.py COMMAND [FLAGS]        (COMMAND --help lists its flags)",
+            f"usage: {PROGRAM} COMMAND [FLAGS]        (COMMAND --help: its flags; --version: the version)",
             "",
             *lines,
             "",

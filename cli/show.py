@@ -13,6 +13,7 @@ from cli.listing import ShowHparams, entry_of
 from cli.table import duration, figure, percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.program import PROGRAM
 from foundations.run import Run
 from foundations.store import find_run
 
@@ -29,7 +30,7 @@ def show(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     flags = parse(ShowFlags, rest, "show").showing
     if len(names) != 1:
-        raise UsageError("show takes one address: python open_prune.py show ADDRESS (`ls` lists them).")
+        raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
     run = find_run(flags.root_in(environment), names[0])
     entry = entry_of(run)
     if flags.json:

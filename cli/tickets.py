@@ -14,6 +14,7 @@ from cli.jobs import TrainFlags, parse_job, with_context
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
+from foundations.program import PROGRAM
 from foundations.step import Step
 from foundations.store import find_run, short_address
 
@@ -57,7 +58,7 @@ def export(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     flags = parse(ExportFlags, rest, "export").export
     if len(names) != 2:
-        raise UsageError("export takes an address and a file: python open_prune.py export ADDRESS ticket.safetensors")
+        raise UsageError(f"export takes an address and a file: {PROGRAM} export ADDRESS ticket.safetensors")
     if flags.dense and flags.openlth:
         raise UsageError("give one of them.", "dense", "openlth")
     run, path = find_run(flags.root_in(environment), names[0]), Path(names[1])
@@ -75,7 +76,7 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     flags = parse_job(ImportFlags, rest, "import", environment)
     if len(names) != 1:
-        raise UsageError("import takes one file: python open_prune.py import ticket.safetensors")
+        raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
     path = Path(names[0])
     run = with_context(
         flags.job,

@@ -14,6 +14,7 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.files import explain_os_errors
 from foundations.hparams import hparam
+from foundations.program import PROGRAM
 from foundations.run import Run
 from foundations.store import all_runs, find_run, users_of
 
@@ -77,7 +78,7 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     flags = parse(RemoveFlags, rest, "rm").remove
     if len(names) != 1:
-        raise UsageError("rm takes one address: python open_prune.py rm ADDRESS (`ls` lists them).")
+        raise UsageError(f"rm takes one address: {PROGRAM} rm ADDRESS (`ls` lists them).")
     run = find_run(flags.root_in(environment), names[0])
     users = users_of(run)
     if users and not flags.with_branches:

@@ -16,6 +16,7 @@ from datasets.registry import AUGMENTATIONS, DATASETS
 from datasets.source_files import SourceFiles
 from datasets.spec import DatasetSpec
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError, invalid
+from foundations.program import PROGRAM
 
 
 def add_dataset(
@@ -127,5 +128,5 @@ def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:
 def _refuse_to_read(files: SourceFiles) -> NoReturn:
     raise EnvironmentFailure(
         f"The dataset '{files.name}' lacks prepared files in {files.folder / files.name}.\n"
-        f"Add it again: open_prune.py datasets add {files.name} PATH"
+        f"Add it again: {PROGRAM} datasets add {files.name} PATH"
     )

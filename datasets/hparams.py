@@ -26,7 +26,7 @@ class DatasetHparams(Hparams):
     """The dataset, its batches, and how its examples and labels are changed."""
 
     dataset_name: str = hparam("cifar10", elided=ALWAYS_WRITTEN)
-    """The dataset; `open_prune.py datasets` lists the names."""
+    """The dataset; the command `datasets` lists the names."""
 
     batch_size: int = hparam(128, elided=ALWAYS_WRITTEN, at_least=1)
     """Examples in a batch. The last batch of an epoch holds what is left."""

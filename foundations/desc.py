@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from foundations.address import MAIN, SCHEMA_VERSION, Location, digest
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values
+from foundations.program import PROGRAM
 from foundations.registry import Registered
 from foundations.step import Step
 
@@ -244,7 +245,7 @@ def check_record(record: Any, folder: Path) -> None:
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
-        f"Move the directory away, or remove it: python open_prune.py rm {named} --force"
+        f"Move the directory away, or remove it: {PROGRAM} rm {named} --force"
     )
 
 

@@ -4,13 +4,15 @@ What has a name is declared as an object in a file of its own:
 
     SNIP = Method(spelling="snipN", pattern=r"snip(?P<examples_per_class>[1-9]\d*)", ...)
 
-and the registry of its kind has a line with that file's module. The modules are imported when something is looked up,
-so they must import torch and numpy only inside functions: listing and planning need neither.
+and the registry of its kind has a line with that file's module, by its name in the repository. The modules are
+imported when something is looked up, so they must import torch and numpy only inside functions: listing and planning
+need neither.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from foundations.errors import UsageError, choose_from, did_you_mean
+from foundations.program import INSTALLED, PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +50,7 @@ class Registry(Generic[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         while self._waiting:
-            self.register(importlib.import_module(self._waiting[0]))
+            self.register(import_by_name(self._waiting[0]))
             del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
         return iter(tuple(self._entries))
 
@@ -101,4 +104,10 @@ class Registry(Generic[Entry]):
 def load(path: str) -> Any:
     """Return the object that `module:name` names, importing the module now."""
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(import_by_name(module), name)
+
+
+def import_by_name(module: str) -> ModuleType:
+    """Import a module: one of open_prune by its name in the repository, also where it is installed, or any other."""
+    is_inside = INSTALLED and importlib.util.find_spec(PREFIX + module.partition(".")[0]) is not None
+    return importlib.import_module(PREFIX + module if is_inside else module)

@@ -31,6 +31,7 @@ from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, wr
 from foundations.locks import lock
 from foundations.manifest import FileRecord, Manifest
 from foundations.metrics import Metrics
+from foundations.program import PROGRAM
 from foundations.step import Step
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ class Run:
 
     def how_to_mend(self) -> str:
         """Return the command that mends the run, in words."""
-        return f"To set it aside and make it anew: python open_prune.py verify {self.location} --mend"
+        return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
 
     def _read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()

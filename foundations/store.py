@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foundations.address import MAIN, Location
 from foundations.errors import OpenPruneError, UsageError
+from foundations.program import PROGRAM
 from foundations.run import DESCRIPTION, MANIFEST, Run
 
 
@@ -45,7 +46,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"No run under {root} is named '{address}'. `python open_prune.py ls` lists the runs.")
+        raise UsageError(f"No run under {root} is named '{address}'. `{PROGRAM} ls` lists the runs.")
     some = ", ".join(short_address(run) for run in found[:6]) + (", ..." if len(found) > 6 else "")
     raise UsageError(f"'{address}' may mean {len(found)} runs: {some}. Give more digits, or the replicate.")
 

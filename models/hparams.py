@@ -18,7 +18,7 @@ class ModelHparams(Hparams):
     """The network, how it is initialized, and which of its parameters are frozen."""
 
     model_name: str = hparam("cifar_resnet_20", elided=ALWAYS_WRITTEN)
-    """The network; `open_prune.py models` lists the names."""
+    """The network; the command `models` lists the names."""
 
     model_init: str = hparam("kaiming_normal", elided=ALWAYS_WRITTEN, choices=WEIGHT_INITS)
     """The initializer of convolutional and linear weights. standard_normal draws with deviation 0.1 (as the code of its

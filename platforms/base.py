@@ -22,7 +22,7 @@ class PlatformHparams(Hparams):
     """Where the job runs. Not part of a run's address."""
 
     platform: str = hparam("local")
-    """Where the job runs; see `python open_prune.py platforms`."""
+    """Where the job runs; the command `platforms` lists the names."""
     device: str = hparam("auto")
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     threads: int | None = hparam(None, at_least=1)

@@ -1,12 +1,12 @@
 """Scores become masks, masks become sparse networks: pruning methods for any torch.nn.Module.
 
-`pruning.prune.prune` composes four ideas: a method that scores weights (`methods`), an allocation (`allocations`), a
+`prune` composes four ideas: a method that scores weights (`methods`), an allocation (`allocations`), a
 schedule (`schedules`) and a selection (`selection`). All are listed in `registry`; `prunable` says what is counted.
 
 On a model of torchvision, trained with the mask held:
 
 >>> import torch, torchvision
->>> from pruning.prune import prune
+>>> from open_prune import prune
 >>> model = torchvision.models.resnet18(num_classes=10)
 >>> x, y = torch.randn(40, 3, 32, 32), torch.arange(40) % 10
 >>> mask = prune(model, "snip4", density=0.1, examples=(x, y))

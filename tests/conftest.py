@@ -14,6 +14,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--in_new_environment",
+        action="store_true",
+        help="install the wheel and its dependencies into a new virtual environment (tests/test_setup.py)",
+    )
+
+
 def golden_case(name: str) -> Path:
     """Return the folder of a case that a published implementation computed; skip the test where it is missing.
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
+
+from foundations.program import INSTALLED, version
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of the libraries that compute, and the commit of this code where it is known."""
-    found = {name: version(name) for name in ("torch", "torchvision", "numpy", "safetensors")}
-    return {"python": platform.python_version(), **found, "open_prune": _commit()}
+    """Return the versions of Python, of the libraries that compute, and the commit of this code or else its version."""
+    found = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")}
+    return {"python": platform.python_version(), **found, "open_prune": _commit() or version()}
 
 
-def _commit() -> str:
+def _commit() -> str | None:
+    """Return the commit of this code; None if it is installed, whatever repository its folder may be in."""
+    if INSTALLED:
+        return None
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return None

@@ -1,0 +1,28 @@
+"""How this program is called and which version it is: in the repository, and where it is installed.
+
+In the repository, `foundations` and the other floors are packages of the top level. Installed, they are inside the
+package `open_prune`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PREFIX = __name__.removesuffix("foundations.program")
+"""What stands before the names of the floors: nothing in the repository, `open_prune.` where it is installed."""
+INSTALLED = PREFIX != ""
+"""Whether this is the installed package."""
+PROGRAM = "open_prune" if INSTALLED else "python open_prune.py"
+"""How a command begins."""
+
+
+def version() -> str:
+    """Return the version. It is written in pyproject.toml and nowhere else."""
+    if INSTALLED:
+        import importlib.metadata
+
+        return importlib.metadata.version("open_prune")
+    import tomllib
+
+    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    return str(tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"])

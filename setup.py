@@ -1,0 +1,111 @@
+"""Builds the package `open_prune`, which holds the top-level packages of the repository as subpackages.
+
+What is installed shares a folder with other people's packages, and `datasets` there is Hugging Face's. So the wheel has
+one package, and imports are rewritten as its files are copied: `from datasets.spec import Split` becomes
+`from open_prune.datasets.spec import Split`. Nothing else in a file changes, so that lines keep their numbers, and type
+checkers and editors read the installed package as they read any other. Modules that are named in texts, as in
+registries, are found by `foundations.registry`, which knows in which package it is itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import NoReturn
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
+
+PACKAGE = "open_prune"
+NOT_SHIPPED = {"tests", "benchmarks"}
+MAIN = "import sys\n\nfrom open_prune import main\n\nsys.exit(main())\n"
+"""`python -m open_prune`."""
+
+
+def floors(root: Path) -> list[str]:
+    """Return the names of the top-level packages that are shipped."""
+    found = {path.parent.name for path in root.glob("*/__init__.py")}
+    return sorted(found - NOT_SHIPPED)
+
+
+def shipped(root: Path) -> dict[Path, Path]:
+    """Return the files that are shipped, and where each is in the wheel."""
+    inside = [
+        path
+        for floor in floors(root)
+        for path in sorted((root / floor).rglob("*"))
+        if path.is_file() and path.parent.name != "__pycache__" and not path.name.startswith(".")
+    ]
+    files = {path: PACKAGE / path.relative_to(root) for path in inside}
+    return {root / "open_prune.py": Path(PACKAGE, "__init__.py"), **files}
+
+
+def relocated(source: bytes, packages: Collection[str]) -> bytes:
+    """Return a file of Python with its imports from some top-level packages made imports from those in `open_prune`.
+
+    Raises: ValueError for an import of one of them that binds the package's own name, or is spread over lines.
+    """
+    lines = source.split(b"\n")
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports.sort(key=lambda node: (node.lineno, node.col_offset))
+    for node in reversed(imports):  # so that the columns of those before it stay true
+        if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] in packages for alias in node.names):
+            raise ValueError(f"line {node.lineno}: write `from package import module` in place of `import`")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in packages and not node.level:
+            line, before = lines[node.lineno - 1], node.col_offset
+            start = b"from "
+            if not line.startswith(start + str(node.module).encode(), before):
+                raise ValueError(f"line {node.lineno}: write `from {node.module} import ...` in one line")
+            after = before + len(start)
+            lines[node.lineno - 1] = line[:after] + f"{PACKAGE}.".encode() + line[after:]
+    return b"\n".join(lines)
+
+
+class BuildPackage(build_py):  # type: ignore[misc]
+    """Copies what is shipped to its place in the package."""
+
+    def run(self) -> None:
+        """Write the package anew."""
+        root, target = Path(), Path(self.build_lib)
+        packages = floors(root)
+        shutil.rmtree(target / PACKAGE, ignore_errors=True)  # a file that has been removed since must not be shipped
+        for source, place in shipped(root).items():
+            content = source.read_bytes()
+            if source.suffix == ".py":
+                try:
+                    content = relocated(content, packages)
+                except ValueError as error:
+                    raise ValueError(f"{source}, {error}") from error
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            (target / place).write_bytes(content)
+        (target / PACKAGE / "__main__.py").write_text(MAIN)
+        (target / PACKAGE / "py.typed").touch()
+
+    def get_source_files(self) -> list[str]:
+        """Return what a source distribution needs."""
+        return [str(path) for path in shipped(Path())]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Return what `run` has written."""
+        return [str(path) for path in (Path(self.build_lib) / PACKAGE).rglob("*") if path.is_file()]
+
+
+class RefuseEditable(editable_wheel):  # type: ignore[misc]
+    """An editable install would put the top-level packages beside other people's."""
+
+    def run(self) -> NoReturn:
+        """Refuse, and say what to do instead."""
+        raise SystemExit(
+            "open_prune cannot be installed in editable mode. Run `python open_prune.py` in the repository."
+        )
+
+
+if __name__ == "__main__":
+    setup(
+        packages=[PACKAGE],
+        include_package_data=False,
+        cmdclass={"build_py": BuildPackage, "editable_wheel": RefuseEditable},
+    )
