@@ -1,6 +1,6 @@
 """Scores and masks against those that published code computed. `published.py` says how each scores and counts.
 
-All cases that are here are compared. Ours prunes exactly the number of weights that is asked for. Other code bases prune
+All cases found are compared. Ours prunes exactly the number of weights that is asked for. Other code bases prune
 one or two more or fewer, so masks are compared at the published counts and again at ours.
 """
 

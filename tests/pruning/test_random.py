@@ -55,7 +55,7 @@ def test_scores_are_uniform_in_every_layer() -> None:
 
 def test_layers_and_seeds_have_streams_of_their_own() -> None:
     """No two layers, of one seed or of two, agree in more or fewer weights than independent draws would."""
-    model = layers({name: (40, 50) for name in "abcd"})
+    model = layers(dict.fromkeys("abcd", (40, 50)))
     masks = [prune(model, "random", density=0.5, seed=seed) for seed in range(10)]
     rows = torch.stack([tensor.flatten().double() * 2 - 1 for mask in masks for tensor in mask.values()])
     agreement = rows @ rows.T / math.sqrt(rows.shape[1])
