@@ -1,8 +1,4 @@
-"""Stochastic weight averaging (Izmailov et al. 2018), a technique of one's own.
-
-    python open_prune.py train --default_hparams=digits_resnet_8 \
-        --plugin=examples/my_technique.py --technique=swa --swa_begin=9ep
-"""
+"""`swa`: stochastic weight averaging (Izmailov et al. 2018), a technique with an option and a state, as a plug-in."""
 
 from __future__ import annotations
 

@@ -22,15 +22,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def golden_case(name: str) -> Path:
-    """Return the folder of a case that a published implementation computed; skip the test where it is missing.
+GOLDEN_FOLDERS = (SHARED / "golden", REPOSITORY / "tests" / "golden")
+"""Where cases are that published implementations computed.
 
-    `tests/golden` has a case of each method and a trajectory; the full set is used where it is beside the repository.
-    """
-    for folder in (SHARED / "golden" / name, REPOSITORY / "tests" / "golden" / name):
-        if folder.is_dir():
-            return folder
+`tests/golden` has a case of each method and a trajectory; the full set is used where it is beside the repository.
+"""
+
+
+def golden_case(name: str) -> Path:
+    """Return the folder of a case; skip the test where it is missing."""
+    for folder in GOLDEN_FOLDERS:
+        if (folder / name).is_dir():
+            return folder / name
     pytest.skip(f"the reference vectors of {name} are not on this machine")
+
+
+def golden_cases() -> list[str]:
+    """Return the names of all cases that are here."""
+    return sorted({case.parent.name for folder in GOLDEN_FOLDERS for case in folder.glob("*/case.json")})
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def test_uniform_gives_every_layer_the_same_density(allocation: str) -> None:
 def test_er_and_erk_scale_density_by_their_formulas() -> None:
     er, erk = densities("er", 900), densities("erk", 900)
     assert er["deep"] / er["conv"] == pytest.approx(((64 + 8) / (64 * 8)) / ((8 + 3) / (8 * 3)), rel=0.03)
+    assert er["deep"] == pytest.approx(er["point"], rel=0.03)  # the same channels: ER does not look at kernels
     deep, conv = (64 + 8 + 3 + 3) / (64 * 8 * 9), (8 + 3 + 3 + 3) / (8 * 3 * 9)
     assert erk["deep"] / erk["conv"] == pytest.approx(deep / conv, rel=0.03)
 
@@ -54,6 +55,15 @@ def test_layers_that_would_be_more_than_dense_are_dense_and_the_others_share_the
 def test_balanced_gives_every_layer_the_same_number_as_far_as_it_has_them() -> None:
     assert kept_per_layer("balanced", 400) == {"conv": 100, "deep": 100, "point": 100, "fc": 100}
     assert kept_per_layer("balanced", 1216)["conv"] == 216
+
+
+def test_what_rounding_leaves_goes_to_the_largest_remainders_and_then_to_the_first_names() -> None:
+    assert kept_per_layer("balanced", 402) == {"conv": 101, "deep": 101, "point": 100, "fc": 100}
+    assert kept_per_layer("uniform", 10, {"a": (3,), "b": (5,), "c": (4,)}, {"a": 3, "b": 5, "c": 4}) == {
+        "a": 3,
+        "b": 4,
+        "c": 3,
+    }
 
 
 def test_smart_ratio_falls_with_depth_and_keeps_three_tenths_of_the_last_layer() -> None:

@@ -14,6 +14,11 @@ def test_linear_removes_the_same_number_each_time() -> None:
     assert SCHEDULES.find("linear").counts(1000, 100, 3) == [700, 400, 100]
 
 
+def test_counts_between_are_rounded_to_the_nearest_whole_number() -> None:
+    assert SCHEDULES.find("exponential").counts(8, 4, 2) == [6, 4]
+    assert SCHEDULES.find("linear").counts(10, 0, 3) == [7, 3, 0]
+
+
 def test_one_iteration_goes_straight_to_the_target() -> None:
     assert all(schedule.counts(1000, 7, 1) == [7] for schedule in SCHEDULES)
 

@@ -19,6 +19,11 @@ def test_three_spellings_are_one_level() -> None:
     assert prune_fraction_of(compression=3) == prune_fraction_of(density=0.3333333333333333)
 
 
+def test_levels_are_told_apart_by_12_decimals() -> None:
+    assert prune_fraction_of(density=0.333333333333) == prune_fraction_of(compression=3) == 0.666666666667
+    assert prune_fraction_of(density=0.333333333334) == 0.666666666666
+
+
 def test_without_a_spelling_four_fifths_are_pruned() -> None:
     assert prune_fraction_of() == 0.8
 
@@ -37,6 +42,12 @@ def test_the_nearest_whole_number_is_pruned_and_a_half_is_pruned() -> None:
     assert kept_of(10, 0.26) == 7
     assert kept_of(10, 0.25) == 7
     assert kept_of(26685, 0.9) == 2668
+
+
+def test_a_half_is_a_half_of_the_decimals_as_written() -> None:
+    """50 * 0.29 is 14.5, but 14.499999999999998 in floating point."""
+    assert kept_of(50, 0.29) == 35
+    assert kept_of(100, 0.285) == 71
 
 
 @given(st.integers(0, 10**8), st.decimals(0, 1, places=6))

@@ -323,10 +323,40 @@ def test_synflow_added_means_leave_no_unit_dead_at_any_step_of_training() -> Non
     assert all(bool((score > 0).all()) for score in found[0].values())
 
 
-def test_synflow_stays_finite_where_float32_would_not() -> None:
+@pytest.mark.parametrize("strategy", ["synflow", "synflowl2"])
+def test_synflow_stays_finite_where_float32_would_not(strategy: str) -> None:
     layers = [nn.Linear(64, 64) for _ in range(40)]
     for layer in layers:
         nn.init.constant_(layer.weight, 2.0)
-    model = nn.Sequential(*layers)
-    mask = prune(model, "synflow", density=0.1, iterations=3, input_shape=(64,))
+    found: list[dict[str, torch.Tensor]] = []
+    mask = prune(
+        nn.Sequential(*layers),
+        strategy,
+        density=0.1,
+        iterations=3,
+        input_shape=(64,),
+        on_iteration=lambda _n, _m, scores: found.append(scores),
+    )
     assert mask.kept == round(0.1 * mask.total)
+    assert all(bool(score.isfinite().all()) for scores in found for score in scores.values())
+
+
+class Scaled(nn.Module):
+    """A linear layer whose output is multiplied by a buffer."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        nn.init.ones_(self.fc.weight)
+        nn.init.ones_(self.fc.bias)
+        self.register_buffer("scale", torch.tensor(scale))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.fc(x) * self.scale)
+
+
+@pytest.mark.parametrize("strategy", ["synflow", "synflowl2"])
+def test_synflow_makes_buffers_absolute_that_are_not_means(strategy: str) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+    prune(Scaled(-2.0), strategy, keep=6, input_shape=(4,), on_iteration=lambda _n, _m, scores: found.append(scores))
+    assert torch.equal(found[0]["fc.weight"], torch.full((3, 4), 2.0, dtype=torch.float64))

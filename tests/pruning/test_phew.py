@@ -12,11 +12,14 @@ from pruning.connectivity import effective
 from pruning.graph import trace
 from pruning.mask import Mask
 from pruning.prune import prune
-from tests.pruning.golden import Case
+from tests.pruning.golden import Case, cases_of
 from tests.pruning.nets import ResNet, TinyNet
+from tests.pruning.published import kept_by_ours
 
 SEEDS = range(12)
-CASES = ["phew_stats_p090_lenet", "phew_stats_p090_vgg", "phew_stats_p090_resnet20"]
+CASES = cases_of("phew_statistics")
+WITH_SHORTCUTS = [name for name in CASES if "tensors_affected_by_the_residual_rule" in Case(name).description]
+WITHOUT_SHORTCUTS = [name for name in CASES if name not in WITH_SHORTCUTS]
 
 
 def masks(case: Case) -> list[Mask]:
@@ -24,7 +27,22 @@ def masks(case: Case) -> list[Mask]:
     return [prune(case.model(), "phew", keep=keep, seed=seed, input_shape=case.input_shape) for seed in SEEDS]
 
 
-@pytest.mark.parametrize("name", CASES[:2])
+@pytest.mark.parametrize("name", CASES)
+def test_the_published_walks_stop_at_the_floor_of_the_level_or_up_to_a_walk_beyond_it_where_ours_is_exact(
+    name: str,
+) -> None:
+    case = Case(name)
+    total, percent = case.description["total_weights"], case.options["prune_percent"]
+    floor = int((1 - percent / 100) * total)
+    length = len(case.description["order_of_tensors_along_a_walk"])
+    assert case.description["target_kept"] == floor
+    assert all(floor <= kept < floor + length for kept in case.description["kept_per_seed"])
+    mask = prune(case.model(), "phew", fraction=case.options["prune_fraction"], input_shape=case.input_shape)
+    assert mask.kept == kept_by_ours(total, case.options["prune_fraction"])
+    assert mask.kept - floor in (0, 1)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SHORTCUTS)
 def test_densities_of_layers_are_those_of_the_published_code_within_sampling_error(name: str) -> None:
     case = Case(name)
     found = masks(case)
@@ -36,19 +54,21 @@ def test_densities_of_layers_are_those_of_the_published_code_within_sampling_err
         assert abs(mine.mean().item() - theirs["mean"]) <= allowed, layer
 
 
-def test_densities_on_a_resnet_are_those_of_a_walk_that_decides_about_a_shortcut_at_its_block() -> None:
+@pytest.mark.parametrize("name", WITH_SHORTCUTS)
+def test_densities_on_a_resnet_are_those_of_a_walk_that_decides_about_a_shortcut_at_its_block(name: str) -> None:
     """The published forward walk decides one layer too early; the case holds what the mended walk gives."""
-    case = Case("phew_stats_p090_resnet20")
+    case = Case(name)
     found = masks(case)
     mended = case.description["alternative_not_from_the_reference"]["density_per_layer_mean"]
     spread = case.description["statistics"]["density_per_layer"]
+    seeds = len(case.options["seeds"])
     for layer, theirs in mended.items():
         mine = torch.tensor([mask.density_per_layer()[layer] for mask in found])
-        allowed = 4 * spread[layer]["std"] * (1 / 12 + 1 / len(found)) ** 0.5 + 0.01 * theirs
+        allowed = 4 * spread[layer]["std"] * (1 / seeds + 1 / len(found)) ** 0.5 + 0.01 * theirs
         assert abs(mine.mean().item() - theirs) <= allowed, layer
 
 
-@pytest.mark.parametrize("name", CASES[:2])
+@pytest.mark.parametrize("name", WITHOUT_SHORTCUTS)
 def test_degrees_and_sizes_of_kept_weights_are_those_of_the_published_code_within_sampling_error(name: str) -> None:
     case = Case(name)
     found = masks(case)
@@ -64,7 +84,9 @@ def test_degrees_and_sizes_of_kept_weights_are_those_of_the_published_code_withi
         }
         for statistic, values in mine.items():
             theirs = statistics[statistic][layer]
-            allowed = 4 * theirs["std"] * (1 / 10 + 1 / len(found)) ** 0.5 + 0.005 * theirs["mean"]
+            allowed = (
+                4 * theirs["std"] * (1 / len(case.options["seeds"]) + 1 / len(found)) ** 0.5 + 0.005 * theirs["mean"]
+            )
             assert abs(torch.stack(values).mean().item() - theirs["mean"]) <= allowed, (layer, statistic)
 
 

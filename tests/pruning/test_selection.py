@@ -45,6 +45,16 @@ def test_a_score_that_is_not_a_number_is_an_error_that_names_the_tensor() -> Non
         select(scores, ones(scores), 2)
 
 
+def test_scores_in_double_precision_are_compared_in_it() -> None:
+    scores = {"a": torch.tensor([1 + 2e-12, 1.0, 1 + 1e-12], dtype=torch.float64), "b": torch.tensor([0.5])}
+    assert select(scores, ones(scores), 1) == Mask({"a": torch.tensor([1, 0, 0]), "b": torch.tensor([0])})
+
+
+def test_scores_in_single_precision_are_compared_in_all_of_it() -> None:
+    scores = {"a": torch.tensor([1 + 2e-6, 1.0, 1 + 1e-6])}
+    assert select(scores, ones(scores), 1) == Mask({"a": torch.tensor([1, 0, 0])})
+
+
 def test_infinite_scores_have_their_place() -> None:
     scores = {"a": torch.tensor([float("inf"), 1.0, -float("inf"), 2.0])}
     assert select(scores, ones(scores), 3) == Mask({"a": torch.tensor([1, 1, 0, 1])})
@@ -114,3 +124,11 @@ def test_a_threshold_is_found_where_an_even_sample_misleads() -> None:
     values = torch.rand(400_000, generator=torch.Generator().manual_seed(0))
     values[:: 400_000 // (1 << 16)] += 5
     assert kth_smallest([values], 10) == values.sort().values[9].item()
+
+
+def test_a_threshold_is_found_just_below_where_the_sample_begins() -> None:
+    values = torch.rand(400_000, generator=torch.Generator().manual_seed(0))
+    sampled = torch.zeros(400_000, dtype=torch.bool)
+    sampled[:: 400_000 // (1 << 16)] = True
+    values[sampled] = 5
+    assert kth_smallest([values], int((~sampled).sum())) == values[~sampled].max().item()

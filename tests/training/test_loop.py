@@ -119,6 +119,32 @@ def test_a_training_follows_the_published_trajectory(
             assert torch.equal(found[key] != 0, (found[key] != 0) & kept)
 
 
+def test_in_double_precision_a_training_is_the_same_in_either_memory_format() -> None:
+    def losses(memory_format: torch.memory_format) -> list[float]:
+        source = torch.Generator().manual_seed(0)
+        images = torch.randn(30, 3, 12, 12, generator=source, dtype=torch.float64)
+        hparams = ModelHparams(model_name="cifar_resnet_8_4")
+        model = build_model(hparams, outputs=10, input_shape=(3, 12, 12), seed_keys=(1,))
+        model.to(torch.float64).to(memory_format=memory_format)
+        batches = ConsecutiveBatches(
+            images.contiguous(memory_format=memory_format), torch.arange(30) % 10, batch_size=6, batches_per_epoch=5
+        )
+        found: list[float] = []
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            found.append((value := F.cross_entropy(logits, labels)).item())
+            return value
+
+        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+        train(model, optimizer, batches, loss, lambda _: 0.03, Step(0, 5), Step(5, 5))
+        return found
+
+    default, channels_last = losses(torch.contiguous_format), losses(torch.channels_last)
+
+    assert len(set(default)) == 5
+    assert channels_last == pytest.approx(default, rel=1e-12)
+
+
 def a_training(
     callbacks: Sequence[Callable[[nn.Linear], Callback]], start: int = 0, end: int = 7, epoch_length: int = 3
 ) -> nn.Linear:
