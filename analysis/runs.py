@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,9 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
 
     rows = by_descent(read_rows(environment_with(root).root))
     selected = chosen(rows, where)
-    results = list(dict.fromkeys(name for row in rows for name in row.results))
+    results = set(itertools.chain.from_iterable(row.results for row in rows))
     columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
-    columns |= _hyperparameters(selected, taken={*COLUMNS, *results})
+    columns |= _hyperparameters(selected, taken=results.union(COLUMNS))
     columns |= _results(selected)
     return pd.DataFrame(columns)
 
@@ -51,19 +52,16 @@ def read_rows(root: Path) -> list[Row]:
 
 def _hyperparameters(rows: Sequence[Row], taken: set[str]) -> dict[str, list[Any]]:
     """Return the columns of hyperparameters. taken: names that mean something else."""
-    names = dict.fromkeys(name for row in rows for name in row.hyperparameters)
-    return {
-        HPARAM + name if name in taken else name: [row.hyperparameters.get(name) for row in rows]
-        for name in names
-        if name not in _SAME_AS_COLUMN
-    }
+    columns = _columns([row.hyperparameters for row in rows])
+    return {HPARAM + name if name in taken else name: values for name, values in columns.items()}
 
 
 def _results(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Return the columns of results."""
-    names = dict.fromkeys(name for row in rows for name in row.results)
-    return {
-        RESULT + name if name in COLUMNS else name: [row.results.get(name) for row in rows]
-        for name in names
-        if name not in _SAME_AS_COLUMN
-    }
+    columns = _columns([row.results for row in rows])
+    return {RESULT + name if name in COLUMNS else name: values for name, values in columns.items()}
+
+
+def _columns(parts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(itertools.chain.from_iterable(parts))
+    return {name: [part.get(name) for part in parts] for name in names if name not in _SAME_AS_COLUMN}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.row import COLUMNS, HPARAM, RESULT, Row
@@ -62,13 +62,15 @@ def _wanted(where: Where | None) -> dict[str, list[Any]]:
     return wanted
 
 
-def _check_keys(keys: Iterable[str], rows: Sequence[Row], argument: str) -> None:
+def _check_keys(keys: Collection[str], rows: Sequence[Row], argument: str) -> None:
+    if not keys or not rows:
+        return
     hparams = {name for row in rows for name in row.hyperparameters}
     results = {name for row in rows for name in row.results}
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
     known = {*COLUMNS, *hparams, *results}
     for key in keys:
-        if rows and key not in known | prefixed:
+        if key not in known | prefixed:
             raise UsageError(
                 f"no run has a '{key}'.{did_you_mean(key, known)} Choose from {', '.join(COLUMNS)}, "
                 "or any hyperparameter or result.",
