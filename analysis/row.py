@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,8 @@ def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
     inherited = record["main"]["hyperparameters"] if "main" in record else {}
     groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
     groups |= record["hyperparameters"]
-    return {name: value for group in groups.values() for name, value in group.items()}
+    # Thousands of runs have the same names: as the same strings, they are compared by identity and stored once.
+    return {sys.intern(name): value for group in groups.values() for name, value in group.items()}
 
 
 def _unknown_kind(record: Mapping[str, Any]) -> str:
