@@ -14,17 +14,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.made_runs import make_complete
 from benchmarks.timing import Row, seconds
 from branches.oneshot import OneshotFlags, oneshot
 from cli.main import main as command
 from foundations.desc import Desc, RunRef
-from foundations.manifest import FileRecord, Manifest
 from foundations.plan import Target, plan
-from foundations.run import MASK, SPARSITY, Run
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.recipes import recipe
@@ -49,7 +46,7 @@ def measured() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         found = {"one": _one(), "none there": seconds(lambda: _planned(root, is_done=False))}
-        _make_complete(_grid(), root)
+        make_complete(_grid(), root)
         found["all complete"] = seconds(lambda: _planned(root, is_done=True))
     assert "torch" not in sys.modules, "describing and planning must not import torch"
     words = {
@@ -92,21 +89,6 @@ def _planned(root: Path, *, is_done: bool) -> None:
     made = plan([Target(desc) for desc in descs], root)
     assert len({desc.digest for desc in descs}) == COUNT
     assert len(made.to_do()) == (0 if is_done else COUNT + 1)
-
-
-def _make_complete(descs: Sequence[Desc], root: Path) -> None:
-    """Make directories that look like complete runs of the descriptions: small files, and manifests that match them."""
-    for desc in descs:
-        run = Run(root, desc.location(1))
-        run.folder.mkdir(parents=True)
-        names = [MASK, SPARSITY, "metrics.csv", run.state_name(desc.start), run.state_name(desc.end)]
-        for name in names:
-            (run.folder / name).write_text("{}")
-        description = run.folder / "description.json"
-        description.write_text(json.dumps(desc.record()))
-        files = {path.name: FileRecord.of(path) for path in run.folder.iterdir()}
-        manifest = Manifest(files=files, results={"test_accuracy": 0.9, "sparsity": 0.8}, finished=time.strftime("%F"))
-        (run.folder / "manifest.json").write_text(manifest.to_json())
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.row import Row, row_of
 from cli.family_tree import children, descent
 from cli.flags import parse, positional
-from cli.listing import ShowHparams, entry_of
+from cli.listing import ShowHparams
 from cli.table import duration, figure, percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.program import PROGRAM
-from foundations.run import Run
 from foundations.store import find_run
 
 
@@ -32,21 +32,24 @@ def show(argv: Sequence[str], environment: Environment) -> int:
     if len(names) != 1:
         raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
     run = find_run(flags.root_in(environment), names[0])
-    entry = entry_of(run)
+    row = row_of(run)
     if flags.json:
-        print(json.dumps({**entry, "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
+        print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
     else:
-        print("\n".join(_described(run, entry)))
+        print("\n".join(_described(row)))
     return 0
 
 
-def _described(run: Run, entry: dict[str, Any]) -> list[str]:
-    lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {entry['status']}"]
-    if "problem" in entry:
-        return [*lines, entry["problem"]]
+def _described(row: Row) -> list[str]:
+    run = row.run
+    lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {row.status}"]
+    if row.problem:
+        lines.append(row.problem)
+    if not row.is_readable:
+        return lines
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
-    lines += [f"  {name:<24}{value}" for name, value in entry["hyperparameters"].items() if value not in (None, False)]
+    lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
     if manifest is not None:
         lines += ["", "Results"]
         lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]

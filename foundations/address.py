@@ -45,7 +45,7 @@ class Location:
 
     def under(self, root: Path) -> Path:
         """Return the run's folder."""
-        return root / self.training / f"replicate_{self.replicate}" / self.name
+        return root / str(self)
 
     def __str__(self) -> str:
         return f"{self.training}/replicate_{self.replicate}/{self.name}"

@@ -89,10 +89,9 @@ class Run:
 
     def read_manifest(self) -> Manifest | None:
         """Return what the manifest says, whether or not the files agree, or None where there is none."""
-        if not (self.folder / MANIFEST).exists():
-            return None
         try:
-            return Manifest.of_tree(self.read_json(MANIFEST))
+            tree = self._parsed(MANIFEST)
+            return None if tree is None else Manifest.of_tree(tree)
         except (KeyError, TypeError, AttributeError) as error:
             raise self.damaged(MANIFEST, "it is not a manifest") from error
 
@@ -264,10 +263,17 @@ class Run:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file. Raises: EnvironmentFailure where it is missing; DamagedError."""
+        tree = self._parsed(name)
+        if tree is None:
+            raise EnvironmentFailure(f"There is no {name} in {self.folder}.")
+        return tree
+
+    def _parsed(self, name: str) -> dict[str, Any] | None:
+        """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
         try:
-            tree = json.loads((self.folder / name).read_bytes())
-        except FileNotFoundError as error:
-            raise EnvironmentFailure(f"There is no {name} in {self.folder}.") from error
+            tree = json.loads((self.folder / name).read_bytes().decode())
+        except FileNotFoundError:
+            return None
         except ValueError as error:
             raise self.damaged(name, "it is not JSON") from error
         if not isinstance(tree, dict):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from foundations.address import MAIN, Location
 from foundations.errors import OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.run import DESCRIPTION, MANIFEST, Run
+
+_LOCATION = re.compile(r"((?:train|import)_[^/]+)/replicate_(\d+)/(main|branch_[^/]+)", re.ASCII)
 
 
 def all_runs(root: Path) -> Iterator[Run]:
@@ -18,8 +22,7 @@ def all_runs(root: Path) -> Iterator[Run]:
             number = replicate.name.removeprefix("replicate_")
             if number.isdecimal():
                 for folder in [replicate / MAIN, *sorted(replicate.glob("branch_*"))]:
-                    # A run that lost its description can still be named, to be mended or removed.
-                    if (folder / DESCRIPTION).exists() or (folder / MANIFEST).exists():
+                    if _holds_run(folder):
                         yield Run(root, Location(training.name, int(number), folder.name))
 
 
@@ -34,8 +37,11 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     prefer: the replicate that is meant where the address fits several replicates of one run and names none.
     Raises: UsageError where no run, or more than one, is meant.
     """
-    runs = list(all_runs(root))
     whole = address.rstrip("/")
+    exact = _at(root, whole)
+    if exact is not None:
+        return exact
+    runs = list(all_runs(root))
     found = [run for run in runs if whole in (str(run.location), str(run.folder))]
     if not found:
         stem, _, replicate = whole.partition("/")
@@ -56,11 +62,18 @@ def source_runs(run: Run) -> list[Run]:
 
     Raises: DamagedError where the description cannot be read.
     """
-    locations = [
-        Location(source["training"], source.get("replicate", run.location.replicate), source["name"])
-        for source in run.record().get("sources", {}).values()
-    ]
-    return [Run(run.root, location) for location in dict.fromkeys(locations)]
+    return [Run(run.root, location) for location in dict.fromkeys(source_locations(run, run.record()).values())]
+
+
+def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]:
+    """Return where the runs are whose states or masks a run draws on, by the names that its description has for them.
+
+    record: the run's stored description.
+    """
+    return {
+        name: Location(source["training"], source.get("replicate", run.location.replicate), source["name"])
+        for name, source in record.get("sources", {}).items()
+    }
 
 
 def users_by_location(root: Path) -> dict[Location, list[Run]]:
@@ -88,6 +101,20 @@ def users_of(run: Run) -> list[Run]:
             found[user.location] = user
             waiting += users.get(user.location, [])
     return list(found.values())
+
+
+def _holds_run(folder: Path) -> bool:
+    # A run that lost its description can still be named, to be mended or removed.
+    return (folder / DESCRIPTION).exists() or (folder / MANIFEST).exists()
+
+
+def _at(root: Path, text: str) -> Run | None:
+    """Return the run whose whole location a text is, without looking at any other; None where there is none."""
+    match = _LOCATION.fullmatch(text)
+    if match is None:
+        return None
+    run = Run(root, Location(match[1], int(match[2]), match[3]))
+    return run if str(run) == text and _holds_run(run.folder) else None
 
 
 def _is_meant(location: Location, stem: str, replicate: str) -> bool:

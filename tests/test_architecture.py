@@ -13,7 +13,7 @@ from cli.main import main
 from foundations.run import Run
 from tests.conftest import REPOSITORY
 
-FLOORS = ("foundations", "models datasets", "pruning", "platforms", "training", "branches", "cli")
+FLOORS = ("foundations", "models datasets", "pruning", "platforms", "training", "branches", "analysis", "cli")
 HOPS = re.findall(r"^\d+\. `([^`:]+):([^`]+)`", (REPOSITORY / "docs/architecture.md").read_text(), flags=re.MULTILINE)
 
 

@@ -29,7 +29,7 @@ for arguments in json.loads(sys.argv[1]):
             code = main(arguments)
         except SystemExit as stop:
             code = stop.code or 0
-    heavy = sorted({"torch", "torchvision", "numpy"} & set(sys.modules))
+    heavy = sorted({"torch", "torchvision", "numpy", "pandas"} & set(sys.modules))
     answers.append([arguments, code, out.getvalue(), heavy])
 print(json.dumps(answers))
 """

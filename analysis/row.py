@@ -1,0 +1,189 @@
+"""What is known of a run without its tensors: a line of `ls`, the head of `show`, a row of `runs`. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from branches.kinds import KINDS
+from foundations.address import MAIN, Location
+from foundations.errors import OpenPruneError, choose_from
+from foundations.locks import is_held
+from foundations.run import MANIFEST, Run
+from foundations.store import short_address, source_locations
+
+COLUMNS = (
+    "address",
+    "location",
+    "branch",
+    "status",
+    "model",
+    "data",
+    "strategy",
+    "sparsity",
+    "accuracy",
+    "age",
+    "digest",
+    "replicate",
+    "problem",
+)
+"""What every row has, in the order of tables."""
+HPARAM, RESULT = "hparam.", "result."
+"""What the name of a hyperparameter or a result may begin with, where it means something else without."""
+# A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
+_NOT_INHERITED = ("techniques",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is known of a run."""
+
+    run: Run
+    status: str
+    """complete, running (a process works on it now), incomplete, damaged, or missing (nothing is there)."""
+    problem: str = ""
+    """Why it cannot be read or opened, for people; empty where it can be."""
+    sources: tuple[Location, ...] = ()
+    """Where the runs are whose states or masks it draws on: that of the mask first, then scored, then trained weights.
+    A run may stand there more than once."""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    """By name; those of a branch's training too, unless the branch has its own."""
+    results: Mapping[str, float | None] = field(default_factory=dict)
+    """By name; empty where the run is not complete, None where the value was not a finite number."""
+    age: float | None = None
+    """Seconds since it was complete or, until it is, since something was written."""
+
+    @property
+    def address(self) -> str:
+        """The first digits of its digest, and its replicate."""
+        return short_address(self.run)
+
+    @property
+    def location(self) -> str:
+        """Its folder under the root, which is its whole address."""
+        return str(self.run.location)
+
+    @property
+    def branch(self) -> str:
+        """The kind of branch, or nothing for a training and an imported run."""
+        name = self.run.location.name
+        return "" if name == MAIN else name.removeprefix("branch_").rpartition("_")[0]
+
+    @property
+    def digest(self) -> str:
+        """The digest of its description, the same for all replicates."""
+        return self.run.location.digest
+
+    @property
+    def replicate(self) -> int:
+        """Which repetition of the experiment it is."""
+        return self.run.location.replicate
+
+    @property
+    def model(self) -> str | None:
+        """The name of its network."""
+        return self.hyperparameters.get("model_name")
+
+    @property
+    def data(self) -> str | None:
+        """The name of the dataset that it is trained on."""
+        return self.hyperparameters.get("dataset_name")
+
+    @property
+    def strategy(self) -> str | None:
+        """The pruning strategy, or None where it does not prune."""
+        return self.hyperparameters.get("strategy")
+
+    @property
+    def sparsity(self) -> float | None:
+        """The fraction of the prunable weights that is pruned."""
+        return self.results.get("sparsity")
+
+    @property
+    def accuracy(self) -> float | None:
+        """The test accuracy at the last step, from 0 to 1."""
+        return self.results.get("test_accuracy")
+
+    def value(self, key: str) -> Any:
+        """Return a column, else a result, else a hyperparameter of that name; None where there is none.
+
+        `result.density` and `hparam.density` are a result and a hyperparameter, whatever else has the name.
+        """
+        if key in COLUMNS:
+            return getattr(self, key)
+        if key.startswith(HPARAM):
+            return self.hyperparameters.get(key.removeprefix(HPARAM))
+        if key.startswith(RESULT):
+            return self.results.get(key.removeprefix(RESULT))
+        return self.results[key] if key in self.results else self.hyperparameters.get(key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain data, ready for JSON. What cannot be known of a damaged run is left out."""
+        entry: dict[str, Any] = {
+            "address": self.address,
+            "digest": self.digest,
+            "location": self.location,
+            "replicate": self.replicate,
+            "branch": self.branch,
+            "sources": [str(source) for source in self.sources],
+            "status": self.status,
+            "hyperparameters": dict(self.hyperparameters),
+            "results": dict(self.results),
+        }
+        if self.problem:
+            entry["problem"] = self.problem
+        if self.is_readable:
+            headline = ("model", "data", "strategy", "sparsity", "accuracy")
+            entry |= {**{name: getattr(self, name) for name in headline}, "seconds_old": self.age}
+        return entry
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its description and its results could be read."""
+        return self.status not in ("damaged", "missing")
+
+
+def row_of(run: Run) -> Row:
+    """Return what is known of a run. A run that cannot be read has a row that says why."""
+    try:
+        record, manifest = run.record(), run.manifest()
+        return Row(
+            run=run,
+            status="complete" if manifest else "running" if is_held(run.lock_path) else "incomplete",
+            problem=_unknown_kind(record),
+            sources=tuple(location for _, location in sorted(source_locations(run, record).items())),
+            hyperparameters=flat_hyperparameters(record),
+            results=dict(manifest.results) if manifest else {},
+            age=time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime,
+        )
+    except OpenPruneError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"Cannot read {run.folder}: {error.strerror or error}."
+    except (AttributeError, KeyError, TypeError, ValueError):
+        problem = f"{run.folder} holds a description or a manifest of another form.\n{run.how_to_mend()}"
+    return Row(run=run, status="damaged" if run.folder.exists() else "missing", problem=problem)
+
+
+def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of a stored description by name.
+
+    A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
+    inherited.
+    """
+    inherited = record["main"]["hyperparameters"] if "main" in record else {}
+    groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
+    groups |= record["hyperparameters"]
+    # Thousands of runs have the same names: as the same strings, they are compared by identity and stored once.
+    return {sys.intern(name): value for group in groups.values() for name, value in group.items()}
+
+
+def _unknown_kind(record: Mapping[str, Any]) -> str:
+    """Return why a description cannot be read back, where nothing here declares its kind or its training's."""
+    for kind in (record["kind"], record.get("main", record)["kind"]):
+        if kind not in KINDS:
+            return f"'{kind}' is not a kind of run{choose_from(kind, KINDS.spellings())}"
+    return ""

@@ -1,0 +1,67 @@
+"""All runs under a root as a table. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.lineage import by_descent
+from analysis.row import COLUMNS, HPARAM, RESULT, Row, row_of
+from analysis.run import environment_with
+from analysis.selection import Where, chosen
+from foundations.store import all_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Columns that are a result or a hyperparameter under its own name.
+_SAME_AS_COLUMN = ("sparsity", "strategy")
+
+
+def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataFrame:
+    """Return a row for each run: address, status and what people compare, then every hyperparameter and result.
+
+    where: which runs, such as `"strategy=snip10,status=complete"`, or
+    `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`; see `analysis.selection.chosen`.
+    root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
+
+    Accuracies and sparsities are fractions from 0 to 1, `age` is in seconds. Rows are in the order of `ls`. A run that
+    cannot be read has a row, whose `status` and `problem` say so.
+    A name means the same as in `where`: a column, else a result, else a hyperparameter. So a hyperparameter with the
+    name of a column, or of a result of any run under the root, is in the column `hparam.<name>`; a result with the name
+    of a column is in `result.<name>`.
+    Raises: UsageError where `where` cannot be read, or names what no run has.
+    """
+    import pandas as pd
+
+    rows = by_descent(read_rows(environment_with(root).root))
+    selected = chosen(rows, where)
+    results = set(itertools.chain.from_iterable(row.results for row in rows))
+    columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
+    columns |= _hyperparameters(selected, taken=results.union(COLUMNS))
+    columns |= _results(selected)
+    return pd.DataFrame(columns)
+
+
+def read_rows(root: Path) -> list[Row]:
+    """Return what is known of each run under a root, trainings before their branches."""
+    return [row_of(run) for run in all_runs(root)]
+
+
+def _hyperparameters(rows: Sequence[Row], taken: set[str]) -> dict[str, list[Any]]:
+    """Return the columns of hyperparameters. taken: names that mean something else."""
+    columns = _columns([row.hyperparameters for row in rows])
+    return {HPARAM + name if name in taken else name: values for name, values in columns.items()}
+
+
+def _results(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return the columns of results."""
+    columns = _columns([row.results for row in rows])
+    return {RESULT + name if name in COLUMNS else name: values for name, values in columns.items()}
+
+
+def _columns(parts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(itertools.chain.from_iterable(parts))
+    return {name: [part.get(name) for part in parts] for name in names if name not in _SAME_AS_COLUMN}

@@ -1,0 +1,27 @@
+"""Directories that look like complete runs, made without computing anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from foundations.desc import Desc
+from foundations.manifest import FileRecord, Manifest
+from foundations.run import DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
+
+RESULTS = {"density": 0.2, "sparsity": 0.8, "test_accuracy": 0.9, "test_loss": 0.3}
+
+
+def make_complete(descs: Iterable[Desc], root: Path) -> None:
+    """Make a directory for each description: its own description, small files, and a manifest that matches them."""
+    for desc in descs:
+        run = Run(root, desc.location(1))
+        run.folder.mkdir(parents=True)
+        for name in (MASK, SPARSITY, METRICS, run.state_name(desc.start), run.state_name(desc.end)):
+            (run.folder / name).write_text("{}")
+        (run.folder / DESCRIPTION).write_text(json.dumps(desc.record(), indent=1, sort_keys=True))
+        files = {path.name: FileRecord.of(path) for path in run.folder.iterdir()}
+        manifest = Manifest(files=files, results=dict(RESULTS), finished=time.strftime("%F"))
+        (run.folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1, sort_keys=True))

@@ -1,0 +1,24 @@
+"""A run of a kind that nothing here declares, such as that of a plug-in which is not loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from foundations.address import digest
+from foundations.manifest import FileRecord
+from foundations.run import DESCRIPTION, MANIFEST, Run
+
+
+def make_foreign(branch: Run, kind: str) -> str:
+    """Copy a branch as one of another kind, with the address that this has; return its location."""
+    record = json.loads((branch.folder / DESCRIPTION).read_text())
+    record["kind"] = kind
+    record["digest"] = digest(kind, record["canonical"])
+    folder = branch.folder.with_name(f"branch_{kind}_{record['digest']}")
+    shutil.copytree(branch.folder, folder)
+    (folder / DESCRIPTION).write_text(json.dumps(record))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][DESCRIPTION] = FileRecord.of(folder / DESCRIPTION).to_dict()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder.relative_to(branch.root).as_posix()
