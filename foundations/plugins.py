@@ -50,7 +50,31 @@ def _load(path: Path) -> None:
                 else f"{known.path} and {plugin.path} have the same name; rename one of them."
             )
             raise UsageError(reason, "plugin")
-    module = _executed(plugin, source)
+    # Dataclasses and help texts look a class's module up. A name with a space is not that of any module to import.
+    module = ModuleType(f"open_prune plug-in {plugin.name}")
+    module.__file__ = str(plugin.path)
+    sys.modules[module.__name__] = module
+    try:
+        _execute(module, module.__file__, source)
+        _check_declared(module, path)
+    except UsageError:
+        del sys.modules[module.__name__]
+        raise
+    add_plugin(plugin, module)
+
+
+def _execute(module: ModuleType, file: str, source: bytes) -> None:
+    """Execute the bytes that were hashed, as a module's. Raises: UsageError that names the line of an error."""
+    try:
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        message = f"{file}, line {_line_of(error, file)}: {type(error).__name__}: {reason}"
+        raise UsageError(message, "plugin") from error
+
+
+def _check_declared(module: ModuleType, path: Path) -> None:
+    """Check that a module declares something, under patterns that can be read. Raises: UsageError."""
     declared = [value for value in vars(module).values() if isinstance(value, Registered)]
     if not declared:
         raise UsageError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
@@ -59,23 +83,6 @@ def _load(path: Path) -> None:
             re.compile(entry.pattern)
         except re.error as error:
             raise UsageError(f"{path}: the pattern of '{entry.spelling}' is not valid: {error}.", "plugin") from error
-    add_plugin(plugin, module)
-
-
-def _executed(plugin: Plugin, source: bytes) -> ModuleType:
-    """Return the module of a plug-in. The bytes that are executed are those that were hashed."""
-    # Dataclasses and help texts look a class's module up. A name with a space is not that of any module to import.
-    module = ModuleType(f"open_prune plug-in {plugin.name}")
-    module.__file__ = str(plugin.path)
-    sys.modules[module.__name__] = module
-    try:
-        exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        where = f"{plugin.path}, line {_line_of(error, module.__file__)}"
-        raise UsageError(f"{where}: {type(error).__name__}: {reason}", "plugin") from error
-    return module
 
 
 def _line_of(error: BaseException, file: str) -> int:
