@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    from analysis.run import open_run as open_run
+    from analysis.runs import runs as runs
     from branches.desc import BranchDesc as BranchDesc
     from branches.desc import BranchHparams as BranchHparams
     from branches.desc import main_of as main_of
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from branches.named_branch import SeedFlags as SeedFlags
     from branches.named_branch import branch_of as branch_of
     from branches.named_branch import last_state as last_state
+    from branches.oneshot import OneshotFlags as OneshotFlags
+    from branches.oneshot import oneshot as oneshot
     from datasets.augmentations.augmentation import Augmentation as Augmentation
     from datasets.augmentations.augmentation import MemoryBatches as MemoryBatches
     from datasets.augmentations.augmentation import StreamedBatches as StreamedBatches
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from foundations.hparams import ALWAYS_WRITTEN as ALWAYS_WRITTEN
     from foundations.hparams import Hparams as Hparams
     from foundations.hparams import hparam as hparam
+    from foundations.plugins import load_plugins as load_plugins
     from foundations.random_streams import generator as generator
     from foundations.step import Step as Step
     from models.family import Family as Family
@@ -73,8 +78,13 @@ if TYPE_CHECKING:
     from pruning.scoring import Scoring as Scoring
     from pruning.wrapper import PruningWrapper as PruningWrapper
     from training.desc import TrainDesc as TrainDesc
+    from training.hparams import TechniquesHparams as TechniquesHparams
     from training.hparams import TrainingHparams as TrainingHparams
     from training.recipes import Recipe as Recipe
+    from training.technique import Hooks as Hooks
+    from training.technique import Technique as Technique
+    from training.technique import TechniqueHparams as TechniqueHparams
+    from training.technique import Training as Training
 
     __version__: str
 
@@ -85,6 +95,9 @@ _MODULES = {
     "prune": "pruning.prune",
     "CollapseWarning": "pruning.prune",
     "sparsity_report": "pruning.report",
+    # Reading runs
+    "open_run": "analysis.run",
+    "runs": "analysis.runs",
     # Declaring a method, an allocation, a schedule
     "Method": "pruning.method",
     "EXAMPLES_PER_CLASS": "pruning.method",
@@ -114,10 +127,18 @@ _MODULES = {
     "NONE": "datasets.augmentations.none",
     "PAD4_CROP_FLIP": "datasets.augmentations.pad4_crop_flip",
     "RESIZED_CROP_FLIP": "datasets.augmentations.resized_crop_flip",
+    # A technique
+    "Technique": "training.technique",
+    "TechniqueHparams": "training.technique",
+    "TechniquesHparams": "training.hparams",
+    "Hooks": "training.technique",
+    "Training": "training.technique",
     # A branch, a kind of run
     "Branch": "branches.named_branch",
     "SeedFlags": "branches.named_branch",
     "branch_of": "branches.named_branch",
+    "oneshot": "branches.oneshot",
+    "OneshotFlags": "branches.oneshot",
     "last_state": "branches.named_branch",
     "BranchDesc": "branches.desc",
     "BranchHparams": "branches.desc",
@@ -136,6 +157,8 @@ _MODULES = {
     "Platform": "platforms.base",
     "PlatformHparams": "platforms.base",
     "PlatformKind": "platforms.base",
+    # Using such files from Python
+    "load_plugins": "foundations.plugins",
     # What all of these use
     "ALWAYS_WRITTEN": "foundations.hparams",
     "Hparams": "foundations.hparams",

@@ -20,7 +20,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 PACKAGE = "open_prune"
-NOT_SHIPPED = {"tests", "benchmarks"}
+NOT_SHIPPED = {"tests", "benchmarks", "examples"}
 MAIN = "import sys\n\nfrom open_prune import main\n\nsys.exit(main())\n"
 """`python -m open_prune`."""
 

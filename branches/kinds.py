@@ -8,6 +8,7 @@ from typing import Any
 from foundations.address import MAIN, Location
 from foundations.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
+from foundations.plugins import check_loaded, plugins_of
 from foundations.program import PROGRAM
 from foundations.registry import Registry
 from foundations.run import Run
@@ -19,7 +20,8 @@ KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.i
 def load_desc(run: Run) -> Desc:
     """Return the description that a run's directory carries, with those of the runs that it draws on.
 
-    Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name.
+    Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name;
+    UsageError about `plugin` where a plug-in that one of them needs is not loaded, or is loaded in another version.
     """
     known: dict[Location, Desc] = {}
     waiting = [run]
@@ -52,6 +54,7 @@ def _main(run: Run, record: Mapping[str, Any]) -> Desc | None:
 
 
 def _read(run: Run, record: Mapping[str, Any], main: Desc | None, runs: Mapping[str, Desc]) -> Desc:
+    check_loaded(plugins_of(record), str(run))
     try:
         desc = KINDS.find(record["kind"]).desc.from_record(record, main, runs)
     except (KeyError, TypeError, UsageError) as error:

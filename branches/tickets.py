@@ -15,6 +15,7 @@ from branches.imports import import_run
 from foundations import tensor_files
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.files import write_atomically
+from foundations.plugins import check_loaded, plugins_of
 from foundations.run import Run
 from foundations.step import Step
 from foundations.store import source_runs
@@ -52,7 +53,10 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
 
 
 def import_ticket(path: Path, context: Context) -> Run:
-    """Make a ticket a run that holds its state at step 0. Raises: EnvironmentFailure, DamagedError."""
+    """Make a ticket a run that holds its state at step 0.
+
+    Raises: EnvironmentFailure, DamagedError; UsageError about `plugin` where a plug-in that it needs is not loaded.
+    """
     from pruning.mask import Mask
 
     tensors, facts = tensor_files.read(path, _HOW_TO_MEND)
@@ -60,6 +64,7 @@ def import_ticket(path: Path, context: Context) -> Run:
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts.get(part, {})[rest] = tensor
+    check_loaded(plugins_of(facts.get("lineage", {})), str(path))
     try:
         main = TrainDesc.from_record({"hyperparameters": facts["lineage"]["main"]}, None, {})
     except (KeyError, TypeError, UsageError) as error:
@@ -79,7 +84,9 @@ def last_kept_state(run: Run) -> Step:
 def _lineage(run: Run) -> dict[str, Any]:
     """Return how the main run trains, and the record of the run and of each run that it came through."""
     record = run.record()
-    groups: Mapping[str, Any] = record.get("main", record)["hyperparameters"]
+    main = record.get("main", record)
+    groups: Mapping[str, Any] = main["hyperparameters"]
+    plugins = {"plugins": main["plugins"]} if "plugins" in main else {}
     seen: dict[str, Any] = {}
     waiting = [run]
     while waiting:
@@ -87,5 +94,5 @@ def _lineage(run: Run) -> dict[str, Any]:
         if str(next_run) not in seen and next_run.exists():
             seen[str(next_run)] = next_run.record()
             waiting += source_runs(next_run)
-    main = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
-    return {"main": main, "runs": seen}
+    trained = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
+    return {"main": trained, "runs": seen, **plugins}

@@ -79,8 +79,8 @@ def list_branches() -> str:
 
 
 def summary_of(function: Any) -> str:
-    """Return the first line of a function's docstring."""
-    return (function.__doc__ or "").splitlines()[0]
+    """Return the first line of a function's docstring, or nothing where it has none."""
+    return next(iter((function.__doc__ or "").splitlines()), "")
 
 
 def _by_address(

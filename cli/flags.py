@@ -22,6 +22,14 @@ RunOf = Callable[[str, Groups], RunRef]
 """(text of a flag that names a run, the groups before its own) -> the run."""
 
 
+PLUGIN = "plugin"
+"""The flag that every command takes; it is taken out of the arguments before the others are read."""
+_PLUGIN_HELP = (
+    "A Python file of your own that declares methods, datasets, networks or branches for this command to use. Repeat "
+    "the flag for more files. OPEN_PRUNE_PLUGINS lists files for every command."
+)
+
+
 class HelpRequested(Exception):
     """`--help` was given; the text is the help."""
 
@@ -73,6 +81,21 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
         if _name(name) == flag:
             found = value if equals else following
     return found
+
+
+def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return every text given for a flag that may be repeated, and the other arguments. Raises: UsageError."""
+    found, others, rest = [], [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if _name(name) != flag:
+            others.append(argument)
+        elif equals or (rest and not rest[0].startswith("--")):
+            found.append(value if equals else rest.pop(0))
+        else:
+            raise UsageError(f"a value is missing; write --{flag}=VALUE.", flag)
+    return found, others
 
 
 @functools.cache
@@ -140,7 +163,7 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
         try:
             return run_of(text, built)
         except UsageError as error:
-            raise UsageError(error.reason, field.name) from error
+            raise UsageError(error.reason, field.name, *error.hparams) from error
     for kind, words in ((int, "a whole number"), (float, "a number")):
         if kind in field.types:
             try:
@@ -152,7 +175,7 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
 
 def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> UsageError:
     owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
-    suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in known])
+    suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])
     where = f" It is a flag of {', '.join(f'--{owner}' for owner in owners)}." if owners else suggestion
     return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")
 
@@ -176,6 +199,7 @@ def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: 
             words += "" if default in (None, False) else f" (default: {default})"
             options = {"action": "store_true"} if _is_switch(field) else {"metavar": _metavar(field)}
             section.add_argument(f"--{field.name}", help=words.replace("%", "%%"), **options)  # type: ignore[arg-type]
+    parser.add_argument_group("Of every command").add_argument(f"--{PLUGIN}", metavar="FILE", help=_PLUGIN_HELP)
     return parser.format_help().rstrip()
 
 

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from cli.flags import HelpRequested
+from cli.flags import PLUGIN, HelpRequested, taken_out
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
+from foundations.plugins import load_plugins
 from foundations.program import PROGRAM, version
 from foundations.registry import load
 
@@ -68,6 +70,9 @@ def _message(error: OpenPruneError) -> str:
 
 
 def _dispatch(argv: list[str]) -> int:
+    files, argv = taken_out(PLUGIN, argv)
+    environment = Environment.read()
+    load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
     if not argv or argv[0] in _HELP:
         print(_overview())
         return 0
@@ -77,7 +82,7 @@ def _dispatch(argv: list[str]) -> int:
     name, *rest = argv
     if name not in COMMANDS:
         raise UsageError(f"'{name}' is not a command{choose_from(name, COMMANDS)}")
-    return int(load(COMMANDS[name].function)(rest, Environment.read()))
+    return int(load(COMMANDS[name].function)(rest, environment))
 
 
 def _overview() -> str:
@@ -91,5 +96,8 @@ def _overview() -> str:
             "",
             "Runs are under OPEN_PRUNE_ROOT (~/open_prune_data), datasets under OPEN_PRUNE_DATASETS",
             "(~/open_prune_datasets); OPEN_PRUNE_NO_DOWNLOAD=1 forbids downloads.",
+            "",
+            "--plugin=FILE.py, on any command, adds the methods, datasets, networks and branches that a file of",
+            f"your own declares; OPEN_PRUNE_PLUGINS lists such files for every command, separated by '{os.pathsep}'.",
         ]
     )

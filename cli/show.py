@@ -14,6 +14,7 @@ from cli.listing import ShowHparams
 from cli.table import duration, figure, percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.plugins import is_loaded, plugins_of
 from foundations.program import PROGRAM
 from foundations.store import find_run
 
@@ -50,6 +51,7 @@ def _described(row: Row) -> list[str]:
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
     lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
+    lines += _plugins(run.record())
     if manifest is not None:
         lines += ["", "Results"]
         lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
@@ -63,6 +65,16 @@ def _described(row: Row) -> list[str]:
     lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
     below = children(run)
     return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
+
+
+def _plugins(record: dict[str, Any]) -> list[str]:
+    """Return the plug-ins that the run or its main run needs, and how to load those that are not."""
+    needed = {plugin.name: plugin for part in (record.get("main", {}), record) for plugin in plugins_of(part)}
+    lines = []
+    for plugin in needed.values():
+        how = "" if is_loaded(plugin) else "   (not loaded: jobs that draw on this run need --plugin with this file)"
+        lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...{how}")
+    return ["", "Plug-ins", *lines] if lines else []
 
 
 def _mask(report: dict[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ def _check_name(name: str, folder: Path) -> None:
         )
     register_added(folder)
     if any(spec.spelling == name and not spec.is_added for spec in DATASETS):
-        raise UsageError(f"'{name}' is a dataset of open_prune; give yours another name.")
+        raise UsageError(f"'{name}' is a dataset already; give yours another name.")
     if name in DATASETS and is_prepared(name, folder):
         raise UsageError(f"There is a dataset '{name}' already; remove {folder / name} to add it again.")
 

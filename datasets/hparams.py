@@ -10,10 +10,11 @@ from typing import Any, Self, cast
 from datasets.augmentations.augmentation import Augmentation
 from datasets.augmentations.none import NONE
 from datasets.normalizations import NORMALIZATIONS, Constants
-from datasets.registry import DATASETS
+from datasets.registry import AUGMENTATIONS, DATASETS
 from datasets.spec import DatasetSpec
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.registry import Plugin
 
 ROTATIONS = 4
 """The classes of `unsupervised_labels=rotation`: 0, 90, 180 and 270 degrees."""
@@ -124,6 +125,11 @@ class DatasetHparams(Hparams):
                 "normalization",
             )
         return constants[spec.folder]
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins that declare the dataset and the augmentation, besides those of other values."""
+        own = (self.spec.plugin, AUGMENTATIONS.plugin_of(self.augmentation.spelling))
+        return [*super().plugins(), *(plugin for plugin in own if plugin is not None)]
 
     def simplified(self) -> Self:
         """Return these hyperparameters without what cannot change the result.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets.augmentations.augmentation import Augmentation
+from datasets.augmentations.none import NONE
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class DatasetSpec(Registered):
     """The mean that is subtracted from each channel, for pixels in [0, 1]."""
     std: tuple[float, ...]
     """The deviation by which each channel is then divided."""
-    augmentation: Augmentation
+    augmentation: Augmentation = NONE
     """How training images vary."""
     read: Callable[[SourceFiles], Mapping[str, Split | Index]]
     """Reads the published files: {"train": ..., "test": ...}."""
@@ -44,5 +45,6 @@ class DatasetSpec(Registered):
 
     @property
     def folder(self) -> str:
-        """The name of the folder of the prepared files."""
-        return self.prepared_as or self.spelling
+        """The name of the folder of the prepared files; another one for each version of a plug-in's file."""
+        name = self.prepared_as or self.spelling
+        return name if self.plugin is None else f"{name}_{self.plugin.sha256[:8]}"

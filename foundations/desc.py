@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from foundations.address import MAIN, SCHEMA_VERSION, Location, digest
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values
+from foundations.plugins import records_of
 from foundations.program import PROGRAM
-from foundations.registry import Registered
+from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares
 from foundations.step import Step
 
 
@@ -150,14 +151,28 @@ class Desc(ABC):
         """Return every hyperparameter by group, defaults too."""
         return {name: value.values() for name, value in self.fields().items() if isinstance(value, Hparams)}
 
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins whose code computes the run, by name: those of its own class and of its values.
+
+        Those of other runs that it draws on, its main run included, are in the digests of these.
+        """
+        if not loaded_plugins():
+            return []
+        own = plugin_that_declares(type(self))
+        groups = [value for value in self.fields().values() if isinstance(value, Hparams)]
+        found = {plugin.name: plugin for group in groups for plugin in group.plugins()}
+        found |= {own.name: own} if own else {}
+        return [found[name] for name in sorted(found)]
+
     @cached_property
     def canonical(self) -> dict[str, Any]:
-        """What the address is made of: what differs from its elided value, and the versions that are not 1."""
+        """What the address is made of: what differs from its elided value, versions that are not 1, and plug-ins."""
         tree: dict[str, Any] = {
             name: value.digest if isinstance(value, Desc) else value.canonical()
             for name, value in self.fields().items()
         }
         tree["versions"] = {name: version for name, version in self.versions().items() if version != 1}
+        tree["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins()}
         return {name: part for name, part in tree.items() if part != {}}
 
     @cached_property
@@ -179,6 +194,9 @@ class Desc(ABC):
             "hyperparameters": self.hyperparameters(),
             "iterations_per_epoch": self.iterations_per_epoch,
         }
+        plugins = self.plugins()
+        if plugins:
+            record["plugins"] = records_of(plugins)
         if self.main is not self:
             record["main"] = self.main.record()
             record["sources"] = {name: _source_record(source) for name, source in self.sources().items()}
@@ -235,6 +253,8 @@ def check_record(record: Any, folder: Path) -> None:
     try:
         found = digest(record["kind"], record["canonical"])
         is_whole = all(isinstance(group, dict) for group in record["hyperparameters"].values())
+        plugins = {name: plugin["sha256"] for name, plugin in record.get("plugins", {}).items()}
+        is_whole &= plugins == record["canonical"].get("plugins", {})
         if "main" in record:
             main = record["main"]
             is_whole &= record["canonical"]["main"] == main["digest"] == digest(main["kind"], main["canonical"])

@@ -9,11 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables OPEN_PRUNE_ROOT, OPEN_PRUNE_DATASETS and OPEN_PRUNE_NO_DOWNLOAD, or their defaults."""
+    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD and _PLUGINS, or their defaults."""
 
     root: Path
     datasets: Path
     no_download: bool
+    plugins: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls) -> Environment:
@@ -23,4 +24,7 @@ class Environment:
             root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
             datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
             no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
+            plugins=tuple(
+                Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
+            ),
         )

@@ -31,7 +31,7 @@ from typing import Any, Self
 from dataclasses_json import DataClassJsonMixin
 
 from foundations.errors import UsageError, invalid
-from foundations.registry import Registry
+from foundations.registry import Plugin, Registry, plugin_that_declares
 from foundations.step import Step, parse_steps
 
 
@@ -105,7 +105,7 @@ class HparamField:
         """Whether the field takes numbers with decimals."""
         return float in self.types
 
-    @cached_property
+    @property
     def choices(self) -> Sequence[str]:
         """The valid texts, where they are given: of what has several names, the spellings."""
         choices = self.rule.choices or ()
@@ -235,6 +235,18 @@ class Hparams(DataClassJsonMixin):
         normal = object.__new__(type(plain))  # valid already: one spelling of valid values
         normal.__dict__.update(values)
         return normal
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins whose code the values use: that of each name in a registry, and that of the class.
+
+        Groups whose values name something in another way override this.
+        """
+        found = [plugin_that_declares(type(self))]
+        for field in fields_of(type(self)):
+            name = getattr(self, field.name)
+            if isinstance(field.rule.choices, Registry) and name is not None:
+                found.append(field.rule.choices.plugin_of(name))
+        return [plugin for plugin in found if plugin is not None]
 
     def canonical(self) -> dict[str, Any]:
         """Return the fields that are part of an address: those that differ from their elided value. Normalize first."""

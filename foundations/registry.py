@@ -7,6 +7,8 @@ What has a name is declared as an object in a file of its own:
 and the registry of its kind has a line with that file's module, by its name in the repository. The modules are
 imported when something is looked up, so they must import torch and numpy only inside functions: listing and planning
 need neither.
+
+Files of a user's own (`foundations.plugins`) declare such objects, too: every registry takes those of its kind.
 """
 
 from __future__ import annotations
@@ -15,12 +17,24 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from foundations.errors import UsageError, choose_from, did_you_mean
 from foundations.program import INSTALLED, PREFIX
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A file of a user's own that declares what has a name."""
+
+    name: str
+    """The file's name without `.py`."""
+    path: Path
+    sha256: str
+    """Of the file's bytes, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,13 +47,25 @@ class Registered:
     """The regular expression of its names, where they are more than the spelling. Groups are what a name says."""
     examples: tuple[str, ...] = ()
     """Names to list and to suggest, where the spelling is a pattern."""
+    plugin: Plugin | None = field(default=None, init=False)
+    """The plug-in that declares it, once a registry has taken it from there; None for what comes with open_prune."""
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """The spelling and the examples."""
+        return (self.spelling, *self.examples)
+
+    def match(self, name: str) -> re.Match[str] | None:
+        """Return the match of a name that it has, or None."""
+        return re.fullmatch(self.pattern or re.escape(self.spelling), name, re.ASCII)
 
 
 Entry = TypeVar("Entry", bound=Registered)
+_PLUGINS: dict[Plugin, ModuleType] = {}
 
 
 class Registry(Generic[Entry]):
-    """The objects of one kind by name, from the modules that declare them, in the order of these."""
+    """The objects of one kind by name, from the modules that declare them, in the order of these; then plug-ins'."""
 
     def __init__(self, kind: type[Entry], hparam: str, modules: Sequence[str]) -> None:
         """Take the kind, the hyperparameter that holds its names (for errors), and the modules that declare it."""
@@ -47,11 +73,15 @@ class Registry(Generic[Entry]):
         self._waiting = list(modules)
         self._entries: list[Entry] = []
         self._found: dict[str, tuple[Entry, dict[str, str]]] = {}
+        self._taken: set[Plugin] = set()
 
     def __iter__(self) -> Iterator[Entry]:
         while self._waiting:
             self.register(import_by_name(self._waiting[0]))
             del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
+        for plugin, module in _PLUGINS.items():
+            if plugin not in self._taken:
+                self._take(plugin, module)
         return iter(tuple(self._entries))
 
     def __contains__(self, name: object) -> bool:
@@ -80,25 +110,72 @@ class Registry(Generic[Entry]):
             raise self.unknown(name)
         return found
 
+    def plugin_of(self, name: str) -> Plugin | None:
+        """Return the plug-in that declares the entry of a name, or None where open_prune does or there is none."""
+        found = self._look_up(name)
+        return None if found is None else found[0].plugin
+
     def spellings(self) -> list[str]:
         """Return the spellings of all entries."""
         return [entry.spelling for entry in self]
 
     def unknown(self, name: str) -> UsageError:
         """Return the error for a name that no entry has."""
-        names = [name for entry in self for name in (entry.spelling, *entry.examples)]
+        names = [name for entry in self for name in entry.known_names]
         near = name if did_you_mean(name, names) else re.sub(r"\d+$", "N", name)
         return UsageError(f"'{name}' is not a valid value{choose_from(near, self.spellings(), names)}", self._hparam)
 
     def _look_up(self, name: str) -> tuple[Entry, dict[str, str]] | None:
         if name not in self._found:
             for entry in self:
-                match = re.fullmatch(entry.pattern or re.escape(entry.spelling), name, re.ASCII)
+                match = entry.match(name)
                 if match is not None:
                     groups = {group: text for group, text in match.groupdict().items() if text is not None}
                     self._found[name] = entry, groups
                     break
         return self._found.get(name)
+
+    def _take(self, plugin: Plugin, module: ModuleType) -> None:
+        """Add what a plug-in declares, all or nothing. Raises: UsageError where another entry has such a name."""
+        added: list[Entry] = []
+        for entry in vars(module).values():
+            if isinstance(entry, self._kind) and not any(entry is known for known in (*self._entries, *added)):
+                for known in (*self._entries, *added):
+                    _refuse_same_names(entry, known, plugin)
+                added.append(entry)
+        for entry in added:
+            object.__setattr__(entry, "plugin", plugin)
+        self._entries += added
+        self._taken.add(plugin)
+
+
+def add_plugin(plugin: Plugin, module: ModuleType) -> None:
+    """Let every registry take the entries of its kind from the module of a plug-in (see `foundations.plugins`)."""
+    _PLUGINS[plugin] = module
+
+
+def loaded_plugins() -> list[Plugin]:
+    """Return the plug-ins that were added, in that order."""
+    return list(_PLUGINS)
+
+
+def plugin_that_declares(kind: type) -> Plugin | None:
+    """Return the plug-in in whose file a class or one of its bases stands, or None."""
+    modules = {base.__module__ for base in kind.__mro__}
+    return next((plugin for plugin, module in _PLUGINS.items() if module.__name__ in modules), None)
+
+
+def _refuse_same_names(entry: Registered, known: Registered, plugin: Plugin) -> None:
+    """Refuse an entry that shares a name with a known one, either way round. Raises: UsageError about `plugin`."""
+    shared = [entry.spelling] if entry.spelling == known.spelling else []
+    shared += [name for name in entry.known_names if known.match(name)]
+    shared += [name for name in known.known_names if entry.match(name)]
+    if shared:
+        raise UsageError(
+            f"{plugin.path} declares '{entry.spelling}', but '{shared[0]}' is already a name of '{known.spelling}'; "
+            "choose another name.",
+            "plugin",
+        )
 
 
 def load(path: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.registry import Plugin
 from models.activations import ACTIVATIONS
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, WEIGHT_INITS
 from models.registry import FAMILIES, canonical_model_name, find_family
@@ -73,6 +74,11 @@ class ModelHparams(Hparams):
         for option, default in _OPTIONS.items():
             if getattr(self, option) != default and option not in family.options:
                 raise UsageError(f"{self.model_name} has no such option; leave it at its default.", option)
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-in that declares the network's family, besides those of other values."""
+        own = FAMILIES.plugin_of(self.model_name)
+        return [*super().plugins(), *([own] if own else [])]
 
     def simplified(self) -> Self:
         """Return these hyperparameters with one spelling for each network, without what cannot change it."""

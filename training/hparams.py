@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
+from foundations.registry import Plugin
 from foundations.step import Step
 from training.registry import TECHNIQUES
 from training.technique import Technique, TechniqueHparams
@@ -123,6 +124,11 @@ class TechniquesHparams(Hparams):
         """The prune fraction at the end of training, where a technique sets it; the last one's that does."""
         levels = [part.final_level for _, part in self.parts if part.final_level is not None]
         return levels[-1] if levels else None
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins that declare the techniques, besides those of other values."""
+        declared = (technique.plugin for technique, _ in self.parts)
+        return [*super().plugins(), *(plugin for plugin in declared if plugin is not None)]
 
     def simplified(self) -> Self:
         """Return each technique's hyperparameters without what cannot change the result."""

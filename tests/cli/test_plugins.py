@@ -1,0 +1,259 @@
+"""Plug-ins as their users have them: files on the command line, runs that use them, and runs that lack them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cli.main import COMMANDS
+from foundations.files import sha256_of_file
+from tests.cli.terminal import LENET, LONG, SHORT, Terminal, tensors_of
+from tests.cli.test_lightness import answers_of
+from tests.conftest import REPOSITORY
+
+EXAMPLES = REPOSITORY / "examples"
+METHOD = ("branch", "train", "oneshot", "--strategy=fan_in_magnitude", "--density=0.3")
+MODEL = ("train", "--model_name=pooled_cnn", "--cnn_channels=2")
+JOBS = {
+    "my_method": (*METHOD, "--fan_in_power=0.25"),
+    "my_dataset": ("train", "--dataset_name=gratings"),
+    "my_model": MODEL,
+    "my_branch": ("branch", "train", "randomize_globally", "--density=0.3"),
+}
+"""A job of each example, but for how long it trains."""
+LISTED = {"my_method": "fan_in_magnitude", "my_dataset": "gratings", "my_model": "pooled_cnn", "my_branch": "oneshot"}
+"""What `ls` shows of it."""
+HASHED = ("my_method", "my_dataset", "my_model")
+"""The examples whose code computes a result. That of my_branch only sets flags."""
+
+
+def job_of(example: str, training: Sequence[str], folder: Path = EXAMPLES) -> tuple[str, ...]:
+    return (*JOBS[example], f"--plugin={folder / example}.py", *training)
+
+
+def changed(example: str, folder: Path) -> Path:
+    """Return a folder with another version of an example."""
+    folder.mkdir()
+    (folder / f"{example}.py").write_text((EXAMPLES / f"{example}.py").read_text() + "# changed\n")
+    return folder
+
+
+@pytest.mark.parametrize("example", JOBS)
+def test_an_example_is_computed_listed_and_reused(terminal: Terminal, example: str) -> None:
+    first = terminal.run(*job_of(example, SHORT))
+    assert first.code == 0, first.err
+
+    again = terminal.run(*job_of(example, SHORT))
+
+    assert "reused" in again.out
+    assert any(LISTED[example] in line and " complete " in line for line in terminal.run("ls").out.splitlines())
+    assert terminal.run("verify").code == 0
+
+
+@pytest.mark.parametrize("example", JOBS)
+def test_an_example_that_is_killed_ends_with_the_same_bytes(terminal: Terminal, tmp_path: Path, example: str) -> None:
+    job, calm = job_of(example, (*LONG, "--training_steps=80ep")), Terminal(tmp_path / "calm", terminal.datasets)
+    folder = terminal.where(*job)
+    running = terminal.start(*job)
+    running.wait_for("ep 0 it 0")
+    while not (folder / "checkpoint.safetensors").exists():
+        assert running.process.is_alive()
+        time.sleep(0.005)
+    assert running.kill()
+
+    resumed = terminal.run(*job)
+
+    assert "Resuming" in resumed.out, resumed.err
+    assert calm.run(*job).code == 0
+    assert tensors_of(folder) == tensors_of(calm.root / folder.relative_to(terminal.root))
+
+
+@pytest.mark.parametrize("example", HASHED)
+def test_a_change_in_the_file_is_a_new_address_and_another_place_of_the_file_is_not(
+    terminal: Terminal, tmp_path: Path, example: str
+) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / f"{example}.py").write_bytes((EXAMPLES / f"{example}.py").read_bytes())
+    folders = (EXAMPLES, tmp_path / "copy", changed(example, tmp_path / "other"))
+
+    here, elsewhere, other = (terminal.where(*job_of(example, SHORT, folder)) for folder in folders)
+
+    assert here == elsewhere
+    assert here != other
+
+
+def test_a_branch_of_a_plug_in_has_the_address_of_the_flags_that_it_sets(terminal: Terminal) -> None:
+    flags = ("branch", "train", "oneshot", "--randomize_globally", "--density=0.3", *SHORT)
+
+    assert terminal.where(*job_of("my_branch", SHORT)) == terminal.where(*flags)
+
+
+def test_a_plug_in_that_a_job_does_not_use_is_not_in_its_address(terminal: Terminal) -> None:
+    everything = [f"--plugin={EXAMPLES / example}.py" for example in JOBS]
+
+    assert terminal.where("train", *SHORT, *everything) == terminal.where("train", *SHORT)
+
+
+def test_a_branch_names_the_plug_ins_of_its_own_and_its_main_run_those_of_the_training(terminal: Terminal) -> None:
+    files = (EXAMPLES / "my_method.py", EXAMPLES / "my_model.py")
+    folder = terminal.where(*METHOD, *MODEL[1:], *SHORT, *(f"--plugin={file}" for file in files))
+
+    preview = terminal.run(*METHOD, *MODEL[1:], *SHORT, *(f"--plugin={file}" for file in files), "--dry_run").out
+
+    (described,) = re.findall(r"^described by: +(.*)$", preview, flags=re.MULTILINE)
+    assert json.loads(described)["plugins"] == {"my_method": sha256_of_file(files[0])}
+    without_method = terminal.where(*MODEL, *SHORT, f"--plugin={files[1]}")
+    assert folder.parent == without_method.parent
+
+
+def test_files_in_the_environment_are_known_to_every_command(terminal: Terminal) -> None:
+    files = [str(EXAMPLES / f"{example}.py") for example in ("my_method", "my_model")]
+    terminal.environment["OPEN_PRUNE_PLUGINS"] = os.pathsep.join(files)
+
+    assert "fan_in_magnitude" in terminal.run("strategies").out
+    assert "pooled_cnn" in terminal.run("models", "pooled").out
+    assert terminal.run("train", "--default_hparams=pooled_cnn", "--dry_run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "example", "name"),
+    [
+        ("strategies", "my_method", "fan_in_magnitude"),
+        ("datasets", "my_dataset", "gratings"),
+        ("branch", "my_branch", "randomize_globally   Permute the mask over all layers"),
+    ],
+)
+def test_what_a_plug_in_declares_is_listed_where_the_flag_stands(
+    terminal: Terminal, catalogue: str, example: str, name: str
+) -> None:
+    flag = f"--plugin={EXAMPLES / example}.py"
+
+    assert name in terminal.run(catalogue, flag).out
+    assert name in terminal.run(flag, catalogue).out
+    assert name in terminal.run("--plugin", flag.partition("=")[2], catalogue).out
+    assert name not in terminal.run(catalogue).out
+
+
+def test_the_help_of_a_command_has_the_options_of_a_plug_in(terminal: Terminal) -> None:
+    shown = terminal.run(*job_of("my_method", ()), "--help").out
+
+    assert "--fan_in_power FLOAT  The power of the fan-in: 0 is magnitude pruning" in shown
+    assert "--fan_in_power" not in terminal.run("branch", "train", "oneshot", "--help").out
+    assert "--cnn_channels INT" in terminal.run(*job_of("my_model", ()), "--help").out
+
+
+def test_an_option_of_a_plug_in_belongs_to_its_strategy(terminal: Terminal) -> None:
+    job = ("branch", "train", "oneshot", "--strategy=magnitude", "--fan_in_power=1", "--dry_run")
+
+    terminal.run(*job, f"--plugin={EXAMPLES / 'my_method.py'}").assert_is_for_people(2, "strategy=fan_in_magnitude")
+
+
+def test_the_flag_is_in_the_overview_and_in_the_help_of_every_command(terminal: Terminal) -> None:
+    (overview, *helps) = answers_of(terminal, [[], *([name, "--help"] for name in COMMANDS if name != "branch")])
+
+    assert "--plugin=FILE.py" in overview[2]
+    assert [arguments for arguments, _, out, _ in helps if "--plugin FILE" not in out] == []
+
+
+def test_planning_with_plug_ins_imports_no_torch(terminal: Terminal) -> None:
+    jobs = [[*job_of(example, SHORT), "--dry_run"] for example in JOBS]
+
+    for arguments, code, out, heavy in answers_of(terminal, jobs):
+        assert (code, heavy) == (0, []), (arguments, out)
+
+
+def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "root", tmp_path / "datasets")
+    for folder in (EXAMPLES, changed("my_dataset", tmp_path / "other")):
+        assert terminal.run(*job_of("my_dataset", (*LENET, "--training_steps=0it"), folder)).code == 0
+        version = sha256_of_file(folder / "my_dataset.py")[:8]
+        assert (terminal.datasets / f"gratings_{version}" / "train.safetensors").is_file()
+
+    assert len(list(terminal.datasets.glob("gratings_*"))) == 2
+    assert terminal.run("train", *SHORT, "--dry_run").code == 0  # prepared files of a plug-in are not an added dataset
+
+
+@pytest.fixture
+def orphan(terminal: Terminal) -> str:
+    """The address of a complete run of my_method's, in the terminal's root."""
+    job = job_of("my_method", (*LENET, "--training_steps=0it"))
+    assert terminal.run(*job).code == 0
+    return terminal.where(*job).name
+
+
+def test_a_run_is_listed_shown_and_verified_without_its_plug_in(terminal: Terminal, orphan: str) -> None:
+    assert "fan_in_magnitude" in terminal.run("ls").out
+    assert terminal.run("verify", orphan).code == 0
+
+    shown = terminal.run("show", orphan)
+
+    assert shown.code == 0
+    version = sha256_of_file(EXAMPLES / "my_method.py")[:12]
+    (line,) = [line for line in shown.out.splitlines() if f"{EXAMPLES / 'my_method.py'}, SHA-256 {version}" in line]
+    assert "not loaded" in line
+    assert "--plugin" in line
+    assert "not loaded" not in terminal.run("show", orphan, f"--plugin={EXAMPLES / 'my_method.py'}").out
+
+
+@pytest.mark.parametrize("use", [("branch", "{}", "oneshot"), ("branch", "train", "oneshot", "--mask_experiment={}")])
+def test_a_run_whose_plug_in_is_missing_or_another_version_cannot_be_drawn_on(
+    terminal: Terminal, tmp_path: Path, orphan: str, use: tuple[str, ...]
+) -> None:
+    command = [word.format(orphan) for word in use]
+    version = sha256_of_file(EXAMPLES / "my_method.py")[:12]
+    other = changed("my_method", tmp_path / "other") / "my_method.py"
+
+    terminal.run(*command).assert_is_for_people(2, "--plugin", "my_method.py", version, "which is not loaded")
+    terminal.run(*command, f"--plugin={other}").assert_is_for_people(2, "--plugin", version, f"{other} is another")
+    assert terminal.run(*command, f"--plugin={EXAMPLES / 'my_method.py'}", "--dry_run").code == 0
+
+
+def test_a_ticket_of_a_network_of_a_plug_in_is_imported_with_it(terminal: Terminal, tmp_path: Path) -> None:
+    job, ticket = job_of("my_model", (*LENET, "--training_steps=0it")), str(tmp_path / "ticket.safetensors")
+    assert terminal.run(*job).code == 0
+    assert terminal.run("export", terminal.where(*job).parent.parent.name, ticket).code == 0
+
+    terminal.run("import", ticket).assert_is_for_people(2, "--plugin", "my_model.py", "not loaded")
+    assert terminal.run("import", ticket, f"--plugin={EXAMPLES / 'my_model.py'}").code == 0
+
+
+KITE = "from open_prune import Method, PruningHparams\nM = Method(spelling='{}', paper='', hparams=PruningHparams)\n"
+MISTAKES = {
+    "a missing file": ({}, ("ls", "--plugin=nowhere.py"), ("--plugin: nowhere.py cannot be read",)),
+    "no file": ({}, ("ls", "--plugin"), ("--plugin: a value is missing",)),
+    "an error": ({"my.py": "\nx = 1 / 0\n"}, ("ls",), ("--plugin: ", "my.py, line 2: ZeroDivisionError")),
+    "an empty file": ({"my.py": ""}, ("ls",), ("--plugin: ", "my.py declares nothing")),
+    "two files of one name": (
+        {"a/my.py": KITE.format("a"), "b/my.py": KITE.format("b")},
+        ("ls",),
+        ("--plugin: ", "have the same name"),
+    ),
+    "a name that is taken": (
+        {"my.py": KITE.format("snip10")},
+        ("strategies",),
+        ("--plugin: ", "declares 'snip10'", "a name of 'snipN'"),
+    ),
+    "a misspelt flag": ({}, ("ls", "--plugins=x.py"), ("Did you mean '--plugin'?",)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_words(terminal: Terminal, tmp_path: Path, mistake: str) -> None:
+    files, command, words = MISTAKES[mistake]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+
+    result = terminal.run(*command, *(f"--plugin={tmp_path / name}" for name in files))
+
+    result.assert_is_for_people(2, *words)
+
+
+def test_the_readme_shows_the_method_as_it_is() -> None:
+    assert f"```python\n{(EXAMPLES / 'my_method.py').read_text()}```" in (REPOSITORY / "README.md").read_text()
