@@ -24,14 +24,14 @@ from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, loaded_plugins
 
 
-def load_plugins(paths: Iterable[Path]) -> None:
+def load_plugins(paths: Iterable[Path | str]) -> None:
     """Execute some files and register what they declare. To load a file again changes nothing.
 
     Raises: UsageError about `plugin` where a file cannot be read, raises an error or declares nothing, or where another
     file of that name, or another version of the file, is loaded already.
     """
     for path in paths:
-        _load(path)
+        _load(Path(path))
 
 
 def _load(path: Path) -> None:

@@ -1,0 +1,50 @@
+"""The examples in README.md and docs/, as tests run them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.cli.terminal import Terminal
+from tests.conftest import REPOSITORY
+
+README = REPOSITORY / "README.md"
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+_SHORTER = ("--model_name=digits_resnet_8_8", "--subsample_fraction=0.2", "--batch_size=60", "--evaluate_only_at_end")
+"""Five iterations an epoch of digits in place of 23, sixty in all: every step that is named is within them."""
+
+
+def commands_of(text: str) -> list[str]:
+    """Return the commands of the bash blocks that start with `python open_prune.py`."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("python open_prune.py")]
+
+
+def python_blocks_of(text: str) -> list[str]:
+    """Return the Python blocks."""
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Return the arguments of a command that takes less time."""
+    return [*words, *(_SHORTER if "--default_hparams=digits_resnet_8" in words else ())]
+
+
+def run_commands(commands: Sequence[str], folder: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Run commands in order, each in a process of its own, with arguments that may be changed."""
+    terminal = Terminal(folder / "runs", folder / "datasets", {"HOME": str(folder)})
+    for command in commands:
+        result = terminal.run(*change(shlex.split(command, comments=True)[2:]))
+        assert result.code == 0, f"{command}\n{result.out}{result.err}"
+
+
+def run_blocks(blocks: Sequence[str]) -> None:
+    """Run blocks of Python in the repository, each in a process of its own."""
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
