@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import marshal
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from foundations.errors import DamagedError, UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values
 from foundations.registry import Registered
 from foundations.step import Step
+
+_PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,9 @@ def check_record(record: Any, folder: Path) -> None:
         is_whole = all(isinstance(group, dict) for group in record["hyperparameters"].values())
         if "main" in record:
             main = record["main"]
-            is_whole &= record["canonical"]["main"] == main["digest"] == digest(main["kind"], main["canonical"])
+            # Many branches carry the description of one training; marshal keeps apart what == does not (1 and 1.0).
+            main_digest = _digest_of(main["kind"], marshal.dumps(main["canonical"], _PLAIN))
+            is_whole &= record["canonical"]["main"] == main["digest"] == main_digest
             is_whole &= all(isinstance(source, dict) for source in record["sources"].values())
         if is_whole and record["digest"] == found and named.rpartition("_")[2] == found:
             return
@@ -246,6 +251,11 @@ def check_record(record: Any, folder: Path) -> None:
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
         f"Move the directory away, or remove it: python open_prune.py rm {named} --force"
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(kind: str, canonical: bytes) -> str:
+    return digest(kind, marshal.loads(canonical))
 
 
 @functools.cache
