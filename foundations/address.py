@@ -15,11 +15,12 @@ from typing import Any
 
 SCHEMA_VERSION = 2
 MAIN = "main"
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 def canonical_json(tree: Any) -> str:
     """Return the one JSON text of a tree: sorted keys, no spaces. Raises: ValueError for NaN and infinities."""
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return _CANONICAL.encode(tree)
 
 
 def digest(kind: str, canonical: Mapping[str, Any]) -> str:

@@ -78,13 +78,13 @@ class Run:
         Raises: DamagedError where the manifest cannot be read, or a file is missing or has another size than it says.
         """
         manifest = self.read_manifest()
-        if manifest is not None:
-            sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)}
-            for name, record in manifest.files.items():
-                if name not in sizes:
-                    raise self.damaged(name, "it is missing")
-                if sizes[name] != record.size:
-                    raise self.damaged(name, f"it has {sizes[name]} bytes, not the {record.size} of its manifest")
+        for name, record in (manifest.files if manifest else {}).items():
+            try:
+                size = os.stat(f"{self.folder}/{name}").st_size  # noqa: PTH116 (a Path for each file takes as long)
+            except FileNotFoundError:
+                raise self.damaged(name, "it is missing") from None
+            if size != record.size:
+                raise self.damaged(name, f"it has {size} bytes, not the {record.size} of its manifest")
         return manifest
 
     def read_manifest(self) -> Manifest | None:
@@ -271,8 +271,10 @@ class Run:
     def _parsed(self, name: str) -> dict[str, Any] | None:
         """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
         try:
-            tree = json.loads((self.folder / name).read_bytes().decode())
-        except FileNotFoundError:
+            # Unbuffered: half the system calls. Listing thousands of runs waits for this.
+            with (self.folder / name).open("rb", buffering=0) as file:
+                tree = json.loads(file.read().decode())
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise self.damaged(name, "it is not JSON") from error
