@@ -80,7 +80,7 @@ class TechniquesHparams(Hparams):
 
     technique: str | None = hparam(None, elided=ALWAYS_WRITTEN)
     """What changes the training besides the loop, several separated by commas, which act in that order: gmp,rigl.
-    `open_prune.py techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
+    The command `techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
     technique_seed: int | None = hparam(None)
     """Pins what is random in techniques; by default each replicate has its own."""
 

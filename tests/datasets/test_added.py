@@ -129,7 +129,7 @@ def test_a_damaged_added_dataset_is_not_known_or_is_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar10", "'cifar10' is a dataset of open_prune"),
+        ("cifar10", "'cifar10' is a dataset already"),
         ("../up", "cannot be the name of a dataset"),
         ("With Space", "cannot be the name of a dataset"),
         ("", "cannot be the name of a dataset"),
