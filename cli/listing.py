@@ -16,7 +16,9 @@ from cli.table import duration, percent, table
 from foundations.environment import Environment
 from foundations.hparams import hparam
 
-SHOWN = ("address", "branch", "status", "model", "data", "strategy", "sparsity", "accuracy", "age")
+SHOWN = ("address", "branch", "status", "model", "data", "strategy", "technique", "sparsity", "accuracy", "age")
+_ONLY_IF_ANY = "technique"
+"""The column that is left out where no run has a value for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,9 @@ def ls(argv: Sequence[str], environment: Environment) -> int:
     if flags.json:
         print(json.dumps([row.to_dict() for row in selected], indent=1, sort_keys=True))
     elif selected:
-        print(table([_cells(row) for row in selected], SHOWN))
+        cells = [_cells(row) for row in selected]
+        has_any = any(row[_ONLY_IF_ANY] for row in cells)
+        print(table(cells, [name for name in SHOWN if has_any or name != _ONLY_IF_ANY]))
     else:
         print(f"No runs under {root}" + (f" with {flags.where}." if flags.where else "."))
     return 0

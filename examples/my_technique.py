@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from open_prune import Hooks, Step, Technique, TechniqueHparams, Training, hparam
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,28 +27,29 @@ class Swa(Hooks[SwaHparams]):
         super().__init__(training, hparams)
         self.begin = training.desc.step(hparams.swa_begin, "swa_begin")
         self.count = 0
-        self.average: dict[str, torch.Tensor] = {}
+        self.average: dict[str, Tensor] = {}
 
     def after_step(self, step: Step) -> None:
         """Take the new weights into the average."""
         if step >= self.begin:
             self.count += 1
             for name, weight in self.training.model.named_parameters():
-                average = self.average.setdefault(name, torch.zeros_like(weight, requires_grad=False))
+                average = self.average.setdefault(name, weight.detach().clone())
                 average += (weight.detach() - average) / self.count
 
-    @torch.no_grad()
     def before_step(self, step: Step) -> None:
         """At the last step, put the average in place of the weights."""
         if step == self.training.desc.end:
             for name, average in self.average.items():
-                self.training.model.get_parameter(name).copy_(average)
+                self.training.model.get_parameter(name).detach().copy_(average)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the average and over how many steps it is, for checkpoints."""
+        import torch
+
         return {"count": torch.tensor(self.count), **{f"average.{name}": t for name, t in self.average.items()}}
 
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint."""
         device = next(self.training.model.parameters()).device
         self.count = int(state["count"])

@@ -25,11 +25,18 @@ JOBS = {
     "my_dataset": ("train", "--dataset_name=gratings"),
     "my_model": MODEL,
     "my_branch": ("branch", "train", "randomize_globally", "--density=0.3"),
+    "my_technique": ("train", "--technique=swa", "--swa_begin=2it"),
 }
 """A job of each example, but for how long it trains."""
-LISTED = {"my_method": "fan_in_magnitude", "my_dataset": "gratings", "my_model": "pooled_cnn", "my_branch": "oneshot"}
+LISTED = {
+    "my_method": "fan_in_magnitude",
+    "my_dataset": "gratings",
+    "my_model": "pooled_cnn",
+    "my_branch": "oneshot",
+    "my_technique": "swa",
+}
 """What `ls` shows of it."""
-HASHED = ("my_method", "my_dataset", "my_model")
+HASHED = ("my_method", "my_dataset", "my_model", "my_technique")
 """The examples whose code computes a result. That of my_branch only sets flags."""
 
 
@@ -126,6 +133,7 @@ def test_files_in_the_environment_are_known_to_every_command(terminal: Terminal)
     [
         ("strategies", "my_method", "fan_in_magnitude"),
         ("datasets", "my_dataset", "gratings"),
+        ("techniques", "my_technique", "swa"),
         ("branch", "my_branch", "randomize_globally   Permute the mask over all layers"),
     ],
 )
