@@ -19,6 +19,7 @@ from foundations.environment import Environment
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.manifest import Manifest
 from foundations.metrics import Metrics
+from foundations.plugins import load_plugins
 from foundations.run import Run
 from foundations.step import Step
 from foundations.store import find_run, short_address, source_locations, users_by_location
@@ -111,8 +112,10 @@ class StoredRun:
     def description(self) -> Desc:
         """What the run computes: groups of hyperparameters, and the sources that it draws on.
 
-        Raises: DamagedError also where a name in it is not known here, such as that of a plug-in that is not loaded.
+        The plug-ins in OPEN_PRUNE_PLUGINS are loaded for it.
+        Raises: UsageError where it needs another plug-in; DamagedError also where a name in it is not known here.
         """
+        load_plugins(self.environment.plugins)
         register_added(self.environment.datasets)
         return self._description
 

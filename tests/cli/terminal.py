@@ -122,7 +122,13 @@ class Terminal:
 
     def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
         """Run a command as a shell would, in a new interpreter."""
-        command = [sys.executable, "open_prune.py", *arguments]
+        return self._in_new_interpreter([sys.executable, "open_prune.py", *arguments], stdin)
+
+    def python(self, code: str) -> Result:
+        """Run some Python in a new interpreter, in the repository."""
+        return self._in_new_interpreter([sys.executable, "-c", code], subprocess.DEVNULL)
+
+    def _in_new_interpreter(self, command: list[str], stdin: int) -> Result:
         environment = {**os.environ, **self.settings()}
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300

@@ -176,6 +176,19 @@ def test_planning_with_plug_ins_imports_no_torch(terminal: Terminal) -> None:
         assert (code, heavy) == (0, []), (arguments, out)
 
 
+def test_python_reads_a_run_of_a_plug_in_with_the_files_in_the_environment(terminal: Terminal) -> None:
+    assert terminal.run(*job_of("my_method", SHORT)).code == 0
+    code = "from open_prune import open_run, runs; print(open_run(runs().address[1]).description.pruning.fan_in_power)"
+
+    lacking = terminal.python(code)
+    terminal.environment["OPEN_PRUNE_PLUGINS"] = str(EXAMPLES / "my_method.py")
+    having = terminal.python(code)
+
+    assert having.out.strip() == "0.25", having.err
+    assert lacking.code == 1
+    assert "my_method.py" in lacking.err.strip().splitlines()[-1]
+
+
 def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path / "root", tmp_path / "datasets")
     for folder in (EXAMPLES, changed("my_dataset", tmp_path / "other")):
