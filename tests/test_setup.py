@@ -163,6 +163,16 @@ def test_the_command_trains_and_branches_with_the_addresses_and_bytes_of_the_rep
     assert json.loads((folder / "manifest.json").read_text())["versions"]["open_prune"] == version()
 
 
+def test_a_plug_in_works_with_the_installed_command_and_its_runs_are_read_from_python(installed: Installed) -> None:
+    plugin = REPOSITORY / "examples" / "my_method.py"
+    job = ("branch", "train", "oneshot", *SHORT, "--strategy=fan_in_magnitude", f"--plugin={plugin}")
+    assert "computed" in installed.open_prune(*job)
+
+    code = "from open_prune import open_run, runs; print(open_run(runs('strategy=fan_in_magnitude').address[0]).mask())"
+
+    assert installed.run(installed.python, "-c", code).startswith("Mask(2 tensors")
+
+
 def test_messages_name_the_command_as_it_is_called(installed: Installed) -> None:
     for arguments, code in ((["--help"], 0), (["train", "--help"], 0), (["show", "0123"], 2), (["rm"], 2)):
         said = installed.open_prune(*arguments, code=code)

@@ -11,6 +11,7 @@ between magnitudes fall in a fixed order, where its code adds noise of 1e-5.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from foundations.hparams import ALWAYS_WRITTEN, hparam
 from foundations.step import Step
 from pruning.hparams import PruningHparams
 from pruning.registry import ALLOCATIONS
+from training.cadence import Cadence
 from training.technique import Hooks, TechniqueHparams
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.mask import Mask
+
+PREFIX = "mask_update_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +81,7 @@ class DropAndGrowHparams(TechniqueHparams):
             )
         last = self.mask_update_end or f"{end.iteration * 3 // 4}it"
         resolved = self.replaced({"mask_update_end": last})
-        begin, until, frequency = resolved.update_steps(end)
-        if frequency.iteration == 0:
-            raise UsageError("it must be above 0it.", "mask_update_frequency")
-        if not begin <= until <= end:
-            raise UsageError(
-                f"{begin} to {until} is not within the training; choose begin <= end <= {end}.",
-                "mask_update_begin",
-                "mask_update_end",
-            )
+        resolved.updates(end).check_within(end, PREFIX)
         return resolved
 
     def simplified(self) -> Self:
@@ -99,22 +95,9 @@ class DropAndGrowHparams(TechniqueHparams):
             changes["start_allocation"] = "erk"
         return self.replaced(changes)
 
-    def update_steps(self, end: Step) -> tuple[Step, Step, Step]:
-        """Return the first update, the last step at which one may be, and the time between them.
-
-        end: any step of the training.
-        """
-        parse, ipe = Step.parse, end.iterations_per_epoch
-        return (
-            parse(self.mask_update_begin, ipe, "mask_update_begin"),
-            parse(self.mask_update_end or "", ipe, "mask_update_end"),
-            parse(self.mask_update_frequency, ipe, "mask_update_frequency"),
-        )
-
-    def updates_at(self, step: Step) -> bool:
-        """Return whether the mask is updated at the iteration of a step."""
-        begin, end, frequency = self.update_steps(step)
-        return begin <= step <= end and (step.iteration - begin.iteration) % frequency.iteration == 0
+    def updates(self, any_step: Step) -> Cadence:
+        """Return when the mask is updated. any_step: a step of the training."""
+        return Cadence.of(self, PREFIX, any_step)
 
     def fraction_at(self, step: Step) -> float:
         """Return the fraction f that is dropped at a step t.
@@ -122,14 +105,13 @@ class DropAndGrowHparams(TechniqueHparams):
         cosine: f0 / 2 (1 + cos(pi min(1, t / (end - begin)))). As published, t counts from the start of the training;
         the paper's formula is this one for begin = 0.
         """
-        begin, end, _ = self.update_steps(step)
-        length = end.iteration - begin.iteration
-        if length == 0:
+        updates = self.updates(step)
+        if updates.length == 0:
             return self.drop_fraction
         if self.drop_fraction_anneal == "cosine":
-            return self.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, step.iteration / length)))
+            return self.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, step.iteration / updates.length)))
         if self.drop_fraction_anneal == "exponential":
-            share = (step.iteration - begin.iteration) / length
+            share = updates.since_begin(step) / updates.length
             return float(self.drop_fraction * (1 - share) ** self.drop_fraction_exponent)
         return self.drop_fraction
 
@@ -156,6 +138,11 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
 
 class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
     """A training whose mask moves. Subclasses say where weights grow, and whether in place of the optimizer's step."""
+
+    @functools.cached_property
+    def updates(self) -> Cadence:
+        """When the mask is updated."""
+        return self.hparams.updates(self.training.desc.end)
 
     def prepare(self) -> None:
         """Draw the random mask to start from, where there is no other."""

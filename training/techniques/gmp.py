@@ -23,6 +23,7 @@ from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
 from foundations.step import Step
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
+from training.cadence import Cadence
 from training.technique import Hooks, Technique, TechniqueHparams
 
 PREFIX = "gmp_"
@@ -89,45 +90,28 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Write the last pruning out. Raises: UsageError where prunings are not within the training."""
         resolved = self.replaced({"gmp_end": self.gmp_end or f"{end.iteration // 2}it"})
-        begin, last, frequency = resolved.pruning_steps(end)
-        if frequency.iteration == 0:
-            raise UsageError("it must be above 0it.", "gmp_frequency")
-        if not begin <= last <= end:
-            raise UsageError(
-                f"{begin} to {last} is not within the training; choose begin <= end <= {end}.", "gmp_begin", "gmp_end"
-            )
+        resolved.prunings(end).check_within(end, PREFIX)
         return resolved
 
     def versions(self) -> dict[str, int]:
         """Return the version of the strategy."""
         return {"gmp_strategy": self.pruning.method.version}
 
-    def pruning_steps(self, any_step: Step) -> tuple[Step, Step, Step]:
-        """Return the first and the last pruning, and the time between them. any_step: a step of the training."""
-        parse, ipe = Step.parse, any_step.iterations_per_epoch
-        return (
-            parse(self.gmp_begin, ipe, "gmp_begin"),
-            parse(self.gmp_end or "", ipe, "gmp_end"),
-            parse(self.gmp_frequency, ipe, "gmp_frequency"),
-        )
-
-    def prunes_at(self, step: Step) -> bool:
-        """Return whether a step begins with a pruning: every `gmp_frequency` from the first, and at the last."""
-        begin, end, frequency = self.pruning_steps(step)
-        since = step.iteration - begin.iteration
-        return begin <= step <= end and (since % frequency.iteration == 0 or step == end)
+    def prunings(self, any_step: Step) -> Cadence:
+        """Return when the network is pruned; besides, it is at the end. any_step: a step of the training."""
+        return Cadence.of(self, PREFIX, any_step)
 
     def level_at(self, step: Step) -> float:
         """Return the prune fraction that the pruning at a step reaches; at the last, the level asked for."""
-        begin, end, frequency = self.pruning_steps(step)
-        if step >= end:
+        prunings = self.prunings(step)
+        if step >= prunings.end:
             return self.pruning.level
-        since, length = step.iteration - begin.iteration, end.iteration - begin.iteration
+        since, frequency = prunings.since_begin(step), prunings.frequency.iteration
         if self.gmp_curve == "phew":
-            prunings = -(-length // frequency.iteration) + 1
-            share = (since // frequency.iteration + 1) / prunings
+            count = -(-prunings.length // frequency) + 1
+            share = (since // frequency + 1) / count
         else:
-            share = since / length
+            share = since / prunings.length
         return self.pruning.level * (1 - (1 - max(0.0, share)) ** 3)
 
 
@@ -157,6 +141,11 @@ def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
 class Gmp(Hooks[GmpHparams]):
     """Prune what is left at the steps of the schedule."""
 
+    @functools.cached_property
+    def prunings(self) -> Cadence:
+        """When the network is pruned; besides, it is at the end."""
+        return self.hparams.prunings(self.training.desc.end)
+
     def prepare(self) -> None:
         """Start from a mask of ones where there is none."""
         if self.training.mask is None:
@@ -165,7 +154,7 @@ class Gmp(Hooks[GmpHparams]):
     def before_step(self, step: Step) -> None:
         """Prune to the level of the step, unless less is left already."""
         mask = self.training.mask
-        if mask is None or not self.hparams.prunes_at(step):
+        if mask is None or not (self.prunings.has(step) or step == self.prunings.end):
             return
         level = self.hparams.level_at(step)
         if kept_of(mask.total, level) < mask.kept:

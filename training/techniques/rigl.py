@@ -31,7 +31,7 @@ class Rigl(DropAndGrow):
 
     def after_backward(self, step: Step) -> bool:
         """Update the mask in place of the optimizer's step."""
-        if not self.hparams.updates_at(step):
+        if not self.updates.has(step):
             return False
         self.update(step)
         return True

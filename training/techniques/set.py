@@ -43,7 +43,7 @@ class Set(DropAndGrow):
 
     def after_step(self, step: Step) -> None:
         """Update the mask."""
-        if self.hparams.updates_at(step):
+        if self.updates.has(step):
             self.update(step)
 
 

@@ -187,7 +187,7 @@ def test_the_fraction_is_annealed_as_published(anneal: str, expected: Any) -> No
     steps = {"mask_update_begin": "20it", "mask_update_end": "100it", "mask_update_frequency": "10it"}
     ((_, hparams),) = TechniquesHparams.of({"technique": "set", **flags, **steps}).parts
 
-    updates = [t for t in range(130) if hparams.updates_at(step(t))]  # type: ignore[attr-defined]
+    updates = [t for t in range(130) if hparams.updates(step(0)).has(step(t))]  # type: ignore[attr-defined]
 
     assert updates == list(range(20, 101, 10))
     found = [hparams.fraction_at(step(t)) for t in updates]  # type: ignore[attr-defined]

@@ -26,7 +26,9 @@ def hparams(**flags: Any) -> GmpHparams:
 
 
 def levels(found: GmpHparams) -> dict[int, float]:
-    return {t: found.level_at(step(t)) for t in range(19) if found.prunes_at(step(t))}
+    prunings = found.prunings(step(0))
+    steps = [t for t in range(19) if prunings.has(step(t)) or step(t) == prunings.end]
+    return {t: found.level_at(step(t)) for t in steps}
 
 
 def test_the_level_follows_the_cubic_of_zhu_and_gupta() -> None:

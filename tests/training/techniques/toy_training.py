@@ -22,7 +22,7 @@ from training.hparams import TechniquesHparams
 from training.loop import Callback, train
 from training.optimizers import make_optimizer
 
-EPOCH = 10
+EPOCH = train_desc().iterations_per_epoch
 """Iterations in an epoch."""
 
 
