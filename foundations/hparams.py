@@ -284,18 +284,24 @@ def help_of(group: type[Hparams]) -> dict[str, str]:
 
 
 def overrides_group(
-    name: str, groups: Iterable[type[Hparams]], prefix: str, summary: str, base: type[Hparams] = Hparams
+    name: str,
+    groups: Iterable[type[Hparams]],
+    prefix: str,
+    summary: str,
+    *,
+    base: type[Hparams] = Hparams,
+    help: str = "In place of --{}.",
 ) -> type[Hparams]:
     """Return a group with every field of some groups under a prefix, each None where it is not given.
 
     For flags that override some of another description's hyperparameters. `overrides` reads them.
-    base: the class of which it is a subclass.
+    base: the class of which it is a subclass. help: of each field, with its name without the prefix in the braces.
     """
     fields = []
     for group in groups:
         hints = typing.get_type_hints(group)
         for field in fields_of(group):
-            rule = dataclasses.replace(field.rule, elided=None, help=f"In place of --{field.name}.")
+            rule = dataclasses.replace(field.rule, elided=None, help=help.format(field.name))
             hint = hints[field.name] | None
             fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
     return _generated(name, fields, base, summary)

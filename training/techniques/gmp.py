@@ -125,7 +125,8 @@ def _errors_about_prefixed_names() -> Iterator[None]:
 
 @functools.cache
 def _with_options_of(pruning: type[PruningHparams]) -> type[Hparams]:
-    return overrides_group("GmpHparams", (pruning,), PREFIX, GmpHparams.__doc__ or "", base=GmpHparams)
+    summary, help_text = GmpHparams.__doc__ or "", "As --{} of a branch, for gradual pruning."
+    return overrides_group("GmpHparams", (pruning,), PREFIX, summary, base=GmpHparams, help=help_text)
 
 
 def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
