@@ -97,11 +97,10 @@ class TechniquesHparams(Hparams):
 
     def validate(self) -> None:
         """Check that the techniques exist, each given once, and what each requires of its own hyperparameters."""
-        names = _names(self.technique)
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"'{name}' is given twice.", "technique")
-        _ = self.parts
+        spellings = [technique.spelling for technique, _ in self.parts]
+        for spelling in spellings:
+            if spellings.count(spelling) > 1:
+                raise UsageError(f"'{spelling}' is given twice.", "technique")
 
     @functools.cached_property
     def parts(self) -> tuple[tuple[Technique, TechniqueHparams], ...]:
