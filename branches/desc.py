@@ -159,8 +159,13 @@ class BranchDesc(Desc):
         return self.techniques is not None and self.techniques.changes_mask
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the branch job; the method's is among the hyperparameters of pruning."""
-        return {self.kind: BRANCH_VERSION}
+        """Return the version of the branch job, and of the method where it extends a mask.
+
+        The version of the method itself is among the hyperparameters of pruning.
+        """
+        extends = self.pruning is not None and self.mask is not None
+        extension = self.pruning.method.extension_version if self.pruning is not None and extends else 1
+        return {self.kind: BRANCH_VERSION, "extension": extension}
 
     def location(self, replicate: int) -> Location:
         """Return `<the main run's training>/replicate_<n>/branch_<kind>_<digest>`."""
