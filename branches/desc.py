@@ -17,6 +17,7 @@ from foundations.desc import Desc, MaskOf, RunKind, RunRef, StateOf
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.step import Step
+from models.initializers import MASKED_INITS
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc, techniques_of
 from training.hparams import TechniquesHparams, TrainingHparams
@@ -35,8 +36,14 @@ class BranchHparams(Hparams):
     """Permute the mask within each layer: the same density everywhere, other weights."""
     randomize_globally: bool = hparam(False)
     """Permute the mask over all layers together: the same density overall, other weights."""
+    randomize_width: float | None = hparam(None, at_least=0, at_most=1)
+    """Permute the mask within each layer over its first units only: as many as keep a weight (0), all (1), or this
+    share of the way from the former to the latter."""
     reinitialize: bool = hparam(False)
     """Train a new initialization in place of --state_step."""
+    masked_init: str | None = hparam(None, choices=MASKED_INITS)
+    """Draw the weights of a new initialization (--reinitialize) by how many of them the mask keeps: liu (in a layer),
+    evci (in each unit), liu_tinyimagenet, evci_tinyimagenet."""
     seed: int | None = hparam(None)
     """Pins what is random: scores, scoring examples, permutations, a new initialization. By default each replicate has
     its own."""
@@ -85,11 +92,15 @@ class BranchDesc(Desc):
         pruning, scored = (self.pruning, self.scored) if prunes else (None, None)
         branch, has_mask = self.branch, scored is not None or self.mask is not None
         shuffles_globally = has_mask and branch.randomize_globally
-        shuffles_layerwise = has_mask and branch.randomize_layerwise and not shuffles_globally
-        draws = (pruning is not None and pruning.uses_seed) or shuffles_globally or shuffles_layerwise
+        over_all = branch.randomize_layerwise or branch.randomize_width == 1
+        shuffles_layerwise = has_mask and over_all and not shuffles_globally
+        width = branch.randomize_width if has_mask and not (shuffles_globally or over_all) else None
+        shuffles = shuffles_globally or shuffles_layerwise or width is not None
+        draws = (pruning is not None and pruning.uses_seed) or shuffles
         changes: dict[str, Any] = {
             "randomize_globally": shuffles_globally,
             "randomize_layerwise": shuffles_layerwise,
+            "randomize_width": width,
             "seed": branch.seed if draws or branch.reinitialize else None,
         }
         return {
@@ -103,6 +114,11 @@ class BranchDesc(Desc):
 
     def validate(self) -> None:
         """Check what depends on several fields. Raises: UsageError."""
+        if self.branch.masked_init is not None:
+            if not self.branch.reinitialize:
+                raise UsageError("it is for a new initialization; give both.", "masked_init", "reinitialize")
+            if self.scored is None and self.mask is None:
+                raise UsageError("the branch has no mask to look at.", "masked_init")
         end = self.as_trained.end
         if self.start > end:
             raise UsageError(f"{self.start} is after the last step; choose 0it to {end}.", "start_step")
@@ -159,8 +175,13 @@ class BranchDesc(Desc):
         return self.techniques is not None and self.techniques.changes_mask
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the branch job; the method's is among the hyperparameters of pruning."""
-        return {self.kind: BRANCH_VERSION}
+        """Return the version of the branch job, and of the method where it extends a mask.
+
+        The version of the method itself is among the hyperparameters of pruning.
+        """
+        extends = self.pruning is not None and self.mask is not None
+        extension = self.pruning.method.extension_version if self.pruning is not None and extends else 1
+        return {self.kind: BRANCH_VERSION, "extension": extension}
 
     def location(self, replicate: int) -> Location:
         """Return `<the main run's training>/replicate_<n>/branch_<kind>_<digest>`."""

@@ -7,7 +7,7 @@ from torch import nn
 from branches.desc import BranchDesc, trained_of
 from foundations.desc import StateOf
 from foundations.run import source_run
-from models.build import output_layer
+from models.build import initialize_masked, output_layer
 from pruning.mask import Mask
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -81,6 +81,8 @@ class BranchJob(Job[BranchDesc]):
             mask = Mask.from_tensors(*self.run.load_mask()).for_model(model)
         else:
             mask = self._new_mask(scored or model)
+        if desc.branch.masked_init is not None:
+            initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
         mask.apply_(model)
         return InitialState(model, mask, self.fingerprints())
 
@@ -102,6 +104,8 @@ class BranchJob(Job[BranchDesc]):
             )
         if desc.branch.randomize_layerwise:
             mask = mask.shuffled_layerwise(self.seed)
+        if desc.branch.randomize_width is not None:
+            mask = mask.shuffled_over_width(self.seed, desc.branch.randomize_width)
         if desc.branch.randomize_globally:
             mask = mask.shuffled_globally(self.seed)
         model.cpu()

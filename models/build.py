@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from foundations.errors import UsageError, did_you_mean
-from foundations.random_streams import global_generator_from
+from foundations.random_streams import generator, global_generator_from
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
-from models.initializers import BATCHNORM_INITS, BIAS_INITS, WEIGHT_INITS
+from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS
 from models.registry import find_family
 
 
@@ -53,6 +55,24 @@ def initialize(model: nn.Module, hparams: ModelHparams) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             batchnorm_init.fill_scale(module.weight)
             module.bias.fill_(batchnorm_init.shift)
+
+
+@torch.no_grad()
+def initialize_masked(
+    model: nn.Module, mask: Mapping[str, torch.Tensor], masked_init: str, seed_keys: tuple[int | str, ...]
+) -> None:
+    """Draw the weights that a mask covers anew, in place, by an initializer that looks at the mask.
+
+    mask: by name of a parameter, True where it is kept (bool, of the parameter's shape). What the mask prunes is drawn
+    too. Parameters of one dimension are left alone. seed_keys: the rest of the key of the random stream.
+    """
+    std = MASKED_INITS.find(masked_init).std
+    random = generator("masked init", *seed_keys)
+    for name, kept in mask.items():
+        if kept.dim() > 1:
+            parameter = model.get_parameter(name)
+            drawn = torch.randn(kept.shape, generator=random, dtype=torch.float64) * std(kept)
+            parameter.copy_(drawn)
 
 
 def freeze(model: nn.Module, hparams: ModelHparams) -> None:

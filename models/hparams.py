@@ -23,7 +23,8 @@ class ModelHparams(Hparams):
 
     model_init: str = hparam("kaiming_normal", elided=ALWAYS_WRITTEN, choices=WEIGHT_INITS)
     """The initializer of convolutional and linear weights. standard_normal draws with deviation 0.1 (as the code of its
-    paper does), small_normal with 0.01; as_built leaves PyTorch's own initial values."""
+    paper does), small_normal with 0.01, normal_variance_01 with sqrt(0.1), unit_normal with 1; as_built leaves
+    PyTorch's own initial values."""
 
     linear_init: str | None = hparam(None, choices=WEIGHT_INITS)
     """The initializer of linear weights, where it differs from --model_init."""

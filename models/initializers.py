@@ -3,7 +3,7 @@
 Each initializer fills tensors in place from torch's global generator, which `build_model` points at the run's stream of
 initial values, with gradients off. `WEIGHT_INITS` are for the weights of convolutional and linear layers, `BIAS_INITS`
 for their biases, `BATCHNORM_INITS` for batch normalization. The first five for weights and the first four for batch
-normalization are OpenLTH's. Listing them needs no torch.
+normalization are OpenLTH's. `MASKED_INITS` are for weights of which a mask keeps a part. Listing them needs no torch.
 """
 
 from __future__ import annotations
@@ -43,12 +43,31 @@ class BatchnormInit(Registered):
     shift: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedInit(Registered):
+    """An initializer of weights of which a mask keeps a part: N(0, std^2), whatever the mask prunes included."""
+
+    std: Callable[[Tensor], Tensor]
+    """The mask of a layer, (outputs, inputs, ...), bool -> the standard deviation, float64, in a shape that broadcasts
+    to it."""
+
+
 def _from_torch(name: str, **options: str) -> Fill:
     return lambda weight: load(f"torch.nn.init:{name}")(weight, **options)
 
 
 def _keep(_tensor: Tensor) -> None:
     pass
+
+
+def _kept(mask: Tensor) -> Tensor:
+    """Return how many weights of a layer are kept, at least 1: float64, a scalar."""
+    return mask.sum().double().clamp_min(1)
+
+
+def _kept_by_unit(mask: Tensor) -> Tensor:
+    """Return how many weights of each output unit are kept, at least 1: float64, (outputs, 1, ...)."""
+    return mask.flatten(1).sum(1).double().clamp_min(1).view(-1, *[1] * (mask.dim() - 1))
 
 
 def _binary(weight: Tensor) -> None:
@@ -72,6 +91,12 @@ KAIMING_NORMAL_FAN_OUT = WeightInit(
 """N(0, 2 / fan_out)."""
 XAVIER_NORMAL = WeightInit(spelling="xavier_normal", fill=_from_torch("xavier_normal_"))
 """N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+XAVIER_UNIFORM = WeightInit(spelling="xavier_uniform", fill=_from_torch("xavier_uniform_"))
+"""U(-b, b) with b = sqrt(6 / (fan_in + fan_out)), which has the variance of `xavier_normal`."""
+NORMAL_VARIANCE_01 = WeightInit(spelling="normal_variance_01", fill=lambda weight: weight.normal_(0.0, math.sqrt(0.1)))
+"""N(0, 0.1): Normal_Init of the PHEW repository, for VGG and the CIFAR ResNets."""
+UNIT_NORMAL = WeightInit(spelling="unit_normal", fill=lambda weight: weight.normal_())
+"""N(0, 1): Normal_Init of the PHEW repository, for ResNet-18 to 152."""
 SMALL_NORMAL = WeightInit(spelling="small_normal", fill=lambda weight: weight.normal_(0.0, 0.01))
 """N(0, 0.01^2)."""
 AS_BUILT = WeightInit(spelling="as_built", fill=_keep)
@@ -94,6 +119,20 @@ POSITIVENEGATIVE = BatchnormInit(spelling="positivenegative", fill_scale=lambda 
 NEARLY_ONE = BatchnormInit(spelling="nearly_one", fill_scale=lambda scale: scale.normal_(1.0, 0.02))
 """Scales from N(1, 0.02^2) (ToST's lottery-ticket code)."""
 
+LIU = MaskedInit(spelling="liu", std=lambda mask: (2 * len(mask) / _kept(mask)).sqrt())
+"""Kaiming's deviation for the mean number of kept inputs of a layer's units, sqrt(2 outputs / kept) (Liu et al. 2019,
+as the PHEW repository has it)."""
+EVCI = MaskedInit(spelling="evci", std=lambda mask: (2 / _kept_by_unit(mask)).sqrt())
+"""Kaiming's deviation for the number of kept inputs of each unit, sqrt(2 / kept) (Evci et al. 2022, as the PHEW
+repository has it)."""
+LIU_TINYIMAGENET = MaskedInit(spelling="liu_tinyimagenet", std=lambda mask: (mask.shape[1] / _kept(mask)).sqrt())
+"""sqrt(inputs / kept): what the PHEW repository takes for `liu` on Tiny ImageNet."""
+EVCI_TINYIMAGENET = MaskedInit(
+    spelling="evci_tinyimagenet", std=lambda mask: (mask.shape[1] / len(mask) / _kept_by_unit(mask)).sqrt()
+)
+"""sqrt(inputs / (outputs * kept)) for each unit: what the PHEW repository takes for `evci` on Tiny ImageNet."""
+
 WEIGHT_INITS = Registry(WeightInit, "model_init", ("models.initializers",))
 BIAS_INITS = Registry(BiasInit, "bias_init", ("models.initializers",))
 BATCHNORM_INITS = Registry(BatchnormInit, "batchnorm_init", ("models.initializers",))
+MASKED_INITS = Registry(MaskedInit, "masked_init", ("models.initializers",))

@@ -169,6 +169,24 @@ class Mask(Mapping[str, torch.Tensor]):
             shuffled[name] = tensor.flatten()[order].view(tensor.shape)
         return self.with_tensors(shuffled)
 
+    def shuffled_over_width(self, seed: int, fraction: float) -> Mask:
+        """Return a mask that keeps as many weights of each tensor, at random places in its first units (outputs).
+
+        Of n units, w of which keep a weight, these are the first int((n - w) * fraction + w): fraction 0 redistributes
+        over as many units as keep a weight, 1 over all (Patil & Dovrolis 2021, figure 4). A unit is an entry of the
+        first dimension.
+        """
+        shuffled = {}
+        for name, tensor in self.items():
+            used = int(tensor.flatten(1).any(1).sum()) if tensor.dim() > 1 else int(tensor.sum())
+            units = int((len(tensor) - used) * fraction + used)
+            places = units * (tensor.numel() // len(tensor))
+            order = torch.randperm(places, generator=generator("shuffle over width", seed, name))
+            flat = torch.zeros(tensor.numel(), dtype=torch.bool)
+            flat[order[: int(tensor.sum())]] = True
+            shuffled[name] = flat.view(tensor.shape)
+        return self.with_tensors(shuffled)
+
     def shuffled_globally(self, seed: int) -> Mask:
         """Return a mask that keeps as many weights in all, at random places over all tensors together."""
         order = torch.randperm(self.total, generator=generator("global shuffle", seed))

@@ -50,6 +50,8 @@ class Method(Registered):
     """Whether weights that an earlier iteration pruned can return."""
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""
+    extension_version: int = 1
+    """Of a constructive method: raised by hand when only masks change that extend another one."""
 
     @property
     def is_constructive(self) -> bool:

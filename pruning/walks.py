@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ Group = tuple[torch.Tensor, torch.Tensor]
 """Some walkers (their numbers), and where each is: int64, of one length."""
 Edge = tuple[Node, int]
 """A node and the number of one of its inputs."""
+Preference = Callable[[torch.Tensor], torch.Tensor]
+"""From weights to how likely each of them, or each row of them, is to be passed, but for a factor."""
 
 
 class Walks:
@@ -20,20 +22,32 @@ class Walks:
 
     A step picks a pair of units by the sum of |w| over its kernel, and one weight of that kernel by |w|, or uniformly
     if all are zero. At a sum, a walk does not take an edge that leads to ancestors of another one (a shortcut without
-    weights); of the other edges, and of several layers that read a value, each is equally likely. whole_kernels: a step
-    passes the whole kernel.
+    weights); of the other edges, and of several layers that read a value, each is equally likely.
+
+    whole_kernels: a step passes the whole kernel. of_weights: in place of |w| (elementwise). of_pairs: in place of its
+    sum, from the weights of all pairs of units (pairs, weights of a pair) to (pairs,). unweighted: layers, by the names
+    of their weights, that do not make a branch more than a shortcut without weights.
     """
 
     def __init__(
-        self, graph: Graph, weights: Mapping[str, torch.Tensor], whole_kernels: bool, random: torch.Generator
+        self,
+        graph: Graph,
+        weights: Mapping[str, torch.Tensor],
+        whole_kernels: bool,
+        random: torch.Generator,
+        *,
+        of_weights: Preference = torch.abs,
+        of_pairs: Preference | None = None,
+        unweighted: Collection[str] = (),
     ) -> None:
         self._graph = graph
         self._random = random
         self._whole_kernels = whole_kernels
-        self._open_inputs = _open_inputs(graph)
+        self._open_inputs = _open_inputs(graph, unweighted)
         self._readers: dict[Node, list[Edge]] = {node: [] for node in graph.nodes}
+        leading_on = _leading_on(graph, self._open_inputs) if unweighted else set(graph.nodes)
         for node, slots in self._open_inputs.items():
-            for slot in slots:
+            for slot in slots if node in leading_on else ():
                 self._readers[node.inputs[slot]].append((node, slot))
         self._layers: dict[Node, _Layer] = {}
         starts = dict(zip(weights, _running_sum([weight.numel() for weight in weights.values()]), strict=False))
@@ -41,7 +55,8 @@ class Walks:
             if node.kind == "layer":
                 known = node.layer is not None and node.layer in weights
                 weight = weights[node.layer or ""] if known else torch.ones(node.weight_shape)
-                self._layers[node] = _Layer.of(node, weight.abs(), starts[node.layer or ""] if known else None)
+                start = starts[node.layer or ""] if known else None
+                self._layers[node] = _Layer.of(node, weight, start, of_weights, of_pairs)
         self._walked = 0
         self.depth = max(1, len(graph.layers))
 
@@ -171,15 +186,19 @@ class _Layer:
     forward: _Steps
     backward: _Steps
     kernels: torch.Tensor
-    """|w|, (pairs of units, weights of a pair)."""
+    """|w| or what is in its place, (pairs of units, weights of a pair)."""
     start: int | None
     """The place of its first weight among all weights; None if its weights are not among them."""
 
     @classmethod
-    def of(cls, node: Node, weight: torch.Tensor, start: int | None) -> _Layer:
+    def of(
+        cls, node: Node, weight: torch.Tensor, start: int | None, of_weights: Preference, of_pairs: Preference | None
+    ) -> _Layer:
         groups, first, second = node.groups, weight.shape[0] // node.groups, weight.shape[1]
-        kernels = weight.reshape(groups * first * second, -1)
-        sums = kernels.double().sum(1).view(groups, first, second)
+        weight = weight.reshape(groups * first * second, -1)
+        kernels = of_weights(weight)
+        sums = kernels.double().sum(1) if of_pairs is None else of_pairs(weight)
+        sums = sums.view(groups, first, second)
         pairs = torch.arange(sums.numel()).view(sums.shape)
         of_first = torch.arange(groups * first).view(groups, first, 1).expand(sums.shape)
         of_second = torch.arange(groups * second).view(groups, 1, second).expand(sums.shape)
@@ -195,7 +214,7 @@ def _running_sum(sizes: list[int]) -> list[int]:
     return [sum(sizes[:place]) for place in range(len(sizes))]
 
 
-def _open_inputs(graph: Graph) -> dict[Node, list[int]]:
+def _open_inputs(graph: Graph, unweighted: Collection[str]) -> dict[Node, list[int]]:
     """Return, by node, the inputs that walks use: at a sum, not those that consist of ancestors of another input."""
     ancestors: dict[Node, set[Node]] = {}
     for node in graph.nodes:
@@ -203,16 +222,26 @@ def _open_inputs(graph: Graph) -> dict[Node, list[int]]:
     found = {node: list(range(len(node.inputs))) for node in graph.nodes}
     for node in graph.nodes:
         if node.kind == "sum":
-            found[node] = [
-                slot
-                for slot, source in enumerate(node.inputs)
-                if not any(_roots(source) <= ancestors[other] for other in node.inputs if other is not source)
-            ]
+            weighted = []
+            for slot, source in enumerate(node.inputs):
+                roots = _roots(source, unweighted)
+                if not any(roots <= ancestors[other] for other in node.inputs if other is not source):
+                    weighted.append(slot)
+            found[node] = weighted if weighted or not unweighted else found[node]
     return found
 
 
-def _roots(node: Node) -> set[Node]:
+def _leading_on(graph: Graph, open_inputs: Mapping[Node, list[int]]) -> set[Node]:
+    """Return the nodes from which a walk can reach the output."""
+    found = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node in found:
+            found.update(node.inputs[slot] for slot in open_inputs[node])
+    return found
+
+
+def _roots(node: Node, unweighted: Collection[str]) -> set[Node]:
     """Return the layers, sums and inputs that a value is made of by concatenating and flattening."""
-    if node.kind in ("concat", "flatten"):
-        return set().union(*(_roots(source) for source in node.inputs))
+    if node.kind in ("concat", "flatten") or (node.kind == "layer" and node.layer in unweighted):
+        return set().union(*(_roots(source, unweighted) for source in node.inputs))
     return {node}

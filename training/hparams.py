@@ -19,18 +19,18 @@ from training.technique import Technique, TechniqueHparams
 class TrainingHparams(Hparams):
     """Training."""
 
-    optimizer_name: str = hparam("sgd", choices=("sgd", "adam", "adamw"), elided=ALWAYS_WRITTEN)
-    """sgd, adam or adamw."""
+    optimizer_name: str = hparam("sgd", choices=("sgd", "adam", "adamw", "rmsprop"), elided=ALWAYS_WRITTEN)
+    """sgd, adam, adamw or rmsprop (smoothing 0.99)."""
     lr: float = hparam(0.1, above=0, elided=ALWAYS_WRITTEN)
     """Learning rate (its peak, with a warmup or a cosine)."""
     training_steps: str = hparam("160ep", step=True, elided=ALWAYS_WRITTEN)
     """How long to train, as a step: 160ep, 62560it or 159ep391it."""
     momentum: float = hparam(0.0, at_least=0, below=1)
-    """Momentum of sgd."""
+    """Momentum of sgd or rmsprop."""
     nesterov_momentum: float = hparam(0.0, at_least=0, below=1)
     """Nesterov's momentum of sgd, in place of --momentum."""
     weight_decay: float = hparam(0.0, at_least=0)
-    """Weight decay on all parameters, biases and batchnorm included: an L2 penalty (sgd, adam) or decoupled (adamw)."""
+    """Weight decay on all parameters, biases and batchnorm included: an L2 penalty or, with adamw, decoupled."""
     lr_schedule: str = hparam("milestones", choices=("milestones", "cosine"))
     """milestones (drops by --gamma at --milestone_steps) or cosine (to 0 at the last step)."""
     milestone_steps: str | None = hparam(None, step_list=True)
@@ -58,7 +58,9 @@ class TrainingHparams(Hparams):
     def simplified(self) -> Self:
         """Drop what cannot change the result: both momenta where one is meant, sgd's under adam, an empty schedule."""
         changes: dict[str, Any] = {}
-        if self.optimizer_name != "sgd":
+        if self.optimizer_name == "rmsprop":
+            changes |= {"nesterov_momentum": 0.0}
+        elif self.optimizer_name != "sgd":
             changes |= {"momentum": 0.0, "nesterov_momentum": 0.0}
         elif self.nesterov_momentum:
             changes |= {"momentum": 0.0}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from foundations.errors import DamagedError
 from training.hparams import TrainingHparams
@@ -30,6 +30,8 @@ def make_optimizer(hparams: TrainingHparams, parameters: Iterable[Tensor]) -> Op
             weight_decay=hparams.weight_decay,
             fused=fused,
         )
+    if hparams.optimizer_name == "rmsprop":
+        return RMSprop(trained, lr=hparams.lr, momentum=hparams.momentum, weight_decay=hparams.weight_decay)
     kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
     return kind(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
 

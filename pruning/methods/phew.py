@@ -5,6 +5,10 @@ backwards, over those that enter. Walks alternate: one forward from an input uni
 each of them in turn. Where several layers read a value (a block and its projection shortcut), each is as likely;
 shortcuts without weights are not taken.
 
+The ablations of the published code are options: other probabilities (Uniform_PHEW, Inverse_PHEW, PHEW2 are
+phew_bias=uniform, inverse, squared), and walks that pass pairs of channels and leave 1x1 convolutions whole
+(Kernel_PHEW is phew_kernels and phew_fill_1x1).
+
 A walk knows nothing of the others, so thousands are walked at once, layer by layer through the graph of the network.
 Here the published code differs: it walks one at a time, decides about a projection shortcut one layer too early on its
 way forward (which disconnects the path), and stops up to a walk beyond the number that was asked for.
@@ -15,13 +19,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundations.errors import UsageError
 from foundations.hparams import hparam
 from pruning.hparams import PruningHparams
 from pruning.method import Method
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pruning.mask import Mask
     from pruning.scoring import Scoring
+    from pruning.walks import Preference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +38,21 @@ class PhewHparams(PruningHparams):
 
     phew_kernels: bool = hparam(False)
     """Keep the whole kernel of every pair of channels that a walk of PHEW passes."""
+    phew_bias: str = hparam("magnitude", choices=("magnitude", "uniform", "inverse", "squared"))
+    """What the walks of PHEW prefer: heavy weights (magnitude), heavier ones still (squared), light ones (inverse) or
+    none (uniform)."""
+    phew_fill_1x1: bool = hparam(False)
+    """Keep all weights of 1x1 convolutions from the start, and let no walk of PHEW take a shortcut that consists of
+    them alone."""
 
 
 def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     """Return the mask of the weights on random walks: exactly `keep` of them, those of the scoring's mask among them.
 
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
+    phew_bias: see `_preferences`. phew_fill_1x1: 1x1 convolutions are kept whole.
+
+    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights.
     """
     from foundations.random_streams import generator
     from pruning.graph import trace
@@ -45,8 +62,48 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     assert scoring.input_shape is not None
     graph = trace(scoring.network, scoring.input_shape)
     weights = {name: weight.cpu() for name, weight in scoring.dense_weights.items()}
-    walks = Walks(graph, weights, hparams.phew_kernels, generator("phew walks", scoring.seed))
-    return mask_from_walks(walks, graph, weights, scoring.mask, keep)
+    filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []
+    mask = _filled(scoring.mask, filled, keep)
+    of_weights, of_pairs = _preferences(hparams.phew_bias)
+    walks = Walks(
+        graph,
+        weights,
+        hparams.phew_kernels,
+        # A mask is extended by other walks than those that it may be made of: these would add nothing.
+        generator("phew walks", scoring.seed, *([scoring.mask.kept] if scoring.mask.kept else [])),
+        of_weights=of_weights,
+        of_pairs=of_pairs,
+        unweighted=filled,
+    )
+    return mask_from_walks(walks, graph, {name: of_weights(weight) for name, weight in weights.items()}, mask, keep)
+
+
+def _preferences(bias: str) -> tuple[Preference, Preference | None]:
+    """Return what is in the place of |w| within a kernel, and of Σ |w| between kernels (None: the sum of the former).
+
+    magnitude: |w|. squared: w^2. uniform: 1. inverse: 1 / (|w| + 1e-5), and 1 / Σ |w| between kernels.
+    """
+    return {
+        "magnitude": (lambda w: w.abs(), None),
+        "squared": (lambda w: w.double().square(), None),
+        "uniform": (lambda w: w.new_ones(w.shape), None),
+        "inverse": (lambda w: 1 / (w.abs() + 1e-5), lambda w: 1 / w.abs().double().sum(1).clamp_min(1e-300)),
+    }[bias]
+
+
+def _is_1x1(weight: Tensor) -> bool:
+    return weight.dim() > 2 and weight[0, 0].numel() == 1
+
+
+def _filled(mask: Mask, names: list[str], keep: int) -> Mask:
+    """Return the mask with some tensors kept whole."""
+    whole = {name: tensor | True for name, tensor in mask.items() if name in names}
+    filled = mask.with_tensors({**mask, **whole})
+    if filled.kept > keep:
+        raise UsageError(
+            f"with the 1x1 convolutions, {filled.kept} weights are kept; the level leaves {keep}.", "phew_fill_1x1"
+        )
+    return filled
 
 
 PHEW = Method(
@@ -60,4 +117,5 @@ PHEW = Method(
     depends_on_mask=False,
     stochastic=True,
     can_regrow=True,
+    extension_version=2,
 )

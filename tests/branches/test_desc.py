@@ -68,3 +68,16 @@ def test_a_method_that_adds_weights_is_refused_the_state_of_a_pruned_run() -> No
 
     with pytest.raises(UsageError, match="^strategy: phew adds weights to the mask, but the state weights are"):
         describe("oneshot", parent, strategy="phew", density=0.3, prune_experiment=main, mask_experiment=parent)
+
+
+def test_only_branches_whose_method_extends_a_mask_have_the_version_of_that() -> None:
+    """Walks that extend a mask are drawn anew since version 2; addresses of masks from nothing stay."""
+    parent = RunRef(train_desc())
+    sparse = describe("oneshot", parent, strategy="phew", density=0.1)
+    flags = {"prune_experiment": parent, "mask_experiment": RunRef(sparse), "state_experiment": parent}
+    denser = describe("oneshot", parent, strategy="phew", density=0.2, **flags)
+    random = describe("oneshot", parent, strategy="random", density=0.05, **flags)
+
+    assert denser.canonical["versions"] == {"extension": 2}
+    assert "versions" not in sparse.canonical
+    assert "versions" not in random.canonical

@@ -260,3 +260,41 @@ def test_phew_adds_walks_to_the_mask_of_a_branch_on_the_dense_initialization(hom
     assert mask.kept == round(mask.total * 0.3)
     assert all(torch.equal(state(run, "0it")[name], dense[name] * mask[name]) for name in mask)
     assert all(dense[name][mask[name]].all() for name in mask)
+
+
+def test_a_new_initialization_may_look_at_the_mask(home: Context) -> None:
+    """Of the layer's 16 units, each has its own deviation: sqrt(2 / kept) by `evci`."""
+    run = branch(home, "reinitialize", strategy="random", density=0.5, masked_init="evci", seed=4).run
+    plain = branch(home, "reinitialize", strategy="random", density=0.5, seed=4).run
+    name = next(name for name, tensor in mask_of(run).items() if tensor.shape[0] == 16)
+    kept = mask_of(run)[name]
+    weight, before = state(run, "0it"), state(plain, "0it")
+
+    scaled = torch.cat([weight[name][unit][kept[unit]] * (kept[unit].sum() / 2).sqrt() for unit in range(16)])
+
+    assert mask_of(run) == mask_of(plain)
+    assert not weight[name][~kept].any()
+    assert scaled.std().item() == pytest.approx(1, rel=0.15)
+    assert not torch.equal(weight[name], before[name])
+    biases = [key for key in weight if key.endswith("bias")]
+    assert biases
+    assert all(torch.equal(weight[key], before[key]) for key in biases)
+
+
+def test_an_initialization_by_the_mask_needs_a_new_initialization_and_a_mask() -> None:
+    with pytest.raises(UsageError, match="^masked_init, reinitialize: it is for a new initialization"):
+        describe("oneshot", strategy="random", masked_init="liu")
+    with pytest.raises(UsageError, match="^masked_init: the branch has no mask"):
+        describe("reinitialize", prune_fraction=0.0, masked_init="liu")
+
+
+def test_a_shuffle_over_the_whole_width_is_the_layerwise_one(home: Context) -> None:
+    whole = describe("oneshot", strategy="synflow", randomize_width=1.0)
+    assert whole.digest == describe("randomize_layerwise", strategy="synflow").digest
+    assert (
+        describe("oneshot", prune_fraction=0.0, randomize_width=0.5).digest == oneshot_desc(prune_fraction=0.0).digest
+    )
+
+    run = branch(home, "oneshot", strategy="synflow", density=0.1, randomize_width=0.3).run
+    plain = branch(home, "oneshot", strategy="synflow", density=0.1).run
+    assert mask_of(run) == mask_of(plain).shuffled_over_width(home.replicate, 0.3)

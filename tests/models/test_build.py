@@ -8,7 +8,7 @@ from torch import nn
 from foundations.errors import UsageError
 from foundations.random_streams import global_generator_from
 from models.activations import ACTIVATIONS, activation
-from models.build import build_model, output_layer
+from models.build import build_model, initialize_masked, output_layer
 from models.hparams import ModelHparams
 from models.initializers import WEIGHT_INITS
 
@@ -123,6 +123,53 @@ def test_fan_out_of_a_convolution_counts_its_window() -> None:
 
 def test_xavier_normal_has_the_mean_of_both_fans() -> None:
     assert weights("xavier_normal").std().item() == pytest.approx(math.sqrt(2 / 700), rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "deviation"), [("normal_variance_01", math.sqrt(0.1)), ("unit_normal", 1.0)])
+def test_the_normal_initializations_of_phew_have_their_deviation(name: str, deviation: float) -> None:
+    assert weights(name).std().item() == pytest.approx(deviation, rel=0.01)
+
+
+def test_xavier_uniform_has_the_mean_of_both_fans_and_ends() -> None:
+    drawn = weights("xavier_uniform")
+    assert drawn.std().item() == pytest.approx(math.sqrt(2 / 700), rel=0.01)
+    assert drawn.abs().max().item() == pytest.approx(math.sqrt(6 / 700), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["liu", "evci", "liu_tinyimagenet", "evci_tinyimagenet"])
+@pytest.mark.parametrize("kernel", [(5, 5), ()])
+def test_an_initialization_for_a_mask_has_the_deviation_of_its_formula_in_each_unit(
+    name: str, kernel: tuple[int, ...]
+) -> None:
+    """Every unit keeps another share of its inputs; the last keeps none and is drawn like a unit that keeps one."""
+    outputs, inputs = 4, 200 if kernel else 5000
+    model: Any = nn.Conv2d(inputs, outputs, 5) if kernel else nn.Linear(inputs, outputs)
+    bias = model.bias.detach().clone()
+    share = torch.tensor([0.8, 0.4, 0.1, 0.0]).view(-1, *[1] * (1 + len(kernel)))
+    mask = torch.rand((outputs, inputs, *kernel), generator=torch.Generator().manual_seed(1)) < share
+
+    initialize_masked(model, {"weight": mask}, name, (1,))
+
+    for unit in range(outputs):
+        kept, of_unit = int(mask.sum()), max(1, int(mask[unit].sum()))
+        variance = {
+            "liu": 2 * outputs / kept,
+            "evci": 2 / of_unit,
+            "liu_tinyimagenet": inputs / kept,
+            "evci_tinyimagenet": inputs / (outputs * of_unit),
+        }
+        assert model.weight[unit].std().item() == pytest.approx(math.sqrt(variance[name]), rel=0.05)
+    assert torch.equal(model.bias, bias)
+
+
+def test_an_initialization_for_a_mask_is_a_function_of_the_mask_and_the_seed() -> None:
+    def drawn(seed: int) -> torch.Tensor:
+        model = nn.Linear(4, 3)
+        initialize_masked(model, {"weight": torch.ones(3, 4, dtype=torch.bool)}, "evci", (seed,))
+        return model.weight.detach()
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
 
 
 def test_small_normal_has_a_deviation_of_a_hundredth() -> None:

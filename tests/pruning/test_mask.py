@@ -111,6 +111,25 @@ def test_a_layerwise_shuffle_moves_weights_and_follows_its_seed() -> None:
     assert mask.shuffled_layerwise(1) != mask.shuffled_layerwise(2)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99, 1.0])
+def test_a_shuffle_over_a_width_keeps_each_count_within_the_first_units(fraction: float) -> None:
+    """Of 20 units, 6 keep a weight, so int(14 * fraction + 6) units get some."""
+    weight = torch.zeros(20, 30, 3, 3)
+    weight[3:9, :2] = 1
+    mask = Mask({"layer": weight, "dense": torch.ones(4, 5)})
+
+    shuffled = mask.shuffled_over_width(1, fraction)
+
+    units = int(14 * fraction + 6)
+    used = shuffled["layer"].flatten(1).any(1)
+    assert shuffled.kept_per_layer() == mask.kept_per_layer()
+    assert used[:units].all()
+    assert not used[units:].any()
+    assert shuffled["dense"].all()
+    assert shuffled == mask.shuffled_over_width(1, fraction)
+    assert shuffled != mask.shuffled_over_width(2, fraction)
+
+
 @given(masks())
 @settings(max_examples=50)
 def test_bits_and_header_give_the_mask_back(mask: Mask) -> None:

@@ -20,13 +20,15 @@ ALL = [
     TrainingHparams(optimizer_name="sgd", lr=0.1, nesterov_momentum=0.9, weight_decay=0.05),
     TrainingHparams(optimizer_name="adam", lr=0.1, weight_decay=0.05),
     TrainingHparams(optimizer_name="adamw", lr=0.1, weight_decay=0.05),
+    TrainingHparams(optimizer_name="rmsprop", lr=0.1, weight_decay=0.05),
+    TrainingHparams(optimizer_name="rmsprop", lr=0.1, momentum=0.5),
 ]
-NAMES = ["sgd", "momentum", "nesterov", "adam", "adamw"]
+NAMES = ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "rmsprop with momentum"]
 
 
 def by_definition(hparams, weight, gradients):
     """Return the weight after a step for each gradient: Sutskever et al. 2013 as PyTorch has it; Kingma and Ba 2015;
-    Loshchilov and Hutter 2019.
+    Loshchilov and Hutter 2019; Tieleman and Hinton 2012, with the root before the 1e-8.
     """
     lr, decay = hparams.lr, hparams.weight_decay
     velocity = first = second = 0.0
@@ -39,6 +41,10 @@ def by_definition(hparams, weight, gradients):
             mu = hparams.nesterov_momentum or hparams.momentum
             velocity = mu * velocity + gradient
             weight -= lr * (gradient + mu * velocity if hparams.nesterov_momentum else velocity)
+        elif hparams.optimizer_name == "rmsprop":
+            second = 0.99 * second + 0.01 * gradient**2
+            velocity = hparams.momentum * velocity + gradient / (math.sqrt(second) + 1e-8)
+            weight -= lr * velocity
         else:
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
