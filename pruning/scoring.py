@@ -21,8 +21,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from foundations.errors import UsageError
+from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
-from pruning.graph import in_eval_mode
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask, true_indices
 
