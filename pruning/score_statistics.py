@@ -21,6 +21,6 @@ def score_statistics(scores: Mapping[str, torch.Tensor]) -> Statistics:
 
 
 def _moments(score: torch.Tensor, prefix: str) -> dict[str, float | None]:
-    score = score.detach().double().cpu()
+    score = score.detach().to("cpu", torch.float64)
     found = {"mean": score.mean(), "variance": score.var(correction=0), "sum": score.sum()}
     return {prefix + name: float(value) if math.isfinite(value) else None for name, value in found.items()}

@@ -18,7 +18,7 @@ from pruning.mask import Mask
 from pruning.prune import mask_from_hparams
 from pruning.report import sparsity_report
 from pruning.score_statistics import Statistics
-from pruning.scoring import Scores
+from pruning.scoring import Examples, Scores
 from training.context import Context
 
 
@@ -44,11 +44,13 @@ def prune_with_data(
         if on_scores is not None and done == pruning.iterations:
             on_scores(scores)
 
-    examples, per_class = None, pruning.examples_per_class
+    examples: Examples | Callable[[int], Examples] | None = None
+    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
     if per_class is not None:
         context.prepare(dataset.dataset_name)
-        as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-        examples = open_loader(as_they_are, context.datasets, LoaderConfig(device=device)).examples(per_class, seed)
+        read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
+        loader = open_loader(read, context.datasets, LoaderConfig(device=device))
+        examples = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
     return mask_from_hparams(
         model,
         pruning,
