@@ -9,6 +9,7 @@ from foundations.desc import StateOf
 from foundations.run import source_run
 from models.build import initialize_masked, output_layer
 from pruning.mask import Mask
+from pruning.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
@@ -89,6 +90,7 @@ class BranchJob(Job[BranchDesc]):
     def _new_mask(self, model: nn.Module) -> Mask:
         """Score `model`, prune and permute; keep the mask, unless it changes while the network trains."""
         desc, mask, level = self.desc, self.starting_mask(model), None
+        statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
             level = desc.pruning.level
             # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
@@ -101,6 +103,7 @@ class BranchJob(Job[BranchDesc]):
                 context=self.context,
                 device=self.platform.device,
                 seed=self.seed,
+                on_scores=lambda scores: statistics.update(score_statistics(scores)),
             )
         if desc.branch.randomize_layerwise:
             mask = mask.shuffled_layerwise(self.seed)
@@ -110,5 +113,5 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.shuffled_globally(self.seed)
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
-            keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level)
+            keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level, statistics)
         return mask

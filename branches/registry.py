@@ -19,6 +19,7 @@ BRANCHES = Registry(
         "branches.reinitialize",
         "branches.invert",
         "branches.gmp",
+        "branches.singleshot",
         "branches.retrain",
         "branches.transplant",
     ),

@@ -86,6 +86,11 @@ def _mask(report: dict[str, Any]) -> list[str]:
     if effective:
         on_paths = f"{effective['kept']:,} kept weights lie on a path from the input to the output"
         lines.append(f"  effective density {percent(effective['density'])}: {on_paths}")
+    products = report.get("multiply_adds")
+    if products:
+        of = f"of {products['total']:,} ({percent(products['density'])})"
+        others = f"{products['others']:,} more of biases and normalization"
+        lines.append(f"  multiply-adds {products['kept']:,} {of}, and {others}")
     lines.append(f"  collapsed layers: {', '.join(report['collapsed_layers']) or 'none'}")
     rows = [_layer(name, layer) for name, layer in report["layers"].items()]
     columns = ("layer", "kept", "of", "density", "effective", "mean in", "mean out", "units without")

@@ -7,7 +7,7 @@ so training can start at any batch of any epoch, and any number of processes tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets import transforms
 from datasets.hparams import DatasetHparams
-from foundations.examples import choose_examples
+from foundations.examples import choose_examples, draw_examples
 from foundations.random_streams import generator
 
 Batch = tuple[Tensor, Tensor]
@@ -99,6 +99,22 @@ class Loader(ABC):
         source, num_classes = f"the training set of '{self._hparams.dataset_name}'", self._hparams.num_classes
         chosen = choose_examples(self._train_labels, per_class, seed, num_classes=num_classes, source=source)
         return self._finished(self._train_images(chosen), blurred=True), self._train_labels[chosen.to(self._device)]
+
+    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Batch]:
+        """Return what gives the examples of a pass, by its number: drawn once from all, augmented anew in each pass.
+
+        They are `per_class` times the number of classes, whatever their own classes are. Every process gets all of
+        them. Raises: UsageError where there are fewer.
+        """
+        count, source = per_class * self._hparams.num_classes, f" in the training set of '{self._hparams.dataset_name}'"
+        order_of = draw_examples(self.num_train, count, seed, source=source)
+
+        def examples(number: int) -> Batch:
+            order, stream = order_of(number), generator("scoring augmentation", seed, number)
+            images = torch.cat(list(self._augmented(order, list(self._batches(count)), stream)))
+            return self._finished(images, blurred=True), self._train_labels[order.to(self._device)]
+
+        return examples
 
     @abstractmethod
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Which examples a method scores with: N of each class, the same for everyone who asks with the same seed."""
+"""Which examples a method scores with: the same for everyone who asks with the same seed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from foundations.errors import UsageError
 from foundations.random_streams import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 
@@ -38,3 +40,19 @@ def choose_examples(
     shuffled = labels[order]
     chosen = [(shuffled == label).nonzero()[:per_class, 0] for label in classes]
     return order[torch.cat(chosen).sort().values]
+
+
+def draw_examples(total: int, count: int, seed: int, *, source: str = "") -> Callable[[int], torch.Tensor]:
+    """Return what gives the indices, int64 (count,), of a pass over `count` examples, by the number of the pass.
+
+    The examples are drawn once from all `total`, whatever their classes; each pass has an order of its own.
+
+    source: where they come from, for the error, such as " in the training set". Raises: UsageError where there are
+    fewer than `count`.
+    """
+    import torch
+
+    if count > total:
+        raise UsageError(f"{count} examples are asked for, but there are {total}{source}.", "strategy")
+    drawn = torch.randperm(total, generator=generator("scoring examples", seed))[:count]
+    return lambda number: drawn[torch.randperm(count, generator=generator("scoring order", seed, number))]

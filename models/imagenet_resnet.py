@@ -79,7 +79,12 @@ TINYIMAGENET_MODIFIEDRESNET = _family(
     "tinyimagenet_modifiedresnet", "Missing the Mark", ("18", "50"), small_images=True
 )
 TINYIMAGENET_WIDERESNET = _family(
-    "tinyimagenet_wideresnet", "Synaptic-Flow", ("50", "101"), depths=(50, 101), small_images=True, widening=2
+    "tinyimagenet_wideresnet",
+    "Synaptic-Flow",
+    ("50", "101", "152"),
+    depths=(50, 101, 152),
+    small_images=True,
+    widening=2,
 )
 IMAGENET_RESNET = _family("imagenet_resnet", "OpenLTH", ("50", "18", "34", "101", "152", "200", "18_128", "50_128"))
 IMAGENET_WIDERESNET = _family(

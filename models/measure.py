@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from foundations.multiply_adds import uses_of_parameters
 from models.build import construct
 from models.hparams import ModelHparams
 
@@ -46,12 +46,11 @@ def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
 
     input_shape: channels, height, width. The model is not changed: a copy of it runs on the meta device.
     """
-    model = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, *input_shape, device="meta"))
-    flops = counter.get_flop_counts()
-    names = [".".join(filter(None, (type(model).__name__, name))) for name, _ in _layers(model)]
-    return sum(sum(flops.get(name, {}).values()) for name in names) // 2  # two operations each
+    model = copy.deepcopy(model).to("meta")
+    uses = uses_of_parameters(model, input_shape)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    counted = {id(layer.weight) for _, layer in _layers(model)}
+    return sum(parameters[name].numel() * number for name, number in uses.items() if id(parameters[name]) in counted)
 
 
 def _layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:

@@ -8,7 +8,6 @@ dropout) leaves no node behind.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from foundations.errors import UsageError
+from foundations.multiply_adds import in_eval_mode
 
 _CONVOLUTIONS: tuple[Any, ...] = (torch.conv1d, torch.conv2d, torch.conv3d)
 _TRANSPOSED: tuple[Any, ...] = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
@@ -72,18 +72,6 @@ class Graph:
     def layers(self) -> list[Node]:
         """The nodes with weights of the network, in the order in which they run."""
         return [node for node in self.nodes if node.layer is not None]
-
-
-@contextlib.contextmanager
-def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Let a network be in eval mode inside the block, then give each of its modules its own mode back."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:

@@ -51,6 +51,9 @@ class PruningHparams(Hparams):
     prune_lowest: bool = hparam(False)
     """Prune the lowest scores, whatever the direction of the method."""
 
+    invert_scores: bool = hparam(False)
+    """Rank weights by 1 / score in place of the score, as Synaptic-Flow's --invert does; 1 / 0 is the highest."""
+
     pruning_layers_to_ignore: str | None = hparam(None, unordered=True)
     """Tensors that are not pruned, separated by commas, such as fc.weight. They still count in the level."""
 
@@ -79,8 +82,9 @@ class PruningHparams(Hparams):
         directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
         if len(directions) > 1:
             raise UsageError("give one of them, or neither.", *directions)
-        if self.method.is_constructive and directions:
-            raise UsageError(f"{self.strategy} builds its mask without scores.", *directions)
+        of_scores = [*directions, *(["invert_scores"] if self.invert_scores else [])]
+        if self.method.is_constructive and of_scores:
+            raise UsageError(f"{self.strategy} builds its mask without scores.", *of_scores)
         if self.method.is_constructive and self.allocation != "global":
             raise UsageError(f"{self.strategy} spreads the weights by itself; it takes only global.", "allocation")
 
@@ -94,6 +98,11 @@ class PruningHparams(Hparams):
         """With how many examples of each class the method scores, or None if it scores without examples."""
         count = METHODS.match(self.strategy)[1].get("examples_per_class")
         return int(count) if count else None
+
+    @property
+    def draws_examples(self) -> bool:
+        """Whether the scoring examples are drawn from all classes together, and vary from pass to pass."""
+        return False
 
     @property
     def level(self) -> float:
@@ -156,6 +165,18 @@ class ExamplesHparams(PruningHparams):
 
     score_in_eval_mode: bool = hparam(False)
     """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
+
+    score_examples: str = hparam("per_class", choices=("per_class", "drawn"))
+    """'per_class': N examples of each class, as they are, the same in every pass.
+
+    'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled anew in
+    every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size).
+    """
+
+    @property
+    def draws_examples(self) -> bool:
+        """Whether the scoring examples are drawn from all classes together, and vary from pass to pass."""
+        return self.score_examples == "drawn"
 
     @property
     def scores_in_eval_mode(self) -> bool:

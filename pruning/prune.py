@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError, choose_from, invalid
-from foundations.examples import choose_examples
+from foundations.examples import choose_examples, draw_examples
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 from pruning.scoring import Examples, Loss, Scores, Scoring, batched, without_trace
-from pruning.selection import select
+from pruning.selection import inverted, select
 
 OnIteration = Callable[[int, Mask, Scores], None]
+ExamplesOfPass = Callable[[int], Examples]
 
 
 class CollapseWarning(UserWarning):
@@ -40,6 +41,7 @@ def prune(
     schedule: str = "exponential",
     allocation: str = "global",
     highest: bool | None = None,
+    invert_scores: bool = False,
     examples: Examples | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -60,11 +62,12 @@ def prune(
     it is rounded; by default a fraction of 0.8 is pruned.
     iterations, schedule: how often the network is scored and pruned on the way to the level, and how the number of
     weights falls. allocation: how the level is spread over the layers.
-    highest: whether the highest scores are pruned; by default the method says so.
+    highest: whether the highest scores are pruned; by default the method says so. invert_scores: rank by 1 / score.
     examples: (x, y), both with n rows. If y holds class labels (shape (n,), integers), the N examples of each class
     that a name such as snip10 asks for are chosen with `seed`, unless there are exactly N of each: then, as with other
-    targets, all are taken in the order given. They are scored in consecutive batches of `batch_size` (by default all at
-    once), which matters to batchnorm in train mode. input_shape: of one example; by default that of `examples`.
+    targets, all are taken in the order given; with score_examples="drawn", they are drawn from all classes together.
+    They are scored in consecutive batches of `batch_size` (by default all at once), which matters to batchnorm in train
+    mode. input_shape: of one example; by default that of `examples`.
     seed: of random scores and of the choice of examples.
     mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.) If it covers only some
     of the prunable weights, such as Mask.ones(model, (nn.Conv2d,)), the others are left alone and not counted.
@@ -86,6 +89,7 @@ def prune(
         allocation=allocation,
         prune_highest=bool(highest),
         prune_lowest=highest is not None and not highest,
+        invert_scores=invert_scores,
     )
     if keep is not None and any(level is not None for level in (density, fraction, compression)):
         raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
@@ -113,7 +117,7 @@ def mask_from_hparams(
     *,
     seed: int,
     keep: int | None = None,
-    examples: Examples | None = None,
+    examples: Examples | ExamplesOfPass | None = None,
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     mask: Mask | None = None,
@@ -123,6 +127,7 @@ def mask_from_hparams(
 ) -> Mask:
     """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
+    examples: also a function of the number of a pass over them, from 0, for methods whose examples vary.
     batch_size: used if the hyperparameters do not say how to batch the examples. keep: in place of their level.
     Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
 
@@ -137,7 +142,9 @@ def mask_from_hparams(
     if keep in (start.kept, start.total):
         found = start if keep == start.kept else start.union(start.invert())
         return whole.with_tensors({**found, **ignored})
-    shape = input_shape if input_shape is not None or examples is None else tuple(examples[0].shape[1:])
+    shape = input_shape
+    if shape is None and examples is not None and not callable(examples):
+        shape = tuple(examples[0].shape[1:])
     if method.needs_input_shape and shape is None:
         raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
     if isinstance(hparams, ExamplesHparams):
@@ -147,7 +154,7 @@ def mask_from_hparams(
             model,
             start,
             hparams,
-            batches=batched(_examples_for(hparams, examples, seed), batch_size),
+            batches=_batches_of(_examples_for(hparams, examples, seed), batch_size),
             input_shape=shape,
             loss=loss,
             seed=seed,
@@ -174,6 +181,8 @@ def _iterate(
     for iteration in range(hparams.iterations):
         scoring.set_mask(mask)
         scores = {name: score.detach() for name, score in method.score(scoring, hparams).items()}
+        if hparams.invert_scores:
+            scores = {name: inverted(score) for name, score in scores.items()}
         candidates = start if method.can_regrow else mask
         now = [(group, kept[iteration]) for group, kept in groups]
         mask = _select_in_groups(scores, candidates, now, hparams.prune_direction)
@@ -258,18 +267,45 @@ def _start(model: nn.Module, method: Method, mask: Mask | None) -> Mask:
     return ones.invert() if method.is_constructive else ones
 
 
-def _examples_for(hparams: PruningHparams, examples: Examples | None, seed: int) -> Examples | None:
+def _batches_of(
+    examples: Examples | ExamplesOfPass | None, size: int | None
+) -> list[Examples] | Callable[[int], list[Examples]]:
+    if callable(examples):
+        of_pass = examples
+        return lambda number: batched(of_pass(number), size)
+    return batched(examples, size)
+
+
+def _examples_for(
+    hparams: PruningHparams, examples: Examples | ExamplesOfPass | None, seed: int
+) -> Examples | ExamplesOfPass | None:
     per_class = hparams.examples_per_class
     if per_class is None:
         return None
+    if callable(examples):
+        return examples
     if examples is None or len(examples[1]) == 0:
         raise UsageError(f"{hparams.strategy} scores with examples; pass examples=(x, y).", "examples")
     x, y = examples
     if len(x) != len(y):
         raise UsageError(f"there are {len(x)} inputs and {len(y)} targets.", "examples")
+    if hparams.draws_examples:
+        return _drawn(x, y, per_class, seed)
     if y.dim() != 1 or y.is_floating_point():
         return examples
     if set(Counter(y.tolist()).values()) == {per_class}:
         return examples
     chosen = choose_examples(y, per_class, seed)
     return x[chosen.to(x.device)], y[chosen.to(y.device)]
+
+
+def _drawn(x: torch.Tensor, y: torch.Tensor, per_class: int, seed: int) -> ExamplesOfPass:
+    if y.dim() != 1 or y.is_floating_point():
+        raise UsageError("without class labels, all examples are taken in the order given.", "score_examples")
+    indices = draw_examples(len(y), per_class * len(set(y.tolist())), seed)
+
+    def examples(number: int) -> Examples:
+        chosen = indices(number)
+        return x[chosen.to(x.device)], y[chosen.to(y.device)]
+
+    return examples

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.multiply_adds import uses_of_parameters
 from pruning.connectivity import degrees, effective
 from pruning.graph import Graph, trace
 from pruning.mask import Mask
+from pruning.score_statistics import Statistics
 
 
 def sparsity_report(
@@ -19,6 +21,7 @@ def sparsity_report(
     *,
     model: nn.Module | None = None,
     input_shape: tuple[int, ...] | None = None,
+    scores: Statistics | None = None,
 ) -> dict[str, Any]:
     """Return a report of a mask, ready for JSON.
 
@@ -29,7 +32,11 @@ def sparsity_report(
     With `model` and the shape of one example, also: effective, what is left without kept weights that are on no path
     from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
     followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
-    out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any.
+    out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any;
+    multiply_adds of the prunable weights for one example, total and kept, in total and by tensor (null where some layer
+    does not run its own forward pass), and `others`, those of biases and of normalization, which no mask takes away.
+
+    With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.score_statistics`).
     """
     kept = mask.kept_per_layer()
     layers: dict[str, dict[str, Any]] = {
@@ -48,6 +55,9 @@ def sparsity_report(
             report["effective"] = _add_connectivity(layers, mask, trace(model, input_shape))
         except UsageError as reason:
             report["effective"], report["effective_unknown"] = None, str(reason)
+        report["multiply_adds"] = _add_multiply_adds(layers, model, input_shape)
+    for name, statistics in (scores or {}).items():
+        layers[name]["scores"] = statistics
     return report
 
 
@@ -61,6 +71,26 @@ def _add_connectivity(layers: dict[str, dict[str, Any]], mask: Mask, graph: Grap
             into, out_of = degrees(node, mask[node.layer])
             layers[node.layer] |= {"in_degree": _spread(into), "out_degree": _spread(out_of)}
     return _levels(on_paths.kept, mask.total)
+
+
+def _add_multiply_adds(
+    layers: dict[str, dict[str, Any]], model: nn.Module, input_shape: tuple[int, ...]
+) -> dict[str, float] | None:
+    uses = uses_of_parameters(model, input_shape)
+    for name, layer in layers.items():
+        number = uses.get(name)
+        layer["multiply_adds"] = None if number is None else _products(layer["total"], layer["kept"], number)
+    counts = [layer["multiply_adds"] for layer in layers.values()]
+    if None in counts:
+        return None
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    others = sum(parameters[name].numel() * number for name, number in uses.items() if name not in layers)
+    total, kept = (sum(count[key] for count in counts) for key in ("total", "kept"))
+    return {"total": total, "kept": kept, "density": kept / total if total else 1.0, "others": others}
+
+
+def _products(total: int, kept: int, uses: int) -> dict[str, int]:
+    return {"total": total * uses, "kept": kept * uses}
 
 
 def _levels(kept: int, total: int) -> dict[str, float]:

@@ -21,8 +21,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from foundations.errors import UsageError
+from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
-from pruning.graph import in_eval_mode
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask, true_indices
 
@@ -41,7 +41,8 @@ class Scoring:
     """The masked copy of a network, and what the methods compute with it.
 
     network: the copy, in the method's mode (dropout is always off). weights: its prunable weights by name, sorted, zero
-    if pruned; only they require gradients. batches: (x, y). loss: (outputs, y) -> the mean over the batch.
+    if pruned; only they require gradients. batches: (x, y), those of the present pass where each pass has its own.
+    loss: (outputs, y) -> the mean over the batch.
     micro_batch_size: the most examples that are in memory at a time. Where batchnorm couples the examples of a batch, a
     smaller batch would be another function; then activations are recomputed block by block instead (the blocks are the
     children of each Sequential and ModuleList).
@@ -53,7 +54,7 @@ class Scoring:
         mask: Mask,
         hparams: PruningHparams,
         *,
-        batches: list[Examples],
+        batches: list[Examples] | Callable[[int], list[Examples]],
         input_shape: tuple[int, ...] | None,
         loss: Loss,
         seed: int,
@@ -69,7 +70,9 @@ class Scoring:
             weight.data = weight.data.contiguous()
         first = next(iter(self.weights.values()))
         self.device, self.dtype = first.device, first.dtype
-        self.batches = batches
+        self._draw = batches if callable(batches) else None
+        self._passes = 0
+        self.batches: list[Examples] = batches(0) if callable(batches) else batches
         self.input_shape = input_shape
         self.loss = loss
         self.seed = seed
@@ -86,6 +89,13 @@ class Scoring:
     def size(self) -> int:
         """Number of examples."""
         return sum(len(y) for _, y in self.batches)
+
+    def next_pass(self) -> list[Examples]:
+        """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
+        if self._draw is not None and self._passes:
+            self.batches = self._draw(self._passes)
+        self._passes += 1
+        return self.batches
 
     @property
     def dense_weights(self) -> Scores:
@@ -147,15 +157,16 @@ class Scoring:
 
         Outputs are divided by `temperature` before the loss.
         """
-        return self._gradient(self.batches, temperature)
+        return self._gradient(self.next_pass(), temperature)
 
     def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
         """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
-        return self._sum((function(self._gradient([batch])), len(batch[1]) / self.size) for batch in self.batches)
+        batches = self.next_pass()
+        return self._sum((function(self._gradient([batch])), len(batch[1]) / self.size) for batch in batches)
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
-        return self._sum((self._gradient([batch]), 1.0) for batch in self.batches)
+        return self._sum((self._gradient([batch]), 1.0) for batch in self.next_pass())
 
     def mean_squared_gradient(self) -> Scores:
         """Return (1 / n) Σ_i (∂L_i/∂w)², where L_i is the loss of example i by itself.
@@ -167,15 +178,20 @@ class Scoring:
         """
         entries = sum(weight.numel() for weight in self.weights.values())
         size = self._micro_batch_size or max(1, _GRADIENT_ENTRIES // max(1, entries))
-        parts = (part for batch in self.batches for part in batched(batch, size))
+        parts = (part for batch in self.next_pass() for part in batched(batch, size))
         return self._sum((self._squared_gradients(part), 1 / self.size) for part in parts)
 
     def hessian_gradient(self, temperature: float) -> Scores:
-        """Return Hg, where g = ∂L/∂w and H = ∂²L/∂w² of the mean loss L of all examples, outputs / `temperature`."""
-        parts = self._parts(self.batches)
-        if len(parts) == 1:
+        """Return Hg, where g = ∂L/∂w and H = ∂²L/∂w² of the mean loss L of all examples, outputs / `temperature`.
+
+        Where each pass has its own examples, g is of one pass and H of the next.
+        """
+        batches = self.next_pass()
+        parts = self._parts(batches)
+        if len(parts) == 1 and self._draw is None:
             return self._hessian_product(parts[0], None, temperature)
-        gradient = self.gradient(temperature)
+        gradient = self._gradient(batches, temperature)
+        parts = self._parts(self.next_pass())
         return self._sum(
             (self._hessian_product(part, gradient, temperature), len(part[1]) / self.size) for part in parts
         )
@@ -183,7 +199,7 @@ class Scoring:
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
         return self._sum(
-            (self._hessian_product(batch, None, temperature), len(batch[1]) / self.size) for batch in self.batches
+            (self._hessian_product(batch, None, temperature), len(batch[1]) / self.size) for batch in self.next_pass()
         )
 
     @torch.no_grad()
@@ -199,7 +215,7 @@ class Scoring:
             norm.train()
             norm.momentum = None
             norm.reset_running_stats()
-        for batch in self.batches:
+        for batch in self.next_pass():
             self.network(self._placed(batch)[0])
         for norm in norms:
             norm.eval()

@@ -57,6 +57,12 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
     return mask.with_tensors(chosen, kept_indices)
 
 
+def inverted(score: torch.Tensor) -> torch.Tensor:
+    """Return 1 / score in float64, of any real dtype and shape; 1 / 0 is +∞, whatever the sign of the zero."""
+    score = score.to("cpu", torch.float64)
+    return score.reciprocal().masked_fill(score == 0, torch.inf)
+
+
 def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
     """Return the k-th smallest (from 1) of all scores, exactly. None may be NaN; k is at most their number.
 

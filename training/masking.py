@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,8 @@ from pruning.level import kept_of
 from pruning.mask import Mask
 from pruning.prune import mask_from_hparams
 from pruning.report import sparsity_report
+from pruning.score_statistics import Statistics
+from pruning.scoring import Examples, Scores
 from training.context import Context
 
 
@@ -28,17 +31,26 @@ def prune_with_data(
     context: Context,
     device: torch.device,
     seed: int,
+    on_scores: Callable[[Scores], None] | None = None,
 ) -> Mask:
     """Return the mask that a strategy prunes from `start`, scoring `model`.
 
     dataset: where examples come from, if the strategy needs some. device: that of the model. seed: of random scores and
-    of the choice of examples.
+    of the choice of examples. on_scores: called with the scores of the last iteration.
     """
-    examples, per_class = None, pruning.examples_per_class
+
+    def on_iteration(done: int, _: Mask, scores: Scores) -> None:
+        context.reporter.progress("prune", done, pruning.iterations, "iterations")
+        if on_scores is not None and done == pruning.iterations:
+            on_scores(scores)
+
+    examples: Examples | Callable[[int], Examples] | None = None
+    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
     if per_class is not None:
         context.prepare(dataset.dataset_name)
-        as_they_are = replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-        examples = open_loader(as_they_are, context.datasets, LoaderConfig(device=device)).examples(per_class, seed)
+        read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
+        loader = open_loader(read, context.datasets, LoaderConfig(device=device))
+        examples = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
     return mask_from_hparams(
         model,
         pruning,
@@ -47,17 +59,23 @@ def prune_with_data(
         seed=seed,
         input_shape=dataset.input_shape,
         mask=start,
-        on_iteration=lambda done, *_: context.reporter.progress("prune", done, pruning.iterations, "iterations"),
+        on_iteration=on_iteration,
     )
 
 
 def keep_mask(
-    run: Run, mask: Mask, model: nn.Module, input_shape: tuple[int, int, int], requested_level: float | None
+    run: Run,
+    mask: Mask,
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    requested_level: float | None,
+    scores: Statistics | None = None,
 ) -> None:
     """Write a mask of `model` and the report on it. The mask comes last: where it is, its report is too.
 
-    requested_level: the prune fraction that was asked for; None for that of the mask.
+    requested_level: the prune fraction that was asked for; None for that of the mask. scores: statistics of the scores
+    by which the mask was chosen.
     """
     requested = None if requested_level is None else kept_of(mask.total, requested_level)
-    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape))
+    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape, scores=scores))
     run.save_mask(*mask.to_tensors())

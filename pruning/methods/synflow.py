@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundations.errors import UsageError
 from foundations.hparams import hparam
 from pruning.hparams import PruningHparams
 from pruning.method import Method
@@ -25,6 +26,14 @@ class SynflowHparams(PruningHparams):
     'absolute': their absolute values, as Synaptic-Flow does. 'stored': nothing, as the OpenLTH fork does. 'added': the
     absolute values are added instead of subtracted.
     """
+
+    score_in_train_mode: bool = hparam(False)
+    """Score with batchnorm's statistics of the example of ones, as Synaptic-Flow's --prune-train-mode does."""
+
+    @property
+    def scores_in_eval_mode(self) -> bool:
+        """Whether batchnorm uses its running statistics while the network is scored."""
+        return not self.score_in_train_mode
 
 
 def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
@@ -48,12 +57,23 @@ def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
                 buffer.neg_()
 
 
+def flow_of_ones(scoring: Scoring) -> Scores:
+    """Return ∂R/∂w, R = 1ᵀ f(1): the gradient of the sum of the outputs for one example of all ones.
+
+    Raises: UsageError in train mode where a batchnorm normalizes a single value.
+    """
+    try:
+        return scoring.gradient_of(scoring.network(scoring.ones()).sum())
+    except ValueError as error:
+        raise UsageError(f"the network cannot be scored so: {error}.", "score_in_train_mode") from error
+
+
 def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:
     """Return s = |w ⊙ ∂R/∂w|, R = 1ᵀ f(1; |θ|): the sum of the outputs for one example of all ones.
 
     In eval mode and in float64: R grows exponentially with depth, and leaves float32 at ResNet-56 (4e70).
     """
-    flow = scoring.gradient_of(scoring.network(scoring.ones()).sum())
+    flow = flow_of_ones(scoring)
     return {name: flow[name].mul_(weight.detach()).abs_() for name, weight in scoring.weights.items()}
 
 

@@ -71,6 +71,25 @@ def test_the_number_of_kept_weights_is_the_number_requested(
     assert outcome.manifest.results["sparsity"] == 1 - mask.density
 
 
+def test_the_report_of_a_branch_has_multiply_adds_and_the_statistics_of_its_scores(
+    tmp_path: Path, digits: Path
+) -> None:
+    desc, place = oneshot_desc("magnitude", density=0.25), context(tmp_path, digits)
+
+    report = complete(desc, place).run.sparsity()
+
+    assert report is not None
+    weights = run_of(desc.main, place).load_state(desc.main.start)
+    for name, layer in report["layers"].items():
+        scores = weights[name].double().abs()
+        assert layer["scores"]["sum"] == layer["scores"]["abs_sum"] == pytest.approx(float(scores.sum()), rel=1e-12)
+        assert layer["scores"]["variance"] == pytest.approx(
+            float(scores.square().mean() - scores.mean() ** 2), rel=1e-9
+        )
+        assert layer["multiply_adds"] == {"total": layer["total"], "kept": layer["kept"]}  # all layers are linear
+    assert report["multiply_adds"]["density"] == report["achieved"]["density"]
+
+
 @pytest.mark.parametrize(
     "parent", [{}, {"optimizer_name": "adam", "lr": 0.01}, {"optimizer_name": "adamw", "lr": 0.01}]
 )

@@ -133,6 +133,7 @@ def test_showing_a_branch_tells_layers_results_and_files(two_runs: Terminal) -> 
         "strategy",
         "torch",
         "collapsed",
+        "multiply-adds",
     ):
         assert words in result.out
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models as theirs
+from torchvision.models.resnet import Bottleneck
 
 from models.build import build_model, construct
 from models.hparams import ModelHparams
@@ -50,3 +51,14 @@ def test_auxiliary_heads_are_left_out() -> None:
         model = construct(hparams, 5, (3, 224, 224)).train()
 
         assert model(torch.empty(2, 3, 224, 224)).shape == (2, 5)
+
+
+def test_the_widest_network_for_tiny_imagenet_has_torchvisions_blocks_after_its_own_stem() -> None:
+    with torch.device("meta"):
+        reference = theirs.ResNet(Bottleneck, [3, 8, 36, 3], num_classes=200, width_per_group=128)
+        reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model = construct(ModelHparams(model_name="tinyimagenet_wideresnet_152"), 200, (3, 64, 64))
+
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
+        f"model.{name}": tensor.shape for name, tensor in reference.state_dict().items()
+    }

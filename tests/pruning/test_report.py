@@ -8,6 +8,7 @@ from torch import nn
 from pruning.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
+from pruning.score_statistics import score_statistics
 from tests.pruning.nets import LeNet, TinyNet
 
 
@@ -59,3 +60,36 @@ def test_a_network_whose_units_cannot_be_followed_has_no_effective_density_but_a
     assert report["effective"] is None
     assert "cannot be followed through" in report["effective_unknown"]
     assert report["achieved"]["density"] == 0.5
+    assert report["multiply_adds"]["total"] == 3 * (3 * 8 * 8 + 8 * 8 + 2 * 8 * 16)
+
+
+def test_a_report_counts_multiply_adds_of_kept_weights_in_total_and_by_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))  # 3 x 3 -> 2 x 2
+    mask = Mask({"0.weight": torch.tensor([1, 0, 0, 1, 0, 0, 0, 1]).reshape(2, 1, 2, 2), "3.weight": torch.eye(3, 8)})
+    report = json.loads(json.dumps(sparsity_report(mask, model=model, input_shape=(1, 3, 3))))
+    assert report["layers"]["0.weight"]["multiply_adds"] == {"total": 8 * 4, "kept": 3 * 4}
+    assert report["layers"]["3.weight"]["multiply_adds"] == {"total": 24, "kept": 3}
+    assert report["multiply_adds"] == {"total": 56, "kept": 15, "density": 15 / 56, "others": 2 * 4 + 2 * 2 * 4 + 3}
+
+
+def test_the_multiply_adds_of_a_layer_that_never_runs_itself_are_unknown() -> None:
+    class Borrowed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.called = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.called(x @ self.used.weight)
+            return found
+
+    report = sparsity_report(Mask.ones(Borrowed()), model=Borrowed(), input_shape=(3,))
+    assert report["multiply_adds"] is None
+    assert report["layers"]["used.weight"]["multiply_adds"] is None
+    assert report["layers"]["called.weight"]["multiply_adds"] == {"total": 6, "kept": 6}
+
+
+def test_a_report_has_the_statistics_of_scores() -> None:
+    mask = Mask({"a": torch.tensor([1, 0]), "b": torch.ones(2)})
+    report = sparsity_report(mask, scores=score_statistics({"a": torch.tensor([1.0, 3.0])}))
+    assert report["layers"]["a"]["scores"]["mean"] == 2.0
+    assert "scores" not in report["layers"]["b"]

@@ -110,6 +110,14 @@ SYNFLOW_TINYIMAGENET_RESNET = Recipe(
     hparams={**_TINY, **_TINY_RESNET_INIT},
     examples=("synflow_tinyimagenet_resnet_18", "synflow_tinyimagenet_resnet_50"),
 )
+SYNFLOW_TINYIMAGENET_WIDE_RESNET = Recipe(  # its width is that of bottlenecks, and these have none
+    spelling="synflow_tinyimagenet_wide_resnet_D",
+    pattern=r"synflow_tinyimagenet_wide_resnet_(?P<depth>18|34)",
+    model="tinyimagenet_modifiedresnet_{depth}",
+    source="Synaptic-Flow",
+    hparams={**_TINY, **_TINY_RESNET_INIT},
+    examples=("synflow_tinyimagenet_wide_resnet_18", "synflow_tinyimagenet_wide_resnet_34"),
+)
 SYNFLOW_TINYIMAGENET_VGG_BN = Recipe(
     spelling="synflow_tinyimagenet_vgg_D_bn",
     pattern=f"synflow_tinyimagenet_vgg{DEPTH}_bn",

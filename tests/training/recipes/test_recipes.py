@@ -111,3 +111,10 @@ def test_openlth_recipes() -> None:
         "training_steps": "160ep",
         "weight_decay": 1e-4,
     }
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_wide_networks_of_basic_blocks_are_those_of_synaptic_flow_that_are_not_wide(depth: int) -> None:
+    wide, plain = recipe(f"synflow_tinyimagenet_wide_resnet_{depth}"), recipe(f"synflow_tinyimagenet_resnet_{depth}")
+
+    assert TrainDesc.of(wide).digest == TrainDesc.of(plain).digest
