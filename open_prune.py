@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from pruning.scoring import Scoring as Scoring
     from pruning.wrapper import PruningWrapper as PruningWrapper
     from training.desc import TrainDesc as TrainDesc
+    from training.gradinit import GradInitStep as GradInitStep
+    from training.gradinit import gradinit as gradinit
     from training.hparams import TechniquesHparams as TechniquesHparams
     from training.hparams import TrainingHparams as TrainingHparams
     from training.recipes import Recipe as Recipe
@@ -95,6 +97,9 @@ _MODULES = {
     "prune": "pruning.prune",
     "CollapseWarning": "pruning.prune",
     "sparsity_report": "pruning.report",
+    # Preparing any network
+    "gradinit": "training.gradinit",
+    "GradInitStep": "training.gradinit",
     # Reading runs
     "open_run": "analysis.run",
     "runs": "analysis.runs",

@@ -1,4 +1,4 @@
-"""The job of a branch: load the weights to score, prune, load the weights to train, and put the mask on them."""
+"""The job of a branch: load the weights to score, prune, and load the weights to train with the mask."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class BranchJob(Job[BranchDesc]):
         return self.desc.changes_mask or self.run.has_mask()
 
     def initial_state(self) -> InitialState:
-        """Compute the mask, or load the one that was kept, and put it on the weights to train."""
+        """Compute the mask, or load the one that was kept, and load the weights to train."""
         desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
@@ -84,7 +84,6 @@ class BranchJob(Job[BranchDesc]):
             mask = self._new_mask(scored or model)
         if desc.branch.masked_init is not None:
             initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
-        mask.apply_(model)
         return InitialState(model, mask, self.fingerprints())
 
     def _new_mask(self, model: nn.Module) -> Mask:

@@ -49,6 +49,8 @@ class JobHparams(RootHparams, DatasetsRootHparams):
     """Which repetition of the experiment: each has its own random streams and its own directory."""
     weight_save_steps: str | None = hparam(None)
     """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
+    keep_best: bool = hparam(False)
+    """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
     evaluate_only_at_end: bool = hparam(False)
     """Measure test accuracy at the first and last step only, not every epoch."""
     checkpoint_seconds: float = hparam(60.0, at_least=0)
@@ -76,5 +78,6 @@ def make_context(
         interrupts=interrupts,
         may_download=not (job.no_download or environment.no_download),
         evaluate_only_at_end=job.evaluate_only_at_end,
+        keep_best=job.keep_best,
         checkpoint_seconds=job.checkpoint_seconds,
     )

@@ -6,9 +6,11 @@ so training can start at any batch of any epoch, and any number of processes tra
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -77,6 +79,15 @@ class Loader(ABC):
         chosen = order.to(self._device)
         for part, images in zip(slices, self._augmented(order, slices, stream), strict=True):
             yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen[part])
+
+    def reordered(self, key: int | str) -> Self:
+        """Return a loader of the same data whose order and augmentation a key names, with whole training batches.
+
+        It shares everything else, so use one of the two at a time.
+        """
+        other = copy.copy(self)
+        other._config = replace(self._config, order_key=key, augmentation_key=key, rank=0, world_size=1)
+        return other
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the whole test set in its order, not augmented, in batches of the training batch size."""

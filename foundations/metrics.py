@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from foundations.errors import DamagedError
 
 HEADER = "name,iteration,value"
+BEST_BY = "validation_accuracy"
+"""The metric that says which state of a run is its best."""
 
 
 @dataclass
@@ -28,6 +30,11 @@ class Metrics:
         """Return the value of one metric where another is highest, the first such; None where they never meet."""
         steps = sorted(step for n, step in self.values if n == by and (name, step) in self.values)
         return self.values[name, max(steps, key=lambda step: self.values[by, step])] if steps else None
+
+    def best_iteration(self, by: str) -> int | None:
+        """Return the iteration where a metric is highest, the first such, or None where it has no values."""
+        steps = sorted(step for name, step in self.values if name == by)
+        return max(steps, key=lambda step: self.values[by, step]) if steps else None
 
     def names(self) -> list[str]:
         """Return the names that have values, sorted."""

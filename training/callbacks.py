@@ -34,15 +34,15 @@ def every_epoch(callback: Callback) -> Callback:
 
 
 def record(measure: Callable[[], dict[str, float]], metrics: Metrics, say: Callable[[str], None]) -> Callback:
-    """Measure, record the values and report them in a line, once for each step."""
+    """Measure and record, once for each step, and report all values of the step in a line."""
 
     def called(step: Step) -> None:
         if ("test_loss", step.iteration) in metrics.values:
             return
-        values = measure()
-        for name, value in values.items():
+        for name, value in measure().items():
             metrics.add(name, step.iteration, value)
-        words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        found = {name: value for (name, at), value in metrics.values.items() if at == step.iteration}
+        words = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
         say(f"ep {step.ep} it {step.it}  {words}")
 
     return called

@@ -28,6 +28,8 @@ class Context:
     may_download: bool = True
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
+    keep_best: bool = False
+    """Whether runs keep the state where validation accuracy was best."""
 
     def prepare(self, dataset_name: str) -> None:
         """Make a dataset's prepared files where they are missing. Raises: EnvironmentFailure, DamagedError."""

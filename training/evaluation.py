@@ -9,8 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# With fewer classes, being among the first five says little.
-_CLASSES_FOR_TOP5 = 20
+# With fewer outputs there are no five.
+_OUTPUTS_FOR_TOP5 = 5
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of the cross-entropies of a batch. logits: float (B, outputs). labels: int64 (B,)."""
+    return F.cross_entropy(logits, labels, reduction="sum")
 
 
 def evaluate(
@@ -19,11 +24,13 @@ def evaluate(
     outputs: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     examples_are: str = "test",
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropies,
 ) -> dict[str, float]:
-    """Return test_loss (mean cross-entropy), test_accuracy and, with more than 20 outputs, test_top5accuracy.
+    """Return test_loss, test_accuracy and, with 5 outputs or more, test_top5accuracy.
 
     Accuracies are fractions from 0 to 1. The model is evaluated in eval mode and left in the mode it had.
-    batches: images and labels. examples_are: the prefix of the names.
+    batches: images and labels. examples_are: the prefix of the names. loss: the sum over a batch, of its logits and
+    labels, by default of cross-entropies; what is reported is the mean over all examples.
     """
     was_training = model.training
     model.eval()
@@ -34,17 +41,17 @@ def evaluate(
             with autocast():
                 logits = model(images)
             logits = logits.float()
-            loss = F.cross_entropy(logits, labels, reduction="sum")
+            total = loss(logits, labels)
             correct = (logits.argmax(1) == labels).sum()
             in_top5 = (logits.topk(min(5, outputs), 1).indices == labels[:, None]).sum()
             # Sums stay on the device, so that the loop does not wait for a GPU after each batch.
-            batch = torch.stack([loss, correct.to(loss.dtype), in_top5.to(loss.dtype)])
+            batch = torch.stack([total, correct.to(total.dtype), in_top5.to(total.dtype)])
             batch = batch if batch.device.type == "mps" else batch.double()
             sums = batch if sums is None else sums + batch
             examples += len(labels)
     model.train(was_training)
     loss_sum, correct_sum, top5_sum = sums.tolist() if sums is not None else (0.0, 0.0, 0.0)
     measured = {"loss": loss_sum / examples, "accuracy": correct_sum / examples}
-    if outputs > _CLASSES_FOR_TOP5:
+    if outputs >= _OUTPUTS_FOR_TOP5:
         measured["top5accuracy"] = top5_sum / examples
     return {f"{examples_are}_{name}": value for name, value in measured.items()}

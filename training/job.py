@@ -28,12 +28,18 @@ D = TypeVar("D", bound=Desc)
 
 @dataclass(frozen=True)
 class InitialState:
-    """What a training starts from: a network on the CPU with its weights, and its mask."""
+    """What a training starts from: a network on the CPU with its weights, and the mask to put on it."""
 
     model: nn.Module
     mask: Mask | None = None
     parents: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files of other runs that were used, by `<run>/<file>`."""
+
+    def masked(self) -> nn.Module:
+        """Put the mask on the network, and return it."""
+        if self.mask is not None:
+            self.mask.apply_(self.model)
+        return self.model
 
 
 class Job(ABC, Generic[D]):

@@ -10,7 +10,9 @@ TECHNIQUES = Registry(
     "technique",
     (
         "training.techniques.gmp",
+        "training.techniques.gradinit",
         "training.techniques.rigl",
         "training.techniques.set",
+        "training.techniques.smoothing",
     ),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +18,7 @@ from torch.nn import functional as F
 from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
 from foundations.errors import DamagedError
-from foundations.metrics import Metrics
+from foundations.metrics import BEST_BY, Metrics
 from foundations.random_streams import generator
 from foundations.run import Run
 from foundations.step import Step
@@ -26,7 +29,8 @@ from pruning.mask import Mask
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
-from training.evaluation import evaluate
+from training.epoch_means import EpochMeans
+from training.evaluation import cross_entropies, evaluate
 from training.hparams import TechniquesHparams
 from training.job import initialized_model
 from training.loop import Callback, train
@@ -85,10 +89,17 @@ class Session:
         self.mask: Mask | None = None
         self._attached: AttachedMask | None = None
         parts = () if techniques is None else techniques.parts
+        self.epoch = EpochMeans(platform.device)
+        self.best: dict[str, Tensor] = {}
         self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
 
-    def prepare(self) -> None:
-        """Let the techniques prepare the network and its mask, before the first step."""
+    def prepare(self, mask: Mask | None) -> None:
+        """Put the mask on the network, and let the techniques prepare both, before the first step."""
+        for hooks in self.hooks.values():
+            hooks.before_mask()
+        if mask is not None:
+            mask.apply_(self.model)
+        self.set_mask(mask)
         for hooks in self.hooks.values():
             hooks.prepare()
 
@@ -103,6 +114,12 @@ class Session:
             device=self.platform.device,
             seed=self.seed,
         )
+
+    def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield training batches without end, their order and augmentation from the stream that the keys name."""
+        loader = self.loader.reordered(json.dumps(["technique", self.seed, *keys]))
+        for epoch in itertools.count():
+            yield from loader.train_batches(epoch)
 
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
         """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
@@ -138,7 +155,9 @@ class Session:
         callbacks: list[Callback] = []
         if self.platform.is_primary:
             callbacks = [
+                self.epoch.record_in(progress.metrics, self.desc.end),
                 *self._evaluations(run, progress, until),
+                *([self._remember_best(progress.metrics)] if self.context.keep_best else []),
                 at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
@@ -187,10 +206,12 @@ class Session:
 
         def measure() -> dict[str, float]:
             casts = autocast(self.desc.training.precision, self.platform.device) or nullcontext
-            found = evaluate(self.model, self.loader.test_batches(), self.desc.outputs, casts)
+            found = evaluate(self.model, self.loader.test_batches(), self.desc.outputs, casts, loss=self.reported_loss)
             if self.desc.dataset.validation_examples:
                 held_out = self.loader.validation_batches()
-                found |= evaluate(self.model, held_out, self.desc.outputs, casts, examples_are="validation")
+                found |= evaluate(
+                    self.model, held_out, self.desc.outputs, casts, examples_are="validation", loss=self.reported_loss
+                )
             return found
 
         measured = record(measure, progress.metrics, say)
@@ -200,9 +221,29 @@ class Session:
             return [at_steps(starts | ends, measured)]
         return [every_epoch(measured), at_steps(ends, measured)]
 
+    def _remember_best(self, metrics: Metrics) -> Callback:
+        """Return a callback that holds the first state where validation accuracy is best so far, on the CPU."""
+
+        def called(step: Step) -> None:
+            if (BEST_BY, step.iteration) in metrics.values and metrics.best_iteration(BEST_BY) == step.iteration:
+                self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+        return called
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss: mean cross-entropy, with label smoothing where asked for."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+        """Return the training loss, as techniques change it: mean cross-entropy, with smoothed labels if asked for."""
+        value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+        for hooks in self.hooks.values():
+            value = hooks.loss(value, logits, labels)
+        self.epoch.add(value, logits, labels)
+        return value
+
+    def reported_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss that is reported, as techniques change it: the sum of cross-entropies over a batch."""
+        total = cross_entropies(logits, labels)
+        for hooks in self.hooks.values():
+            total = hooks.reported_loss(total, logits, labels)
+        return total
 
     def save_checkpoint(self, run: Run, progress: Progress) -> None:
         """Write all that resuming needs, and what was measured so far."""
@@ -221,6 +262,8 @@ class Session:
             tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
         for technique, hooks in self.hooks.items():
             tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
+        tensors |= {f"epoch.{name}": tensor for name, tensor in self.epoch.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         run.save_checkpoint(tensors, facts)
         run.save_metrics(progress.metrics)
 
@@ -239,7 +282,7 @@ class Session:
         if kept is None:
             return None
         tensors, facts = kept
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "mask": {}, "technique": {}}
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -248,6 +291,8 @@ class Session:
         session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
+        session.epoch.load_state_dict(parts["epoch"])
+        session.best = parts["best"] if context.keep_best else {}
         if "mask" in facts:
             session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
         for technique, hooks in session.hooks.items():

@@ -7,7 +7,7 @@ Techniques that a run does not use are absent from its address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -73,6 +73,13 @@ class Training(Protocol):
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
 
+    def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield training batches without end: images float32 (B, C, H, W), labels int64 (B,), on the device.
+
+        Order and augmentation come from the random stream that the keys name, one of this run's own. In a training on
+        several processes, each gets whole batches. For `prepare`: there, no other batch of training is under way.
+        """
+
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
         """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
 
@@ -89,6 +96,12 @@ class Hooks(Generic[H]):
     def __init__(self, training: Training, hparams: H) -> None:
         self.training, self.hparams = training, hparams
 
+    def before_mask(self) -> None:
+        """Change the network before the first step, before the mask to start from is put on it.
+
+        Not called when a training is resumed.
+        """
+
     def prepare(self) -> None:
         """Change the network or its mask before the first step. Not called when a training is resumed."""
 
@@ -97,6 +110,17 @@ class Hooks(Generic[H]):
 
         A resumed training calls it once more for the step of its checkpoint: a second call must change nothing.
         """
+
+    def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a training batch in place of `value`, the loss as the techniques before have it.
+
+        value, and what is returned: a mean over the batch, float (). logits: float (B, outputs). labels: int64 (B,).
+        """
+        return value
+
+    def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss that is reported of a test or validation batch in place of `total`: sums over the batch."""
+        return total
 
     def after_backward(self, step: Step) -> bool:
         """Act between the gradients of a step and the optimizer's step; return whether to skip the optimizer's step.

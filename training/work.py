@@ -13,7 +13,7 @@ import torch
 from foundations.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.manifest import Manifest
-from foundations.metrics import Metrics
+from foundations.metrics import BEST_BY, Metrics
 from foundations.plan import PlannedRun
 from foundations.registry import load
 from foundations.step import Step
@@ -80,7 +80,7 @@ class RunWork:
     def _keep_start(self) -> None:
         if self.platform.is_primary:
             # Techniques may prepare the network, and need all of a training for it.
-            model = self.fresh.model if self.job.techniques else self.job.initial.model
+            model = self.fresh.model if self.job.techniques else self.job.initial.masked()
             self.run.save_state(self.desc.start, model.state_dict())
             if self.is_complete:
                 self.run.add_to_manifest(self.run.state_name(self.desc.start))
@@ -92,8 +92,7 @@ class RunWork:
         session = Session(
             job.initial.model, job.trained, self.context, self.platform, job.replicate, techniques=job.techniques
         )
-        session.set_mask(job.initial.mask)
-        session.prepare()
+        session.prepare(job.initial.mask)
         return session
 
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
@@ -139,6 +138,8 @@ class RunWork:
                 self.run.add_to_manifest(self.run.state_name(step))
 
     def _finish(self, session: Session, progress: Progress) -> None:
+        if session.best and (best := progress.metrics.best_iteration(BEST_BY)) is not None:
+            self.run.save_state(self.desc.start.at(best), session.best)
         self.run.save_metrics(progress.metrics)
         results = _results(progress.metrics) | self.job.on_finish(session.model, session.mask)
         self.context.reporter.say(f"Finished {self.run}.")
@@ -168,5 +169,5 @@ class RunWork:
 def _results(metrics: Metrics) -> dict[str, float]:
     """Return the last value of each metric, and the test accuracy where the validation accuracy was best."""
     found = {name: metrics.last(name) for name in metrics.names()}
-    found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by="validation_accuracy")
+    found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by=BEST_BY)
     return {name: value for name, value in found.items() if value is not None}

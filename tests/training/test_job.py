@@ -23,6 +23,7 @@ COUNTED = {
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the calls of what is expensive."""
+    import training.job
     import training.masking  # noqa: F401 (their names are counted)
     from foundations.registry import load
 

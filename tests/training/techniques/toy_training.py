@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foundations.random_streams import generator
+from foundations.random_streams import generator, stream_seed
 from foundations.step import Step
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
@@ -74,6 +75,10 @@ class ToyTraining:
         drawn = torch.Generator().manual_seed(hash(keys) % 1000)
         return {name: torch.randn(p.shape, generator=drawn) for name, p in self.model.named_parameters()}
 
+    def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
+        for number in itertools.count():
+            yield batch(stream_seed("batches", *keys) % 1000 + number)
+
     def generator(self, *keys: int | str) -> torch.Generator:
         return generator("technique", self.seed, *keys)
 
@@ -102,12 +107,21 @@ def run(training: ToyTraining, iterations: int, callbacks: Sequence[Callback] = 
     techniques = TechniquesHparams.of(flags).for_training(step(iterations), has_mask=training.mask is not None)
     hooks = [technique.hooks(training, hparams) for technique, hparams in techniques.parts]
     for each in hooks:
+        each.before_mask()
+    for each in hooks:
         each.prepare()
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        value = F.cross_entropy(logits, labels)
+        for each in hooks:
+            value = each.loss(value, logits, labels)
+        return value
+
     train(
         training.model,
         training.optimizer,
         Batches(),
-        F.cross_entropy,
+        loss,
         lambda _: training.desc.training.lr,
         step(0),
         step(iterations),

@@ -1,0 +1,75 @@
+"""Label smoothing (Szegedy et al. 2016), in the form of ToST or of PyTorch: in training, and in reports if asked for.
+
+The loss of an example of class y among C is the sum over classes of -t_c log p_c, where the targets t_c are
+
+    others    1 - alpha for y, and alpha / (C - 1) for each other class (ToST)
+    all       1 - alpha + alpha / C for y, and alpha / C for each other class (PyTorch, and Szegedy et al.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError
+from foundations.hparams import hparam
+from training.technique import Hooks, Technique, TechniqueHparams, Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothingHparams(TechniqueHparams):
+    """How far labels are smoothed, and in which losses."""
+
+    smoothing_alpha: float = hparam(0.1, above=0, below=1)
+    """The share of the target that is spread over other classes."""
+    smoothing_over: str = hparam("others", choices=("others", "all"))
+    """Spread it over the other classes (others, as ToST does) or over all (all, as --label_smoothing does)."""
+    smoothing_reported: bool = hparam(False)
+    """Smooth the losses that are reported of test and held out examples, too."""
+
+
+def smoothed_losses(logits: Tensor, labels: Tensor, alpha: float, over: str = "others") -> Tensor:
+    """Return the cross-entropy of each example with smoothed labels, float (B,).
+
+    logits: float (B, classes), of two classes or more. labels: int64 (B,). alpha, over: as above.
+    """
+    import torch
+
+    surprise = -torch.log_softmax(logits, dim=1)
+    own, total, classes = surprise.gather(1, labels[:, None])[:, 0], surprise.sum(1), logits.shape[1]
+    if over == "others":
+        return (1 - alpha) * own + alpha / (classes - 1) * (total - own)
+    return (1 - alpha) * own + alpha / classes * total
+
+
+class Smoothing(Hooks[SmoothingHparams]):
+    """Smooth the labels."""
+
+    def __init__(self, training: Training, hparams: SmoothingHparams) -> None:
+        """Take a training. Raises: UsageError where it smooths labels already."""
+        super().__init__(training, hparams)
+        if training.desc.training.label_smoothing:
+            raise UsageError("both smooth the labels; give one of them.", "label_smoothing", "technique")
+
+    def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean over the batch with smoothed labels."""
+        return self._losses(logits, labels).mean()
+
+    def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum over the batch with smoothed labels, where that is asked for."""
+        return self._losses(logits, labels).sum() if self.hparams.smoothing_reported else total
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return smoothed_losses(logits, labels, self.hparams.smoothing_alpha, self.hparams.smoothing_over)
+
+
+SMOOTHING = Technique(
+    spelling="smoothing",
+    summary="smooth the labels, over the other classes as ToST does or over all",
+    paper="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision; Jaiswal et al. 2022 (ToST)",
+    hparams=SmoothingHparams,
+    hooks=Smoothing,
+)
