@@ -139,7 +139,7 @@ def test_the_library_prunes_beside_the_other_datasets(installed: Installed) -> N
         "model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))\n"
         "mask = prune(model, 'snip1', density=0.5, examples=(torch.randn(2, 8), torch.arange(2)))\n"
         "mask.apply_(model)\n"
-        "assert isinstance(mask, Mask) and PruningWrapper(model)\n"
+        "assert isinstance(mask, Mask) and PruningWrapper(model, device='cpu')\n"
         "print(mask.kept, datasets.Dataset.from_dict({'label': [0, 1, 1]}).num_rows, datasets.__file__)"
     )
     kept, rows, file = installed.run(installed.python, "-c", code).split()
