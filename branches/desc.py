@@ -69,6 +69,8 @@ class BranchDesc(Desc):
     """The mask to start from; None for a mask of ones."""
     state: StateOf | None = None
     """The weights that are trained; None for a new initialization."""
+    statistics: StateOf | None = None
+    """The state whose batchnorm statistics training starts with; None for those that come with the weights."""
     retrain_dataset: DatasetHparams | None = None
     """Other data than the main run's."""
     retrain_training: TrainingHparams | None = None
@@ -107,6 +109,7 @@ class BranchDesc(Desc):
             "pruning": pruning,
             "scored": scored,
             "state": None if branch.reinitialize else self.state,
+            "statistics": None if self.statistics == self.state else self.statistics,
             "branch": branch.replaced(changes),
             "retrain_dataset": None if self.retrain_dataset == self.main.dataset else self.retrain_dataset,
             "retrain_training": None if self.retrain_training == self.main.training else self.retrain_training,

@@ -84,7 +84,14 @@ class BranchJob(Job[BranchDesc]):
             mask = self._new_mask(scored or model)
         if desc.branch.masked_init is not None:
             initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
+        if desc.statistics is not None:
+            self._take_statistics(model, desc.statistics)
         return InitialState(model, mask, self.fingerprints())
+
+    def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
+        """Give a network the buffers of a state of a run: batchnorm's running means and variances."""
+        state = source_run(source, self.context.root, self.replicate).load_state(source.step)
+        load_state(model, {**model.state_dict(), **{name: state[name] for name, _ in model.named_buffers()}})
 
     def _new_mask(self, model: nn.Module) -> Mask:
         """Score `model`, prune and permute; keep the mask, unless it changes while the network trains."""

@@ -39,6 +39,12 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     """The step of the dense training to rewind weights and schedule to."""
     pruning_fraction: float = hparam(0.2, above=0, below=1)
     """The fraction of the weights that are left that each level prunes."""
+    level_steps: str | None = hparam(None, step=True)
+    """Train level 0 and every level but the last for this long, in place of the whole training (Synaptic-Flow's
+    multishot, whose --pre-epochs these are)."""
+    keep_statistics: bool = hparam(False)
+    """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
+    Synaptic-Flow's multishot."""
     one_shot: bool = hparam(False)
     """Prune each level from the dense training at once, in place of from the level before."""
     seed: int | None = hparam(None)
@@ -95,14 +101,29 @@ class Lottery:
         before = dense = self.dense()
         yield 0, dense
         for level in range(1, last + 1):
-            before = self._pruned(level, RunRef(dense if self.hparams.one_shot else before))
+            source = RunRef(dense if self.hparams.one_shot else before)
+            before = self._pruned(level, source, is_last=level == last)
             yield level, before
 
     def dense(self) -> Desc:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
         if self.pretraining is None:
-            return self.main
-        return BranchDesc(main=self.main, state=self.rewound, branch=self.branch, techniques=self.main.techniques)
+            return replace(self.main, training=self.short)
+        return BranchDesc(
+            main=self.main,
+            state=self.rewound,
+            branch=self.branch,
+            techniques=self.main.techniques,
+            retrain_training=self.short,
+        )
+
+    @cached_property
+    def short(self) -> TrainingHparams:
+        """How all levels but the last train."""
+        steps = self.hparams.level_steps
+        if steps is None:
+            return self.main.training
+        return replace(self.main.training, training_steps=steps).normalized(self.main.iterations_per_epoch)
 
     @cached_property
     def pretraining(self) -> TrainDesc | None:
@@ -123,7 +144,7 @@ class Lottery:
         """The state that every level starts from: the weights at the rewinding step, or pretrained ones."""
         if self.pretraining is not None:
             return last_state(RunRef(self.pretraining))
-        return StateOf.at(RunRef(self.main), self.hparams.rewinding_steps, "rewinding_steps")
+        return StateOf.at(RunRef(self.dense()), self.hparams.rewinding_steps, "rewinding_steps")
 
     @cached_property
     def branch(self) -> BranchHparams:
@@ -131,7 +152,7 @@ class Lottery:
         start = self.hparams.pretrain_training_steps or self.hparams.rewinding_steps
         return BranchHparams(start_step=start, seed=self.hparams.seed)
 
-    def _pruned(self, level: int, source: RunRef) -> BranchDesc:
+    def _pruned(self, level: int, source: RunRef, *, is_last: bool) -> BranchDesc:
         fraction = 1 - (1 - self.hparams.pruning_fraction) ** level
         return BranchDesc(
             main=self.main,
@@ -139,8 +160,10 @@ class Lottery:
             scored=last_state(source),
             mask=mask_of(source),
             state=self.rewound,
+            statistics=last_state(source) if self.hparams.keep_statistics else None,
             branch=self.branch,
             techniques=self.main.techniques,
+            retrain_training=None if is_last else self.short,
         )
 
 
