@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from branches.imports import ImportDesc
+from branches.imports import ImportDesc, ImportedBranchDesc
 from foundations.errors import EnvironmentFailure
 from training.desc import TrainDesc
 from training.job import InitialState, Job
 
 
-class ImportJob(Job[ImportDesc]):
+class ImportJob(Job[ImportDesc | ImportedBranchDesc]):
     """An imported run: its states can be used, but not computed."""
 
     @property
     def trained(self) -> TrainDesc:
         """How branches of it train."""
-        return self.desc
+        return self.desc.as_trained
 
     def initial_state(self) -> InitialState:
         """Refuse: this is only called where a file is missing. Raises: EnvironmentFailure."""

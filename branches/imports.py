@@ -1,18 +1,21 @@
-"""Imported runs: states that were computed elsewhere, as parents of branches."""
+"""Imported runs: states that were computed elsewhere, as parents of branches, with what was measured there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from branches.desc import BranchDesc
 from foundations import tensor_files
-from foundations.desc import RunKind
+from foundations.desc import Desc, RunKind
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.manifest import Manifest
+from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
 from training.context import Context
@@ -32,6 +35,8 @@ class OriginHparams(Hparams):
     """SHA-256 over the imported states and mask."""
     is_pruned: bool = hparam(False)
     """Whether a mask came with them."""
+    level: int | None = hparam(None)
+    """The level of the lottery that they are of, where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,47 +54,97 @@ class ImportDesc(TrainDesc):
         return self.start if self.origin.is_pruned else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportedBranchDesc(BranchDesc):
+    """A branch of an imported run that was computed elsewhere too, such as a level of a lottery."""
+
+    kind: ClassVar[str] = "imported"
+    job: ClassVar[str] = "branches.import_job:ImportJob"
+
+    origin: OriginHparams
+
+
 IMPORT = RunKind(spelling="import", desc=ImportDesc)
+IMPORTED = RunKind(spelling="imported", desc=ImportedBranchDesc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What was computed elsewhere."""
+
+    states: Mapping[Step, Mapping[str, Tensor]]
+    mask: Mask | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    source: str
+    """Where it comes from, for the manifest."""
+    level: int | None = None
+    """The level of the lottery that it is, where that is known."""
+
+    def origin(self) -> OriginHparams:
+        """Return what identifies it."""
+        content = _content(self.states, self.mask)
+        return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level)
 
 
 def import_run(
-    main: TrainDesc, states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None, source: str, context: Context
+    main: TrainDesc,
+    computed: Computed,
+    context: Context,
+    describe: Callable[[OriginHparams], Desc] | None = None,
 ) -> Run:
-    """Make states and a mask a run. main: how branches of it train. source: where they come from, for the manifest.
+    """Make what was computed elsewhere a run. main: how branches of it train.
 
+    describe: what the run is; by default a run of its own, not a branch.
     Raises: DamagedError where a state is not one of the model of `main`.
     """
-    from pruning.report import sparsity_report
     from training.job import initialized_model
-    from training.provenance import versions
     from training.session import load_state
 
     model = initialized_model(main, context.replicate)
-    for state in states.values():
+    for state in computed.states.values():
         load_state(model, state)
-    if mask is not None:
-        mask = mask.for_model(model)
-    origin = OriginHparams(content=_content(states, mask), is_pruned=mask is not None)
-    desc = ImportDesc(dataset=main.dataset, model=main.model, training=main.training, origin=origin)
+    if computed.mask is not None:
+        computed = replace(computed, mask=computed.mask.for_model(model))
+    origin = computed.origin()
+    desc = (describe or _import_desc(main))(origin)
     run = Run(context.root, desc.location(context.replicate))
     with run.locked(context.reporter.say):
         run.create(desc)
-        if run.manifest() is None:
-            for step, state in states.items():
-                run.save_state(step, state)
-            if mask is not None:
-                run.save_sparsity(sparsity_report(mask))
-                run.save_mask(*mask.to_tensors())
-            run.finish(
-                Manifest(
-                    files={},
-                    results={} if mask is None else {"density": mask.density, "sparsity": mask.sparsity},
-                    parents={source: origin.content},
-                    versions=versions(),
-                    finished=time.strftime("%Y-%m-%d %H:%M:%S"),
-                )
-            )
+        has_news = computed.metrics.values and not run.metrics().values
+        if run.manifest() is None or has_news:
+            _write(run, computed, origin)
     return run
+
+
+def _import_desc(main: TrainDesc) -> Callable[[OriginHparams], Desc]:
+    return lambda origin: ImportDesc(dataset=main.dataset, model=main.model, training=main.training, origin=origin)
+
+
+def _write(run: Run, computed: Computed, origin: OriginHparams) -> None:
+    from pruning.report import sparsity_report
+    from training.provenance import versions
+
+    metrics, mask = computed.metrics, computed.mask
+    for step, state in computed.states.items():
+        run.save_state(step, state)
+    results: dict[str, float | None] = {name: metrics.last(name) for name in metrics.names()}
+    if metrics.values:
+        run.save_metrics(metrics)
+    if mask is not None:
+        run.save_sparsity(sparsity_report(mask))
+        run.save_mask(*mask.to_tensors())
+        results |= {"density": mask.density, "sparsity": mask.sparsity}
+    run.finish(
+        Manifest(
+            files={},
+            results={
+                name: value if value is not None and math.isfinite(value) else None for name, value in results.items()
+            },
+            parents={computed.source: origin.content},
+            versions=versions(),
+            finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+    )
 
 
 def _content(states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None) -> str:

@@ -1,4 +1,7 @@
-"""OpenLTH's own files: `model_ep<E>_it<I>.pth` and `mask.pth`, pickles of which only tensors are read."""
+"""OpenLTH's own files: `model_ep<E>_it<I>.pth` and `mask.pth`, pickles of which only tensors are read.
+
+`branches.openlth_log` reads its text files, `branches.openlth_experiment` the directory of a whole experiment.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from branches.imports import import_run
+from branches.imports import Computed, import_run
+from branches.openlth_log import LOGGER, read_metrics
 from branches.tickets import last_kept_state
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import explain_os_errors
+from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
 from training.context import Context
@@ -38,25 +43,37 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
 
 
 def import_openlth(folder: Path, main: TrainDesc, context: Context) -> Run:
-    """Make a directory of OpenLTH's (with `model_ep*_it*.pth`, and `mask.pth` where it is pruned) a run.
+    """Make a `main` directory of OpenLTH's a run: `model_ep*_it*.pth`, and `mask.pth` and `logger` where they are.
 
-    main: how branches of it train, which OpenLTH's files do not say. Raises: EnvironmentFailure, DamagedError.
+    main: how branches of it train. Raises: EnvironmentFailure, DamagedError.
     """
+    computed = read_openlth(folder, main)
+    if not computed.states:
+        raise EnvironmentFailure(
+            f"There is no model_ep<E>_it<I>.pth in {folder}; name OpenLTH's .../replicate_1/main itself, "
+            "or the directory of a whole experiment, train_<hash> or lottery_<hash>."
+        )
+    return import_run(main, computed, context)
+
+
+def read_openlth(folder: Path, main: TrainDesc, level: int | None = None) -> Computed:
+    """Return what is in a `main` directory of OpenLTH's. Raises: DamagedError."""
     from pruning.mask import Mask
 
     found = [_STATE.fullmatch(path.name) for path in sorted(folder.glob("model_*.pth"))]
-    matches = [match for match in found if match is not None]
-    if not matches:
-        raise EnvironmentFailure(
-            f"There is no model_ep<E>_it<I>.pth in {folder}; name OpenLTH's .../replicate_1/main itself."
-        )
     states = {
         main.start.at(int(match[1]) * main.iterations_per_epoch + int(match[2])): _load_pickle(folder / match[0])
-        for match in matches
+        for match in found
+        if match is not None
     }
-    mask_path = folder / "mask.pth"
-    mask = Mask(_load_pickle(mask_path)) if mask_path.exists() else None
-    return import_run(main, states, mask, str(folder), context)
+    mask_path, logger = folder / "mask.pth", folder / LOGGER
+    return Computed(
+        states=states,
+        mask=Mask(_load_pickle(mask_path)) if mask_path.exists() else None,
+        metrics=read_metrics(logger) if logger.exists() else Metrics(),
+        source=str(folder),
+        level=level,
+    )
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:

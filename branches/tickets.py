@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from branches.imports import import_run
+from branches.imports import Computed, import_run
 from foundations import tensor_files
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.files import write_atomically
@@ -70,7 +70,8 @@ def import_ticket(path: Path, context: Context) -> Run:
     except (KeyError, TypeError, UsageError) as error:
         raise DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}") from error
     mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
-    return import_run(main, {main.start: parts["weights"]}, mask, str(path), context)
+    computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
+    return import_run(main, computed, context)
 
 
 def last_kept_state(run: Run) -> Step:

@@ -72,14 +72,22 @@ def train(argv: Sequence[str], environment: Environment) -> int:
 
 
 def parse_job(
-    kind: type[Flags], argv: Sequence[str], command: str, environment: Environment, run_of: RunOf | None = None
+    kind: type[Flags],
+    argv: Sequence[str],
+    command: str,
+    environment: Environment,
+    run_of: RunOf | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> Flags:
-    """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError."""
+    """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError.
+
+    preset: hyperparameters by name, in place of a recipe where the flags name none.
+    """
     register_added(Path(value_of("datasets_root", argv) or environment.datasets).expanduser())
-    preset = value_of("default_hparams", argv)
-    if preset is None and value_of("model_name", argv) is None:
-        preset = DEFAULT_RECIPE
-    return parse(kind, argv, command, recipe(preset) if preset else {}, run_of)
+    name = value_of("default_hparams", argv)
+    if name is None and preset is None and value_of("model_name", argv) is None:
+        name = DEFAULT_RECIPE
+    return parse(kind, argv, command, recipe(name) if name else preset or {}, run_of)
 
 
 def run_job(desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment) -> int:

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from branches.openlth_experiment import ImportedRun, import_experiment, is_experiment, log_of
 from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job, with_context
+from cli.table import percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.program import PROGRAM
 from foundations.step import Step
 from foundations.store import find_run, short_address
+from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class ImportHparams(Hparams):
     """What is read."""
 
     openlth: bool = hparam(False)
-    """FILE is a directory of OpenLTH's; the flags of training say how branches of it train."""
+    """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
+    Its hparams.log says how it was trained; flags of training override that, and are needed where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +76,40 @@ def export(argv: Sequence[str], environment: Environment) -> int:
 
 
 def import_(argv: Sequence[str], environment: Environment) -> int:
-    """`import FILE`: make a ticket a run."""
+    """`import FILE`: make a ticket a run, or a directory of OpenLTH's one or more runs."""
     names, rest = positional(argv)
-    flags = parse_job(ImportFlags, rest, "import", environment)
-    if len(names) != 1:
+    if not names and rest[:1] == ["--openlth"]:
+        names, rest = positional(rest[1:])
+        rest = ["--openlth", *rest]
+    path = Path(names[0]) if len(names) == 1 else None
+    log = log_of(path) if path is not None and "--openlth" in rest else None
+    flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
+    if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
-    path = Path(names[0])
-    run = with_context(
-        flags.job,
-        flags.platform,
-        environment,
-        lambda context: (
-            import_openlth(path, flags.train_desc(), context) if flags.reading.openlth else import_ticket(path, context)
-        ),
-    )
-    print(f"Imported {path} as {short_address(run)}\nfolder: {run.folder}")
+
+    def work(context: Context) -> list[ImportedRun]:
+        if log is not None and is_experiment(path):
+            return import_experiment(path, flags.train_desc(), log, context)
+        if flags.reading.openlth:
+            return [ImportedRun(import_openlth(path, flags.train_desc(), context), context.replicate)]
+        return [ImportedRun(import_ticket(path, context), context.replicate)]
+
+    found = with_context(flags.job, flags.platform, environment, work)
+    if len(found) == 1:
+        print(f"Imported {path} as {short_address(found[0].run)}\nfolder: {found[0].run.folder}")
+    elif not flags.job.quiet:
+        print(table([_cells(each) for each in found], ("replicate", "level", "sparsity", "accuracy", "address")))
+        print(f"Imported {path}: {len(found)} runs under {found[0].run.root}")
     return 0
+
+
+def _cells(imported: ImportedRun) -> dict[str, str]:
+    manifest = imported.run.manifest()
+    results = manifest.results if manifest else {}
+    return {
+        "replicate": str(imported.replicate),
+        "level": "" if imported.level is None else str(imported.level),
+        "sparsity": percent(results.get("sparsity", 0.0)),
+        "accuracy": percent(results.get("test_accuracy")),
+        "address": short_address(imported.run),
+    }
