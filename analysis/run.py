@@ -21,7 +21,7 @@ from foundations.manifest import Manifest
 from foundations.metrics import Metrics
 from foundations.plugins import load_plugins
 from foundations.run import Run
-from foundations.step import Step
+from foundations.step import BEST, Step
 from foundations.store import find_run, short_address, source_locations, users_by_location
 
 if TYPE_CHECKING:
@@ -182,10 +182,18 @@ class StoredRun:
         # A replay that was killed may have left states that the manifest does not list.
         return [step for step in kept if manifest is None or Run.state_name(step) in manifest.files]
 
+    @property
+    def best_step(self) -> Step | None:
+        """The step where accuracy on held out examples is best so far, the first such; None where there are none.
+
+        Its state is kept where a job was given `--keep_best`.
+        """
+        return self._run.best_step(self._iterations_per_epoch)
+
     def state(self, step: Step | str | None = None, *, replay: bool = False) -> dict[str, Tensor]:
         """Return weights and buffers at a step, on the CPU, as `state_dict` names them. Pruned weights are 0.
 
-        step: such as `50it`, `3ep` or a Step; by default the last that was kept.
+        step: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last that was kept.
         replay: where the state was not kept, compute it: train again to that step, which needs the dataset, and keep
         the state in the run's directory.
         Raises: UsageError where the run has no such step, or did not keep its state; EnvironmentFailure where it cannot
@@ -249,6 +257,10 @@ class StoredRun:
             if not steps:
                 raise EnvironmentFailure(f"{self} holds no state yet.")
             return steps[-1]
+        if wanted == BEST:
+            wanted = self.best_step
+            if wanted is None:
+                raise UsageError(f"{self} measured no accuracy on held out examples, so no state is its best.", "step")
         step = wanted if isinstance(wanted, Step) else Step.parse(wanted, self._iterations_per_epoch)
         if step.iterations_per_epoch != self._iterations_per_epoch:
             raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from branches.desc import BranchDesc
@@ -20,12 +21,18 @@ from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
+from foundations.hparams import Hparams
 from foundations.program import PROGRAM
+from foundations.run import Run
+from foundations.step import BEST
 from foundations.store import find_run
 from platforms.base import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
+
+_STEP, _EXPERIMENT = "_step", "_experiment"
+"""How the flags for a state of a run end: the step, and the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,8 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
         parent = RunRef(flags.parent_desc())
     else:
         flags, parent = _by_address(found, parent_name, rest, command, environment)
-    desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), flags.branch)
+    own = _with_best_steps(flags.branch, parent, flags.job.root_in(environment), flags.job.replicate)
+    desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), own)
     desc = _with_techniques(desc, flags.techniques)
     return run_job(desc, flags.job, flags.platform, environment)
 
@@ -70,6 +78,21 @@ def _with_techniques(desc: Desc, techniques: TechniquesHparams) -> Desc:
     if not isinstance(desc, BranchDesc):
         raise UsageError("this branch trains in a way of its own and takes no techniques.", "technique")
     return replace(desc, techniques=techniques.after(desc.techniques))
+
+
+def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int) -> Hparams:
+    """Return a branch's flags with the steps that `best` stands for: of the runs named beside them, or the parent."""
+    steps = {}
+    for name in flags.names():
+        if name.endswith(_STEP) and getattr(flags, name) == BEST:
+            ref = getattr(flags, name.removesuffix(_STEP) + _EXPERIMENT, None) or parent
+            run = Run(root, ref.location(replicate))
+            best = run.best_step(ref.desc.iterations_per_epoch) if run.manifest() else None
+            if best is None:
+                why = "measured no accuracy on held out examples" if run.manifest() else "is not complete"
+                raise UsageError(f"{run} {why}, so it has no best state.", name)
+            steps[name] = str(best)
+    return flags.replaced(steps)
 
 
 def list_branches() -> str:

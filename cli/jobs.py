@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from branches.desc import trained_of
 from cli.flags import RunOf, parse, value_of
 from cli.job_flags import JobHparams, make_context
 from cli.progress import reporting
@@ -15,7 +16,7 @@ from cli.table import duration, figure, percent, table
 from datasets.added import register_added
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
-from foundations.desc import Desc
+from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
@@ -93,6 +94,7 @@ def parse_job(
 def run_job(desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment) -> int:
     """Compute a description as the flags say, and print what became of it."""
     keep = steps_to_keep(desc, job.weight_save_steps)
+    check_keep_best(desc, job)
     root = job.root_in(environment)
     if job.display_output_location:
         print(desc.location(job.replicate).under(root))
@@ -124,6 +126,12 @@ def steps_to_keep(desc: Desc, text: str | None) -> list[Step]:
         if not desc.start <= step <= desc.end:
             raise UsageError(f"{step} is not in this run; choose {desc.start} to {desc.end}.", "weight_save_steps")
     return steps
+
+
+def check_keep_best(desc: Desc, job: JobHparams) -> None:
+    """Raise UsageError where the best state is to be kept and no examples say which one that is."""
+    if job.keep_best and not trained_of(RunRef(desc)).dataset.validation_examples:
+        raise UsageError("no examples are held out to choose a state by; give their number.", "validation_examples")
 
 
 def plan_table(made: Plan) -> str:

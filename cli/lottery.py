@@ -8,7 +8,7 @@ from typing import Any
 
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.jobs import TrainFlags, parse_job, plan_table, steps_to_keep, with_context
+from cli.jobs import TrainFlags, check_keep_best, parse_job, plan_table, steps_to_keep, with_context
 from cli.table import percent, table
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
@@ -102,6 +102,7 @@ def _targets(
     for number, desc in described.levels(max(wanted)):
         if number in wanted:
             asked = desc if branch is None else branch(described, RunRef(desc))
+            check_keep_best(asked, flags.job)
             keep = steps_to_keep(desc, flags.job.weight_save_steps) if branch is None else []
             found[number] = Target(asked, flags.job.replicate, tuple(keep))
     return found

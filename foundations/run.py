@@ -30,7 +30,7 @@ from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
 from foundations.locks import lock
 from foundations.manifest import FileRecord, Manifest
-from foundations.metrics import Metrics
+from foundations.metrics import BEST_BY, Metrics
 from foundations.program import PROGRAM
 from foundations.step import Step
 
@@ -235,6 +235,11 @@ class Run:
         """Return what was measured so far."""
         path = self.folder / METRICS
         return Metrics.from_csv(path.read_text()) if path.exists() else Metrics()
+
+    def best_step(self, iterations_per_epoch: int) -> Step | None:
+        """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
+        best = self.metrics().best_iteration(BEST_BY)
+        return None if best is None else Step(best, iterations_per_epoch)
 
     def save_sparsity(self, report: Mapping[str, Any]) -> None:
         """Write the report on the mask."""

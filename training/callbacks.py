@@ -39,10 +39,11 @@ def record(measure: Callable[[], dict[str, float]], metrics: Metrics, say: Calla
     def called(step: Step) -> None:
         if ("test_loss", step.iteration) in metrics.values:
             return
-        for name, value in measure().items():
+        others = {name: value for (name, at), value in metrics.values.items() if at == step.iteration}
+        values = measure()
+        for name, value in values.items():
             metrics.add(name, step.iteration, value)
-        found = {name: value for (name, at), value in metrics.values.items() if at == step.iteration}
-        words = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+        words = "  ".join(f"{name} {value:.4f}" for name, value in (values | others).items())
         say(f"ep {step.ep} it {step.it}  {words}")
 
     return called

@@ -7,7 +7,7 @@ plan first and then work through the plan. Neither imports torch where there is 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from foundations.desc import Desc
@@ -60,11 +60,15 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
             context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
     begun = [planned for planned in to_do if not planned.exists]
     try:
-        return [planned for planned in to_do if _compute(planned, context)]
+        computed = [planned for planned in to_do if _compute(planned, context)]
     except UsageError:
         for planned in reversed(begun):
             _undo(planned, context)
         raise
+    if context.keep_best:
+        replayed = [planned for planned in made if planned.is_target and _replay_best(planned, context)]
+        computed += [planned for planned in replayed if planned not in computed]
+    return computed
 
 
 def _compute(planned: PlannedRun, context: Context) -> bool:
@@ -79,6 +83,16 @@ def _compute(planned: PlannedRun, context: Context) -> bool:
 
         context.platform.launch(partial(work, planned, context))
         planned.refresh()
+    return True
+
+
+def _replay_best(planned: PlannedRun, context: Context) -> bool:
+    """Keep the best state of a run that was trained without keeping it; return whether that was so."""
+    best = planned.run.best_step(planned.desc.iterations_per_epoch)
+    if best is None or planned.run.has_state(best):
+        return False
+    ensure_states(planned.desc, replace(context, replicate=planned.run.location.replicate), [best])
+    planned.refresh()
     return True
 
 
