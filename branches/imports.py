@@ -57,6 +57,8 @@ def import_run(
 ) -> Run:
     """Make states and a mask a run. main: how branches of it train. source: where they come from, for the manifest.
 
+    Of the techniques of `main`, the run has those that change the structure of the network: its states are of that.
+
     Raises: DamagedError where a state is not one of the model of `main`.
     """
     from pruning.report import sparsity_report
@@ -64,13 +66,16 @@ def import_run(
     from training.provenance import versions
     from training.session import load_state
 
-    model = initialized_model(main, context.replicate)
+    techniques = main.techniques and main.techniques.structural
+    model = initialized_model(main, context.replicate, techniques=techniques)
     for state in states.values():
         load_state(model, state)
     if mask is not None:
         mask = mask.for_model(model)
     origin = OriginHparams(content=_content(states, mask), is_pruned=mask is not None)
-    desc = ImportDesc(dataset=main.dataset, model=main.model, training=main.training, origin=origin)
+    desc = ImportDesc(
+        dataset=main.dataset, model=main.model, training=main.training, techniques=techniques, origin=origin
+    )
     run = Run(context.root, desc.location(context.replicate))
     with run.locked(context.reporter.say):
         run.create(desc)

@@ -93,7 +93,7 @@ class RunWork:
             job.initial.model, job.trained, self.context, self.platform, job.replicate, techniques=job.techniques
         )
         session.set_mask(job.initial.mask)
-        session.prepare()
+        session.prepare(self.desc.start)
         return session
 
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
