@@ -9,8 +9,10 @@ TECHNIQUES = Registry(
     Technique,
     "technique",
     (
+        "training.techniques.ghost_skips",
         "training.techniques.gmp",
         "training.techniques.rigl",
         "training.techniques.set",
+        "training.techniques.soft_activation",
     ),
 )
