@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.row import Row, flat_hyperparameters, row_of
-from branches.desc import trained_of
+from branches.desc import techniques_in, trained_of
 from branches.kinds import load_desc
 from datasets.added import register_added
 from foundations.address import MAIN, Location
@@ -211,7 +211,8 @@ class StoredRun:
         from training.session import load_state
 
         state = self.state(step, replay=replay)
-        model = initialized_model(trained_of(RunRef(self.description)), self.replicate)
+        run = RunRef(self.description)
+        model = initialized_model(trained_of(run), self.replicate, techniques=techniques_in(run))
         load_state(model, state)
         return model.eval()
 

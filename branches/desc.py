@@ -206,6 +206,12 @@ def trained_of(run: RunRef) -> TrainDesc:
     return run.desc.as_trained
 
 
+def techniques_in(run: RunRef) -> TechniquesHparams | None:
+    """Return the techniques of a run."""
+    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
+    return run.desc.techniques
+
+
 def mask_of(run: RunRef) -> MaskOf | None:
     """Return the mask of a run, or None where it has none."""
     return None if run.desc.mask_step is None else MaskOf(run)

@@ -94,13 +94,15 @@ def import_run(
 ) -> Run:
     """Make what was computed elsewhere a run. main: how branches of it train.
 
+    Of the techniques of `main`, the run has those that change the structure of the network: its states are of that.
+
     describe: what the run is; by default a run of its own, not a branch.
     Raises: DamagedError where a state is not one of the model of `main`.
     """
     from training.job import initialized_model
     from training.session import load_state
 
-    model = initialized_model(main, context.replicate)
+    model = initialized_model(main, context.replicate, techniques=main.techniques and main.techniques.structural)
     for state in computed.states.values():
         load_state(model, state)
     if computed.mask is not None:
@@ -117,7 +119,10 @@ def import_run(
 
 
 def _import_desc(main: TrainDesc) -> Callable[[OriginHparams], Desc]:
-    return lambda origin: ImportDesc(dataset=main.dataset, model=main.model, training=main.training, origin=origin)
+    techniques = main.techniques and main.techniques.structural
+    return lambda origin: ImportDesc(
+        dataset=main.dataset, model=main.model, training=main.training, techniques=techniques, origin=origin
+    )
 
 
 def _write(run: Run, computed: Computed, origin: OriginHparams) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from branches.desc import BranchDesc, trained_of
-from foundations.desc import StateOf
+from branches.desc import BranchDesc, techniques_in, trained_of
+from foundations.desc import RunRef, StateOf
 from foundations.run import source_run
 from models.build import initialize_masked, output_layer
 from pruning.mask import Mask
@@ -15,6 +15,7 @@ from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
 from training.masking import keep_mask, prune_with_data
 from training.session import load_state
+from training.structure import state_for, without_added
 
 
 class BranchJob(Job[BranchDesc]):
@@ -39,23 +40,33 @@ class BranchJob(Job[BranchDesc]):
         """Return the network in a state of a run.
 
         Where that run's network has another number of outputs, as after a pretraining on another dataset, the output
-        layer keeps the initialization of this run.
+        layer keeps the initialization of this run. So does what only this run's techniques add to the network; what
+        only that run's added is left out.
         """
-        model = initialized_model(self.desc.as_trained, self.replicate)
+        model = initialized_model(self.desc.as_trained, self.replicate, techniques=self.techniques)
         state = source_run(source, self.context.root, self.replicate).load_state(source.step)
         if trained_of(source.run).outputs != self.desc.as_trained.outputs:
             layer = output_layer(model)
             name = next(name for name, module in model.named_modules() if module is layer)
             state |= {f"{name}.{key}": tensor for key, tensor in layer.state_dict().items()}
+        if self._structure_differs(source.run):
+            state = state_for(model, state, self.desc.as_trained)
         load_state(model, state)
         return model
+
+    def _structure_differs(self, run: RunRef) -> bool:
+        """Return whether this run or another one may have a network that techniques changed."""
+        return any(found is not None and found.structural for found in (self.techniques, techniques_in(run)))
 
     def starting_mask(self, model: nn.Module) -> Mask:
         """Return the mask that the branch starts from, for a model: that of another run, or of ones."""
         if self.desc.mask is None:
             return Mask.ones(model)
         run = source_run(self.desc.mask, self.context.root, self.replicate)
-        return Mask.from_tensors(*run.load_mask()).for_model(model)
+        mask = Mask.from_tensors(*run.load_mask())
+        if self._structure_differs(self.desc.mask.run):
+            mask = Mask(without_added(model, mask, self.desc.as_trained))
+        return mask.for_model(model)
 
     def fingerprints(self) -> dict[str, str]:
         """Return the SHA-256 of the files of other runs that are used."""
@@ -73,7 +84,7 @@ class BranchJob(Job[BranchDesc]):
         desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
-            model = initialized_model(desc.as_trained, "reinitialize", self.seed)
+            model = initialized_model(desc.as_trained, "reinitialize", self.seed, techniques=self.techniques)
         elif scored is not None and desc.state == desc.scored:
             model = scored  # scoring leaves no trace in it
         else:

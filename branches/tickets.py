@@ -7,7 +7,7 @@ facts the lineage: how the main run trains, the records of the runs that the tic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from foundations.step import Step
 from foundations.store import source_runs
 from training.context import Context
 from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,12 +67,19 @@ def import_ticket(path: Path, context: Context) -> Run:
         parts.get(part, {})[rest] = tensor
     check_loaded(plugins_of(facts.get("lineage", {})), str(path))
     try:
-        main = TrainDesc.from_record({"hyperparameters": facts["lineage"]["main"]}, None, {})
+        main = _main_of(facts["lineage"]["main"])
     except (KeyError, TypeError, UsageError) as error:
         raise DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}") from error
     mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
     computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
     return import_run(main, computed, context)
+
+
+def _main_of(groups: Mapping[str, Any]) -> TrainDesc:
+    """Return how the branches of a ticket train, with those techniques of its run that changed the network."""
+    techniques = TechniquesHparams.of(groups.get("techniques") or {}).structural
+    kept = {name: values for name, values in groups.items() if name != "techniques"}
+    return replace(TrainDesc.from_record({"hyperparameters": kept}, None, {}), techniques=techniques)
 
 
 def last_kept_state(run: Run) -> Step:
@@ -96,4 +104,7 @@ def _lineage(run: Run) -> dict[str, Any]:
             seen[str(next_run)] = next_run.record()
             waiting += source_runs(next_run)
     trained = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
+    trained.pop("techniques", None)
+    own = record["hyperparameters"]  # a branch has techniques of its own, and its network is what they made of it
+    trained |= {"techniques": own["techniques"]} if "techniques" in own else {}
     return {"main": trained, "runs": seen, **plugins}

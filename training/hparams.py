@@ -116,6 +116,12 @@ class TechniquesHparams(Hparams):
         return any(technique.changes_mask for technique, _ in self.parts)
 
     @property
+    def structural(self) -> Self | None:
+        """Those of the techniques that change the structure of the network; None where none does."""
+        names = ",".join(technique.spelling for technique, _ in self.parts if technique.transform is not None)
+        return self.replaced({"technique": names}) if names else None
+
+    @property
     def uses_seed(self) -> bool:
         """Whether one of the techniques draws random numbers."""
         return any(part.uses_seed for _, part in self.parts)

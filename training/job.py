@@ -22,6 +22,7 @@ from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.masking import keep_mask
+from training.structure import transform
 
 D = TypeVar("D", bound=Desc)
 
@@ -101,9 +102,16 @@ class TrainJob(Job[TrainDesc]):
 
     def initial_state(self) -> InitialState:
         """Draw the initialization of the replicate."""
-        return InitialState(initialized_model(self.desc, self.replicate))
+        return InitialState(initialized_model(self.desc, self.replicate, techniques=self.techniques))
 
 
-def initialized_model(desc: TrainDesc, *seed_keys: int | str) -> nn.Module:
-    """Return the description's network on the CPU, its weights drawn from the stream that the keys name."""
-    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=seed_keys)
+def initialized_model(desc: TrainDesc, *seed_keys: int | str, techniques: TechniquesHparams | None = None) -> nn.Module:
+    """Return the description's network on the CPU, its weights drawn from the stream that the keys name.
+
+    techniques: those of the run, which may change the structure of the network; the description's own are ignored.
+    Raises: UsageError where one of them cannot change this network.
+    """
+    model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=seed_keys)
+    if techniques is not None:
+        transform(model, desc.model, techniques, seed_keys)
+    return model

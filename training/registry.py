@@ -9,10 +9,12 @@ TECHNIQUES = Registry(
     Technique,
     "technique",
     (
+        "training.techniques.ghost_skips",
         "training.techniques.gmp",
         "training.techniques.gradinit",
         "training.techniques.rigl",
         "training.techniques.set",
         "training.techniques.smoothing",
+        "training.techniques.soft_activation",
     ),
 )

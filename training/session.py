@@ -66,6 +66,7 @@ class Session:
     ) -> None:
         """Take a model in its initial state and build everything else that training needs."""
         self.model, self.desc, self.context, self.platform = model, desc, context, platform
+        self.techniques = techniques
         pinned = None if techniques is None else techniques.technique_seed
         self.seed = replicate if pinned is None else pinned
         precision = desc.training.precision
@@ -93,8 +94,8 @@ class Session:
         self.best: dict[str, Tensor] = {}
         self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
 
-    def prepare(self, mask: Mask | None) -> None:
-        """Put the mask on the network, and let the techniques prepare both, before the first step."""
+    def prepare(self, mask: Mask | None, start: Step) -> None:
+        """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
         for hooks in self.hooks.values():
             hooks.before_mask()
         if mask is not None:
@@ -102,6 +103,8 @@ class Session:
         self.set_mask(mask)
         for hooks in self.hooks.values():
             hooks.prepare()
+        for hooks in self.hooks.values():
+            hooks.before_step(start)
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
@@ -123,7 +126,9 @@ class Session:
 
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
         """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
-        drawn = initialized_model(self.desc, "technique", self.seed, *keys)
+        # The seed is among the keys already; pinned besides, it would give added parameters the same values each time.
+        techniques = self.techniques and self.techniques.replaced({"technique_seed": None})
+        drawn = initialized_model(self.desc, "technique", self.seed, *keys, techniques=techniques)
         return {name: parameter.detach() for name, parameter in drawn.named_parameters(remove_duplicate=False)}
 
     def generator(self, *keys: int | str) -> torch.Generator:
@@ -286,7 +291,7 @@ class Session:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
-        model = initialized_model(desc)
+        model = initialized_model(desc, techniques=techniques)
         load_state(model, parts["model"])
         session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])

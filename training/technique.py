@@ -151,6 +151,14 @@ class Technique(Registered):
     """Its own hyperparameters: TechniqueHparams, or a subclass that adds some."""
     hooks: Callable[[Training, Any], Hooks[Any]]
     """(training, hyperparameters) -> what it does in that training; usually a subclass of Hooks."""
+    transform: Callable[[nn.Module, Any], None] | None = None
+    """(network on the CPU, hyperparameters): changes the structure of the network in place.
+
+    Called wherever a network of the run is built, after it is initialized and before weights are loaded. Parameters and
+    buffers that the network had keep their names; added ones draw from torch's global generator, which follows a stream
+    of the run. A state without the added ones can be loaded, as that of a parent. Raises: UsageError about `technique`
+    for a network that it cannot change.
+    """
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
     version: int = 1

@@ -92,7 +92,7 @@ class RunWork:
         session = Session(
             job.initial.model, job.trained, self.context, self.platform, job.replicate, techniques=job.techniques
         )
-        session.prepare(job.initial.mask)
+        session.prepare(job.initial.mask, self.desc.start)
         return session
 
     def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:

@@ -52,6 +52,18 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         gmp_density=0.1,
         gmp_frequency="3it",
     ),
+    "ghost skips": train_desc(model_name="digits_resnet_8_2", technique="ghost_skips", skip_init="kaiming_normal"),
+    "ghost skips and a soft activation that fade": oneshot_desc(
+        "random",
+        {"model_name": "digits_resnet_8_2"},
+        density=0.5,
+        technique="ghost_skips,soft_activation",
+        soft_activation="mish",
+        skip_fade_begin="2it",
+        skip_fade_end="11it",
+        soft_fade_end="13it",
+    ),
+    "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 
 

@@ -1,0 +1,48 @@
+"""Activation functions in place of those that a network was built with (Jaiswal et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.activations import ACTIVATIONS, Activation, activation
+from models.networks.act import Act
+from models.networks.fading import Fading
+
+_LAYERS = (nn.ReLU, nn.SiLU, nn.Softplus, nn.ELU, nn.Mish, nn.GELU)
+
+
+class FadingAct(Fading, Act):
+    """An activation function that fades to ReLU. Any shape, float."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return strength * function(x) + (1 - strength) * relu(x)."""
+        if self.strength == 1:
+            return self.function(x)
+        if self.strength == 0:
+            return F.relu(x)
+        return self.strength * self.function(x) + (1 - self.strength) * F.relu(x)
+
+
+def scaled_swish(beta: float) -> Activation:
+    """Return the function x sigmoid(beta x)."""
+    return lambda x: x * (beta * x).sigmoid()
+
+
+def replace_activations(model: nn.Module, make: Callable[[], nn.Module]) -> int:
+    """Put layers that `make` returns in place of all activations, in the network and in its blocks; return how many.
+
+    Activations are attributes that are functions of `models.activations`, and layers such as nn.ReLU. What a network
+    calls by name in its forward pass cannot be replaced.
+    """
+    known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
+    replaced = 0
+    for module in list(model.modules()):
+        functions = [name for name, value in vars(module).items() if id(value) in known]
+        layers = [name for name, child in module.named_children() if isinstance(child, _LAYERS)]
+        for name in functions + layers:
+            setattr(module, name, make())
+        replaced += len(functions) + len(layers)
+    return replaced

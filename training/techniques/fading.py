@@ -1,0 +1,47 @@
+"""Techniques that fade while the network trains: from all to nothing, linearly between two steps. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from foundations.errors import UsageError
+from foundations.step import Step
+from training.technique import TechniqueHparams
+
+
+class FadingHparams(TechniqueHparams):
+    """A technique with two steps: when it begins to fade and when nothing of it is left. Without them it does not."""
+
+    @classmethod
+    def fade(cls) -> tuple[str, str]:
+        """Return the names of the two fields. With one of them given, the other is the first or the last step."""
+        raise NotImplementedError
+
+    @property
+    def fades(self) -> bool:
+        """Whether the technique fades."""
+        return any(getattr(self, name) is not None for name in self.fade())
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Write both steps out. Raises: UsageError where they are not in order."""
+        if not self.fades:
+            return self
+        first, last = self.fade()
+        resolved = self.replaced({first: getattr(self, first) or "0it", last: getattr(self, last) or str(end)})
+        begin, until = resolved._steps(end)
+        if begin > until:
+            raise UsageError(f"{begin} is after {until}; it fades from the first to the second.", first, last)
+        return resolved
+
+    def strength_at(self, step: Step) -> float:
+        """Return what is left at a step: 1 until the fading begins, 0 from its end on."""
+        begin, end = self._steps(step)
+        if step >= end:
+            return 0.0
+        return min(1.0, (end.iteration - step.iteration) / (end.iteration - begin.iteration))
+
+    def _steps(self, any_step: Step) -> tuple[Step, Step]:
+        first, last = (
+            Step.parse(getattr(self, name) or "", any_step.iterations_per_epoch, name) for name in self.fade()
+        )
+        return first, last

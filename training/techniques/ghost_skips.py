@@ -1,0 +1,84 @@
+"""Ghost skips (Jaiswal et al. 2022, ToST): skips around the convolutions of basic blocks while a sparse network trains.
+
+Each is a 1 x 1 convolution without bias, all of whose weights begin at 1e-4, and batch normalization; what it computes
+is added after the convolution that it skips (`models.networks.ghost_skips`). ToST keeps the skips to the end; here they
+may also fade.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError
+from foundations.hparams import hparam
+from foundations.step import Step
+from training.technique import Hooks, Technique
+from training.techniques.fading import FadingHparams
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CONSTANT = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class GhostSkipsHparams(FadingHparams):
+    """How the skips begin, and when they fade."""
+
+    skip_init: str = hparam("constant", choices=("constant", "kaiming_normal"))
+    """The initializer of the convolutions of the skips: constant (1e-4, as in ToST) or kaiming_normal."""
+    skip_scale: float = hparam(1.0)
+    """The initial scale of the batch normalization of the skips; with 0 they add nothing at first."""
+    skip_fade_begin: str | None = hparam(None, step=True)
+    """The step at which the skips begin to fade; by default the first, if they fade at all."""
+    skip_fade_end: str | None = hparam(None, step=True)
+    """The step from which nothing is left of the skips; by default the last, if they fade at all."""
+
+    @classmethod
+    def fade(cls) -> tuple[str, str]:
+        """Return the names of the two steps."""
+        return "skip_fade_begin", "skip_fade_end"
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether initial weights are drawn."""
+        return self.skip_init != "constant"
+
+
+def transform(model: nn.Module, hparams: GhostSkipsHparams) -> None:
+    """Add skips to every basic block of the network. Raises: UsageError for a network that has none."""
+    from torch.nn import init
+
+    from models.networks.ghost_skips import add_ghost_skips
+
+    constant = functools.partial(init.constant_, val=_CONSTANT)
+    fill = constant if hparams.skip_init == "constant" else init.kaiming_normal_
+    if not add_ghost_skips(model, fill, scale=hparams.skip_scale, fading=hparams.fades):
+        raise UsageError(
+            "ghost_skips needs residual blocks of two convolutions, without skips of this kind; this network has none.",
+            "technique",
+        )
+
+
+class GhostSkips(Hooks[GhostSkipsHparams]):
+    """Let the skips fade."""
+
+    def before_step(self, step: Step) -> None:
+        """Give the skips the strength that they have at a step."""
+        from models.networks.ghost_skips import FadingBatchNorm
+
+        for module in self.training.model.modules():
+            if isinstance(module, FadingBatchNorm):
+                module.strength = self.hparams.strength_at(step)
+
+
+GHOST_SKIPS = Technique(
+    spelling="ghost_skips",
+    summary="add 1x1 skips around the convolutions of basic blocks",
+    paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
+    hparams=GhostSkipsHparams,
+    hooks=GhostSkips,
+    transform=transform,
+)
