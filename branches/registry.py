@@ -21,6 +21,8 @@ BRANCHES = Registry(
         "branches.gmp",
         "branches.retrain",
         "branches.transplant",
+        "branches.chain",
+        "branches.mag",
     ),
 )
 LEVEL_BRANCHES = Registry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from functools import partial
 from typing import Any
 
 from branches.desc import BranchDesc
@@ -13,13 +14,15 @@ from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES
 from cli.flags import Groups, RunOf, positional
 from cli.job_flags import JobHparams
-from cli.jobs import TrainFlags, parse_job, run_job
+from cli.jobs import TrainFlags, parse_job, run_job, steps_to_keep
 from cli.lottery import branch_lottery
+from cli.series import run_series
 from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
+from foundations.plan import Target
 from foundations.program import PROGRAM
 from foundations.store import find_run
 from platforms.base import PlatformHparams
@@ -58,12 +61,18 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
         parent = RunRef(flags.parent_desc())
     else:
         flags, parent = _by_address(found, parent_name, rest, command, environment)
-    desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), flags.branch)
-    desc = _with_techniques(desc, flags.techniques)
-    return run_job(desc, flags.job, flags.platform, environment)
+    pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
+    if found.describe_each is None:
+        desc = finish(found.describe(parent, pruning, flags.branch))
+        return run_job(desc, flags.job, flags.platform, environment)
+    targets = {
+        name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
+        for name, desc in found.describe_each(parent, pruning, flags.branch, finish).items()
+    }
+    return run_series(targets, found.each, flags.job, flags.platform, environment)
 
 
-def _with_techniques(desc: Desc, techniques: TechniquesHparams) -> Desc:
+def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
     """Return the description of a branch with techniques after those that the branch itself has."""
     if not techniques.parts:
         return desc

@@ -12,5 +12,6 @@ TECHNIQUES = Registry(
         "training.techniques.gmp",
         "training.techniques.rigl",
         "training.techniques.set",
+        "training.techniques.bias_masks",
     ),
 )
