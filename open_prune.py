@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from pruning.mask import Mask as Mask
     from pruning.method import EXAMPLES_PER_CLASS as EXAMPLES_PER_CLASS
     from pruning.method import Method as Method
+    from pruning.path_kernel import path_kernel_trace as path_kernel_trace
+    from pruning.phew_masks import phew_masks as phew_masks
     from pruning.prune import CollapseWarning as CollapseWarning
     from pruning.prune import prune as prune
     from pruning.report import sparsity_report as sparsity_report
@@ -97,6 +99,8 @@ _MODULES = {
     "prune": "pruning.prune",
     "CollapseWarning": "pruning.prune",
     "sparsity_report": "pruning.report",
+    "phew_masks": "pruning.phew_masks",
+    "path_kernel_trace": "pruning.path_kernel",
     # Preparing any network
     "gradinit": "training.gradinit",
     "GradInitStep": "training.gradinit",

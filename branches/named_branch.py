@@ -6,7 +6,7 @@ and a line in `branches.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,11 @@ class Branch(Registered):
     flags: type[Hparams]
     prunes: bool = True
     """Whether it takes the flags of pruning."""
+    describe_each: Callable[[RunRef, PruningHparams, Any, Callable[[Desc], Desc]], Mapping[str, Desc]] | None = None
+    """Of a branch that stands for several runs: (parent, how to prune, own flags, finish) -> the descriptions by name.
+    `finish` adds techniques to one of them; others must draw on what it returns. `describe` is one of the runs."""
+    each: str = "run"
+    """What each of the several runs is called."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ BRANCHES = Registry(
         "branches.singleshot",
         "branches.retrain",
         "branches.transplant",
+        "branches.chain",
+        "branches.mag",
     ),
 )
 LEVEL_BRANCHES = Registry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES
 from cli.flags import Groups, RunOf, positional
 from cli.job_flags import JobHparams
-from cli.jobs import TrainFlags, parse_job, run_job
+from cli.jobs import TrainFlags, parse_job, run_job, steps_to_keep
 from cli.lottery import branch_lottery
+from cli.series import run_series
 from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.hparams import Hparams
+from foundations.plan import Target
 from foundations.program import PROGRAM
 from foundations.run import Run
 from foundations.step import BEST
@@ -66,12 +69,18 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     else:
         flags, parent = _by_address(found, parent_name, rest, command, environment)
     own = _with_best_steps(flags.branch, parent, flags.job.root_in(environment), flags.job.replicate)
-    desc = found.describe(parent, getattr(flags, "pruning", PruningHparams()), own)
-    desc = _with_techniques(desc, flags.techniques)
-    return run_job(desc, flags.job, flags.platform, environment)
+    pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
+    if found.describe_each is None:
+        desc = finish(found.describe(parent, pruning, own))
+        return run_job(desc, flags.job, flags.platform, environment)
+    targets = {
+        name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
+        for name, desc in found.describe_each(parent, pruning, own, finish).items()
+    }
+    return run_series(targets, found.each, flags.job, flags.platform, environment)
 
 
-def _with_techniques(desc: Desc, techniques: TechniquesHparams) -> Desc:
+def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
     """Return the description of a branch with techniques after those that the branch itself has."""
     if not techniques.parts:
         return desc

@@ -8,15 +8,13 @@ from typing import Any
 
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.jobs import TrainFlags, check_keep_best, parse_job, plan_table, steps_to_keep, with_context
-from cli.table import percent, table
+from cli.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep
+from cli.series import run_series
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
-from foundations.plan import Target, plan
-from foundations.store import short_address
+from foundations.plan import Target
 from pruning.hparams import PruningHparams
-from training.execution import execute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,41 +60,12 @@ def _over_levels(
     branch: Callable[[Lottery, RunRef], Desc] | None,
 ) -> int:
     targets = _targets(flags, wanted, branch)
-    root, replicate = flags.job.root_in(environment), flags.job.replicate
-    if flags.job.display_output_location:
-        for target in targets.values():
-            print(target.desc.location(replicate).under(root))
-        return 0
-    made = plan(targets.values(), root)
-    if flags.job.dry_run:
-        for number, target in targets.items():
-            planned = made[target.desc.location(replicate)]
-            print(f"level {number}: {planned.status}, {planned.run.folder}")
-        print(f"\n{plan_table(made)}")
-        return 0
-    computed = with_context(flags.job, flags.platform, environment, lambda context: execute(made, context))
-    if not flags.job.quiet:
-        rows = []
-        for number, target in targets.items():
-            planned = made[target.desc.location(replicate)]
-            results = planned.manifest.results if planned.manifest else {}
-            rows.append(
-                {
-                    "level": str(number),
-                    "sparsity": percent(results.get("sparsity", 0.0)),
-                    "accuracy": percent(results.get("test_accuracy")),
-                    "this time": "computed" if planned in computed else "reused",
-                    "address": short_address(planned.run),
-                }
-            )
-        print(table(rows, ("level", "sparsity", "accuracy", "this time", "address")))
-        print(f"results under: {root}")
-    return 0
+    return run_series(targets, "level", flags.job, flags.platform, environment)
 
 
 def _targets(
     flags: LotteryFlags, wanted: Sequence[int], branch: Callable[[Lottery, RunRef], Desc] | None
-) -> dict[int, Target]:
+) -> dict[str, Target]:
     """Return what is asked for of each level: the level itself, or a branch of it."""
     described, found = flags.described(), {}
     for number, desc in described.levels(max(wanted)):
@@ -104,5 +73,5 @@ def _targets(
             asked = desc if branch is None else branch(described, RunRef(desc))
             check_keep_best(asked, flags.job)
             keep = steps_to_keep(desc, flags.job.weight_save_steps) if branch is None else []
-            found[number] = Target(asked, flags.job.replicate, tuple(keep))
+            found[str(number)] = Target(asked, flags.job.replicate, tuple(keep))
     return found

@@ -16,5 +16,6 @@ TECHNIQUES = Registry(
         "training.techniques.set",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
+        "training.techniques.bias_masks",
     ),
 )

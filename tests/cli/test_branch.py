@@ -131,3 +131,18 @@ def test_what_a_retraining_changes_may_be_a_switch(two_runs: Terminal) -> None:
 )
 def test_a_flag_of_another_command_is_refused(two_runs: Terminal, arguments: tuple[str, ...], words: str) -> None:
     two_runs.run(*arguments).assert_is_for_people(2, words, "--help")
+
+
+def test_a_chain_prints_a_row_for_each_level_and_reuses_it(terminal: Terminal) -> None:
+    chain = ("branch", "train", "chain", *SHORT, "--strategy=phew", "--sparsities=0.5,0.9", "--technique=bias_masks")
+
+    preview = terminal.run(*chain, "--dry_run")
+    first = terminal.run(*chain)
+    again = terminal.run(*chain)
+
+    assert first.code == again.code == 0, first.err + again.err
+    rows = [line.split() for line in again.out.splitlines() if line.startswith("0.")]
+    assert [row[:2] for row in rows] == [["0.9", "90.00%"], ["0.5", "50.00%"]]
+    assert [row[3] for row in rows] == ["reused", "reused"]
+    assert preview.out.startswith("level 0.9: not begun")
+    terminal.run(*chain, "--density=0.5").assert_is_for_people(2, "--density", "use sparsities")

@@ -45,6 +45,15 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         gradinit_before_mask=True,
         smoothing_reported=True,
     ),
+    "rmsprop with momentum, initialized by the mask, without biases of dead units": oneshot_desc(
+        "phew",
+        {"optimizer_name": "rmsprop", "lr": 0.01, "momentum": 0.5},
+        density=0.05,
+        phew_bias="uniform",
+        reinitialize=True,
+        masked_init="evci",
+        technique="bias_masks",
+    ),
     "gmp and rigl with new weights drawn": oneshot_desc(
         "magnitude",
         density=0.5,

@@ -1,0 +1,64 @@
+"""The biases of units without incoming weights are zero, as PHEW's masks have it (Patil & Dovrolis 2021).
+
+Such a unit would otherwise send a trained constant. The masks of the biases follow from that of the weights: where it
+changes, so do they. They are not counted as weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from foundations.errors import UsageError
+from foundations.step import Step
+from training.technique import Hooks, Technique, TechniqueHparams
+
+if TYPE_CHECKING:
+    from pruning.mask import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasMasksHparams(TechniqueHparams):
+    """Nothing to choose: the mask of the weights says which biases are pruned."""
+
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Return these. Raises: UsageError where there is no mask that could leave units without weights."""
+        if not has_mask:
+            raise UsageError(
+                "bias_masks needs a mask of weights; prune, or name a technique before it that does.", "technique"
+            )
+        return self
+
+
+class BiasMasks(Hooks[BiasMasksHparams]):
+    """Set the biases to zero before each step and at the last one."""
+
+    _of: Mask | None = None
+    _biases: Mask | None = None
+
+    def prepare(self) -> None:
+        """Set the biases to zero in the first state."""
+        self._zero()
+
+    def before_step(self, step: Step) -> None:
+        """Set the biases of units that keep no weight to zero."""
+        self._zero()
+
+    def _zero(self) -> None:
+        mask = self.training.mask
+        if mask is None:
+            return
+        if self._biases is None or mask is not self._of:
+            from pruning.bias_masks import bias_masks
+
+            self._of, self._biases = mask, bias_masks(self.training.model, mask)
+        self._biases.apply_(self.training.model)
+
+
+BIAS_MASKS = Technique(
+    spelling="bias_masks",
+    summary="no biases for units that keep no weight",
+    paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    hparams=BiasMasksHparams,
+    hooks=BiasMasks,
+)
