@@ -51,7 +51,9 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         density=0.5,
         technique="ghost_skips,soft_activation",
         soft_activation="mish",
-        **{"skip_fade_begin": "2it", "skip_fade_end": "11it", "soft_fade_end": "13it"},
+        skip_fade_begin="2it",
+        skip_fade_end="11it",
+        soft_fade_end="13it",
     ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
