@@ -13,7 +13,7 @@ from pruning.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
-from training.masking import keep_mask, prune_with_data
+from training.masking import keep_mask, prunable_part, prune_with_data
 from training.session import load_state
 from training.structure import state_for, without_added
 
@@ -61,7 +61,8 @@ class BranchJob(Job[BranchDesc]):
     def starting_mask(self, model: nn.Module) -> Mask:
         """Return the mask that the branch starts from, for a model: that of another run, or of ones."""
         if self.desc.mask is None:
-            return Mask.ones(model)
+            pruning = self.desc.pruning
+            return Mask.ones(model) if pruning is None else Mask.to_prune(model, pruning)
         run = source_run(self.desc.mask, self.context.root, self.replicate)
         mask = Mask.from_tensors(*run.load_mask())
         if self._structure_differs(self.desc.mask.run):
@@ -109,7 +110,8 @@ class BranchJob(Job[BranchDesc]):
         desc, mask, level = self.desc, self.starting_mask(model), None
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
-            level = desc.pruning.level
+            # Where the mask covers more than can be pruned, no share of the whole was requested.
+            level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
             # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
             mask = prune_with_data(

@@ -87,6 +87,9 @@ def on_path(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
         if name in places:
             pairs = reaching[node][:, None] & reached[node.inputs[0]]
             places[name] |= _as_weight(node, pairs)
+    for name, node in graph.channelwise.items():
+        if name in places:  # a bias, or a scale or shift of batchnorm
+            places[name] |= reaching[node] & reached[node]
     return places
 
 

@@ -55,7 +55,18 @@ class PruningHparams(Hparams):
     """Rank weights by 1 / score in place of the score, as Synaptic-Flow's --invert does; 1 / 0 is the highest."""
 
     pruning_layers_to_ignore: str | None = hparam(None, unordered=True)
-    """Tensors that are not pruned, separated by commas, such as fc.weight. They still count in the level."""
+    """Tensors that are not pruned, separated by commas: names or patterns, such as fc.weight,*conv_jump*. They still
+    count in the level."""
+
+    prunable_layers: str = hparam("all", choices=("all", "convolutions"))
+    """The layers that can be pruned: all (convolutional and linear ones) or convolutions. Others do not count in the
+    level."""
+
+    prune_bias: bool = hparam(False)
+    """Prune the biases of these layers too. They count in the level."""
+
+    prune_batchnorm: bool = hparam(False)
+    """Prune the scales of batch normalization too, and with --prune_bias its shifts. They count in the level."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
@@ -78,6 +89,11 @@ class PruningHparams(Hparams):
                 f"not of {type(self).__name__}; PruningHparams.of(...) chooses the class.",
                 "strategy",
             )
+        if self.method.is_constructive:
+            names = ("prunable_layers", "prune_bias", "prune_batchnorm")
+            for name in names:
+                if getattr(self, name) != getattr(PruningHparams, name):
+                    raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
         directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
         if len(directions) > 1:

@@ -16,8 +16,9 @@ from foundations.errors import DamagedError, UsageError
 from foundations.files import write_atomically
 from foundations.random_streams import generator
 from pruning.attached_mask import AttachedMask
+from pruning.hparams import PruningHparams
 from pruning.mask_files import pack, unpack
-from pruning.prunable import LAYER_TYPES, prunable_weights
+from pruning.prunable import LAYER_TYPES, prunable_weights, weights_to_prune
 
 
 class Mask(Mapping[str, torch.Tensor]):
@@ -45,6 +46,12 @@ class Mask(Mapping[str, torch.Tensor]):
     def ones(cls, model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> Mask:
         """Return the mask of `model` that keeps every prunable weight."""
         weights = prunable_weights(model, layer_types)
+        return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()}, model)
+
+    @classmethod
+    def to_prune(cls, model: nn.Module, hparams: PruningHparams) -> Mask:
+        """Return the mask of `model` that keeps every weight that the hyperparameters make prunable."""
+        weights = weights_to_prune(model, hparams)
         return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()}, model)
 
     def __getitem__(self, name: str) -> torch.Tensor:

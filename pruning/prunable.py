@@ -2,9 +2,9 @@
 
 The prunable weights of a network are the weight tensors of its convolutions (1-, 2- and 3-dimensional, transposed ones
 included) and of its linear layers: the output layer, the 1x1 convolutions of projection shortcuts and the projections
-inside torch.nn.MultiheadAttention included. Biases, batchnorm (or any other normalization) and embeddings are never
-pruned and never counted. A tensor that two layers share counts once, under the alphabetically first of its names.
-Every density and sparsity in open_prune is relative to the number of these weights.
+inside torch.nn.MultiheadAttention included. Biases and batchnorm are pruned and counted only where they are asked for;
+any other normalization and embeddings never are. A tensor that two layers share counts once, under the alphabetically
+first of its names. Every density and sparsity in open_prune is relative to the number of these weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from pruning.hparams import PruningHparams
 
 LAYER_TYPES: tuple[type[nn.Module], ...] = (
     nn.Conv1d,
@@ -24,21 +25,25 @@ LAYER_TYPES: tuple[type[nn.Module], ...] = (
     nn.Linear,
     nn.MultiheadAttention,
 )
+CONVOLUTIONS = LAYER_TYPES[:6]
+_BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_BIASES = ("bias", "in_proj_bias")
 
 
 def prunable_weights(
-    model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES
+    model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES, *, biases: bool = False
 ) -> dict[str, nn.Parameter]:
     """Return the prunable weights of `model` by name, in sorted order: the weights of the layers of some types.
 
+    biases: whether the biases of these layers are among them.
     Raises: UsageError if there are none, or if a lazy layer has no shape yet.
     """
     found = {
         f"{layer}.{weight}" if layer else weight: module._parameters[weight]
         for layer, module in model.named_modules()
         if isinstance(module, layer_types)
-        for weight in _WEIGHTS
+        for weight in (*_WEIGHTS, *(_BIASES if biases else ()))
         if module._parameters.get(weight) is not None
     }
     weights: dict[str, nn.Parameter] = {}
@@ -52,3 +57,13 @@ def prunable_weights(
         kinds = ", ".join(kind.__name__ for kind in layer_types)
         raise UsageError(f"{type(model).__name__} has no prunable weights: it has no layer of type {kinds}.")
     return weights
+
+
+def weights_to_prune(model: nn.Module, hparams: PruningHparams) -> dict[str, nn.Parameter]:
+    """Return the weights of `model` by name, in sorted order, that the hyperparameters make prunable.
+
+    Raises: UsageError as `prunable_weights`.
+    """
+    layers = CONVOLUTIONS if hparams.prunable_layers == "convolutions" else LAYER_TYPES
+    norms = _BATCHNORMS if hparams.prune_batchnorm else ()
+    return prunable_weights(model, (*layers, *norms), biases=hparams.prune_bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ def prune(
     )
     if keep is not None and any(level is not None for level in (density, fraction, compression)):
         raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
-    start = _start(model, hparams.method, mask)
+    start = _start(model, hparams, mask)
     found = mask_from_hparams(
         model,
         hparams,
@@ -134,8 +135,8 @@ def mask_from_hparams(
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
     method = hparams.method
-    whole = _start(model, method, mask)
-    ignored = _ignored(hparams, mask or Mask.ones(model))
+    whole = _start(model, hparams, mask)
+    ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
     start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
     keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
     _check_number(keep, start, method, bool(ignored))
@@ -202,7 +203,8 @@ def _groups(hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int) -
     order = scoring.order_of_layers() if allocation.needs_order else list(start)
     if order is None:
         raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
-    counts = allocation.kept_per_layer({name: tuple(start[name].shape) for name in order}, start.kept_per_layer(), keep)
+    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (len(start[name]), 1) for name in order}
+    counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
     return [(Mask({name: start[name]}), counts[name]) for name in start]
 
 
@@ -253,18 +255,20 @@ def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool) 
 
 
 def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:
-    names = [name for name in (hparams.pruning_layers_to_ignore or "").split(",") if name]
-    for name in names:
-        if name not in mask:
-            raise invalid(name, "pruning_layers_to_ignore", mask)
-    return {name: mask[name] for name in names}
+    ignored: dict[str, torch.Tensor] = {}
+    for pattern in filter(None, (hparams.pruning_layers_to_ignore or "").split(",")):
+        names = [pattern] if pattern in mask else fnmatch.filter(mask, pattern)
+        if not names:
+            raise invalid(pattern, "pruning_layers_to_ignore", mask)
+        ignored |= {name: mask[name] for name in names}
+    return ignored
 
 
-def _start(model: nn.Module, method: Method, mask: Mask | None) -> Mask:
+def _start(model: nn.Module, hparams: PruningHparams, mask: Mask | None) -> Mask:
     if mask is not None:
         return mask.for_model(model)
-    ones = Mask.ones(model)
-    return ones.invert() if method.is_constructive else ones
+    ones = Mask.to_prune(model, hparams)
+    return ones.invert() if hparams.method.is_constructive else ones
 
 
 def _batches_of(

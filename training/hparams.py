@@ -31,6 +31,8 @@ class TrainingHparams(Hparams):
     """Nesterov's momentum of sgd, in place of --momentum."""
     weight_decay: float = hparam(0.0, at_least=0)
     """Weight decay on all parameters, biases and batchnorm included: an L2 penalty or, with adamw, decoupled."""
+    no_batchnorm_decay: bool = hparam(False)
+    """Exempt the scales and shifts of batch normalization from --weight_decay."""
     lr_schedule: str = hparam("milestones", choices=("milestones", "cosine"))
     """milestones (drops by --gamma at --milestone_steps) or cosine (to 0 at the last step)."""
     milestone_steps: str | None = hparam(None, step_list=True)
@@ -56,8 +58,8 @@ class TrainingHparams(Hparams):
             raise UsageError("they differ; give the one that is meant.", "momentum", "nesterov_momentum")
 
     def simplified(self) -> Self:
-        """Drop what cannot change the result: both momenta where one is meant, sgd's under adam, an empty schedule."""
-        changes: dict[str, Any] = {}
+        """Drop what cannot change the result: momenta that are not used, an empty schedule, exemptions from nothing."""
+        changes: dict[str, Any] = {"no_batchnorm_decay": self.no_batchnorm_decay and self.weight_decay > 0}
         if self.optimizer_name == "rmsprop":
             changes |= {"nesterov_momentum": 0.0}
         elif self.optimizer_name != "sgd":

@@ -35,9 +35,14 @@ def prune_with_data(
 ) -> Mask:
     """Return the mask that a strategy prunes from `start`, scoring `model`.
 
+    What `start` holds besides the weights that are prunable stays as it is, and does not count in the level.
+
     dataset: where examples come from, if the strategy needs some. device: that of the model. seed: of random scores and
     of the choice of examples. on_scores: called with the scores of the last iteration.
     """
+    rest: dict[str, torch.Tensor] = {}
+    if start is not None:
+        start, rest = _split(model, pruning, start)
 
     def on_iteration(done: int, _: Mask, scores: Scores) -> None:
         context.reporter.progress("prune", done, pruning.iterations, "iterations")
@@ -51,7 +56,7 @@ def prune_with_data(
         read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
         loader = open_loader(read, context.datasets, LoaderConfig(device=device))
         examples = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
-    return mask_from_hparams(
+    found = mask_from_hparams(
         model,
         pruning,
         examples=examples,
@@ -61,6 +66,23 @@ def prune_with_data(
         mask=start,
         on_iteration=on_iteration,
     )
+    return found.with_tensors({**found, **rest}) if rest else found
+
+
+def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask:
+    """Return the part of a mask that pruning counts in its level: of the weights that it makes prunable."""
+    return _split(model, pruning, mask)[0]
+
+
+def _split(model: nn.Module, pruning: PruningHparams, mask: Mask) -> tuple[Mask, dict[str, torch.Tensor]]:
+    """Return what of a mask can be pruned, with the biases and scales that are asked for, and the rest."""
+    ones = Mask.to_prune(model, pruning)
+    rest = {name: tensor for name, tensor in mask.items() if name not in ones}
+    missing = {name: tensor for name, tensor in ones.items() if tensor.dim() == 1 and name not in mask}
+    if not rest and not missing:
+        return mask, {}
+    part = {name: tensor for name, tensor in mask.items() if name in ones}
+    return ones.with_tensors({**part, **missing}), rest
 
 
 def keep_mask(

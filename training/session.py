@@ -36,7 +36,7 @@ from training.job import initialized_model
 from training.loop import Callback, train
 from training.lr_schedule import learning_rate
 from training.masking import prune_with_data
-from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.precision import autocast, grad_scaler, matrix_products
 
 
@@ -71,7 +71,8 @@ class Session:
         self.seed = replicate if pinned is None else pinned
         precision = desc.training.precision
         self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(desc.training, self.model.parameters())
+        undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
+        self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
         self.scaler = grad_scaler(precision, platform.device)
         context.prepare(desc.dataset.dataset_name)
         self.loader = open_loader(
@@ -111,7 +112,7 @@ class Session:
         return prune_with_data(
             self.model,
             pruning,
-            self.mask or Mask.ones(self.model),
+            self.mask or Mask.to_prune(self.model, pruning),
             dataset=self.desc.dataset,
             context=self.context,
             device=self.platform.device,

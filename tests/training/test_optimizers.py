@@ -1,5 +1,6 @@
 """The optimizers against their definitions, in plain float64 arithmetic."""
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from foundations.errors import DamagedError
 from pruning.mask import Mask
 from training.hparams import TrainingHparams
-from training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
 
 STEPS = 6
 ALL = [
@@ -140,3 +141,16 @@ def test_the_tensors_of_another_network_are_refused(other):
 
     with pytest.raises(DamagedError, match="of another network"):
         load_optimizer_tensors(make_optimizer(ALL[3], other.parameters()), optimizer_tensors(optimizer))
+
+
+@pytest.mark.parametrize("hparams", ALL[1:], ids=NAMES[1:])
+def test_batchnorm_can_be_exempt_from_weight_decay(hparams):
+    decayed, spared, plain = network(), network(), network()
+    without = dataclasses.replace(hparams, weight_decay=0.0)
+    for model, how, exempt in ((decayed, hparams, False), (spared, hparams, True), (plain, without, False)):
+        step(model, make_optimizer(how, model.parameters(), batchnorm_parameters(model) if exempt else ()), 0)
+
+    for name, parameter in spared.named_parameters():
+        expected = plain if name.startswith("1.") else decayed
+        assert torch.allclose(parameter, expected.get_parameter(name), rtol=1e-5), name
+    assert not torch.equal(decayed[1].weight, plain[1].weight)

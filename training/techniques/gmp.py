@@ -150,15 +150,19 @@ class Gmp(Hooks[GmpHparams]):
     def prepare(self) -> None:
         """Start from a mask of ones where there is none."""
         if self.training.mask is None:
-            self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0)))
+            pruning = self.hparams.pruning
+            prunable = {name: getattr(pruning, name) for name in ("prunable_layers", "prune_bias", "prune_batchnorm")}
+            self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0, **prunable)))
 
     def before_step(self, step: Step) -> None:
         """Prune to the level of the step, unless less is left already."""
         mask = self.training.mask
         if mask is None or not (self.prunings.has(step) or step == self.prunings.end):
             return
-        level = self.hparams.level_at(step)
-        if kept_of(mask.total, level) < mask.kept:
+        from training.masking import prunable_part
+
+        level, part = self.hparams.level_at(step), prunable_part(self.training.model, self.hparams.pruning, mask)
+        if kept_of(part.total, level) < part.kept:
             this_far = {"prune_fraction": level, "density": None, "compression": None}
             self.training.set_mask(self.training.prune(self.hparams.pruning.replaced(this_far)))
 
