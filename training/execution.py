@@ -33,11 +33,10 @@ def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outco
     target = Target(desc, context.replicate, tuple(keep))
     made = plan([target], context.root)
     planned = made[desc.location(context.replicate)]
-    reused = planned.is_done
     computed = execute(made, context)
     if planned.manifest is None:
         raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
-    return Outcome(planned.run, planned.manifest, reused or planned not in computed)
+    return Outcome(planned.run, planned.manifest, planned not in computed)
 
 
 def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
