@@ -8,6 +8,7 @@ from pathlib import Path
 
 from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
+from branches.weights_file import import_weights
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job, with_context
@@ -15,8 +16,10 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.program import PROGRAM
+from foundations.run import Run
 from foundations.step import Step
 from foundations.store import find_run, short_address
+from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +47,14 @@ class ImportHparams(Hparams):
 
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's; the flags of training say how branches of it train."""
+    weights: bool = hparam(False)
+    """FILE is a state dict (.pth or .safetensors), such as torchvision's pretrained weights; the flags of training say
+    of which network, and how branches of it train."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportFlags(TrainFlags):
-    """Make a ticket, or a directory of OpenLTH's, a parent like any other (import FILE)."""
+    """Make a ticket, a directory of OpenLTH's or a file of weights a parent like any other (import FILE)."""
 
     reading: ImportHparams = field(default_factory=ImportHparams)
 
@@ -77,14 +83,17 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     flags = parse_job(ImportFlags, rest, "import", environment)
     if len(names) != 1:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
+    if flags.reading.openlth and flags.reading.weights:
+        raise UsageError("give one of them.", "openlth", "weights")
     path = Path(names[0])
-    run = with_context(
-        flags.job,
-        flags.platform,
-        environment,
-        lambda context: (
-            import_openlth(path, flags.train_desc(), context) if flags.reading.openlth else import_ticket(path, context)
-        ),
-    )
+
+    def read(context: Context) -> Run:
+        if flags.reading.openlth:
+            return import_openlth(path, flags.train_desc(), context)
+        if flags.reading.weights:
+            return import_weights(path, flags.train_desc(), context)
+        return import_ticket(path, context)
+
+    run = with_context(flags.job, flags.platform, environment, read)
     print(f"Imported {path} as {short_address(run)}\nfolder: {run.folder}")
     return 0
