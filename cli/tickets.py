@@ -9,6 +9,7 @@ from pathlib import Path
 from branches.openlth_experiment import ImportedRun, import_experiment, is_experiment, log_of
 from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
+from branches.weights_file import import_weights
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job, with_context
@@ -48,11 +49,14 @@ class ImportHparams(Hparams):
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
     Its hparams.log says how it was trained; flags of training override that, and are needed where there is none."""
+    weights: bool = hparam(False)
+    """FILE is a state dict (.pth or .safetensors), such as torchvision's pretrained weights; the flags of training say
+    of which network, and how branches of it train."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportFlags(TrainFlags):
-    """Make a ticket, or a directory of OpenLTH's, a parent like any other (import FILE)."""
+    """Make a ticket, a directory of OpenLTH's or a file of weights a parent like any other (import FILE)."""
 
     reading: ImportHparams = field(default_factory=ImportHparams)
 
@@ -86,12 +90,16 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
     if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
+    if flags.reading.openlth and flags.reading.weights:
+        raise UsageError("give one of them.", "openlth", "weights")
 
     def work(context: Context) -> list[ImportedRun]:
         if log is not None and is_experiment(path):
             return import_experiment(path, flags.train_desc(), log, context)
         if flags.reading.openlth:
             return [ImportedRun(import_openlth(path, flags.train_desc(), context), context.replicate)]
+        if flags.reading.weights:
+            return [ImportedRun(import_weights(path, flags.train_desc(), context), context.replicate)]
         return [ImportedRun(import_ticket(path, context), context.replicate)]
 
     found = with_context(flags.job, flags.platform, environment, work)

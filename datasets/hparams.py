@@ -35,6 +35,10 @@ class DatasetHparams(Hparams):
     do_not_augment: bool = hparam(False)
     """Train on the images as they are."""
 
+    augment_as: str | None = hparam(None, choices=AUGMENTATIONS)
+    """Vary training images by this augmentation instead of the dataset's own, such as resized_crop_jitter_flip, with
+    Synaptic-Flow's changes of colours on ImageNet."""
+
     transformation_seed: int = hparam(0, at_least=0, at_most=2**32 - 2)
     """The seed of random labels, of the subsample and of the rotations. OpenLTH's unset seed acts like 0."""
 
@@ -107,7 +111,9 @@ class DatasetHparams(Hparams):
     @property
     def augmentation(self) -> Augmentation:
         """How training images vary."""
-        return NONE if self.do_not_augment else self.spec.augmentation
+        if self.do_not_augment:
+            return NONE
+        return self.spec.augmentation if self.augment_as is None else AUGMENTATIONS.find(self.augment_as)
 
     @property
     def constants(self) -> Constants:
@@ -142,7 +148,8 @@ class DatasetHparams(Hparams):
         random_labels = None if rotated else self.random_labels_fraction or None
         unused = [name for name in _OF_AUGMENTATIONS if name not in augmentation.used_hparams]
         simple = {
-            "do_not_augment": self.do_not_augment and spec.augmentation is not NONE,
+            "do_not_augment": augmentation is NONE and spec.augmentation is not NONE,
+            "augment_as": None if augmentation in (NONE, spec.augmentation) else self.augment_as,
             "transformation_seed": self.transformation_seed if subsample or random_labels or rotated else 0,
             "subsample_fraction": subsample,
             "random_labels_fraction": random_labels,
@@ -153,7 +160,18 @@ class DatasetHparams(Hparams):
         return self.replaced(simple)
 
     def _check_images(self, spec: DatasetSpec) -> None:
-        _, height, width = spec.input_shape
+        channels, height, width = spec.input_shape
+        augmentation = self.augmentation
+        if augmentation.channels not in (None, channels):
+            raise UsageError(
+                f"{augmentation.spelling} needs images of {augmentation.channels} channels; those of "
+                f"'{self.dataset_name}' have {channels}.",
+                "augment_as",
+            )
+        if self.augment_as is not None and not spec.in_memory and not augmentation.can_stream:
+            raise UsageError(
+                f"{augmentation.spelling} works only on datasets in memory; '{self.dataset_name}' is not.", "augment_as"
+            )
         if self.unsupervised_labels == "rotation" and height != width:
             raise UsageError(f"rotation needs square images, not {height} x {width}.", "unsupervised_labels")
         if self.validation_examples >= spec.num_train:

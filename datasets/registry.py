@@ -25,6 +25,7 @@ AUGMENTATIONS = Registry(
         "datasets.augmentations.none",
         "datasets.augmentations.pad4_crop_flip",
         "datasets.augmentations.resized_crop_flip",
+        "datasets.augmentations.resized_crop_jitter_flip",
     ),
 )
 

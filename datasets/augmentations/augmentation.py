@@ -39,6 +39,9 @@ class Augmentation(Registered):
     used_hparams: tuple[str, ...] = ()
     """The hyperparameters of `DatasetHparams` that only some augmentations use, and that this one does."""
 
+    channels: int | None = None
+    """How many channels images must have; None for any number."""
+
     @property
     def can_stream(self) -> bool:
         """Whether it also works on images that are decoded as they are needed."""

@@ -57,6 +57,18 @@ def test_a_ticket_travels_to_another_root_and_is_branched_there(own_two_runs: Te
     assert "sparsity:" in result.out
 
 
+def test_a_file_of_weights_is_branched(own_two_runs: Terminal, tmp_path: Path) -> None:
+    parent, file = address_of(own_two_runs, branch="oneshot"), str(tmp_path / "weights.safetensors")
+    assert own_two_runs.run("export", parent, file, "--dense").code == 0
+
+    imported = own_two_runs.run("import", file, "--weights", *SHORT)
+    address = imported.out.partition(" as ")[2].split()[0]
+    result = own_two_runs.run("branch", address, "oneshot", "--density=0.05")
+
+    assert imported.code == result.code == 0, imported.err + result.err
+    own_two_runs.run("import", file, "--weights", "--openlth").assert_is_for_people(2, "--openlth", "--weights")
+
+
 def test_openlths_files_travel_too(own_two_runs: Terminal, tmp_path: Path) -> None:
     parent = address_of(own_two_runs, branch="oneshot")
     away = Terminal(tmp_path / "away", own_two_runs.datasets)

@@ -49,6 +49,9 @@ def test_classes_and_shape_are_those_of_the_batches() -> None:
         {"dataset_name": "cifar100", "normalization": "synflow"},
         {"dataset_name": "tinyimagenet", "augmentation_order": "crop_flip"},
         {"crop_scale": 0.08, "crop_ratio": 4 / 3},
+        {"augment_as": "pad4_crop_flip"},
+        {"dataset_name": "mnist", "augment_as": "none"},
+        {"dataset_name": "mnist", "augment_as": "pad4_crop_flip", "do_not_augment": True},
         {"dataset_name": "tinyimagenet2", "crop_scale": 0.08},
     ],
 )
@@ -78,6 +81,8 @@ def test_labels_that_rotation_replaces_are_not_in_the_address() -> None:
         {"augmentation_order": "crop_flip"},
         {"dataset_name": "tinyimagenet2"},
         {"validation_examples": 5000},
+        {"augment_as": "resized_crop_jitter_flip"},
+        {"augment_as": "none"},
     ],
 )
 def test_what_changes_the_data_is_in_the_address(change: dict[str, Any]) -> None:
@@ -115,6 +120,9 @@ def test_the_seed_counts_where_it_is_drawn_from(change: dict[str, Any]) -> None:
         ({"dataset_name": "svhn", "normalization": "tost"}, "normalization"),
         ({"augmentation_order": "crop"}, "augmentation_order"),
         ({"crop_scale": 0.0}, "crop_scale"),
+        ({"augment_as": "crop"}, "augment_as"),
+        ({"dataset_name": "mnist", "augment_as": "resized_crop_jitter_flip"}, "augment_as"),
+        ({"dataset_name": "imagenet", "augment_as": "pad4_crop_flip"}, "augment_as"),
         ({"crop_ratio": 0.8}, "crop_ratio"),
         ({"validation_examples": -1}, "validation_examples"),
         ({"validation_examples": 50_000}, "validation_examples"),

@@ -1,0 +1,69 @@
+"""Weights from a file: a state dict of the network that was made elsewhere, such as torchvision's pretrained ones."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from branches.imports import import_run
+from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.run import Run
+from training.context import Context
+from training.desc import TrainDesc
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+"""How the names of torchvision's DenseNets were written when their weights were published."""
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Heads that only help GoogLeNet and Inception to train; networks here are without."""
+_PREFIX = "model."
+"""Before torchvision's names, in families that are OpenLTH's too."""
+
+
+def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
+    """Make a state dict, a pickle of tensors or a safetensors file, a run whose only state is that of its first step.
+
+    The names are those of the network, or torchvision's for the same network. The address has the SHA-256 of the
+    tensors. main: which network it is, and how branches of it train. Raises: EnvironmentFailure where there is no such
+    file; DamagedError where it holds anything but the network's tensors.
+    """
+    from training.job import initialized_model
+    from training.session import load_state
+
+    model = initialized_model(main, context.replicate)
+    names = model.state_dict()
+    load_state(model, _renamed(_tensors_in(path), names))
+    # Old files lack the batches that batchnorm has counted; the network has them.
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return import_run(main, {main.start: state}, None, str(path), context)
+
+
+def _renamed(state: Mapping[str, Tensor], names: Mapping[str, object]) -> dict[str, Tensor]:
+    renamed = {_DENSE_LAYER.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
+    if not any(name in names for name in renamed):
+        renamed = {_PREFIX + name: tensor for name, tensor in renamed.items()}
+    return {name: tensor for name, tensor in renamed.items() if name in names or not name.startswith(_AUXILIARY)}
+
+
+def _tensors_in(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name, on the CPU; nothing in it is executed."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise EnvironmentFailure(f"There is no file {path}.")
+    try:
+        is_pickle = path.suffix != ".safetensors"
+        content = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0] or "it ends too early"
+        raise DamagedError(f"{path} cannot be read as a state dict: {reason}") from error
+    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
+        raise DamagedError(f"{path} holds something other than named tensors.")
+    return content
