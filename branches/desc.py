@@ -37,6 +37,10 @@ class BranchHparams(Hparams):
     """Permute the mask over all layers together: the same density overall, other weights."""
     reinitialize: bool = hparam(False)
     """Train a new initialization in place of --state_step."""
+    initialization: int = hparam(0, at_least=0)
+    """Which of the new initializations of --reinitialize, counted from 0."""
+    layers_to_ignore: str | None = hparam(None, unordered=True)
+    """Tensors that are kept whole after the mask was permuted, separated by commas, such as fc.weight."""
     seed: int | None = hparam(None)
     """Pins what is random: scores, scoring examples, permutations, a new initialization. By default each replicate has
     its own."""
@@ -91,6 +95,8 @@ class BranchDesc(Desc):
             "randomize_globally": shuffles_globally,
             "randomize_layerwise": shuffles_layerwise,
             "seed": branch.seed if draws or branch.reinitialize else None,
+            "initialization": branch.initialization if branch.reinitialize else 0,
+            "layers_to_ignore": (branch.layers_to_ignore or None) if has_mask else None,
         }
         return {
             "pruning": pruning,

@@ -72,7 +72,8 @@ class BranchJob(Job[BranchDesc]):
         desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
-            model = initialized_model(desc.as_trained, "reinitialize", self.seed)
+            which = desc.branch.initialization
+            model = initialized_model(desc.as_trained, "reinitialize", self.seed, *([which] if which else []))
         elif scored is not None and desc.state == desc.scored:
             model = scored  # scoring leaves no trace in it
         else:
@@ -104,6 +105,8 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.shuffled_layerwise(self.seed)
         if desc.branch.randomize_globally:
             mask = mask.shuffled_globally(self.seed)
+        if desc.branch.layers_to_ignore:
+            mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
             keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level)

@@ -8,7 +8,7 @@ from typing import Any
 
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.jobs import TrainFlags, parse_job, plan_table, steps_to_keep, with_context
+from cli.jobs import TrainFlags, parse_job, plan_table, steps_to_keep, taken_by_default, with_context
 from cli.table import percent, table
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
@@ -17,6 +17,7 @@ from foundations.plan import Target, plan
 from foundations.store import short_address
 from pruning.hparams import PruningHparams
 from training.execution import execute
+from training.recipes import lottery_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,10 @@ class LotteryFlags(TrainFlags):
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
     """`lottery`: compute the levels of a lottery, or reuse them."""
-    flags = parse_job(LotteryFlags, argv, "lottery", environment)
+    flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
-    return _over_levels(flags, environment, wanted, branch=None)
+    return _over_levels(flags, environment, wanted, None, argv)
 
 
 def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> int:
@@ -50,9 +51,11 @@ def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> 
     own = [("branch", found.flags, field(default_factory=found.flags))]
     kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
     kind.__doc__ = found.describe.__doc__
-    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment)
+    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
     wanted = parse_levels(flags.lottery.levels)
-    return _over_levels(flags, environment, wanted, lambda levels, level: found.describe(levels, level, flags.branch))
+    return _over_levels(
+        flags, environment, wanted, lambda levels, level: found.describe(levels, level, flags.branch), argv
+    )
 
 
 def _over_levels(
@@ -60,6 +63,7 @@ def _over_levels(
     environment: Environment,
     wanted: Sequence[int],
     branch: Callable[[Lottery, RunRef], Desc] | None,
+    argv: Sequence[str],
 ) -> int:
     targets = _targets(flags, wanted, branch)
     root, replicate = flags.job.root_in(environment), flags.job.replicate
@@ -74,6 +78,9 @@ def _over_levels(
             print(f"level {number}: {planned.status}, {planned.run.folder}")
         print(f"\n{plan_table(made)}")
         return 0
+    first_line = _defaults(flags, argv)
+    if first_line and not flags.job.quiet:
+        print(first_line, flush=True)
     computed = with_context(flags.job, flags.platform, environment, lambda context: execute(made, context))
     if not flags.job.quiet:
         rows = []
@@ -92,6 +99,17 @@ def _over_levels(
         print(table(rows, ("level", "sparsity", "accuracy", "this time", "address")))
         print(f"results under: {root}")
     return 0
+
+
+def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
+    """Return what was not given about how levels are pruned, in words."""
+    values = {
+        "strategy": flags.pruning.strategy,
+        "pruning_fraction": flags.lottery.pruning_fraction,
+        "levels": flags.lottery.levels,
+        "pruning_layers_to_ignore": flags.pruning.pruning_layers_to_ignore,
+    }
+    return taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()))
 
 
 def _targets(
