@@ -44,6 +44,10 @@ class BranchHparams(Hparams):
     masked_init: str | None = hparam(None, choices=MASKED_INITS)
     """Draw the weights of a new initialization (--reinitialize) by how many of them the mask keeps: liu (in a layer),
     evci (in each unit), liu_tinyimagenet, evci_tinyimagenet."""
+    initialization: int = hparam(0, at_least=0)
+    """Which of the new initializations of --reinitialize, counted from 0."""
+    layers_to_ignore: str | None = hparam(None, unordered=True)
+    """Tensors that are kept whole after the mask was permuted, separated by commas, such as fc.weight."""
     seed: int | None = hparam(None)
     """Pins what is random: scores, scoring examples, permutations, a new initialization. By default each replicate has
     its own."""
@@ -104,6 +108,8 @@ class BranchDesc(Desc):
             "randomize_layerwise": shuffles_layerwise,
             "randomize_width": width,
             "seed": branch.seed if draws or branch.reinitialize else None,
+            "initialization": branch.initialization if branch.reinitialize else 0,
+            "layers_to_ignore": (branch.layers_to_ignore or None) if has_mask else None,
         }
         return {
             "pruning": pruning,

@@ -85,7 +85,9 @@ class BranchJob(Job[BranchDesc]):
         desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
-            model = initialized_model(desc.as_trained, "reinitialize", self.seed, techniques=self.techniques)
+            which = desc.branch.initialization
+            keys: list[int | str] = ["reinitialize", self.seed, *([which] if which else [])]
+            model = initialized_model(desc.as_trained, *keys, techniques=self.techniques)
         elif scored is not None and desc.state == desc.scored:
             model = scored  # scoring leaves no trace in it
         else:
@@ -130,6 +132,8 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.shuffled_over_width(self.seed, desc.branch.randomize_width)
         if desc.branch.randomize_globally:
             mask = mask.shuffled_globally(self.seed)
+        if desc.branch.layers_to_ignore:
+            mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
             keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level, statistics)

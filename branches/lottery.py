@@ -47,6 +47,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     Synaptic-Flow's multishot."""
     one_shot: bool = hparam(False)
     """Prune each level from the dense training at once, in place of from the level before."""
+    reinitialize: bool = hparam(False)
+    """Train a new initialization at each level in place of the weights of the rewinding step."""
     seed: int | None = hparam(None)
     """Pins what is random in pruning, and in branches of the levels (the replicate if not given)."""
 
@@ -159,9 +161,9 @@ class Lottery:
             pruning=replace(self.pruning, prune_fraction=fraction),
             scored=last_state(source),
             mask=mask_of(source),
-            state=self.rewound,
+            state=None if self.hparams.reinitialize else self.rewound,
             statistics=last_state(source) if self.hparams.keep_statistics else None,
-            branch=self.branch,
+            branch=replace(self.branch, reinitialize=self.hparams.reinitialize, initialization=level),
             techniques=self.main.techniques,
             retrain_training=None if is_last else self.short,
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from branches.imports import import_run
+from branches.imports import Computed, import_run
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.run import Run
 from training.context import Context
@@ -40,7 +40,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     load_state(model, _renamed(_tensors_in(path), names))
     # Old files lack the batches that batchnorm has counted; the network has them.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    return import_run(main, {main.start: state}, None, str(path), context)
+    return import_run(main, Computed(states={main.start: state}, source=str(path)), context)
 
 
 def _renamed(state: Mapping[str, Tensor], names: Mapping[str, object]) -> dict[str, Tensor]:

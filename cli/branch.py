@@ -12,10 +12,10 @@ from typing import Any
 from branches.desc import BranchDesc
 from branches.kinds import load_ref
 from branches.named_branch import Branch, main_run
-from branches.registry import BRANCHES
+from branches.registry import BRANCHES, LEVEL_BRANCHES
 from cli.flags import Groups, RunOf, positional
 from cli.job_flags import JobHparams
-from cli.jobs import TrainFlags, parse_job, run_job, steps_to_keep
+from cli.jobs import TrainFlags, parse_job, run_job, steps_to_keep, taken_by_default
 from cli.lottery import branch_lottery
 from cli.series import run_series
 from cli.table import table
@@ -51,8 +51,9 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
-    if not names and (not rest or rest[0] in ("-h", "--help")):
-        print(f"{usage}\n\n{list_branches()}\n\n`branch train BRANCH --help` lists the flags.")
+    if names in ([], ["train"], ["lottery"]) and (not rest or rest[0] in ("-h", "--help")):
+        listed = list_level_branches() if names == ["lottery"] else list_branches()
+        print(f"{usage}\n\n{listed}\n\n`branch {names[0] if names else 'train'} BRANCH --help` lists the flags.")
         return 0
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
@@ -72,12 +73,24 @@ def branch(argv: Sequence[str], environment: Environment) -> int:
     pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
     if found.describe_each is None:
         desc = finish(found.describe(parent, pruning, own))
-        return run_job(desc, flags.job, flags.platform, environment)
+        return run_job(desc, flags.job, flags.platform, environment, _defaults(flags, rest))
     targets = {
         name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
         for name, desc in found.describe_each(parent, pruning, own, finish).items()
     }
-    return run_series(targets, found.each, flags.job, flags.platform, environment)
+    return run_series(targets, found.each, flags.job, flags.platform, environment, _defaults(flags, rest))
+
+
+def _defaults(flags: Any, argv: Sequence[str]) -> str:
+    """Return what was not given about how a branch prunes, in words; nothing for branches that do not prune."""
+    pruning: PruningHparams | None = getattr(flags, "pruning", None)
+    if pruning is None:
+        return ""
+    return taken_by_default(
+        argv,
+        ({"strategy": pruning.strategy}, ("strategy",)),
+        ({"prune_fraction": pruning.level}, ("prune_fraction", "density", "compression")),
+    )
 
 
 def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
@@ -107,6 +120,12 @@ def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int)
 def list_branches() -> str:
     """Return the branches and what they do, as a table."""
     rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in BRANCHES]
+    return table(rows, ("branch", "what it does"))
+
+
+def list_level_branches() -> str:
+    """Return the branches of the levels of a lottery and what they do, as a table."""
+    rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in LEVEL_BRANCHES]
     return table(rows, ("branch", "what it does"))
 
 

@@ -79,20 +79,39 @@ def parse_job(
     environment: Environment,
     run_of: RunOf | None = None,
     preset: Mapping[str, Any] | None = None,
+    recipe_of: Callable[[str], Mapping[str, Any]] = recipe,
 ) -> Flags:
     """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError.
 
-    preset: hyperparameters by name, in place of a recipe where the flags name none.
+    preset: hyperparameters by name, in place of a recipe where the flags name none. recipe_of: the hyperparameters of a
+    recipe.
     """
     register_added(Path(value_of("datasets_root", argv) or environment.datasets).expanduser())
     name = value_of("default_hparams", argv)
     if name is None and preset is None and value_of("model_name", argv) is None:
         name = DEFAULT_RECIPE
-    return parse(kind, argv, command, recipe(name) if name else preset or {}, run_of)
+    return parse(kind, argv, command, recipe_of(name) if name else preset or {}, run_of)
 
 
-def run_job(desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment) -> int:
-    """Compute a description as the flags say, and print what became of it."""
+def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Sequence[str]]) -> str:
+    """Return a line that names what was not given, with the values that were taken, or nothing.
+
+    choices: what was taken, by flag, and the flags of which any one gives it.
+    """
+    taken = [
+        f"--{flag}={value}"
+        for values, spellings in choices
+        if all(value_of(spelling, argv) is None for spelling in spellings)
+        for flag, value in values.items()
+        if value is not None
+    ]
+    return f"Not given, so taken by default: {' '.join(taken)}" if taken else ""
+
+
+def run_job(
+    desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment, first_line: str = ""
+) -> int:
+    """Compute a description as the flags say, and print what became of it. first_line: what is said before."""
     keep = steps_to_keep(desc, job.weight_save_steps)
     check_keep_best(desc, job)
     root = job.root_in(environment)
@@ -102,6 +121,8 @@ def run_job(desc: Desc, job: JobHparams, platform: PlatformHparams, environment:
     if job.dry_run:
         print(_preview(desc, plan([Target(desc, job.replicate, tuple(keep))], root), job.replicate))
         return 0
+    if first_line and not job.quiet:
+        print(first_line, flush=True)
     outcome = with_context(job, platform, environment, lambda context: complete(desc, context, keep))
     if not job.quiet:
         print(_summary(outcome))

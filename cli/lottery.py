@@ -8,13 +8,14 @@ from typing import Any
 
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep
+from cli.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
 from cli.series import run_series
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.plan import Target
 from pruning.hparams import PruningHparams
+from training.recipes import lottery_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,10 @@ class LotteryFlags(TrainFlags):
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
     """`lottery`: compute the levels of a lottery, or reuse them."""
-    flags = parse_job(LotteryFlags, argv, "lottery", environment)
+    flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
-    return _over_levels(flags, environment, wanted, branch=None)
+    return _over_levels(flags, environment, wanted, None, argv)
 
 
 def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> int:
@@ -48,9 +49,11 @@ def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> 
     own = [("branch", found.flags, field(default_factory=found.flags))]
     kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
     kind.__doc__ = found.describe.__doc__
-    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment)
+    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
     wanted = parse_levels(flags.lottery.levels)
-    return _over_levels(flags, environment, wanted, lambda levels, level: found.describe(levels, level, flags.branch))
+    return _over_levels(
+        flags, environment, wanted, lambda levels, level: found.describe(levels, level, flags.branch), argv
+    )
 
 
 def _over_levels(
@@ -58,9 +61,21 @@ def _over_levels(
     environment: Environment,
     wanted: Sequence[int],
     branch: Callable[[Lottery, RunRef], Desc] | None,
+    argv: Sequence[str],
 ) -> int:
     targets = _targets(flags, wanted, branch)
-    return run_series(targets, "level", flags.job, flags.platform, environment)
+    return run_series(targets, "level", flags.job, flags.platform, environment, _defaults(flags, argv))
+
+
+def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
+    """Return what was not given about how levels are pruned, in words."""
+    values = {
+        "strategy": flags.pruning.strategy,
+        "pruning_fraction": flags.lottery.pruning_fraction,
+        "levels": flags.lottery.levels,
+        "pruning_layers_to_ignore": flags.pruning.pruning_layers_to_ignore,
+    }
+    return taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()))
 
 
 def _targets(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.flags import PLUGIN, HelpRequested, taken_out
+from cli.openlth_spellings import translated
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
 from foundations.plugins import load_plugins
@@ -71,6 +72,9 @@ def _message(error: OpenPruneError) -> str:
 
 def _dispatch(argv: list[str]) -> int:
     files, argv = taken_out(PLUGIN, argv)
+    argv, notes = translated(argv)
+    for note in notes:
+        print(f"open_prune: {note}", file=sys.stderr)
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
     if not argv or argv[0] in _HELP:

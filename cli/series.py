@@ -15,9 +15,17 @@ from training.execution import execute
 
 
 def run_series(
-    targets: Mapping[str, Target], what: str, job: JobHparams, platform: PlatformHparams, environment: Environment
+    targets: Mapping[str, Target],
+    what: str,
+    job: JobHparams,
+    platform: PlatformHparams,
+    environment: Environment,
+    first_line: str = "",
 ) -> int:
-    """Compute runs as the flags say, or reuse them, and print a row for each. what: the heading of their names."""
+    """Compute runs as the flags say, or reuse them, and print a row for each.
+
+    what: the heading of their names. first_line: what is said before.
+    """
     root = job.root_in(environment)
     if job.display_output_location:
         for target in targets.values():
@@ -30,6 +38,8 @@ def run_series(
             print(f"{what} {name}: {planned.status}, {planned.run.folder}")
         print(f"\n{plan_table(made)}")
         return 0
+    if first_line and not job.quiet:
+        print(first_line, flush=True)
     computed = with_context(job, platform, environment, lambda context: execute(made, context))
     if not job.quiet:
         rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from foundations import tensor_files
-from foundations.errors import DamagedError, UsageError
+from foundations.errors import DamagedError, UsageError, invalid
 from foundations.files import write_atomically
 from foundations.random_streams import generator
 from pruning.attached_mask import AttachedMask
@@ -200,6 +200,16 @@ class Mask(Mapping[str, torch.Tensor]):
         flat = torch.cat([tensor.flatten() for tensor in self.values()])[order]
         parts = torch.split(flat, [tensor.numel() for tensor in self.values()])
         return self.with_tensors({name: part.view(self[name].shape) for name, part in zip(self, parts, strict=True)})
+
+    def with_whole(self, names: Sequence[str], argument: str = "names") -> Mask:
+        """Return a mask that keeps every weight of some tensors.
+
+        Raises: UsageError about `argument` for a name that the mask does not have.
+        """
+        for name in names:
+            if name not in self:
+                raise invalid(name, argument, self)
+        return self.with_tensors({**self, **{name: torch.ones_like(self[name]) for name in names}})
 
     def overlap(self, other: Mask) -> float:
         """Return |A and B| / min(|A|, |B|): how much of the smaller mask is in the larger one (1 if it is empty)."""

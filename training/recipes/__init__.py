@@ -27,9 +27,11 @@ class Recipe(Registered):
     """The network's name, with the pattern's groups in braces: `cifar_resnet_{depth}_32`; the recipe's own without."""
     hparams: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters by name, without `model_name`."""
+    lottery: Mapping[str, Any] = field(default_factory=dict)
+    """Further ones that hold for the lottery alone, such as tensors that it does not prune."""
 
     @classmethod
-    def of_family(cls, family: Family, hparams: Mapping[str, Any]) -> Self:
+    def of_family(cls, family: Family, hparams: Mapping[str, Any], lottery: Mapping[str, Any] | None = None) -> Self:
         """Return the recipe that has the names of a family."""
         return cls(
             spelling=family.spelling,
@@ -37,6 +39,7 @@ class Recipe(Registered):
             examples=family.examples,
             source=family.source,
             hparams=hparams,
+            lottery=lottery or {},
         )
 
     @property
@@ -56,6 +59,7 @@ RECIPES = Registry(
         "training.recipes.phew",
         "training.recipes.grasp",
         "training.recipes.tost",
+        "training.recipes.pruning_wrapper",
     ),
 )
 
@@ -79,3 +83,9 @@ def recipe(name: str) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(error.reason, "default_hparams") from error
     return {"model_name": model, **found.hparams}
+
+
+def lottery_recipe(name: str) -> dict[str, Any]:
+    """Return the hyperparameters of a recipe with those that hold for the lottery alone. Raises: as `recipe`."""
+    own: Mapping[str, Any] = RECIPES.find(name).lottery if name in RECIPES else {}
+    return {**recipe(name), **own}

@@ -40,7 +40,10 @@ IMAGENET = {
     "warmup_steps": "5ep",
 }
 
-MNIST_LENET = Recipe.of_family(lenet.MNIST_LENET, LENET)
+# The lottery leaves the output layer of these whole, which still counts in the sparsity.
+_WHOLE_OUTPUT = {"pruning_layers_to_ignore": "fc.weight"}
+
+MNIST_LENET = Recipe.of_family(lenet.MNIST_LENET, LENET, _WHOLE_OUTPUT)
 CIFAR_RESNET = Recipe.of_family(cifar_resnet.CIFAR_RESNET, CIFAR)
-CIFAR_VGG = Recipe.of_family(vgg.CIFAR_VGG, CIFAR)
+CIFAR_VGG = Recipe.of_family(vgg.CIFAR_VGG, CIFAR, _WHOLE_OUTPUT)
 IMAGENET_RESNET = Recipe.of_family(imagenet_resnet.IMAGENET_RESNET, IMAGENET)
