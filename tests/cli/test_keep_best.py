@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 
@@ -35,3 +36,16 @@ def test_a_best_state_that_is_not_known_is_refused(terminal: Terminal) -> None:
     terminal.run("train", *SHORT, "--keep_best").assert_is_for_people(2, "--validation_examples: no examples")
     terminal.run(*ONESHOT).assert_is_for_people(2, "--state_step:", "is not complete, so it has no best state")
     assert not terminal.files()
+
+
+def test_all_levels_of_a_lottery_keep_their_best_state(terminal: Terminal) -> None:
+    terminal.run("lottery", *SHORT, "--levels=1", "--keep_best").assert_is_for_people(2, "--validation_examples:")
+    lottery = ("lottery", *HELD_OUT, "--levels=1")
+
+    result = terminal.run(*lottery, "--keep_best")
+
+    assert result.code == 0, result.err
+    folders = terminal.run(*lottery, "--display_output_location").out.split()
+    runs = [open_run(str(Path(folder).relative_to(terminal.root)), terminal.root) for folder in folders]
+    assert len(runs) == 2
+    assert all(run.best_step in run.steps for run in runs)

@@ -388,3 +388,17 @@ def test_loading_neither_reads_nor_moves_the_global_generators(folder: Path) -> 
 
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert str(np.random.get_state()) == numpy_state
+
+
+def test_a_reordered_loader_has_whole_batches_of_the_same_examples_in_an_order_of_its_key(folder: Path) -> None:
+    own = loader(folder, order_key=1, rank=1, world_size=2)
+    before = joined(own.train_batches(0))
+
+    found = [joined(own.reordered(key).train_batches(0)) for key in ("a", "a", "b")]
+
+    whole = joined(loader(folder, order_key=1).train_batches(0))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][1], found[2][1])
+    assert not torch.equal(found[0][1], whole[1])
+    assert multiset(found[0][0]) == multiset(whole[0])
+    assert torch.equal(joined(own.train_batches(0))[0], before[0])
