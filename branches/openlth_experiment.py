@@ -50,14 +50,17 @@ def is_experiment(folder: Path) -> bool:
 
 
 def log_of(folder: Path) -> OpenLTHLog | None:
-    """Return the hyperparameters of an experiment, of a replicate or of a single run; None where they are not there.
+    """Return the hyperparameters of an experiment, of a replicate or of a single run; None for a run without any.
 
-    Raises: DamagedError, EnvironmentFailure; see `read_log`.
+    Raises: EnvironmentFailure where an experiment has none; DamagedError, see `read_log`.
     """
     places = [folder, folder.parent.parent / "level_0" / MAIN]
     for replicate in _replicates(folder).values():
         places += [replicate / MAIN, replicate / "level_0" / MAIN]
-    return next((read_log(place / HPARAMS) for place in places if (place / HPARAMS).exists()), None)
+    found = next((read_log(place / HPARAMS) for place in places if (place / HPARAMS).exists()), None)
+    if found is None and is_experiment(folder):
+        raise EnvironmentFailure(f"There is no {HPARAMS} in {folder}, neither in main nor in level_0/main.")
+    return found
 
 
 def import_experiment(folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> list[ImportedRun]:
@@ -84,6 +87,9 @@ class _Replicate:
     def imported(self) -> Iterator[tuple[int | None, Run]]:
         """Make the runs, and yield each with its level."""
         levels = _levels(self.folder)
+        branches = sorted({*self.folder.glob("*_branch_*/"), *self.folder.glob("level_*/*_branch_*/")})
+        if branches:
+            self.context.reporter.say(f"Left out its branches: {len(branches)}, such as {branches[0]}.")
         is_lottery = bool(levels)
         base = self._finished(levels.get(0, self.folder) / MAIN, 0 if is_lottery else None)
         if base is None:

@@ -12,6 +12,7 @@ from branches.openlth_experiment import ImportedRun, import_experiment, log_of
 from branches.openlth_log import read_log, read_metrics
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.run import Run
+from foundations.store import all_runs
 from tests.branches.openlth_directory import OF_REWOUND_LOTTERY, OF_TRAINING, write_logger, write_lottery
 from tests.branches.small_branches import Counter, branch, mask_of
 from tests.training.small_runs import context, run_of, train_desc
@@ -91,11 +92,13 @@ def test_a_level_that_is_not_finished_is_left_out_and_named(
     folder = tmp_path / "lottery_x"
     shutil.copytree(experiment[0], folder)
     (folder / "replicate_1" / "level_2" / "main" / "model_ep3_it0.pth").unlink()
+    (folder / "replicate_1" / "level_1" / "lottery_branch_retrain_722d7815").mkdir()
     heard = Counter()
 
     found = imported(folder, context(tmp_path / "runs", digits, reporter=heard))
 
     assert [each.level for each in found] == [0, 1]
+    assert any("Left out its branches: 1" in line for line in heard.said)
     assert any("level_2" in line and "did not end" in line for line in heard.said)
 
 
@@ -152,3 +155,28 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, digits: Path) -> None:
     log.rename(tmp_path / "train_x" / "replicate_1" / "main" / "hparams.log")
     with pytest.raises(EnvironmentFailure, match="no finished run"):
         imported(tmp_path / "train_x", context(tmp_path / "runs", digits))
+    (tmp_path / "lottery_x" / "replicate_1").mkdir(parents=True)
+    with pytest.raises(EnvironmentFailure, match=r"no hparams\.log in"):
+        log_of(tmp_path / "lottery_x")
+
+
+def test_a_pretraining_of_another_kind_becomes_a_run_of_its_own(
+    experiment: tuple[Path, dict[int, Run]], tmp_path: Path, digits: Path
+) -> None:
+    folder = tmp_path / "lottery_x"
+    shutil.copytree(experiment[0], folder)
+    log = folder / "replicate_1" / "level_0" / "main" / "hparams.log"
+    before, after = OF_REWOUND_LOTTERY.split("Pretraining Training Hyperparameters")
+    log.write_text(f"{before}Pretraining Training Hyperparameters{after.replace('lr => 0.1', 'lr => 0.05', 1)}")
+
+    place = context(tmp_path / "runs", digits)
+    found = imported(folder, place)
+
+    dense, level = found[0].run, found[1].run
+    start = train_desc().step("4it")
+    assert load_desc(level).start == start
+    assert not dense.has_state(train_desc().start)
+    others = [run for run in all_runs(place.root) if run.location not in [each.run.location for each in found]]
+    (pretraining,) = others
+    assert pretraining.record()["hyperparameters"]["training"]["lr"] == 0.05
+    assert pretraining.kept_states(6) == [train_desc().start, start]
