@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from models.family import Family as Family
     from models.family import NetworkSpec as NetworkSpec
     from models.hparams import ModelHparams as ModelHparams
+    from models.initializers import MaskedInit as MaskedInit
+    from models.initializers import WeightInit as WeightInit
     from platforms.base import Platform as Platform
     from platforms.base import PlatformHparams as PlatformHparams
     from platforms.base import PlatformKind as PlatformKind
@@ -123,6 +125,9 @@ _MODULES = {
     "NetworkSpec": "models.family",
     "ModelHparams": "models.hparams",
     "Recipe": "training.recipes",
+    # An initializer
+    "WeightInit": "models.initializers",
+    "MaskedInit": "models.initializers",
     # A dataset, an augmentation
     "DatasetSpec": "datasets.spec",
     "DatasetHparams": "datasets.hparams",
