@@ -92,5 +92,32 @@ def test_gmp_of_a_branch_and_as_a_technique_of_a_branch_are_one_run(terminal: Te
 def test_the_techniques_are_listed(terminal: Terminal) -> None:
     out = terminal.run("techniques").out
 
-    for name in ("gmp", "rigl", "set", "Evci et al. 2020", "Mocanu et al. 2018"):
+    for name in ("ghost_skips", "gmp", "rigl", "set", "soft_activation", "Evci et al. 2020", "Mocanu et al. 2018"):
         assert name in out
+
+
+def test_a_mask_that_was_made_with_relu_is_trained_with_another_activation(terminal: Terminal) -> None:
+    assert terminal.run(*ONESHOT).code == 0
+    address = terminal.where(*ONESHOT).name.removeprefix("branch_oneshot_")[:12]
+    transplant = ("branch", "train", "transplant", *SHORT, f"--mask_of={address}")
+    soft = ("--technique=soft_activation", "--soft_activation=pswish", "--soft_beta=3")
+
+    for arguments in (transplant, (*transplant, *soft)):
+        result = terminal.run(*arguments)
+        assert result.code == 0, result.err
+
+    masks = [
+        Mask.load(terminal.where(*arguments) / "mask.safetensors") for arguments in (ONESHOT, (*transplant, *soft))
+    ]
+    states = [
+        (terminal.where(*each) / "state_ep3_it0.safetensors").read_bytes()
+        for each in (transplant, (*transplant, *soft))
+    ]
+    assert masks[0] == masks[1]
+    assert states[0] != states[1]
+
+
+def test_a_network_without_residual_blocks_takes_no_skips(terminal: Terminal) -> None:
+    result = terminal.run("train", *SHORT, "--technique=ghost_skips")
+
+    result.assert_is_for_people(2, "--technique: ghost_skips needs residual blocks")
