@@ -15,7 +15,7 @@ from tests.documents import README, commands_of, python_blocks_of, run_blocks, r
 
 def commands_of_tables(text: str) -> list[str]:
     """Return the commands in the last cells of table rows, without `python open_prune.py`."""
-    return re.findall(r"^\|.*\| `([^`]+)` \|$", text, flags=re.MULTILINE)
+    return re.findall(r"^\|.*\| `((?:train|branch) [^`]+)` \|$", text, flags=re.MULTILINE)
 
 
 @pytest.fixture
