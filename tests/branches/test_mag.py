@@ -43,7 +43,8 @@ def test_prunings_follow_the_cubic_of_their_number() -> None:
     _, pruning, _ = stages(pre_epochs=2, gmp_epochs=4)
     assert pruning.techniques is not None
     (_, gmp), *none = pruning.techniques.parts
-    at = [step for t in range(24) if gmp.prunes_at(step := pruning.as_trained.step(f"{t}it"))]  # type: ignore[attr-defined]
+    prunings = gmp.prunings(pruning.end)  # type: ignore[attr-defined]
+    at = [step for t in range(24) if prunings.has(step := pruning.as_trained.step(f"{t}it"))]
 
     assert not none
     assert [step.iteration for step in at] == [0, 6, 12, 18]

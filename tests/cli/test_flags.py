@@ -12,7 +12,7 @@ from tests.cli.terminal import Terminal
     [("train",), ("branch", "train", "oneshot"), ("branch", "train", "retrain"), ("lottery",), ("ls",), ("export",)],
 )
 def test_on_a_wide_terminal_each_help_text_stands_on_one_line(terminal: Terminal, arguments: tuple[str, ...]) -> None:
-    terminal.environment["COLUMNS"] = "400"
+    terminal.environment["COLUMNS"] = "700"
 
     lines = terminal.run(*arguments, "--help").out.splitlines()
 

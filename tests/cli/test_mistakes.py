@@ -64,7 +64,6 @@ LAST = "state_ep3_it0.safetensors"
         ),
         (("branch", "train", "onehsot"), ("'onehsot' is not a branch. Did you mean 'oneshot'?",)),
         (("branch", "trian", "oneshot"), ("trian",)),
-        (("branch", "train"), ("branch takes",)),
         ((*ONESHOT, "--strategy=snap10"), ("--strategy: 'snap10' is not a valid value. Did you mean 'snip10'?",)),
         ((*ONESHOT, "--strategy=snip"), ("--strategy: 'snip' is not a valid value. Did you mean 'snipN'?",)),
         ((*ONESHOT, "--density=1.5"), ("--density: 1.5 is not a valid value; it must be at least 0 and at most 1.",)),

@@ -133,7 +133,7 @@ def test_files_in_the_environment_are_known_to_every_command(terminal: Terminal)
     [
         ("strategies", "my_method", "fan_in_magnitude"),
         ("datasets", "my_dataset", "gratings"),
-        ("techniques", "my_technique", "swa"),
+        ("techniques", "my_technique", "end with the average of the weights"),
         ("branch", "my_branch", "randomize_globally   Permute the mask over all layers"),
     ],
 )

@@ -228,6 +228,8 @@ SHAPE_OF = {
     "digits": (1, 8, 8),
     "mnist": MNIST,
     "cifar10": CIFAR,
+    "cifar100": CIFAR,
+    "svhn": CIFAR,
     "tinyimagenet": TINY,
     "tinyimagenet2": TINY,
     "imagenet": IMAGENET,
