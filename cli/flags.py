@@ -67,6 +67,17 @@ def parse(
     return kind(**built)
 
 
+def flags_of(group: Hparams) -> list[str]:
+    """Return the arguments that give a group its values, without those that are defaults."""
+    found = []
+    for field in fields_of(type(group)):
+        value = getattr(group, field.name)
+        if value != field.default:
+            is_switch = isinstance(value, bool)
+            found.append(f"--{'' if value else 'no_'}{field.name}" if is_switch else f"--{field.name}={value}")
+    return found
+
+
 def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split leading arguments that are not flags from the rest."""
     count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))

@@ -93,12 +93,16 @@ class Executor(ABC):
         `ended` returns them all, in time.
         """
 
+    def slots(self) -> int:
+        """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
+        return 1
+
     def states(self) -> Mapping[str, str]:
         """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
         return {}
 
     def how_to_look(self) -> str:
-        """Return how to look at the jobs once this process has let go of them, in words; nothing if they end with it."""
+        """Return how to look at jobs that go on without this process, in words; nothing where none do."""
         return ""
 
     def close(self) -> None:

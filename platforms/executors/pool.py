@@ -78,6 +78,10 @@ class Pool(Executor):
         for process, _ in self._running.values():
             process.terminate()
 
+    def slots(self) -> int:
+        """Return how many slots there are."""
+        return self._size
+
     def states(self) -> Mapping[str, str]:
         """Return that all of them run."""
         return dict.fromkeys(self._running, "running")
@@ -135,4 +139,4 @@ def _gpus() -> list[int]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return list(range(len([part for part in visible.split(",") if part.strip() not in ("", "-1")])))
-    return list(range(sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir("/dev"))))
+    return list(range(sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir("/dev"))))  # noqa: PTH208

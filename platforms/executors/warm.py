@@ -3,6 +3,4 @@
 Only imports: nothing here may start a thread or touch a device, since children are forked from the process.
 """
 
-import datasets.memory
-import torch.optim.adamw
 import torchvision  # noqa: F401
