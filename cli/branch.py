@@ -79,7 +79,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
     pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
     if found.describe_each is None:
-        desc = finish(found.describe(run, pruning, own))
+        desc = _described(found, run, pruning, own, flags.techniques)
         return single_request(desc, flags, _defaults(flags, rest))
     targets = {
         name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
@@ -93,6 +93,14 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
         series=found.each,
         first_line=_defaults(flags, rest),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _described(
+    found: Branch, run: RunRef, pruning: PruningHparams, own: Hparams, techniques: TechniquesHparams
+) -> Desc:
+    """Return the description of a branch; the replicates of a sweep share it."""
+    return _with_techniques(techniques, found.describe(run, pruning, own))
 
 
 def _defaults(flags: Any, argv: Sequence[str]) -> str:
