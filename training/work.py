@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from datasets.added import register_added
 from foundations.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.manifest import Manifest
@@ -31,6 +32,8 @@ def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
     replay does not reproduce the states that are kept.
     """
     run, desc = planned.run, planned.desc
+    if platform.world_size > 1:
+        register_added(context.datasets)  # a new process knows of none
     job: Job[Desc] = load(desc.job)(desc, run, context, platform)
     created = platform.is_primary and run.create(desc)
     try:

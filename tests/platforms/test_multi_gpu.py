@@ -15,16 +15,21 @@ import torch
 from branches.desc import BranchDesc
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.files import sha256_of_file
+from foundations.metrics import Metrics
 from foundations.run import Run
 from platforms.base import PlatformHparams
 from platforms.multi_gpu import MultiGpuHparams, MultiGpuPlatform
 from platforms.registry import make_platform
 from pruning.mask import Mask
-from tests.cli.terminal import LONG, Running, Terminal
+from tests.cli.terminal import LONG, SHORT, Running, Terminal
+from tests.conftest import REPOSITORY
+from tests.datasets import published_files as made
+from tests.datasets.loading import add
 from tests.platforms.in_ranks import compute_all
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.desc import TrainDesc
 
+EXAMPLES = REPOSITORY / "examples"
 SMALL_LAST_BATCH: dict[str, Any] = {"batch_size": 359, "training_steps": "2ep"}
 """Five iterations an epoch; the last batch has one example, so that all processes but one have none of it."""
 WHOLE_BATCHES: dict[str, Any] = {"batch_size": 1437, "training_steps": "4ep"}
@@ -266,3 +271,42 @@ def test_the_number_of_processes_is_a_flag_of_this_platform_only(terminal: Termi
     terminal.run("train", "--num_processes=2").assert_is_for_people(2, "--num_processes", "--platform=multi_gpu")
     assert "--num_processes" in terminal.run("train", "--platform=multi_gpu", "--help").out
     assert "--num_processes" not in terminal.run("train", "--help").out
+
+
+@pytest.mark.slow
+def test_streamed_images_train_as_in_one_process(tmp_path: Path) -> None:
+    made.write_image_folders(tmp_path / "p" / "train", ["a", "b", "c"], 7, size=(50, 70))
+    made.write_image_folders(tmp_path / "p" / "test", ["a", "b", "c"], 2, size=(60, 60), seed=9000)
+    add(tmp_path, tmp_path / "p", in_memory=False, image_size=32, augmentation="resized_crop_flip")
+    one, other = (Terminal(tmp_path / name, tmp_path / "datasets") for name in ("one", "other"))
+    data = ("--dataset_name=mine", "--batch_size=4", "--num_workers=1")  # the last batch of an epoch has one image
+    job = ("train", *data, "--model_name=mnist_lenet_16", "--training_steps=2ep", "--lr=0.01")
+
+    for terminal, flags in ((one, ()), (other, TWO)):
+        result = terminal.run(*job, *flags)
+        assert result.code == 0, result.err
+
+    (mine,), (its,) = (list(terminal.root.rglob("metrics.csv")) for terminal in (one, other))
+    expected = Metrics.from_csv(mine.read_text()).values
+    assert Metrics.from_csv(its.read_text()).values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_plug_ins_are_known_in_every_process(terminal: Terminal) -> None:
+    flags = (*SHORT, "--strategy=fan_in_magnitude", "--density=0.3", f"--plugin={EXAMPLES / 'my_method.py'}", *TWO)
+
+    result = terminal.run("branch", "train", "oneshot", *flags)
+
+    assert result.code == 0, result.err
+    assert "sparsity:" in result.out
+
+
+@pytest.mark.slow
+def test_a_job_that_is_refused_is_refused_as_in_one_process(terminal: Terminal) -> None:
+    flags = (*SHORT, "--others_frozen", "--others_frozen_exceptions=fc.wight")
+
+    alone, together = (terminal.run("train", *flags, *more) for more in ((), TWO))
+
+    together.assert_is_for_people(2, "--others_frozen_exceptions", "Did you mean")
+    assert together.err == alone.err
+    assert not list(terminal.root.rglob("description.json"))
