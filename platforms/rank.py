@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -164,6 +165,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) -> Any:
+    if rank.number != 0:
+        warnings.simplefilter("ignore")  # the primary process gives the same ones
     load_plugins(rank.plugins)
     with prepared(rank.threads):
         if rank.device == "cpu":

@@ -7,7 +7,9 @@ takes one image of zeros with a share of 0, so that all do the same operations.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -32,28 +34,25 @@ class Parallel(nn.Module):
         self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
         self._sync = synchronize(self._norms, platform) if sync_batchnorm else None
-        self._share = 1.0
+        self._share, self._part = 1.0, (0, 1)
         self._sums: Tensor | None = None
 
     def align(self) -> None:
         """Give the model of every process the state that the primary one's has."""
-        for mine, its in zip(self._state(), self._platform.agree(self._state_on_cpu), strict=True):
-            mine.copy_(its)
+        mine = list(self.model.state_dict().values())
+        _copy(self._platform.agree(lambda: [tensor.cpu() for tensor in mine]), mine)
 
     def align_buffers(self) -> None:
         """Give every process the primary one's buffers: statistics that only this one keeps are those of all."""
-        found = self._platform.agree(lambda: [buffer.cpu() for buffer in self.model.buffers()])
-        for mine, its in zip(self.model.buffers(), found, strict=True):
-            mine.copy_(its)
+        mine = list(self.model.buffers())
+        _copy(self._platform.agree(lambda: [buffer.cpu() for buffer in mine]), mine)
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield this process's slices; in place of an empty one, an image of zeros that does not count."""
         rank, count = self._platform.rank, self._platform.world_size
         for number, (images, labels) in enumerate(self._loader.train_batches(epoch, first), first):
             whole = self._loader.batch_size_of(number)
-            self._share = len(labels) / whole
-            for dropout in self._dropouts:
-                dropout.part = (whole * rank // count, whole)
+            self._share, self._part = len(labels) / whole, (whole * rank // count, whole)
             if len(labels):
                 yield images, labels
             else:
@@ -61,17 +60,24 @@ class Parallel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of this process's images, in training mode."""
-        if self._sync is not None:
-            with self._sync.over_processes(counts=self._share > 0):
-                return self.model(images)  # type: ignore[no-any-return]
-        if self._share > 0:
+        with self._as_part():
             return self.model(images)  # type: ignore[no-any-return]
-        for norm in self._norms:
-            norm.eval()
-        logits: Tensor = self.model(images)
+
+    @contextlib.contextmanager
+    def _as_part(self) -> Iterator[None]:
+        """Inside the block, the layers that look at the whole batch know which part of it they are given."""
+        counts, sync = self._share > 0, self._sync
+        for dropout in self._dropouts:
+            dropout.part = self._part
+        if sync is None and not counts:
+            for norm in self._norms:
+                norm.eval()
+        with nullcontext() if sync is None else sync.over_processes(counts=counts):
+            yield
         for norm in self._norms:
             norm.train()
-        return logits
+        for dropout in self._dropouts:
+            dropout.part = None
 
     def weighted(self, loss: Tensor, sums: Tensor) -> Tensor:
         """Return the loss to differentiate.
@@ -103,8 +109,7 @@ class Parallel(nn.Module):
         self._platform.sum_(mine)
         return mine[:3], int(mine[3].item())
 
-    def _state(self) -> list[Tensor]:
-        return list(self.model.state_dict().values())
 
-    def _state_on_cpu(self) -> list[Tensor]:
-        return [tensor.cpu() for tensor in self._state()]
+def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
+    for tensor, own in zip(tensors, to, strict=True):
+        own.copy_(tensor)

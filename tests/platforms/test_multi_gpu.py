@@ -35,7 +35,7 @@ SMALL_LAST_BATCH: dict[str, Any] = {"batch_size": 359, "training_steps": "2ep"}
 WHOLE_BATCHES: dict[str, Any] = {"batch_size": 1437, "training_steps": "4ep"}
 """An epoch is an iteration, so that metrics have the loss of each."""
 DESCS: dict[str, TrainDesc | BranchDesc] = {
-    "no batchnorm": train_desc(**SMALL_LAST_BATCH, validation_examples=0),
+    "no batchnorm": train_desc(**SMALL_LAST_BATCH),
     "losses of each step": train_desc(**WHOLE_BATCHES),
     "synchronized batchnorm": train_desc(
         model_name="digits_resnet_8_2", sync_batchnorm=True, lr=0.01, **SMALL_LAST_BATCH
@@ -44,12 +44,25 @@ DESCS: dict[str, TrainDesc | BranchDesc] = {
         model_name="digits_resnet_8_2", sync_batchnorm=True, **WHOLE_BATCHES
     ),
     "snip at initialization": oneshot_desc("snip1", SMALL_LAST_BATCH, density=0.1),
-    "set": train_desc(technique="set", start_density=0.2, mask_update_frequency="2it", **SMALL_LAST_BATCH),
     "gmp by snip": train_desc(
         technique="gmp", gmp_strategy="snip1", gmp_frequency="2it", gmp_density=0.1, **SMALL_LAST_BATCH
     ),
 }
 """What is computed in one process, and in several."""
+MORE_DESCS: dict[str, TrainDesc | BranchDesc] = {
+    **DESCS,
+    "set": train_desc(technique="set", start_density=0.2, mask_update_frequency="2it", **SMALL_LAST_BATCH),
+    "rigl": oneshot_desc(
+        "random",
+        SMALL_LAST_BATCH,
+        density=0.3,
+        technique="rigl",
+        mask_update_frequency="3it",
+        mask_update_end="9it",
+    ),
+    "gradinit": train_desc(technique="gradinit", gradinit_iters=2, **SMALL_LAST_BATCH),
+    "held out examples": train_desc(validation_examples=100, **SMALL_LAST_BATCH),
+}
 
 
 def several(count: int | None = 2, **hparams: Any) -> MultiGpuPlatform:
@@ -103,11 +116,14 @@ def test_two_processes_do_what_one_does(alone: Path, together: Path, name: str) 
 
 @pytest.mark.slow
 def test_four_processes_do_what_one_does(alone: Path, tmp_path: Path, digits: Path) -> None:
-    devices = several(4).launch(partial(compute_all, list(DESCS.values()), tmp_path, digits))
+    more = [desc for name, desc in MORE_DESCS.items() if name not in DESCS]
+    compute_all(more, alone, digits, context(alone, digits).platform)
+
+    devices = several(4).launch(partial(compute_all, list(MORE_DESCS.values()), tmp_path, digits))
 
     assert devices
     assert all(device.endswith("4 processes") for device in devices)
-    for name, desc in DESCS.items():
+    for name, desc in MORE_DESCS.items():
         assert_alike(desc, alone, tmp_path, 1e-4 if "synchronized" in name else 1e-5)
 
 
