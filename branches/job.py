@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
@@ -82,7 +84,7 @@ class BranchJob(Job[BranchDesc]):
 
     def initial_state(self) -> InitialState:
         """Compute the mask, or load the one that was kept, and load the weights to train."""
-        desc, holds_mask = self.desc, self.run.has_mask() and not self.desc.changes_mask
+        desc, holds_mask = self.desc, not self.desc.changes_mask and self.platform.agree(self.run.has_mask)
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
             which = desc.branch.initialization
@@ -100,7 +102,7 @@ class BranchJob(Job[BranchDesc]):
             initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
         if desc.statistics is not None:
             self._take_statistics(model, desc.statistics)
-        return InitialState(model, mask, self.fingerprints())
+        return InitialState(model, mask, self.platform.agree(self.fingerprints))
 
     def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
         """Give a network the buffers of a state of a run: batchnorm's running means and variances."""
@@ -116,7 +118,8 @@ class BranchJob(Job[BranchDesc]):
             level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
             # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
-            mask = prune_with_data(
+            pruned = partial(
+                prune_with_data,
                 model.to(self.platform.device),
                 desc.pruning,
                 None if adds_to_nothing else mask,
@@ -126,6 +129,7 @@ class BranchJob(Job[BranchDesc]):
                 seed=self.seed,
                 on_scores=lambda scores: statistics.update(score_statistics(scores)),
             )
+            mask = self.platform.agree(pruned)
         if desc.branch.randomize_layerwise:
             mask = mask.shuffled_layerwise(self.seed)
         if desc.branch.randomize_width is not None:

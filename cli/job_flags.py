@@ -48,6 +48,9 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
     """Measure test accuracy at the first and last step only, not every epoch."""
     checkpoint_seconds: float = hparam(60.0, at_least=0)
     """Seconds between checkpoints; an interrupted job also writes one."""
+    num_workers: int | None = hparam(None, at_least=0)
+    """Processes that decode images of datasets that are not held in memory, for each process of the job; by default one
+    for each core. 0 decodes in the job's own process."""
     no_download: bool = hparam(False)
     """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
     quiet: bool = hparam(False)
@@ -91,6 +94,7 @@ def make_context(
         reporter=reporter,
         interrupts=interrupts,
         may_download=not (job.no_download or environment.no_download),
+        num_workers=job.num_workers,
         evaluate_only_at_end=job.evaluate_only_at_end,
         keep_best=job.keep_best,
         checkpoint_seconds=job.checkpoint_seconds,

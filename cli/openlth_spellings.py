@@ -40,7 +40,6 @@ FLAGS: tuple[Spelling, ...] = (
     # Here --pretrain_training_steps alone asks for a pretraining; without it OpenLTH has none either.
     Spelling("pretrain", takes_value=False, of=("lottery",)),
     Spelling("pretrain", takes_value=False, of=("branch", "lottery")),
-    Spelling("num_workers", note="--num_workers is not needed: datasets that are not in memory use every core."),
 )
 
 

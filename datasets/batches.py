@@ -37,8 +37,8 @@ class LoaderConfig:
     rank: int = 0
     world_size: int = 1
     """Of each training batch, this process gets slice `rank` of `world_size` nearly equal ones. (It may be empty, where
-    the last batch of an epoch is smaller than the number of processes.) Test and validation batches are whole in every
-    process, since evaluation does not sum over processes."""
+    the last batch of an epoch is smaller than the number of processes.) Of test and validation batches, it gets every
+    `world_size`-th whole one, from number `rank` on: each example is in one process."""
 
 
 class Loader(ABC):
@@ -80,6 +80,10 @@ class Loader(ABC):
         for part, images in zip(slices, self._augmented(order, slices, stream), strict=True):
             yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen[part])
 
+    def batch_size_of(self, number: int) -> int:
+        """Return the examples in a training batch of an epoch, those of all processes. number: from 0."""
+        return min(self._hparams.batch_size, self.num_train - number * self._hparams.batch_size)
+
     def reordered(self, key: int | str) -> Self:
         """Return a loader of the same data whose order and augmentation a key names, with whole training batches.
 
@@ -90,14 +94,14 @@ class Loader(ABC):
         return other
 
     def test_batches(self) -> Iterator[Batch]:
-        """Yield the whole test set in its order, not augmented, in batches of the training batch size."""
-        batches = list(self._batches(self.num_test))
+        """Yield this process's part of the test set, not augmented: in the set's order, in batches of training size."""
+        batches = self._own_batches(self.num_test)
         for part, images in zip(batches, self._test_images(batches), strict=True):
             yield self._finished(images, blurred=False), self._test_labels[part]
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Yield all training examples that are held out, as `test_batches` does."""
-        batches = list(self._batches(len(self._validation_labels)))
+        """Yield this process's part of the training examples that are held out, as `test_batches` does."""
+        batches = self._own_batches(len(self._validation_labels))
         for part, images in zip(batches, self._validation_images(batches), strict=True):
             yield self._finished(images, blurred=False), self._validation_labels[part]
 
@@ -149,6 +153,10 @@ class Loader(ABC):
     def _batches(self, count: int, first: int = 0) -> Iterator[slice]:
         for start in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
             yield slice(start, min(start + self._hparams.batch_size, count))
+
+    def _own_batches(self, count: int) -> list[slice]:
+        """Return this process's batches of examples that are not trained on."""
+        return list(self._batches(count))[self._config.rank :: self._config.world_size]
 
     def _own_slice(self, batch: slice) -> slice:
         """Return this process's slice of a batch."""

@@ -179,6 +179,11 @@ class Hparams(DataClassJsonMixin):
             field.check(getattr(self, field.name))
         self.validate()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values. Where the class is a generated one, another process generates it anew."""
+        kind = next(kind for kind in type(self).__mro__ if "_is_generated" not in kind.__dict__)
+        return _restored, (kind, kind is not type(self), self.values())
+
     def validate(self) -> None:
         """Check what depends on several fields. Raises: UsageError that names the fields and what is valid."""
 
@@ -252,6 +257,12 @@ class Hparams(DataClassJsonMixin):
         """Return the fields that are part of an address: those that differ from their elided value. Normalize first."""
         fields = fields_of(type(self))
         return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
+
+
+def _restored(kind: type[Hparams], is_generated: bool, values: dict[str, Any]) -> Hparams:
+    group = object.__new__(kind.group_for(values) if is_generated else kind)  # valid already
+    group.__dict__.update(values)
+    return group
 
 
 @functools.cache

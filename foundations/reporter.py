@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from foundations.locks import Holder
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Receives what a job reports; `cli` shows it, a test collects it."""
 

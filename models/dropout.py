@@ -21,6 +21,9 @@ class Dropout(nn.Module):
 
     seed: Tensor
     calls: Tensor
+    part: tuple[int, int] | None = None
+    """Where the batch is a slice of a larger one: its first example's place in that, and that one's size. Then what is
+    dropped of it is what would be dropped in the larger one."""
 
     def __init__(self, p: float, *, whole_examples: bool = False) -> None:
         super().__init__()
@@ -32,8 +35,9 @@ class Dropout(nn.Module):
         """Return x; in training, with some of it dropped."""
         if not self.training:
             return x
-        shape = (len(x), *[1] * (x.dim() - 1)) if self.whole_examples else tuple(x.shape)
-        kept = self._draw(shape, x.device)
+        rest = [1] * (x.dim() - 1) if self.whole_examples else x.shape[1:]
+        first, whole = self.part or (0, len(x))
+        kept = self._draw((whole, *rest), x.device)[first : first + len(x)]
         self.calls += 1
         return x * (kept / (1 - self.p)).to(x.dtype)
 

@@ -76,6 +76,11 @@ class ModelHparams(Hparams):
             if getattr(self, option) != default and option not in family.options:
                 raise UsageError(f"{self.model_name} has no such option; leave it at its default.", option)
 
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether the network has batch normalization."""
+        return FAMILIES.find(self.model_name).batchnorm and not self.no_batchnorm
+
     def plugins(self) -> list[Plugin]:
         """Return the plug-in that declares the network's family, besides those of other values."""
         own = FAMILIES.plugin_of(self.model_name)
@@ -86,7 +91,7 @@ class ModelHparams(Hparams):
         changes: dict[str, Any] = {"model_name": canonical_model_name(self.model_name)}
         if self.linear_init == self.model_init:
             changes["linear_init"] = None
-        if self.no_batchnorm or not FAMILIES.find(self.model_name).batchnorm:
+        if not self.has_batchnorm:
             changes |= {"batchnorm_init": "uniform", "batchnorm_frozen": False}
         if not self.others_frozen:
             changes["others_frozen_exceptions"] = None

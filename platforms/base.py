@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -26,23 +26,41 @@ class PlatformHparams(Hparams):
     device: str = hparam("auto")
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     threads: int | None = hparam(None, at_least=1)
-    """CPU threads; by default as many as torch chooses."""
+    """CPU threads; by default as many as torch chooses. Several processes share them."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class with the hyperparameters of the platform. Raises: UsageError for an unknown one."""
+        from platforms.registry import PLATFORMS  # which holds what is declared with this class
+
+        found = PLATFORMS.find(str(values.get("platform", PlatformHparams.platform)))
+        return cast("type[Self]", found.hparams)
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the platforms that have a hyperparameter of that name."""
+        from platforms.registry import PLATFORMS
+
+        return [f"platform={platform.spelling}" for platform in PLATFORMS if name in platform.hparams.names()]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlatformKind(Registered):
     """A platform by name."""
 
-    make: Callable[[PlatformHparams], Platform]
+    make: Callable[[Any], Platform]
     runs: str
     """Where it runs a job, in a few words."""
+    hparams: type[PlatformHparams] = PlatformHparams
+    """A subclass of PlatformHparams with hyperparameters of this platform's own, where it has some."""
 
 
 class Platform(ABC):
     """Gives a job its device, its rank and the number of processes, and launches it.
 
     A job is a function of a platform and must behave the same on each: it takes its part of each batch by `rank` and
-    `world_size`, passes its model through `distribute`, and lets only the primary process write files.
+    `world_size`, adds up over the processes by `sum_`, and lets only the primary process write files. What is there
+    already and what to do about it, only the primary process decides; the others learn it by `agree`.
     """
 
     rank: int = 0
@@ -78,12 +96,15 @@ class Platform(ABC):
             channels_last = self.device.type == "cuda" and precision != "float32"
         return torch.channels_last if channels_last else torch.contiguous_format
 
-    def distribute(self, model: nn.Module) -> nn.Module:
-        """Return the module to call in training steps, which averages gradients over the processes."""
-        return model
+    def agree(self, decide: Callable[[], Result]) -> Result:
+        """Return, in every process, what `decide` returns in the primary one; the others do not call it.
 
-    def barrier(self) -> None:
-        """Wait until every process of the job is here."""
+        Every process must come here, in the same order. The result must be picklable.
+        """
+        return decide()
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over the processes, in place, with the same bits in each. All must come here."""
 
     def describe(self) -> str:
         """Return a description of the device, for manifests."""

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -32,20 +32,10 @@ class LocalPlatform(Platform):
 
     def launch(self, job: Callable[[Platform], Result]) -> Result:
         """Run the job in this process, on deterministic kernels."""
-        # cuBLAS reads this when it starts; without it, its sums may take another order from run to run.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        import torch
-
-        former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.set_num_threads(self._hparams.threads or former[2])
-        try:
+        with prepared(self._hparams.threads):
             if self.device.type == "cpu":
-                _keep_freed_memory()
+                keep_freed_memory()
             return job(self)
-        finally:
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former[:2]
-            torch.set_num_threads(former[2])
 
     @cached_property
     def device(self) -> torch.device:
@@ -71,7 +61,24 @@ class LocalPlatform(Platform):
 LOCAL = PlatformKind(spelling="local", make=LocalPlatform, runs="in this process, on a CPU, one GPU or MPS")
 
 
-def _keep_freed_memory() -> None:
+@contextlib.contextmanager
+def prepared(threads: int | None) -> Iterator[None]:
+    """Inside the block, torch uses deterministic kernels and so many CPU threads, by default as many as before."""
+    # cuBLAS reads this when it starts; without it, its sums may take another order from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.set_num_threads(threads or former[2])
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former[:2]
+        torch.set_num_threads(former[2])
+
+
+def keep_freed_memory() -> None:
     """Let the C library keep the memory that a training step frees for the next one, for as long as the process lives.
 
     By default glibc gives it back to the system, which clears it page by page when the next step asks for it again: a

@@ -5,9 +5,9 @@ from __future__ import annotations
 from foundations.registry import Registry
 from platforms.base import Platform, PlatformHparams, PlatformKind
 
-PLATFORMS = Registry(PlatformKind, "platform", ("platforms.local",))
+PLATFORMS = Registry(PlatformKind, "platform", ("platforms.local", "platforms.multi_gpu"))
 
 
 def make_platform(hparams: PlatformHparams) -> Platform:
     """Return the platform that the hyperparameters name. Raises: UsageError for an unknown one."""
-    return PLATFORMS.find(hparams.platform).make(hparams)
+    return PLATFORMS.find(hparams.platform).make(PlatformHparams.of(hparams.values()))

@@ -28,6 +28,8 @@ class Context:
     may_download: bool = True
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
+    num_workers: int | None = None
+    """Processes that decode images, for each process that trains; None for as many as its share of the cores."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
     wait: bool = True

@@ -38,6 +38,8 @@ class TrainDesc(Desc):
         super().__post_init__()
         if self.model.outputs == self.dataset.num_classes:  # what they would be anyway
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
+        if self.training.sync_batchnorm and not self.model.has_batchnorm:
+            object.__setattr__(self, "training", dataclasses.replace(self.training, sync_batchnorm=False))
         if self.outputs < self.dataset.num_classes:
             raise UsageError(
                 f"{self.outputs} outputs are too few for the {self.dataset.num_classes} classes of "

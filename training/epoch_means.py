@@ -15,8 +15,7 @@ from training.loop import Callback
 class EpochMeans:
     """Sums over the training examples since the last epoch ended: loss, correct answers, examples.
 
-    Each example counts with the weights that its batch met, augmented, in training mode. On several processes, these
-    are the examples of this process.
+    Each example counts with the weights that its batch met, augmented, in training mode.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -24,14 +23,22 @@ class EpochMeans:
         self._sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self._is_empty, self._is_whole = True, True
 
-    @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch. loss: the mean over it, float (). logits: float (B, outputs). labels: int64 (B,)."""
         if len(labels):
-            kind, count = self._sums.dtype, len(labels)
-            total, correct = loss.to(kind) * count, (logits.argmax(1) == labels).sum().to(kind)
-            self._sums += torch.stack([total, correct, torch.full_like(total, count)])
-            self._is_empty = False
+            self.add_sums(self.sums_of(loss, logits, labels))
+
+    @torch.no_grad()
+    def sums_of(self, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what `add` adds for a batch: the sums of loss, correct answers and examples, (3,)."""
+        kind, count = self._sums.dtype, len(labels)
+        total, correct = loss.to(kind) * count, (logits.argmax(1) == labels).sum().to(kind)
+        return torch.stack([total, correct, torch.full_like(total, count)])
+
+    def add_sums(self, sums: Tensor) -> None:
+        """Add the sums over a batch, (3,)."""
+        self._sums += sums
+        self._is_empty = False
 
     def record_in(self, metrics: Metrics, end: Step) -> Callback:
         """Return a callback that records train_loss and train_accuracy at the end of each epoch and of the training.

@@ -25,12 +25,15 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     examples_are: str = "test",
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropies,
+    over_processes: Callable[[Tensor | None, int], tuple[Tensor | None, int]] | None = None,
 ) -> dict[str, float]:
     """Return test_loss, test_accuracy and, with 5 outputs or more, test_top5accuracy.
 
     Accuracies are fractions from 0 to 1. The model is evaluated in eval mode and left in the mode it had.
     batches: images and labels. examples_are: the prefix of the names. loss: the sum over a batch, of its logits and
     labels, by default of cross-entropies; what is reported is the mean over all examples.
+    over_processes: where the batches are part of them, maps the sums over these, and the number of their examples, to
+    those over all.
     """
     was_training = model.training
     model.eval()
@@ -50,6 +53,8 @@ def evaluate(
             sums = batch if sums is None else sums + batch
             examples += len(labels)
     model.train(was_training)
+    if over_processes is not None:
+        sums, examples = over_processes(sums, examples)
     loss_sum, correct_sum, top5_sum = sums.tolist() if sums is not None else (0.0, 0.0, 0.0)
     measured = {"loss": loss_sum / examples, "accuracy": correct_sum / examples}
     if outputs >= _OUTPUTS_FOR_TOP5:

@@ -45,6 +45,10 @@ class TrainingHparams(Hparams):
     """Share of the target spread evenly over all classes, in the training loss."""
     data_order_seed: int | None = hparam(None)
     """Pins the order of the examples; by default each replicate has its own."""
+    sync_batchnorm: bool = hparam(False)
+    """In a training on several processes, normalize by the statistics of the whole batch, as one process does. Without
+    it, each process normalizes by its own part of the batch, and the running statistics that are kept are those of the
+    first. On one process it changes nothing."""
     precision: str = hparam("float32", choices=("float32", "tf32", "bf16", "fp16"))
     """float32, tf32 (CUDA's matrix products), bf16 or fp16 (mixed precision; fp16 with loss scaling)."""
 

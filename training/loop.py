@@ -36,12 +36,13 @@ def train(
     hooks: Sequence[Hooks[Any]] = (),
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    sum_gradients: Callable[[], None] | None = None,
 ) -> None:
     """Train from one step to another.
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0) to the learning rate of its update. hooks: of the techniques,
-    called in this order.
+    called in this order. sum_gradients: called after the backward pass, where other processes have parts of the batch.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
@@ -59,6 +60,8 @@ def train(
             with autocast():
                 value = loss(model(images), labels)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        if sum_gradients is not None:
+            sum_gradients()
         if hooks:
             scaler.unscale_(optimizer)
         skips = [hook.after_backward(step) for hook in hooks]

@@ -54,7 +54,7 @@ def prune_with_data(
     if per_class is not None:
         context.prepare(dataset.dataset_name)
         read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-        loader = open_loader(read, context.datasets, LoaderConfig(device=device))
+        loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
         examples = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
     found = mask_from_hparams(
         model,

@@ -6,9 +6,10 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from training.loop import Callback, train
 from training.lr_schedule import learning_rate
 from training.masking import prune_with_data
 from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.parallel import Parallel
 from training.precision import autocast, grad_scaler, matrix_products
 
 
@@ -74,7 +76,7 @@ class Session:
         undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
         self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
         self.scaler = grad_scaler(precision, platform.device)
-        context.prepare(desc.dataset.dataset_name)
+        platform.agree(lambda: context.prepare(desc.dataset.dataset_name))
         self.loader = open_loader(
             desc.dataset,
             context.datasets,
@@ -86,8 +88,11 @@ class Session:
                 rank=platform.rank,
                 world_size=platform.world_size,
             ),
+            workers=context.num_workers,
         )
-        self.trained: nn.Module = platform.distribute(self.model)
+        self.parallel: Parallel | None = None
+        if platform.world_size > 1:
+            self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
         self.mask: Mask | None = None
         self._attached: AttachedMask | None = None
         parts = () if techniques is None else techniques.parts
@@ -106,10 +111,13 @@ class Session:
             hooks.prepare()
         for hooks in self.hooks.values():
             hooks.before_step(start)
+        if self.parallel is not None:
+            self.parallel.align()
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
-        return prune_with_data(
+        pruned = partial(
+            prune_with_data,
             self.model,
             pruning,
             self.mask or Mask.to_prune(self.model, pruning),
@@ -118,6 +126,7 @@ class Session:
             device=self.platform.device,
             seed=self.seed,
         )
+        return self.platform.agree(pruned)
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield training batches without end, their order and augmentation from the stream that the keys name."""
@@ -140,7 +149,7 @@ class Session:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
         if self._attached is not None:
             self._attached.detach()
-        self.mask = mask
+        self.mask = mask = self.platform.agree(lambda: mask)
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
     def advance(self, run: Run, progress: Progress, until: Step, keep: Collection[Step]) -> None:
@@ -158,11 +167,12 @@ class Session:
             note(step)
             self.save_checkpoint(run, progress)
 
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [
+            self.epoch.record_in(progress.metrics, self.desc.end),
+            *self._evaluations(run, progress, until),
+        ]
         if self.platform.is_primary:
-            callbacks = [
-                self.epoch.record_in(progress.metrics, self.desc.end),
-                *self._evaluations(run, progress, until),
+            callbacks += [
                 *([self._remember_best(progress.metrics)] if self.context.keep_best else []),
                 at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
@@ -190,9 +200,9 @@ class Session:
         precision = self.desc.training.precision
         with matrix_products(precision), self.context.interrupts.deferred():
             train(
-                self.trained,
+                self.parallel or self.model,
                 self.optimizer,
-                self.loader,
+                self.parallel or self.loader,
                 self.loss,
                 learning_rate(self.desc.training, self.desc.iterations_per_epoch),
                 start,
@@ -201,23 +211,24 @@ class Session:
                 tuple(self.hooks.values()),
                 autocast(precision, self.platform.device),
                 self.scaler,
+                None if self.parallel is None else partial(self._sum_gradients, self.parallel),
             )
+
+    def _sum_gradients(self, parallel: Parallel) -> None:
+        self.epoch.add_sums(parallel.sum_gradients())
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
 
         def say(line: str) -> None:
-            self.context.reporter.say(line)
-            run.log(line)
+            if self.platform.is_primary:
+                self.context.reporter.say(line)
+                run.log(line)
 
         def measure() -> dict[str, float]:
-            casts = autocast(self.desc.training.precision, self.platform.device) or nullcontext
-            found = evaluate(self.model, self.loader.test_batches(), self.desc.outputs, casts, loss=self.reported_loss)
+            found = self._evaluated(self.loader.test_batches(), "test")
             if self.desc.dataset.validation_examples:
-                held_out = self.loader.validation_batches()
-                found |= evaluate(
-                    self.model, held_out, self.desc.outputs, casts, examples_are="validation", loss=self.reported_loss
-                )
+                found |= self._evaluated(self.loader.validation_batches(), "validation")
             return found
 
         measured = record(measure, progress.metrics, say)
@@ -226,6 +237,20 @@ class Session:
             starts = set() if progress.metrics.values else {progress.step}
             return [at_steps(starts | ends, measured)]
         return [every_epoch(measured), at_steps(ends, measured)]
+
+    def _evaluated(self, batches: Iterable[tuple[Tensor, Tensor]], examples_are: str) -> dict[str, float]:
+        """Return loss and accuracy over the batches of all processes."""
+        if self.parallel is not None:
+            self.parallel.align_buffers()
+        return evaluate(
+            self.model,
+            batches,
+            self.desc.outputs,
+            autocast(self.desc.training.precision, self.platform.device) or nullcontext,
+            examples_are,
+            self.reported_loss,
+            None if self.parallel is None else self.parallel.totals,
+        )
 
     def _remember_best(self, metrics: Metrics) -> Callback:
         """Return a callback that holds the first state where validation accuracy is best so far, on the CPU."""
@@ -241,6 +266,8 @@ class Session:
         value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
         for hooks in self.hooks.values():
             value = hooks.loss(value, logits, labels)
+        if self.parallel is not None:
+            return self.parallel.weighted(value, self.epoch.sums_of(value, logits, labels))
         self.epoch.add(value, logits, labels)
         return value
 
@@ -284,7 +311,7 @@ class Session:
         techniques: TechniquesHparams | None = None,
     ) -> tuple[Session, Progress] | None:
         """Return the training and its progress as the run's checkpoint has them, or None where there is none."""
-        kept = run.load_checkpoint()
+        kept = platform.agree(run.load_checkpoint)
         if kept is None:
             return None
         tensors, facts = kept

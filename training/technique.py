@@ -71,7 +71,10 @@ class Training(Protocol):
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
 
     def prune(self, pruning: PruningHparams) -> Mask:
-        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network.
+
+        In a training on several processes, all must call it; one scores, and all get its mask.
+        """
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield training batches without end: images float32 (B, C, H, W), labels int64 (B,), on the device.
@@ -115,6 +118,7 @@ class Hooks(Generic[H]):
         """Return the loss of a training batch in place of `value`, the loss as the techniques before have it.
 
         value, and what is returned: a mean over the batch, float (). logits: float (B, outputs). labels: int64 (B,).
+        In a training on several processes, the batch is this process's part of it.
         """
         return value
 
@@ -125,7 +129,8 @@ class Hooks(Generic[H]):
     def after_backward(self, step: Step) -> bool:
         """Act between the gradients of a step and the optimizer's step; return whether to skip the optimizer's step.
 
-        The gradients of all trained parameters are in `.grad`, those of pruned weights too.
+        The gradients of all trained parameters are in `.grad`, those of pruned weights too. In a training on several
+        processes, they are those of the whole batch.
         """
         return False
 

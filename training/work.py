@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
+from datasets.added import register_added
 from foundations.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.manifest import Manifest
@@ -31,6 +32,8 @@ def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
     replay does not reproduce the states that are kept.
     """
     run, desc = planned.run, planned.desc
+    if platform.world_size > 1:
+        register_added(context.datasets)  # a new process knows of none
     job: Job[Desc] = load(desc.job)(desc, run, context, platform)
     created = platform.is_primary and run.create(desc)
     try:
@@ -51,12 +54,12 @@ class RunWork:
 
     def advance(self, planned: PlannedRun) -> None:
         """Do what is missing, each part once."""
-        missing, start, end = planned.missing(), self.desc.start, self.desc.end
+        missing, start, end = self.platform.agree(planned.missing), self.desc.start, self.desc.end
         resumed = None if self.is_complete else self._resume()
         if start in missing:
             self._keep_start()
             missing.remove(start)
-        if not self.job.is_prepared():
+        if not self.platform.agree(self.job.is_prepared):
             _ = self.job.initial  # makes what somebody set aside
         reached = end if self.is_complete else resumed[1].step if resumed else start
         behind = [step for step in missing if step < reached or self.is_complete]
@@ -78,9 +81,9 @@ class RunWork:
         return resumed
 
     def _keep_start(self) -> None:
+        # Techniques may prepare the network, and need all of a training for it.
+        model = self.fresh.model if self.job.techniques else self.job.initial.masked()
         if self.platform.is_primary:
-            # Techniques may prepare the network, and need all of a training for it.
-            model = self.fresh.model if self.job.techniques else self.job.initial.masked()
             self.run.save_state(self.desc.start, model.state_dict())
             if self.is_complete:
                 self.run.add_to_manifest(self.run.state_name(self.desc.start))
@@ -116,15 +119,16 @@ class RunWork:
         """Train again from the start, aside, to keep states that were not kept the first time."""
         session = self.fresh
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
-        kept = self.run.kept_states(self.desc.iterations_per_epoch)
-        known = [step for step in kept if step < steps[-1] and self.run.has_state(step)]
+        kept = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
+        known = [step for step in kept if step < steps[-1] and self.platform.agree(partial(self.run.has_state, step))]
 
         def check(step: Step) -> None:
             stored, found = self.run.load_state(step), session.model.state_dict()
             if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items()):
                 raise EnvironmentFailure(
-                    f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine or the\n"
-                    f"versions differ from those in {self.run.folder / 'manifest.json'}. Replay it where it was made."
+                    f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
+                    "versions or the number of processes differ from those in\n"
+                    f"{self.run.folder / 'manifest.json'}. Replay it where and as it was made."
                 )
 
         try:
@@ -133,7 +137,7 @@ class RunWork:
             for step in steps:
                 self.run.remove_state(step)
             raise
-        if self.is_complete:
+        if self.is_complete and self.platform.is_primary:
             for step in steps:
                 self.run.add_to_manifest(self.run.state_name(step))
 
@@ -157,7 +161,7 @@ class RunWork:
         )
 
     def _dataset(self) -> dict[str, str]:
-        found = self.context.fingerprint(self.desc.dataset_name)
+        found = self.platform.agree(lambda: self.context.fingerprint(self.desc.dataset_name))
         return {} if found is None else {self.desc.dataset_name: found}
 
     def _say(self, line: str) -> None:

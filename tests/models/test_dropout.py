@@ -87,3 +87,12 @@ def test_layers_that_drop_nothing_are_left_out() -> None:
 
     assert isinstance(model[1], nn.Identity)
     assert isinstance(model[2], Dropout)
+
+
+@pytest.mark.parametrize("whole_examples", [False, True])
+def test_of_a_part_of_a_batch_it_drops_what_it_drops_in_the_whole(whole_examples: bool) -> None:
+    x = torch.ones(7, 3, 4)
+    layer, part = (dropout(0.5, whole_examples=whole_examples) for _ in range(2))
+    part.part = (2, 7)
+
+    assert torch.equal(part(x[2:5]), layer(x)[2:5])

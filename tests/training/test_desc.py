@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundations.errors import UsageError
-from tests.training.small_runs import train_desc
+from tests.training.small_runs import oneshot_desc, train_desc
 from training.desc import TrainDesc
 
 flags = st.fixed_dictionaries(
@@ -77,3 +78,20 @@ def test_an_epoch_has_a_last_batch_of_what_is_left() -> None:
 
 def test_a_flag_of_no_group_is_of_another_description() -> None:
     assert TrainDesc.of({"strategy": "snip10"}) == TrainDesc.of({})
+
+
+def test_a_description_survives_pickling_with_the_classes_that_its_values_select() -> None:
+    desc = oneshot_desc("phew", density=0.2, phew_bias="inverse", technique="gmp,soft_activation", gmp_strategy="snip1")
+
+    found = pickle.loads(pickle.dumps(desc))
+
+    assert found == desc
+    assert [type(part) for part in found.fields().values()] == [type(part) for part in desc.fields().values()]
+
+
+def test_synchronized_batchnorm_is_part_of_the_address_where_there_is_batchnorm() -> None:
+    def digest(**flags: Any) -> str:
+        return train_desc(**flags).digest
+
+    assert digest(sync_batchnorm=True) == digest()
+    assert digest(sync_batchnorm=True, model_name="digits_resnet_8") != digest(model_name="digits_resnet_8")

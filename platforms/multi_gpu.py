@@ -1,0 +1,94 @@
+"""The platform for one job in several processes of this machine: one on each GPU, or some that share the CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.errors import EnvironmentFailure, UsageError
+from foundations.hparams import hparam
+from foundations.registry import loaded_plugins
+from platforms.base import Platform, PlatformHparams, PlatformKind, Result
+from platforms.local import LocalPlatform
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiGpuHparams(PlatformHparams):
+    """Where the job runs. Not part of a run's address."""
+
+    num_processes: int | None = hparam(None, at_least=1)
+    """Processes that share each batch; by default as many as there are GPUs, one on each. More than one on CPUs must be
+    asked for. Batch normalization sees the examples of its process only, unless --sync_batchnorm is given."""
+
+
+class MultiGpuPlatform(Platform):
+    """Runs the job in several processes, which split each batch."""
+
+    def __init__(self, hparams: MultiGpuHparams) -> None:
+        if hparams.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"'{hparams.device}' is not a valid value; choose from auto, cpu, cuda.", "device")
+        self._hparams = hparams
+
+    @property
+    def device(self) -> torch.device:
+        """The kind of device that the processes use. Raises: EnvironmentFailure where it is not there."""
+        return LocalPlatform(self._hparams).device
+
+    def launch(self, job: Callable[[Platform], Result]) -> Result:
+        """Run the job, which must be picklable, in all processes; return what the primary one returns.
+
+        Raises: what the job raises; EnvironmentFailure where a process was killed, within seconds.
+        """
+        count, kind = self._count(), self.device.type
+        if count == 1:
+            return LocalPlatform(self._hparams).launch(job)
+        import tempfile
+
+        from platforms.processes import Packed, Processes  # only now: listings start faster without them
+        from platforms.rank import Rank
+
+        with tempfile.TemporaryDirectory(prefix="open_prune_") as folder:
+            ranks = [
+                Rank(
+                    number,
+                    count,
+                    f"cuda:{number}" if kind == "cuda" else kind,
+                    _threads_of(self._hparams.threads, count),
+                    f"{folder}/store",
+                    tuple(plugin.path for plugin in loaded_plugins()),
+                )
+                for number in range(count)
+            ]
+            return Processes(ranks, Packed(job, self)).result()  # type: ignore[no-any-return]
+
+    def _count(self) -> int:
+        """Return the number of processes. Raises: UsageError, EnvironmentFailure where there are too few GPUs."""
+        import torch
+
+        asked = self._hparams.num_processes
+        if self.device.type != "cuda":
+            if asked is None:
+                raise UsageError("there is no GPU whose number could be taken; give one.", "num_processes")
+            return asked
+        found = torch.cuda.device_count()
+        if asked is not None and asked > found:
+            raise EnvironmentFailure(f"There are {found} GPUs here for {asked} processes. Choose fewer processes.")
+        return asked or found
+
+
+MULTI_GPU = PlatformKind(
+    spelling="multi_gpu",
+    make=MultiGpuPlatform,
+    runs="in several processes that split each batch, one on each GPU, or some on CPUs",
+    hparams=MultiGpuHparams,
+)
+
+
+def _threads_of(threads: int | None, count: int) -> int:
+    import torch
+
+    return max(1, (threads or torch.get_num_threads()) // count)

@@ -1,0 +1,194 @@
+"""Starting the processes of a job, listening to them, and ending them.
+
+The process that the user started holds the run's lock, starts the others (`platforms.rank`), passes on what the primary
+one reports, and ends all of them as soon as one fails. The job itself runs in the processes it started, none of which
+outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from foundations.errors import EnvironmentFailure, OpenPruneError
+from foundations.interrupts import Interrupts
+from foundations.reporter import NullReporter, Reporter
+from platforms.base import Platform
+from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error, run_rank
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+_GRACE_SECONDS = 3.0
+"""How long the others may take to fail for a reason of their own once a process has failed."""
+_NESTED = 20_000
+"""How deep descriptions may nest that are sent to other processes: a long chain of branches nests deeply."""
+
+
+class Packed:
+    """A job as bytes, and what of this process is left out: in each process, another one stands for it."""
+
+    def __init__(self, job: Callable[[Platform], Any], platform: Platform) -> None:
+        """Pickle the job. Raises: what pickle raises."""
+        self.reporter: Reporter = NullReporter()
+        self.interrupts = Interrupts()
+        file = io.BytesIO()
+        former = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(former, _NESTED))
+        try:
+            _Pickler(file, lambda found: self._left_out(found, platform)).dump(job)
+        finally:
+            sys.setrecursionlimit(former)
+        self.job = file.getvalue()
+
+    def _left_out(self, found: Any, platform: Platform) -> str | None:
+        if found is platform:
+            return PLATFORM
+        if isinstance(found, Interrupts):
+            self.interrupts = found
+            return INTERRUPTS
+        if isinstance(found, Reporter) and not isinstance(found, type):
+            self.reporter = found
+            return REPORTER
+        return None
+
+
+class _Pickler(pickle.Pickler):
+    """A pickler that leaves some objects out, and writes a name for each."""
+
+    def __init__(self, file: io.BytesIO, left_out: Callable[[Any], str | None]) -> None:
+        super().__init__(file)
+        self._left_out = left_out
+
+    def persistent_id(self, found: Any) -> str | None:
+        """Return the name of an object that is left out."""
+        return self._left_out(found)
+
+
+class Processes:
+    """The processes of a job."""
+
+    def __init__(self, ranks: list[Rank], packed: Packed) -> None:
+        """Take what each process is, and the job."""
+        self._ranks, self._packed = ranks, packed
+        self._connections: list[Connection] = []
+        self._processes: list[Any] = []
+        self._results: dict[int, Any] = {}
+        self._refusals: dict[int, OpenPruneError] = {}
+        self._failures: dict[int, str] = {}
+        self._deaths: dict[int, int] = {}
+        self._open: set[Connection] = set()
+
+    def result(self) -> Any:
+        """Run the job, and return what the primary process returns. Raises: what is most telling of what went wrong."""
+        interrupts, has_passed_on = self._packed.interrupts, False
+        deadline: float | None = None
+        with interrupts.deferred(), self._running():
+            while len(self._results) < len(self._ranks):
+                if interrupts.signal_number is not None and not has_passed_on:
+                    has_passed_on = True
+                    with contextlib.suppress(OSError):  # it has just ended, as the next look will find
+                        self._connections[0].send(interrupts.signal_number)
+                self._listen()
+                if deadline is None and (self._refusals or self._failures or self._deaths):
+                    deadline = time.monotonic() + _GRACE_SECONDS
+                if deadline is not None and (time.monotonic() > deadline or self._is_settled()):
+                    raise self._error()
+            for process in self._processes:
+                process.join(_GRACE_SECONDS)
+        return self._results[0]
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Start the processes; at the end, none is left."""
+        context = multiprocessing.get_context("spawn")
+        try:
+            with _signals_blocked():  # a terminal signals them, too; they follow this process
+                for rank in self._ranks:
+                    own, others = context.Pipe()
+                    process = context.Process(target=run_rank, args=(rank, self._packed.job, others))
+                    process.start()
+                    others.close()
+                    self._connections.append(own)
+                    self._processes.append(process)
+            self._open = set(self._connections)
+            yield
+        finally:
+            for process in self._processes:
+                process.kill()
+            for process in self._processes:
+                process.join()
+            for connection in self._connections:
+                connection.close()
+
+    def _listen(self) -> None:
+        """Take what the processes send, waiting for a moment, and note which ended without a word."""
+        codes = {number: process.exitcode for number, process in enumerate(self._processes)}
+        for connection in wait(list(self._open), _SECONDS_BETWEEN_LOOKS) if self._open else ():
+            assert isinstance(connection, Connection)
+            try:
+                kind, content = connection.recv()
+            except (EOFError, OSError):
+                self._open.discard(connection)
+                continue
+            number = self._connections.index(connection)
+            if kind == "say":
+                self._packed.reporter.say(content)
+            elif kind == "progress":
+                self._packed.reporter.progress(*content)
+            elif kind == "result":
+                self._results[number] = content
+            elif kind == "refused":
+                self._refusals[number] = restored_error(*content)
+            else:
+                self._failures[number] = content
+        for number, code in codes.items():
+            # It had ended before its last words were looked for.
+            if code is not None and number not in self._ended() and not self._has_more(number):
+                self._deaths[number] = code
+
+    def _has_more(self, number: int) -> bool:
+        """Return whether there is something left to take from a process."""
+        connection = self._connections[number]
+        try:
+            return connection in self._open and connection.poll()
+        except (EOFError, OSError):
+            return False
+
+    def _ended(self) -> set[int]:
+        """Return the processes of which it is known what became of them."""
+        return {*self._results, *self._refusals, *self._failures, *self._deaths}
+
+    def _is_settled(self) -> bool:
+        """Return whether nothing is to come that says more: where the primary process refused, or all have ended."""
+        return 0 in self._refusals or len(self._ended()) == len(self._ranks)
+
+    def _error(self) -> Exception:
+        """Return the error of the process that failed first: the others lost it, and failed of that."""
+        if self._refusals:
+            return self._refusals[min(self._refusals)]
+        for number, code in self._deaths.items():
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            return EnvironmentFailure(
+                f"Process {number} of the {len(self._ranks)} that this job runs in {how}.\n"
+                "The same command continues from the last checkpoint."
+            )
+        number, trace = next(iter(self._failures.items()))
+        return RuntimeError(f"process {number} of {len(self._ranks)} failed:\n{trace}")
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Inside the block, started processes get no SIGINT and no SIGTERM, and keep it so."""
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

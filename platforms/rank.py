@@ -1,0 +1,193 @@
+"""One of the several processes of a job: what `platforms.multi_gpu` starts."""
+
+from __future__ import annotations
+
+import _thread
+import io
+import os
+import pickle
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foundations.errors import OpenPruneError
+from foundations.interrupts import Interrupts
+from foundations.plugins import load_plugins
+from foundations.reporter import NullReporter, Reporter
+from platforms.base import Platform, Result
+from platforms.local import keep_freed_memory, prepared
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PLATFORM, INTERRUPTS, REPORTER = "platform", "interrupts", "reporter"
+"""What each process puts in place of the job's own."""
+_STEP_TIMEOUT = timedelta(minutes=30)
+"""How long a sum over the processes may take: they are at the same step, and the primary one writes files at most."""
+_DECISION_TIMEOUT = timedelta(days=7)
+"""How long the others wait while the primary process alone computes, such as scores. If it dies, they are ended."""
+_SECONDS_BETWEEN_REPORTS = 0.1
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which process this is, and what it needs before it can read its job."""
+
+    number: int
+    count: int
+    device: str
+    threads: int
+    store: str
+    """A file by which the processes find each other."""
+    plugins: tuple[Path, ...]
+
+
+class RankPlatform(Platform):
+    """One of several processes, connected to the others by torch.distributed: NCCL on GPUs, gloo on CPUs."""
+
+    def __init__(self, rank: Rank) -> None:
+        """Connect. Every process must do so."""
+        import torch
+        from torch import distributed
+
+        self.rank, self.world_size = rank.number, rank.count
+        self._device = torch.device(rank.device)
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+        # All are on this machine. Without it, gloo looks for the machine's name in the network.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if self._device.type == "cuda" else "gloo",
+            store=distributed.FileStore(rank.store, rank.count),  # type: ignore[attr-defined]
+            rank=rank.number,
+            world_size=rank.count,
+            timeout=_STEP_TIMEOUT,
+            device_id=self._device if self._device.type == "cuda" else None,
+        )
+        self._decisions: Any = distributed.new_group(backend="gloo", timeout=_DECISION_TIMEOUT)
+
+    def launch(self, job: Callable[[Platform], Result]) -> Result:
+        """Run the job here; the others do, too."""
+        return job(self)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process: its own GPU, or the CPU."""
+        return self._device
+
+    def agree(self, decide: Callable[[], Result]) -> Result:
+        """Return what `decide` returns in the primary process."""
+        import torch
+        from torch import distributed
+
+        decided: list[Any] = [decide() if self.is_primary else None]
+        distributed.broadcast_object_list(decided, src=0, group=self._decisions, device=torch.device("cpu"))
+        return decided[0]  # type: ignore[no-any-return]
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over the processes."""
+        from torch import distributed
+
+        distributed.all_reduce(tensor)
+
+    def describe(self) -> str:
+        """Return a description of the device, and how many processes share the job."""
+        return f"{super().describe()}, {self.world_size} processes"
+
+
+def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
+    """Run a job as one of several processes; send what it reports, and its result or error. In a new process.
+
+    SIGINT and SIGTERM are blocked in it. The process that started it sends the number of a signal to pass on.
+    """
+    interrupts, lock = Interrupts(), threading.Lock()
+
+    def send(kind: str, content: Any) -> None:
+        with lock:
+            connection.send((kind, content))
+
+    with interrupts.caught():
+        threading.Thread(target=_follow, args=(connection,), daemon=True).start()
+        try:
+            reporter = _Forwarding(send) if rank.number == 0 else NullReporter()
+            send("result", _result(rank, job, interrupts, reporter))
+        except OpenPruneError as error:
+            send("refused", (type(error), error.args, vars(error)))
+        except BaseException:
+            send("failed", traceback.format_exc())
+    _disconnect()
+
+
+def restored_error(kind: type[OpenPruneError], args: tuple[Any, ...], facts: dict[str, Any]) -> OpenPruneError:
+    """Return an error from what a process sent of it; its class may be built from other arguments."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
+
+
+class _Forwarding:
+    """A Reporter that sends what it is told."""
+
+    def __init__(self, send: Callable[[str, Any], None]) -> None:
+        self._send, self._last = send, 0.0
+
+    def say(self, line: str) -> None:
+        """Send the line."""
+        self._send("say", line)
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Send the progress, now and then, and the end of an operation."""
+        now = time.monotonic()
+        if done >= total or now - self._last >= _SECONDS_BETWEEN_REPORTS:
+            self._last = now
+            self._send("progress", (what, done, total, unit))
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that puts this process's own objects where the job's were left out."""
+
+    def __init__(self, file: io.BytesIO, stand_ins: dict[str, Any]) -> None:
+        super().__init__(file)
+        self._stand_ins = stand_ins
+
+    def persistent_load(self, name: str) -> Any:
+        """Return the object of a name."""
+        return self._stand_ins[name]
+
+
+def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) -> Any:
+    if rank.number != 0:
+        warnings.simplefilter("ignore")  # the primary process gives the same ones
+    load_plugins(rank.plugins)
+    with prepared(rank.threads):
+        if rank.device == "cpu":
+            keep_freed_memory()
+        platform = RankPlatform(rank)
+        stand_ins = {PLATFORM: platform, INTERRUPTS: interrupts, REPORTER: reporter}
+        return _Unpickler(io.BytesIO(job), stand_ins).load()(platform)
+
+
+def _follow(connection: Connection) -> None:
+    """Raise the signals that the process that started this one passes on, and end with it."""
+    while True:
+        try:
+            number = connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+        _thread.interrupt_main(number)
+
+
+def _disconnect() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

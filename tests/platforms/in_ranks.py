@@ -1,0 +1,24 @@
+"""What the tests of several processes do in each of them; these import it by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foundations.desc import Desc
+from foundations.plan import Target, plan
+from platforms.base import Platform
+from tests.training.small_runs import context
+from training.work import work
+
+
+def compute_all(descs: Sequence[Desc], root: Path, datasets: Path, platform: Platform) -> list[str]:
+    """Compute runs with all that they need, keeping every state; return their devices, as manifests have them."""
+    place = context(root, datasets, platform=platform)
+    steps = [(desc, range(desc.start.iteration, desc.end.iteration)) for desc in descs]
+    targets = [Target(desc, 1, tuple(map(desc.start.at, iterations))) for desc, iterations in steps]
+    made = platform.agree(lambda: plan(targets, root))
+    for planned in made.to_do():
+        work(planned, place, platform)
+        platform.agree(planned.refresh)
+    return [found.device for planned in made if (found := planned.run.read_manifest()) is not None]
