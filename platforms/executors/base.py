@@ -125,6 +125,8 @@ class Program:
     """Modules that every job imports, for executors that import once and fork."""
     command: Sequence[str] = ()
     """The command line of the program without arguments, for executors that start processes."""
+    folder: Path = Path(".jobs")
+    """For files of an executor's own, on a file system that all its machines share."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
