@@ -16,10 +16,14 @@ from typing import Any
 
 from foundations.errors import EnvironmentFailure
 from foundations.hparams import hparam
+from foundations.program import INSTALLED, TOP
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program
 from platforms.executors.ray_task import STOP, STOPPED, run_command
 
-_LOOPBACK = "127.0.0.1"
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""What Ray reads when it is imported."""
+_LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps a cluster of one machine on the loopback address, as Ray does by itself on macOS; no other setting does."""
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but exit codes passes through it
 _CAPACITY_SECONDS = 5.0
 
@@ -44,7 +48,9 @@ class Ray(Executor):
 
     def __init__(self, hparams: RayHparams, program: Program) -> None:
         """Connect to the cluster, or start one. Raises: EnvironmentFailure without Ray, or where it does not answer."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+        os.environ.update(_SETTINGS)
+        if hparams.ray_address is None:
+            os.environ.update(_LOCAL_SETTINGS)
         try:
             import ray
         except ImportError as error:
@@ -132,7 +138,14 @@ class Ray(Executor):
 
     def _connect(self) -> None:
         """Connect to a running cluster, or start one that only this machine can reach."""
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        from ray.job_config import JobConfig
+
+        found_at = [] if INSTALLED else [str(TOP)]  # the task's module is found there by name, on every node
+        quiet = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "job_config": JobConfig(code_search_path=found_at),
+        }
         address = self._hparams.ray_address
         try:
             if address is not None:
@@ -142,7 +155,6 @@ class Ray(Executor):
                     address="local",
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
-                    _node_ip_address=_LOOPBACK,
                     **quiet,
                 )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
