@@ -26,6 +26,7 @@ _LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a cluster of one machine on the loopback address, as Ray does by itself on macOS; no other setting does."""
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but exit codes passes through it
 _CAPACITY_SECONDS = 5.0
+_KNOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,7 @@ class Ray(Executor):
         address = self._hparams.ray_address
         try:
             if address is not None:
+                _knock(address)
                 self._ray.init(address=address, ignore_reinit_error=True, **quiet)
             else:
                 self._ray.init(
@@ -157,7 +159,7 @@ class Ray(Executor):
                     object_store_memory=_OBJECT_STORE_BYTES,
                     **quiet,
                 )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             where = "Ray could not be started" if address is None else f"No Ray cluster answers at '{address}'"
             why = str(error).strip().splitlines()[:1]
             raise EnvironmentFailure(f"{where}: {' '.join(why) or type(error).__name__}") from error
@@ -185,6 +187,13 @@ class Ray(Executor):
             return Ended(job.name, 1, str(error).strip().splitlines()[-1])
         except exceptions.RayError as error:
             raise EnvironmentFailure(f"The Ray cluster is gone: {str(error).strip().splitlines()[0]}") from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 RAY = ExecutorKind(spelling="ray", hparams=RayHparams, make=Ray, runs="as tasks of a Ray cluster")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     except Exception as error:  # whatever keeps Ray from starting on this machine
         pytest.skip(f"no Ray could be started here: {error}")
-    made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
+    for _ in range(2):
+        made.add_node(num_cpus=1)
     yield made
     made.shutdown()
+
+
+def kill_a_node(cluster: Any) -> None:
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
 
 @pytest.fixture(autouse=True)
@@ -72,13 +76,13 @@ def test_a_node_is_killed_and_all_jobs_end_well(cluster: Any, tmp_path: Path) ->
         for root in roots:
             executor.submit(CommandJob(root.name, (*WHILE, f"--root={root}"), root.with_suffix(".txt")))
         wait_for(lambda: all("iterations." in log_of(root) for root in roots))
-        cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+        kill_a_node(cluster)
         ended = all_ended(executor, 2, seconds=200)
 
     assert [each.exit_code for each in ended.values()] == [0, 0]
     (one,), (other,) = ([path.parent for path in root.rglob("manifest.json")] for root in roots)
     assert tensors_of(one) == tensors_of(other)
-    assert sum("Stopped by SIGTERM" in root.with_suffix(".txt").read_text() for root in roots) == 1
+    assert sum("Resuming" in root.with_suffix(".txt").read_text() for root in roots) == 1
 
 
 def test_a_sweep_ends_complete_though_a_node_is_killed(cluster: Any, terminal: Terminal) -> None:
@@ -90,7 +94,7 @@ def test_a_sweep_ends_complete_though_a_node_is_killed(cluster: Any, terminal: T
         text=True,
     )
     wait_for(lambda: len(list(terminal.root.rglob("output.txt"))) >= 4)
-    cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+    kill_a_node(cluster)
     out, _ = running.communicate(timeout=200)
 
     assert running.returncode == 0, out
@@ -151,7 +155,5 @@ def test_a_cluster_that_is_not_there_is_an_error_that_names_its_address(tmp_path
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-cluster.txt")
     hparams = RayHparams(executor="ray", ray_address="127.0.0.1:1")
 
-    begin = time.monotonic()
-    with pytest.raises(EnvironmentFailure, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(EnvironmentFailure, match=r"127\.0\.0\.1:1.*refused"):
         make_executor(hparams, program(tmp_path))
-    assert time.monotonic() - begin < 60

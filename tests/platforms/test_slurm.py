@@ -6,6 +6,7 @@ Everything that needs one is marked `cluster`: `make test-cluster`.
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ from tests.conftest import SHARED
 LOOPBACK = SHARED / "tools" / "slurm_loopback.sh"
 GRID = ("--grid", "strategy=random,magnitude", "--grid", "density=0.5,0.25,0.1,0.05")
 ENDLESS = ("train", *LENET, "--training_steps=1000000ep", "--evaluate_only_at_end", "--checkpoint_seconds=1000")
-MINUTE = ("train", *LENET, "--training_steps=5000ep", "--evaluate_only_at_end", "--checkpoint_seconds=1000")
-"""Longer than Slurm grants at a time in these tests."""
 FAILS = """
 from open_prune import Technique, TechniqueHparams, TechniqueKind
 """
@@ -103,6 +102,15 @@ def log_of(root: Path) -> str:
     return "".join(path.read_text() for path in root.rglob("log.txt"))
 
 
+def lasting(seconds: float, terminal: Terminal) -> tuple[str, ...]:
+    """Return a command that trains for about so long here, and writes no checkpoint unless it is asked to."""
+    flags = ("train", *LENET, "--evaluate_only_at_end", "--checkpoint_seconds=1000")
+    assert terminal.cold(*flags, "--training_steps=500ep").code == 0
+    (manifest,) = terminal.root.rglob("manifest.json")
+    epochs = 500 * seconds / json.loads(manifest.read_text())["wall_seconds"]
+    return (*flags, f"--training_steps={round(epochs)}ep")
+
+
 def scancel(*arguments: str) -> None:
     subprocess.run(["scancel", *arguments], check=True)
 
@@ -128,10 +136,14 @@ def test_a_sweep_with_a_shared_parent_runs_to_the_end(tmp_path: Path, digits: Pa
 
 
 @pytest.mark.cluster
-def test_a_job_whose_time_is_over_goes_on_to_the_same_bytes(make: Make, tmp_path: Path) -> None:
-    undisturbed, cut = make(), make(slurm_time=1, slurm_grace=29)
-    undisturbed.submit(CommandJob("undisturbed", (*MINUTE, f"--root={tmp_path / 'a'}"), tmp_path / "a.txt"))
-    cut.submit(CommandJob("cut", (*MINUTE, f"--root={tmp_path / 'b'}"), tmp_path / "b.txt"))
+def test_a_job_whose_time_is_over_goes_on_to_the_same_bytes(make: Make, tmp_path: Path, digits: Path) -> None:
+    undisturbed, cut = (
+        make(),
+        make(slurm_time=1, slurm_grace=29),
+    )  # Slurm looks every 30 seconds: signals come at 1 to 31
+    command = lasting(40.0, Terminal(tmp_path / "speed", digits))
+    undisturbed.submit(CommandJob("undisturbed", (*command, f"--root={tmp_path / 'a'}"), tmp_path / "a.txt"))
+    cut.submit(CommandJob("cut", (*command, f"--root={tmp_path / 'b'}"), tmp_path / "b.txt"))
 
     ended: dict[str, Ended] = {}
     deadline = time.monotonic() + 400
@@ -194,7 +206,7 @@ def test_a_preempted_job_is_queued_again_and_a_cancelled_one_is_not(make: Make, 
     scancel("--name=open_prune", "--state=RUNNING", "--signal=TERM")  # as Slurm does when it preempts
     wait_for(lambda: executor.ended(0.5) == [] and executor.states()["job"] == "pending")
     assert list((tmp_path / "a").rglob("checkpoint.safetensors"))
-    wait_for(lambda: hasten() or (executor.ended(0.5) == [] and executor.states()["job"] == "running"))
+    wait_for(lambda: executor.ended(0.5) == [] and hasten() and executor.states()["job"] == "running")
     wait_for(lambda: "Resuming" in log_of(tmp_path / "a"))
 
     scancel("--name=open_prune", "--state=RUNNING")
@@ -212,13 +224,14 @@ def test_a_partition_that_is_not_there_is_an_error_in_slurms_words(make: Make, t
     executor.stop()
 
 
-def hasten() -> None:
+def hasten() -> bool:
     """Start what Slurm has queued again after a few seconds, not after two minutes."""
     queued = subprocess.run(["squeue", "--noheader", "--array", "--format=%i|%r|%S"], capture_output=True, text=True)
     for line in queued.stdout.splitlines():
         number, reason, start = line.strip().split("|")
         if reason == "BeginTime" and (datetime.fromisoformat(start) - datetime.now()).total_seconds() < 115:
             subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], check=False)
+    return True
 
 
 # Without Slurm.
