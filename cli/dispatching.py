@@ -15,7 +15,7 @@ from cli.sweep_display import display
 from foundations.environment import Environment
 from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun
-from foundations.program import COMMAND
+from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
 from foundations.sweeps import RunningSweep, running_sweep
 from platforms.dispatch import Dispatch, Item, Observer, State, Wish
@@ -24,7 +24,7 @@ from platforms.executors.registry import make_executor
 from training.context import Context
 from training.execution import check_dataset
 
-_PROGRAM = Program(entry="cli.main:main", preload=("platforms.executors.warm",), command=COMMAND)
+_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.warm",), command=COMMAND)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,9 +31,7 @@ COMMANDS = {
     "branch": Command("cli.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
     "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
     "run": Command("cli.run:run", "compute what a job file asks for: how executors start one run"),
-    "sweep": Command(
-        "cli.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"
-    ),
+    "sweep": Command("cli.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
     "watch": Command("cli.watch:watch", "show what is being computed, anywhere on the root"),
     "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
     "ls": Command("cli.listing:ls", "list the runs"),

@@ -6,13 +6,14 @@ job is a child forked from it, so it starts in milliseconds, in a clean state of
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
@@ -20,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from foundations.hparams import hparam
+from foundations.program import TOP
 from foundations.registry import load
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program
 
@@ -58,7 +60,8 @@ class Pool(Executor):
         slot = next(slot for slot in range(self._size) if slot not in used)
         arguments = (*job.arguments, *self._slot_flags(job.arguments, slot))
         process = self._context.Process(target=_run, args=(self._program.entry, arguments, job.output), name=job.name)
-        process.start()
+        with _found_by_the_fork_server():
+            process.start()
         self._running[job.name] = (process, slot)
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -120,6 +123,19 @@ def _run(entry: str, arguments: Sequence[str], output: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no clean-up of a process that is about to vanish: unloading torch takes 0.1 seconds
+
+
+@contextlib.contextmanager
+def _found_by_the_fork_server() -> Iterator[None]:
+    """Let a fork server that is started in the block find our modules, as Python 3.11's ignores sys.path."""
+    former = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TOP), former)))
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if former is not None:
+            os.environ["PYTHONPATH"] = former
 
 
 def _end_with_parent() -> None:
