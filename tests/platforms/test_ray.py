@@ -66,7 +66,7 @@ def test_a_sweep_with_a_shared_parent_runs_to_the_end(cluster: Any, terminal: Te
     result = terminal.cold(*sweep(cluster.address))
 
     assert result.code == 0, result.out + result.err
-    assert terminal.run("ls").out.count("complete") == 9
+    assert terminal.run("ls").out.split().count("complete") == 9
     assert len(list(terminal.root.rglob("output.txt"))) == 9
 
 
@@ -98,7 +98,7 @@ def test_a_sweep_ends_complete_though_a_node_is_killed(cluster: Any, terminal: T
     out, _ = running.communicate(timeout=200)
 
     assert running.returncode == 0, out
-    assert terminal.run("ls").out.count("complete") == 9
+    assert terminal.run("ls").out.split().count("complete") == 9
 
 
 def test_a_failing_job_does_not_stop_others(cluster: Any, tmp_path: Path) -> None:

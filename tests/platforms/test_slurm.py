@@ -31,6 +31,15 @@ FAILS = """
 from open_prune import Technique, TechniqueHparams, TechniqueKind
 """
 
+FAILS = """
+from open_prune import Method, PruningHparams
+
+def fail(scoring, hparams):
+    raise OSError("never mind")
+
+BAD = Method(spelling="bad", paper="none", hparams=PruningHparams, score=fail, depends_on_mask=False)
+"""
+
 
 def _answers() -> bool:
     try:
@@ -129,10 +138,27 @@ def test_a_sweep_with_a_shared_parent_runs_to_the_end(tmp_path: Path, digits: Pa
     again = terminal.run(*command)
 
     assert result.code == again.code == 0, result.out + result.err + again.err
-    assert terminal.run("ls").out.count("complete") == 9
+    assert terminal.run("ls").out.split().count("complete") == 9
     outputs = list(terminal.root.rglob("output.txt"))
     assert len(outputs) == 9
     assert not list((terminal.root / ".jobs" / "slurm").iterdir()), "nothing is left of jobs that ended well"
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_fails_and_those_that_draw_on_it_do_not_stop_others(tmp_path: Path, digits: Path) -> None:
+    terminal = Terminal(tmp_path / "root", digits)
+    plugin = tmp_path / "my_bad.py"
+    plugin.write_text(FAILS)
+    flags = ("--executor=slurm", "--slurm_cpus=1", "--slurm_poll_seconds=2", f"--plugin={plugin}")
+    grid = ("--grid", "strategy=magnitude,bad")
+
+    result = terminal.cold("sweep", *flags, *grid, "--", "lottery", *SHORT, "--levels=2")
+
+    assert result.code == 1, result.out + result.err
+    assert terminal.run("ls").out.split().count("complete") == 3, "the common level 0, and both levels of the other strategy"
+    assert "never mind" in result.out
+    assert "which it draws on, failed" in result.out
 
 
 @pytest.mark.cluster
