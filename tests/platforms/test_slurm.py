@@ -156,7 +156,7 @@ def test_a_run_that_fails_and_those_that_draw_on_it_do_not_stop_others(tmp_path:
     result = terminal.cold("sweep", *flags, *grid, "--", "lottery", *SHORT, "--levels=2")
 
     assert result.code == 1, result.out + result.err
-    assert terminal.run("ls").out.split().count("complete") == 3, "the common level 0, and both levels of the other strategy"
+    assert terminal.run("ls").out.split().count("complete") == 3  # level 0, and two of the other strategy
     assert "never mind" in result.out
     assert "which it draws on, failed" in result.out
 
