@@ -26,6 +26,7 @@ from platforms.executors.slurm_queue import JobState
 from platforms.executors.slurm_task import STOP, STOPPED, SlurmTask, record_of
 
 _BUSY = 75  # a job that never started since others failed: whoever submitted it decides
+_LOST = "a job that it comes after did not end well"
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0  # shared file systems show a file of another node late
 _FULL_SECONDS = 30.0
@@ -125,7 +126,7 @@ class Slurm(Executor):
         """Return the jobs that have ended, waiting up to some seconds for one. Raises: EnvironmentFailure."""
         deadline = time.monotonic() + seconds
         while True:
-            found = self._dropped() if self._is_stopping else []
+            found = self._dropped()
             if not self._is_stopping:
                 self._flush()
             found += self._recorded()
@@ -247,9 +248,13 @@ class Slurm(Executor):
     # Watching.
 
     def _dropped(self) -> list[Ended]:
-        """Return the jobs that Slurm never got."""
-        dropped, self._waiting = self._waiting, []
-        return [Ended(job.name, STOPPED, "it was not started") for job in dropped]
+        """Return the jobs that Slurm need not get: all after a stop, and those that come after failed ones."""
+        if self._is_stopping:
+            dropped, self._waiting = self._waiting, []
+            return [Ended(job.name, STOPPED, "it was not started") for job in dropped]
+        lost = [job for job in self._waiting if any(self._exit_codes.get(name) for name in job.after)]
+        self._waiting = [job for job in self._waiting if job not in lost]
+        return [Ended(job.name, _BUSY, _LOST) for job in lost]
 
     def _recorded(self) -> list[Ended]:
         """Return the jobs that have recorded their exit codes since the last look."""
@@ -296,7 +301,7 @@ class Slurm(Executor):
         if state == "CANCELLED" and self._is_stopping:
             return self._end(each, STOPPED, "it was cancelled before it started")
         if state == "CANCELLED" and (lost or each.state.reason.startswith("Dependency")):
-            return self._end(each, _BUSY, "a job that it comes after did not end well")
+            return self._end(each, _BUSY, _LOST)
         if state == "CANCELLED" and each.code is None:
             return self._end(each, 1, "it was cancelled (scancel)")
         reasons = {

@@ -55,7 +55,18 @@ def terminal(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
 
 def sweep(address: str) -> tuple[str, ...]:
-    return ("sweep", "--executor=ray", f"--ray_address={address}", *GRID, "--", "branch", "train", "oneshot", *SHORT)
+    return (
+        "sweep",
+        "--executor=ray",
+        f"--ray_address={address}",
+        *GRID,
+        "--",
+        "branch",
+        "train",
+        "oneshot",
+        *SHORT,
+        "--state_step=3ep",
+    )
 
 
 def program(tmp_path: Path) -> Program:

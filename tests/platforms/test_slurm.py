@@ -132,7 +132,7 @@ def scancel(*arguments: str) -> None:
 def test_a_sweep_with_a_shared_parent_runs_to_the_end(tmp_path: Path, digits: Path) -> None:
     terminal = Terminal(tmp_path / "root", digits)
     flags = ("--executor=slurm", "--slurm_cpus=1", "--slurm_poll_seconds=2")
-    command = ("sweep", *flags, *GRID, "--", "branch", "train", "oneshot", *SHORT)
+    command = ("sweep", *flags, *GRID, "--", "branch", "train", "oneshot", *SHORT, "--state_step=3ep")
 
     result = terminal.run(*command)
     again = terminal.run(*command)
@@ -200,6 +200,8 @@ def test_a_failing_job_does_not_stop_others_and_frees_those_after_it(make: Make,
 
     codes = {name: each.exit_code for name, each in ended.items()}
     assert codes == {"good": 0, "bad": 2, "after good": 0, "after bad": 75, "after both": 75}
+    executor.submit(CommandJob("later", ("--version",), tmp_path / "later.txt", ("good", "bad")))
+    assert all_ended(executor, 1)["later"].exit_code == 75
     assert "did not end well" in ended["after bad"].reason
     assert "'nonsense' is not a command" in (tmp_path / "bad.txt").read_text()
     assert not (tmp_path / "after_bad.txt").exists()
