@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-all wheel-test lint format bench clean
+.PHONY: demo test test-all test-cluster wheel-test lint format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -13,10 +13,15 @@ demo: $(VENV)/installed
 	@OPEN_PRUNE_ROOT=.demo/runs $(RUN) open_prune.py ls
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2 -m "not slow"
+	$(RUN) -m pytest -n 2 -m "not slow and not cluster"
 
 test-all: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2
+
+# The executors slurm and ray, each on a real cluster on this machine; what cannot be started is skipped, with the reason.
+CLUSTER_TESTS ?= tests/platforms/test_slurm.py tests/platforms/test_ray.py
+test-cluster: $(VENV)/installed-cluster
+	$(RUN) -m pytest -n 0 -m cluster -rs --durations=5 $(CLUSTER_TESTS)
 
 # The wheel in a new virtual environment, beside Hugging Face datasets: minutes, and 6 GB for as long.
 wheel-test: $(VENV)/installed-dev
@@ -48,3 +53,7 @@ $(VENV)/installed: requirements.txt $(VENV)/bin/python
 $(VENV)/installed-dev: requirements-dev.txt requirements.txt $(VENV)/bin/python
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-cluster: requirements-cluster.txt $(VENV)/installed-dev
+	$(RUN) -m pip install --quiet -r requirements-cluster.txt
+	touch $@

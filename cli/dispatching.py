@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from branches.job_files import write_job_file
 from cli.estimate import Estimate
@@ -69,7 +69,7 @@ def dispatch_plan(
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)
     with (
-        make_executor(request.executor, _PROGRAM) as executor,
+        make_executor(request.executor, replace(_PROGRAM, folder=root / ".jobs")) as executor,
         running_sweep(root, what) as sweep,
         display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
         interrupts.caught(),

@@ -22,6 +22,7 @@ from foundations.step import Step, parse_steps
 from models.hparams import ModelHparams
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
+from platforms.executors.site import site_settings
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams, TrainingHparams
 from training.recipes import recipe
@@ -111,7 +112,8 @@ def parse_job(
     name = value_of("default_hparams", argv)
     if name is None and preset is None and value_of("model_name", argv) is None:
         name = DEFAULT_RECIPE
-    return parse(kind, argv, command, recipe_of(name) if name else preset or {}, run_of)
+    chosen = recipe_of(name) if name else preset or {}
+    return parse(kind, argv, command, {**site_settings(environment.site), **chosen}, run_of)
 
 
 def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Sequence[str]]) -> str:

@@ -20,6 +20,7 @@ from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
 from platforms.executors.base import ExecutorHparams
+from platforms.executors.site import site_settings
 
 _REQUESTS = {
     "train": "cli.jobs:train_request",
@@ -73,7 +74,7 @@ def sweep(argv: Sequence[str], environment: Environment) -> int:
     grids, own = taken_out("grid", own)
     rules, own = taken_out("when", own)
     names, rest = positional(own)
-    flags = parse(SweepFlags, rest, "sweep", {"executor": "pool"})
+    flags = parse(SweepFlags, rest, "sweep", {"executor": "pool", **site_settings(environment.site)})
     asked = _asked(_described(names, grids, rules, command), environment)
     if flags.sweep.export:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]

@@ -9,17 +9,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD and _PLUGINS, or their defaults."""
+    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD, _PLUGINS and _SITE, or their defaults."""
 
     root: Path
     datasets: Path
     no_download: bool
     plugins: tuple[Path, ...] = ()
+    site: Path | None = None
+    """The file with the settings of the site (`platforms.executors.site`), if there is one."""
 
     @classmethod
     def read(cls) -> Environment:
         """Read the variables."""
         home = Path.home()
+        named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
         return cls(
             root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
             datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
@@ -27,4 +30,5 @@ class Environment:
             plugins=tuple(
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
+            site=Path(named).expanduser() if named else usual if usual.exists() else None,
         )

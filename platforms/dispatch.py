@@ -131,7 +131,7 @@ class Dispatch:
                 failure = item.planned.run.failure()
                 if failure is not None:
                     self._fail(item, f"it failed before: {failure.get('reason', '')}", is_news=False)
-        self._ready.extend(item for item in self.items.values() if self._may_start(item))
+        self._ready.extend(self.items.values())
         while self._is_unfinished():
             if self.wish is Wish.GO_ON:
                 self.wish = self._ask()
@@ -153,14 +153,21 @@ class Dispatch:
         return any(item.state in open_states for item in self.items.values())
 
     def _may_start(self, item: Item) -> bool:
-        return item.state is State.WAITING and (item.lacking == 0 or self._executor.takes_waiting_jobs)
+        """Return whether a run can be submitted: what it draws on is done, or the executor waits for it."""
+        if item.state is not State.WAITING or not self._executor.takes_waiting_jobs:
+            return item.state is State.WAITING and item.lacking == 0
+        return all(source.state in (State.DONE, State.RUNNING) for source in self._sources(item))
+
+    def _sources(self, item: Item) -> list[Item]:
+        found = (self.items.get(id(source)) for source in item.planned.sources)
+        return [each for each in found if each is not None]
 
     def _submit_ready(self) -> None:
         while self._ready and self._executor.has_room():
             item = self._ready.popleft()
             run = item.planned.run
-            if item.state is not State.WAITING:
-                continue
+            if not self._may_start(item):
+                continue  # it comes back when the last of what it draws on is done
             if is_held(run.lock_path):
                 item.state = State.ELSEWHERE
                 self._observer.changed(item)
@@ -169,8 +176,7 @@ class Dispatch:
             checkpoint = run.folder / CHECKPOINT
             item.checkpointed = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
             item.state, item.since = State.RUNNING, time.monotonic()
-            sources = (self.items.get(id(source)) for source in item.planned.sources)
-            after = tuple(each.name for each in sources if each is not None and each.state is State.RUNNING)
+            after = tuple(each.name for each in self._sources(item) if each.state is State.RUNNING)
             self._executor.submit(self._job_of(item.planned, after))
             self._observer.changed(item)
 
@@ -185,13 +191,13 @@ class Dispatch:
         if item.planned.is_done:
             item.computed = True
             self._done(item)
+        elif lost := self._failed_source(item):
+            self._fail(item, f"{lost}, which it draws on, failed", is_news=False)
         elif code == Busy.exit_code:
             item.state = State.ELSEWHERE
             self._observer.changed(item)
         elif self.wish is not Wish.GO_ON:
             item.state = State.WAITING
-        elif lost := self._failed_source(item):
-            self._fail(item, f"{lost}, which it draws on, failed", is_news=False)
         elif code in _ORDINARY_FAILURES:
             self._fail(item, ended.reason or _last_words(item), exit_code=code)
         else:
@@ -213,7 +219,7 @@ class Dispatch:
         self._observer.changed(item)
         for user in item.users:
             user.lacking -= 1
-            if user.state is State.WAITING and user.lacking == 0 and not self._executor.takes_waiting_jobs:
+            if user.state is State.WAITING and user.lacking == 0:
                 self._ready.append(user)
 
     def _fail(self, item: Item, reason: str, *, exit_code: int | None = None, is_news: bool = True) -> None:
@@ -229,8 +235,7 @@ class Dispatch:
                 self._fail(user, f"{item.name}, which it draws on, failed", is_news=False)
 
     def _failed_source(self, item: Item) -> str:
-        sources = (self.items.get(id(source)) for source in item.planned.sources)
-        return next((each.name for each in sources if each is not None and each.state is State.FAILED), "")
+        return next((each.name for each in self._sources(item) if each.state is State.FAILED), "")
 
     def _look_elsewhere(self) -> None:
         """See how the runs are that other processes work on."""

@@ -21,7 +21,8 @@ class ExecutorHparams(Hparams):
     """Who runs the jobs. Not part of a run's address."""
 
     executor: str | None = hparam(None)
-    """Who runs the jobs: pool (processes of this machine), slurm or ray; by default a single job runs here and now."""
+    """Who runs the jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job runs
+    here and now."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
@@ -29,7 +30,7 @@ class ExecutorHparams(Hparams):
         from platforms.executors.registry import EXECUTORS
 
         name = values.get("executor")
-        found = cls if name is None else EXECUTORS.find(name).hparams
+        found = cls if name in (None, "None") else EXECUTORS.find(name).hparams
         return found if issubclass(found, cls) else cls
 
     @classmethod
@@ -125,6 +126,8 @@ class Program:
     """Modules that every job imports, for executors that import once and fork."""
     command: Sequence[str] = ()
     """The command line of the program without arguments, for executors that start processes."""
+    folder: Path = Path(".jobs")
+    """For files of an executor's own, on a file system that all its machines share."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

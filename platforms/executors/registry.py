@@ -5,7 +5,15 @@ from __future__ import annotations
 from foundations.registry import Registry
 from platforms.executors.base import Executor, ExecutorHparams, ExecutorKind, Program
 
-EXECUTORS = Registry(ExecutorKind, "executor", ("platforms.executors.pool",))
+EXECUTORS = Registry(
+    ExecutorKind,
+    "executor",
+    (
+        "platforms.executors.pool",
+        "platforms.executors.slurm",
+        "platforms.executors.ray",
+    ),
+)
 
 
 def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:

@@ -103,6 +103,7 @@ class Terminal:
             "OPEN_PRUNE_ROOT": str(self.root),
             "OPEN_PRUNE_DATASETS": str(self.datasets),
             "OPEN_PRUNE_NO_DOWNLOAD": "1",
+            "OPEN_PRUNE_SITE": os.devnull,
             "OMP_NUM_THREADS": "1",
             **self.environment,
         }

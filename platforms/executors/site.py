@@ -1,0 +1,64 @@
+"""The settings of a site: a small TOML file with values of the executors' flags, such as the partition to use.
+
+executor = "slurm"
+slurm_partition = "gpu"
+slurm_gpus = 1
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundations.errors import EnvironmentFailure, UsageError, choose_from
+from foundations.hparams import HparamField, fields_of
+
+
+def site_settings(path: Path | None) -> Mapping[str, Any]:
+    """Return the hyperparameters of executors that a file presets, by name; none where there is no file.
+
+    Raises: UsageError that names the file, for what is no such hyperparameter or not a value of it; EnvironmentFailure
+    where the file cannot be read.
+    """
+    if path is None:
+        return {}
+    try:
+        changed = path.stat().st_mtime_ns
+        return _read(path, changed)
+    except OSError as error:
+        raise EnvironmentFailure(f"The site's settings in {path} cannot be read: {error.strerror}.") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, _changed: int) -> Mapping[str, Any]:
+    """Read a file once, however many runs a sweep has."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    known = _known()
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"{path}: '{name}' is not a flag of an executor{choose_from(name, known)}")
+        try:
+            known[name].check(value)
+            if name == "executor":
+                _find(value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {name}: {error.reason}") from error
+    return settings
+
+
+def _known() -> dict[str, HparamField]:
+    from platforms.executors.registry import EXECUTORS
+
+    return {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
+
+
+def _find(name: str) -> None:
+    from platforms.executors.registry import EXECUTORS
+
+    EXECUTORS.find(name)
