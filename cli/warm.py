@@ -11,21 +11,20 @@ import numpy.random  # noqa: F401
 import safetensors.torch  # noqa: F401
 import torch._dynamo  # noqa: F401 (an optimizer imports it at its first step, which takes a second)
 
-import branches.job  # noqa: F401
-import cli.main
-import cli.run  # noqa: F401
-import datasets.memory  # noqa: F401
-import models.build
-import models.networks
-import training.work  # noqa: F401
+from branches import job as _branch_jobs  # noqa: F401
 from branches.kinds import KINDS
+from cli import run as _run  # noqa: F401
+from datasets import memory as _memory  # noqa: F401
 from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.registry import Registry
+from models import build as _build  # noqa: F401
+from models import networks
 from models.activations import ACTIVATIONS
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS
 from models.registry import FAMILIES
 from platforms.registry import PLATFORMS
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
+from training import work as _work  # noqa: F401
 from training.registry import TECHNIQUES
 
 _NAMED: tuple[Registry[Any], ...] = (
@@ -46,5 +45,5 @@ _NAMED: tuple[Registry[Any], ...] = (
 )
 for _registry in _NAMED:
     _registry.spellings()
-for _module in pkgutil.iter_modules(models.networks.__path__, f"{models.networks.__name__}."):
+for _module in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}."):
     importlib.import_module(_module.name)

@@ -48,10 +48,13 @@ class Augmentation(Registered):
         return type(self).draw_streamed is not Augmentation.draw_streamed
 
     def stored(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        """Return what is kept in memory: the training images, uint8 (N, C, H, W), and perhaps others after them."""
+        """Return what is kept in memory: the training images, uint8 (N, C, H, W), and perhaps others after them.
+
+        On CPUs, that is the images as they are: they are mapped from a file, so that all jobs of a machine share them.
+        """
         from datasets.transforms import in_format
 
-        return in_format(images, memory_format)
+        return images if images.device.type == "cpu" else in_format(images, memory_format)
 
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
         """Draw the random numbers of an epoch of `count` images in memory; return what makes its batches.

@@ -1,0 +1,203 @@
+"""Dispatching, with an executor that runs no processes: what is submitted when, and what follows from how jobs end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foundations.desc import RunRef
+from foundations.locks import lock
+from foundations.manifest import Manifest
+from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.run import CHECKPOINT
+from foundations.step import Step
+from platforms.dispatch import Dispatch, Item, State, Wish
+from platforms.executors.base import CommandJob, Ended, Executor
+from tests.branches.small_branches import describe
+from tests.training.small_runs import oneshot_desc, train_desc
+
+Outcome = Callable[[PlannedRun], int]
+
+
+class Script(Executor):
+    """Runs one job at a time by calling a function on its run, which returns the exit code."""
+
+    def __init__(self, made: Plan, outcomes: dict[str, Outcome]) -> None:
+        self._runs = {str(planned.run): planned for planned in made}
+        self._outcomes = outcomes
+        self._waiting: list[CommandJob] = []
+        self.submitted: list[str] = []
+        self.stopped = False
+
+    def has_room(self) -> bool:
+        return not self._waiting
+
+    def submit(self, job: CommandJob) -> None:
+        self.submitted.append(job.name)
+        self._waiting.append(job)
+
+    def ended(self, seconds: float) -> list[Ended]:
+        jobs, self._waiting = self._waiting, []
+        return [Ended(job.name, self._outcomes.get(job.name, complete)(self._runs[job.name])) for job in jobs]
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, State]] = []
+
+    def changed(self, item: Item) -> None:
+        self.changes.append((item.name, item.state))
+
+    def tick(self, dispatch: Dispatch) -> None:
+        pass
+
+
+def complete(planned: PlannedRun) -> int:
+    """Do what a job does: leave the files that are asked for."""
+    run, desc = planned.run, planned.desc
+    run.create(desc)
+    for step in planned.keep:
+        run.save_state(step, {})
+    if planned.needs_mask or desc.mask_step is not None:
+        run.save_mask({}, {})
+        run.save_sparsity({})
+    if planned.is_target:
+        run.finish(
+            Manifest(
+                files={}, results={}, dataset={}, parents={}, versions={}, device="", wall_seconds=1.0, finished=""
+            )
+        )
+    return 0
+
+
+def job_of(planned: PlannedRun, after: tuple[str, ...]) -> CommandJob:
+    return CommandJob(str(planned.run), (), planned.run.output_path, after)
+
+
+def chain(root: Path, replicates: int = 1) -> Plan:
+    """Return a plan of branches of branches, which need their parents complete or as far as they draw on them."""
+    parent = oneshot_desc("random", density=0.3)
+    child = describe("lottery_rewind", RunRef(parent), density=0.1)
+    return plan([Target(desc, n + 1) for n in range(replicates) for desc in (parent, child)], root)
+
+
+def names(made: Plan) -> list[str]:
+    return [str(planned.run) for planned in made.to_do()]
+
+
+def test_runs_are_submitted_after_those_that_they_draw_on(tmp_path: Path) -> None:
+    made = chain(tmp_path, replicates=2)
+    executor = Script(made, {})
+    order = names(made)
+
+    assert Dispatch(made, executor, job_of, Watcher()).run()
+
+    assert sorted(executor.submitted) == sorted(order)
+    for planned in made:
+        for source in planned.sources:
+            place = executor.submitted.index
+            assert place(str(source.run)) < place(str(planned.run))
+    assert made.to_do() == []
+
+
+def test_what_draws_on_a_failed_run_is_not_started_and_says_so(tmp_path: Path) -> None:
+    made = chain(tmp_path)
+    _, parent, child = names(made)
+    executor = Script(made, {parent: lambda _: 1})
+    dispatch = Dispatch(made, executor, job_of, Watcher())
+
+    assert not dispatch.run()
+
+    reasons = {item.name: item.reason for item in dispatch.in_state(State.FAILED)}
+    assert list(reasons) == [parent, child]
+    assert reasons[child] == f"{parent}, which it draws on, failed"
+    assert child not in executor.submitted
+
+
+def test_a_failure_is_remembered_until_it_is_tried_again(tmp_path: Path) -> None:
+    made = plan([Target(train_desc())], tmp_path)
+    (name,) = names(made)
+    assert not Dispatch(made, Script(made, {name: lambda _: 2}), job_of, Watcher()).run()
+
+    again = Script(made, {})
+    assert not Dispatch(made, again, job_of, Watcher()).run()
+    assert again.submitted == []
+
+    retried = Script(made, {})
+    assert Dispatch(made, retried, job_of, Watcher(), retry_failed=True).run()
+    assert retried.submitted == [name]
+    assert made[train_desc().location(1)].run.failure() is None
+
+
+@pytest.mark.parametrize("exit_code", [-signal.SIGKILL, 128 + signal.SIGTERM, 255])
+def test_a_job_that_is_killed_is_started_again_but_not_for_ever(tmp_path: Path, exit_code: int) -> None:
+    made = plan([Target(train_desc())], tmp_path)
+    (name,) = names(made)
+    executor = Script(made, {name: lambda _: exit_code})
+
+    assert not Dispatch(made, executor, job_of, Watcher()).run()
+
+    assert executor.submitted == [name] * 3
+
+
+def test_a_job_that_gets_further_each_time_is_started_until_it_is_done(tmp_path: Path) -> None:
+    made = plan([Target(train_desc())], tmp_path)
+    (name,) = names(made)
+    times = iter(range(10))
+
+    def outcome(planned: PlannedRun) -> int:
+        number = next(times)
+        if number == 9:
+            return complete(planned)
+        planned.run.write(CHECKPOINT, b"")
+        return -signal.SIGKILL
+
+    executor = Script(made, {name: outcome})
+
+    assert Dispatch(made, executor, job_of, Watcher()).run()
+
+    assert executor.submitted == [name] * 10
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
+    made = plan([Target(train_desc(), replicate) for replicate in (1, 2)], tmp_path)
+    theirs, ours = made.to_do()
+    held = lock(theirs.run.lock_path, "", lambda _line: None)
+    held.__enter__()
+
+    def outcome(planned: PlannedRun) -> int:
+        complete(theirs)
+        held.__exit__(None, None, None)
+        return complete(planned)
+
+    executor, watcher = Script(made, {str(ours.run): outcome}), Watcher()
+
+    assert Dispatch(made, executor, job_of, watcher).run()
+
+    assert executor.submitted == [str(ours.run)]
+    assert (str(theirs.run), State.ELSEWHERE) in watcher.changes
+
+
+def test_a_stop_asks_the_executor_and_starts_nothing_more(tmp_path: Path) -> None:
+    made = plan([Target(train_desc(), replicate) for replicate in (1, 2, 3)], tmp_path)
+    wishes = iter([Wish.GO_ON, Wish.STOP])
+    executor = Script(made, {})
+    dispatch = Dispatch(made, executor, job_of, Watcher(), wish=lambda: next(wishes))
+
+    assert not dispatch.run()
+
+    assert executor.stopped
+    assert len(executor.submitted) == 1
+    assert dispatch.wish is Wish.STOP
+
+
+def test_a_state_that_was_made_is_enough_for_a_run_that_need_not_be_complete(tmp_path: Path) -> None:
+    made = plan([Target(train_desc(), keep=(Step(0, 6),), is_complete=False)], tmp_path)
+
+    assert Dispatch(made, Script(made, {}), job_of, Watcher()).run()
