@@ -71,6 +71,8 @@ class Grid:
     base: Point
     axes: tuple[Axis, ...]
     rules: tuple[Rule, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Arguments of every run that override the base."""
 
     def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield the arguments of each run, and what tells it from the others; the last axis varies first."""
@@ -78,11 +80,12 @@ class Grid:
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
                 varied |= dict(zip(axis.flags, chosen, strict=True))
-            point = self.base | varied
+            point, added = self.base | varied, dict(varied)
             for rule in self.rules:
                 if all(point.get(name) == value for name, value in rule.where.items()):
-                    point |= {name: value for name, value in rule.set.items() if name not in varied}
-            yield (*self.command, *arguments_of(point)), " ".join(f"{k}={v}" for k, v in varied.items())
+                    added = rule.set | added
+            words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
+            yield words, " ".join(f"{name}={value}" for name, value in varied.items())
 
     def __len__(self) -> int:
         count = 1
@@ -164,8 +167,8 @@ def parse_rule(text: str) -> Rule:
     return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
 
 
-def read_sweep(path: Path, base: Point, command: Sequence[str]) -> Sweep:
-    """Return the sweep of a TOML file. base, command: override the file's.
+def read_sweep(path: Path, command: Sequence[str] = ()) -> Sweep:
+    """Return the sweep of a TOML file. command: in place of the file's.
 
     Raises: EnvironmentFailure where it cannot be read; UsageError that names the file and the key.
     """
@@ -192,7 +195,7 @@ def read_sweep(path: Path, base: Point, command: Sequence[str]) -> Sweep:
         together = grid.pop("zip", None)
         axes = [_axis(name, value, path) for name, value in grid.items()]
         axes += [_zipped(together, path)] if together is not None else []
-        fixed = _values(tree.get("base", {}), path) | _values(own, path) | base
+        fixed = _values(tree.get("base", {}), path) | _values(own, path)
         grids.append(Grid(tuple(words.split()), fixed, tuple(axes), tuple(rules)))
     return Sweep(tuple(grids))
 

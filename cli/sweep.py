@@ -10,7 +10,7 @@ from pathlib import Path
 from cli.dispatching import Dispatched, dispatch_plan
 from cli.estimate import Estimate, has_checkpoint, iterations_left
 from cli.flags import PLUGIN, parse, positional, taken_out
-from cli.grid import Grid, Point, Sweep, parse_axis, parse_rule, read_sweep
+from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.request import Request
 from cli.table import duration
 from foundations.environment import Environment
@@ -59,7 +59,7 @@ class SweepFlags:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A point of the sweep: its command, what it is called, and what it asks for."""
 
     argv: tuple[str, ...]
@@ -69,13 +69,9 @@ class _Asked:
 
 def sweep(argv: Sequence[str], environment: Environment) -> int:
     """`sweep`: compute a grid of runs."""
-    cut = list(argv).index("--") if "--" in argv else len(argv)
-    own, command = list(argv[:cut]), list(argv[cut + 1 :])
-    grids, own = taken_out("grid", own)
-    rules, own = taken_out("when", own)
-    names, rest = positional(own)
+    described, rest = described_by(argv)
     flags = parse(SweepFlags, rest, "sweep", {"executor": "pool", **site_settings(environment.site)})
-    asked = _asked(_described(names, grids, rules, command), environment)
+    asked = asked_by(described, environment)
     if flags.sweep.export:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
         print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
@@ -95,32 +91,32 @@ def sweep(argv: Sequence[str], environment: Environment) -> int:
     return outcome.exit_code
 
 
-def _described(names: Sequence[str], grids: Sequence[str], rules: Sequence[str], command: Sequence[str]) -> Sweep:
-    """Return the sweep that the arguments and, if one is named, the file describe. Raises: UsageError."""
-    words, base_flags = positional(command)
-    axes = tuple(map(parse_axis, grids))
-    if not names:
-        if not words:
-            raise UsageError(f"give a file, or a command behind --.\n{_USAGE}")
-        return Sweep((Grid((*words, *base_flags), {}, axes, tuple(map(parse_rule, rules))),))
-    if len(names) > 1:
-        raise UsageError(f"sweep takes one file.\n{_USAGE}")
-    base: Point = {}
-    read = read_sweep(Path(names[0]), base, words)
-    return Sweep(
+def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
+    """Return the sweep that arguments, and the file if they name one, describe, and the arguments that are left.
+
+    Raises: UsageError, EnvironmentFailure.
+    """
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    grids, own = taken_out("grid", argv[:cut])
+    rules, own = taken_out("when", own)
+    names, rest = positional(own)
+    words, flags = positional(argv[cut + 1 :])
+    if {"-h", "--help"} & set(rest):
+        return Sweep(), rest
+    if len(names) > 1 or not (names or words):
+        raise UsageError(f"give one file, or a command behind --.\n{_USAGE}")
+    file = read_sweep(Path(names[0]), words) if names else Sweep((Grid(tuple(words), {}, ()),))
+    added, more = tuple(map(parse_axis, grids)), tuple(map(parse_rule, rules))
+    whole = Sweep(
         tuple(
-            replace(
-                each,
-                command=(*each.command, *base_flags) if base_flags else each.command,
-                axes=(*each.axes, *axes),
-                rules=(*each.rules, *map(parse_rule, rules)),
-            )
-            for each in read.grids
+            replace(each, axes=(*each.axes, *added), rules=(*each.rules, *more), flags=tuple(flags))
+            for each in file.grids
         )
     )
+    return whole, rest
 
 
-def _asked(described: Sweep, environment: Environment) -> list[_Asked]:
+def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     """Return what each point of a sweep asks for. Raises: UsageError that says which run it is about."""
     found = []
     for argv, label in described.points():
@@ -131,13 +127,13 @@ def _asked(described: Sweep, environment: Environment) -> list[_Asked]:
         except UsageError as error:
             where = f"\n(in the run with {label})" if label else ""
             raise UsageError(f"{error.reason}{where}", *error.hparams) from error
-        found.append(_Asked(argv, label, request))
+        found.append(Asked(argv, label, request))
     if not found:
         raise UsageError(f"the sweep has no runs.\n{_USAGE}")
     return found
 
 
-def _labels(asked: Iterable[_Asked], made: Plan) -> dict[PlannedRun, str]:
+def _labels(asked: Iterable[Asked], made: Plan) -> dict[PlannedRun, str]:
     """Return what the runs of a sweep are called, for people."""
     labels: dict[PlannedRun, str] = {}
     for each in asked:
@@ -147,7 +143,7 @@ def _labels(asked: Iterable[_Asked], made: Plan) -> dict[PlannedRun, str]:
     return labels
 
 
-def _preview(made: Plan, asked: Sequence[_Asked]) -> str:
+def _preview(made: Plan, asked: Sequence[Asked]) -> str:
     """Return how many runs there are, how many are done, and what is left to do."""
     runs, to_do = list(made), made.to_do()
     targets = sum(len(each.request.targets) for each in asked)

@@ -44,13 +44,20 @@ def test_the_last_axis_varies_first_and_rules_add_flags() -> None:
         f"strategy={strategy} replicate={number}" for strategy in ("snip10", "synflow") for number in (1, 2)
     ]
     assert points[0][0] == ("train", "--lr=0.1", "--strategy=snip10", "--replicate=1")
-    assert points[3][0] == ("train", "--lr=0.2", "--strategy=synflow", "--replicate=2", "--prune_iterations=100")
+    assert points[3][0] == (
+        "train",
+        "--lr=0.1",
+        "--prune_iterations=100",
+        "--lr=0.2",
+        "--strategy=synflow",
+        "--replicate=2",
+    )
 
 
 def test_a_rule_does_not_change_what_the_grid_varies() -> None:
     grid = Grid(("train",), {}, (parse_axis("a=1"), parse_axis("b=2")), (parse_rule("a=1:b=3,c=4"),))
 
-    assert [arguments for arguments, _ in grid.points()] == [("train", "--a=1", "--b=2", "--c=4")]
+    assert [arguments for arguments, _ in grid.points()] == [("train", "--b=2", "--c=4", "--a=1")]
 
 
 def test_flags_vary_together() -> None:
@@ -105,15 +112,15 @@ def test_a_file_holds_several_grids(tmp_path: Path) -> None:
     path = tmp_path / "figure.toml"
     path.write_text(FILE)
 
-    points = [arguments for arguments, _ in read_sweep(path, {}, ()).points()]
+    points = [arguments for arguments, _ in read_sweep(path).points()]
 
     base = ("--default_hparams=digits_lenet_16", "--evaluate_only_at_end")
     branch = ("branch", "train", "oneshot")
     assert points == [
         (*branch, *base, "--strategy=random", "--density=0.5"),
         (*branch, *base, "--strategy=random", "--density=0.25"),
-        (*branch, *base, "--strategy=synflow", "--density=0.5", "--prune_iterations=100"),
-        (*branch, *base, "--strategy=synflow", "--density=0.25", "--prune_iterations=100"),
+        (*branch, *base, "--prune_iterations=100", "--strategy=synflow", "--density=0.5"),
+        (*branch, *base, "--prune_iterations=100", "--strategy=synflow", "--density=0.25"),
         ("train", *base, "--momentum=0.9", "--lr=0.1", "--batch_size=128"),
         ("train", *base, "--momentum=0.9", "--lr=0.01", "--batch_size=64"),
     ]
@@ -137,6 +144,6 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str, words:
     path.write_text(text)
 
     with pytest.raises(UsageError, match=words) as caught:
-        read_sweep(path, {}, ())
+        read_sweep(path)
 
     assert str(path) in str(caught.value)

@@ -1,0 +1,106 @@
+"""What a sweep costs besides its runs, and what it saves against the same commands one after the other.
+
+- Tiny runs (20 iterations of a LeNet on digits): the time of the sweep, against the sum of what its runs took to train,
+  divided by the slots.
+- A figure (4 epochs of a LeNet, 5 methods, 4 levels, 2 replicates) on MNIST if prepared, else on digits: the
+  commands of the sweep one after the other, each a new interpreter, against the sweep.
+- A plan over ten thousand runs, none of them there, and all of them complete.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.made_runs import make_complete
+from benchmarks.timing import Row
+from cli.sweep import asked_by, described_by
+from foundations.environment import Environment
+from foundations.program import TOP
+from foundations.run import Run
+from foundations.store import all_runs
+
+SLOTS = 2
+TINY = (
+    "--grid strategy=random,magnitude --grid density=0.9^1..20 --grid replicate=1-5 -- branch train oneshot "
+    "--default_hparams=digits_lenet_40_20 --training_steps=20it --evaluate_only_at_end"
+)
+FIGURE = (
+    "--grid strategy=random,magnitude,snip10,grasp10,synflow --grid density=0.5^1..4 --grid replicate=1-2 -- "
+    "branch train oneshot --default_hparams={name} --training_steps=4ep --evaluate_only_at_end"
+)
+PLAN = (
+    "--grid strategy=random,magnitude,snip10,grasp10,synflow --grid density=0.95^1..40 --grid replicate=1-50 -- "
+    "branch train oneshot --default_hparams=mnist_lenet_300_100"
+)
+
+
+def rows(tiny: str = TINY, figure: str = FIGURE) -> list[Row]:
+    """Measure each once: every one of them is a mean over many runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [_tiny(Path(folder) / "tiny", tiny), _figure(Path(folder), figure), *_plans(Path(folder) / "plans")]
+
+
+def _tiny(root: Path, arguments: str) -> Row:
+    seconds = _timed(root, f"sweep --quiet --jobs={SLOTS} {arguments}")
+    manifests = [manifest for run in all_runs(root) if (manifest := run.manifest()) is not None]
+    training = sum(manifest.wall_seconds for manifest in manifests) / SLOTS
+    detail = f"{seconds:.1f} s, {training:.1f} s training, {len(manifests)} runs"
+    return Row("a sweep of tiny runs, against their training", seconds / training, "at most 1.3", detail)
+
+
+def _figure(folder: Path, arguments: str) -> Row:
+    has_mnist = (Environment.read().datasets / "mnist").exists()
+    arguments = arguments.format(name="mnist_lenet_300_100" if has_mnist else "digits_lenet_40_20")
+    exported = _output(folder / "alone", f"sweep --export {arguments}").splitlines()
+    alone = 0.0
+    for line in exported:
+        alone += _timed(folder / "alone", shlex.join([*shlex.split(line)[2:], "--quiet"]))
+    swept = _timed(folder / "swept", f"sweep --quiet --jobs={SLOTS} {arguments}")
+    detail = f"{alone:.0f} s, {swept:.0f} s, {len(exported)} runs on {'MNIST' if has_mnist else 'digits'}"
+    return Row("commands one after the other, against one sweep", alone / swept, "at least 2.2", detail)
+
+
+def _plans(root: Path) -> list[Row]:
+    empty = _timed(root, f"sweep --dry_run {PLAN}")
+    _complete(root)
+    full = _timed(root, f"sweep --dry_run {PLAN}")
+    return [
+        Row("a plan over 10,000 runs that are not there", empty / 5, "at most 1 of 5 s", f"{empty:.1f} s"),
+        Row("a plan over 10,000 runs that are complete", full / 8, "at most 1 of 8 s", f"{full:.1f} s"),
+    ]
+
+
+def _complete(root: Path) -> None:
+    """Make the runs of the plan complete, by copying those of the first replicate."""
+    described, _ = described_by(shlex.split(PLAN))
+    targets = [t for asked in asked_by(described, Environment.read()) for t in asked.request.targets.values()]
+    first = {target.desc.digest: target.desc for target in targets if target.replicate == 1}
+    make_complete(first.values(), root)
+    for target in targets:
+        run = Run(root, target.desc.location(target.replicate))
+        if not run.folder.exists():
+            shutil.copytree(Run(root, target.desc.location(1)).folder, run.folder)
+
+
+def _timed(root: Path, arguments: str) -> float:
+    began = time.perf_counter()
+    _output(root, arguments)
+    return time.perf_counter() - began
+
+
+def _output(root: Path, arguments: str) -> str:
+    command = [sys.executable, str(TOP / "open_prune.py"), *shlex.split(arguments)]
+    environment = {**os.environ, "OPEN_PRUNE_ROOT": str(root)}
+    return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row.what:<60}{row.ratio:8.3f}   {row.aim:<22}{row.detail}", flush=True)
