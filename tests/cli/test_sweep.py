@@ -137,6 +137,7 @@ def test_a_single_job_can_be_given_to_an_executor(terminal: Terminal) -> None:
     assert len(folders(terminal)) == 1
 
 
+@pytest.mark.slow
 def test_levels_of_a_lottery_are_computed_in_order_by_a_sweep(terminal: Terminal) -> None:
     result = terminal.run("sweep", "--grid", "replicate=1-2", "--jobs=2", "--", "lottery", *SHORT, "--levels=2")
 
