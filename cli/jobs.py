@@ -69,7 +69,8 @@ Result = TypeVar("Result")
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
     flags = parse_job(TrainFlags, argv, "train", environment)
-    return run_job(flags.train_desc(), flags.job, flags.platform, environment)
+    first_line = taken_by_default(argv, *flags.techniques.choices)
+    return run_job(flags.train_desc(), flags.job, flags.platform, environment, first_line)
 
 
 def parse_job(

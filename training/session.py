@@ -26,6 +26,7 @@ from platforms.base import Platform
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
+from pruning.score_statistics import Statistics, score_statistics
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
@@ -89,6 +90,9 @@ class Session:
         )
         self.trained: nn.Module = platform.distribute(self.model)
         self.mask: Mask | None = None
+        self.scores: Statistics = {}
+        """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
+        self._pruned: tuple[Mask, Statistics] | None = None
         self._attached: AttachedMask | None = None
         parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
@@ -109,7 +113,8 @@ class Session:
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
-        return prune_with_data(
+        statistics: Statistics = {}
+        mask = prune_with_data(
             self.model,
             pruning,
             self.mask or Mask.to_prune(self.model, pruning),
@@ -117,7 +122,10 @@ class Session:
             context=self.context,
             device=self.platform.device,
             seed=self.seed,
+            on_scores=lambda scores: statistics.update(score_statistics(scores)),
         )
+        self._pruned = mask, statistics
+        return mask
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield training batches without end, their order and augmentation from the stream that the keys name."""
@@ -141,6 +149,7 @@ class Session:
         if self._attached is not None:
             self._attached.detach()
         self.mask = mask
+        self.scores = self._pruned[1] if self._pruned is not None and self._pruned[0] is mask else {}
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
     def advance(self, run: Run, progress: Progress, until: Step, keep: Collection[Step]) -> None:
@@ -265,6 +274,7 @@ class Session:
         }
         if self.mask is not None:
             bits, facts["mask"] = self.mask.to_tensors()
+            facts["scores"] = self.scores
             tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
         for technique, hooks in self.hooks.items():
             tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
@@ -301,6 +311,7 @@ class Session:
         session.best = parts["best"] if context.keep_best else {}
         if "mask" in facts:
             session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
+            session.scores = facts.get("scores", {})
         for technique, hooks in session.hooks.items():
             prefix = f"{technique}."
             state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}
