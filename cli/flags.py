@@ -53,7 +53,7 @@ def parse(
     groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
     if wants_help:
         raise HelpRequested(_help(kind, groups, command, values))
-    _refuse_shared_names(_groups_of(declared), groups)
+    _refuse_shared_names(kind, tuple(groups.items()))
     known = {field.name: field for group in groups.values() for field in fields_of(group)}
     for name in given:
         if name not in known:
@@ -114,11 +114,14 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
 
 
-def _refuse_shared_names(declared: Mapping[str, type[Hparams]], groups: Mapping[str, type[Hparams]]) -> None:
+@functools.lru_cache(maxsize=256)
+def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
     """Raise UsageError where two groups have a flag of one name, as plug-ins may bring about: it would set both.
 
     A flag that both have from one class, with the same help, is one flag, such as the schedule of gradual pruning.
+    kind: the flags of a command. named_groups: the classes of its groups, by name.
     """
+    declared, groups = _groups_of(kind), dict(named_groups)
     holders: dict[str, list[str]] = {}
     for name, group in groups.items():
         for field in group.names():
