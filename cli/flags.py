@@ -53,7 +53,7 @@ def parse(
     groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
     if wants_help:
         raise HelpRequested(_help(kind, groups, command, values))
-    _refuse_shared_names(kind, tuple(groups.items()))
+    _refuse_shared_names(declared, tuple(groups.items()))
     known = {field.name: field for group in groups.values() for field in fields_of(group)}
     for name in given:
         if name not in known:
