@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from models.hparams import ModelHparams as ModelHparams
     from models.initializers import MaskedInit as MaskedInit
     from models.initializers import WeightInit as WeightInit
+    from models.networks.fading import Fading as Fading
     from platforms.base import Platform as Platform
     from platforms.base import PlatformHparams as PlatformHparams
     from platforms.base import PlatformKind as PlatformKind
@@ -91,6 +92,8 @@ if TYPE_CHECKING:
     from training.technique import Technique as Technique
     from training.technique import TechniqueHparams as TechniqueHparams
     from training.technique import Training as Training
+    from training.techniques.fading import FadingHooks as FadingHooks
+    from training.techniques.fading import FadingHparams as FadingHparams
 
     __version__: str
 
@@ -147,6 +150,9 @@ _MODULES = {
     "TechniquesHparams": "training.hparams",
     "Hooks": "training.technique",
     "Training": "training.technique",
+    "Fading": "models.networks.fading",
+    "FadingHooks": "training.techniques.fading",
+    "FadingHparams": "training.techniques.fading",
     # A branch, a kind of run
     "Branch": "branches.named_branch",
     "SeedFlags": "branches.named_branch",

@@ -65,4 +65,11 @@ def chain(parent: RunRef, pruning: PruningHparams, flags: ChainFlags) -> BranchD
     return last
 
 
-CHAIN = Branch(spelling="chain", describe=chain, describe_each=chain_levels, each="level", flags=ChainFlags)
+CHAIN = Branch(
+    spelling="chain",
+    describe=chain,
+    describe_each=chain_levels,
+    each="level",
+    flags=ChainFlags,
+    levels="sparsities",
+)

@@ -86,7 +86,7 @@ class BranchDesc(Desc):
         for name, value in self._without_effectless().items():
             object.__setattr__(self, name, value)
         has_mask = self.scored is not None or self.mask is not None
-        object.__setattr__(self, "techniques", techniques_of(self.techniques, self.end, has_mask=has_mask))
+        object.__setattr__(self, "techniques", techniques_of(self.techniques, self.as_trained, has_mask=has_mask))
         super().__post_init__()
         start = str(self.as_trained.step(self.branch.start_step, "start_step"))
         object.__setattr__(self, "branch", self.branch.replaced({"start_step": start}))

@@ -29,7 +29,8 @@ def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.reco
     while waiting:
         current = waiting[-1]
         record = record_of(current)
-        drawn_on = [Run(run.root, location) for location in source_locations(current, record).values()]
+        locations = dict.fromkeys(source_locations(current, record).values())
+        drawn_on = [Run(run.root, location) for location in locations]
         main = _main(current, record)
         if main is not None:
             known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)

@@ -26,6 +26,8 @@ class Branch(Registered):
     flags: type[Hparams]
     prunes: bool = True
     """Whether it takes the flags of pruning."""
+    levels: str | None = None
+    """The one of its own flags that says to which levels it prunes, where no single level does."""
     describe_each: Callable[[RunRef, PruningHparams, Any, Callable[[Desc], Desc]], Mapping[str, Desc]] | None = None
     """Of a branch that stands for several runs: (parent, how to prune, own flags, finish) -> the descriptions by name.
     `finish` adds techniques to one of them; others must draw on what it returns. `describe` is one of the runs."""

@@ -80,7 +80,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
     if found.describe_each is None:
         desc = _described(found, run, pruning, own, flags.techniques)
-        return single_request(desc, flags, _defaults(flags, rest))
+        return single_request(desc, flags, _defaults(found, flags, rest))
     targets = {
         name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
         for name, desc in found.describe_each(run, pruning, own, finish).items()
@@ -91,7 +91,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
         platform=flags.platform,
         executor=flags.executor,
         series=found.each,
-        first_line=_defaults(flags, rest),
+        first_line=_defaults(found, flags, rest),
     )
 
 
@@ -103,16 +103,16 @@ def _described(
     return _with_techniques(techniques, found.describe(run, pruning, own))
 
 
-def _defaults(flags: Any, argv: Sequence[str]) -> str:
-    """Return what was not given about how a branch prunes, in words; nothing for branches that do not prune."""
-    pruning: PruningHparams | None = getattr(flags, "pruning", None)
-    if pruning is None:
-        return ""
-    return taken_by_default(
-        argv,
-        ({"strategy": pruning.strategy}, ("strategy",)),
-        ({"prune_fraction": pruning.level}, ("prune_fraction", "density", "compression")),
-    )
+def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
+    """Return what was not given about how a branch and its techniques prune, in words."""
+    choices = list(flags.techniques.choices)
+    if found.prunes and found.levels:
+        choices[:0] = [({found.levels: getattr(flags.branch, found.levels)}, (found.levels,))]
+    elif found.prunes:
+        choices[:0] = [({"prune_fraction": flags.pruning.level}, ("prune_fraction", "density", "compression"))]
+    if found.prunes:
+        choices[:0] = [({"strategy": flags.pruning.strategy}, ("strategy",))]
+    return taken_by_default(argv, *choices)
 
 
 def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:

@@ -53,6 +53,7 @@ def parse(
     groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
     if wants_help:
         raise HelpRequested(_help(kind, groups, command, values))
+    _refuse_shared_names(declared, tuple(groups.items()))
     for name in given:
         if not any(name in _fields_by_name(group) for group in groups.values()):
             raise _unknown(name, kind, [each for group in groups.values() for each in group.names()], command)
@@ -134,6 +135,36 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
 
 
+@functools.lru_cache(maxsize=256)
+def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
+    """Raise UsageError where two groups have a flag of one name, as plug-ins may bring about: it would set both.
+
+    A flag that both have from one class, with the same help, is one flag, such as the schedule of gradual pruning.
+    kind: the flags of a command. named_groups: the classes of its groups, by name.
+    """
+    declared, groups = _groups_of(kind), dict(named_groups)
+    holders: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        for field in group.names():
+            holders.setdefault(field, []).append(name)
+    for field, names in holders.items():
+        if len(names) > 1 and len({help_of(groups[name])[field] for name in names}) > 1:
+            words = []
+            for name in names:
+                owners = [] if field in declared[name].names() else groups[name].owners_of(field)
+                words.append(" and ".join(f"--{owner}" for owner in owners) or f"'{_title(groups[name])}'")
+            raise UsageError(
+                f"this is a flag of {' and of '.join(words)}, and would set both. Rename the option of the plug-in: "
+                "begin it with the name of what it belongs to.",
+                field,
+            )
+
+
+def _title(group: type[Hparams]) -> str:
+    """Return the heading of a group of flags."""
+    return " ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+
+
 def _is_switch(field: HparamField) -> bool:
     """Return whether the flag takes no value."""
     return bool in field.types
@@ -210,7 +241,7 @@ def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: 
         usage=f"{PROGRAM} {command} [FLAGS]", description=(kind.__doc__ or "").replace("%", "%%")
     )
     for group in groups.values():
-        section = parser.add_argument_group(" ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip("."))
+        section = parser.add_argument_group(_title(group))
         texts = help_of(group)
         for field in fields_of(group):
             default = values.get(field.name, field.default)

@@ -81,7 +81,8 @@ def train(argv: Sequence[str], environment: Environment) -> int:
 def train_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return what `train` asks for. Raises: UsageError, HelpRequested."""
     flags = parse_job(TrainFlags, argv, "train", environment)
-    return single_request(flags.train_desc(), flags)
+    first_line = taken_by_default(argv, *flags.techniques.choices)
+    return single_request(flags.train_desc(), flags, first_line)
 
 
 def single_request(desc: Desc, flags: JobFlags, first_line: str = "") -> Request:

@@ -58,9 +58,9 @@ class PruningHparams(Hparams):
     """Tensors that are not pruned, separated by commas: names or patterns, such as fc.weight,*conv_jump*. They still
     count in the level."""
 
-    prunable_layers: str = hparam("all", choices=("all", "convolutions"))
-    """The layers that can be pruned: all (convolutional and linear ones) or convolutions. Others do not count in the
-    level."""
+    prunable_layers: str = hparam("all", choices=("all", "convolutions", "all_but_classifier"))
+    """The layers that can be pruned: all (convolutional and linear ones), convolutions, or all_but_classifier: not the
+    output layer, nor the linear layers that stand with it in one classifier. Others do not count in the level."""
 
     prune_bias: bool = hparam(False)
     """Prune the biases of these layers too. They count in the level."""

@@ -66,4 +66,28 @@ def weights_to_prune(model: nn.Module, hparams: PruningHparams) -> dict[str, nn.
     """
     layers = CONVOLUTIONS if hparams.prunable_layers == "convolutions" else LAYER_TYPES
     norms = _BATCHNORMS if hparams.prune_batchnorm else ()
-    return prunable_weights(model, (*layers, *norms), biases=hparams.prune_bias)
+    weights = prunable_weights(model, (*layers, *norms), biases=hparams.prune_bias)
+    if hparams.prunable_layers != "all_but_classifier":
+        return weights
+    dense = tuple(f"{layer}." if layer else "" for layer in classifier_layers(model))
+    if all(name.startswith(dense) for name in weights):
+        raise UsageError("this network has no layers besides its classifier.", "prunable_layers")
+    return {name: weight for name, weight in weights.items() if not name.startswith(dense)}
+
+
+def classifier_layers(model: nn.Module) -> list[str]:
+    """Return the names of the layers of the classifier: the output layer and the linear ones that stand with it.
+
+    The output layer is the last one of the prunable types, in the order of the modules. The classifier is the outermost
+    module around it that holds linear layers alone and is not the whole network: `classifier`, of three layers, of a
+    VGG for Tiny ImageNet or of torchvision's; `fc` of a ResNet. (Synaptic-Flow's --dense-classifier.)
+    """
+    kinds = {name: type(module) for name, module in model.named_modules() if isinstance(module, LAYER_TYPES)}
+    output = list(kinds)[-1]
+    parts = output.split(".")
+    for depth in range(1, len(parts)):
+        container = ".".join(parts[:depth]) + "."
+        inside = [name for name in kinds if name.startswith(container)]
+        if len(inside) < len(kinds) and all(issubclass(kinds[name], nn.Linear) for name in inside):
+            return inside
+    return [output]

@@ -34,7 +34,7 @@ class TrainDesc(Desc):
     """What else changes how it trains; None for nothing."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "techniques", techniques_of(self.techniques, self.end, has_mask=False))
+        object.__setattr__(self, "techniques", techniques_of(self.techniques, self, has_mask=False))
         super().__post_init__()
         if self.model.outputs == self.dataset.num_classes:  # what they would be anyway
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
@@ -110,14 +110,16 @@ class TrainDesc(Desc):
         return Step.parse(text, self.iterations_per_epoch, hparam)
 
 
-def techniques_of(techniques: TechniquesHparams | None, end: Step, *, has_mask: bool) -> TechniquesHparams | None:
-    """Return techniques as the description of a training that ends at `end` has them: None where there are none.
+def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_mask: bool) -> TechniquesHparams | None:
+    """Return techniques as the description of a training has them: None where there are none.
 
     has_mask: whether the training starts from a mask. Raises: UsageError where one cannot be used in the training.
     """
     if techniques is None or not techniques.parts:
         return None
-    return techniques.for_training(end, has_mask=has_mask)
+    for _, part in techniques.parts:
+        part.check_with(main.training)
+    return techniques.for_training(main.end, has_mask=has_mask)
 
 
 TRAIN = RunKind(spelling="train", desc=TrainDesc)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -95,7 +96,9 @@ class TechniquesHparams(Hparams):
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class for the techniques in `values["technique"]`. Raises: UsageError for an unknown one."""
-        kinds = tuple(TECHNIQUES.find(name).hparams.group_for(values) for name in _names(values.get("technique")))
+        names = _names(values.get("technique"))
+        kinds = tuple(TECHNIQUES.find(name).hparams.group_for(values) for name in names)
+        _refuse_shared_names(names, kinds)
         return cast("type[Self]", _merged(kinds) if kinds else TechniquesHparams)
 
     @classmethod
@@ -126,6 +129,11 @@ class TechniquesHparams(Hparams):
         """Those of the techniques that change the structure of the network; None where none does."""
         names = ",".join(technique.spelling for technique, _ in self.parts if technique.transform is not None)
         return self.replaced({"technique": names}) if names else None
+
+    @property
+    def choices(self) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
+        """What a job names in its first line where it was not given; see `TechniqueHparams.choices`."""
+        return [choice for _, part in self.parts for choice in part.choices]
 
     @property
     def uses_seed(self) -> bool:
@@ -178,6 +186,17 @@ class TechniquesHparams(Hparams):
 
 def _names(technique: str | None) -> list[str]:
     return [name.strip() for name in (technique or "").split(",") if name.strip()]
+
+
+def _refuse_shared_names(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:
+    """Raise UsageError where two techniques declare a hyperparameter of one name, each its own: one value sets both."""
+    declared: dict[str, tuple[str, Any]] = {}
+    for technique, kind in zip(techniques, kinds, strict=True):
+        for name in kind.names():
+            place = next((base for base in kind.__mro__ if name in inspect.get_annotations(base)), kind)
+            other, known = declared.setdefault(name, (technique, place))
+            if known is not place:
+                raise UsageError(f"both {other} and {technique} have an option of this name; rename one of them.", name)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from foundations.run import Run
 from models.build import build_model
 from platforms.base import Platform
 from pruning.mask import Mask
+from pruning.score_statistics import Statistics
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -77,13 +78,16 @@ class Job(ABC, Generic[D]):
         """Return whether the run still has what `initial_state` keeps in it; a resumed training makes it again."""
         return True
 
-    def on_finish(self, model: nn.Module, mask: Mask | None) -> dict[str, float]:
-        """Keep the mask, where it changed in training; return headline figures besides the metrics."""
+    def on_finish(self, model: nn.Module, mask: Mask | None, scores: Statistics | None = None) -> dict[str, float]:
+        """Keep the mask, where it changed in training; return headline figures besides the metrics.
+
+        scores: statistics of the scores that the mask was chosen by, where it was.
+        """
         if mask is None:
             return {}
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
-            keep_mask(self.run, mask, model, self.trained.dataset.input_shape, level)
+            keep_mask(self.run, mask, model, self.trained.dataset.input_shape, level, scores)
         return {"density": mask.density, "sparsity": mask.sparsity}
 
 

@@ -27,6 +27,7 @@ from platforms.base import Platform
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
+from pruning.score_statistics import Statistics, score_statistics
 from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
 from training.context import Context
 from training.desc import TrainDesc
@@ -94,6 +95,9 @@ class Session:
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
         self.mask: Mask | None = None
+        self.scores: Statistics = {}
+        """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
+        self._pruned: tuple[Mask, Statistics] | None = None
         self._attached: AttachedMask | None = None
         parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
@@ -116,6 +120,7 @@ class Session:
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+        statistics: Statistics = {}
         pruned = partial(
             prune_with_data,
             self.model,
@@ -125,8 +130,11 @@ class Session:
             context=self.context,
             device=self.platform.device,
             seed=self.seed,
+            on_scores=lambda scores: statistics.update(score_statistics(scores)),
         )
-        return self.platform.agree(pruned)
+        mask = self.platform.agree(pruned)
+        self._pruned = mask, statistics
+        return mask
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield training batches without end, their order and augmentation from the stream that the keys name."""
@@ -149,6 +157,7 @@ class Session:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
         if self._attached is not None:
             self._attached.detach()
+        self.scores = self._pruned[1] if self._pruned is not None and self._pruned[0] is mask else {}
         self.mask = mask = self.platform.agree(lambda: mask)
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
@@ -292,6 +301,7 @@ class Session:
         }
         if self.mask is not None:
             bits, facts["mask"] = self.mask.to_tensors()
+            facts["scores"] = self.scores
             tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
         for technique, hooks in self.hooks.items():
             tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
@@ -328,6 +338,7 @@ class Session:
         session.best = parts["best"] if context.keep_best else {}
         if "mask" in facts:
             session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
+            session.scores = facts.get("scores", {})
         for technique, hooks in session.hooks.items():
             prefix = f"{technique}."
             state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}

@@ -7,7 +7,7 @@ Techniques that a run does not use are absent from its address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pruning.hparams import PruningHparams
     from pruning.mask import Mask
     from training.desc import TrainDesc
+    from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class TechniqueHparams(Hparams):
         """The prune fraction of the mask at the end of training, where the hyperparameters set it."""
         return None
 
+    @property
+    def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
+        """What a job names in its first line where it was not given: values by field, and the fields that give them."""
+        return ()
+
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Return the hyperparameters for a training that ends at `end`, with defaults that depend on it written out.
 
@@ -45,6 +51,9 @@ class TechniqueHparams(Hparams):
         Raises: UsageError where the technique cannot be used in this training.
         """
         return self
+
+    def check_with(self, training: TrainingHparams) -> None:
+        """Raise UsageError where the technique cannot be used with these hyperparameters of training."""
 
     def versions(self) -> dict[str, int]:
         """Return the versions of whatever else computes the result, such as a pruning method."""

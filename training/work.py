@@ -145,7 +145,7 @@ class RunWork:
         if session.best and (best := progress.metrics.best_iteration(BEST_BY)) is not None:
             self.run.save_state(self.desc.start.at(best), session.best)
         self.run.save_metrics(progress.metrics)
-        results = _results(progress.metrics) | self.job.on_finish(session.model, session.mask)
+        results = _results(progress.metrics) | self.job.on_finish(session.model, session.mask, session.scores)
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS
+from foundations.address import canonical_json, digest
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY
@@ -96,27 +97,55 @@ def test_the_help_of_a_job_explains_its_flags(two_runs: Terminal, flag: str) -> 
     assert "Learning rate (its peak" in out
 
 
-@pytest.mark.slow
-def test_two_thousand_runs_are_listed_in_seconds(two_runs: Terminal, tmp_path: Path) -> None:
-    import time
-
-    from foundations.address import canonical_json, digest
-
-    template = two_runs.where("train", *SHORT)
+def copies(template: Path, root: Path, number: int) -> Path:
+    """Make runs that differ from one in the learning rate below a root; return the root."""
     record = json.loads((template / "description.json").read_text())
-    for number in range(2000):
-        record["canonical"]["training"]["lr"] = record["hyperparameters"]["training"]["lr"] = 1 + number
+    for lr in range(1, number + 1):
+        record["canonical"]["training"]["lr"] = record["hyperparameters"]["training"]["lr"] = lr
         record["digest"] = digest("train", record["canonical"])
-        folder = tmp_path / f"train_{record['digest']}" / "replicate_1" / "main"
+        folder = root / f"train_{record['digest']}" / "replicate_1" / "main"
         shutil.copytree(template, folder)
         (folder / "description.json").write_text(canonical_json(record))
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["files"]["description.json"]["size"] = (folder / "description.json").stat().st_size
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    terminal = Terminal(tmp_path, two_runs.datasets)
+    return root
 
-    begin = time.monotonic()
-    result = terminal.cold("ls")
 
-    assert time.monotonic() - begin < 5  # about 1 s where nothing else runs
-    assert result.out.count("complete") == 2000
+_WORK_OF_LS = """
+import sys
+from cli.main import main
+
+work = {"open": 0, "os.scandir": 0, "os.listdir": 0, "call": 0}
+
+def count(event, arguments):
+    if event != "open" or str(arguments[0]).startswith(root):
+        work[event] = work.get(event, 0) + 1
+
+root = sys.argv[0]
+main(["ls", f"--root={root}"])  # reads the code
+sys.addaudithook(count)
+for root in ROOTS:
+    work.update(dict.fromkeys(work, 0))
+    sys.setprofile(lambda frame, event, argument: work.__setitem__("call", work["call"] + (event == "call")))
+    main(["ls", f"--root={root}"])
+    sys.setprofile(None)
+    print("WORK", work["open"], work["os.scandir"] + work["os.listdir"], work["call"])
+"""
+
+
+def test_the_work_of_listing_grows_with_the_number_of_runs_and_reads_two_files_of_each(
+    two_runs: Terminal, tmp_path: Path
+) -> None:
+    template, numbers = two_runs.where("train", *SHORT), (40, 160)
+    roots = [str(copies(template, tmp_path / str(number), number)) for number in numbers]
+
+    result = two_runs.python(f"ROOTS = {roots!r}\n{_WORK_OF_LS}")
+
+    assert result.out.count("complete") == sum(numbers), result.err
+    found = [line.split()[1:] for line in result.out.splitlines() if line.startswith("WORK")]
+    (opened, scanned, calls), (more_opened, more_scanned, more_calls) = (map(int, each) for each in found)
+    assert (opened, more_opened) == tuple(2 * number for number in numbers)  # the description and the manifest
+    assert more_scanned <= 4 * scanned + 1
+    assert more_calls < 5 * calls  # listing is not quadratic: four times the runs
+    assert more_calls < 4000 * numbers[1]

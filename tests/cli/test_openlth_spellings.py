@@ -74,6 +74,14 @@ def test_a_job_says_first_what_it_took_by_default(terminal: Terminal) -> None:
     assert terminal.run(*oneshot, "--strategy=random").out.startswith(f"{taken}--prune_fraction=0.8\n")
     assert taken not in terminal.run(*oneshot, "--strategy=random", "--density=0.5").out
     assert terminal.run(*oneshot, "--quiet").out == ""
+    gmp = terminal.run("train", *SHORT, "--technique=gmp", "--gmp_frequency=2it")
+    assert gmp.out.startswith(f"{taken}--gmp_strategy=magnitude --gmp_prune_fraction=0.8\n"), gmp.err
+    both = terminal.run(*oneshot, "--strategy=random", "--technique=gmp", "--gmp_density=0.1", "--gmp_frequency=2it")
+    assert both.out.startswith(f"{taken}--prune_fraction=0.8 --gmp_strategy=magnitude\n"), both.err
+    assert taken not in terminal.run("train", *SHORT).out
+    chain = terminal.run("branch", "train", "chain", *SHORT, "--strategy=random", "--sparsities=0.5,0.9")
+    assert taken not in chain.out
+    assert "prune_fraction" not in terminal.run("branch", "train", "chain", *SHORT, "--sparsities=0.5,0.9").out
     lottery = terminal.run("lottery", *SHORT, "--levels=1")
     assert lottery.out.startswith(f"{taken}--strategy=magnitude --pruning_fraction=0.2\n")
 

@@ -244,6 +244,21 @@ def test_a_ticket_of_a_network_of_a_plug_in_is_imported_with_it(terminal: Termin
     assert terminal.run("import", ticket, f"--plugin={EXAMPLES / 'my_model.py'}").code == 0
 
 
+OPTION = """
+from dataclasses import dataclass
+from open_prune import {kind}, {base}, hparam
+
+@dataclass(frozen=True, kw_only=True)
+class KiteHparams({base}):
+    {{}}: float | None = hparam(None)
+    \'\'\'An option of a kite.\'\'\'
+"""
+METHOD_WITH_OPTION = OPTION.format(kind="Method", base="PruningHparams") + (
+    "KITE = Method(spelling='kite', paper='', hparams=KiteHparams, score=None, depends_on_mask=False)\n"
+)
+TECHNIQUE_WITH_OPTION = OPTION.format(kind="Technique", base="TechniqueHparams") + (
+    "from open_prune import Hooks\nKITE = Technique(spelling='kite', summary='', hparams=KiteHparams, hooks=Hooks)\n"
+)
 KITE = "from open_prune import Method, PruningHparams\nM = Method(spelling='{}', paper='', hparams=PruningHparams)\n"
 MISTAKES = {
     "a missing file": ({}, ("ls", "--plugin=nowhere.py"), ("--plugin: nowhere.py cannot be read",)),
@@ -259,6 +274,16 @@ MISTAKES = {
         {"my.py": KITE.format("snip10")},
         ("strategies",),
         ("--plugin: ", "declares 'snip10'", "a name of 'snipN'"),
+    ),
+    "an option with the name of another flag": (
+        {"my.py": METHOD_WITH_OPTION.format("lr")},
+        ("branch", "train", "oneshot", "--strategy=kite", "--lr=0.1", "--dry_run"),
+        ("--lr: this is a flag of 'Training' and of --strategy=kite, and would set both. Rename the option",),
+    ),
+    "two techniques with one option": (
+        {"my.py": TECHNIQUE_WITH_OPTION.format("gmp_end")},
+        ("train", "--technique=gmp,kite", "--dry_run"),
+        ("--gmp_end: both gmp and kite have an option of this name; rename one of them.",),
     ),
     "a misspelt flag": ({}, ("ls", "--plugins=x.py"), ("Did you mean '--plugin'?",)),
 }

@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from models.build import construct
+from models.hparams import ModelHparams
+from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from pruning.prunable import prunable_weights
+from pruning.prunable import classifier_layers, prunable_weights, weights_to_prune
 from tests.pruning.nets import TinyNet
 
 
@@ -55,3 +58,36 @@ def test_a_lazy_layer_asks_to_be_run_first() -> None:
 
 def test_a_layer_may_be_the_model() -> None:
     assert Mask.ones(nn.Linear(2, 3))["weight"].shape == torch.Size([3, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("cifar_resnet_8_4", ["fc"]),
+        ("mnist_lenet_8_6", ["fc"]),
+        ("tinyimagenet_vgg_11", ["classifier.0", "classifier.3", "classifier.6"]),
+        ("torchvision_squeezenet1_1", ["classifier.1"]),
+    ],
+)
+def test_the_classifier_is_the_output_layer_and_the_linear_ones_that_stand_with_it(
+    name: str, layers: list[str]
+) -> None:
+    with torch.device("meta"):
+        model = construct(ModelHparams(model_name=name), 10, (3, 64, 64))
+
+    assert classifier_layers(model) == layers
+    counted = weights_to_prune(model, PruningHparams(prunable_layers="all_but_classifier"))
+    assert prunable_weights(model).keys() - counted.keys() == {f"{layer}.weight" for layer in layers}
+
+
+def test_a_network_that_is_one_container_is_not_its_own_classifier() -> None:
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+    assert classifier_layers(nn.ModuleDict({"net": layers})) == ["net.3"]
+    assert classifier_layers(layers) == ["3"]
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 3), nn.Sequential(nn.Flatten(), nn.Linear(2, 3))])
+def test_a_network_of_one_layer_has_nothing_besides_its_classifier(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match="prunable_layers: this network has no layers besides its classifier"):
+        weights_to_prune(model, PruningHparams(prunable_layers="all_but_classifier"))

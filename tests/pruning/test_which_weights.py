@@ -40,6 +40,8 @@ def pruned(**flags: Any) -> Mask:
     [
         ({}, WEIGHTS),
         ({"prunable_layers": "convolutions"}, CONVS),
+        ({"prunable_layers": "all_but_classifier"}, CONVS),
+        ({"prunable_layers": "all_but_classifier", "prune_bias": True}, {*CONVS, "0.bias", "3.bias"}),
         ({"prune_batchnorm": True}, WEIGHTS | NORMS),
         ({"prune_bias": True}, {*WEIGHTS, "0.bias", "3.bias", "6.bias"}),
         ({"prune_bias": True, "prune_batchnorm": True}, {*WEIGHTS, *NORMS, "1.bias", "0.bias", "3.bias", "6.bias"}),

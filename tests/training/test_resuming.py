@@ -17,6 +17,7 @@ from foundations.upkeep import verify
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
 from training.execution import complete
+from training.registry import TECHNIQUES
 
 KEPT = (0, 4, 6, 13, 18)
 RIGL: dict[str, Any] = {"technique": "rigl", "mask_update_frequency": "3it", "mask_update_end": "15it"}
@@ -44,6 +45,9 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         gradinit_iters=2,
         gradinit_before_mask=True,
         smoothing_reported=True,
+    ),
+    "gradinit after a mask": oneshot_desc(
+        "random", {"optimizer_name": "adam", "lr": 0.01}, density=0.2, technique="gradinit", gradinit_iters=2
     ),
     "rmsprop with momentum, initialized by the mask, without biases of dead units": oneshot_desc(
         "phew",
@@ -74,6 +78,21 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
+
+
+def test_every_technique_is_among_the_jobs():
+    used = {technique.spelling for desc in JOBS.values() if desc.techniques for technique, _ in desc.techniques.parts}
+    faded = {"ghost_skips": "skip_fade_end", "soft_activation": "soft_fade_end"}
+    fading = {
+        technique.spelling
+        for desc in JOBS.values()
+        if desc.techniques
+        for technique, part in desc.techniques.parts
+        if getattr(part, faded.get(technique.spelling, ""), None) is not None
+    }
+
+    assert used == set(TECHNIQUES.spellings())
+    assert fading == set(faded)
 
 
 @dataclass
@@ -179,8 +198,18 @@ def kill_at_a_random_moment(desc, root, digits, seconds):
     [
         train_desc(batch_size=16, training_steps="25ep"),
         oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
+        oneshot_desc(
+            "snip1",
+            {"batch_size": 32, "training_steps": "15ep"},
+            density=0.5,
+            technique="gradinit,gmp,rigl,soft_activation,smoothing",
+            gradinit_iters=2,
+            gmp_density=0.1,
+            mask_update_frequency="20it",
+            soft_fade_begin="2ep",
+        ),
     ],
-    ids=["train", "branch"],
+    ids=["train", "branch", "techniques"],
 )
 def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path, digits, desc):
     moments = random.Random(7)

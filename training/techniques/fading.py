@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from foundations.errors import UsageError
 from foundations.step import Step
-from training.technique import TechniqueHparams
+from training.technique import Hooks, TechniqueHparams
+
+if TYPE_CHECKING:
+    from models.networks.fading import Fading
 
 
 class FadingHparams(TechniqueHparams):
-    """A technique with two steps: when it begins to fade and when nothing of it is left. Without them it does not."""
+    """A technique with two steps: when it begins to fade and when nothing of it is left. Without them it does not.
+
+    A subclass declares them as `<prefix>fade_begin` and `<prefix>fade_end`, text or None. With one of them given, the
+    other is the first or the last step.
+    """
+
+    fade_prefix: ClassVar[str]
+    """What the names of the two fields begin with."""
 
     @classmethod
     def fade(cls) -> tuple[str, str]:
-        """Return the names of the two fields. With one of them given, the other is the first or the last step."""
-        raise NotImplementedError
+        """Return the names of the two fields."""
+        return f"{cls.fade_prefix}fade_begin", f"{cls.fade_prefix}fade_end"
 
     @property
     def fades(self) -> bool:
@@ -45,3 +56,22 @@ class FadingHparams(TechniqueHparams):
             Step.parse(getattr(self, name) or "", any_step.iterations_per_epoch, name) for name in self.fade()
         )
         return first, last
+
+
+F = TypeVar("F", bound=FadingHparams)
+
+
+class FadingHooks(Hooks[F]):
+    """Let parts of the network fade."""
+
+    @staticmethod
+    @abstractmethod
+    def part() -> type[Fading]:
+        """Return the class of the parts; import it here, so that listing techniques does not wait for torch."""
+
+    def before_step(self, step: Step) -> None:
+        """Give the parts the strength that they have at a step, where they fade."""
+        if self.hparams.fades:
+            for module in self.training.model.modules():
+                if isinstance(module, self.part()):
+                    module.strength = self.hparams.strength_at(step)

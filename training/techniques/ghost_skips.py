@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from foundations.errors import UsageError
 from foundations.hparams import hparam
-from foundations.step import Step
-from training.technique import Hooks, Technique
-from training.techniques.fading import FadingHparams
+from training.technique import Technique
+from training.techniques.fading import FadingHooks, FadingHparams
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from models.networks.fading import Fading
 
 _CONSTANT = 1e-4
 
@@ -26,6 +27,8 @@ _CONSTANT = 1e-4
 @dataclass(frozen=True, kw_only=True)
 class GhostSkipsHparams(FadingHparams):
     """How the skips begin, and when they fade."""
+
+    fade_prefix: ClassVar[str] = "skip_"
 
     skip_init: str = hparam("constant", choices=("constant", "kaiming_normal"))
     """The initializer of the convolutions of the skips: constant (1e-4, as in ToST) or kaiming_normal."""
@@ -35,11 +38,6 @@ class GhostSkipsHparams(FadingHparams):
     """The step at which the skips begin to fade; by default the first, if they fade at all."""
     skip_fade_end: str | None = hparam(None, step=True)
     """The step from which nothing is left of the skips; by default the last, if they fade at all."""
-
-    @classmethod
-    def fade(cls) -> tuple[str, str]:
-        """Return the names of the two steps."""
-        return "skip_fade_begin", "skip_fade_end"
 
     @property
     def uses_seed(self) -> bool:
@@ -62,16 +60,15 @@ def transform(model: nn.Module, hparams: GhostSkipsHparams) -> None:
         )
 
 
-class GhostSkips(Hooks[GhostSkipsHparams]):
+class GhostSkips(FadingHooks[GhostSkipsHparams]):
     """Let the skips fade."""
 
-    def before_step(self, step: Step) -> None:
-        """Give the skips the strength that they have at a step."""
+    @staticmethod
+    def part() -> type[Fading]:
+        """Return the class of the parts that fade."""
         from models.networks.ghost_skips import FadingBatchNorm
 
-        for module in self.training.model.modules():
-            if isinstance(module, FadingBatchNorm):
-                module.strength = self.hparams.strength_at(step)
+        return FadingBatchNorm
 
 
 GHOST_SKIPS = Technique(

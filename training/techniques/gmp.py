@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -73,6 +73,13 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
     def final_level(self) -> float | None:
         """The prune fraction at the last pruning."""
         return self.pruning.level
+
+    @property
+    def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
+        """The strategy and the level."""
+        spellings = [PREFIX + name for name in ("prune_fraction", "density", "compression")]
+        strategy, level = PREFIX + "strategy", PREFIX + "prune_fraction"
+        return (({strategy: self.pruning.strategy}, [strategy]), ({level: self.pruning.level}, spellings))
 
     def validate(self) -> None:
         """Check that the strategy has scores and that something is pruned."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from foundations.errors import UsageError
 from foundations.hparams import hparam
-from training.technique import Hooks, Technique, TechniqueHparams, Training
+from training.technique import Hooks, Technique, TechniqueHparams
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,11 @@ class SmoothingHparams(TechniqueHparams):
     """Spread it over the other classes (others, as ToST does) or over all (all, as --label_smoothing does)."""
     smoothing_reported: bool = hparam(False)
     """Smooth the losses that are reported of test and held out examples, too."""
+
+    def check_with(self, training: TrainingHparams) -> None:
+        """Refuse to smooth labels twice."""
+        if training.label_smoothing:
+            raise UsageError("both smooth the labels; give one of them.", "label_smoothing", "technique")
 
 
 def smoothed_losses(logits: Tensor, labels: Tensor, alpha: float, over: str = "others") -> Tensor:
@@ -47,12 +54,6 @@ def smoothed_losses(logits: Tensor, labels: Tensor, alpha: float, over: str = "o
 
 class Smoothing(Hooks[SmoothingHparams]):
     """Smooth the labels."""
-
-    def __init__(self, training: Training, hparams: SmoothingHparams) -> None:
-        """Take a training. Raises: UsageError where it smooths labels already."""
-        super().__init__(training, hparams)
-        if training.desc.training.label_smoothing:
-            raise UsageError("both smooth the labels; give one of them.", "label_smoothing", "technique")
 
     def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the batch with smoothed labels."""

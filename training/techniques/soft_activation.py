@@ -7,17 +7,18 @@ activation is s f(x) + (1 - s) relu(x).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, hparam
-from foundations.step import Step
 from models.activations import ACTIVATIONS, PSWISH_BETA
-from training.technique import Hooks, Technique
-from training.techniques.fading import FadingHparams
+from training.technique import Technique
+from training.techniques.fading import FadingHooks, FadingHparams
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from models.networks.fading import Fading
 
 _BETAS = {"swish": 1.0, "pswish": PSWISH_BETA}
 
@@ -25,6 +26,8 @@ _BETAS = {"swish": 1.0, "pswish": PSWISH_BETA}
 @dataclass(frozen=True, kw_only=True)
 class SoftActivationHparams(FadingHparams):
     """The activation function, and when it fades to ReLU."""
+
+    fade_prefix: ClassVar[str] = "soft_"
 
     soft_activation: str = hparam("swish", choices=ACTIVATIONS, elided=ALWAYS_WRITTEN)
     """The function in place of every activation of the network."""
@@ -34,11 +37,6 @@ class SoftActivationHparams(FadingHparams):
     """The step at which the function begins to fade to ReLU; by default the first, if it fades at all."""
     soft_fade_end: str | None = hparam(None, step=True)
     """The step from which the activation is ReLU; by default the last, if the function fades at all."""
-
-    @classmethod
-    def fade(cls) -> tuple[str, str]:
-        """Return the names of the two steps."""
-        return "soft_fade_begin", "soft_fade_end"
 
     def validate(self) -> None:
         """Check that the function has a beta, where one is given."""
@@ -62,16 +60,15 @@ def transform(model: nn.Module, hparams: SoftActivationHparams) -> None:
         raise UsageError("this network has no activations that soft_activation could replace.", "technique")
 
 
-class SoftActivation(Hooks[SoftActivationHparams]):
+class SoftActivation(FadingHooks[SoftActivationHparams]):
     """Let the function fade to ReLU."""
 
-    def before_step(self, step: Step) -> None:
-        """Give the function the strength that it has at a step."""
+    @staticmethod
+    def part() -> type[Fading]:
+        """Return the class of the parts that fade."""
         from models.networks.soft_activation import FadingAct
 
-        for module in self.training.model.modules():
-            if isinstance(module, FadingAct):
-                module.strength = self.hparams.strength_at(step)
+        return FadingAct
 
 
 SOFT_ACTIVATION = Technique(

@@ -90,6 +90,30 @@ def test_any_strategy_with_its_own_options_can_take_the_place_of_magnitude(tmp_p
     assert masks[0] != masks[1]
 
 
+@pytest.mark.parametrize("at", ["0it", "6it"])
+def test_the_report_has_the_statistics_of_the_scores_of_the_last_pruning(at: str, tmp_path: Path, digits: Path) -> None:
+    place = context(tmp_path, digits)
+    plain = train_desc()
+    gmp = complete(train_desc(technique="gmp", gmp_begin=at, gmp_end=at, gmp_density=0.5), place)
+
+    state = complete(plain, place, [plain.step(at)]).run.load_state(plain.step(at))
+
+    report = gmp.run.sparsity()
+    assert report is not None
+    for name, layer in report["layers"].items():
+        assert layer["scores"]["abs_sum"] == pytest.approx(float(state[name].double().abs().sum()), rel=1e-5)
+
+
+def test_a_mask_that_moves_after_it_was_scored_has_no_statistics_of_scores(tmp_path: Path, digits: Path) -> None:
+    moving = {"mask_update_frequency": "3it", "mask_update_end": "15it"}
+    desc = train_desc(technique="gmp,rigl", gmp_end="9it", gmp_frequency="3it", gmp_density=0.5, **moving)
+
+    report = complete(desc, context(tmp_path, digits)).run.sparsity()
+
+    assert report is not None
+    assert not any("scores" in layer for layer in report["layers"].values())
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
