@@ -148,7 +148,7 @@ def test_levels_of_a_lottery_are_computed_in_order_by_a_sweep(terminal: Terminal
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("give a file, or a command behind --",)),
+        ((), ("give one file, or a command behind --",)),
         (("--", "ls"), ("'ls' is not a command to sweep over", "train, branch, lottery")),
         (("--grid", "lr", "--", "train"), ("--grid", "FLAG=VALUE")),
         (("--grid", "lr=0.1,x", "--", "train"), ("--lr", "'x'", "in the run with lr=x")),
