@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from foundations.address import MAIN, Location
@@ -12,14 +12,15 @@ from foundations.plugins import check_loaded, plugins_of
 from foundations.program import PROGRAM
 from foundations.registry import Registry
 from foundations.run import Run
-from foundations.store import source_runs
+from foundations.store import source_locations
 
 KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.imports"))
 
 
-def load_desc(run: Run) -> Desc:
+def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.record) -> Desc:
     """Return the description that a run's directory carries, with those of the runs that it draws on.
 
+    record_of: what gives the stored description of a run, if not its directory.
     Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name;
     UsageError about `plugin` where a plug-in that one of them needs is not loaded, or is loaded in another version.
     """
@@ -27,17 +28,18 @@ def load_desc(run: Run) -> Desc:
     waiting = [run]
     while waiting:
         current = waiting[-1]
-        record = current.record()
+        record = record_of(current)
+        drawn_on = [Run(run.root, location) for location in source_locations(current, record).values()]
         main = _main(current, record)
         if main is not None:
             known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)
-        missing = [source for source in source_runs(current) if source.location not in known]
+        missing = [source for source in drawn_on if source.location not in known]
         if any(source.location == other.location for source in missing for other in waiting):
             raise DamagedError(f"{current.folder} draws on itself. Remove it: {PROGRAM} rm {current}")
         if missing:
             waiting += missing
             continue
-        runs = {known[source.location].digest: known[source.location] for source in source_runs(current)}
+        runs = {known[source.location].digest: known[source.location] for source in drawn_on}
         known[current.location] = _read(current, record, main, runs)
         waiting.pop()
     return known[run.location]

@@ -13,11 +13,11 @@ from branches.desc import BranchDesc
 from branches.kinds import load_ref
 from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES, LEVEL_BRANCHES
-from cli.flags import Groups, RunOf, positional
+from cli.flags import Groups, HelpRequested, RunOf, positional
 from cli.job_flags import JobHparams
-from cli.jobs import TrainFlags, parse_job, run_job, steps_to_keep, taken_by_default
-from cli.lottery import branch_lottery
-from cli.series import run_series
+from cli.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
+from cli.lottery import branch_lottery_request
+from cli.request import Request, run_request
 from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
@@ -30,6 +30,7 @@ from foundations.run import Run
 from foundations.step import BEST
 from foundations.store import find_run
 from platforms.base import PlatformHparams
+from platforms.executors.base import ExecutorHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -45,40 +46,61 @@ class AddressFlags:
     techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
     job: JobHparams = field(default_factory=JobHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
 
 
 def branch(argv: Sequence[str], environment: Environment) -> int:
     """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
+    return run_request(branch_request(argv, environment), environment)
+
+
+def branch_request(argv: Sequence[str], environment: Environment) -> Request:
+    """Return what `branch` asks for. Raises: UsageError, HelpRequested."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if names in ([], ["train"], ["lottery"]) and (not rest or rest[0] in ("-h", "--help")):
         listed = list_level_branches() if names == ["lottery"] else list_branches()
-        print(f"{usage}\n\n{listed}\n\n`branch {names[0] if names else 'train'} BRANCH --help` lists the flags.")
-        return 0
+        parent = names[0] if names else "train"
+        raise HelpRequested(f"{usage}\n\n{listed}\n\n`branch {parent} BRANCH --help` lists the flags.")
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
     parent_name, name = names
     if parent_name == "lottery":
-        return branch_lottery(name, rest, environment)
+        return branch_lottery_request(name, rest, environment)
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
     found = BRANCHES.find(name)
     command = f"branch {parent_name} {name}"
     if parent_name == "train":
         flags = parse_job(_flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
-        parent = RunRef(flags.parent_desc())
+        run = RunRef(flags.parent_desc())
     else:
-        flags, parent = _by_address(found, parent_name, rest, command, environment)
-    own = _with_best_steps(flags.branch, parent, flags.job.root_in(environment), flags.job.replicate)
+        flags, run = _by_address(found, parent_name, rest, command, environment)
+    own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
     pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
     if found.describe_each is None:
-        desc = finish(found.describe(parent, pruning, own))
-        return run_job(desc, flags.job, flags.platform, environment, _defaults(found, flags, rest))
+        desc = _described(found, run, pruning, own, flags.techniques)
+        return single_request(desc, flags, _defaults(found, flags, rest))
     targets = {
         name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
-        for name, desc in found.describe_each(parent, pruning, own, finish).items()
+        for name, desc in found.describe_each(run, pruning, own, finish).items()
     }
-    return run_series(targets, found.each, flags.job, flags.platform, environment, _defaults(found, flags, rest))
+    return Request(
+        targets=targets,
+        job=flags.job,
+        platform=flags.platform,
+        executor=flags.executor,
+        series=found.each,
+        first_line=_defaults(found, flags, rest),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _described(
+    found: Branch, run: RunRef, pruning: PruningHparams, own: Hparams, techniques: TechniquesHparams
+) -> Desc:
+    """Return the description of a branch; the replicates of a sweep share it."""
+    return _with_techniques(techniques, found.describe(run, pruning, own))
 
 
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:

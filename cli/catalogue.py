@@ -15,6 +15,7 @@ from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
+from platforms.executors.registry import EXECUTORS
 from platforms.registry import PLATFORMS
 from pruning.registry import METHODS
 from training.recipes import recipe, recipes
@@ -151,4 +152,12 @@ def platforms(argv: Sequence[str], _environment: Environment) -> int:
     parse(ListingFlags, argv, "platforms")
     rows = [{"name": platform.spelling, "runs": platform.runs} for platform in PLATFORMS]
     print(table(rows, ("name", "runs")))
+    return 0
+
+
+def executors(argv: Sequence[str], _environment: Environment) -> int:
+    """`executors`: the executors."""
+    parse(ListingFlags, argv, "executors")
+    rows = [{"name": executor.spelling, "runs jobs": executor.runs} for executor in EXECUTORS]
+    print(table(rows, ("name", "runs jobs")))
     return 0

@@ -54,18 +54,34 @@ def parse(
     if wants_help:
         raise HelpRequested(_help(kind, groups, command, values))
     _refuse_shared_names(declared, tuple(groups.items()))
-    known = {field.name: field for group in groups.values() for field in fields_of(group)}
     for name in given:
-        if name not in known:
-            raise _unknown(name, kind, known, command)
+        if not any(name in _fields_by_name(group) for group in groups.values()):
+            raise _unknown(name, kind, [each for group in groups.values() for each in group.names()], command)
     built: Groups = {}
     for name, group in groups.items():
-        own = {field.name: field for field in fields_of(group)}
+        own = _fields_by_name(group)
         chosen = {hparam: value for hparam, value in (preset or {}).items() if hparam in own}
-        for hparam in own.keys() & given.keys():
+        for hparam in sorted(own.keys() & given.keys()):
             chosen[hparam] = _value(own[hparam], given[hparam], built, run_of)
-        built[name] = group(**chosen)
+        built[name] = _group(group, tuple((hparam, type(value), value) for hparam, value in chosen.items()))
     return kind(**built)
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(group: type[Hparams], values: tuple[tuple[str, type, Any], ...]) -> Hparams:
+    """Return a group of some values, the same for the same ones: the commands of a sweep share most groups."""
+    return group(**{name: value for name, _, value in values})
+
+
+def flags_of(group: Hparams) -> list[str]:
+    """Return the arguments that give a group its values, without those that are defaults."""
+    found = []
+    for field in fields_of(type(group)):
+        value = getattr(group, field.name)
+        if value != field.default:
+            is_switch = isinstance(value, bool)
+            found.append(f"--{'' if value else 'no_'}{field.name}" if is_switch else f"--{field.name}={value}")
+    return found
 
 
 def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -103,6 +119,11 @@ def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _groups_of(kind: Any) -> dict[str, type[Hparams]]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _fields_by_name(group: type[Hparams]) -> dict[str, HparamField]:
+    return {field.name: field for field in fields_of(group)}
 
 
 @functools.cache
@@ -204,7 +225,7 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
     return text
 
 
-def _unknown(name: str, kind: Any, known: Mapping[str, Any], command: str) -> UsageError:
+def _unknown(name: str, kind: Any, known: Sequence[str], command: str) -> UsageError:
     owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
     suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])
     where = f" It is a flag of {', '.join(f'--{owner}' for owner in owners)}." if owners else suggestion

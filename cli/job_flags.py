@@ -39,16 +39,9 @@ class DatasetsRootHparams(Hparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobHparams(RootHparams, DatasetsRootHparams):
-    """How the job is done. Not part of a run's address."""
+class WorkHparams(RootHparams, DatasetsRootHparams):
+    """How work on runs is done. Not part of a run's address."""
 
-    default_hparams: str | None = hparam(None)
-    """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
-    By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
-    replicate: int = hparam(1, at_least=1)
-    """Which repetition of the experiment: each has its own random streams and its own directory."""
-    weight_save_steps: str | None = hparam(None)
-    """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
     keep_best: bool = hparam(False)
     """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
     evaluate_only_at_end: bool = hparam(False)
@@ -59,6 +52,19 @@ class JobHparams(RootHparams, DatasetsRootHparams):
     """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
     quiet: bool = hparam(False)
     """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHparams(WorkHparams):
+    """How the job is done. Not part of a run's address."""
+
+    default_hparams: str | None = hparam(None)
+    """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
+    By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
+    replicate: int = hparam(1, at_least=1)
+    """Which repetition of the experiment: each has its own random streams and its own directory."""
+    weight_save_steps: str | None = hparam(None)
+    """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
     display_output_location: bool = hparam(False)
     """Print the run's directory and stop."""
     dry_run: bool = hparam(False)
@@ -66,14 +72,22 @@ class JobHparams(RootHparams, DatasetsRootHparams):
 
 
 def make_context(
-    job: JobHparams, platform: PlatformHparams, environment: Environment, reporter: Reporter, interrupts: Interrupts
+    job: WorkHparams,
+    platform: PlatformHparams,
+    environment: Environment,
+    reporter: Reporter,
+    interrupts: Interrupts,
+    *,
+    replicate: int = 1,
+    wait: bool = True,
 ) -> Context:
-    """Return what a job is handed. Raises: UsageError for a platform that is not valid."""
+    """Return what a job is handed. wait: see `Context`. Raises: UsageError for a platform that is not valid."""
     return Context(
         root=job.root_in(environment),
         datasets=job.datasets_in(environment),
         platform=make_platform(platform),
-        replicate=job.replicate,
+        replicate=replicate,
+        wait=wait,
         reporter=reporter,
         interrupts=interrupts,
         may_download=not (job.no_download or environment.no_download),

@@ -6,32 +6,38 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from branches.desc import trained_of
 from cli.flags import RunOf, parse, value_of
-from cli.job_flags import JobHparams, make_context
-from cli.progress import reporting
-from cli.table import duration, figure, percent, table
+from cli.job_flags import JobHparams
+from cli.request import Request, run_request
 from datasets.added import register_added
 from datasets.hparams import DatasetHparams
-from foundations.address import canonical_json
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.interrupts import Interrupts
-from foundations.plan import Plan, PlannedRun, Target, plan
-from foundations.run import Run
+from foundations.plan import Target
 from foundations.step import Step, parse_steps
 from models.hparams import ModelHparams
 from platforms.base import PlatformHparams
-from training.context import Context
+from platforms.executors.base import ExecutorHparams
 from training.desc import TrainDesc
-from training.execution import Outcome, complete
 from training.hparams import TechniquesHparams, TrainingHparams
 from training.recipes import recipe
 
 DEFAULT_RECIPE = "cifar_resnet_20"
+
+
+class JobFlags(Protocol):
+    """What every command that computes has: how its job is done, where, and who runs it."""
+
+    @property
+    def job(self) -> JobHparams: ...  # noqa: D102
+    @property
+    def platform(self) -> PlatformHparams: ...  # noqa: D102
+    @property
+    def executor(self) -> ExecutorHparams: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,7 @@ class TrainFlags:
     techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
     job: JobHparams = field(default_factory=JobHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
 
     def train_desc(self) -> TrainDesc:
         """Return the training that the flags describe."""
@@ -63,14 +70,27 @@ def _train_desc(
 
 
 Flags = TypeVar("Flags")
-Result = TypeVar("Result")
 
 
 def train(argv: Sequence[str], environment: Environment) -> int:
     """`train`: compute a training, or reuse it."""
+    return run_request(train_request(argv, environment), environment)
+
+
+def train_request(argv: Sequence[str], environment: Environment) -> Request:
+    """Return what `train` asks for. Raises: UsageError, HelpRequested."""
     flags = parse_job(TrainFlags, argv, "train", environment)
-    first_line = taken_by_default(argv, *flags.techniques.choices)
-    return run_job(flags.train_desc(), flags.job, flags.platform, environment, first_line)
+    return single_request(flags.train_desc(), flags, taken_by_default(argv, *flags.techniques.choices))
+
+
+def single_request(desc: Desc, flags: JobFlags, first_line: str = "") -> Request:
+    """Return the request for one run, with the states that the flags name."""
+    check_keep_best(desc, flags.job)
+    keep = tuple(steps_to_keep(desc, flags.job.weight_save_steps))
+    target = Target(desc, flags.job.replicate, keep)
+    return Request(
+        targets={"": target}, job=flags.job, platform=flags.platform, executor=flags.executor, first_line=first_line
+    )
 
 
 def parse_job(
@@ -109,38 +129,6 @@ def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Seq
     return f"Not given, so taken by default: {' '.join(taken)}" if taken else ""
 
 
-def run_job(
-    desc: Desc, job: JobHparams, platform: PlatformHparams, environment: Environment, first_line: str = ""
-) -> int:
-    """Compute a description as the flags say, and print what became of it. first_line: what is said before."""
-    keep = steps_to_keep(desc, job.weight_save_steps)
-    check_keep_best(desc, job)
-    root = job.root_in(environment)
-    if job.display_output_location:
-        print(desc.location(job.replicate).under(root))
-        return 0
-    if job.dry_run:
-        print(_preview(desc, plan([Target(desc, job.replicate, tuple(keep))], root), job.replicate))
-        return 0
-    if first_line and not job.quiet:
-        print(first_line, flush=True)
-    outcome = with_context(job, platform, environment, lambda context: complete(desc, context, keep))
-    if not job.quiet:
-        print(_summary(outcome))
-    return 0
-
-
-def with_context(
-    job: JobHparams, platform: PlatformHparams, environment: Environment, work: Callable[[Context], Result]
-) -> Result:
-    """Return what some work comes to in the context that the flags describe, with signals caught."""
-    interrupts = Interrupts()
-    with reporting(job.quiet) as reporter:
-        context = make_context(job, platform, environment, reporter, interrupts)
-        with interrupts.caught():
-            return work(context)
-
-
 def steps_to_keep(desc: Desc, text: str | None) -> list[Step]:
     """Read --weight_save_steps. Raises: UsageError for a step outside the run."""
     steps = parse_steps(text or "", desc.iterations_per_epoch, "weight_save_steps")
@@ -154,62 +142,3 @@ def check_keep_best(desc: Desc, job: JobHparams) -> None:
     """Raise UsageError where the best state is to be kept and no examples say which one that is."""
     if job.keep_best and not trained_of(RunRef(desc)).dataset.validation_examples:
         raise UsageError("no examples are held out to choose a state by; give their number.", "validation_examples")
-
-
-def plan_table(made: Plan) -> str:
-    """Return the runs of a plan in order, with what is there and what would be computed."""
-    rows = [{"run": str(p.run), "is": p.status, "to do": _to_do(p)} for p in made]
-    return table(rows, ("run", "is", "to do"))
-
-
-def _to_do(planned: PlannedRun) -> str:
-    if planned.is_done:
-        return "nothing"
-    missing = planned.missing()
-    if planned.manifest is None and planned.until > planned.desc.start:
-        return f"train to {planned.until}"
-    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
-
-
-def _preview(desc: Desc, made: Plan, replicate: int) -> str:
-    planned = made[desc.location(replicate)]
-    lines = {
-        "run": str(planned.run),
-        "folder": str(planned.run.folder),
-        "status": "complete: nothing to compute" if planned.is_done else planned.status,
-        "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
-        "described by": canonical_json(desc.canonical),
-    }
-    return "\n".join([*(f"{name + ':':<14}{value}" for name, value in lines.items()), "", plan_table(made)])
-
-
-def _summary(outcome: Outcome) -> str:
-    results = outcome.manifest.results
-    figures: dict[str, Any] = {
-        "test accuracy": percent(results.get("test_accuracy")),
-        "top-5 accuracy": percent(results.get("test_top5accuracy")),
-        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
-        "held out": _validation(results),
-        "sparsity": percent(results.get("sparsity")),
-        "collapsed": _collapsed(outcome.run),
-        "training time": duration(outcome.manifest.wall_seconds),
-        "this time": "reused: the run was complete, nothing was computed" if outcome.reused else "computed",
-        "results in": str(outcome.run.folder),
-    }
-    return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
-
-
-def _validation(results: Mapping[str, float | None]) -> str:
-    """Return how a run does on the examples that it held out, if any, in words."""
-    if "validation_accuracy" not in results:
-        return ""
-    selected = percent(results.get("selected_test_accuracy"))
-    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
-
-
-def _collapsed(run: Run) -> str:
-    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
-    report = run.sparsity() or {"collapsed_layers": [], "layers": []}
-    names = report["collapsed_layers"]
-    some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{len(names)} of {len(report['layers'])} layers have no weights left: {some}" if names else ""

@@ -9,7 +9,7 @@ from typing import Any
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
 from cli.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
-from cli.series import run_series
+from cli.request import Request, run_request
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
@@ -32,14 +32,19 @@ class LotteryFlags(TrainFlags):
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
     """`lottery`: compute the levels of a lottery, or reuse them."""
+    return run_request(lottery_request(argv, environment), environment)
+
+
+def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
+    """Return what `lottery` asks for. Raises: UsageError, HelpRequested."""
     flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
-    return _over_levels(flags, environment, wanted, None, argv)
+    return _over_levels(flags, wanted, None, argv)
 
 
-def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> int:
-    """`branch lottery NAME`: compute a branch of each of some levels."""
+def branch_lottery_request(name: str, argv: Sequence[str], environment: Environment) -> Request:
+    """Return what `branch lottery NAME` asks for: a branch of each of some levels. Raises: UsageError."""
     if name not in LEVEL_BRANCHES:
         raise UsageError(
             f"'{name}' is not a branch of lottery{choose_from(name, LEVEL_BRANCHES.spellings())}\n"
@@ -51,20 +56,23 @@ def branch_lottery(name: str, argv: Sequence[str], environment: Environment) -> 
     kind.__doc__ = found.describe.__doc__
     flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
     wanted = parse_levels(flags.lottery.levels)
-    return _over_levels(
-        flags, environment, wanted, lambda levels, level: found.describe(levels, level, flags.branch), argv
-    )
+    return _over_levels(flags, wanted, lambda levels, level: found.describe(levels, level, flags.branch), argv)
 
 
 def _over_levels(
     flags: LotteryFlags,
-    environment: Environment,
     wanted: Sequence[int],
     branch: Callable[[Lottery, RunRef], Desc] | None,
     argv: Sequence[str],
-) -> int:
-    targets = _targets(flags, wanted, branch)
-    return run_series(targets, "level", flags.job, flags.platform, environment, _defaults(flags, argv))
+) -> Request:
+    return Request(
+        targets=_targets(flags, wanted, branch),
+        job=flags.job,
+        platform=flags.platform,
+        executor=flags.executor,
+        series="level",
+        first_line=_defaults(flags, argv),
+    )
 
 
 def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:

@@ -30,6 +30,10 @@ COMMANDS = {
     "train": Command("cli.jobs:train", "train a network and keep its states at chosen steps"),
     "branch": Command("cli.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
     "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
+    "run": Command("cli.run:run", "compute what a job file asks for: how executors start one run"),
+    "sweep": Command("cli.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
+    "watch": Command("cli.watch:watch", "show what is being computed, anywhere on the root"),
+    "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
     "ls": Command("cli.listing:ls", "list the runs"),
     "show": Command("cli.show:show", "show one run: description, results, files, layers"),
     "verify": Command("cli.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
@@ -41,6 +45,7 @@ COMMANDS = {
     "strategies": Command("cli.catalogue:strategies", "list the pruning strategies"),
     "techniques": Command("cli.catalogue:techniques", "list the techniques, which change how a network trains"),
     "platforms": Command("cli.catalogue:platforms", "list the platforms"),
+    "executors": Command("cli.catalogue:executors", "list the executors, which run many jobs"),
 }
 _HELP = ("-h", "--help", "help")
 

@@ -12,7 +12,8 @@ from branches.tickets import export_ticket, import_ticket
 from branches.weights_file import import_weights
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
-from cli.jobs import TrainFlags, parse_job, with_context
+from cli.jobs import TrainFlags, parse_job
+from cli.request import with_context
 from cli.table import percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -90,6 +91,8 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
     if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
+    if flags.executor.executor is not None:
+        raise UsageError("files are imported here and now.", "executor")
     if flags.reading.openlth and flags.reading.weights:
         raise UsageError("give one of them.", "openlth", "weights")
 
@@ -102,7 +105,7 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
             return [ImportedRun(import_weights(path, flags.train_desc(), context), context.replicate)]
         return [ImportedRun(import_ticket(path, context), context.replicate)]
 
-    found = with_context(flags.job, flags.platform, environment, work)
+    found = with_context(flags.job, flags.platform, environment, work, replicate=flags.job.replicate)
     if len(found) == 1:
         print(f"Imported {path} as {short_address(found[0].run)}\nfolder: {found[0].run.folder}")
     elif not flags.job.quiet:

@@ -39,6 +39,12 @@ class DamagedError(EnvironmentFailure):
     """A file of a run is not what its manifest says, or a directory is not what its name says."""
 
 
+class Busy(OpenPruneError):
+    """Another process works on the run, and the job was told not to wait for it."""
+
+    exit_code = 75  # "temporary failure; try again later" in sysexits.h
+
+
 class Interrupted(OpenPruneError):
     """The job was asked to stop (SIGINT or SIGTERM), has written its checkpoint and can be resumed.
 

@@ -7,33 +7,68 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from foundations.errors import Busy
+
+
+class Holder:
+    """What the process that holds a lock says about itself, in a file beside the lock that `watch` reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Write which process, on which machine, since when. path: that of the lock."""
+        self._path = path.with_suffix(".holder")
+        self._facts: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        self.note({})
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add facts to what is said, with the time. Called now and then, so it does not flush the disk."""
+        self._facts |= facts
+        part = self._path.with_suffix(".holder.part")
+        with contextlib.suppress(OSError):  # progress is not worth a failed job
+            part.write_text(json.dumps({**self._facts, "at": time.time()}))
+            part.replace(self._path)
+
+    def remove(self) -> None:
+        """Say nothing any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_holder(path: Path) -> dict[str, Any] | None:
+    """Return what the process that holds (or, if it was killed, held) the lock at `path` says; None if nothing."""
+    try:
+        facts = json.loads(path.with_suffix(".holder").read_text())
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
 
 @contextlib.contextmanager
-def lock(path: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
+def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
     """Hold the lock at `path` inside the block.
 
     If another process holds it, report that once (which process, on which machine, since when) and wait. The lock is
     the operating system's, so it ends with its process. name: what is locked, for the report.
+    wait: if not, raise Busy where another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".holder")
     file_lock = FileLock(path)
     try:
         file_lock.acquire(timeout=0)
     except Timeout:
-        say(f"Waiting for {_describe(holder)}, which works on {name}.")
+        if not wait:
+            raise Busy(f"{name} is worked on by {_describe(path)}.") from None
+        say(f"Waiting for {_describe(path)}, which works on {name}.")
         file_lock.acquire()
+    holder = Holder(path)
     try:
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        holder.write_text(json.dumps(facts))
-        yield
+        yield holder
     finally:
-        holder.unlink(missing_ok=True)
+        holder.remove()
         file_lock.release()
 
 
@@ -50,9 +85,10 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _describe(holder: Path) -> str:
+def _describe(path: Path) -> str:
     try:
-        facts = json.loads(holder.read_text())
-        return f"process {facts['pid']} on {facts['host']} (since {facts['since']})"
-    except (OSError, ValueError, KeyError):
+        facts = read_holder(path) or {}
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["since"]))
+        return f"process {facts['pid']} on {facts['host']} (since {since})"
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "another process"

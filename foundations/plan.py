@@ -25,6 +25,8 @@ class Target:
     keep: tuple[Step, ...] = ()
     """The steps whose states are kept; in a complete run, besides the first and the last."""
     is_complete: bool = True
+    needs_mask: bool = False
+    """Whether its mask is requested besides."""
 
 
 @dataclass(eq=False)
@@ -123,8 +125,8 @@ class Plan:
             desc = source.run.desc
             step = desc.mask_step if isinstance(source, MaskOf) else source.step
             number = replicate if source.run.replicate is None else source.run.replicate
-            needed = self._asked(Target(desc, number, (step or desc.start,), is_complete=False))
-            needed.needs_mask |= isinstance(source, MaskOf)
+            is_mask = isinstance(source, MaskOf)
+            needed = self._asked(Target(desc, number, (step or desc.start,), is_complete=False, needs_mask=is_mask))
             if needed not in planned.sources:
                 planned.sources.append(needed)
         return planned.sources
@@ -136,6 +138,7 @@ class Plan:
             planned = self._runs[location] = PlannedRun(target.desc, Run(self._root, location))
             planned.refresh()
         planned.is_target |= target.is_complete
+        planned.needs_mask |= target.needs_mask
         planned.keep.update(target.keep)
         if target.is_complete:
             planned.keep.update((target.desc.start, target.desc.end))

@@ -6,14 +6,19 @@ package `open_prune`.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+TOP = Path(__file__).resolve().parent.parent
+"""The folder that holds the floors."""
 PREFIX = __name__.removesuffix("foundations.program")
 """What stands before the names of the floors: nothing in the repository, `open_prune.` where it is installed."""
 INSTALLED = PREFIX != ""
 """Whether this is the installed package."""
 PROGRAM = "open_prune" if INSTALLED else "python open_prune.py"
 """How a command begins."""
+COMMAND = (sys.executable, *(("-m", "open_prune") if INSTALLED else (str(TOP / "open_prune.py"),)))
+"""The program's command line without arguments, for processes that are started from any folder."""
 
 
 def version() -> str:
@@ -24,5 +29,5 @@ def version() -> str:
         return importlib.metadata.version("open_prune")
     import tomllib
 
-    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    pyproject = TOP / "pyproject.toml"
     return str(tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"])

@@ -6,6 +6,7 @@
     checkpoint.safetensors          all that resuming needs; removed when the run is complete
     metrics.csv                     what was measured
     log.txt                         what was printed, with times; grows when a complete run is replayed
+    output.txt, failure.json        of a run that an executor started: what its command printed, why it failed
     manifest.json                   written last: every other file with its SHA-256, and what the results came from
 
 A run is complete when manifest.json exists and its files match. Nothing else counts as done.
@@ -28,7 +29,7 @@ from foundations.address import Location
 from foundations.desc import Desc, Source, StateOf, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
-from foundations.locks import lock
+from foundations.locks import Holder, lock
 from foundations.manifest import FileRecord, Manifest
 from foundations.metrics import BEST_BY, Metrics
 from foundations.program import PROGRAM
@@ -42,6 +43,8 @@ MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.csv"
 LOG = "log.txt"
+OUTPUT = "output.txt"
+FAILURE = "failure.json"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
 DAMAGED = "damaged_"
@@ -98,14 +101,19 @@ class Run:
     # Working on it.
 
     @contextlib.contextmanager
-    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold the run's lock. If another process holds it, report which one and wait."""
+    def locked(self, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
+        """Hold the run's lock. If another process holds it, report which one and wait, or raise Busy."""
         with explain_os_errors("work in", self.root):
             held = contextlib.ExitStack()
-            held.enter_context(lock(self.lock_path, str(self), say))
+            holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
         with held:
             sweep_parts(self.folder)
-            yield
+            yield holder
+
+    @property
+    def output_path(self) -> Path:
+        """What the run's command printed, where an executor started it."""
+        return self.folder / OUTPUT
 
     @property
     def lock_path(self) -> Path:
@@ -125,7 +133,7 @@ class Run:
 
     def undo_create(self, start: Step | None = None) -> None:
         """Remove the directory again, where it holds nothing but the description, and the state at `start` if given."""
-        found = {path.name for path in self.folder.iterdir()}
+        found = {path.name for path in self.folder.iterdir()} - {OUTPUT, FAILURE}
         if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
             for name in found:
                 (self.folder / name).unlink()
@@ -152,6 +160,7 @@ class Run:
         for path in self.tensor_files():
             if path.name != CHECKPOINT:
                 tensor_files.read(path, self.how_to_mend())
+        self.clear_failure()
         names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
         files = {name: FileRecord.of(self.folder / name) for name in names}
         self.write_manifest(manifest, files)
@@ -249,6 +258,18 @@ class Run:
         """Return the report on the mask, or None where there is none."""
         return self.read_json(SPARSITY) if (self.folder / SPARSITY).exists() else None
 
+    def save_failure(self, facts: Mapping[str, Any]) -> None:
+        """Write why the run's command failed."""
+        self._write_json(FAILURE, facts)
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return why the run's command failed, or None if it did not, or was started again since."""
+        return self._parsed(FAILURE)
+
+    def clear_failure(self) -> None:
+        """Forget that the run's command failed."""
+        (self.folder / FAILURE).unlink(missing_ok=True)
+
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         with explain_os_errors("write", self.folder / LOG), (self.folder / LOG).open("a", encoding="utf-8") as file:
@@ -312,4 +333,4 @@ def source_run(source: Source, root: Path, replicate: int) -> Run:
 
 
 def _belongs_in_manifest(path: Path) -> bool:
-    return path.name not in (MANIFEST, CHECKPOINT, LOG) and not path.name.startswith((".", DAMAGED))
+    return path.name not in (MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE) and not path.name.startswith((".", DAMAGED))

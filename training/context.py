@@ -30,6 +30,8 @@ class Context:
     checkpoint_seconds: float = 60.0
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
+    wait: bool = True
+    """Whether to wait where another process works on a run; if not, Busy is raised."""
 
     def prepare(self, dataset_name: str) -> None:
         """Make a dataset's prepared files where they are missing. Raises: EnvironmentFailure, DamagedError."""

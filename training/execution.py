@@ -14,6 +14,7 @@ from foundations.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.manifest import Manifest
 from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.reporter import NotedProgress
 from foundations.run import Run
 from foundations.step import Step
 from training.context import Context
@@ -52,7 +53,7 @@ def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
 def execute(made: Plan, context: Context) -> list[PlannedRun]:
     """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed."""
     for planned in made:
-        _check_dataset(planned, context)
+        check_dataset(planned, context)
     to_do = made.to_do()
     for planned in to_do:
         if planned.until > planned.desc.start:
@@ -72,15 +73,16 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
 
 def _compute(planned: PlannedRun, context: Context) -> bool:
     """Compute one run of a plan, and return whether another process had not done it meanwhile."""
-    with planned.run.locked(context.reporter.say):
+    with planned.run.locked(context.reporter.say, wait=context.wait) as holder:
         planned.refresh()
         if planned.is_done:
-            _check_dataset(planned, context)
+            check_dataset(planned, context)
             return False
         # Imported here so that reusing runs does not wait for torch.
         from training.work import work
 
-        context.platform.launch(partial(work, planned, context))
+        watched = replace(context, reporter=NotedProgress(context.reporter, holder))
+        context.platform.launch(partial(work, planned, watched))
         planned.refresh()
     return True
 
@@ -102,7 +104,7 @@ def _undo(planned: PlannedRun, context: Context) -> None:
             planned.run.undo_create(planned.desc.start)
 
 
-def _check_dataset(planned: PlannedRun, context: Context) -> None:
+def check_dataset(planned: PlannedRun, context: Context) -> None:
     """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
     name = planned.desc.dataset_name
     recorded = planned.manifest.dataset.get(name) if planned.manifest else None

@@ -1,0 +1,81 @@
+"""Job files: one run and all that is asked of it, as JSON, for a command on another slot or machine to compute.
+
+A job file holds the records of the run and of those that it draws on (`Desc.record`), so it can be read where none of
+them has been begun. It is data: nothing in it is executed, and each record must hash to the directory that it is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from branches.kinds import load_desc
+from foundations.address import Location
+from foundations.desc import Desc, check_record
+from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import write_atomically
+from foundations.plan import PlannedRun, Target
+from foundations.run import Run
+from foundations.step import Step
+
+
+def write_job_file(planned: PlannedRun, path: Path) -> None:
+    """Write what a plan asks of a run. Raises: EnvironmentFailure where it cannot be written."""
+    tree = {
+        "run": _parts(planned.run.location),
+        "keep": sorted(step.iteration for step in planned.keep),
+        "is_complete": planned.is_target,
+        "needs_mask": planned.needs_mask,
+        "records": _records(planned.desc, planned.run.location.replicate),
+    }
+    write_atomically(path, json.dumps(tree).encode())
+
+
+def read_job_file(path: Path, root: Path) -> Target:
+    """Return what a job file asks for. root: where the runs are.
+
+    Raises: EnvironmentFailure where there is no such file; DamagedError where it is not a job file; UsageError about
+    `plugin` where a plug-in that a run needs is not loaded.
+    """
+    try:
+        tree = json.loads(path.read_bytes())
+        records = tree["records"]
+
+        def record_of(run: Run) -> Mapping[str, Any]:
+            record: Mapping[str, Any] = records[str(run)]
+            check_record(record, run.folder)
+            return record
+
+        location = Location(*tree["run"])
+        desc = load_desc(Run(root, location), record_of)
+        if desc.location(location.replicate) != location:
+            raise ValueError(f"{location} is not where the run belongs")
+        keep = tuple(Step(int(iteration), desc.iterations_per_epoch) for iteration in tree["keep"])
+        flags = (bool(tree["is_complete"]), bool(tree["needs_mask"]))
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path} is not a job file ({type(error).__name__}: {error}).") from error
+    return Target(desc, location.replicate, keep, is_complete=flags[0], needs_mask=flags[1])
+
+
+def _parts(location: Location) -> list[Any]:
+    return [location.training, location.replicate, location.name]
+
+
+def _records(desc: Desc, replicate: int) -> dict[str, Any]:
+    """Return the record of a run and of each run that it draws on, by their locations."""
+    found: dict[str, Any] = {}
+    waiting = [(desc, replicate)]
+    while waiting:
+        desc, replicate = waiting.pop()
+        name = str(desc.location(replicate))
+        if name not in found:
+            found[name] = desc.record()
+            waiting += [
+                (source.run.desc, replicate if source.run.replicate is None else source.run.replicate)
+                for source in desc.sources().values()
+            ]
+    return found

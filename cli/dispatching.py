@@ -1,0 +1,132 @@
+"""Giving the runs of a plan to an executor, and showing how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from branches.job_files import write_job_file
+from cli.estimate import Estimate
+from cli.flags import PLUGIN, flags_of
+from cli.job_flags import WorkHparams
+from cli.request import Request, with_context
+from cli.sweep_display import display
+from foundations.environment import Environment
+from foundations.interrupts import Interrupts
+from foundations.plan import Plan, PlannedRun
+from foundations.program import COMMAND, PREFIX
+from foundations.registry import loaded_plugins
+from foundations.sweeps import RunningSweep, running_sweep
+from platforms.dispatch import Dispatch, Item, Observer, State, Wish
+from platforms.executors.base import CommandJob, Program
+from platforms.executors.registry import make_executor
+from training.context import Context
+from training.execution import check_dataset
+
+_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.warm",), command=COMMAND)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatched:
+    """What became of the runs of a plan."""
+
+    computed: list[PlannedRun] = field(default_factory=list)
+    failed: list[Item] = field(default_factory=list)
+    is_stopped: bool = False
+    """Whether it ended because it was asked to."""
+    still: str = ""
+    """How to look at jobs that go on, in words."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is done, 1 if something failed, 130 if it was stopped."""
+        return 1 if self.failed else 130 if self.is_stopped else 0
+
+
+def dispatch_plan(
+    made: Plan,
+    request: Request,
+    environment: Environment,
+    what: str,
+    *,
+    labels: Mapping[PlannedRun, str] | None = None,
+    retry_failed: bool = False,
+) -> Dispatched:
+    """Work through a plan with the executor of a request, and say what happens.
+
+    what: what is computed, in words, for `watch`. labels: what runs are called.
+    """
+    root = request.job.root_in(environment)
+    with_context(request.job, request.platform, environment, lambda context: _check_datasets(made, context))
+    arguments = _arguments(request, environment)
+
+    def job_of(planned: PlannedRun, after: tuple[str, ...]) -> CommandJob:
+        path = root / ".jobs" / f"{str(planned.run).replace('/', '.')}.json"
+        write_job_file(planned, path)
+        return CommandJob(str(planned.run), ("run", str(path), *arguments), planned.run.output_path, after)
+
+    interrupts, runs = Interrupts(), list(made)
+    estimate = Estimate(planned for planned in runs if planned.is_done)
+    with (
+        make_executor(request.executor, _PROGRAM) as executor,
+        running_sweep(root, what) as sweep,
+        display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
+        interrupts.caught(),
+        interrupts.deferred(),
+    ):
+
+        def wish() -> Wish:
+            if sweep.is_asked_to_stop():
+                return Wish.STOP
+            if interrupts.signal_number is None:
+                return Wish.GO_ON
+            return Wish.LEAVE if executor.how_to_look() else Wish.STOP
+
+        work = Dispatch(made, executor, job_of, _Noting(shown, sweep), retry_failed=retry_failed, wish=wish)
+        work.run()
+        items = work.items.values()
+        return Dispatched(
+            computed=[item.planned for item in items if item.computed],
+            failed=work.in_state(State.FAILED),
+            is_stopped=work.wish is not Wish.GO_ON,
+            still=executor.how_to_look() if work.wish is Wish.LEAVE else "",
+        )
+
+
+class _Noting:
+    """Passes on what happens, and notes for `watch` how far the whole is."""
+
+    def __init__(self, observer: Observer, sweep: RunningSweep, seconds: float = 2.0) -> None:
+        self._observer, self._sweep, self._seconds = observer, sweep, seconds
+        self._last = -seconds
+
+    def changed(self, item: Item) -> None:
+        self._observer.changed(item)
+
+    def tick(self, dispatch: Dispatch) -> None:
+        self._observer.tick(dispatch)
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            counts = {state.value: len(dispatch.in_state(state)) for state in State}
+            self._sweep.note(**counts)
+
+
+def _check_datasets(made: Plan, context: Context) -> None:
+    for planned in made:
+        check_dataset(planned, context)
+
+
+def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
+    """Return the flags of every job: where runs and data are, how work is done, on which platform, which plug-ins."""
+    job = request.job
+    places = {
+        "root": str(job.root_in(environment).absolute()),
+        "datasets_root": str(job.datasets_in(environment).absolute()),
+        "no_download": job.no_download or environment.no_download,
+        "quiet": False,
+    }
+    work = WorkHparams(**{**{name: getattr(job, name) for name in WorkHparams.names()}, **places})
+    plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
+    return (*flags_of(work), "--no_wait", *flags_of(request.platform), *plugins)

@@ -1,0 +1,256 @@
+"""Grids: every combination of some values of some flags, from the command line or from a TOML file.
+
+command = "branch train oneshot"
+
+[base]                                # flags of every run
+default_hparams = "mnist_lenet_300_100"
+
+[[grid]]                              # every combination; several grids are added together
+strategy = ["random", "snip10", "synflow"]
+density = "0.8^1..10"
+replicate = "1-5"
+
+[[grid]]
+command = "train"                     # this grid has another command, and two flags that vary together
+zip = { lr = [0.1, 0.01], batch_size = [128, 64] }
+
+[[when]]                              # flags of the runs that have these values
+strategy = "synflow"
+set = { prune_iterations = 100 }
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from foundations.errors import EnvironmentFailure, UsageError
+
+Value = str | bool
+Point = dict[str, Value]
+"""A value for each flag that a run is given. True and False are for flags that take no value."""
+
+_POWERS = re.compile(r"(?P<base>\d+(\.\d+)?)\^(?P<first>-?\d+)\.\.(?P<last>-?\d+)(@(?P<step>[1-9]\d*))?", re.ASCII)
+_RANGE = re.compile(r"(?P<first>\d+)-(?P<last>\d+)(@(?P<step>[1-9]\d*))?", re.ASCII)
+_MOST_VALUES = 100_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Flags that vary together, and the values that they take."""
+
+    flags: tuple[str, ...]
+    values: tuple[tuple[Value, ...], ...]
+
+    def __post_init__(self) -> None:
+        for values in self.values:
+            if len(values) != len(self.flags):
+                words = ":".join(map(str, values))
+                raise UsageError(f"'{words}' does not have one value for each of {', '.join(self.flags)}.", "grid")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Flags that runs are given where they have some values."""
+
+    where: Point
+    set: Point
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the values of some axes, for one command."""
+
+    command: tuple[str, ...]
+    base: Point
+    axes: tuple[Axis, ...]
+    rules: tuple[Rule, ...] = ()
+
+    def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the arguments of each run, and what tells it from the others; the last axis varies first."""
+        for values in itertools.product(*(axis.values for axis in self.axes)):
+            varied: Point = {}
+            for axis, chosen in zip(self.axes, values, strict=True):
+                varied |= dict(zip(axis.flags, chosen, strict=True))
+            point = self.base | varied
+            for rule in self.rules:
+                if all(point.get(name) == value for name, value in rule.where.items()):
+                    point |= {name: value for name, value in rule.set.items() if name not in varied}
+            yield (*self.command, *arguments_of(point)), " ".join(f"{k}={v}" for k, v in varied.items())
+
+    def __len__(self) -> int:
+        count = 1
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Several grids."""
+
+    grids: tuple[Grid, ...] = field(default=())
+
+    def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the points of each grid. Raises: UsageError where there are too many to be meant."""
+        if (count := sum(map(len, self.grids))) > _MOST_VALUES:
+            raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
+        return itertools.chain.from_iterable(grid.points() for grid in self.grids)
+
+
+def arguments_of(point: Point) -> list[str]:
+    """Return the arguments for some flags: `--name=value`, and `--name` or `--no_name` for those without a value."""
+    return [
+        f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in point.items()
+    ]
+
+
+def parse_values(text: str, flag: str) -> list[Value]:
+    """Return the values that a text lists.
+
+    `a,b,c`; `1-5` and `10-50@10` for whole numbers; `0.8^1..10` and `2^0..6@2` for powers. Where there is a semicolon,
+    values are what stands between semicolons, as it is (for values with commas). Raises: UsageError.
+    """
+    if ";" in text:
+        return [_plain(part) for part in text.split(";")]
+    found: list[Value] = []
+    for part in text.split(","):
+        powers, whole = _POWERS.fullmatch(part), _RANGE.fullmatch(part)
+        if powers is None and whole is None:
+            found.append(_plain(part))
+            continue
+        match = powers or whole
+        assert match is not None, "one of them fits"
+        numbers = range(int(match["first"]), int(match["last"]) + 1, int(match["step"] or 1))
+        if not 0 < len(numbers) <= _MOST_VALUES:
+            raise UsageError(f"'{part}' lists {len(numbers)} values.", flag)
+        found += [_power(powers["base"], number) if powers else str(number) for number in numbers]
+    if not all(found[i] != "" for i in range(len(found))):
+        raise UsageError(f"a value is missing in '{text}'.", flag)
+    return found
+
+
+def parse_axis(text: str) -> Axis:
+    """Return the axis of `--grid`: `flag=values`, or `flag,flag=value:value,value:value` for flags that vary together.
+
+    Raises: UsageError.
+    """
+    names, equals, values = text.partition("=")
+    flags = tuple(name.strip().removeprefix("--").replace("-", "_") for name in names.split(","))
+    if not equals or not all(flags):
+        raise UsageError(f"'{text}' is not a valid value; write --grid FLAG=VALUE,VALUE.", "grid")
+    listed = parse_values(values, "grid")
+    if len(flags) == 1:
+        return Axis(flags, tuple((value,) for value in listed))
+    return Axis(flags, tuple(tuple(map(_plain, str(value).split(":"))) for value in listed))
+
+
+def parse_rule(text: str) -> Rule:
+    """Return the rule of `--when`: `flag=value:flag=value,flag=value`, with what is set behind the colon.
+
+    Raises: UsageError.
+    """
+    where, colon, changes = text.partition(":")
+    pairs = [dict(part.partition("=")[::2] for part in side.split(",")) for side in (where, changes)]
+    if not colon or not all(name and value for side in pairs for name, value in side.items()):
+        raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
+    return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
+
+
+def read_sweep(path: Path, base: Point, command: Sequence[str]) -> Sweep:
+    """Return the sweep of a TOML file. base, command: override the file's.
+
+    Raises: EnvironmentFailure where it cannot be read; UsageError that names the file and the key.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+    _refuse_unknown(tree, ("command", "base", "grid", "when"), path)
+    rules = []
+    for rule in _tables(tree, "when", path):
+        changes = rule.pop("set", None)
+        if not isinstance(changes, dict) or not rule:
+            raise UsageError(f"{path}: a [[when]] takes values of flags, and a table `set`.")
+        rules.append(Rule(_values(rule, path), _values(changes, path)))
+    grids = []
+    for grid in _tables(tree, "grid", path) or [{}]:
+        words = " ".join(command) or grid.pop("command", None) or tree.get("command")
+        if not isinstance(words, str):
+            raise UsageError(f"{path}: `command` is missing, such as command = 'branch train oneshot'.")
+        grid.pop("command", None)
+        own = grid.pop("base", {})
+        together = grid.pop("zip", None)
+        axes = [_axis(name, value, path) for name, value in grid.items()]
+        axes += [_zipped(together, path)] if together is not None else []
+        fixed = _values(tree.get("base", {}), path) | _values(own, path) | base
+        grids.append(Grid(tuple(words.split()), fixed, tuple(axes), tuple(rules)))
+    return Sweep(tuple(grids))
+
+
+def _axis(name: str, value: Any, path: Path) -> Axis:
+    if isinstance(value, str):
+        listed = parse_values(value, name)
+    elif isinstance(value, list):
+        listed = [_scalar(each, name, path) for each in value]
+    else:
+        listed = [_scalar(value, name, path)]
+    return Axis((name,), tuple((each,) for each in listed))
+
+
+def _zipped(table: Any, path: Path) -> Axis:
+    if not isinstance(table, dict) or not table:
+        raise UsageError(f"{path}: `zip` takes a table with a list of values for each flag.")
+    axes = [_axis(name, value, path) for name, value in table.items()]
+    if len({len(axis.values) for axis in axes}) != 1:
+        raise UsageError(f"{path}: the flags of `zip` do not have equally many values.")
+    rows = zip(*(axis.values for axis in axes), strict=True)
+    return Axis(tuple(table), tuple(tuple(value for (value,) in row) for row in rows))
+
+
+def _values(table: Any, path: Path) -> Point:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: '{table}' is not a table of flags.")
+    return {name: _scalar(value, name, path) for name, value in table.items()}
+
+
+def _scalar(value: Any, name: str, path: Path) -> Value:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int | float):
+        return _plain(str(value))
+    raise UsageError(f"{path}: '{value}' is not a value of a flag.", name)
+
+
+def _tables(tree: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+    found = tree.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise UsageError(f"{path}: '{key}' is written [[{key}]], a table for each.")
+    return [dict(each) for each in found]
+
+
+def _refuse_unknown(tree: Iterable[str], known: Sequence[str], path: Path) -> None:
+    for key in tree:
+        if key not in known:
+            raise UsageError(f"{path}: there is no key '{key}' here; choose from {', '.join(known)}.")
+
+
+def _plain(text: str) -> Value:
+    text = text.strip()
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _power(base: str, exponent: int) -> str:
+    """Return a power as a person would write it: exact, without an exponent of its own."""
+    found = Decimal(base) ** exponent
+    text = format(found, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

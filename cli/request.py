@@ -1,0 +1,185 @@
+"""What a command asks for, and what becomes of it: planned, computed here or by an executor, and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cli.job_flags import JobHparams, WorkHparams, make_context
+from cli.progress import reporting
+from cli.table import duration, figure, percent, table
+from foundations.address import canonical_json
+from foundations.desc import Desc
+from foundations.environment import Environment
+from foundations.errors import EnvironmentFailure
+from foundations.interrupts import Interrupts
+from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.run import Run
+from foundations.store import short_address
+from platforms.base import PlatformHparams
+from platforms.executors.base import ExecutorHparams
+from training.context import Context
+from training.execution import execute
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The runs that a command asks for, and how they are computed."""
+
+    targets: Mapping[str, Target]
+    """What is asked of each run, by its name among them."""
+    job: JobHparams
+    platform: PlatformHparams
+    executor: ExecutorHparams
+    series: str = ""
+    """What the names are of several runs that one command stands for, such as level; nothing for one run."""
+    first_line: str = ""
+    """What is said before work begins."""
+
+    @property
+    def what(self) -> str:
+        """What is computed, in words."""
+        locations = [target.desc.location(target.replicate) for target in self.targets.values()]
+        return str(locations[0]) + (f" and {len(locations) - 1} more" if len(locations) > 1 else "")
+
+
+def run_request(request: Request, environment: Environment) -> int:
+    """Compute what is asked for, or reuse it, and print what became of it. Return the exit code."""
+    job, targets = request.job, request.targets
+    root = job.root_in(environment)
+    if job.display_output_location:
+        for target in targets.values():
+            print(target.desc.location(target.replicate).under(root))
+        return 0
+    made = plan(targets.values(), root)
+    runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
+    if job.dry_run:
+        print(_preview(request, made, runs))
+        return 0
+    if request.first_line and not job.quiet:
+        print(request.first_line, flush=True)
+    if request.executor.executor is not None:
+        from cli.dispatching import dispatch_plan
+
+        outcome = dispatch_plan(made, request, environment, request.what)
+        if outcome.still:
+            print(outcome.still)
+        code, computed = outcome.exit_code, outcome.computed
+    else:
+        code, computed = 0, in_context(request, environment, lambda context: execute(made, context))
+        for planned in runs.values():
+            if planned.manifest is None:
+                raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+    if not job.quiet and all(planned.manifest for planned in runs.values()):
+        print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
+    return code
+
+
+def in_context(request: Request, environment: Environment, work: Callable[[Context], Result]) -> Result:
+    """Return what some work comes to in the context of a request."""
+    return with_context(request.job, request.platform, environment, work, replicate=request.job.replicate)
+
+
+def with_context(
+    job: WorkHparams,
+    platform: PlatformHparams,
+    environment: Environment,
+    work: Callable[[Context], Result],
+    *,
+    replicate: int = 1,
+    wait: bool = True,
+) -> Result:
+    """Return what some work comes to in the context that the flags describe, with signals caught."""
+    interrupts = Interrupts()
+    with reporting(job.quiet) as reporter:
+        context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
+        with interrupts.caught():
+            return work(context)
+
+
+def plan_table(made: Plan) -> str:
+    """Return the runs of a plan in order, with what is there and what would be computed."""
+    rows = [{"run": str(p.run), "is": p.status, "to do": _to_do(p)} for p in made]
+    return table(rows, ("run", "is", "to do"))
+
+
+def _to_do(planned: PlannedRun) -> str:
+    if planned.is_done:
+        return "nothing"
+    missing = planned.missing()
+    if planned.manifest is None and planned.until > planned.desc.start:
+        return f"train to {planned.until}"
+    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
+
+
+def _preview(request: Request, made: Plan, runs: Mapping[str, PlannedRun]) -> str:
+    if request.series:
+        lines = [f"{request.series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
+    else:
+        (planned,) = runs.values()
+        desc: Desc = planned.desc
+        facts = {
+            "run": str(planned.run),
+            "folder": str(planned.run.folder),
+            "status": "complete: nothing to compute" if planned.is_done else planned.status,
+            "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
+            "described by": canonical_json(desc.canonical),
+        }
+        lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
+    return "\n".join([*lines, "", plan_table(made)])
+
+
+def _rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
+    """Return the results of several runs as a table."""
+    rows = []
+    for name, planned in runs.items():
+        results = planned.manifest.results if planned.manifest else {}
+        rows.append(
+            {
+                series: name,
+                "sparsity": percent(results.get("sparsity", 0.0)),
+                "accuracy": percent(results.get("test_accuracy")),
+                "this time": "computed" if planned in computed else "reused",
+                "address": short_address(planned.run),
+            }
+        )
+    return f"{table(rows, tuple(rows[0]))}\nresults under: {root}"
+
+
+def _summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
+    """Return the results of one run."""
+    assert planned.manifest is not None
+    results = planned.manifest.results
+    reused = "reused: the run was complete, nothing was computed"
+    figures: dict[str, Any] = {
+        "test accuracy": percent(results.get("test_accuracy")),
+        "top-5 accuracy": percent(results.get("test_top5accuracy")),
+        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
+        "held out": _validation(results),
+        "sparsity": percent(results.get("sparsity")),
+        "collapsed": _collapsed(planned.run),
+        "training time": duration(planned.manifest.wall_seconds),
+        "this time": "computed" if planned in computed else reused,
+        "results in": str(planned.run.folder),
+    }
+    return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
+
+
+def _validation(results: Mapping[str, float | None]) -> str:
+    """Return how a run does on the examples that it held out, if any, in words."""
+    if "validation_accuracy" not in results:
+        return ""
+    selected = percent(results.get("selected_test_accuracy"))
+    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
+
+
+def _collapsed(run: Run) -> str:
+    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
+    report = run.sparsity() or {"collapsed_layers": [], "layers": []}
+    names = report["collapsed_layers"]
+    some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{len(names)} of {len(report['layers'])} layers have no weights left: {some}" if names else ""

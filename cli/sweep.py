@@ -1,0 +1,181 @@
+"""The command that computes a grid of runs: planned as one graph, executed, and continued when it is repeated."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cli.dispatching import Dispatched, dispatch_plan
+from cli.estimate import Estimate, has_checkpoint, iterations_left
+from cli.flags import PLUGIN, parse, positional, taken_out
+from cli.grid import Grid, Point, Sweep, parse_axis, parse_rule, read_sweep
+from cli.request import Request
+from cli.table import duration
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.hparams import Hparams, hparam
+from foundations.plan import Plan, PlannedRun, plan
+from foundations.program import PROGRAM
+from foundations.registry import load, loaded_plugins
+from platforms.executors.base import ExecutorHparams
+
+_REQUESTS = {
+    "train": "cli.jobs:train_request",
+    "branch": "cli.branch:branch_request",
+    "lottery": "cli.lottery:lottery_request",
+}
+"""The commands that a sweep repeats, and the functions that say what they ask for."""
+_USAGE = f"usage: {PROGRAM} sweep [FILE.toml] [--grid FLAG=VALUES]... [FLAGS] [-- COMMAND FLAGS]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepHparams(Hparams):
+    """Which runs, and what is done with them."""
+
+    grid: str | None = hparam(None)
+    """Values of a flag, such as strategy=snip10,synflow, replicate=1-5 or density=0.8^1..10 (powers). Every combination
+    of the values of repeated --grid is a run. Flags that vary together: lr,batch_size=0.1:128,0.01:64."""
+    when: str | None = hparam(None)
+    """Flags of the runs that have some value, such as strategy=synflow:prune_iterations=100. May be repeated."""
+    retry: str | None = hparam(None, choices=("failed",))
+    """failed: start runs that failed before again. By default they stay failed, and the sweep says so."""
+    export: bool = hparam(False)
+    """Print the plain commands of the runs, one a line, in an order in which they can run one by one, and stop."""
+    dry_run: bool = hparam(False)
+    """Print what would be computed and what is there already, and stop."""
+    quiet: bool = hparam(False)
+    """Print nothing but failures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFlags:
+    """Compute a grid of runs; repeated, go on with what is left. What stands behind -- is the command of every run."""
+
+    sweep: SweepHparams = field(default_factory=SweepHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A point of the sweep: its command, what it is called, and what it asks for."""
+
+    argv: tuple[str, ...]
+    label: str
+    request: Request
+
+
+def sweep(argv: Sequence[str], environment: Environment) -> int:
+    """`sweep`: compute a grid of runs."""
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    own, command = list(argv[:cut]), list(argv[cut + 1 :])
+    grids, own = taken_out("grid", own)
+    rules, own = taken_out("when", own)
+    names, rest = positional(own)
+    flags = parse(SweepFlags, rest, "sweep", {"executor": "pool"})
+    asked = _asked(_described(names, grids, rules, command), environment)
+    if flags.sweep.export:
+        plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
+        print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
+        return 0
+    job = replace(asked[0].request.job, quiet=flags.sweep.quiet or asked[0].request.job.quiet)
+    request = replace(asked[0].request, job=job, executor=flags.executor)
+    made = plan((t for each in asked for t in each.request.targets.values()), job.root_in(environment))
+    labels = _labels(asked, made)
+    if not job.quiet or flags.sweep.dry_run:
+        print(_preview(made, asked), flush=True)
+    if flags.sweep.dry_run:
+        return 0
+    what = f"sweep of {len(asked)} runs: {' '.join(asked[0].argv[:3])}"
+    outcome = dispatch_plan(made, request, environment, what, labels=labels, retry_failed=flags.sweep.retry == "failed")
+    if not job.quiet:
+        print(_summary(made, outcome))
+    return outcome.exit_code
+
+
+def _described(names: Sequence[str], grids: Sequence[str], rules: Sequence[str], command: Sequence[str]) -> Sweep:
+    """Return the sweep that the arguments and, if one is named, the file describe. Raises: UsageError."""
+    words, base_flags = positional(command)
+    axes = tuple(map(parse_axis, grids))
+    if not names:
+        if not words:
+            raise UsageError(f"give a file, or a command behind --.\n{_USAGE}")
+        return Sweep((Grid((*words, *base_flags), {}, axes, tuple(map(parse_rule, rules))),))
+    if len(names) > 1:
+        raise UsageError(f"sweep takes one file.\n{_USAGE}")
+    base: Point = {}
+    read = read_sweep(Path(names[0]), base, words)
+    return Sweep(
+        tuple(
+            replace(
+                each,
+                command=(*each.command, *base_flags) if base_flags else each.command,
+                axes=(*each.axes, *axes),
+                rules=(*each.rules, *map(parse_rule, rules)),
+            )
+            for each in read.grids
+        )
+    )
+
+
+def _asked(described: Sweep, environment: Environment) -> list[_Asked]:
+    """Return what each point of a sweep asks for. Raises: UsageError that says which run it is about."""
+    found = []
+    for argv, label in described.points():
+        if argv[0] not in _REQUESTS:
+            raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(_REQUESTS)}.")
+        try:
+            request: Request = load(_REQUESTS[argv[0]])(argv[1:], environment)
+        except UsageError as error:
+            where = f"\n(in the run with {label})" if label else ""
+            raise UsageError(f"{error.reason}{where}", *error.hparams) from error
+        found.append(_Asked(argv, label, request))
+    if not found:
+        raise UsageError(f"the sweep has no runs.\n{_USAGE}")
+    return found
+
+
+def _labels(asked: Iterable[_Asked], made: Plan) -> dict[PlannedRun, str]:
+    """Return what the runs of a sweep are called, for people."""
+    labels: dict[PlannedRun, str] = {}
+    for each in asked:
+        for name, target in each.request.targets.items():
+            planned = made[target.desc.location(target.replicate)]
+            labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
+    return labels
+
+
+def _preview(made: Plan, asked: Sequence[_Asked]) -> str:
+    """Return how many runs there are, how many are done, and what is left to do."""
+    runs, to_do = list(made), made.to_do()
+    targets = sum(len(each.request.targets) for each in asked)
+    distinct = sum(planned.is_target for planned in runs)
+    done = sum(planned.is_target and planned.is_done for planned in runs)
+    iterations = sum(map(iterations_left, to_do))
+    lines = [f"{targets} runs" + (f" ({distinct} different ones)" if distinct != targets else "") + f", {done} done"]
+    ancestors = [planned for planned in to_do if not planned.is_target]
+    if ancestors:
+        lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
+    if to_do:
+        seconds = Estimate(planned for planned in runs if planned.is_done).seconds(to_do, 1)
+        time = f"about {duration(seconds)} of computing" if seconds is not None else "time not known yet"
+        resumed = sum(map(has_checkpoint, to_do))
+        lines.append(
+            f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
+        )
+    return "\n".join(lines)
+
+
+def _summary(made: Plan, outcome: Dispatched) -> str:
+    """Return what became of a sweep."""
+    targets = [planned for planned in made if planned.is_target]
+    computed = set(map(id, outcome.computed))
+    done = [planned for planned in targets if planned.is_done]
+    ours = sum(id(planned) in computed for planned in done)
+    lines = [f"{len(done)} of {len(targets)} runs are complete: {ours} computed now, {len(done) - ours} before"]
+    if outcome.failed:
+        lines.append(f"{len(outcome.failed)} failed. Once the cause is mended, repeat the sweep with --retry failed.")
+    if outcome.is_stopped:
+        lines.append(outcome.still or "Stopped. The same command goes on from there.")
+    return "\n".join(lines)

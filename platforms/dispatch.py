@@ -1,0 +1,268 @@
+"""Dispatching a plan: each run as a job of an executor, once the runs that it draws on are there.
+
+What has been computed is read from the runs' directories and from nowhere else. So a dispatch may be killed and
+repeated, and several may work through the same runs at once: a run that another process works on is left to it, while
+there is other work.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from foundations.errors import Busy, DamagedError
+from foundations.locks import is_held
+from foundations.plan import Plan, PlannedRun
+from foundations.run import CHECKPOINT
+from platforms.executors.base import CommandJob, Ended, Executor
+
+_TICK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
+_FRUITLESS_ATTEMPTS = 3
+_ORDINARY_FAILURES = range(1, 128)
+"""Exit codes of commands that failed by themselves; others were killed."""
+
+
+class State(enum.Enum):
+    """How far a run of a dispatch is."""
+
+    WAITING = "waiting"
+    """For the runs that it draws on, or for room."""
+    RUNNING = "running"
+    ELSEWHERE = "elsewhere"
+    """Another process works on it."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(eq=False)
+class Item:
+    """A run of a dispatch that something is to be computed of."""
+
+    planned: PlannedRun
+    state: State = State.WAITING
+    lacking: int = 0
+    """How many of the runs that it draws on are not done yet."""
+    users: list[Item] = field(default_factory=list)
+    """The runs that draw on it."""
+    reason: str = ""
+    """Why it failed."""
+    since: float = 0.0
+    """When it was submitted, in seconds of the monotonic clock."""
+    attempts: int = 0
+    """How often it was killed without getting any further."""
+    checkpointed: float = 0.0
+    """When the checkpoint was written that it was last submitted with."""
+    computed: bool = False
+    """Whether a job of this dispatch completed it."""
+
+    @property
+    def name(self) -> str:
+        """The run's location."""
+        return str(self.planned.run)
+
+
+class Wish(enum.Enum):
+    """What is to become of a dispatch."""
+
+    GO_ON = enum.auto()
+    STOP = enum.auto()
+    """Its jobs write checkpoints and end, then it ends."""
+    LEAVE = enum.auto()
+    """It ends, and its jobs go on."""
+
+
+class Observer(Protocol):
+    """Is told what happens in a dispatch."""
+
+    def changed(self, item: Item) -> None:
+        """Take note that a run has started, ended or failed."""
+
+    def tick(self, dispatch: Dispatch) -> None:
+        """Take note that some time has passed."""
+
+
+class Dispatch:
+    """Works through a plan with an executor."""
+
+    def __init__(
+        self,
+        made: Plan,
+        executor: Executor,
+        job_of: Callable[[PlannedRun, tuple[str, ...]], CommandJob],
+        observer: Observer,
+        *,
+        retry_failed: bool = False,
+        wish: Callable[[], Wish] = lambda: Wish.GO_ON,
+    ) -> None:
+        """Take a plan and what runs its jobs.
+
+        job_of: makes the job of a run, given the names of the jobs that it comes after. retry_failed: whether runs
+        that failed before are started again. wish: asked now and then.
+        """
+        self._executor, self._job_of, self._observer = executor, job_of, observer
+        self._retry_failed, self._ask = retry_failed, wish
+        self.items = {id(planned): Item(planned) for planned in made.to_do()}
+        self._by_name = {item.name: item for item in self.items.values()}
+        self._ready: deque[Item] = deque()
+        self._looked = 0.0
+        self.wish = Wish.GO_ON
+        for item in self.items.values():
+            for source in item.planned.sources:
+                needed = self.items.get(id(source))
+                if needed is not None:
+                    needed.users.append(item)
+                    item.lacking += 1
+
+    def in_state(self, *states: State) -> list[Item]:
+        """Return the runs that are in some states, in the order of the plan."""
+        return [item for item in self.items.values() if item.state in states]
+
+    def run(self) -> bool:
+        """Work until every run is done or has failed, or a stop is asked for; return whether all are done."""
+        if not self._retry_failed:
+            for item in self.items.values():
+                failure = item.planned.run.failure()
+                if failure is not None:
+                    self._fail(item, f"it failed before: {failure.get('reason', '')}", is_news=False)
+        self._ready.extend(item for item in self.items.values() if self._may_start(item))
+        while self._is_unfinished():
+            if self.wish is Wish.GO_ON:
+                self.wish = self._ask()
+                if self.wish is Wish.LEAVE:
+                    break
+                if self.wish is Wish.STOP:
+                    self._executor.stop()
+                else:
+                    self._submit_ready()
+            for ended in self._executor.ended(_TICK_SECONDS):
+                self._settle(self._by_name[ended.name], ended)
+            self._look_elsewhere()
+            self._observer.tick(self)
+        return all(item.state is State.DONE for item in self.items.values())
+
+    def _is_unfinished(self) -> bool:
+        is_stopping = self.wish is not Wish.GO_ON
+        open_states = {State.RUNNING} if is_stopping else {State.WAITING, State.RUNNING, State.ELSEWHERE}
+        return any(item.state in open_states for item in self.items.values())
+
+    def _may_start(self, item: Item) -> bool:
+        return item.state is State.WAITING and (item.lacking == 0 or self._executor.takes_waiting_jobs)
+
+    def _submit_ready(self) -> None:
+        while self._ready and self._executor.has_room():
+            item = self._ready.popleft()
+            run = item.planned.run
+            if item.state is not State.WAITING:
+                continue
+            if is_held(run.lock_path):
+                item.state = State.ELSEWHERE
+                self._observer.changed(item)
+                continue
+            run.clear_failure()
+            checkpoint = run.folder / CHECKPOINT
+            item.checkpointed = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
+            item.state, item.since = State.RUNNING, time.monotonic()
+            sources = (self.items.get(id(source)) for source in item.planned.sources)
+            after = tuple(each.name for each in sources if each is not None and each.state is State.RUNNING)
+            self._executor.submit(self._job_of(item.planned, after))
+            self._observer.changed(item)
+
+    def _settle(self, item: Item, ended: Ended) -> None:
+        """Draw the consequences of a job's end from what is in the run's directory."""
+        try:
+            item.planned.refresh()
+        except DamagedError as error:
+            self._fail(item, str(error))
+            return
+        code = ended.exit_code
+        if item.planned.is_done:
+            item.computed = True
+            self._done(item)
+        elif code == Busy.exit_code:
+            item.state = State.ELSEWHERE
+            self._observer.changed(item)
+        elif self.wish is not Wish.GO_ON:
+            item.state = State.WAITING
+        elif lost := self._failed_source(item):
+            self._fail(item, f"{lost}, which it draws on, failed", is_news=False)
+        elif code in _ORDINARY_FAILURES:
+            self._fail(item, ended.reason or _last_words(item), exit_code=code)
+        else:
+            self._try_again(item, ended)
+
+    def _try_again(self, item: Item, ended: Ended) -> None:
+        checkpoint = item.planned.run.folder / CHECKPOINT
+        got_further = checkpoint.exists() and checkpoint.stat().st_mtime > item.checkpointed
+        item.attempts = 0 if got_further else item.attempts + 1
+        if item.attempts >= _FRUITLESS_ATTEMPTS:
+            how = ended.reason or _how_killed(ended.exit_code)
+            self._fail(item, f"{how}, {item.attempts} times without getting any further", exit_code=ended.exit_code)
+            return
+        item.state = State.WAITING
+        self._ready.append(item)
+
+    def _done(self, item: Item) -> None:
+        item.state = State.DONE
+        self._observer.changed(item)
+        for user in item.users:
+            user.lacking -= 1
+            if user.state is State.WAITING and user.lacking == 0 and not self._executor.takes_waiting_jobs:
+                self._ready.append(user)
+
+    def _fail(self, item: Item, reason: str, *, exit_code: int | None = None, is_news: bool = True) -> None:
+        """Mark a run, and what draws on it, as failed. is_news: whether to write that into the run's directory."""
+        item.state, item.reason = State.FAILED, reason
+        if is_news:
+            when = time.strftime("%Y-%m-%d %H:%M:%S")
+            facts = {"reason": reason, "exit_code": exit_code, "host": socket.gethostname(), "when": when}
+            item.planned.run.save_failure(facts)
+        self._observer.changed(item)
+        for user in item.users:
+            if user.state in (State.WAITING, State.ELSEWHERE):
+                self._fail(user, f"{item.name}, which it draws on, failed", is_news=False)
+
+    def _failed_source(self, item: Item) -> str:
+        sources = (self.items.get(id(source)) for source in item.planned.sources)
+        return next((each.name for each in sources if each is not None and each.state is State.FAILED), "")
+
+    def _look_elsewhere(self) -> None:
+        """See how the runs are that other processes work on."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        for item in self.in_state(State.ELSEWHERE):
+            if is_held(item.planned.run.lock_path):
+                continue
+            item.planned.refresh()
+            if item.planned.is_done:
+                self._done(item)
+            elif (failure := item.planned.run.failure()) is not None:
+                self._fail(item, str(failure.get("reason", "")), is_news=False)
+            else:
+                item.state = State.WAITING
+                self._ready.append(item)
+
+
+def _last_words(item: Item) -> str:
+    """Return the error that a command ended with, from its output."""
+    path = item.planned.run.output_path
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    starts = [number for number, line in enumerate(lines) if line.startswith("open_prune: ")]
+    said: Iterable[str] = lines[starts[-1] :] if starts else lines[-1:]
+    return " ".join(said).removeprefix("open_prune: ") or "it ended without a word"
+
+
+def _how_killed(exit_code: int) -> str:
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    try:
+        return f"it was killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"it ended with exit code {exit_code}"

@@ -1,0 +1,1 @@
+"""Executors: what takes many commands and runs several of them at once."""

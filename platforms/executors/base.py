@@ -1,0 +1,138 @@
+"""What every executor does with commands, and what it must not know: what a command computes.
+
+A command's results are in the directories of its runs, so an executor may die and be started again, and several may
+work on the same runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from foundations.hparams import Hparams, hparam
+from foundations.registry import Registered
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorHparams(Hparams):
+    """Who runs the jobs. Not part of a run's address."""
+
+    executor: str | None = hparam(None)
+    """Who runs the jobs: pool (processes of this machine), slurm or ray; by default a single job runs here and now."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class that has the options of the executor that is named."""
+        from platforms.executors.registry import EXECUTORS
+
+        name = values.get("executor")
+        found = cls if name is None else EXECUTORS.find(name).hparams
+        return found if issubclass(found, cls) else cls
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the executors that have an option of some name."""
+        from platforms.executors.registry import EXECUTORS
+
+        return [f"executor={each.spelling}" for each in EXECUTORS if name in each.hparams.names()]
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """A command to run somewhere."""
+
+    name: str
+    """What it computes, in the words of `ls`; no two jobs that are submitted at the same time have one name."""
+    arguments: tuple[str, ...]
+    """Of the program, such as ("run", "FILE", "--root=DIR"). An executor may add flags for devices and threads."""
+    output: Path
+    """The file to which standard output and errors are appended."""
+    after: tuple[str, ...] = ()
+    """The names of submitted jobs that must have ended well before it starts."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended."""
+
+    name: str
+    exit_code: int
+    """That of the command; negative: the number of the signal that killed it."""
+    reason: str = ""
+    """Why it ended, where the executor knows more than the command's output says: out of memory, node failed."""
+
+
+class Executor(ABC):
+    """Runs commands, several at once. A context manager: at its end it releases what it holds."""
+
+    takes_waiting_jobs: ClassVar[bool] = False
+    """Whether it takes jobs before those that they come after have ended, and starts them in order by itself."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Return whether it takes another job now."""
+
+    @abstractmethod
+    def submit(self, job: CommandJob) -> None:
+        """Take a job. Raises: EnvironmentFailure where the executor cannot be reached."""
+
+    @abstractmethod
+    def ended(self, seconds: float) -> list[Ended]:
+        """Return the jobs that have ended since the last call; wait up to some seconds for the first.
+
+        A job that is preempted, or whose time is over, has not ended: the executor starts it again by itself.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask every running job to write a checkpoint and end, and forget those that have not started.
+
+        `ended` returns them all, in time.
+        """
+
+    def slots(self) -> int:
+        """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
+        return 1
+
+    def states(self) -> Mapping[str, str]:
+        """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
+        return {}
+
+    def how_to_look(self) -> str:
+        """Return how to look at jobs that go on without this process, in words; nothing where none do."""
+        return ""
+
+    def close(self) -> None:
+        """Release what is held. Jobs that can outlive this process go on."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """How an executor starts the program."""
+
+    entry: str
+    """`module:function` that takes a command line and returns the exit code, for executors that fork."""
+    preload: Sequence[str] = ()
+    """Modules that every job imports, for executors that import once and fork."""
+    command: Sequence[str] = ()
+    """The command line of the program without arguments, for executors that start processes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExecutorKind(Registered):
+    """An executor by name."""
+
+    hparams: type[ExecutorHparams]
+    make: Callable[[Any, Program], Executor]
+    """Called with the hyperparameters, of the class above. Raises: EnvironmentFailure where the engine is missing."""
+    runs: str
+    """Where it runs jobs, in a few words."""

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import random
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+
+from foundations.run import MANIFEST
+from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
+
+BRANCH = ("branch", "train", "oneshot")
+GRID = ("--grid", "strategy=magnitude,snip1", "--grid", "density=0.5^1..2")
+
+
+def folders(terminal: Terminal) -> dict[str, Path]:
+    """Return the folders of the complete runs under the root, by their place there."""
+    return {str(path.parent.relative_to(terminal.root)): path.parent for path in terminal.root.rglob(MANIFEST)}
+
+
+def contents(terminal: Terminal) -> dict[str, tuple[dict[str, str], str]]:
+    """Return the digests of states and masks, and the metrics, of each complete run."""
+    return {
+        name: (tensors_of(folder), (folder / "metrics.csv").read_text()) for name, folder in folders(terminal).items()
+    }
+
+
+def trainings(folder: Path) -> list[str]:
+    """Return the lines of a run's log that begin a training or go on with one."""
+    words = ("Starting ", "Resuming ", "Replaying ")
+    return [line for line in (folder / "log.txt").read_text().splitlines() if any(word in line for word in words)]
+
+
+def test_a_sweep_computes_what_its_commands_compute_one_by_one(terminal: Terminal, tmp_path: Path) -> None:
+    alone = Terminal(tmp_path / "alone", terminal.datasets)
+    command = ("sweep", *GRID, "--jobs=2", "--", *BRANCH, *SHORT)
+
+    swept = terminal.run(*command)
+    for line in terminal.run("sweep", *GRID, "--export", "--", *BRANCH, *SHORT).out.splitlines():
+        words = shlex.split(line)
+        assert words[:2] == ["python", "open_prune.py"]
+        assert alone.run(*words[2:], "--threads=1").code == 0
+
+    assert swept.code == 0, swept.out + swept.err
+    assert "4 runs, 0 done\n1 more that they draw on" in swept.out
+    assert "4 of 4 runs are complete: 4 computed now, 0 before" in swept.out
+    assert len(contents(terminal)) == 4
+    assert contents(terminal) == contents(alone)
+    (main,) = terminal.root.glob("train_*/replicate_1/main")
+    assert not (main / "log.txt").exists(), "the parent was only initialized"
+
+
+def test_a_sweep_that_is_repeated_computes_nothing(own_two_runs: Terminal) -> None:
+    terminal = own_two_runs
+    before = terminal.files()
+
+    again = terminal.run("sweep", "--grid", "density=0.1", "--", *BRANCH, *SHORT, "--strategy=snip1")
+
+    assert again.out.splitlines() == ["1 runs, 1 done", "1 of 1 runs are complete: 0 computed now, 1 before"]
+    assert {name: each for name, each in terminal.files().items() if not name.startswith(".sweeps")} == before
+
+
+def test_a_preview_computes_nothing(terminal: Terminal) -> None:
+    shown = terminal.run("sweep", *GRID, "--grid", "replicate=1-2", "--dry_run", "--", *BRANCH, *SHORT)
+
+    assert shown.code == 0, shown.err
+    assert (
+        "8 runs, 0 done\n2 more that they draw on are made as far as they are needed\n144 iterations left" in shown.out
+    )
+    assert not terminal.root.exists()
+
+
+def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unasked(terminal: Terminal) -> None:
+    command = ("sweep", "--grid", "strategy=magnitude,snip1000", "--jobs=1")
+    run = ("--", *BRANCH, *SHORT)
+
+    first, second, third = (terminal.run(*command, *more, *run) for more in ((), (), ("--retry", "failed")))
+
+    for result in (first, second, third):
+        assert result.code == 1
+        assert "strategy=snip1000: " in result.out
+        assert "--retry failed" in result.out
+    assert "1 of 2 runs are complete: 1 computed now, 0 before" in first.out
+    assert "it failed before: " in second.out
+    assert "it failed before: " not in third.out
+    (failure,) = terminal.root.rglob("failure.json")
+    assert "snip1000" not in failure.read_text()
+    assert "fewer" in failure.read_text() or "examples" in failure.read_text()
+
+
+def test_a_killed_sweep_goes_on_where_it_was(terminal: Terminal) -> None:
+    command = ("sweep", "--grid", "replicate=1-3", "--jobs=2", "--", "train", *LONG)
+    running = terminal.start(*command)
+    while not list(terminal.root.glob("train_*/replicate_*/main/checkpoint.safetensors")):
+        time.sleep(0.01)
+    assert running.kill()
+
+    again = terminal.run(*command)
+
+    assert again.code == 0, again.out + again.err
+    found = folders(terminal)
+    assert len(found) == 3
+    assert sum("Resuming" in line for folder in found.values() for line in trainings(folder)) >= 1
+    assert all(sum("Starting" in line for line in trainings(folder)) == 1 for folder in found.values())
+
+
+def test_two_sweeps_at_once_share_the_work_and_can_be_watched_and_stopped(terminal: Terminal) -> None:
+    command = ("sweep", "--grid", "replicate=1-4", "--jobs=1", "--", "train", *LONG, "--threads=1")
+
+    sweeps = [terminal.start(*command) for _ in range(2)]
+    sweeps[0].wait_for("done ")
+    watched = terminal.run("watch").out
+    stopped = terminal.run("stop")
+    results = [sweep.result() for sweep in sweeps]
+
+    assert watched.count(" running") >= 2, watched
+    assert stopped.out.count("Asked ") == 2
+    assert all(result.code == 130 for result in results), [result.out + result.err for result in results]
+    assert all("The same command goes on from there." in result.out for result in results)
+    assert terminal.run("watch").out.strip() == f"Nothing is being computed under {terminal.root}."
+
+    results = [sweep.result() for sweep in [terminal.start(*command) for _ in range(2)]]
+
+    assert all(result.code == 0 for result in results), [result.out + result.err for result in results]
+    assert len(folders(terminal)) == 4
+    for folder in folders(terminal).values():
+        assert sum("Starting" in line for line in trainings(folder)) == 1
+        assert len(trainings(folder)) <= 2
+
+
+def test_a_single_job_can_be_given_to_an_executor(terminal: Terminal) -> None:
+    result = terminal.run(*BRANCH, *SHORT, "--density=0.5", "--executor=pool", "--jobs=1")
+
+    assert result.code == 0, result.out + result.err
+    assert "test accuracy:" in result.out
+    assert len(folders(terminal)) == 1
+
+
+def test_levels_of_a_lottery_are_computed_in_order_by_a_sweep(terminal: Terminal) -> None:
+    result = terminal.run("sweep", "--grid", "replicate=1-2", "--jobs=2", "--", "lottery", *SHORT, "--levels=2")
+
+    assert result.code == 0, result.out + result.err
+    assert "6 of 6 runs are complete: 6 computed now, 0 before" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("give a file, or a command behind --",)),
+        (("--", "ls"), ("'ls' is not a command to sweep over", "train, branch, lottery")),
+        (("--grid", "lr", "--", "train"), ("--grid", "FLAG=VALUE")),
+        (("--grid", "lr=0.1,x", "--", "train"), ("--lr", "'x'", "in the run with lr=x")),
+        (("--retry=all", "--", "train"), ("--retry", "failed")),
+        (("missing.toml",), ("missing.toml",)),
+        (("--when", "a", "--", "train"), ("--when", "FLAG=VALUE:FLAG=VALUE")),
+    ],
+)
+def test_mistakes_name_the_flag(terminal: Terminal, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    result = terminal.run("sweep", *arguments)
+
+    result.assert_is_for_people(1 if "missing.toml" in arguments else 2, *words)
+
+
+@pytest.mark.slow
+def test_sixty_runs_survive_ten_kills_and_end_with_the_bytes_of_their_commands(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    chance = random.Random(0)
+    grid = ("--grid", "strategy=random,magnitude,snip1", "--grid", "density=0.5^1..4", "--grid", "replicate=1-5")
+    longer = (*SHORT[:-1], "--training_steps=60ep", "--evaluate_only_at_end", "--checkpoint_seconds=0.1")
+    command = ("sweep", *grid, "--jobs=2", "--", *BRANCH, *longer)
+    for _ in range(10):
+        running = terminal.start(*command)
+        time.sleep(chance.uniform(3, 9))
+        running.kill()
+
+    last = terminal.run(*command)
+
+    assert last.code == 0, last.out + last.err
+    alone = Terminal(tmp_path / "alone", terminal.datasets)
+    for line in terminal.run("sweep", *grid, "--export", "--", *BRANCH, *longer).out.splitlines():
+        assert alone.run(*shlex.split(line)[2:], "--threads=1").code == 0
+    assert len(contents(terminal)) == 60
+    assert contents(terminal) == contents(alone)
+    assert all(sum("Starting" in line for line in trainings(each)) == 1 for each in folders(terminal).values())
