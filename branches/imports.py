@@ -37,6 +37,8 @@ class OriginHparams(Hparams):
     """Whether a mask came with them."""
     level: int | None = hparam(None)
     """The level of the lottery that they are of, where that is known."""
+    name: str | None = hparam(None)
+    """What the branch is called in OpenLTH or its fork, where it is one, such as lottery_branch_randomly_prune."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +81,13 @@ class Computed:
     """Where it comes from, for the manifest."""
     level: int | None = None
     """The level of the lottery that it is, where that is known."""
+    branch: str | None = None
+    """What the branch is called there, where it is one."""
 
     def origin(self) -> OriginHparams:
         """Return what identifies it."""
         content = _content(self.states, self.mask)
-        return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level)
+        return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level, name=self.branch)
 
 
 def import_run(

@@ -6,6 +6,7 @@
     train_<hash>/replicate_1/main/                   hparams.log, model_ep*_it*.pth, logger
 
 Level 0 becomes an imported run, and each other level a branch of it that is pruned within the mask of the level before.
+`branches.openlth_branches` describes the branches of levels and of trainings.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from branches.desc import BranchHparams, mask_of
 from branches.imports import Computed, ImportedBranchDesc, OriginHparams, import_run
 from branches.kinds import load_desc
+from branches.openlth_branches import branch_folders, describe_branch
 from branches.openlth_files import read_openlth
 from branches.openlth_log import HPARAMS, OpenLTHLog, read_log
 from foundations.address import MAIN
@@ -42,6 +44,8 @@ class ImportedRun:
     replicate: int
     level: int | None = None
     """The level of the lottery; None for a training."""
+    branch: str | None = None
+    """What the branch of the level or training is called there; None for the level or training itself."""
 
 
 def is_experiment(folder: Path) -> bool:
@@ -71,8 +75,8 @@ def import_experiment(folder: Path, main: TrainDesc, log: OpenLTHLog, context: C
     found: list[ImportedRun] = []
     for number, replicate in _replicates(folder).items():
         place = replace(context, replicate=number)
-        for level, run in _Replicate(replicate, main, log, place).imported():
-            found.append(ImportedRun(run, number, level))
+        for level, name, run in _Replicate(replicate, main, log, place).imported():
+            found.append(ImportedRun(run, number, level, name))
     if not found:
         raise EnvironmentFailure(f"There is no finished run in {folder}: no model_ep<E>_it<I>.pth of {main.end}.")
     return found
@@ -84,26 +88,40 @@ class _Replicate:
     def __init__(self, folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> None:
         self.folder, self.main, self.log, self.context = folder, main, log, context
 
-    def imported(self) -> Iterator[tuple[int | None, Run]]:
-        """Make the runs, and yield each with its level."""
+    def imported(self) -> Iterator[tuple[int | None, str | None, Run]]:
+        """Make the runs, and yield each with its level and, of a branch, its name."""
         levels = _levels(self.folder)
-        branches = sorted({*self.folder.glob("*_branch_*/"), *self.folder.glob("level_*/*_branch_*/")})
-        if branches:
-            self.context.reporter.say(f"Left out its branches: {len(branches)}, such as {branches[0]}.")
-        is_lottery = bool(levels)
-        base = self._finished(levels.get(0, self.folder) / MAIN, 0 if is_lottery else None)
+        base = self._finished(levels.get(0, self.folder) / MAIN, 0 if levels else None)
         if base is None:
             return
         base = self._with_pretraining(base)
         main = _with_outputs(self.main, base)
-        dense = import_run(main, base, self.context)
-        yield base.level, dense
-        before = dense
+        dense = before = import_run(main, base, self.context)
+        yield base.level, None, dense
+        yield from self._import_branches(levels.get(0, self.folder), dense, dense, base.level)
         for level in sorted(set(levels) - {0}):
             computed = self._finished(levels[level] / MAIN, level)
             if computed is not None:
                 before = self._import_level(dense, before, computed)
-                yield level, before
+                yield level, None, before
+                yield from self._import_branches(levels[level], dense, before, level)
+
+    def _import_branches(
+        self, folder: Path, dense: Run, parent: Run, level: int | None
+    ) -> Iterator[tuple[int | None, str, Run]]:
+        """Make the branches in the directory of a level or of a replicate, and yield each with the level and its name.
+
+        One whose last state is not at the end of the training, as of OpenLTH's `retrain` with a length of its own, is
+        left out like one that did not end.
+        """
+        main = load_desc(dense)
+        assert isinstance(main, TrainDesc)
+        for name, path in branch_folders(folder):
+            computed = self._finished(path, level)
+            if computed is not None:
+                computed = replace(computed, branch=name)
+                describe = describe_branch(dense, parent, computed)
+                yield level, name, import_run(main, computed, self.context, describe)
 
     def _finished(self, folder: Path, level: int | None) -> Computed | None:
         """Return what is in a `main` directory, or None where its training did not end."""

@@ -41,11 +41,17 @@ OF_REWOUND_LOTTERY = DATASET + MODEL + REWINDING + PRUNING + TRAINING.format(ste
 """`hparams.log`: groups in the order of their names, no line break at the end."""
 
 
+def lottery(last: int) -> Lottery:
+    """Return the small lottery."""
+    pruning = PruningHparams.of({"pruning_layers_to_ignore": "fc.weight"})
+    return Lottery(
+        train_desc(), pruning, LotteryHparams(levels=str(last), rewinding_steps=REWOUND_TO, pruning_fraction=0.5)
+    )
+
+
 def levels(last: int) -> dict[int, Desc]:
     """Return the levels of the small lottery."""
-    pruning = PruningHparams.of({"pruning_layers_to_ignore": "fc.weight"})
-    hparams = LotteryHparams(levels=str(last), rewinding_steps=REWOUND_TO, pruning_fraction=0.5)
-    return dict(Lottery(train_desc(), pruning, hparams).levels(last))
+    return dict(lottery(last).levels(last))
 
 
 def write_lottery(folder: Path, place: Context, last: int) -> dict[int, Run]:

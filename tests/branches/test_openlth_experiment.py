@@ -3,19 +3,24 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from branches.kinds import load_desc
 from branches.openlth_experiment import ImportedRun, import_experiment, log_of
+from branches.openlth_files import export_openlth
 from branches.openlth_log import read_log, read_metrics
+from branches.randomly_prune import RANDOMLY_PRUNE, RandomlyPruneFlags
+from branches.randomly_reinitialize import RANDOMLY_REINITIALIZE
+from foundations.desc import RunRef, StateOf
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.run import Run
 from foundations.store import all_runs
-from tests.branches.openlth_directory import OF_REWOUND_LOTTERY, OF_TRAINING, write_logger, write_lottery
+from tests.branches.openlth_directory import OF_REWOUND_LOTTERY, OF_TRAINING, lottery, write_logger, write_lottery
 from tests.branches.small_branches import Counter, branch, mask_of
-from tests.training.small_runs import context, run_of, train_desc
+from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
 from training.desc import TrainDesc
 from training.execution import complete
@@ -98,13 +103,73 @@ def test_a_level_that_is_not_finished_is_left_out_and_named(
     found = imported(folder, context(tmp_path / "runs", digits, reporter=heard))
 
     assert [each.level for each in found] == [0, 1]
-    assert any("Left out its branches: 1" in line for line in heard.said)
+    assert any("lottery_branch_retrain" in line and "did not end" in line for line in heard.said)
     assert any("level_2" in line and "did not end" in line for line in heard.said)
 
 
-def test_a_training_of_several_replicates_is_imported_under_their_numbers(tmp_path: Path, digits: Path) -> None:
-    from branches.openlth_files import export_openlth
+def test_branches_of_levels_are_branches_of_what_their_files_show(
+    experiment: tuple[Path, dict[int, Run]], tmp_path: Path, digits: Path
+) -> None:
+    folder, place = tmp_path / "lottery_x", context(experiment[1][0].root, digits)
+    shutil.copytree(experiment[0], folder)
+    made = lottery(LAST)
+    level = dict(made.levels(LAST))[1]
+    branches = {
+        "randomly_prune_722d7815": RANDOMLY_PRUNE.describe(made, RunRef(level), RandomlyPruneFlags()),
+        "randomly_prune_0e": RANDOMLY_PRUNE.describe(made, RunRef(level), RandomlyPruneFlags(randomize="identity")),
+        "randomly_reinitialize_1f": RANDOMLY_REINITIALIZE.describe(made, RunRef(level), RANDOMLY_REINITIALIZE.flags()),
+    }
+    runs = [complete(desc, place).run for desc in branches.values()]
+    for name, run in zip(branches, runs, strict=True):
+        out = folder / "replicate_1" / "level_1" / f"lottery_branch_{name}"
+        for step in run.kept_states(6):
+            export_openlth(run, step, out)
+        write_logger(run, out)
 
+    found = imported(folder, context(tmp_path / "runs", digits))
+
+    assert [(each.level, each.branch) for each in found] == [
+        *((0, None), (1, None)),
+        *((1, f"lottery_branch_{name}") for name in ("randomly_prune", "randomly_prune", "randomly_reinitialize")),
+        (2, None),
+    ]
+    loaded: list[Any] = [load_desc(each.run) for each in found[:5]]
+    dense, parent, same, permuted, redrawn = loaded
+    for run, theirs in zip((runs[1], runs[0], runs[2]), found[2:5], strict=True):
+        assert mask_of(run) == mask_of(theirs.run)
+        assert run.metrics().last("test_accuracy") == theirs.run.metrics().last("test_accuracy")
+    for desc in (same, permuted, redrawn):
+        assert desc.main == dense
+        assert desc.mask is not None
+        assert desc.mask.run.desc.digest == parent.digest
+        assert desc.start == train_desc().step("4it")
+    assert same.state == permuted.state == StateOf(RunRef(dense), train_desc().step("4it"))
+    assert redrawn.state is None
+    assert [desc.branch.randomize_layerwise for desc in (same, permuted, redrawn)] == [False, True, False]
+
+
+def test_a_branch_of_the_fork_is_imported_with_its_training(tmp_path: Path, digits: Path) -> None:
+    place, folder = context(tmp_path / "runs", digits), tmp_path / "train_x"
+    main, oneshot = complete(train_desc(), place).run, complete(oneshot_desc("random", density=0.3), place).run
+    for run, name in ((main, "main"), (oneshot, "train_branch_oneshot_experiments_8df967e2afc55058b744b4c1f8dab80d")):
+        for step in run.kept_states(6):
+            export_openlth(run, step, folder / "replicate_1" / name)
+        write_logger(run, folder / "replicate_1" / name)
+    (folder / "replicate_1" / "main" / "hparams.log").write_text(OF_TRAINING)
+
+    dense, theirs = imported(folder, context(tmp_path / "away", digits))
+
+    desc: Any = load_desc(theirs.run)
+    manifest = theirs.run.manifest()
+    assert manifest is not None
+    assert theirs.branch == desc.origin.name == "train_branch_oneshot_experiments"
+    assert desc.state == StateOf(RunRef(load_desc(dense.run)), train_desc().start)
+    assert desc.mask is None
+    assert mask_of(theirs.run) == mask_of(oneshot)
+    assert manifest.results["density"] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_a_training_of_several_replicates_is_imported_under_their_numbers(tmp_path: Path, digits: Path) -> None:
     place, folder = context(tmp_path / "runs", digits), tmp_path / "train_71bc92a970b64a76d7ab7681764b0021"
     for replicate in (1, 2):
         own = replace(place, replicate=replicate)
