@@ -93,6 +93,25 @@ def test_walks_pass_weights_with_the_probabilities_of_their_definition(
             assert statistic < LIMIT[len(wanted) - 1], (direction, name)
 
 
+@pytest.mark.parametrize("bias", ["magnitude", "uniform", "inverse", "squared"])
+def test_walks_on_whole_kernels_pass_pairs_of_channels_with_the_probabilities_of_their_definition(
+    bias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn = net(), watch_walks(monkeypatch)
+    prune(model, "phew", density=0.9, input_shape=SHAPE, phew_bias=bias, phew_kernels=True)
+
+    walkers, places = drawn[0]
+    for parity, direction in enumerate(("forward", "backward")):
+        conv, fc = torch.bincount(places[walkers % 2 == parity], minlength=30).double().split([24, 6])
+        of_kernels = conv.view(6, 4)
+        assert torch.equal(of_kernels, of_kernels[:, :1].expand(6, 4))
+        chances = expected(bias, model)[direction]
+        for count, chance in ((of_kernels[:, 0], chances[CONV].sum(2)), (fc, chances[FC])):
+            wanted = chance.flatten() * WALKS
+            assert count.sum() == WALKS
+            assert ((count - wanted) ** 2 / wanted).sum().item() < LIMIT[5], direction
+
+
 def test_a_preference_for_light_weights_keeps_smaller_ones() -> None:
     model = ResNet(8, 8)
     size = {name: parameter.detach().abs() for name, parameter in model.named_parameters()}
