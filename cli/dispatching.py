@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from branches.job_files import write_job_file
 from cli.estimate import Estimate
@@ -58,18 +59,22 @@ def dispatch_plan(
     what: what is computed, in words, for `watch`. labels: what runs are called.
     """
     root = request.job.root_in(environment)
+    folder = root / ".jobs"
     with_context(request.job, request.platform, environment, lambda context: _check_datasets(made, context))
     arguments = _arguments(request, environment)
 
+    def path_of(planned: PlannedRun) -> Path:
+        return folder / f"{str(planned.run).replace('/', '.')}.json"
+
     def job_of(planned: PlannedRun, after: tuple[str, ...]) -> CommandJob:
-        path = root / ".jobs" / f"{str(planned.run).replace('/', '.')}.json"
+        path = path_of(planned)
         write_job_file(planned, path)
         return CommandJob(str(planned.run), ("run", str(path), *arguments), planned.run.output_path, after)
 
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)
     with (
-        make_executor(request.executor, replace(_PROGRAM, folder=root / ".jobs")) as executor,
+        make_executor(request.executor, replace(_PROGRAM, folder=folder)) as executor,
         running_sweep(root, what) as sweep,
         display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
         interrupts.caught(),
@@ -85,6 +90,8 @@ def dispatch_plan(
 
         work = Dispatch(made, executor, job_of, _Noting(shown, sweep), retry_failed=retry_failed, wish=wish)
         work.run()
+        for item in work.in_state(State.DONE):
+            path_of(item.planned).unlink(missing_ok=True)
         items = work.items.values()
         return Dispatched(
             computed=[item.planned for item in items if item.computed],

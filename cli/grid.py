@@ -25,7 +25,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Grid:
 class Sweep:
     """Several grids."""
 
-    grids: tuple[Grid, ...] = field(default=())
+    grids: tuple[Grid, ...] = ()
 
     def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield the points of each grid. Raises: UsageError where there are too many to be meant."""
@@ -135,7 +135,7 @@ def parse_values(text: str, flag: str) -> list[Value]:
         if not 0 < len(numbers) <= _MOST_VALUES:
             raise UsageError(f"'{part}' lists {len(numbers)} values.", flag)
         found += [_power(powers["base"], number) if powers else str(number) for number in numbers]
-    if not all(found[i] != "" for i in range(len(found))):
+    if "" in found:
         raise UsageError(f"a value is missing in '{text}'.", flag)
     return found
 

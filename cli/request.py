@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,6 @@ from cli.table import duration, figure, percent, table
 from foundations.address import canonical_json
 from foundations.desc import Desc
 from foundations.environment import Environment
-from foundations.errors import EnvironmentFailure
 from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.run import Run
@@ -70,18 +70,11 @@ def run_request(request: Request, environment: Environment) -> int:
             print(outcome.still)
         code, computed = outcome.exit_code, outcome.computed
     else:
-        code, computed = 0, in_context(request, environment, lambda context: execute(made, context))
-        for planned in runs.values():
-            if planned.manifest is None:
-                raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+        work = partial(execute, made)
+        code, computed = 0, with_context(job, request.platform, environment, work, replicate=job.replicate)
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
     return code
-
-
-def in_context(request: Request, environment: Environment, work: Callable[[Context], Result]) -> Result:
-    """Return what some work comes to in the context of a request."""
-    return with_context(request.job, request.platform, environment, work, replicate=request.job.replicate)
 
 
 def with_context(

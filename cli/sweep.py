@@ -150,7 +150,11 @@ def _preview(made: Plan, asked: Sequence[Asked]) -> str:
     distinct = sum(planned.is_target for planned in runs)
     done = sum(planned.is_target and planned.is_done for planned in runs)
     iterations = sum(map(iterations_left, to_do))
-    lines = [f"{targets} runs" + (f" ({distinct} different ones)" if distinct != targets else "") + f", {done} done"]
+    lines = [
+        f"{targets} run{'s' if targets != 1 else ''}"
+        + (f" ({distinct} different ones)" if distinct != targets else "")
+        + f", {done} done"
+    ]
     ancestors = [planned for planned in to_do if not planned.is_target]
     if ancestors:
         lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
@@ -170,7 +174,8 @@ def _summary(made: Plan, outcome: Dispatched) -> str:
     computed = set(map(id, outcome.computed))
     done = [planned for planned in targets if planned.is_done]
     ours = sum(id(planned) in computed for planned in done)
-    lines = [f"{len(done)} of {len(targets)} runs are complete: {ours} computed now, {len(done) - ours} before"]
+    are = "runs are" if len(targets) != 1 else "run is"
+    lines = [f"{len(done)} of {len(targets)} {are} complete: {ours} computed now, {len(done) - ours} before"]
     if outcome.failed:
         lines.append(f"{len(outcome.failed)} failed. Once the cause is mended, repeat the sweep with --retry failed.")
     if outcome.is_stopped:

@@ -246,7 +246,11 @@ class Dispatch:
         for item in self.in_state(State.ELSEWHERE):
             if is_held(item.planned.run.lock_path):
                 continue
-            item.planned.refresh()
+            try:
+                item.planned.refresh()
+            except DamagedError as error:
+                self._fail(item, str(error))
+                continue
             if item.planned.is_done:
                 self._done(item)
             elif (failure := item.planned.run.failure()) is not None:

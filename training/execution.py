@@ -35,8 +35,7 @@ def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outco
     made = plan([target], context.root)
     planned = made[desc.location(context.replicate)]
     computed = execute(made, context)
-    if planned.manifest is None:
-        raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+    assert planned.manifest is not None, "execute has completed the targets"
     return Outcome(planned.run, planned.manifest, planned not in computed)
 
 
@@ -51,7 +50,10 @@ def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
 
 
 def execute(made: Plan, context: Context) -> list[PlannedRun]:
-    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed."""
+    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed.
+
+    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError where a job is refused; Busy.
+    """
     for planned in made:
         check_dataset(planned, context)
     to_do = made.to_do()
@@ -65,6 +67,9 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
         for planned in reversed(begun):
             _undo(planned, context)
         raise
+    for planned in made:
+        if planned.is_target and planned.manifest is None:
+            raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
     if context.keep_best:
         replayed = [planned for planned in made if planned.is_target and _replay_best(planned, context)]
         computed += [planned for planned in replayed if planned not in computed]

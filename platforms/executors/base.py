@@ -55,6 +55,12 @@ class CommandJob:
     """The names of submitted jobs that must have ended well before it starts."""
 
 
+def with_threads(job: CommandJob, threads: int) -> list[str]:
+    """Return the arguments of a job, with a number of threads unless they say one."""
+    is_given = any(argument.partition("=")[0] == "--threads" for argument in job.arguments)
+    return [*job.arguments, *([] if is_given else [f"--threads={threads}"])]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A job that has ended."""

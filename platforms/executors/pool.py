@@ -23,7 +23,7 @@ from pathlib import Path
 from foundations.hparams import hparam
 from foundations.program import TOP
 from foundations.registry import load
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program
+from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
 
 _SOFTWARE_ERROR = 70  # as sysexits.h has it: the command ended by an exception that is a bug
 
@@ -58,7 +58,7 @@ class Pool(Executor):
         """Start a job in a free slot."""
         used = {slot for _, slot in self._running.values()}
         slot = next(slot for slot in range(self._size) if slot not in used)
-        arguments = (*job.arguments, *self._slot_flags(job.arguments, slot))
+        arguments = (*with_threads(job, self._threads), *self._device(job.arguments, slot))
         process = self._context.Process(target=_run, args=(self._program.entry, arguments, job.output), name=job.name)
         with _found_by_the_fork_server():
             process.start()
@@ -95,13 +95,10 @@ class Pool(Executor):
         context.set_forkserver_preload(["__main__", *self._program.preload])
         return context
 
-    def _slot_flags(self, arguments: Sequence[str], slot: int) -> list[str]:
-        """Return the flags for the slot's device and threads, unless the command has them."""
-        given = {argument.partition("=")[0] for argument in arguments}
-        flags = [] if "--threads" in given else [f"--threads={self._threads}"]
-        if self._gpus and not given & {"--device", "--platform"}:
-            flags.append(f"--device=cuda:{slot % len(self._gpus)}")
-        return flags
+    def _device(self, arguments: Sequence[str], slot: int) -> list[str]:
+        """Return the flag for the slot's device, unless there is none or the command says where it runs."""
+        is_given = any(argument.partition("=")[0] in ("--device", "--platform") for argument in arguments)
+        return [] if is_given or not self._gpus else [f"--device=cuda:{slot % len(self._gpus)}"]
 
 
 POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in processes of this machine")

@@ -17,8 +17,9 @@ from typing import Any
 from foundations.errors import EnvironmentFailure
 from foundations.hparams import hparam
 from foundations.program import INSTALLED, TOP
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program
-from platforms.executors.ray_task import STOP, STOPPED, run_command
+from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
+from platforms.executors.ray_task import run_command
+from platforms.executors.stopping import STOP, STOPPED
 
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """What Ray reads when it is imported."""
@@ -100,7 +101,7 @@ class Ray(Executor):
             scheduling_strategy="SPREAD",
             name=job.name,
         ).remote(
-            [*self._program.command, *job.arguments, *self._threads(job)],
+            [*self._program.command, *with_threads(job, max(1, int(self._hparams.ray_cpus)))],
             str(job.output.absolute()),
             self._environment,
             str(self._records),
@@ -163,10 +164,6 @@ class Ray(Executor):
             where = "Ray could not be started" if address is None else f"No Ray cluster answers at '{address}'"
             why = str(error).strip().splitlines()[:1]
             raise EnvironmentFailure(f"{where}: {' '.join(why) or type(error).__name__}") from error
-
-    def _threads(self, job: CommandJob) -> list[str]:
-        is_given = any(argument.partition("=")[0] == "--threads" for argument in job.arguments)
-        return [] if is_given else [f"--threads={max(1, int(self._hparams.ray_cpus))}"]
 
     def _started(self) -> set[str]:
         return {path.stem for path in self._records.glob("*.started")}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-STOP = "stop"
-"""The file, in the folder of records, that asks commands to write their checkpoints and end."""
-STOPPED = 128 + signal.SIGTERM
+from platforms.executors.stopping import STOP, STOPPED
+
 _LOOK_SECONDS = 0.5
 _TIED = Path(__file__).with_name("tied.py")
 

@@ -17,16 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundations.errors import EnvironmentFailure
+from foundations.errors import Busy, EnvironmentFailure
 from foundations.hparams import hparam
 from foundations.program import INSTALLED, TOP
 from platforms.executors import slurm_queue
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program
+from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
 from platforms.executors.slurm_queue import JobState
-from platforms.executors.slurm_task import STOP, STOPPED, SlurmTask, record_of
+from platforms.executors.slurm_task import SlurmTask, record_of
+from platforms.executors.stopping import STOP, STOPPED
 
-_BUSY = 75  # a job that never started since others failed: whoever submitted it decides
-_LOST = "a job that it comes after did not end well"
+_LOST = "a job that it comes after did not end well"  # so whoever submitted this one decides, as for a busy run
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0  # shared file systems show a file of another node late
 _FULL_SECONDS = 30.0
@@ -195,7 +195,7 @@ class Slurm(Executor):
         keys = [f"{self._count + place:06d}" for place in range(len(group))]
         tasks = [
             SlurmTask(
-                [*self._program.command, *job.arguments, *self._threads(job)],
+                [*self._program.command, *with_threads(job, self._hparams.slurm_cpus)],
                 str(job.output.absolute()),
                 str(self._records),
                 key,
@@ -211,10 +211,6 @@ class Slurm(Executor):
         self._count += len(group)
         for job, key, made in zip(group, keys, submitted, strict=True):
             self._jobs[job.name] = _Submitted(job, key, made.job_id)
-
-    def _threads(self, job: CommandJob) -> list[str]:
-        is_given = any(argument.partition("=")[0] == "--threads" for argument in job.arguments)
-        return [] if is_given else [f"--threads={self._hparams.slurm_cpus}"]
 
     def _parameters(self, after: Sequence[str]) -> dict[str, Any]:
         """Return submitit's words for the hyperparameters."""
@@ -254,7 +250,7 @@ class Slurm(Executor):
             return [Ended(job.name, STOPPED, "it was not started") for job in dropped]
         lost = [job for job in self._waiting if any(self._exit_codes.get(name) for name in job.after)]
         self._waiting = [job for job in self._waiting if job not in lost]
-        return [Ended(job.name, _BUSY, _LOST) for job in lost]
+        return [Ended(job.name, Busy.exit_code, _LOST) for job in lost]
 
     def _recorded(self) -> list[Ended]:
         """Return the jobs that have recorded their exit codes since the last look."""
@@ -301,7 +297,7 @@ class Slurm(Executor):
         if state == "CANCELLED" and self._is_stopping:
             return self._end(each, STOPPED, "it was cancelled before it started")
         if state == "CANCELLED" and (lost or each.state.reason.startswith("Dependency")):
-            return self._end(each, _BUSY, _LOST)
+            return self._end(each, Busy.exit_code, _LOST)
         if state == "CANCELLED" and each.code is None:
             return self._end(each, 1, "it was cancelled (scancel)")
         reasons = {

@@ -14,10 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STOP = "stop"
-"""The file, in the folder of records, that says that jobs are to end and not to be queued again."""
-STOPPED = 128 + signal.SIGTERM
-"""The exit code of a command that was asked to end and wrote its checkpoint."""
+from platforms.executors.stopping import STOP, STOPPED
 
 
 class SlurmTask:

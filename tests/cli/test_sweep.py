@@ -57,7 +57,7 @@ def test_a_sweep_that_is_repeated_computes_nothing(own_two_runs: Terminal) -> No
 
     again = terminal.run("sweep", "--grid", "density=0.1", "--", *BRANCH, *SHORT, "--strategy=snip1")
 
-    assert again.out.splitlines() == ["1 runs, 1 done", "1 of 1 runs are complete: 0 computed now, 1 before"]
+    assert again.out.splitlines() == ["1 run, 1 done", "1 of 1 run is complete: 0 computed now, 1 before"]
     assert {name: each for name, each in terminal.files().items() if not name.startswith(".sweeps")} == before
 
 
@@ -135,6 +135,7 @@ def test_a_single_job_can_be_given_to_an_executor(terminal: Terminal) -> None:
     assert result.code == 0, result.out + result.err
     assert "test accuracy:" in result.out
     assert len(folders(terminal)) == 1
+    assert list((terminal.root / ".jobs").iterdir()) == [], "job files of runs that are done are removed"
 
 
 @pytest.mark.slow
