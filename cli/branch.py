@@ -17,8 +17,8 @@ from cli.flags import Groups, HelpRequested, RunOf, positional
 from cli.job_flags import JobHparams
 from cli.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
 from cli.lottery import branch_lottery_request
+from cli.plain_table import table
 from cli.request import Request, run_request
-from cli.table import table
 from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.flags import parse, positional
 from cli.job_flags import DatasetsRootHparams
-from cli.table import table
+from cli.plain_table import table
 from datasets.added import add_dataset, register_added
 from datasets.prepared import is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS

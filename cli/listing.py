@@ -12,7 +12,7 @@ from analysis.runs import read_rows
 from analysis.selection import chosen, ordered
 from cli.flags import parse
 from cli.job_flags import RootHparams
-from cli.table import duration, percent, table
+from cli.plain_table import duration, percent, table
 from foundations.environment import Environment
 from foundations.hparams import hparam
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cli.job_flags import JobHparams, WorkHparams, make_context
+from cli.plain_table import duration, figure, percent, table
 from cli.progress import reporting
-from cli.table import duration, figure, percent, table
 from foundations.address import canonical_json
 from foundations.desc import Desc
 from foundations.environment import Environment

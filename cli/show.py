@@ -11,7 +11,7 @@ from analysis.row import Row, row_of
 from cli.family_tree import children, descent
 from cli.flags import parse, positional
 from cli.listing import ShowHparams
-from cli.table import duration, figure, percent, table
+from cli.plain_table import duration, figure, percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plugins import is_loaded, plugins_of

@@ -11,8 +11,8 @@ from cli.dispatching import Dispatched, dispatch_plan
 from cli.estimate import Estimate, has_checkpoint, iterations_left
 from cli.flags import PLUGIN, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
+from cli.plain_table import duration
 from cli.request import Request
-from cli.table import duration
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam

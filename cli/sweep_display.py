@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.estimate import Estimate
-from cli.table import duration, percent
+from cli.plain_table import duration, percent
 from foundations.locks import read_holder
 from foundations.plan import PlannedRun
 from foundations.store import short_address

@@ -13,8 +13,8 @@ from branches.weights_file import import_weights
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job
+from cli.plain_table import percent, table
 from cli.request import with_context
-from cli.table import percent, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam

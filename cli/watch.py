@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cli.flags import parse, positional
 from cli.job_flags import RootHparams
+from cli.plain_table import duration, table
 from cli.sweep_display import progress_of
-from cli.table import duration, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import hparam

@@ -1,4 +1,4 @@
-"""Plain tables: aligned columns that a person reads and a program can split."""
+"""Plain tables of text: aligned columns that a person reads and a program can split."""
 
 from __future__ import annotations
 
