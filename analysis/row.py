@@ -28,6 +28,7 @@ COLUMNS = (
     "age",
     "digest",
     "replicate",
+    "fingerprint",
     "problem",
 )
 """What every row has, in the order of tables."""
@@ -55,6 +56,10 @@ class Row:
     """By name; empty where the run is not complete, None where the value was not a finite number."""
     age: float | None = None
     """Seconds since it was complete or, until it is, since something was written."""
+    fingerprint: str | None = None
+    """SHA-256 of the prepared dataset that it was computed from; None until it is complete."""
+    iterations_per_epoch: int = 1
+    """Of its training."""
 
     @property
     def address(self) -> str:
@@ -158,6 +163,8 @@ def row_of(run: Run) -> Row:
             hyperparameters=flat_hyperparameters(record),
             results=dict(manifest.results) if manifest else {},
             age=time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime,
+            fingerprint=next(iter(manifest.dataset.values()), None) if manifest else None,
+            iterations_per_epoch=int(record["iterations_per_epoch"]),
         )
     except OpenPruneError as error:
         problem = str(error)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -241,9 +242,18 @@ class Run:
         self.write(METRICS, metrics.to_csv().encode())
 
     def metrics(self) -> Metrics:
-        """Return what was measured so far."""
+        """Return what was measured so far.
+
+        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
+        """
         path = self.folder / METRICS
-        return Metrics.from_csv(path.read_text()) if path.exists() else Metrics()
+        if not path.exists():
+            return Metrics()
+        data, manifest = path.read_bytes(), self.read_manifest()
+        recorded = manifest.files.get(METRICS) if manifest else None
+        if recorded is not None and hashlib.sha256(data).hexdigest() != recorded.sha256:
+            raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
+        return Metrics.from_csv(data.decode(errors="replace"))
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
         """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""

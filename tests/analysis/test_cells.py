@@ -1,0 +1,165 @@
+"""Runs in groups: what is averaged, and what is not."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.cells import Cell, Cells, cells, level
+from analysis.row import Row
+from analysis.runs import read_rows
+from analysis.values import Value
+from foundations.errors import UsageError
+from foundations.run import METRICS
+from tests.analysis.conftest import Family
+from tests.analysis.rows import damaged, pruned, training
+
+ACCURACY = Value("test_accuracy")
+
+
+def grouped(*rows: Row, by: str = "strategy,sparsity", **options: object) -> Cells:
+    return cells(rows, by.split(","), ACCURACY, **options)  # type: ignore[arg-type]
+
+
+def only(found: Cells) -> Cell:
+    (cell,) = found.cells
+    return cell
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_mean_and_spreads_are_those_of_the_replicates(values: list[float]) -> None:
+    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
+
+    assert cell.values == tuple(values)
+    assert cell.mean == pytest.approx(sum(values) / len(values))
+    std = math.sqrt(sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1))
+    assert cell.half_width("std") == pytest.approx(std)
+    assert cell.half_width("sem") == pytest.approx(std / math.sqrt(len(values)))
+    assert cell.interval("minmax") == (min(values), max(values))
+
+
+def test_a_confidence_interval_is_by_students_t() -> None:
+    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate((0.7, 0.8, 0.9), 1))))
+
+    assert cell.half_width("ci95") == pytest.approx(4.302652729749 * statistics.stdev((0.7, 0.8, 0.9)) / math.sqrt(3))
+
+
+def test_a_single_run_has_no_spread() -> None:
+    cell = only(grouped(pruned("snip1", 0.9)))
+
+    assert (cell.n, cell.half_width("std"), cell.interval("minmax")) == (1, None, None)
+
+
+def test_a_run_that_is_not_complete_or_diverged_is_left_out_and_named() -> None:
+    rows = (pruned("snip1", 0.9), pruned("snip1", 0.9, 2, None), pruned("snip1", 0.9, 3, math.nan), damaged())
+
+    found = grouped(*rows)
+
+    assert only(found).n == 1
+    assert [each.row for each in only(found).left_out] == [rows[1], rows[2]]
+    assert {each.row.address for each in found.left_out} == {row.address for row in rows[1:]}
+    text = " ".join(found.notes())
+    assert "incomplete" in text and "not finite" in text and "damaged" in text and rows[3].address in text
+
+
+def test_replicates_meet_although_their_achieved_sparsities_differ_a_little() -> None:
+    found = grouped(pruned("phew", 0.9, 1, achieved=0.9001), pruned("phew", 0.9, 2, achieved=0.8999))
+
+    assert only(found).keys == ("phew", 0.9)
+    assert only(found).density == pytest.approx(0.1)
+
+
+def test_a_level_is_what_was_achieved_where_that_is_not_what_was_asked_for() -> None:
+    assert only(grouped(pruned("magnitude", 0.9, achieved=0.8))).keys == ("magnitude", 0.8)
+    assert level(0.1004, 0.1) == 0.1
+    assert level(0.104, 0.1) == 0.104
+    assert level(1 / 3) == 0.333
+
+
+def test_experiments_that_differ_are_not_averaged_unless_that_is_asked_for() -> None:
+    rows = (pruned("snip1", 0.9, lr=0.1), pruned("snip1", 0.9, lr=0.01))
+
+    with pytest.raises(UsageError, match=r"differ in lr \(0\.1, 0\.01\)") as caught:
+        grouped(*rows).refuse_mixed("rows")
+
+    assert caught.value.hparams == ("rows",)
+    assert "--over=lr" in str(caught.value)
+    assert only(grouped(*rows, over=["lr"])).n == 2
+    assert not grouped(*rows, over=["lr"]).mixed
+    assert [cell.keys for cell in grouped(*rows, by="strategy,lr").cells] == [("snip1", 0.01), ("snip1", 0.1)]
+
+
+def test_runs_on_other_data_are_not_averaged() -> None:
+    found = grouped(pruned("snip1", 0.9, 1), pruned("snip1", 0.9, 2, data="e" * 64))
+
+    with pytest.raises(UsageError, match="fingerprint"):
+        found.refuse_mixed("rows")
+
+
+def test_runs_on_other_data_in_other_cells_are_noted() -> None:
+    found = grouped(pruned("snip1", 0.9), pruned("random", 0.9, data="e" * 64))
+
+    assert any("different data" in note for note in found.notes())
+
+
+def test_the_trainings_that_are_pruned_are_the_dense_reference_whatever_is_chosen() -> None:
+    rows = (training(1, 0.95), training(2, 0.97), training(1, 0.5, digest="b" * 32), pruned("snip1", 0.9))
+
+    found = grouped(*rows, where="strategy=snip1")
+    (one,) = found.dense
+
+    assert (one.keys, one.n) == (("dense", 0.0), 1)
+    assert one.mean == pytest.approx(0.95)
+    assert [cell.keys for cell in found.cells] == [("dense", 0.0), ("snip1", 0.9)]
+
+
+def test_a_training_that_was_made_only_as_far_as_its_branches_need_is_said_to_be_no_reference() -> None:
+    found = grouped(training(1, None), pruned("snip1", 0.9))
+
+    assert not found.dense and not found.left_out
+    assert any("No dense reference" in note for note in found.notes())
+
+
+def test_keys_that_no_run_has_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="strategy"):
+        grouped(pruned("snip1", 0.9), by="stratgy")
+
+
+def test_a_value_that_no_run_has_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="test_accuracy"):
+        cells([pruned("snip1", 0.9)], ["strategy"], Value("test_acuracy"))
+
+
+@pytest.mark.parametrize("key, expected", [("sparsity", 0.875), ("density", 0.125), ("compression", 8.0)])
+def test_levels_are_written_in_three_ways(key: str, expected: float) -> None:
+    assert only(grouped(pruned("snip1", 0.875), by=key)).keys == (expected,)
+
+
+@pytest.mark.parametrize("text, at", [("test_loss", ""), ("test_loss@3ep", "3ep"), ("test_loss@min", "min")])
+def test_a_value_is_read_from_metrics_at_any_step(family: Family, text: str, at: str) -> None:
+    (row,) = (row for row in read_rows(family.root) if row.run.location == family.training.location)
+    lines = [line.split(",") for line in (family.training.folder / METRICS).read_text().splitlines()[1:]]
+    losses = {int(iteration): float(value) for name, iteration, value in lines if name == "test_loss"}
+    expected = {"": losses[max(losses)], "3ep": losses[3 * row.iterations_per_epoch], "min": min(losses.values())}
+
+    assert Value.parse(text).of(row) == expected[at]
+
+
+@pytest.mark.parametrize("text", ["", "@best", "test_loss@", "test_loss@third"])
+def test_a_value_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Value.parse(text)
+
+
+def test_metrics_that_are_not_those_of_the_manifest_do_not_count(own_family: Family) -> None:
+    path = own_family.branch.folder / METRICS
+    path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
+
+    found = cells(read_rows(own_family.root), ["strategy"], Value.parse("test_accuracy@max"), where="branch=oneshot")
+
+    assert str(own_family.branch.location) not in {row.location for cell in found.cells for row in cell.rows}
+    assert any("damaged" in note for note in found.notes())
