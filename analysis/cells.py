@@ -207,7 +207,7 @@ def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
     }
     for name in dict.fromkeys(name for row in rows for name in row.hyperparameters):
         columns[name] = [row.hyperparameters.get(name) for row in rows]
-    texts = {name: list(dict.fromkeys(map(str, values))) for name, values in columns.items()}
+    texts = {name: sorted(set(map(str, values))) for name, values in columns.items()}
     return {name: values for name, values in texts.items() if len(values) > 1}
 
 

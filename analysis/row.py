@@ -172,7 +172,14 @@ def row_of(run: Run) -> Row:
         problem = f"Cannot read {run.folder}: {error.strerror or error}."
     except (AttributeError, KeyError, TypeError, ValueError):
         problem = f"{run.folder} holds a description or a manifest of another form.\n{run.how_to_mend()}"
-    return Row(run=run, status="damaged" if run.folder.exists() else "missing", problem=problem)
+    return Row(run=run, status="damaged" if _is_there(run) else "missing", problem=problem)
+
+
+def _is_there(run: Run) -> bool:
+    try:
+        return run.folder.exists()
+    except OSError:  # in a folder that may not be looked into
+        return True
 
 
 def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:

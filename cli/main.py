@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,20 +54,56 @@ _HELP = ("-h", "--help", "help")
 
 def main(argv: Sequence[str]) -> int:
     """Run a command and return the exit code: 0, 1 (the environment failed), 2 (the caller's mistake), 128 + signal."""
+    _open_standard_streams()
     try:
-        return _dispatch(list(argv))
+        code = _dispatched(list(argv))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _drop_output()
+        _complain(f"Cannot use {error.filename or 'standard output'}: {error.strerror or error}.")
+        return 1
+
+
+def _open_standard_streams() -> None:
+    """Give those that the process was started without a place, so that no file of a run takes their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _dispatched(argv: list[str]) -> int:
+    try:
+        return _dispatch(argv)
     except HelpRequested as help_text:
         print(help_text)
         return 0
     except OpenPruneError as error:
-        sys.stdout.flush()
-        print(f"open_prune: {_message(error)}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        _complain(_message(error))
+        if error.exit_code == 128 + signal.SIGPIPE:
+            _drop_output()
         return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(f"open_prune: {message}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere, so that it does not fail once more when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _message(error: OpenPruneError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from foundations.reporter import NullReporter, Reporter
@@ -18,10 +18,13 @@ _SECONDS_BETWEEN_MOVES = 0.1
 
 
 @contextlib.contextmanager
-def reporting(quiet: bool) -> Iterator[Reporter]:
-    """Yield the reporter that suits standard output; a bar that is still shown at the end is removed."""
+def reporting(quiet: bool, on_closed: Callable[[], None] = lambda: None) -> Iterator[Reporter]:
+    """Yield the reporter that suits standard output; a bar that is still shown at the end is removed.
+
+    on_closed: called when nobody reads standard output any more.
+    """
     if quiet or not sys.stdout.isatty():
-        yield NullReporter() if quiet else PlainReporter()
+        yield NullReporter() if quiet else PlainReporter(on_closed)
         return
     reporter = TerminalReporter()
     try:
@@ -31,21 +34,27 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
 
 
 class PlainReporter:
-    """Prints each line, and a line of progress now and then."""
+    """Prints each line, and a line of progress now and then. A line that cannot be printed is no reason to fail."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_closed: Callable[[], None]) -> None:
         self._last = time.monotonic()
+        self._on_closed = on_closed
 
     def say(self, line: str) -> None:
         """Print the line."""
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            self._on_closed()
+        except OSError:  # a full disk, or a terminal that is gone: log.txt has the line, too
+            pass
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Print how far the operation is, every ten seconds."""
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            print(f"{what}: {done} of {total} {unit}", flush=True)
+            self.say(f"{what}: {done} of {total} {unit}")
 
 
 class TerminalReporter:

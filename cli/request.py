@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +89,7 @@ def with_context(
 ) -> Result:
     """Return what some work comes to in the context that the flags describe, with signals caught."""
     interrupts = Interrupts()
-    with reporting(job.quiet) as reporter:
+    with reporting(job.quiet, partial(interrupts.stop, signal.SIGPIPE)) as reporter:
         context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
         with interrupts.caught():
             return work(context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from cli.flags import parse, positional
 from cli.job_flags import RootHparams
 from foundations import upkeep
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
 from foundations.files import explain_os_errors
 from foundations.hparams import hparam
 from foundations.program import PROGRAM
@@ -62,6 +61,8 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
     damaged = 0
     for run in runs:
         problems = upkeep.verify(run)
+        if problems:
+            problems = _verified_alone(run, problems)
         damaged += bool(problems)
         for problem in problems:
             print(problem)
@@ -69,8 +70,25 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
             with run.locked(print):
                 aside = upkeep.mend(run)
             print(f"{run}: set aside {', '.join(aside) or 'nothing'}; the next job that needs it makes it anew.")
+    if not names:
+        upkeep.sweep_removed(root)
     print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
     return int(damaged > 0 and not flags.mend)
+
+
+def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
+    """Return what is wrong with a run while no process works on it: a file that a job just replaced is no damage.
+
+    problems: what was found without the lock, which may not be had where nothing can be written.
+    """
+    try:
+        with run.locked(print, wait=False):
+            return upkeep.verify(run) if run.folder.exists() else []
+    except Busy as busy:
+        print(f"{busy} Verify it again when it is complete.")
+        return []
+    except (EnvironmentFailure, OSError):
+        return problems
 
 
 def rm(argv: Sequence[str], environment: Environment) -> int:
@@ -105,9 +123,4 @@ def _confirmed(to_remove: Sequence[Run]) -> bool:
 
 def _remove(run: Run) -> None:
     with run.locked(print), explain_os_errors("remove", run.folder):
-        # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
-        trash = run.folder.with_name(f".removed_{run.folder.name}")
-        shutil.rmtree(trash, ignore_errors=True)
-        run.folder.replace(trash)
-        shutil.rmtree(trash)
-    run.remove_empty_folders()
+        upkeep.remove(run)

@@ -6,6 +6,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from foundations.errors import EnvironmentFailure
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        if {"OPEN_PRUNE_ROOT", "OPEN_PRUNE_DATASETS"} <= os.environ.keys():
+            return Path("/nonexistent")
+        raise EnvironmentFailure(
+            "There is no home directory. Say where runs and datasets are: OPEN_PRUNE_ROOT and OPEN_PRUNE_DATASETS."
+        ) from None
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -21,7 +34,7 @@ class Environment:
     @classmethod
     def read(cls) -> Environment:
         """Read the variables."""
-        home = Path.home()
+        home = _home()
         named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
         return cls(
             root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),

@@ -42,6 +42,10 @@ class Interrupts:
         finally:
             self._is_deferred = False
 
+    def stop(self, number: int) -> None:
+        """Act as if a signal had come."""
+        self._handle(number, None)
+
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM

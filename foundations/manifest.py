@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,12 @@ from typing import Any
 from dataclasses_json import DataClassJsonMixin
 
 from foundations.files import sha256_of_file
+
+_OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NO_DIGEST = b"0" * 64
+_NAME = re.compile(r"[^./\0][^/\0]*")
+"""A file beside the manifest: nothing that leads out of the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +33,30 @@ class FileRecord(DataClassJsonMixin):
 
     @classmethod
     def of(cls, path: Path) -> FileRecord:
-        """Measure a file."""
+        """Measure a file. Raises: OSError where there is none, or something else than a file."""
         return cls(path.stat().st_size, sha256_of_file(path))
+
+    def difference(self, path: str) -> str:
+        """Return in what a file differs from this, as far as can be seen without reading it; nothing if it does not."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
+        except (FileNotFoundError, NotADirectoryError):
+            return "it is missing"
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
+        if not stat.S_ISREG(found.st_mode):
+            return "it is not a regular file"
+        return (
+            "" if found.st_size == self.size else f"it has {found.st_size} bytes, not the {self.size} of its manifest"
+        )
+
+    @classmethod
+    def of_tree(cls, tree: Any) -> FileRecord:
+        """Read a record from plain data. Raises: KeyError or TypeError for anything else."""
+        size, digest = tree["size"], tree["sha256"]
+        if type(size) is not int or size < 0 or len(tree) != 2 or not _SHA256.fullmatch(digest):
+            raise TypeError(f"{tree} is not the record of a file")
+        return cls(size, digest)
 
 
 @dataclass(frozen=True)
@@ -45,9 +78,66 @@ class Manifest(DataClassJsonMixin):
     wall_seconds: float = 0.0
     finished: str = ""
 
+    def to_bytes(self) -> bytes:
+        """Return the content of `manifest.json`. It vouches for itself, too.
+
+        `sha256` is the SHA-256 of the whole file with zeros in the place of these digits.
+        """
+        tree = {**self.to_dict(), "sha256": _NO_DIGEST.decode()}
+        data = (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+        return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
+
     @classmethod
-    def of_tree(cls, tree: dict[str, Any]) -> Manifest:
-        """Read a manifest from plain data. Raises: KeyError, TypeError or AttributeError for anything else."""
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Read what `to_bytes` returned. Raises: ValueError, KeyError or TypeError for anything else.
+
+        One without a digest of its own, as they were once written, is read as well.
+        """
         # By hand: listing thousands of runs waits for this.
-        files: Mapping[str, Any] = tree.pop("files")
-        return cls(files={name: FileRecord(**record) for name, record in files.items()}, **tree)
+        tree = json.loads(data)
+        if not isinstance(tree, dict):
+            raise TypeError("it is not a JSON object")
+        own = tree.pop("sha256", None)
+        if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
+            raise ValueError("its SHA-256 is not the one that it states")
+        files = {_checked_name(name): FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
+        for name, is_right in _FORMS.items():
+            if name in tree and not is_right(tree[name]):
+                raise TypeError(f"'{name}' is of another form")
+        return cls(files=files, **tree)
+
+
+def _with_digest(data: bytes, digest: bytes) -> bytes:
+    found = _OWN_DIGEST.search(data)
+    if found is None:
+        raise ValueError("it is not as it was written")
+    return data[: found.start(1)] + digest + data[found.end(1) :]
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise TypeError(f"'{name}' is not the name of a file of the run")
+    return name
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def _is_results(value: object) -> bool:
+    return isinstance(value, dict) and all(each is None or _is_number(each) for each in value.values())
+
+
+_FORMS: dict[str, Callable[[object], bool]] = {
+    "results": _is_results,
+    "dataset": _is_texts,
+    "parents": _is_texts,
+    "versions": _is_texts,
+    "device": lambda value: isinstance(value, str),
+    "wall_seconds": _is_number,
+    "finished": lambda value: isinstance(value, str),
+}

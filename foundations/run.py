@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -29,7 +30,7 @@ from foundations import tensor_files
 from foundations.address import Location
 from foundations.desc import Desc, Source, StateOf, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import explain_os_errors, sha256_of_file, sweep_parts, write_atomically
+from foundations.files import explain_os_errors, read_file, sha256_of_file, sweep_parts, write_atomically
 from foundations.locks import Holder, lock
 from foundations.manifest import FileRecord, Manifest
 from foundations.metrics import BEST_BY, Metrics
@@ -68,7 +69,7 @@ class Run:
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""
-        return (self.folder / DESCRIPTION).exists()
+        return os.path.exists(self.folder / DESCRIPTION)  # noqa: PTH110 (no error where a colleague's folder is closed)
 
     def record(self) -> dict[str, Any]:
         """Return the stored description. Raises: DamagedError where it cannot be read or is not of this directory."""
@@ -83,21 +84,18 @@ class Run:
         """
         manifest = self.read_manifest()
         for name, record in (manifest.files if manifest else {}).items():
-            try:
-                size = os.stat(f"{self.folder}/{name}").st_size  # noqa: PTH116 (a Path for each file takes as long)
-            except FileNotFoundError:
-                raise self.damaged(name, "it is missing") from None
-            if size != record.size:
-                raise self.damaged(name, f"it has {size} bytes, not the {record.size} of its manifest")
+            problem = record.difference(f"{self.folder}/{name}")
+            if problem:
+                raise self.damaged(name, problem)
         return manifest
 
     def read_manifest(self) -> Manifest | None:
         """Return what the manifest says, whether or not the files agree, or None where there is none."""
+        data = self._data(MANIFEST)
         try:
-            tree = self._parsed(MANIFEST)
-            return None if tree is None else Manifest.of_tree(tree)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise self.damaged(MANIFEST, "it is not a manifest") from error
+            return None if data is None else Manifest.from_bytes(data)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
 
     # Working on it.
 
@@ -160,7 +158,7 @@ class Run:
         """
         for path in self.tensor_files():
             if path.name != CHECKPOINT:
-                tensor_files.read(path, self.how_to_mend())
+                self.read_tensors(path.name)
         self.clear_failure()
         names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
         files = {name: FileRecord.of(self.folder / name) for name in names}
@@ -196,7 +194,7 @@ class Run:
 
     def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights and buffers at a step."""
-        self.write(self.state_name(step), tensor_files.to_bytes(tensors))
+        self._write_tensors(self.state_name(step), tensors)
 
     def load_state(self, step: Step) -> dict[str, Tensor]:
         """Return weights and buffers at a step, on the CPU.
@@ -204,7 +202,7 @@ class Run:
         Raises: EnvironmentFailure where it was not kept; DamagedError where the file is not what was written, or, in a
         complete run, not the one that its manifest lists.
         """
-        return self._read_tensors(self.state_name(step))[0]
+        return self._read_recorded_tensors(self.state_name(step))[0]
 
     def remove_state(self, step: Step) -> None:
         """Remove the state at a step, if it is there."""
@@ -221,21 +219,24 @@ class Run:
 
     def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
         """Keep a mask, as the tensors and the header that it packs itself into."""
-        self.write(MASK, tensor_files.to_bytes(bits, header))
+        self._write_tensors(MASK, bits, header)
 
     def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `save_mask` was given. Raises: as `load_state`."""
-        return self._read_tensors(MASK)
+        return self._read_recorded_tensors(MASK)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write all that resuming needs, in one file."""
-        self.write(CHECKPOINT, tensor_files.to_bytes(tensors, facts))
+        self._write_tensors(CHECKPOINT, tensors, facts)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the checkpoint's tensors and facts, or None where there is none. Raises: DamagedError."""
-        if not (self.folder / CHECKPOINT).exists():
+        if not os.path.lexists(self.folder / CHECKPOINT):
             return None
-        return tensor_files.read(self.folder / CHECKPOINT, self.how_to_mend())
+        tensors, facts = self.read_tensors(CHECKPOINT)
+        if "step" not in facts:
+            raise self.damaged(CHECKPOINT, "it is not a checkpoint")
+        return tensors, facts
 
     def save_metrics(self, metrics: Metrics) -> None:
         """Write what was measured so far."""
@@ -246,10 +247,10 @@ class Run:
 
         Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
         """
-        path = self.folder / METRICS
-        if not path.exists():
+        data = self._data(METRICS)
+        if data is None:
             return Metrics()
-        data, manifest = path.read_bytes(), self.read_manifest()
+        manifest = self.read_manifest()
         recorded = manifest.files.get(METRICS) if manifest else None
         if recorded is not None and hashlib.sha256(data).hexdigest() != recorded.sha256:
             raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
@@ -266,7 +267,7 @@ class Run:
 
     def sparsity(self) -> dict[str, Any] | None:
         """Return the report on the mask, or None where there is none."""
-        return self.read_json(SPARSITY) if (self.folder / SPARSITY).exists() else None
+        return self._parsed(SPARSITY)
 
     def save_failure(self, facts: Mapping[str, Any]) -> None:
         """Write why the run's command failed."""
@@ -282,8 +283,12 @@ class Run:
 
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
-        with explain_os_errors("write", self.folder / LOG), (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        with explain_os_errors("write", self.folder / LOG):
+            # Through no link, and into no FIFO, which would be waited for.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            handle = os.open(self.folder / LOG, flags, 0o666)
+            with open(handle, "a", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all."""
@@ -291,7 +296,7 @@ class Run:
 
     def write_manifest(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
         """Write the manifest, of some files."""
-        self._write_json(MANIFEST, dataclasses.replace(manifest, files=dict(files)).to_dict())
+        self.write(MANIFEST, dataclasses.replace(manifest, files=dict(files)).to_bytes())
 
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""
@@ -306,17 +311,29 @@ class Run:
 
     def _parsed(self, name: str) -> dict[str, Any] | None:
         """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
-        try:
-            # Unbuffered: half the system calls. Listing thousands of runs waits for this.
-            with open(f"{self.folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 (a Path takes as long)
-                tree = json.loads(file.read().decode())
-        except (FileNotFoundError, NotADirectoryError):
+        data = self._data(name)
+        if data is None:
             return None
-        except ValueError as error:
+        try:
+            tree = json.loads(data.decode())
+        except (ValueError, RecursionError) as error:
             raise self.damaged(name, "it is not JSON") from error
         if not isinstance(tree, dict):
             raise self.damaged(name, "it is not a JSON object")
         return tree
+
+    def _data(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none. Raises: DamagedError for what is no file."""
+        try:
+            return read_file(f"{self.folder}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            if (self.folder / name).is_symlink():
+                raise self.damaged(name, "it is a link to nothing") from None
+            return None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+                raise self.damaged(name, error.strerror or "it cannot be read") from error
+            raise EnvironmentFailure(f"Cannot read {self.folder / name}: {error.strerror or error}.") from error
 
     def damaged(self, name: str, why: str) -> DamagedError:
         """Return the error for a damaged file of the run."""
@@ -326,12 +343,26 @@ class Run:
         """Return the command that mends the run, in words."""
         return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
 
-    def _read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and facts in a file, whatever a manifest says of it.
+
+        Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
+        """
+        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name))
+
+    def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
         recorded = manifest.files.get(name) if manifest else None
         if recorded is not None and sha256_of_file(self.folder / name) != recorded.sha256:
             raise self.damaged(name, "its SHA-256 is not the one of its manifest")
-        return tensor_files.read(self.folder / name, self.how_to_mend())
+        return self.read_tensors(name)
+
+    def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+        self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
+
+    def _owner(self, name: str) -> str:
+        """Return what a file of tensors says that it is, so that one of another run or step is not taken for it."""
+        return f"{self.location}/{name}"
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         self.write(name, (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

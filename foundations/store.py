@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foundations.address import MAIN, Location
-from foundations.errors import OpenPruneError, UsageError
+from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.run import DESCRIPTION, MANIFEST, Run
 
@@ -17,12 +17,21 @@ _LOCATION = re.compile(r"((?:train|import)_[^/]+)/replicate_(\d+)/(main|branch_[
 
 
 def all_runs(root: Path) -> Iterator[Run]:
-    """Yield every run under a root, trainings before their branches. Folders with other names are not ours."""
+    """Yield every run under a root, trainings before their branches. Folders with other names are not ours.
+
+    Raises: EnvironmentFailure where the root is there and cannot be read.
+    """
+    if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
+        raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         for replicate in sorted(training.glob("replicate_*")):
             number = replicate.name.removeprefix("replicate_")
             if number.isdecimal():
-                names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
+                try:
+                    names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
+                except OSError:  # a colleague's, say: whoever reads the run says so
+                    yield Run(root, Location(training.name, int(number), MAIN))
+                    continue
                 for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
                     run = Run(root, Location(training.name, int(number), name))
                     if _holds_run(run.folder):
@@ -108,7 +117,7 @@ def users_of(run: Run) -> list[Run]:
 
 def _holds_run(folder: Path) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
-    return (folder / DESCRIPTION).exists() or (folder / MANIFEST).exists()
+    return any(os.path.exists(folder / name) for name in (DESCRIPTION, MANIFEST))  # noqa: PTH110 (raises no error)
 
 
 def _at(root: Path, text: str) -> Run | None:

@@ -7,6 +7,7 @@ content.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,35 +24,48 @@ if TYPE_CHECKING:
 _KEY = "open_prune"
 
 
-def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> bytes:
-    """Return the content of a file that holds `tensors` (any device, layout and dtype) and json-able `facts`."""
+def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None, owner: str = "") -> bytes:
+    """Return the content of a file that holds `tensors` (any device, layout and dtype) and json-able `facts`.
+
+    owner: what the file is a part of, such as a run's address and the file's name, where that is to be checked.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     text = json.dumps(dict(facts or {}), sort_keys=True, allow_nan=False)
-    return save(plain, {_KEY: json.dumps({"sha256": _digest(plain, text), "facts": text}, sort_keys=True)})
+    stated = {"sha256": _digest(plain, text, owner), "facts": text, **({"owner": owner} if owner else {})}
+    return save(plain, {_KEY: json.dumps(stated, sort_keys=True)})
 
 
-def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, how_to_mend: str, owner: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
+    owner: what the file must be a part of; one that was written without saying so is taken as well.
+
     Raises: EnvironmentFailure if there is no such file, or if it cannot be read; DamagedError, ending with
-    `how_to_mend`, if it is not whole, not of this form (a pickle, say: it is not executed), or not what was written.
+    `how_to_mend`, if it is not whole, not of this form (a pickle, say: it is not executed), not what was written, or a
+    part of something else.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[_KEY])
             # Clones, so that the tensors do not follow the file, which is mapped into memory.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        recorded, text = metadata["sha256"], metadata["facts"]
-        found = _digest(tensors, text)
+        recorded, text, written_as = metadata["sha256"], metadata["facts"], metadata.get("owner", "")
+        found = _digest(tensors, text, written_as)
+        facts = json.loads(text)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise DamagedError(f"{path} is damaged: it is a link to nothing.\n{how_to_mend}") from error
         raise EnvironmentFailure(f"There is no file {path}. {how_to_mend}") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise DamagedError(f"{path} is damaged: {error.strerror}.\n{how_to_mend}") from error
         raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(
             f"{path} is damaged: it is not a whole safetensors file of open_prune.\n{how_to_mend}"
         ) from error
@@ -58,14 +73,28 @@ def read(path: Path, how_to_mend: str) -> tuple[dict[str, Tensor], dict[str, Any
         raise DamagedError(
             f"{path} is damaged: its content does not have the SHA-256 it was written with.\n{how_to_mend}"
         )
-    facts: dict[str, Any] = json.loads(text)
+    if owner and written_as not in ("", owner):
+        raise DamagedError(f"{path} is damaged: it was written as {written_as}.\n{how_to_mend}")
     return tensors, facts
 
 
-def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+def owner(path: Path) -> str:
+    """Return what a file says that it is a part of; nothing where it does not say so, or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_regular(path)
+        with safe_open(path, framework="np") as file:
+            return str(json.loads((file.metadata() or {})[_KEY]).get("owner", ""))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str, owner: str) -> str:
     import torch
 
     digest = hashlib.sha256(facts.encode())
+    digest.update(owner.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")

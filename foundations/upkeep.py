@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from foundations import tensor_files
 from foundations.errors import DamagedError, OpenPruneError
 from foundations.files import sha256_of_file
-from foundations.manifest import FileRecord
-from foundations.run import DAMAGED, DESCRIPTION, MANIFEST, SPARSITY, STATE, Run
+from foundations.manifest import Manifest
+from foundations.run import CHECKPOINT, DAMAGED, DESCRIPTION, MANIFEST, METRICS, SPARSITY, STATE, Run
+
+_REMOVED = ".removed_"
 
 
 def verify(run: Run) -> list[DamagedError]:
@@ -20,14 +26,16 @@ def verify(run: Run) -> list[DamagedError]:
         run.record()
     manifest = None
     with _collected(problems):
-        manifest = run.manifest()
-    for name, record in (manifest.files if manifest else {}).items():
-        if sha256_of_file(run.folder / name) != record.sha256:
-            problems.append(run.damaged(name, "its SHA-256 is not the one of its manifest"))
-    if manifest is None and not problems:
-        for path in run.tensor_files():
+        manifest = run.read_manifest()
+    if manifest is not None:
+        problems += [run.damaged(name, why) for name, why in _differences(run, manifest)]
+    else:
+        reads = {}
+        with _collected(problems):
+            reads = _reads(run)
+        for read in reads.values():
             with _collected(problems):
-                tensor_files.read(path, run.how_to_mend())
+                read()
     return problems
 
 
@@ -35,20 +43,15 @@ def mend(run: Run) -> list[str]:
     """Set damaged files of a run aside (as `damaged_<name>`) and return their names. The run's lock is held.
 
     A damaged state can be replayed by itself. Without any other file the run does not count as complete any more.
-    A directory whose description is of another run is left alone: none of its files can be trusted.
+    A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
     """
     aside: list[str] = []
 
     def set_aside(name: str) -> None:
-        if (run.folder / name).exists():
-            (run.folder / name).replace(run.folder / f"{DAMAGED}{name}")
+        path = run.folder / name
+        if os.path.lexists(path):
+            path.replace(_free_path(run.folder / f"{DAMAGED}{name}"))
         aside.append(name)
-
-    def set_aside_if_unreadable(path: Path, read: Callable[[], object]) -> None:
-        try:
-            read()
-        except DamagedError:
-            set_aside(path.name)
 
     manifest = None
     try:
@@ -56,22 +59,78 @@ def mend(run: Run) -> list[str]:
     except DamagedError:
         set_aside(MANIFEST)
     recorded = manifest.files if manifest else {}
-    for name, record in recorded.items():
-        if not (run.folder / name).exists() or FileRecord.of(run.folder / name) != record:
-            set_aside(name)
+    for name, _ in [] if manifest is None else list(_differences(run, manifest)):
+        set_aside(name)
     if manifest is not None and aside:
         if all(STATE.fullmatch(name) for name in aside):
             run.write_manifest(manifest, {name: r for name, r in recorded.items() if name not in aside})
         else:
             (run.folder / MANIFEST).unlink()
-    for name in (DESCRIPTION, SPARSITY):
-        path = run.folder / name
-        if name not in recorded and path.exists():
-            set_aside_if_unreadable(path, lambda name=name: run.read_json(name))  # type: ignore[misc]
-    for path in run.tensor_files():
-        if path.name not in recorded:
-            set_aside_if_unreadable(path, lambda path=path: tensor_files.read(path, run.how_to_mend()))  # type: ignore[misc]
+    for name, read in _reads(run).items():
+        if name not in recorded and name not in aside and os.path.lexists(run.folder / name):
+            try:
+                read()
+            except DamagedError:
+                set_aside(name)
+    if DESCRIPTION not in (*recorded, *aside) and _is_only_description_wrong(run):
+        set_aside(DESCRIPTION)
     return aside
+
+
+def remove(run: Run) -> None:
+    """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError."""
+    # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
+    trash = _free_path(run.folder.with_name(f"{_REMOVED}{run.folder.name}"))
+    run.folder.replace(trash)
+    shutil.rmtree(trash)
+    run.remove_empty_folders()
+
+
+def sweep_removed(root: Path) -> None:
+    """Remove what is left of runs whose removal was cut off."""
+    for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
+        shutil.rmtree(trash, ignore_errors=True)
+        for folder in (trash.parent, trash.parent.parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _differences(run: Run, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the name of each file that is not what the manifest says, and why not. Every byte is read."""
+    for name, record in manifest.files.items():
+        problem = record.difference(f"{run.folder}/{name}")
+        if not problem and sha256_of_file(run.folder / name) != record.sha256:
+            problem = "its SHA-256 is not the one of its manifest"
+        if problem:
+            yield name, problem
+
+
+def _reads(run: Run) -> dict[str, Callable[[], object]]:
+    """Return, by file, what reads it and raises DamagedError where it is damaged, for files that are there."""
+    reads: dict[str, Callable[[], object]] = {
+        DESCRIPTION: partial(run.read_json, DESCRIPTION),
+        SPARSITY: run.sparsity,
+        METRICS: run.metrics,
+        CHECKPOINT: run.load_checkpoint,
+    }
+    for path in run.tensor_files():
+        reads.setdefault(path.name, partial(run.read_tensors, path.name))
+    return reads
+
+
+def _is_only_description_wrong(run: Run) -> bool:
+    """Return whether a description is not that of its directory while all tensors are this run's own."""
+    with contextlib.suppress(OpenPruneError):
+        run.record()
+        return False
+    owners = {tensor_files.owner(path) for path in run.tensor_files()}
+    return bool(owners) and all(owner.startswith(f"{run.location}/") for owner in owners)
+
+
+def _free_path(path: Path) -> Path:
+    """Return a path that nothing has, so that what was set aside before stays."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
 
 
 @contextlib.contextmanager
@@ -82,3 +141,5 @@ def _collected(problems: list[DamagedError]) -> Iterator[None]:
         problems.append(problem)
     except OpenPruneError as problem:
         problems.append(DamagedError(str(problem)))
+    except OSError as problem:
+        problems.append(DamagedError(f"Cannot read {problem.filename}: {problem.strerror}."))

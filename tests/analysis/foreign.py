@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+from foundations import tensor_files
 from foundations.address import digest
 from foundations.manifest import FileRecord
 from foundations.run import DESCRIPTION, MANIFEST, Run
@@ -19,6 +20,9 @@ def make_foreign(branch: Run, kind: str) -> str:
     shutil.copytree(branch.folder, folder)
     (folder / DESCRIPTION).write_text(json.dumps(record))
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][DESCRIPTION] = FileRecord.of(folder / DESCRIPTION).to_dict()
+    manifest.pop("sha256")  # nobody vouches for this one
+    for path in folder.glob("*.safetensors"):
+        path.write_bytes(tensor_files.to_bytes(*tensor_files.read(path, "")))
+    manifest["files"] = {name: FileRecord.of(folder / name).to_dict() for name in manifest["files"]}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return folder.relative_to(branch.root).as_posix()

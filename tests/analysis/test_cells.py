@@ -83,7 +83,7 @@ def test_a_level_is_what_was_achieved_where_that_is_not_what_was_asked_for() -> 
 def test_experiments_that_differ_are_not_averaged_unless_that_is_asked_for() -> None:
     rows = (pruned("snip1", 0.9, lr=0.1), pruned("snip1", 0.9, lr=0.01))
 
-    with pytest.raises(UsageError, match=r"differ in lr \(0\.1, 0\.01\)") as caught:
+    with pytest.raises(UsageError, match=r"differ in lr \(0\.01, 0\.1\)") as caught:
         grouped(*rows).refuse_mixed("rows")
 
     assert caught.value.hparams == ("rows",)

@@ -41,12 +41,12 @@ class Result:
 class Running:
     """A command under way."""
 
-    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None = None) -> None:
         self._output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
-        self.process = FORK.Process(target=self._main, args=(arguments, environment))
+        self.process = FORK.Process(target=self._main, args=(arguments, environment, user))
         self.process.start()
 
-    def _main(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    def _main(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None) -> None:
         for descriptor, file in zip((1, 2), self._output, strict=True):
             os.dup2(file.fileno(), descriptor)
         sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
@@ -55,6 +55,10 @@ class Running:
         os.chdir(REPOSITORY)
         from cli.main import main
 
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
         try:
             code = main(arguments)
         except SystemExit as stop:
@@ -97,6 +101,8 @@ class Terminal:
     root: Path
     datasets: Path
     environment: dict[str, str] = field(default_factory=dict)
+    user: int | None = None
+    """As whom commands act, if root runs the tests."""
 
     def settings(self) -> dict[str, str]:
         return {
@@ -116,7 +122,7 @@ class Terminal:
 
         import training.work  # noqa: F401
 
-        return Running(arguments, self.settings())
+        return Running(arguments, self.settings(), self.user)
 
     def run(self, *arguments: str) -> Result:
         return self.start(*arguments).result()

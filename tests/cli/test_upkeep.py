@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +111,38 @@ def test_what_was_removed_is_computed_again_to_the_same_bytes(own_two_runs: Term
     own_two_runs.run(*BRANCH)
 
     assert tensors_of(folder) == before
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_verify(own_two_runs: Terminal) -> None:
+    branch = own_two_runs.where(*BRANCH)
+    left = branch.with_name(f".removed_{branch.name}")
+    branch.rename(left)
+
+    assert own_two_runs.run("verify").code == 0
+
+    assert not left.exists()
+    assert own_two_runs.where(*TRAIN).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_folder_that_may_not_be_looked_into_breaks_no_command_for_the_rest(own_two_runs: Terminal) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: PTH101
+        root = Path(folder) / "root"
+        shutil.copytree(own_two_runs.root, root)
+        nobody = Terminal(root, own_two_runs.datasets, user=65534)
+        root.chmod(0o700)
+        nobody.run("ls").assert_is_for_people(1, "Cannot read", str(root))
+        root.chmod(0o755)
+        colleagues = root / f"train_{'c' * 32}" / "replicate_1"
+        (colleagues / "main").mkdir(parents=True)
+        colleagues.chmod(0o700)
+        run = own_two_runs.where(*TRAIN).relative_to(own_two_runs.root)
+        (root / ".locks" / f"{str(run).replace('/', '.')}.holder").write_text("{}")
+
+        listed, shown, verified = nobody.run("ls"), nobody.run("show", str(run)), nobody.run("verify")
+
+    assert "complete" in listed.out and "damaged" in listed.out
+    assert "accuracy" in shown.out
+    assert verified.code == 1 and "1 damaged, 2 whole" in verified.out
+    assert not any("Traceback" in result.err for result in (listed, shown, verified))

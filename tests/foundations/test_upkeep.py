@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from foundations.address import Location
+from foundations.errors import DamagedError
+from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.upkeep import mend, verify
 from tests.foundations.toy_descriptions import ToyDesc, bytes_under, complete_run, flip_a_bit, state, step
@@ -123,3 +129,140 @@ def test_mending_a_whole_run_changes_no_byte(tmp_path: Path) -> None:
 
     assert mend(run) == []
     assert bytes_under(tmp_path) == before
+
+
+def test_every_damaged_file_is_named(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    flip_a_bit(run.folder / "metrics.csv")
+    flip_a_bit(run.folder / STATE)
+    (run.folder / "state_ep0_it0.safetensors").unlink()
+
+    text = "".join(map(str, verify(run)))
+
+    assert all(name in text for name in ("metrics.csv", STATE, "state_ep0_it0.safetensors"))
+
+
+def cut_off_run(root: Path, replicate: int = 1) -> Run:
+    """Return a run with a state, a checkpoint and metrics, not complete."""
+    run = Run(root, ToyDesc().location(replicate))
+    run.create(ToyDesc())
+    run.save_state(step(0), state(float(replicate)))
+    run.save_checkpoint(state(float(replicate)), {"step": 3})
+    run.save_sparsity({"density": 0.5})
+    run.save_metrics(Metrics({("test_loss", 0): 1.0}))
+    return run
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "state_ep0_it0.safetensors"])
+def test_a_file_of_another_run_is_not_taken_for_this_ones(tmp_path: Path, name: str) -> None:
+    run, other = cut_off_run(tmp_path, 3), cut_off_run(tmp_path, 4)
+    shutil.copy(other.folder / name, run.folder / name)
+
+    (problem,) = verify(run)
+
+    assert name in str(problem) and str(other.location) in str(problem)
+    with pytest.raises(DamagedError, match="written as"):
+        _ = run.load_checkpoint() if name.startswith("checkpoint") else run.load_state(step(0))
+    assert mend(run) == [name]
+    assert verify(run) == []
+
+
+def test_a_state_in_place_of_a_checkpoint_or_of_another_step_is_noticed(tmp_path: Path) -> None:
+    run = cut_off_run(tmp_path)
+    shutil.copy(run.folder / "state_ep0_it0.safetensors", run.folder / "checkpoint.safetensors")
+    shutil.copy(run.folder / "state_ep0_it0.safetensors", run.folder / "state_ep1_it0.safetensors")
+
+    assert len(verify(run)) == 2
+    assert sorted(mend(run)) == ["checkpoint.safetensors", "state_ep1_it0.safetensors"]
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+def a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/nowhere/at/all")
+
+
+def a_pickle(path: Path) -> None:
+    path.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+
+
+def nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def deep(path: Path) -> None:
+    path.write_bytes(b'{"a":' * 50_000)
+
+
+INSTEAD = (a_folder, a_fifo, a_dangling_link, a_pickle, nothing, deep)
+
+
+@pytest.mark.parametrize("instead", INSTEAD)
+@pytest.mark.parametrize("name", ["description.json", "metrics.csv", STATE, "manifest.json"])
+def test_anything_in_place_of_a_file_of_a_complete_run_is_found_and_set_aside(
+    tmp_path: Path, name: str, instead: Callable[[Path], None]
+) -> None:
+    run = complete_run(tmp_path)
+    instead(run.folder / name)
+
+    assert any(name in str(problem) for problem in verify(run))
+    assert name in mend(run)
+    assert run.create(ToyDesc()) or name != "description.json"
+    assert verify(run) == []
+
+
+@pytest.mark.parametrize("instead", INSTEAD)
+@pytest.mark.parametrize(
+    "name", ["description.json", "metrics.csv", "sparsity.json", "checkpoint.safetensors", "state_ep0_it0.safetensors"]
+)
+def test_anything_in_place_of_a_file_of_a_cut_off_run_is_found_and_set_aside(
+    tmp_path: Path, name: str, instead: Callable[[Path], None]
+) -> None:
+    run = cut_off_run(tmp_path)
+    instead(run.folder / name)
+
+    assert any(name in str(problem) for problem in verify(run))
+    assert mend(run) == [name]
+    run.create(ToyDesc())
+    assert verify(run) == []
+
+
+def test_a_changed_description_is_set_aside_where_the_tensors_show_whose_directory_it_is(tmp_path: Path) -> None:
+    run = cut_off_run(tmp_path)
+    path = run.folder / "description.json"
+    path.write_text(path.read_text().replace(run.location.digest, "0" * 32))
+
+    assert verify(run)
+    assert mend(run) == ["description.json"]
+    run.create(ToyDesc())
+    assert verify(run) == []
+
+
+def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
+    run = cut_off_run(tmp_path)
+    for content in (b"first", b"second"):
+        (run.folder / "checkpoint.safetensors").write_bytes(content)
+        mend(run)
+
+    assert (run.folder / "damaged_checkpoint.safetensors").read_bytes() == b"first"
+    assert (run.folder / "damaged_checkpoint.safetensors.2").read_bytes() == b"second"
+
+
+def test_a_manifest_that_names_a_file_elsewhere_moves_nothing(tmp_path: Path) -> None:
+    run, victim = complete_run(tmp_path), tmp_path / "victim.txt"
+    victim.write_text("mine")
+    tree = {"files": {f"../../../{victim.name}": {"size": 1, "sha256": "0" * 64}}, "results": {}}
+    (run.folder / "manifest.json").write_text(json.dumps(tree))
+
+    assert verify(run)
+    assert mend(run) == ["manifest.json"]
+    assert victim.read_text() == "mine"

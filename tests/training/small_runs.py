@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from branches.desc import BranchDesc
 from branches.oneshot import OneshotFlags, oneshot
+from foundations import tensor_files
 from foundations.desc import Desc, RunRef
-from foundations.files import sha256_of_file
 from foundations.reporter import NullReporter
 from foundations.run import Run
 from platforms.base import PlatformHparams
@@ -67,6 +68,11 @@ def run_of(desc: Desc, place: Context) -> Run:
 
 
 def tensor_digests(run: Run) -> dict[str, str]:
-    """Return the SHA-256 of the states, the mask and the metrics of a run."""
+    """Return a digest of what is in the states, the mask and the metrics of a run, whichever run it is."""
     names = [path for pattern in ("*.safetensors", "metrics.csv", "sparsity.json") for path in run.folder.glob(pattern)]
-    return {path.name: sha256_of_file(path) for path in sorted(names)}
+    return {path.name: _digest(path) for path in sorted(names)}
+
+
+def _digest(path: Path) -> str:
+    data = tensor_files.to_bytes(*tensor_files.read(path, "")) if path.suffix == ".safetensors" else path.read_bytes()
+    return hashlib.sha256(data).hexdigest()
