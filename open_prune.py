@@ -15,6 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    from analysis.measures.data import DataOptions as DataOptions
+    from analysis.measures.data import Examples as Examples
+    from analysis.measures.inputs import MeasuredRun as MeasuredRun
+    from analysis.measures.inputs import Measuring as Measuring
+    from analysis.measures.measure import Measure as Measure
+    from analysis.measures.measure import Measured as Measured
+    from analysis.measures.measure import StepOptions as StepOptions
+    from analysis.measures.results import MeasuredResult as MeasuredResult
+    from analysis.measures.results import measure as measure
     from analysis.run import open_run as open_run
     from analysis.runs import runs as runs
     from branches.desc import BranchDesc as BranchDesc
@@ -112,6 +121,8 @@ _MODULES = {
     # Reading runs
     "open_run": "analysis.run",
     "runs": "analysis.runs",
+    "measure": "analysis.measures.results",
+    "MeasuredResult": "analysis.measures.results",
     # Declaring a method, an allocation, a schedule
     "Method": "pruning.method",
     "EXAMPLES_PER_CLASS": "pruning.method",
@@ -173,6 +184,14 @@ _MODULES = {
     "StateOf": "foundations.desc",
     "TrainDesc": "training.desc",
     "TrainingHparams": "training.hparams",
+    # A measure
+    "Measure": "analysis.measures.measure",
+    "Measured": "analysis.measures.measure",
+    "StepOptions": "analysis.measures.measure",
+    "MeasuredRun": "analysis.measures.inputs",
+    "Measuring": "analysis.measures.inputs",
+    "DataOptions": "analysis.measures.data",
+    "Examples": "analysis.measures.data",
     # A platform
     "Platform": "platforms.base",
     "PlatformHparams": "platforms.base",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pruning.mask import Mask
+    from training.context import Context
 
 
 def open_run(address: str, root: Path | str | None = None, datasets: Path | str | None = None) -> StoredRun:
@@ -190,6 +191,31 @@ class StoredRun:
         """
         return self._run.best_step(self._iterations_per_epoch)
 
+    def step(self, wanted: Step | str | None = None) -> Step:
+        """Return the step that a text means, whether or not its state was kept.
+
+        wanted: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last whose state was kept.
+        Raises: UsageError where it means none; EnvironmentFailure where no state was kept at all.
+        """
+        if wanted is None:
+            steps = self.steps
+            if not steps:
+                raise EnvironmentFailure(f"{self} holds no state yet.")
+            return steps[-1]
+        if wanted == BEST:
+            best = self.best_step
+            if best is None:
+                raise UsageError(f"{self} measured no accuracy on held out examples, so no state is its best.", "step")
+            return best
+        step = wanted if isinstance(wanted, Step) else Step.parse(wanted, self._iterations_per_epoch)
+        if step.iterations_per_epoch != self._iterations_per_epoch:
+            raise UsageError(
+                f"{step} is a step of {step.iterations_per_epoch} iterations an epoch; {self} has "
+                f"{self._iterations_per_epoch}.",
+                "step",
+            )
+        return step
+
     def state(self, step: Step | str | None = None, *, replay: bool = False) -> dict[str, Tensor]:
         """Return weights and buffers at a step, on the CPU, as `state_dict` names them. Pruned weights are 0.
 
@@ -207,12 +233,10 @@ class StoredRun:
         Frozen parameters need no gradient, all others do. The mask is not attached: `mask().attach(optimizer)` keeps
         pruned weights at 0 where you train on. The arguments and errors are those of `state`.
         """
-        from training.job import initialized_model
         from training.session import load_state
 
         state = self.state(step, replay=replay)
-        run = RunRef(self.description)
-        model = initialized_model(trained_of(run), self.replicate, techniques=techniques_in(run))
+        model = self._network()
         load_state(model, state)
         return model.eval()
 
@@ -248,27 +272,18 @@ class StoredRun:
     def _iterations_per_epoch(self) -> int:
         return int(self._run.record()["iterations_per_epoch"])
 
+    def _network(self) -> nn.Module:
+        from training.job import initialized_model
+
+        run = RunRef(self.description)
+        return initialized_model(trained_of(run), self.replicate, techniques=techniques_in(run))
+
     def _at(self, location: Location) -> StoredRun:
         return StoredRun(location, self.environment)
 
     def _kept(self, wanted: Step | str | None, *, replay: bool) -> Step:
         """Return the step that is wanted, and see to it that its state is kept."""
-        steps = self.steps
-        if wanted is None:
-            if not steps:
-                raise EnvironmentFailure(f"{self} holds no state yet.")
-            return steps[-1]
-        if wanted == BEST:
-            wanted = self.best_step
-            if wanted is None:
-                raise UsageError(f"{self} measured no accuracy on held out examples, so no state is its best.", "step")
-        step = wanted if isinstance(wanted, Step) else Step.parse(wanted, self._iterations_per_epoch)
-        if step.iterations_per_epoch != self._iterations_per_epoch:
-            raise UsageError(
-                f"{step} is a step of {step.iterations_per_epoch} iterations an epoch; {self} has "
-                f"{self._iterations_per_epoch}.",
-                "step",
-            )
+        step, steps = self.step(wanted), self.steps
         if step not in steps:
             if not replay:
                 kept = ", ".join(map(str, steps)) or "none"
@@ -279,16 +294,20 @@ class StoredRun:
         return step
 
     def _replay(self, step: Step) -> None:
+        from training.execution import ensure_states
+
+        context = dataclasses.replace(self._replay_context(), replicate=self.replicate)
+        ensure_states(self.description, context, [step])
+
+    def _replay_context(self) -> Context:
+        """Return where and how states are computed that were not kept."""
         from platforms.base import PlatformHparams
         from platforms.registry import make_platform
         from training.context import Context
-        from training.execution import ensure_states
 
-        context = Context(
+        return Context(
             root=self.environment.root,
             datasets=self.environment.datasets,
             platform=make_platform(PlatformHparams()),
-            replicate=self.replicate,
             may_download=not self.environment.no_download,
         )
-        ensure_states(self.description, context, [step])

@@ -42,6 +42,8 @@ COMMANDS = {
     "rm": Command("cli.upkeep:rm", "remove a run"),
     "export": Command("cli.tickets:export", "write a run's weights, mask and lineage as one file"),
     "import": Command("cli.tickets:import_", "make such a file, or OpenLTH's, a parent of branches"),
+    "measures": Command("cli.measures:measures", "list the measures, which are computed of finished runs"),
+    "measure": Command("cli.measures:measure", "measure runs, or reuse what was measured: measure NAME ADDRESS"),
     "models": Command("cli.catalogue:models", "list the networks"),
     "datasets": Command("cli.catalogue:datasets", "list the datasets"),
     "strategies": Command("cli.catalogue:strategies", "list the pruning strategies"),
@@ -144,7 +146,7 @@ def _overview() -> str:
             "Runs are under OPEN_PRUNE_ROOT (~/open_prune_data), datasets under OPEN_PRUNE_DATASETS",
             "(~/open_prune_datasets); OPEN_PRUNE_NO_DOWNLOAD=1 forbids downloads.",
             "",
-            "--plugin=FILE.py, on any command, adds the methods, datasets, networks and branches that a file of",
+            "--plugin=FILE.py, on any command, adds the methods, datasets, networks, ... that a file of",
             f"your own declares; OPEN_PRUNE_PLUGINS lists such files for every command, separated by '{os.pathsep}'.",
         ]
     )

@@ -93,6 +93,12 @@ class Loader(ABC):
         other._config = replace(self._config, order_key=key, augmentation_key=key, rank=0, world_size=1)
         return other
 
+    def plain_train_batches(self) -> Iterator[Batch]:
+        """Yield this process's part of the training set, not augmented: in the set's order, as `test_batches` does."""
+        for part in self._own_batches(self.num_train):
+            images = self._train_images(torch.arange(part.start, part.stop))
+            yield self._finished(images, blurred=True), self._train_labels[part]
+
     def test_batches(self) -> Iterator[Batch]:
         """Yield this process's part of the test set, not augmented: in the set's order, in batches of training size."""
         batches = self._own_batches(self.num_test)

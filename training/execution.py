@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from foundations.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
@@ -111,12 +112,16 @@ def _undo(planned: PlannedRun, context: Context) -> None:
 
 def check_dataset(planned: PlannedRun, context: Context) -> None:
     """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
-    name = planned.desc.dataset_name
-    recorded = planned.manifest.dataset.get(name) if planned.manifest else None
+    check_dataset_of(planned.run.folder, planned.manifest, planned.desc.dataset_name, context)
+
+
+def check_dataset_of(folder: Path, manifest: Manifest | None, name: str, context: Context) -> None:
+    """Raise DamagedError where the manifest of the run in a folder names another fingerprint of a dataset."""
+    recorded = manifest.dataset.get(name) if manifest else None
     found = context.fingerprint(name) if recorded else None
     if recorded is not None and found is not None and recorded != found:
         raise DamagedError(
-            f"{planned.run.folder} was computed from other data: the fingerprint of {name} in\n"
+            f"{folder} was computed from other data: the fingerprint of {name} in\n"
             f"{context.datasets / name} is {found[:12]}..., the run's is {recorded[:12]}...\n"
             "Put the former data back, or choose another root for results of the new."
         )

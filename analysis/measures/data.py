@@ -1,0 +1,80 @@
+"""The examples that measures look at: normalized as in training, not augmented, in the set's own order.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from foundations.hparams import Hparams, hparam
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from analysis.measures.inputs import MeasuredRun, Measuring
+    from datasets.batches import Batch, Loader
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Hparams):
+    """Which examples are looked at."""
+
+    split: str = hparam("test", choices=("train", "test"))
+    """The set that they are of: train (what the run trained on) or test."""
+    examples: int | None = hparam(None, at_least=1)
+    """How many, the first ones of the set; by default all."""
+
+
+class Examples:
+    """Examples of the dataset that a run trains with. Each loop over it is a pass over them, in the same order.
+
+    Batches are images float32 (B, C, H, W), normalized, and labels int64 (B,), on the measurement's device, in batches
+    of the size that the run trains with.
+    """
+
+    def __init__(self, measuring: Measuring, run: MeasuredRun, options: DataOptions) -> None:
+        """Open the dataset. Raises: as `Measuring.use_dataset`."""
+        from datasets.batches import LoaderConfig
+        from datasets.loader import open_loader
+
+        dataset = run.trained.dataset
+        measuring.use_dataset(run, dataset.dataset_name)
+        self.measuring, self.run, self.split = measuring, run, options.split
+        plain = replace(dataset, do_not_augment=True)
+        context = measuring.context
+        config = LoaderConfig(device=measuring.device)
+        self.loader: Loader = open_loader(plain, context.datasets, config, workers=context.num_workers)
+        there = self.loader.num_test if self.split == "test" else self.loader.num_train
+        self.number = min(there, options.examples or there)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return self.number
+
+    def __iter__(self) -> Iterator[Batch]:
+        left = self.number
+        batches = self.loader.test_batches() if self.split == "test" else self.loader.plain_train_batches()
+        for images, labels in batches:
+            yield images[:left], labels[:left]
+            left -= len(labels)
+            if left <= 0:
+                return
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return the mean loss and the accuracy of a model on its device, and with 5 classes or more top5accuracy.
+
+        In eval mode and in the run's precision, as in training; the model is left in the mode that it had.
+        """
+        from contextlib import nullcontext
+
+        from training.evaluation import evaluate
+        from training.precision import autocast
+
+        trained = self.run.trained
+        found = evaluate(
+            model, self, trained.outputs, autocast(trained.training.precision, self.measuring.device) or nullcontext, ""
+        )
+        return {name.removeprefix("_"): value for name, value in found.items()}

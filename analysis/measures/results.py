@@ -1,0 +1,232 @@
+"""Results of measures: computed once, kept under the root, and reused while what they rest on is the same.
+
+    <root>/.measures/<measure>/<digest>.json
+
+The digest is that of the description: the measure, its version, its options, and the runs (their digests and
+replicates) with the steps of the options. What a result rests on stands in it as well: the SHA-256 of each state and
+mask that was read, and the fingerprint of the data. Where a run has other files now, the result is computed again.
+Imports no torch where a result is reused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.measures.inputs import Measuring, current_sha256, steps_of
+from analysis.measures.measure import NOT_FINITE, Measure, Measured
+from analysis.measures.registry import MEASURES
+from analysis.run import StoredRun
+from foundations.address import digest
+from foundations.errors import UsageError, choose_from
+from foundations.files import write_atomically
+from foundations.hparams import Hparams
+from foundations.plugins import load_plugins
+from foundations.reporter import NullReporter, Reporter
+from foundations.store import find_run
+from platforms.base import PlatformHparams
+from platforms.registry import make_platform
+from training.context import Context
+from training.provenance import versions
+
+FOLDER = ".measures"
+_NUMBERS = dict(zip(NOT_FINITE, (math.nan, math.inf, -math.inf), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredResult(Measured):
+    """A result that is kept."""
+
+    measure: str
+    description: dict[str, Any]
+    """What its address is made of: measure, options, runs, steps."""
+    files: dict[str, str]
+    """SHA-256 of each file of a run that it rests on, by `<run>/<file>`."""
+    dataset: dict[str, str] = field(default_factory=dict)
+    """Fingerprint of the prepared dataset by name, where data was used."""
+    versions: dict[str, str] = field(default_factory=dict)
+    computed: str = ""
+    """When."""
+    path: Path
+    """The file that it is kept in."""
+    reused: bool = False
+    note: str = ""
+    """Why a result that was there was computed again."""
+
+    @property
+    def runs(self) -> list[str]:
+        """The locations of the runs."""
+        return [run["location"] for run in self.description["runs"]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data. Numbers that are not finite are NaN, Infinity and -Infinity, as texts."""
+        return {
+            "description": self.description,
+            "values": {name: _plain(value) for name, value in self.values.items()},
+            "table": {name: [_plain(entry) for entry in column] for name, column in self.table.items()},
+            "files": self.files,
+            "dataset": self.dataset,
+            "versions": self.versions,
+            "computed": self.computed,
+        }
+
+
+def measure(
+    name: str,
+    *runs: StoredRun,
+    replay: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> MeasuredResult:
+    """Return the result of a measure of runs: the one that was kept, or else it is computed and kept.
+
+    name: see `open_prune.py measures`, or `analysis.measures.registry`. runs: as many as the measure takes.
+    replay: compute states that the runs did not keep, and keep them. device: auto (CUDA, else MPS, else CPU), cpu,
+    cuda, cuda:N or mps. reporter: takes the progress. options: those of the measure.
+    Raises: UsageError for a name, an option or a number of runs that is not valid; EnvironmentFailure for a run that is
+    not complete; DamagedError for one that is damaged, or was computed from other data.
+    """
+    if runs:
+        load_plugins(runs[0].environment.plugins)
+    found = MEASURES.find(name)
+    kind = found.options.group_for(options)
+    for option in options:
+        if option not in kind.names():
+            raise UsageError(f"it is not an option of {name}{choose_from(option, kind.names())}", option)
+    return result_of(found, runs, kind.of(options), replay=replay, device=device, reporter=reporter)
+
+
+def result_of(
+    measure: Measure,
+    runs: Sequence[StoredRun],
+    options: Hparams,
+    *,
+    replay: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    no_download: bool = False,
+) -> MeasuredResult:
+    """Return the result of a measure, as `measure` does. no_download: never download a dataset."""
+    _check_number(measure, runs)
+    environment = runs[0].environment
+    context = Context(
+        root=environment.root,
+        datasets=environment.datasets,
+        platform=make_platform(PlatformHparams(device=device)),
+        reporter=reporter or NullReporter(),
+        may_download=not (no_download or environment.no_download),
+    )
+    measuring = Measuring(context, replay)
+    opened = [measuring.opened(run) for run in runs]
+    for run in opened:
+        _ = run.manifest  # damage is an error, whatever is kept
+    options = options.simplified()
+    steps = [steps_of(run, options) for run in opened]
+    description = _description(measure, options, runs, steps)
+    path = environment.root / FOLDER / measure.spelling / f"{digest('measure', description)}.json"
+    kept, note = _kept(path, description, context)
+    if kept is not None:
+        return kept
+    measured = context.platform.launch(lambda _: measure.compute(measuring, options, *opened))
+    result = MeasuredResult(
+        **{name: getattr(measured, name) for name in ("values", "table")},
+        measure=measure.spelling,
+        description=description,
+        files=dict(sorted(measuring.files.items())),
+        dataset=measuring.dataset,
+        versions=versions(),
+        computed=time.strftime("%Y-%m-%d %H:%M:%S"),
+        path=path,
+        note=note,
+    )
+    write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    return result
+
+
+def _check_number(measure: Measure, runs: Sequence[StoredRun]) -> None:
+    """Raise UsageError where a measure does not take so many runs, or they are under several roots."""
+    least, most = {"one run": (1, 1), "two runs": (2, 2), "several runs": (2, len(runs))}[measure.takes]
+    if not least <= len(runs) <= most:
+        raise UsageError(f"{measure.spelling} takes {measure.takes}, not {len(runs)}.", "measure")
+    if len({run.environment.root for run in runs}) > 1:
+        raise UsageError("the runs are under several roots; measure runs of one root.", "root")
+
+
+def _description(
+    measure: Measure, options: Hparams, runs: Sequence[StoredRun], steps: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    """Return what the address of a result is made of.
+
+    steps: what the options that are steps stand for, for each run; so they are not among the options.
+    """
+    normal = options.replaced(steps[0]).normalized(runs[0].description.iterations_per_epoch)
+    plugins = {plugin.name: plugin.sha256 for plugin in (*normal.plugins(), measure.plugin) if plugin is not None}
+    tree: dict[str, Any] = {
+        "measure": measure.spelling,
+        "version": measure.version,
+        "options": {name: value for name, value in normal.canonical().items() if name not in steps[0]},
+        "runs": [
+            {"location": str(run.location), **({"steps": dict(own)} if own else {})}
+            for run, own in zip(runs, steps, strict=True)
+        ],
+        "plugins": dict(sorted(plugins.items())),
+    }
+    return {name: part for name, part in tree.items() if part != {} and (name, part) != ("version", 1)}
+
+
+def _kept(path: Path, description: Mapping[str, Any], context: Context) -> tuple[MeasuredResult | None, str]:
+    """Return the result in a file; or None, and why it cannot be used, where there is one."""
+    try:
+        tree = json.loads(path.read_text())
+        result = _result(path, tree)
+    except FileNotFoundError:
+        return None, ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, "The result that was there is damaged."
+    if result.description != description:
+        return None, "The result that was there is of something else."
+    for file, sha256 in result.files.items():
+        location, _, name = file.rpartition("/")
+        if sha256 != _now(location, name, context):
+            return None, f"{file} is another file than the one that the former result rests on."
+    for name, fingerprint in result.dataset.items():
+        if context.fingerprint(name) not in (None, fingerprint):
+            return None, f"The former result rests on other data of {name}."
+    return dataclasses.replace(result, reused=True), ""
+
+
+def _now(location: str, name: str, context: Context) -> str | None:
+    """Return the SHA-256 of a file of a run, as its manifest has it now; None where there is no such file or run."""
+    try:
+        return current_sha256(find_run(context.root, location), name)
+    except UsageError:
+        return None
+
+
+def _result(path: Path, tree: Mapping[str, Any]) -> MeasuredResult:
+    return MeasuredResult(
+        values={name: _NUMBERS.get(value, value) for name, value in tree["values"].items()},
+        table={name: _column(column) for name, column in tree["table"].items()},
+        measure=tree["description"]["measure"],
+        path=path,
+        **{name: tree[name] for name in ("description", "files", "dataset", "versions", "computed")},
+    )
+
+
+def _plain(value: float | str) -> float | str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return NOT_FINITE[0] if math.isnan(value) else NOT_FINITE[1 if value > 0 else 2]
+    return value
+
+
+def _column(entries: list[Any]) -> Any:
+    """Return a column as it was: one of numbers holds no texts but those of numbers that are not finite."""
+    texts = {entry for entry in entries if isinstance(entry, str)}
+    return [_NUMBERS.get(entry, entry) for entry in entries] if texts <= set(NOT_FINITE) else entries
