@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -290,14 +290,14 @@ class StoredRun:
                 raise UsageError(
                     f"{self} did not keep its state at {step}; it kept {kept}. With replay=True it is computed.", "step"
                 )
-            self._replay(step)
+            self._replay([step])
         return step
 
-    def _replay(self, step: Step) -> None:
+    def _replay(self, steps: Sequence[Step]) -> None:
         from training.execution import ensure_states
 
         context = dataclasses.replace(self._replay_context(), replicate=self.replicate)
-        ensure_states(self.description, context, [step])
+        ensure_states(self.description, context, steps)
 
     def _replay_context(self) -> Context:
         """Return where and how states are computed that were not kept."""

@@ -99,12 +99,20 @@ def effective(graph: Graph, mask: Mask) -> Mask:
     return Mask({name: tensor & places[name] for name, tensor in mask.items()})
 
 
-def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how many kept weights lead into each output unit of a layer and out of each input unit: int64 (units,)."""
+def sums_by_unit(node: Node, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sums of values of a layer's weights: of those into each output unit, and out of each input unit.
+
+    values: of the shape of the weight. Returns: (units,) each; of bools, int64.
+    """
     groups = node.groups
-    blocks = kept.reshape(groups, kept.shape[0] // groups, kept.shape[1], -1)
+    blocks = values.reshape(groups, values.shape[0] // groups, values.shape[1], -1)
     per_first, per_second = blocks.sum((2, 3)).flatten(), blocks.sum((1, 3)).flatten()
     return (per_second, per_first) if node.transposed else (per_first, per_second)
+
+
+def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how many kept weights lead into each output unit of a layer and out of each input unit: int64 (units,)."""
+    return sums_by_unit(node, kept)
 
 
 def channel_mask(graph: Graph, mask: Mask) -> Mask:

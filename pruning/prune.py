@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -143,24 +144,7 @@ def mask_from_hparams(
     if keep in (start.kept, start.total):
         found = start if keep == start.kept else start.union(start.invert())
         return whole.with_tensors({**found, **ignored})
-    shape = input_shape
-    if shape is None and examples is not None and not callable(examples):
-        shape = tuple(examples[0].shape[1:])
-    if method.needs_input_shape and shape is None:
-        raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
-    if isinstance(hparams, ExamplesHparams):
-        batch_size = hparams.score_batch_size or batch_size
-    with without_trace(next(iter(model.parameters())).device, seed):
-        scoring = Scoring(
-            model,
-            start,
-            hparams,
-            batches=_batches_of(_examples_for(hparams, examples, seed), batch_size),
-            input_shape=shape,
-            loss=loss,
-            seed=seed,
-            micro_batch_size=micro_batch_size,
-        )
+    with _scoring(model, hparams, start, seed, examples, batch_size, input_shape, loss, micro_batch_size) as scoring:
         if method.build_mask is not None:
             found = method.build_mask(scoring, keep, hparams)
         else:
@@ -168,12 +152,75 @@ def mask_from_hparams(
     return whole.with_tensors({**found, **ignored})
 
 
+def scores_from_hparams(
+    model: nn.Module,
+    hparams: PruningHparams,
+    mask: Mask,
+    *,
+    seed: int,
+    examples: Examples | ExamplesOfPass | None = None,
+    batch_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    loss: Loss = F.cross_entropy,
+) -> Scores:
+    """Return the scores by which hyperparameters rank what `mask` names, weights and biases, with that mask applied.
+
+    Nothing is pruned, whatever the level. The arguments are those of `mask_from_hparams`.
+
+    Raises: UsageError, also for a method that builds its mask without scores.
+    """
+    if hparams.method.is_constructive:
+        raise UsageError(f"{hparams.strategy} builds its mask without scores.", "strategy")
+    with _scoring(model, hparams, mask.for_model(model), seed, examples, batch_size, input_shape, loss) as scoring:
+        return _scores(scoring, hparams)
+
+
+@contextlib.contextmanager
+def _scoring(
+    model: nn.Module,
+    hparams: PruningHparams,
+    mask: Mask,
+    seed: int,
+    examples: Examples | ExamplesOfPass | None,
+    batch_size: int | None,
+    input_shape: tuple[int, ...] | None,
+    loss: Loss,
+    micro_batch_size: int | None = None,
+) -> Iterator[Scoring]:
+    """Yield what a method sees while it scores; inside the block, random numbers and autocast are those of scoring."""
+    shape = input_shape
+    if shape is None and examples is not None and not callable(examples):
+        shape = tuple(examples[0].shape[1:])
+    if hparams.method.needs_input_shape and shape is None:
+        raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
+    if isinstance(hparams, ExamplesHparams):
+        batch_size = hparams.score_batch_size or batch_size
+    with without_trace(next(iter(model.parameters())).device, seed):
+        yield Scoring(
+            model,
+            mask,
+            hparams,
+            batches=_batches_of(_examples_for(hparams, examples, seed), batch_size),
+            input_shape=shape,
+            loss=loss,
+            seed=seed,
+            micro_batch_size=micro_batch_size,
+        )
+
+
+def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
+    """Return the scores under the present mask."""
+    assert hparams.method.score is not None
+    scores = {name: score.detach() for name, score in hparams.method.score(scoring, hparams).items()}
+    if hparams.invert_scores:
+        scores = {name: inverted(score) for name, score in scores.items()}
+    return scores
+
+
 def _iterate(
     scoring: Scoring, hparams: PruningHparams, start: Mask, keep: int, on_iteration: OnIteration | None
 ) -> Mask:
     """Score and prune again and again, until `keep` weights are left."""
-    method = hparams.method
-    assert method.score is not None
     counts = SCHEDULES.find(hparams.prune_schedule).counts
     groups = [
         (group, counts(group.kept, kept, hparams.iterations)) for group, kept in _groups(hparams, scoring, start, keep)
@@ -181,10 +228,8 @@ def _iterate(
     mask = start
     for iteration in range(hparams.iterations):
         scoring.set_mask(mask)
-        scores = {name: score.detach() for name, score in method.score(scoring, hparams).items()}
-        if hparams.invert_scores:
-            scores = {name: inverted(score) for name, score in scores.items()}
-        candidates = start if method.can_regrow else mask
+        scores = _scores(scoring, hparams)
+        candidates = start if hparams.method.can_regrow else mask
         now = [(group, kept[iteration]) for group, kept in groups]
         mask = _select_in_groups(scores, candidates, now, hparams.prune_direction)
         if on_iteration is not None:

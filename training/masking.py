@@ -15,7 +15,7 @@ from foundations.run import Run
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams
+from pruning.prune import mask_from_hparams, scores_from_hparams
 from pruning.report import sparsity_report
 from pruning.score_statistics import Statistics
 from pruning.scoring import Examples, Scores
@@ -49,17 +49,10 @@ def prune_with_data(
         if on_scores is not None and done == pruning.iterations:
             on_scores(scores)
 
-    examples: Examples | Callable[[int], Examples] | None = None
-    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
-    if per_class is not None:
-        context.prepare(dataset.dataset_name)
-        read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
-        loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
-        examples = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
     found = mask_from_hparams(
         model,
         pruning,
-        examples=examples,
+        examples=_examples(pruning, dataset, context, device, seed),
         batch_size=dataset.batch_size,
         seed=seed,
         input_shape=dataset.input_shape,
@@ -67,6 +60,44 @@ def prune_with_data(
         on_iteration=on_iteration,
     )
     return found.with_tensors({**found, **rest}) if rest else found
+
+
+def score_with_data(
+    model: nn.Module,
+    pruning: PruningHparams,
+    mask: Mask,
+    *,
+    dataset: DatasetHparams,
+    context: Context,
+    device: torch.device,
+    seed: int,
+) -> Scores:
+    """Return the scores of what a mask names, weights and biases, with that mask applied to `model`.
+
+    The arguments are those of `prune_with_data`. Raises: UsageError for a method that builds its mask without scores.
+    """
+    return scores_from_hparams(
+        model,
+        pruning,
+        mask,
+        seed=seed,
+        examples=_examples(pruning, dataset, context, device, seed),
+        batch_size=dataset.batch_size,
+        input_shape=dataset.input_shape,
+    )
+
+
+def _examples(
+    pruning: PruningHparams, dataset: DatasetHparams, context: Context, device: torch.device, seed: int
+) -> Examples | Callable[[int], Examples] | None:
+    """Return the examples that a strategy scores with, or what gives those of each pass; None where it needs none."""
+    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
+    if per_class is None:
+        return None
+    context.prepare(dataset.dataset_name)
+    read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
+    loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
+    return loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
 
 
 def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask:

@@ -28,6 +28,7 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
     mask = run.mask_of(model)
     on_paths = effective(trace(model, run.input_shape), mask)
     density, effective_density = mask.density, on_paths.density
+    layers = [name for name, _ in model.named_parameters() if name in mask]
     kept, left = mask.kept_per_layer(), on_paths.kept_per_layer()
     return Measured(
         values={
@@ -37,10 +38,10 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
             "effective_sparsity": 1 - effective_density,
         },
         table={
-            "layer": list(mask),
-            "size": [mask[name].numel() for name in mask],
-            "kept": [kept[name] for name in mask],
-            "effective": [left[name] for name in mask],
+            "layer": layers,
+            "size": [mask[name].numel() for name in layers],
+            "kept": [kept[name] for name in layers],
+            "effective": [left[name] for name in layers],
         },
     )
 

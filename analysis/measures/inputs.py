@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,15 @@ class MeasuredRun(StoredRun):
         self._note(Run.state_name(kept))
         return self._run.load_state(kept)
 
+    def states(self, steps: Sequence[Step]) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the states at some steps, as `state` does. All that are missing are computed in one replay."""
+        missing = [step for step in steps if step not in self.steps]
+        if missing and self.measuring.replay:
+            refuse_incomplete(self)
+            self._replay(missing)
+        for step in steps:
+            yield self.state(step)
+
     def mask(self) -> Mask | None:
         """Return what `StoredRun.mask` does."""
         refuse_incomplete(self)
@@ -116,8 +126,12 @@ class MeasuredRun(StoredRun):
         return self.mask() or Mask.ones(model)
 
     def chosen_steps(self, text: str | None) -> list[Step]:
-        """Return the steps of an option that is a list of steps, ascending, each once; for None, all that were kept."""
+        """Return the steps of an option that is a list of steps, ascending, each once; for None, all that were kept.
+
+        Raises: EnvironmentFailure for None where the run is not complete: more may be kept.
+        """
         if text is None:
+            refuse_incomplete(self)
             return self.steps
         return sorted(set(parse_steps(text, self.description.iterations_per_epoch)))
 

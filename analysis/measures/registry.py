@@ -8,5 +8,13 @@ from foundations.registry import Registry
 MEASURES = Registry(
     Measure,
     "measure",
-    ("analysis.measures.effective_sparsity",),
+    (
+        "analysis.measures.unit_conservation",
+        "analysis.measures.layer_conservation",
+        "analysis.measures.lottery_layer_conservation",
+        "analysis.measures.synaptic_flow_ratio",
+        "analysis.measures.path_kernel_trace",
+        "analysis.measures.effective_sparsity",
+        "analysis.measures.degree_statistics",
+    ),
 )

@@ -1,0 +1,59 @@
+"""Degrees of units under a mask: how many kept weights lead into each unit of a layer, and out of each of its inputs.
+
+For a layer with the mask m (out, in, ...): in(u) = Σ m[u], over all else, and out(v) = Σ m[:, v].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.measures.measure import Columns, Measure, Measured, NoOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from analysis.measures.inputs import MeasuredRun, Measuring
+
+
+def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # noqa: ARG001 (it has none)
+    """Return the number of units without input and without output, and of each layer the spread of both degrees.
+
+    In the table, `in_` is of the layer's output units, `out_` of its input units; std is over all of them (not n - 1),
+    and `without` the number of units without any. A run without a mask keeps everything.
+    Raises: UsageError for a network whose units cannot be followed.
+    """
+    from pruning.connectivity import degrees
+    from pruning.graph import trace
+
+    model = run.network()
+    mask = run.mask_of(model)
+    table: Columns = {"layer": []}
+    for node in trace(model, run.input_shape).layers:
+        name = str(node.layer)
+        if name in mask:
+            row: dict[str, str | int | float] = {"layer": name}
+            for side, degree in zip(("in", "out"), degrees(node, mask[name]), strict=True):
+                row |= {f"{side}_{statistic}": value for statistic, value in _spread(degree).items()}
+            for column, value in row.items():
+                table.setdefault(column, []).append(value)  # type: ignore[arg-type]
+    without = {side: sum(table.get(f"{side}_without", [])) for side in ("in", "out")}  # type: ignore[arg-type]
+    return Measured(values={"units_without_input": without["in"], "units_without_output": without["out"]}, table=table)
+
+
+def _spread(degree: Tensor) -> dict[str, int | float]:
+    numbers = degree.double()
+    return {
+        "units": len(degree),
+        "mean": float(numbers.mean()),
+        "std": float(numbers.std(correction=0)),
+        "min": int(degree.min()),
+        "max": int(degree.max()),
+        "without": int((degree == 0).sum()),
+    }
+
+
+DEGREE_STATISTICS = Measure(
+    spelling="degree_statistics",
+    summary="kept weights into and out of the units of each layer",
+    compute=compute,
+)

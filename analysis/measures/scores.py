@@ -1,0 +1,106 @@
+"""Scores of a run's weights by any pruning strategy, for measures of them. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from foundations.errors import UsageError
+from foundations.hparams import Hparams, hparam, merged_group
+from pruning.hparams import PruningHparams
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from analysis.measures.inputs import MeasuredRun, Measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions(Hparams):
+    """Which weights are scored, and how: the options of pruning.
+
+    The fields `strategy`, `density` and so on are those of the strategy: `group_for` returns the class that has them.
+    Without a level, nothing is pruned.
+    """
+
+    step: str = hparam("0it", step=True)
+    """The step whose weights are scored, such as 0it or 3ep."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class with the options of the strategy that `values["strategy"]` names, else of magnitude."""
+        return cast("type[Self]", _with_options_of(PruningHparams.group_for(values)))
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the strategies whose methods have an option of that name."""
+        return PruningHparams.owners_of(name)
+
+    @property
+    def pruning(self) -> PruningHparams:
+        """How the network is pruned before it is scored, and by what it is scored."""
+        values = {name: value for name, value in self.values().items() if name != "step"}
+        if all(values[level] is None for level in ("prune_fraction", "density", "compression")):
+            values["prune_fraction"] = 0.0
+        return PruningHparams.of(values)
+
+    def validate(self) -> None:
+        """Check the options of pruning, and that the strategy has scores."""
+        if type(self) is not ScoringOptions and self.pruning.method.is_constructive:
+            raise UsageError(f"{self.pruning.strategy} builds its mask without scores, so there are none.", "strategy")
+
+    def simplified(self) -> Self:
+        """Return the same scoring without what cannot change it: where nothing is pruned, how it would be."""
+        pruning = self.pruning
+        if pruning.level > 0:
+            return self.replaced(pruning.simplified().values())
+        own = set(pruning.names()) - set(PruningHparams.names())
+        kept = {name: getattr(self, name) for name in (*own, "step", "strategy", "invert_scores")}
+        return type(self).of({**kept, "prune_fraction": 0.0})
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the part of an address. It contains the method's version if that is not 1."""
+        version = self.pruning.method.version
+        return super().canonical() | ({} if version == 1 else {"strategy_version": version})
+
+
+@functools.cache
+def _with_options_of(group: type[PruningHparams]) -> type[ScoringOptions]:
+    summary = "Which weights are scored, and how they are pruned before, if at all."
+    return cast("type[ScoringOptions]", merged_group("ScoringOptions", (group,), ScoringOptions, summary))
+
+
+def score(measuring: Measuring, run: MeasuredRun, options: ScoringOptions, model: nn.Module) -> dict[str, Tensor]:
+    """Return the scores of a network's weights and of their layers' biases: float64 on the CPU, by name.
+
+    model: that of the run at the step of the options, on the measurement's device.
+
+    The network is first pruned to the level of the options, if there is one, from the mask of the run, if that has one.
+    Then it is scored once more: a weight that was pruned counts as zero. So the scores are of what is left.
+
+    Raises: UsageError for a strategy without scores.
+    """
+    import torch
+
+    from pruning.mask import Mask
+    from pruning.prunable import prunable_weights
+    from training.masking import prune_with_data, score_with_data
+
+    step, pruning, dataset = run.step(options.step), options.pruning, run.trained.dataset
+    if pruning.examples_per_class is not None:
+        measuring.use_dataset(run, dataset.dataset_name)
+    where: dict[str, Any] = {"dataset": dataset, "context": measuring.context, "device": measuring.device}
+    mask = run.mask_at(step)
+    if pruning.level > 0:
+        mask = prune_with_data(model, pruning, mask, **where, seed=run.replicate)
+    everything = prunable_weights(model, biases=True)
+    whole = {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in everything.items()}
+    scores = score_with_data(model, pruning, Mask({**whole, **(mask or {})}), **where, seed=run.replicate)
+    return {name: part.to("cpu", torch.float64) for name, part in scores.items()}
+
+
+def bias_of(weight: str) -> str:
+    """Return the name of the bias that belongs to a layer's weight."""
+    return weight.removesuffix("weight") + "bias"
