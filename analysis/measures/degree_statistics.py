@@ -35,8 +35,8 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
             for side, degree in zip(("in", "out"), degrees(node, mask[name]), strict=True):
                 row |= {f"{side}_{statistic}": value for statistic, value in _spread(degree).items()}
             for column, value in row.items():
-                table.setdefault(column, []).append(value)  # type: ignore[arg-type]
-    without = {side: sum(table.get(f"{side}_without", [])) for side in ("in", "out")}  # type: ignore[arg-type]
+                table.setdefault(column, []).append(value)
+    without = {side: sum(table.get(f"{side}_without", [])) for side in ("in", "out")}
     return Measured(values={"units_without_input": without["in"], "units_without_output": without["out"]}, table=table)
 
 

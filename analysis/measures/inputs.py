@@ -126,12 +126,8 @@ class MeasuredRun(StoredRun):
         return self.mask() or Mask.ones(model)
 
     def chosen_steps(self, text: str | None) -> list[Step]:
-        """Return the steps of an option that is a list of steps, ascending, each once; for None, all that were kept.
-
-        Raises: EnvironmentFailure for None where the run is not complete: more may be kept.
-        """
-        if text is None:
-            refuse_incomplete(self)
+        """Return the steps of an option that is a list of steps, ascending, each once; for None, all that were kept."""
+        if not text:
             return self.steps
         return sorted(set(parse_steps(text, self.description.iterations_per_epoch)))
 
@@ -168,6 +164,8 @@ def steps_of(run: MeasuredRun, options: Hparams) -> dict[str, str]:
     found = {}
     for option in fields_of(type(options)):
         value = getattr(options, option.name)
+        if not value and (option.rule.is_step or option.rule.is_step_list):
+            refuse_incomplete(run)  # the last state so far is not the last one
         if option.rule.is_step:
             found[option.name] = str(run.step(value))
         elif option.rule.is_step_list:

@@ -11,7 +11,7 @@ Pruned weights are zeros and count in n_l.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.measures.measure import Columns, Measure, Measured
 from analysis.measures.scores import bias_of
@@ -62,9 +62,16 @@ def compute(measuring: Measuring, options: StepsOptions, run: MeasuredRun) -> Me
         inverse = [1 / size for size in sizes]
         fits.append((logarithms(inverse), logarithms(averages)))
         epoch = step.iteration / step.iterations_per_epoch
-        rows = [step.iteration] * len(layers), [epoch] * len(layers), layers, sizes, inverse, averages
+        rows: tuple[list[Any], ...] = (
+            [step.iteration] * len(layers),
+            [epoch] * len(layers),
+            layers,
+            sizes,
+            inverse,
+            averages,
+        )
         for column, values in zip(table.values(), rows, strict=True):
-            column.extend(values)  # type: ignore[arg-type]
+            column.extend(values)
         measuring.progress("measure", done, len(steps), "states")
     return Measured(
         values={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Takes = Literal["one run", "two runs", "several runs"]
-Columns = dict[str, list[str] | list[int] | list[float]]
+Columns = dict[str, list[Any]]
+"""Columns of a table, by name: lists of str, int or float."""
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """How numbers that JSON does not know are written in it."""
 

@@ -15,6 +15,7 @@ linear layers count too, also those that follow a convolution: a unit's outgoing
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.measures.measure import Measure, Measured
@@ -23,6 +24,8 @@ from analysis.measures.statistics import correlation
 from foundations.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from analysis.measures.inputs import MeasuredRun, Measuring
     from pruning.graph import Graph, Node
 
@@ -33,12 +36,17 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
     The table has a row for each hidden unit: the layer that it is an output of, its number there, in and out.
     Raises: UsageError for a network with more than one way from layer to layer, such as a ResNet; as `scores.score`.
     """
-    from pruning.connectivity import sums_by_unit
     from pruning.graph import trace
 
     model = run.model(options.step).to(measuring.device)
     pairs = consecutive_layers(trace(model, run.input_shape))
-    scores = score(measuring, run, options, model)
+    return by_unit(pairs, score(measuring, run, options, model))
+
+
+def by_unit(pairs: Sequence[tuple[Node, Node, int]], scores: Mapping[str, Tensor]) -> Measured:
+    """Return what `compute` does, of scores by name. pairs: from `consecutive_layers`."""
+    from pruning.connectivity import sums_by_unit
+
     layers: list[str] = []
     units: list[int] = []
     into: list[float] = []
