@@ -22,7 +22,7 @@ from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.program import PROGRAM
 
-_ROWS_SHOWN = 40
+_ROWS_SHOWN = 30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,6 +134,7 @@ def test_files_in_the_environment_are_known_to_every_command(terminal: Terminal)
         ("strategies", "my_method", "fan_in_magnitude"),
         ("datasets", "my_dataset", "gratings"),
         ("techniques", "my_technique", "end with the average of the weights"),
+        ("measures", "my_measure", "how far weights are from where training began"),
         ("branch", "my_branch", "randomize_globally   Permute the mask over all layers"),
     ],
 )
@@ -187,6 +188,22 @@ def test_python_reads_a_run_of_a_plug_in_with_the_files_in_the_environment(termi
     assert having.out.strip() == "0.25", having.err
     assert lacking.code == 1
     assert "my_method.py" in lacking.err.strip().splitlines()[-1]
+
+
+def test_a_measure_of_a_plug_in_is_computed_reused_and_computed_anew_after_a_change_in_the_file(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    assert terminal.run("train", *SHORT).code == 0
+    command = ("measure", "distance", "train", "--relative")
+    folders = (EXAMPLES, EXAMPLES, changed("my_measure", tmp_path / "other"))
+
+    results = [terminal.run(*command, f"--plugin={folder}/my_measure.py") for folder in folders]
+
+    assert [result.code for result in results] == [0, 0, 0], results
+    assert "largest_distance" in results[0].out
+    assert [result.out.splitlines()[-1].split(",")[0] for result in results] == ["computed", "reused", "computed"]
+    assert len(list((terminal.root / ".measures" / "distance").iterdir())) == 2
+    terminal.run(*command).assert_is_for_people(2, "'distance' is not a valid value")
 
 
 def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) -> None:
