@@ -13,7 +13,8 @@ from foundations.desc import RunRef
 from foundations.errors import EnvironmentFailure
 from foundations.files import sha256_of_file
 from foundations.hparams import Hparams, fields_of
-from foundations.run import MASK, Run
+from foundations.metrics import Metrics
+from foundations.run import MASK, METRICS, Run
 from foundations.step import Step, parse_steps
 from training.context import Context
 from training.execution import check_dataset_of
@@ -104,6 +105,13 @@ class MeasuredRun(StoredRun):
         if techniques is not None and techniques.changes_mask and step != self.description.end:
             return None
         return self.mask() if self._run.has_mask() or step != self.description.start else None
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `StoredRun.metrics` is."""
+        refuse_incomplete(self)
+        self._note(METRICS)
+        return super().metrics
 
     @property
     def trained(self) -> TrainDesc:

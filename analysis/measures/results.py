@@ -25,7 +25,7 @@ from analysis.measures.registry import MEASURES
 from analysis.run import StoredRun
 from foundations.address import digest
 from foundations.errors import UsageError, choose_from
-from foundations.files import write_atomically
+from foundations.files import read_file, write_atomically
 from foundations.hparams import Hparams
 from foundations.plugins import load_plugins
 from foundations.reporter import NullReporter, Reporter
@@ -134,7 +134,9 @@ def result_of(
     kept, note = _kept(path, description, context)
     if kept is not None:
         return kept
+    measuring.progress(f"measure {measure.spelling}", 0, 1, "results")
     measured = context.platform.launch(lambda _: measure.compute(measuring, options, *opened))
+    measuring.progress(f"measure {measure.spelling}", 1, 1, "results")
     result = MeasuredResult(
         **{name: getattr(measured, name) for name in ("values", "table")},
         measure=measure.spelling,
@@ -154,7 +156,7 @@ def _check_number(measure: Measure, runs: Sequence[StoredRun]) -> None:
     """Raise UsageError where a measure does not take so many runs, or they are under several roots."""
     least, most = {"one run": (1, 1), "two runs": (2, 2), "several runs": (2, len(runs))}[measure.takes]
     if not least <= len(runs) <= most:
-        raise UsageError(f"{measure.spelling} takes {measure.takes}, not {len(runs)}.", "measure")
+        raise UsageError(f"{measure.spelling} takes {measure.takes}, not {len(runs)}.")
     if len({run.environment.root for run in runs}) > 1:
         raise UsageError("the runs are under several roots; measure runs of one root.", "root")
 
@@ -184,11 +186,10 @@ def _description(
 def _kept(path: Path, description: Mapping[str, Any], context: Context) -> tuple[MeasuredResult | None, str]:
     """Return the result in a file; or None, and why it cannot be used, where there is one."""
     try:
-        tree = json.loads(path.read_text())
-        result = _result(path, tree)
+        result = _result(path, json.loads(read_file(path)))
     except FileNotFoundError:
         return None, ""
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, "The result that was there is damaged."
     if result.description != description:
         return None, "The result that was there is of something else."

@@ -98,7 +98,7 @@ def test_a_result_of_a_file_that_has_changed_is_computed_anew_and_says_so(own_fa
     run, kind = opened(own_family, own_family.training), declared(probe)
     result_of(kind, [run], ProbeOptions(step="0it"))
     name = "state_ep0_it0.safetensors"
-    (run.folder / name).write_bytes((run.folder / "state_ep3_it0.safetensors").read_bytes())
+    own_family.training.save_state(run.step("0it"), run.state("3ep"))
     own_family.training.add_to_manifest(name)
 
     again = result_of(kind, [run], ProbeOptions(step="0it"))
@@ -167,8 +167,10 @@ def test_a_measure_is_of_as_many_runs_as_it_takes(own_family: Family, probe: Pro
 
 def test_what_is_read_of_relatives_is_noted_too(own_family: Family) -> None:
     def compute(_: Measuring, __: StepOptions, run: MeasuredRun) -> Measured:
-        run.parents["scored"].state("3ep")
+        scored = run.parents["scored"]
+        scored.state("3ep")
         run.mask()
+        assert scored.metrics.values
         return Measured({})
 
     kind = Measure(spelling="relatives", summary="", options=StepOptions, compute=compute)
@@ -177,6 +179,7 @@ def test_what_is_read_of_relatives_is_noted_too(own_family: Family) -> None:
     assert {Path(file).name for file in result_of(kind, [run], StepOptions()).files} == {
         "state_ep3_it0.safetensors",
         "mask.safetensors",
+        "metrics.csv",
     }
 
 
