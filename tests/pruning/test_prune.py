@@ -15,7 +15,7 @@ from torch import nn
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from pruning.prune import CollapseWarning, mask_from_hparams, prune
+from pruning.prune import CollapseWarning, mask_from_hparams, prune, scores_from_hparams
 from pruning.registry import ALLOCATIONS, METHODS
 from tests.pruning.nets import LeNet, TinyNet
 
@@ -367,3 +367,23 @@ def test_normalized_hyperparameters_describe_the_mask_of_those_as_given(strategy
         for hparams in (as_given, as_given.normalized(10))
     ]
     assert masks[0] == masks[1]
+
+
+@pytest.mark.parametrize("strategy", SCORERS)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_scores_by_themselves_are_those_by_which_an_iteration_prunes(strategy: str, inverted: bool) -> None:
+    model, found = TinyNet(width=8), list[dict[str, torch.Tensor]]()
+    hparams = PruningHparams.of({"strategy": strategy, "density": 0.5, "invert_scores": inverted})
+    arguments: dict[str, Any] = {"seed": 0, "examples": examples(6), "input_shape": (2, 6, 6), "batch_size": 4}
+    mask_from_hparams(model, hparams, on_iteration=lambda _n, _m, scores: found.append(scores), **arguments)
+
+    scores = scores_from_hparams(model, hparams, Mask.ones(model), **arguments)
+
+    assert list(scores) == list(found[0])
+    assert all(torch.equal(score, found[0][name]) for name, score in scores.items())
+
+
+def test_what_builds_a_mask_without_scores_has_none() -> None:
+    model = TinyNet(width=8)
+    with pytest.raises(UsageError, match="without scores"):
+        scores_from_hparams(model, PruningHparams.of({"strategy": "phew"}), Mask.ones(model), seed=0)

@@ -236,8 +236,10 @@ def test_the_first_examples_of_a_set_are_the_same_in_each_pass_and_in_its_order(
     for split in ("train", "test"):
         examples = Examples(measuring, measuring.opened(run), DataOptions(split=split, examples=300))
         passes = [[torch.cat(parts) for parts in zip(*examples, strict=True)] for _ in range(2)]
-        labels = load_split("digits", split, own_family.datasets)[1][:300]
+        images, labels = (tensor[:300] for tensor in load_split("digits", split, own_family.datasets))
+        ((mean,), (std,)) = measuring.opened(run).trained.dataset.constants
         assert torch.equal(passes[0][1], labels)
+        torch.testing.assert_close(passes[0][0], (images / 255 - mean) / std)
         assert torch.equal(passes[0][0], passes[1][0])
 
 
