@@ -15,7 +15,7 @@ from branches.kinds import load_desc
 from foundations.address import Location
 from foundations.desc import Desc, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import write_atomically
+from foundations.files import read_file, write_atomically
 from foundations.plan import PlannedRun, Target
 from foundations.run import Run
 from foundations.step import Step
@@ -40,7 +40,7 @@ def read_job_file(path: Path, root: Path) -> Target:
     `plugin` where a plug-in that a run needs is not loaded.
     """
     try:
-        tree = json.loads(path.read_bytes())
+        tree = json.loads(read_file(path))
         records = tree["records"]
 
         def record_of(run: Run) -> Mapping[str, Any]:

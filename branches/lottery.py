@@ -71,10 +71,16 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
             )
 
 
+MOST_LEVELS = 1000
+"""By then nothing is left of any network."""
+
+
 def parse_levels(text: str) -> list[int]:
     """Read a list of levels such as `0-2,5,8-12`. Raises: UsageError for anything else."""
     try:
         bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
+        if max(map(max, bounds)) > MOST_LEVELS:
+            raise UsageError(f"'{text}' is not a valid value; it takes levels up to {MOST_LEVELS}.", "levels")
         levels = sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
         if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
             raise ValueError(text)

@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-import pickle
+import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from branches.imports import Computed, import_run
 from branches.openlth_log import LOGGER, read_metrics
+from branches.pickled_tensors import read_named_tensors
 from branches.tickets import last_kept_state
-from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import explain_os_errors
+from foundations.errors import EnvironmentFailure
+from foundations.files import explain_os_errors, replacing
 from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
 from training.context import Context
 from training.desc import TrainDesc
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+_WHAT = "OpenLTH's tensors"
 _STATE = re.compile(r"model_ep(\d+)_it(\d+)\.pth")
 
 
@@ -36,10 +34,15 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
     step = step or last_kept_state(run)
     with explain_os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(run.load_state(step), folder / f"model_{step.file_name_part}.pth")
+        contents = {f"model_{step.file_name_part}.pth": run.load_state(step)}
         if run.has_mask():
             mask = Mask.from_tensors(*run.load_mask())
-            torch.save({name: tensor.int() for name, tensor in mask.items()}, folder / "mask.pth")
+            contents["mask.pth"] = {name: tensor.int() for name, tensor in mask.items()}
+        for name, content in contents.items():
+            data = io.BytesIO()  # torch says RuntimeError, not OSError, where a disk is full
+            torch.save(content, data)
+            with replacing(folder / name) as part:
+                part.write_bytes(data.getvalue())
 
 
 def import_openlth(folder: Path, main: TrainDesc, context: Context) -> Run:
@@ -62,29 +65,17 @@ def read_openlth(folder: Path, main: TrainDesc, level: int | None = None) -> Com
 
     found = [_STATE.fullmatch(path.name) for path in sorted(folder.glob("model_*.pth"))]
     states = {
-        main.start.at(int(match[1]) * main.iterations_per_epoch + int(match[2])): _load_pickle(folder / match[0])
+        main.start.at(int(match[1]) * main.iterations_per_epoch + int(match[2])): read_named_tensors(
+            folder / match[0], _WHAT
+        )
         for match in found
         if match is not None
     }
     mask_path, logger = folder / "mask.pth", folder / LOGGER
     return Computed(
         states=states,
-        mask=Mask(_load_pickle(mask_path)) if mask_path.exists() else None,
+        mask=Mask(read_named_tensors(mask_path, _WHAT)) if mask_path.exists() else None,
         metrics=read_metrics(logger) if logger.exists() else Metrics(),
         source=str(folder),
         level=level,
     )
-
-
-def _load_pickle(path: Path) -> dict[str, Tensor]:
-    """Return a dictionary of tensors from a pickle, executing nothing in it. Raises: DamagedError for anything else."""
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedError(f"{path} cannot be read as OpenLTH's tensors: {reason}") from error
-    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
-        raise DamagedError(f"{path} holds something other than named tensors.")
-    return content

@@ -20,6 +20,7 @@ from typing import Any
 
 from datasets.hparams import DatasetHparams
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import read_file
 from foundations.hparams import Hparams, fields_of
 from foundations.metrics import Metrics
 from models.hparams import ModelHparams
@@ -96,7 +97,7 @@ def read_metrics(path: Path) -> Metrics:
     """Read a `logger`: `name,iteration,value` lines. Raises: DamagedError for anything else."""
     metrics = Metrics()
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_file(path).decode().splitlines():
             name, iteration, value = line.split(",")
             metrics.add(name, int(iteration), float(value))
     except (ValueError, OSError) as error:
@@ -108,7 +109,7 @@ def _groups(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Return the titles, each with its settings as text."""
     groups: list[tuple[str, dict[str, str]]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).decode().splitlines()
     except (ValueError, OSError) as error:
         raise DamagedError(f"{path} cannot be read as an hparams.log of OpenLTH ({error}).") from error
     for line in lines:

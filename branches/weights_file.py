@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from branches.imports import Computed, import_run
-from foundations.errors import DamagedError, EnvironmentFailure
+from branches.pickled_tensors import read_named_tensors
 from foundations.run import Run
 from training.context import Context
 from training.desc import TrainDesc
@@ -37,7 +36,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
 
     model = initialized_model(main, context.replicate)
     names = model.state_dict()
-    load_state(model, _renamed(_tensors_in(path), names))
+    load_state(model, _renamed(read_named_tensors(path, "a state dict"), names))
     # Old files lack the batches that batchnorm has counted; the network has them.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     return import_run(main, Computed(states={main.start: state}, source=str(path)), context)
@@ -48,22 +47,3 @@ def _renamed(state: Mapping[str, Tensor], names: Mapping[str, object]) -> dict[s
     if not any(name in names for name in renamed):
         renamed = {_PREFIX + name: tensor for name, tensor in renamed.items()}
     return {name: tensor for name, tensor in renamed.items() if name in names or not name.startswith(_AUXILIARY)}
-
-
-def _tensors_in(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, on the CPU; nothing in it is executed."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise EnvironmentFailure(f"There is no file {path}.")
-    try:
-        is_pickle = path.suffix != ".safetensors"
-        content = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0] or "it ends too early"
-        raise DamagedError(f"{path} cannot be read as a state dict: {reason}") from error
-    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
-        raise DamagedError(f"{path} holds something other than named tensors.")
-    return content

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from foundations.errors import EnvironmentFailure, UsageError
+from foundations.files import read_file
 
 Value = str | bool
 Point = dict[str, Value]
@@ -173,7 +174,7 @@ def read_sweep(path: Path, command: Sequence[str] = ()) -> Sweep:
     Raises: EnvironmentFailure where it cannot be read; UsageError that names the file and the key.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(read_file(path).decode())
     except OSError as error:
         raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

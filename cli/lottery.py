@@ -39,7 +39,7 @@ def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return what `lottery` asks for. Raises: UsageError, HelpRequested."""
     flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
-    wanted = parse_levels(f"0-{text}" if text.isdigit() else text)
+    wanted = parse_levels(f"0-{text}" if text.isdecimal() else text)
     return _over_levels(flags, wanted, None, argv)
 
 

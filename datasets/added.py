@@ -121,7 +121,7 @@ def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:
             in_memory=metadata["in_memory"] == "True",
             is_added=True,
         )
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, IndexError):
         return None
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.source_files import Index
+from foundations.errors import UsageError
+from foundations.files import check_regular
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -35,12 +37,20 @@ def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedI
 
 
 def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
-    """Yield the images under a folder, at any depth. below: as above."""
+    """Yield the images under a folder, at any depth. below: as above.
+
+    Raises: UsageError for a link to a folder that contains it, whose images would be taken again and again.
+    """
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
+        for name in folders:
+            link = Path(place) / name
+            if link.is_symlink() and Path(place).resolve().is_relative_to(link.resolve()):
+                raise UsageError(f"{link} is a link to a folder that contains it; remove it.")
         for name in sorted(names):
             if name.lower().endswith(_SUFFIXES):
                 path = Path(place) / name
+                check_regular(path)
                 file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
                 yield EncodedImage(name, file.as_posix(), 0, path.stat().st_size)
 

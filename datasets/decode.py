@@ -14,6 +14,8 @@ from torch import Tensor
 
 from datasets.source_files import Split, damaged
 
+_MOST_PIXELS = 1 << 28
+
 
 @dataclass(frozen=True)
 class EncodedFile:
@@ -31,6 +33,24 @@ def decode(blob: bytes) -> Tensor:
         return _with_torchvision(blob)
     except (RuntimeError, ValueError, ImportError):
         return _with_pil(blob)
+
+
+def check_pixels(blob: bytes) -> None:
+    """Look at an image's header before it is decoded: a small file may claim to be enormous.
+
+    Raises: ValueError where the bytes are not an image, or it has no pixels or more than 2^28.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(blob)) as image:
+                width, height = image.size
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError("it is not an image, or an enormous one") from error
+    if not 0 < width * height <= _MOST_PIXELS:
+        raise ValueError(f"it is an image of {width} x {height}")
 
 
 def decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:

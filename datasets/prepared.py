@@ -9,6 +9,7 @@ commands that must start fast read fingerprints.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from datasets.registry import DATASETS
 from datasets.source_files import Index, SourceFiles, Split
 from datasets.spec import DatasetSpec
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import replacing, sweep_parts
+from foundations.files import check_regular, read_file, replacing, sweep_parts
 from foundations.locks import lock
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def write_split(
 ) -> None:
     """Write one prepared file, whole or not at all."""
     import numpy as np
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     metadata = {
@@ -126,7 +128,10 @@ def write_split(
     }
     arrays = {key: np.ascontiguousarray(array) for key, array in content.arrays().items()}
     with replacing(folder / name / f"{split}.safetensors") as part:
-        save_file(arrays, part, metadata=metadata)
+        try:
+            save_file(arrays, part, metadata=metadata)
+        except SafetensorError as error:  # it stands for any failure to write, such as a full disk
+            raise OSError(errno.EIO, str(error), str(part)) from error
 
 
 def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
@@ -178,10 +183,10 @@ def fingerprint(name: str, folder: Path) -> str | None:
     stamp = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
     cache = paths[0].with_name(_FINGERPRINT)
     try:
-        kept = json.loads(cache.read_text())
+        kept = json.loads(read_file(cache))
         if kept["files"] == stamp:
             return str(kept["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # there is no cache, or it is not whole
     digest = hashlib.sha256()
     for path in paths:
@@ -213,16 +218,28 @@ def read_header(path: Path) -> Header:
     `__metadata__`), and the tensors' bytes.
     Raises: DamagedError where there is no whole header; OSError where the file cannot be read.
     """
+    check_regular(path)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
             tensors = json.loads(file.read(size) if size < _MAX_HEADER else b"")
             metadata = tensors.pop("__metadata__", {})
-            if not all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in tensors.values()):
-                raise ValueError("a tensor lacks its place")
-        except (ValueError, AttributeError, TypeError) as error:
+            if not all(map(_is_entry, tensors.values())):
+                raise ValueError("a tensor lacks its type, shape or place")
+            if not all(isinstance(text, str) for text in metadata.values()):
+                raise ValueError("its metadata are not texts")
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise _damaged(path, f"it has no header ({error})") from error
     return Header(tensors, metadata, 8 + size)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether this is what a header says of a tensor."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, place = entry.get("shape"), entry.get("data_offsets")
+    numbers = [*shape, *place] if isinstance(shape, list) and isinstance(place, list) and len(place) == 2 else [None]
+    return all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
 def _damaged(path: Path, reason: str) -> DamagedError:

@@ -56,7 +56,7 @@ class Index:
         """Return what a prepared file holds: `files` as the bytes of their lines, the rest as it is."""
         import numpy as np
 
-        lines = np.frombuffer("\n".join(self.files).encode(), np.uint8)
+        lines = np.frombuffer("\n".join(self.files).encode(errors="surrogateescape"), np.uint8)
         return {"files": lines, "file": self.file, "offset": self.offset, "size": self.size, "labels": self.labels}
 
 

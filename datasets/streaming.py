@@ -42,7 +42,7 @@ class _IndexedImages(Dataset["Tensor | str"]):
 
     def __init__(self, index: dict[str, Tensor], folder: Path, hparams: DatasetHparams) -> None:
         """Take the tensors of an index (see `source_files.Index`)."""
-        self._files = index["files"].numpy().tobytes().decode().split("\n")
+        self._files = index["files"].numpy().tobytes().decode(errors="surrogateescape").split("\n")
         self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
         self._folder, self._image_size = folder, hparams.input_shape[1:]
         self._hparams = hparams

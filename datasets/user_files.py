@@ -11,6 +11,7 @@ Without a test set, a tenth of the examples, chosen at random with a fixed seed,
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.class_folders import index_class_folders, make_index
-from datasets.decode import decode
+from datasets.decode import check_pixels, decode
 from datasets.source_files import Index, Split
 from datasets.transforms import resized_middle
 from foundations.errors import UsageError
+from foundations.files import read_file
 
 _SPLITS = ("train", "test")
 _TEST_FRACTION = 0.1
@@ -104,6 +106,11 @@ def _arrays(path: Path) -> dict[str, Split] | None:
         )
     checked = {split: _checked(path, *pair) for split, pair in pairs.items()}
     classes = 1 + max(int(labels.max()) for _, labels in checked.values())
+    examples = len(checked["train"][1])
+    if classes > examples:
+        raise UsageError(
+            f"{path}: labels go up to {classes - 1}, with {examples} training images; number classes from 0."
+        )
     names = tuple(map(str, range(classes)))
     if checked["train"][0].shape[1:] != checked["test"][0].shape[1:]:
         raise UsageError(f"{path}: training and test images differ in shape.")
@@ -118,7 +125,7 @@ def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         return {found.stem: np.load(found, allow_pickle=False) for found in sorted(path.glob("*.npy"))}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} holds arrays that cannot be read ({error}).") from error
 
 
@@ -151,6 +158,12 @@ def _indices(path: Path) -> dict[str, Index]:
         train, test = path / "train", next((path / name for name in _TEST_NAMES if (path / name).is_dir()), None)
     images = index_class_folders(train, None)
     names = sorted({name for _, name in images})
+    for name in names:
+        if not name.isprintable() or "," in name:
+            raise UsageError(f"{train}: {name!r} cannot be the name of a class; rename the folder.")
+    for image, _ in images:
+        if "\n" in image.file:
+            raise UsageError(f"{image.file!r} has a line break in its name; rename it.")
     if len(names) < 2:
         raise UsageError(f"{train} holds no images in folders of two classes or more.")
     if test is None:
@@ -184,7 +197,9 @@ def _decoded(path: Path, image_size: int | None, report: Callable[[str], None]) 
 
 def _decoded_file(path: Path, image_size: int | None) -> Tensor:
     try:
-        image = decode(path.read_bytes())
+        blob = read_file(path)
+        check_pixels(blob)
+        image = decode(blob)
     except ValueError as error:
         raise UsageError(f"{path}: {error}.") from error
     if image_size is None or tuple(image.shape[1:]) == (image_size, image_size):

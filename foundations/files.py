@@ -9,12 +9,13 @@ import io
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from foundations.errors import EnvironmentFailure
 
 _PART = ".part"
+_CHUNK = 1 << 16
 _MOST_BYTES = 1 << 28
 """Of a text file that is read whole."""
 
@@ -68,11 +69,15 @@ def sweep_parts(folder: Path) -> None:
 
 
 def read_file(path: Path | str) -> bytes:
-    """Return the content of a file. Raises: OSError for what is no regular file, such as a FIFO, and for a huge one."""
-    with _opened(path) as file:
-        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-            raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES >> 20} MiB", str(path))
-        return file.read()
+    """Return the content of a file, of /dev/null as well.
+
+    Raises: OSError for what is no file, such as a FIFO, which would be waited for, and for more than 256 MiB.
+    """
+    with _opened(path, allow=stat.S_ISCHR) as file:
+        found = os.fstat(file.fileno())
+        if found.st_size <= _MOST_BYTES:
+            return file.read() if stat.S_ISREG(found.st_mode) else file.read(_CHUNK) or b""
+    raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES >> 20} MiB", str(path))
 
 
 def sha256_of_file(path: Path) -> str:
@@ -88,10 +93,11 @@ def check_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
-def _opened(path: Path | str) -> io.FileIO:
+def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:
     # Without O_NONBLOCK, opening a FIFO waits for somebody to write into it.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode) or allow(mode):
         # Unbuffered: half the system calls. Listing thousands of runs waits for this.
         return io.FileIO(handle, "rb")
     os.close(handle)

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from foundations.errors import UsageError
+from foundations.files import read_file
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, loaded_plugins
 
@@ -36,7 +37,7 @@ def load_plugins(paths: Iterable[Path | str]) -> None:
 
 def _load(path: Path) -> None:
     try:
-        source = path.read_bytes()
+        source = read_file(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "plugin") from error
     plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from foundations.errors import UsageError
 
-_STEP = re.compile(r"(?:(?P<ep>0|[1-9]\d*)ep)?(?:(?P<it>0|[1-9]\d*)it)?", re.ASCII)
+_STEP = re.compile(r"(?:(?P<ep>0|[1-9]\d{0,17})ep)?(?:(?P<it>0|[1-9]\d{0,17})it)?", re.ASCII)
 _MOST_STEPS = 100_000
 BEST = "best"
 """Stands for the step where a run's validation accuracy was best, where a step of a complete run is chosen."""

@@ -25,7 +25,7 @@ class PlatformHparams(Hparams):
     """Where the job runs; the command `platforms` lists the names."""
     device: str = hparam("auto")
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    threads: int | None = hparam(None, at_least=1)
+    threads: int | None = hparam(None, at_least=1, at_most=4096)
     """CPU threads; by default as many as torch chooses. Several processes share them."""
 
     @classmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
+from foundations.files import read_file
 from foundations.hparams import HparamField, fields_of
 
 
@@ -36,8 +37,8 @@ def site_settings(path: Path | None) -> Mapping[str, Any]:
 def _read(path: Path, _changed: int) -> Mapping[str, Any]:
     """Read a file once, however many runs a sweep has."""
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        settings = tomllib.loads(read_file(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     known = _known()
     for name, value in settings.items():

@@ -14,6 +14,7 @@ import pytest
 
 from cli.main import COMMANDS
 from foundations.address import canonical_json, digest
+from foundations.manifest import Manifest
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY
@@ -108,7 +109,8 @@ def copies(template: Path, root: Path, number: int) -> Path:
         (folder / "description.json").write_text(canonical_json(record))
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["files"]["description.json"]["size"] = (folder / "description.json").stat().st_size
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        whole = Manifest.from_bytes(json.dumps({**manifest, "sha256": None}).encode())
+        (folder / "manifest.json").write_bytes(whole.to_bytes())
     return root
 
 
