@@ -1,0 +1,135 @@
+"""What a report reads of each run beside its row: metrics, the report on its mask, its manifest. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.cells import Cell
+from analysis.row import Row
+from foundations.errors import OpenPruneError
+from foundations.manifest import Manifest
+
+DIGITS = 5
+"""Significant digits of what is only drawn."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """The files of a run, as far as they can be read."""
+
+    manifest: Manifest | None = None
+    metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """By name and iteration."""
+    layers: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    """Density of each prunable tensor, direct and effective (None where that is unknown), from 0 to 1."""
+    collapsed: tuple[str, ...] = ()
+    """The tensors of which nothing is left."""
+    problem: str = ""
+    """Why something could not be read."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over training: the replicates' mean and extremes at the epochs that all of them measured."""
+
+    epochs: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    """Empty where there is one run."""
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Densities of the prunable tensors, each the mean over replicates, from 0 to 1."""
+
+    names: tuple[str, ...]
+    direct: tuple[float, ...]
+    effective: tuple[float, ...]
+    """Without weights on no path from input to output; empty where that is unknown."""
+
+
+def details_of(row: Row) -> Details:
+    """Return what a run's files say. A run that is not complete, or is damaged, has what could be read."""
+    try:
+        manifest = row.run.read_manifest()
+        if manifest is None:
+            return Details()
+        metrics: dict[str, dict[int, float]] = {}
+        for (name, iteration), value in row.run.metrics().values.items():
+            metrics.setdefault(name, {})[iteration] = value
+        return Details(manifest, metrics, *_mask(row.run.sparsity() or {"layers": {}, "collapsed_layers": []}))
+    except (OpenPruneError, OSError) as error:
+        return Details(problem=str(error).splitlines()[0])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Details(problem=f"{row.run.folder} holds a report on its mask of another form.")
+
+
+def curves_of(cell: Cell, details: Mapping[str, Details]) -> dict[str, Curve]:
+    """Return the training curves of a cell by metric, at all steps."""
+    runs = [details[row.location].metrics for row in cell.rows]
+    if not runs or len({row.iterations_per_epoch for row in cell.rows}) > 1:
+        return {}
+    found = {}
+    for name in sorted(set(runs[0]).intersection(*runs[1:])):
+        measured = [run[name] for run in runs]
+        shared = sorted(set(measured[0]).intersection(*measured[1:]))
+        steps = [step for step in shared if all(math.isfinite(values[step]) for values in measured)]
+        if len(steps) > 1:
+            by_step = [[values[step] for values in measured] for step in steps]
+            epochs = tuple(step / cell.rows[0].iterations_per_epoch for step in steps)
+            extremes = (_short(map(min, by_step)), _short(map(max, by_step))) if len(runs) > 1 else ((), ())
+            found[name] = Curve(_short(epochs), _short(map(statistics.fmean, by_step)), *extremes)
+    return found
+
+
+def thinned(curve: Curve, points: int) -> Curve:
+    """Return a curve with at most so many points, evenly chosen; the first and the last are always among them."""
+    last = len(curve.epochs) - 1
+    if last < points:
+        return curve
+    kept = [round(index * last / (points - 1)) for index in range(points)]
+    parts = (curve.epochs, curve.mean, curve.low, curve.high)
+    return Curve(*(tuple(part[index] for index in kept) if part else () for part in parts))
+
+
+def layers_of(cell: Cell, details: Mapping[str, Details]) -> Layers | None:
+    """Return the densities of a cell's layers; None where no run has a mask, or their layers differ."""
+    masks = [layers for row in cell.rows if (layers := details[row.location].layers)]
+    if not masks or len({tuple(layers) for layers in masks}) > 1:
+        return None
+    names = tuple(masks[0])
+    direct = _short(statistics.fmean(layers[name][0] for layers in masks) for name in names)
+    effective = [[layers[name][1] for layers in masks] for name in names]
+    known = [[value for value in values if value is not None] for values in effective]
+    return Layers(names, direct, _short(map(statistics.fmean, known)) if known == effective else ())
+
+
+def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[str, list[Row]]:
+    """Return the layers of which some runs have no weight left, and these runs."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for name in details[row.location].collapsed:
+            found.setdefault(name, []).append(row)
+    return found
+
+
+def _mask(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float | None]], tuple[str, ...]]:
+    """Return the densities of a mask's tensors, and those that are empty, from `pruning.report.sparsity_report`."""
+    layers = {
+        name: (float(layer["density"]), layer.get("effective_density")) for name, layer in report["layers"].items()
+    }
+    return layers, tuple(report["collapsed_layers"])
+
+
+def short(value: float) -> float:
+    """Return a number with the digits that a drawing needs."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _short(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(map(short, values))

@@ -1,0 +1,259 @@
+"""What a report shows, as plain data: gathered here from runs, drawn by the template. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.cells import Cell, Cells, Key, cells, differences
+from analysis.report.details import Curve, Details, Layers, curves_of, details_of, layers_of, thinned
+from analysis.report.lines import LEVEL_HYPERPARAMETERS, label_of, telling_keys, text_of
+from analysis.report.provenance import Provenance, RunLine, provenance_of
+from analysis.report.warnings import Warned, warnings_of
+from analysis.row import Row
+from analysis.selection import Where, chosen
+from analysis.values import Value
+
+LEVEL = "density"
+"""What the runs of a line are grouped by: the achieved fraction of prunable weights that is left."""
+MOST_NAMED = 6
+"""More lines are counted in the title, not named."""
+MOST_VALUES = 12
+"""More values of one hyperparameter are counted, not listed."""
+CURVE_POINTS = 150_000
+"""How many points all training curves of a page have together, roughly: some megabytes."""
+FEWEST_POINTS, MOST_POINTS = 8, 150
+"""How many points one training curve has."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Cells that differ in their level only."""
+
+    label: str
+    keys: dict[str, str]
+    is_dense: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell in the report."""
+
+    line: int
+    """Which of the page's lines."""
+    level: float
+    """The density, from 0 to 1, that its runs are grouped by."""
+    density: float | None
+    """The mean of the achieved densities; None where no run counts."""
+    mean: float | None
+    """None where no run counts, or its runs are different experiments."""
+    low: float | None
+    high: float | None
+    """The spread; None for a single run."""
+    half_width: float | None
+    """What stands behind ±; None for a single run, and where the spread is minmax."""
+    runs: tuple[int, ...]
+    """Those that count, of the page's runs."""
+    values: tuple[float, ...]
+    """The value of each."""
+    left_out: int
+    """How many runs of it do not count."""
+    is_mixed: bool
+    """Whether its runs are different experiments, so that there is no mean."""
+
+
+@dataclass(frozen=True)
+class Varying:
+    """A hyperparameter in which the runs differ."""
+
+    name: str
+    values: tuple[str, ...]
+    """Some of them, if there are many."""
+    number: int
+    role: str
+    """line (it tells lines apart), level (the axis), averaged (means are taken over it), or nothing (it goes along with
+    one of these)."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report."""
+
+    value: Value
+    spread: str
+    by: tuple[str, ...]
+    """What the lines are told apart by."""
+    where: str
+    lines: tuple[Line, ...]
+    """Dense ones first."""
+    levels: tuple[float, ...]
+    """Of the lines that are not dense, descending."""
+    points: tuple[Point, ...]
+    varying: tuple[Varying, ...]
+    common: dict[str, str]
+    """The hyperparameters that all runs share."""
+    training: tuple[dict[str, Curve], ...]
+    """By point, then by metric."""
+    curve_points: int | None
+    """How many points training curves were thinned to; None where each has all its points."""
+    layers: tuple[Layers | None, ...]
+    """By point."""
+    runs: tuple[RunLine, ...]
+    provenance: Provenance
+    warnings: tuple[Warned, ...]
+
+    @property
+    def measured(self) -> str:
+        """The value's name in words."""
+        return str(self.value).replace("_", " ").replace("@", " at ")
+
+    @property
+    def title(self) -> str:
+        """What is compared, in a few words."""
+        names = [line.label for line in self.lines if not line.is_dense] or [line.label for line in self.lines]
+        what = f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) <= MOST_NAMED else f"{len(names)} lines"
+        data = " and ".join(dict.fromkeys(name for name, _, _ in self.provenance.data if name))
+        return (names[0] if len(names) == 1 else what) + (f" on {data}" if data else "")
+
+
+def page_of(
+    rows: Sequence[Row],
+    value: Value,
+    *,
+    where: str | None = None,
+    by: Sequence[str] | None = None,
+    over: Collection[str] = (),
+    spread: str = "std",
+) -> Page:
+    """Return a report on the runs that `where` chooses, and on the trainings that they prune.
+
+    rows: all runs under a root.
+    by: hyperparameters that tell lines apart; by default `telling_keys`.
+    over: hyperparameters over which means are taken on purpose.
+    spread: one of `analysis.cells.SPREADS`.
+    Raises: UsageError where a key or the value is unknown, or no run is chosen.
+    """
+    keys = telling_keys(_compared(rows, where), over) if by is None else tuple(dict.fromkeys(by))
+    found = cells(rows, [*keys, LEVEL], value, where=where, over=over)
+    runs, places = _runs_of(found)
+    details = {row.location: details_of(row) for row in runs}
+    lines = _lines(found)
+    points = tuple(_point(cell, found, lines, places, spread) for cell in found.cells)
+    training, curve_points = _training(found, details)
+    varying, common = _hyperparameters(found, keys, over)
+    labels = {key: line.label for key, line in lines.items()}
+    names = [f"{labels[cell.is_dense, cell.keys[:-1]]} at {percent(cell.keys[-1])}" for cell in found.cells]
+    run_lines, provenance = provenance_of(found, runs, details)
+    return Page(
+        value=value,
+        spread=spread,
+        by=keys,
+        where=where or "",
+        lines=tuple(lines.values()),
+        levels=tuple(sorted({float(cell.keys[-1] or 0) for cell in found.pruned}, reverse=True)),
+        points=points,
+        varying=varying,
+        common=common,
+        training=training,
+        curve_points=curve_points,
+        layers=tuple(None if is_mixed_in(found, cell) else layers_of(cell, details) for cell in found.cells),
+        runs=run_lines,
+        provenance=provenance,
+        warnings=warnings_of(found, names, details, provenance),
+    )
+
+
+def percent(level: Key) -> str:
+    """Return a density as a percentage with three significant digits."""
+    return f"{float(level or 0) * 100:.3g}%"
+
+
+def _compared(rows: Sequence[Row], where: Where | None) -> list[Row]:
+    return [row for row in chosen(rows, where) if row.is_readable]
+
+
+def _runs_of(found: Cells) -> tuple[list[Row], dict[str, int]]:
+    """Return all runs of the cells, and those that do not count, each once; and the place of each by location."""
+    rows = [row for cell in found.cells for row in (*cell.rows, *(each.row for each in cell.left_out))]
+    rows += [*(each.row for each in found.left_out), *found.untrained]
+    by_location = {row.location: row for row in rows}
+    return list(by_location.values()), {location: place for place, location in enumerate(by_location)}
+
+
+def _lines(found: Cells) -> dict[tuple[bool, tuple[Key, ...]], Line]:
+    """Return the lines by their keys. No two have the same label."""
+    names = found.by[:-1]
+    keys = list(dict.fromkeys((cell.is_dense, cell.keys[:-1]) for cell in found.cells))
+    labels = [label_of(names, values, is_dense=is_dense) for is_dense, values in keys]
+    lines = {}
+    for (is_dense, values), label in zip(keys, labels, strict=True):
+        texts = {name: text_of(value) for name, value in zip(names, values, strict=True)}
+        if labels.count(label) > 1:
+            label += f" ({', '.join(f'{name}={text}' for name, text in texts.items())})"
+        lines[is_dense, values] = Line(label, texts, is_dense)
+    return lines
+
+
+def _point(
+    cell: Cell, found: Cells, lines: Mapping[tuple[bool, tuple[Key, ...]], Line], places: Mapping[str, int], spread: str
+) -> Point:
+    is_mixed = is_mixed_in(found, cell)
+    interval = None if is_mixed else cell.interval(spread)
+    return Point(
+        line=list(lines).index((cell.is_dense, cell.keys[:-1])),
+        level=float(cell.keys[-1] or 0),
+        density=cell.density,
+        mean=None if is_mixed else cell.mean,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        half_width=None if is_mixed or spread == "minmax" else cell.half_width(spread),
+        runs=tuple(places[row.location] for row in cell.rows),
+        values=cell.values,
+        left_out=len(cell.left_out),
+        is_mixed=is_mixed,
+    )
+
+
+def is_mixed_in(found: Cells, cell: Cell) -> bool:
+    """Return whether the runs of a cell are different experiments."""
+    experiments = {(row.digest, row.fingerprint) for row in cell.rows}
+    return len(experiments) > 1 and any(mixed.keys == cell.keys for mixed in found.mixed)
+
+
+def _hyperparameters(
+    found: Cells, keys: Sequence[str], over: Collection[str]
+) -> tuple[tuple[Varying, ...], dict[str, str]]:
+    """Return in what the runs that are compared differ, and what they have in common."""
+    cells_compared = found.pruned or found.cells
+    rows = [row for cell in cells_compared for row in (*cell.rows, *(each.row for each in cell.left_out))]
+    rows = list({row.digest: row for row in rows}.values())
+    roles = (
+        dict.fromkeys(keys, "line") | dict.fromkeys(LEVEL_HYPERPARAMETERS, "level") | dict.fromkeys(over, "averaged")
+    )
+    varying = [
+        Varying(name, tuple(_in_order(values)[:MOST_VALUES]), len(values), roles.get(name, ""))
+        for name, values in differences(rows).items()
+    ]
+    order = {name: place for place, name in enumerate([*keys, *LEVEL_HYPERPARAMETERS, *over])}
+    varying.sort(key=lambda each: order.get(each.name, len(order)))
+    names = {each.name for each in varying}
+    common = rows[0].hyperparameters if rows else {}
+    return tuple(varying), {name: text_of(value) for name, value in common.items() if name not in names}
+
+
+def _in_order(values: Sequence[str]) -> list[str]:
+    """Return texts of values, numbers in their order and as people write them."""
+    try:
+        return [text_of(number) for number in sorted(map(float, values))]
+    except ValueError:
+        return sorted(values)
+
+
+def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[str, Curve], ...], int | None]:
+    """Return the training curves of all cells, and how many points each was thinned to."""
+    curves = [{} if is_mixed_in(found, cell) else curves_of(cell, details) for cell in found.cells]
+    number = sum(map(len, curves))
+    points = max(FEWEST_POINTS, min(MOST_POINTS, CURVE_POINTS // max(1, number)))
+    is_thinned = any(len(curve.epochs) > points for each in curves for curve in each.values())
+    made = tuple({name: thinned(curve, points) for name, curve in each.items()} for each in curves)
+    return made, points if is_thinned else None

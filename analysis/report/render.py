@@ -1,0 +1,124 @@
+"""The page of a report: one file of HTML with its styles, its scripts and its data. Imports no torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from analysis.report.details import short
+from analysis.report.page import Page, percent
+from analysis.report.table import table_of
+from foundations.program import version
+
+HERE = Path(__file__).parent
+SCRIPTS = ("chart.js", "script.js")
+SPREAD_NAMES = {
+    "std": "standard deviation",
+    "sem": "standard error of the mean",
+    "minmax": "lowest and highest",
+    "ci95": "95% confidence interval",
+}
+ROLES = {
+    "line": "tells lines apart",
+    "level": "the level of sparsity",
+    "averaged": "averaged over, on purpose",
+    "": "goes along with these",
+}
+"""What a hyperparameter in which runs differ is in the report."""
+
+
+def html_of(page: Page) -> str:
+    """Return the file's text. The same page has the same text.
+
+    Names in it, of hyperparameters, layers, metrics and machines, come from runs and are not trusted: the template
+    escapes them, the scripts write them as text, and the page's policy runs no script but its own.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    templates.filters |= {"percent": percent, "duration": _duration}
+    style, script = _read("style.css"), "".join(map(_read, SCRIPTS))
+    return templates.get_template("template.html").render(
+        page=page,
+        table=table_of(page),
+        spread=SPREAD_NAMES[page.spread],
+        roles=ROLES,
+        has_layers=any(page.layers),
+        has_training=any(page.training),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+        data=json_for_script(_data(page)),
+        version=version(),
+    )
+
+
+def json_for_script(data: Any) -> str:
+    """Return JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return what the page's policy knows a style or script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _data(page: Page) -> dict[str, Any]:
+    """Return what the scripts draw. Numbers that repeat are stored once."""
+    grids: dict[tuple[float, ...], int] = {}
+    names: dict[tuple[str, ...], int] = {}
+    training = [
+        {
+            name: [grids.setdefault(curve.epochs, len(grids)), curve.mean, curve.low, curve.high]
+            for name, curve in curves.items()
+        }
+        for curves in page.training
+    ]
+    layers = [each and [names.setdefault(each.names, len(names)), each.direct, each.effective] for each in page.layers]
+    return {
+        "value": {"name": str(page.value), "fraction": page.value.is_fraction},
+        "spread": SPREAD_NAMES[page.spread],
+        "lines": [{"label": line.label, "dense": line.is_dense} for line in page.lines],
+        "points": [
+            {
+                "line": point.line,
+                "level": point.level,
+                "density": _short(point.density),
+                "mean": point.mean,
+                "low": point.low,
+                "high": point.high,
+                "half": point.half_width,
+                "runs": point.runs,
+                "leftOut": point.left_out,
+                "mixed": point.is_mixed,
+            }
+            for point in page.points
+        ],
+        "training": training,
+        "grids": list(grids),
+        "layers": layers,
+        "layerNames": list(names),
+        "runs": [list(asdict(run).values()) for run in page.runs],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else short(value)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,76 @@
+"""The table of a report: a row a line, a column a level. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.report.page import Page, Point
+from analysis.values import Value
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """What stands in a cell of the table."""
+
+    mean: str = ""
+    """Empty where there is none."""
+    spread: str = ""
+    """With its sign or brackets; empty for a single run."""
+    n: int = 0
+    is_best: bool = False
+    note: str = ""
+    """What stands there where there is no mean."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A line of the table."""
+
+    label: str
+    is_dense: bool
+    cells: tuple[TableCell, ...]
+    """One for each level; of a dense network, a single one for all."""
+
+
+def table_of(page: Page) -> list[TableRow]:
+    """Return the rows. Best are the highest (or lowest) means of a level, as written, among networks that are pruned."""
+    found: dict[tuple[int, float], Point] = {(point.line, point.level): point for point in page.points}
+    best = {}
+    for level in page.levels:
+        means = [
+            point.mean
+            for (line, at), point in found.items()
+            if at == level and point.mean is not None and not page.lines[line].is_dense
+        ]
+        if len(means) > 1:
+            best[level] = number((max if page.value.is_better_higher else min)(means), page.value)
+    rows = []
+    for place, line in enumerate(page.lines):
+        if line.is_dense:
+            points = [point for point in page.points if point.line == place]
+            rows.append(TableRow(line.label, True, tuple(_cell(point, page, None) for point in points)))
+        else:
+            made = [_cell(found.get((place, level)), page, best.get(level)) for level in page.levels]
+            rows.append(TableRow(line.label, False, tuple(made)))
+    return rows
+
+
+def number(value: float, of: Value) -> str:
+    """Return a number as the report writes it: fractions in percent with two decimals."""
+    return f"{100 * value:.2f}" if of.is_fraction else f"{value:.4g}"
+
+
+def _cell(point: Point | None, page: Page, best: str | None) -> TableCell:
+    if point is None:
+        return TableCell(note="not computed")
+    if point.is_mixed:
+        return TableCell(n=len(point.runs), note="different experiments")
+    if point.mean is None:
+        return TableCell(note=f"0 of {point.left_out} count")
+    mean = number(point.mean, page.value)
+    spread = ""
+    if point.half_width is not None:
+        spread = f"± {number(point.half_width, page.value)}"
+    elif point.low is not None and point.high is not None:
+        spread = f"[{number(point.low, page.value)}, {number(point.high, page.value)}]"
+    return TableCell(mean, spread, len(point.runs), mean == best)

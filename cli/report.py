@@ -1,0 +1,70 @@
+"""The command that writes a report on many runs. It imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.cells import SPREADS
+from analysis.runs import read_rows
+from analysis.values import Value
+from cli.flags import parse
+from cli.job_flags import RootHparams
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.files import explain_os_errors, write_atomically
+from foundations.hparams import hparam
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportHparams(RootHparams):
+    """Which runs the report is on, and what it shows of them."""
+
+    where: str | None = hparam(None)
+    """Only runs with key=value, several with commas, as in `ls`. The trainings that they prune are shown as well."""
+    value: str = hparam("test_accuracy")
+    """The metric or result that is compared: at the end (test_accuracy), where accuracy on held out examples is best
+    (test_accuracy@best), at a step (test_accuracy@10ep), or the highest or lowest of all (test_loss@min)."""
+    lines: str | None = hparam(None)
+    """What tells lines apart, separated by commas, such as strategy,allocation. By default the strategy and whatever
+    else is needed for runs of one line and level to be one experiment."""
+    over: str | None = hparam(None)
+    """Hyperparameters over which means are taken on purpose, separated by commas, such as data_order_seed."""
+    spread: str = hparam("std", choices=SPREADS)
+    """std, sem, minmax or ci95: standard deviation, standard error, extremes, 95% confidence interval of the mean."""
+    out: str = hparam("report.html")
+    """The file to write; one that is there is replaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFlags:
+    """Write a report on many runs: one file that any browser opens, without a network."""
+
+    report: ReportHparams = field(default_factory=ReportHparams)
+
+
+def report(argv: Sequence[str], environment: Environment) -> int:
+    """`report`: one self-contained page on the runs that are chosen."""
+    flags = parse(ReportFlags, argv, "report").report
+    from analysis.report.page import page_of
+    from analysis.report.render import html_of
+
+    root = flags.root_in(environment)
+    rows = read_rows(root)
+    if not rows:
+        raise UsageError(f"there are no runs under {root}.")
+    lines = None if flags.lines is None else _names(flags.lines)
+    value = Value.parse(flags.value)
+    page = page_of(rows, value, where=flags.where, by=lines, over=_names(flags.over or ""), spread=flags.spread)
+    path = Path(flags.out).expanduser()
+    with explain_os_errors("write", path):
+        write_atomically(path, html_of(page).encode())
+    print(f"{path}: {page.provenance.number} runs, {len(page.warnings)} warnings")
+    for warned in page.warnings:
+        print(f"  {warned.title}. {warned.text}")
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
