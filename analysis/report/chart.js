@@ -78,7 +78,8 @@ class Chart {
     [this.host, this.spec, this.active, this.isPinned] = [host, spec, null, false];
     this.tip = node("div", {class: "tip", role: "status", "aria-live": "polite", hidden: true});
     this.svg = node("svg:svg", {tabindex: "0", role: "application"});
-    host.append(this.svg, this.tip);
+    this.title = node("p", {class: "drawn"});
+    host.append(this.title, this.svg, this.tip);
     this.svg.addEventListener("pointermove", (event) => this.isPinned || this.point(event));
     this.svg.addEventListener("pointerleave", () => this.isPinned || this.show(null));
     this.svg.addEventListener("click", (event) => { this.isPinned = false; this.point(event); this.pin(this.active !== null); });
@@ -102,6 +103,7 @@ class Chart {
     const [right, bottom] = [this.width - frame.right, height + (slanted ? 46 : 0) - frame.bottom];
     const points = spec.series.flatMap((series) => series.points);
     this.svg.replaceChildren();
+    this.title.textContent = spec.label;
     this.spots = [];
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${bottom + frame.bottom}`);
     this.svg.setAttribute("aria-label", `${spec.label}. Arrow keys move along the points, Enter keeps the details open.`);

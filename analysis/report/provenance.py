@@ -63,13 +63,14 @@ def provenance_of(
 
     rows: all runs of the report, in the order of the lines that are returned.
     """
-    point_of, value_of, why = {}, {}, {}
+    point_of: dict[str, int] = {}
+    value_of: dict[str, float] = {}
     for number, cell in enumerate(found.cells):
         for row, value in zip(cell.rows, cell.values, strict=True):
             point_of[row.location], value_of[row.location] = number, value
         for each in cell.left_out:
             point_of[each.row.location] = number
-    why |= {row.location: "no dense reference: " + row.status for row in found.untrained}
+    why = {row.location: f"no dense reference: {row.status}" for row in found.untrained}
     why |= {each.row.location: each.why for each in found.left_out}
     counted = [row for row in rows if row.location in value_of]
     manifests = {row.location: details[row.location].manifest for row in rows}

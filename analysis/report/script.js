@@ -94,7 +94,7 @@ function layers() {
     const series = there.flatMap((point) => parts([point]).map((part) => ({
       ...style(point, part), points: layer(point).map((name) => ({x: names.indexOf(name), ...one(point, name, part)})),
     })));
-    return {label: `Density by layer at ${levelName(which)}`, x: {kind: "names", names, label: "layer", text: (index) => names[index]}, y, series};
+    return {label: `All layers at ${levelName(which)}`, x: {kind: "names", names, label: "layer", text: (index) => names[index]}, y, series};
   }
   const series = pruned.flatMap((line) => {
     const mine = sorted(points.filter((point) => point.line === line && layer(point).includes(which)));
@@ -102,7 +102,7 @@ function layers() {
       ...style(mine[0], part), points: mine.filter((point) => DATA.layers[point.index][part].length).map((point) => ({x: point.density, ...one(point, which, part)})),
     })) : [];
   });
-  return {label: `Density of ${which}`, x: {kind: "log", reverse: true, label: "weights remaining in all", text: percent}, y, series};
+  return {label: `${which} over all levels`, x: {kind: "log", reverse: true, label: "weights remaining in all", text: percent}, y, series};
 }
 
 function training() {
@@ -119,7 +119,8 @@ function training() {
       tip: () => tipOf(point, title, `${metric} ${format(y)} at epoch ${plain(DATA.grids[grid][at])}`, [...(low.length ? [`from ${format(low[at])} to ${format(high[at])} (n = ${point.runs.length})`] : []), `${DATA.value.name} of its runs:`]),
     }))};
   });
-  return {label: `${metric} over training`, x: {kind: "linear", label: "epoch", text: plain, pad: .01}, y: {label: words(metric), text: tickOf(metric)}, series};
+  const chosen = kind === "line" ? `levels of ${DATA.lines[which].label}` : `lines at ${levelName(which)}`;
+  return {label: `${words(metric)}, ${chosen}`, x: {kind: "linear", label: "epoch", text: plain, pad: .01}, y: {label: words(metric), text: tickOf(metric)}, series};
 }
 
 function legend(withDense) {

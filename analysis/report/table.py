@@ -33,7 +33,7 @@ class TableRow:
 
 
 def table_of(page: Page) -> list[TableRow]:
-    """Return the rows. Best are the highest (or lowest) means of a level, as written, among networks that are pruned."""
+    """Return the rows. Best are the highest (or lowest) means of a level, as written, among pruned networks."""
     found: dict[tuple[int, float], Point] = {(point.line, point.level): point for point in page.points}
     best = {}
     for level in page.levels:
