@@ -269,7 +269,7 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
         else:
             density = level(1 - statistics.fmean(achieved), requested) if achieved else requested or 0.0
         if name == "density":
-            return density
+            return float(f"{density:.12g}")  # 1 - 0.9 is 0.1, as another run may have achieved
         return (
             float(f"{1 - density:.12g}")
             if name == "sparsity"

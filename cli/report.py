@@ -13,7 +13,7 @@ from cli.flags import parse
 from cli.job_flags import RootHparams
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.files import explain_os_errors, write_atomically
+from foundations.files import write_atomically
 from foundations.hparams import hparam
 
 
@@ -50,6 +50,9 @@ def report(argv: Sequence[str], environment: Environment) -> int:
     from analysis.report.page import page_of
     from analysis.report.render import html_of
 
+    path = Path(flags.out).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it.", "out")
     root = flags.root_in(environment)
     rows = read_rows(root)
     if not rows:
@@ -57,13 +60,17 @@ def report(argv: Sequence[str], environment: Environment) -> int:
     lines = None if flags.lines is None else _names(flags.lines)
     value = Value.parse(flags.value)
     page = page_of(rows, value, where=flags.where, by=lines, over=_names(flags.over or ""), spread=flags.spread)
-    path = Path(flags.out).expanduser()
-    with explain_os_errors("write", path):
-        write_atomically(path, html_of(page).encode())
-    print(f"{path}: {page.provenance.number} runs, {len(page.warnings)} warnings")
+    if not page.runs:
+        raise UsageError(f"no run under {root} is {flags.where}.", "where")
+    write_atomically(path, html_of(page).encode())
+    print(f"{path}: {_counted(page.provenance.number, 'run')}, {_counted(len(page.warnings), 'warning')}")
     for warned in page.warnings:
         print(f"  {warned.title}. {warned.text}")
     return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _names(text: str) -> list[str]:

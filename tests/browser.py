@@ -99,6 +99,7 @@ def started() -> Iterator[Browser]:
         process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             session = _session(process, browser, profile)
+            _call("POST", f"{session}/url", {"url": "about:blank"})  # in place of the page of a new window
             yield Browser(session)
             _call("DELETE", session)  # ends the browser's processes
         finally:

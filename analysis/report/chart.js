@@ -129,6 +129,7 @@ class Chart {
     axes.append(node("svg:text", {class: "title", x: (frame.left + right) / 2, y: bottom + frame.bottom - 6, "text-anchor": "middle"}, spec.x.label));
     axes.append(node("svg:text", {class: "title", transform: `translate(14 ${(frame.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, spec.y.label));
     this.svg.append(axes);
+    this.host.classList.toggle("many", spec.series.length > 6);
     for (const series of spec.series) this.svg.append(this.drawn(series, x, y, frame.left, right));
     this.cursor = node("svg:circle", {class: "cursor", r: 8, visibility: "hidden"});
     this.svg.append(this.cursor);

@@ -2,7 +2,7 @@
 // What is drawn from the page's data, and the menus. All texts are set as text, never as HTML.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const COUNTS = "counts", LINES_AT_FIRST = 12, RUNS_ON_A_PAGE = 100, MOST_PRINTED = 2000, MOST_RUNS_IN_A_TIP = 10;
+const COUNTS = "counts", LINES_AT_FIRST = 12, DENSE_AT_FIRST = 3, RUNS_ON_A_PAGE = 100, MOST_PRINTED = 2000, MOST_RUNS_IN_A_TIP = 10;
 const DASHES = [null, "7 4", "2 4", "9 4 2 4"];
 const hidden = new Set(), charts = [];
 
@@ -20,8 +20,15 @@ DATA.lines.forEach((line, index) => {
   line.kind = line.dense ? "d" : place % 8;
   line.mark = line.dense ? null : MARKS[place % MARKS.length];
   line.dash = line.dense ? DASHES[1 + (index % 3)] : DASHES[Math.floor(place / 8) % DASHES.length];
-  if (place >= LINES_AT_FIRST) hidden.add(index);
 });
+
+// The first lines of each kind are drawn; those that are not are hidden until they are chosen.
+function hideMost() {
+  let dense = 0;
+  hidden.clear();
+  DATA.lines.forEach((line, index) => (line.dense ? dense++ >= DENSE_AT_FIRST : pruned.indexOf(index) >= LINES_AT_FIRST) && hidden.add(index));
+}
+hideMost();
 DATA.points.forEach((point, index) => Object.assign(point, {index, cells: DATA.lines[point.line]}));
 
 const sorted = (points) => [...points].sort((a, b) => b.level - a.level);
@@ -145,13 +152,26 @@ function redraw() {
   charts.forEach((chart) => chart.draw());
 }
 
-function allOrNone() {
-  if (pruned.length <= LINES_AT_FIRST) return [];
-  return [["All lines", () => hidden.clear()], ["No lines", () => pruned.forEach((line) => hidden.add(line))]].map(([text, act]) => {
+// Where there are many lines: which of them are drawn, by words in their labels.
+function finder() {
+  if (DATA.lines.length <= LINES_AT_FIRST) return [];
+  const search = node("input", {type: "search", placeholder: "words in their names"});
+  const buttons = [["All", () => hidden.clear()], ["None", () => DATA.lines.forEach((_, line) => hidden.add(line))], ["The first", hideMost]].map(([text, act]) => {
     const button = node("button", {type: "button"}, text);
-    button.addEventListener("click", () => { act(); redraw(); });
+    button.addEventListener("click", () => { search.value = ""; act(); redraw(); });
     return button;
   });
+  search.addEventListener("input", () => {
+    const wanted = search.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    hideMost();
+    if (wanted.length) DATA.lines.forEach((line, index) => {
+      const parts = line.label.toLowerCase().split(", ");
+      const has = (word) => parts.some((part) => word.includes("=") ? part === word : part.includes(word));
+      wanted.every(has) ? hidden.delete(index) : hidden.add(index);
+    });
+    redraw();
+  });
+  return [node("label", {}, "Lines with", search), ...buttons];
 }
 
 function menu(text, groups, chosen) {
@@ -180,7 +200,7 @@ function showLayers() {
     ["One layer over all levels", names.map((name) => [["layer", name], name])],
   ], ["level", there[Math.floor(there.length / 2)]]);
   layers.menu = select;
-  const chart = show("layers", layers, label, ...allOrNone(), legend(false));
+  const chart = show("layers", layers, label, ...finder(), legend(false));
   select.addEventListener("change", () => chart.draw());
 }
 
@@ -196,7 +216,7 @@ function showTraining() {
     ["Levels of", lines.map((line) => [["line", line], DATA.lines[line].label])],
   ], there.length ? ["level", there[Math.floor(there.length / 2)]] : ["line", lines[0]]);
   training.menu = select;
-  const chart = show("training", training, node("label", {}, "Metric", training.metric), label, ...allOrNone(), legend(true));
+  const chart = show("training", training, node("label", {}, "Metric", training.metric), label, ...finder(), legend(true));
   for (const each of [select, training.metric]) each.addEventListener("change", () => chart.draw());
 }
 
@@ -233,7 +253,7 @@ function showRuns() {
   render(RUNS_ON_A_PAGE);
 }
 
-if (document.getElementById("curves-chart")) show("curves", curves, ...allOrNone(), legend(true));
+if (document.getElementById("curves-chart")) show("curves", curves, ...finder(), legend(true));
 if (document.getElementById("layers-chart")) showLayers();
 if (document.getElementById("training-chart")) showTraining();
 showRuns();

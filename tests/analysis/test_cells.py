@@ -134,6 +134,12 @@ def test_a_value_that_no_run_has_is_refused_with_those_that_there_are() -> None:
         cells([pruned("snip1", 0.9)], ["strategy"], Value("test_acuracy"))
 
 
+def test_a_level_is_the_same_whether_it_was_asked_for_or_achieved() -> None:
+    rows = pruned("snip1", 0.9), pruned("snip1", 0.95, achieved=0.9)
+
+    assert [cell.keys for cell in grouped(*rows, by="density", over=["prune_fraction"]).cells] == [(0.1,)]
+
+
 @pytest.mark.parametrize("key, expected", [("sparsity", 0.875), ("density", 0.125), ("compression", 8.0)])
 def test_levels_are_written_in_three_ways(key: str, expected: float) -> None:
     assert only(grouped(pruned("snip1", 0.875), by=key)).keys == (expected,)
