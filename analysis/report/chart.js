@@ -2,7 +2,24 @@
 // A line chart in SVG with a tooltip, for pointer, touch and keyboard. It knows nothing of runs.
 
 const SVG = "http://www.w3.org/2000/svg";
-const MARKS = ["circle", "square", "triangle", "diamond", "down", "plus"];
+// Corners of markers around their middle, by matplotlib's names.
+const CORNERS = {
+  s: [[-.9, -.9], [.9, -.9], [.9, .9], [-.9, .9]],
+  "^": [[0, -1.2], [1.15, .85], [-1.15, .85]],
+  v: [[0, 1.2], [1.15, -.85], [-1.15, -.85]],
+  "<": [[-1.2, 0], [.85, 1.15], [.85, -1.15]],
+  ">": [[1.2, 0], [-.85, 1.15], [-.85, -1.15]],
+  D: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]],
+  d: [[0, -1.45], [.85, 0], [0, 1.45], [-.85, 0]],
+  P: [[-.42, -1.25], [.42, -1.25], [.42, -.42], [1.25, -.42], [1.25, .42], [.42, .42], [.42, 1.25], [-.42, 1.25], [-.42, .42], [-1.25, .42], [-1.25, -.42], [-.42, -.42]],
+  "*": around(10, (index) => index % 2 ? .6 : 1.5),
+  p: around(5, () => 1.2),
+  h: around(6, () => 1.2),
+};
+
+function around(number, radius) {
+  return Array.from({length: number}, (_, index) => [Math.sin(2 * Math.PI * index / number) * radius(index), -Math.cos(2 * Math.PI * index / number) * radius(index)]);
+}
 
 function node(name, attributes, ...children) {
   const made = name.startsWith("svg:") ? document.createElementNS(SVG, name.slice(4)) : document.createElement(name);
@@ -13,14 +30,15 @@ function node(name, attributes, ...children) {
   return made;
 }
 
-function markPath(kind, x, y, r) {
-  const at = (...corners) => "M" + corners.map(([dx, dy]) => `${(x + dx * r).toFixed(1)} ${(y + dy * r).toFixed(1)}`).join("L") + "Z";
-  if (kind === "square") return at([-.9, -.9], [.9, -.9], [.9, .9], [-.9, .9]);
-  if (kind === "triangle") return at([0, -1.2], [1.15, .85], [-1.15, .85]);
-  if (kind === "down") return at([0, 1.2], [1.15, -.85], [-1.15, -.85]);
-  if (kind === "diamond") return at([0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]);
-  if (kind === "plus") return at([-.4, -1.2], [.4, -1.2], [.4, -.4], [1.2, -.4], [1.2, .4], [.4, .4], [.4, 1.2], [-.4, 1.2], [-.4, .4], [-1.2, .4], [-1.2, -.4], [-.4, -.4]);
-  if (kind === "cross") return `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`;
+// Names without the last part that they all have, such as ".weight".
+function shortened(names) {
+  const end = names[0].slice(names[0].lastIndexOf("."));
+  return end.startsWith(".") && names.every((name) => name.endsWith(end) && name.length > end.length) ? names.map((name) => name.slice(0, -end.length)) : names;
+}
+
+function markPath(mark, x, y, r) {
+  if (mark === "cross") return `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`;
+  if (mark in CORNERS) return "M" + CORNERS[mark].map(([dx, dy]) => `${(x + dx * r).toFixed(1)} ${(y + dy * r).toFixed(1)}`).join("L") + "Z";
   return `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`;
 }
 
@@ -97,10 +115,10 @@ class Chart {
     this.active = null;
     this.tip.hidden = true;
     const narrow = this.width < 560, height = Math.round(Math.max(280, Math.min(440, this.width * .48)));
-    const named = spec.x.kind === "names", longest = named ? Math.max(0, ...spec.x.names.map((name) => name.length)) : 0;
+    const named = spec.x.kind === "names", longest = named ? Math.max(0, ...shortened(spec.x.names).map((name) => name.length)) : 0;
     const slanted = named && longest * 7 * spec.x.names.length > this.width - 72;
-    const frame = {left: 58, right: 14, top: 12, bottom: slanted ? 98 : 46};
-    const [right, bottom] = [this.width - frame.right, height + (slanted ? 46 : 0) - frame.bottom];
+    const frame = {left: 58, right: 14, top: 12, bottom: slanted ? 116 : 46};
+    const [right, bottom] = [this.width - frame.right, height + (slanted ? 60 : 0) - frame.bottom];
     const points = spec.series.flatMap((series) => series.points);
     this.svg.replaceChildren();
     this.title.textContent = spec.label;
@@ -120,7 +138,7 @@ class Chart {
     }
     axes.append(node("svg:line", {class: "axis", x1: frame.left, x2: right, y1: bottom, y2: bottom}));
     for (const tick of x.ticks) {
-      const at = x.at(tick), text = spec.x.text(tick), short = text.length > 17 ? "\u2026" + text.slice(-16) : text;
+      const at = x.at(tick), text = named ? shortened(spec.x.names)[tick] : spec.x.text(tick), short = text.length > 17 ? "\u2026" + text.slice(-16) : text;
       axes.append(node("svg:line", {class: "axis", x1: at, x2: at, y1: bottom, y2: bottom + 4}));
       axes.append(slanted
         ? node("svg:text", {x: at, y: bottom + 14, "text-anchor": "end", transform: `rotate(-40 ${at} ${bottom + 14})`}, short)

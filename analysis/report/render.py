@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.report.details import short
+from analysis.report.looks import looks
 from analysis.report.page import Page, percent
 from analysis.report.table import table_of
 from foundations.program import version
@@ -89,7 +90,7 @@ def _data(page: Page) -> dict[str, Any]:
     return {
         "value": {"name": str(page.value), "fraction": page.value.is_fraction},
         "spread": SPREAD_NAMES[page.spread],
-        "lines": [{"label": line.label, "dense": line.is_dense} for line in page.lines],
+        "lines": _lines(page),
         "points": [
             {
                 "line": point.line,
@@ -111,6 +112,15 @@ def _data(page: Page) -> dict[str, Any]:
         "layerNames": list(names),
         "runs": [list(asdict(run).values()) for run in page.runs],
     }
+
+
+def _lines(page: Page) -> list[dict[str, Any]]:
+    """Return the lines and how they are drawn; dense networks have a look of their own."""
+    drawn = iter(looks([line.keys.get("strategy") for line in page.lines if not line.is_dense]))
+    return [
+        {"label": line.label, "dense": line.is_dense, **({} if line.is_dense else asdict(next(drawn)))}
+        for line in page.lines
+    ]
 
 
 def _short(value: float | None) -> float | None:

@@ -4,6 +4,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const COUNTS = "counts", LINES_AT_FIRST = 12, DENSE_AT_FIRST = 3, RUNS_ON_A_PAGE = 100, MOST_PRINTED = 2000, MOST_RUNS_IN_A_TIP = 10;
 const DASHES = [null, "7 4", "2 4", "9 4 2 4"];
+const ORDER = [2, 6, 4, 7, 1, 3, 5, 0]; // colours of levels
 const hidden = new Set(), charts = [];
 
 const percent = (fraction) => `${Number((100 * fraction).toPrecision(3))}%`;
@@ -16,10 +17,8 @@ const pruned = DATA.lines.map((_, index) => index).filter((index) => !DATA.lines
 const many = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
 
 DATA.lines.forEach((line, index) => {
-  const place = pruned.indexOf(index);
-  line.kind = line.dense ? "d" : place % 8;
-  line.mark = line.dense ? null : MARKS[place % MARKS.length];
-  line.dash = line.dense ? DASHES[1 + (index % 3)] : DASHES[Math.floor(place / 8) % DASHES.length];
+  line.kind = line.dense ? "d" : line.color;
+  line.dash = line.dense ? DASHES[1 + (index % 3)] : line.dash || null;
 });
 
 // The first lines of each kind are drawn; those that are not are hidden until they are chosen.
@@ -119,8 +118,8 @@ function training() {
   const series = sorted(points).map((point, place) => {
     const [grid, mean, low, high] = DATA.training[point.index][metric];
     const title = `${point.cells.label}${point.cells.dense ? "" : `, ${percent(point.density)} remaining`}`;
-    const style = kind === "line" ? {kind: place % 8, dash: DASHES[Math.floor(place / 8) % DASHES.length], mark: null} : look(point.cells);
-    const marked = mean.length <= 40 ? style.mark ?? "circle" : null;
+    const style = kind === "line" ? {kind: ORDER[place % 8], dash: DASHES[Math.floor(place / 8) % DASHES.length], mark: null} : look(point.cells);
+    const marked = mean.length <= 40 ? style.mark ?? "o" : null;
     return {...style, mark: marked, points: mean.map((y, at) => ({
       x: DATA.grids[grid][at], y, low: low.length ? low[at] : null, high: high.length ? high[at] : null,
       tip: () => tipOf(point, title, `${metric} ${format(y)} at epoch ${plain(DATA.grids[grid][at])}`, [...(low.length ? [`from ${format(low[at])} to ${format(high[at])} (n = ${point.runs.length})`] : []), `${DATA.value.name} of its runs:`]),
@@ -133,7 +132,9 @@ function training() {
 function legend(withDense) {
   const box = node("div", {class: "legend", role: "group", "aria-label": "Lines"});
   const update = () => box.querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", String(!hidden.has(Number(button.dataset.line)))));
-  DATA.lines.forEach((line, index) => {
+  const inOrder = [...pruned, ...DATA.lines.map((_, index) => index).filter((index) => DATA.lines[index].dense)];
+  inOrder.forEach((index) => {
+    const line = DATA.lines[index];
     if (line.dense && !withDense) return;
     const sample = node("svg:svg", {width: 26, height: 14, class: `series k${line.kind}`, "aria-hidden": "true"}, node("svg:path", {d: "M1 7H25", "stroke-dasharray": line.dash}));
     if (line.mark) sample.append(node("svg:path", {class: "mark", d: markPath(line.mark, 13, 7, 3.9)}));
