@@ -203,7 +203,7 @@ def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return in what some runs differ: hyperparameters, kind of branch and data, and the values of each, as texts."""
     columns: dict[str, list[Any]] = {
         "branch": [row.branch for row in rows],
-        "fingerprint": [row.fingerprint for row in rows],
+        "fingerprint": [row.fingerprint and row.fingerprint[:8] for row in rows],
     }
     for name in dict.fromkeys(name for row in rows for name in row.hyperparameters):
         columns[name] = [row.hyperparameters.get(name) for row in rows]

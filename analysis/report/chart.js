@@ -123,6 +123,7 @@ class Chart {
     this.svg.replaceChildren();
     this.title.textContent = spec.label;
     this.spots = [];
+    this.radius = points.length > 250 ? 2.4 : 3.9;
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${bottom + frame.bottom}`);
     this.svg.setAttribute("aria-label", `${spec.label}. Arrow keys move along the points, Enter keeps the details open.`);
     if (!points.length) {
@@ -171,7 +172,7 @@ class Chart {
     for (const each of series.points) {
       const [px, py] = [series.rule ? left + 6 : x.at(each.x), y.at(each.y)];
       const mark = each.cross ? "cross" : series.mark;
-      if (mark) group.append(node("svg:path", {class: `mark ${each.cross ? "cross" : series.hollow ? "hollow" : ""}`, d: markPath(mark, px, py, 3.9)}));
+      if (mark) group.append(node("svg:path", {class: `mark ${each.cross ? "cross" : series.hollow ? "hollow" : ""}`, d: markPath(mark, px, py, this.radius)}));
       this.spots.push({px, py, each, series, group});
     }
     return group;

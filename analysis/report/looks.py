@@ -57,9 +57,18 @@ def looks(strategies: Sequence[str | None]) -> list[Look]:
             place = next(others)
             dash = DASHES[place // COLORS % len(DASHES)]
             look = Look(_OTHERS[place % COLORS], dash, MARKS[place % len(MARKS)])
-        alternatives = (Look(look.color, dash, mark) for mark in MARKS for dash in DASHES)
-        found.append(look if look not in found else next((each for each in alternatives if each not in found), look))
+        found.append(_different(look, found))
     return found
+
+
+def _different(look: Look, taken: Sequence[Look]) -> Look:
+    """Return a look of the same colour that no other line has, as long as there are any."""
+    if look not in taken:
+        return look
+    dashes = {each.dash for each in taken if each.color == look.color}
+    marks = {each.mark for each in taken}
+    fresh = [each for mark in MARKS for dash in DASHES if (each := Look(look.color, dash, mark)) not in taken]
+    return min(fresh, key=lambda each: (each.dash in dashes, each.mark in marks), default=look)
 
 
 def _of_method(strategy: str) -> Look | None:

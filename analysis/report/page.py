@@ -18,6 +18,7 @@ LEVEL = "density"
 """What the runs of a line are grouped by: the achieved fraction of prunable weights that is left."""
 MOST_NAMED = 6
 """More lines are counted in the title, not named."""
+PLURALS = {"strategy": "strategies", "branch": "branches", "dataset_name": "datasets", "model_name": "networks"}
 MOST_VALUES = 12
 """More values of one hyperparameter are counted, not listed."""
 CURVE_POINTS = 150_000
@@ -110,10 +111,16 @@ class Page:
     @property
     def title(self) -> str:
         """What is compared, in a few words."""
-        names = [line.label for line in self.lines if not line.is_dense] or [line.label for line in self.lines]
-        what = f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) <= MOST_NAMED else f"{len(names)} lines"
-        data = " and ".join(dict.fromkeys(name for name, _, _ in self.provenance.data if name))
-        return (names[0] if len(names) == 1 else what) + (f" on {data}" if data else "")
+        lines = [line for line in self.lines if not line.is_dense] or list(self.lines)
+        names = [line.label for line in lines]
+        if len(names) > MOST_NAMED:
+            found = {key: list(dict.fromkeys(line.keys[key] for line in lines)) for key in self.by}
+            names = [
+                values[0] if len(values) == 1 else f"{len(values)} {PLURALS.get(key, f'values of {key}')}"
+                for key, values in found.items()
+            ]
+        data = _listed([*dict.fromkeys(name for name, _, _ in self.provenance.data if name)])
+        return _listed(names) + (f" on {data}" if data else "")
 
 
 def page_of(
@@ -142,7 +149,7 @@ def page_of(
     training, curve_points = _training(found, details)
     varying, common = _hyperparameters(found, keys, over)
     labels = {key: line.label for key, line in lines.items()}
-    names = [f"{labels[cell.is_dense, cell.keys[:-1]]} at {percent(cell.keys[-1])}" for cell in found.cells]
+    names = [(labels[cell.is_dense, cell.keys[:-1]], percent(cell.keys[-1])) for cell in found.cells]
     run_lines, provenance = provenance_of(found, runs, details)
     return Page(
         value=value,
@@ -161,6 +168,10 @@ def page_of(
         provenance=provenance,
         warnings=warnings_of(found, names, details, provenance),
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def percent(level: Key) -> str:
@@ -233,6 +244,7 @@ def _hyperparameters(
     varying = [
         Varying(name, tuple(_in_order(values)[:MOST_VALUES]), len(values), roles.get(name, ""))
         for name, values in differences(rows).items()
+        if name != "fingerprint"
     ]
     order = {name: place for place, name in enumerate([*keys, *LEVEL_HYPERPARAMETERS, *over])}
     varying.sort(key=lambda each: order.get(each.name, len(order)))

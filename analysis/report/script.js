@@ -91,7 +91,12 @@ function layers() {
     const texts = [`direct ${percent(value(point, at, 1))}`, ...(effective.length ? [`effective ${percent(value(point, at, 2))}`] : [])];
     return {y: value(point, at, part), tip: () => tipOf(point, `${point.cells.label}, ${percent(point.density)} remaining`, name, [texts.join(", ")])};
   };
-  const parts = (some) => [1, ...(some.some((point) => DATA.layers[point.index][2].length && differ(point)) ? [2] : [])];
+  const wanted = layers.part.value;
+  const parts = (some) => {
+    const known = some.some((point) => DATA.layers[point.index][2].length);
+    if (wanted === "effective") return known ? [2] : [];
+    return wanted === "both" && some.some(differ) ? [1, 2] : [1];
+  };
   const style = (point, part) => part === 1 ? look(point.cells) : {...look(point.cells), dash: "3 4", hollow: true};
   const y = {label: "weights remaining in the layer", text: percent, from: 0};
   if (kind === "level") {
@@ -201,8 +206,9 @@ function showLayers() {
     ["One layer over all levels", names.map((name) => [["layer", name], name])],
   ], ["level", there[Math.floor(there.length / 2)]]);
   layers.menu = select;
-  const chart = show("layers", layers, label, ...finder(), legend(false));
-  select.addEventListener("change", () => chart.draw());
+  layers.part = node("select", {}, ...["both", "direct", "effective"].map((name) => node("option", {value: name}, name)));
+  const chart = show("layers", layers, label, node("label", {}, "Density", layers.part), ...finder(), legend(false));
+  for (const each of [select, layers.part]) each.addEventListener("change", () => chart.draw());
 }
 
 function showTraining() {

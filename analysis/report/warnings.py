@@ -9,6 +9,8 @@ from analysis.cells import Cells
 from analysis.report.details import Details, collapsed_in
 from analysis.report.provenance import Provenance
 
+Name = tuple[str, str]
+"""The line and the level of a cell, as texts."""
 MOST_NAMED = 8
 """More cells or layers of one warning are counted, not named."""
 
@@ -22,9 +24,9 @@ class Warned:
 
 
 def warnings_of(
-    found: Cells, names: Sequence[str], details: Mapping[str, Details], provenance: Provenance
+    found: Cells, names: Sequence[Name], details: Mapping[str, Details], provenance: Provenance
 ) -> tuple[Warned, ...]:
-    """Return all warnings. names: what each cell is called."""
+    """Return all warnings. names: the line and the level of each cell."""
     return (
         *(Warned("Different experiments", f"{mixed} No mean is shown; each run is.") for mixed in found.mixed),
         *(Warned("Runs and data", note) for note in found.notes()),
@@ -35,31 +37,31 @@ def warnings_of(
     )
 
 
-def _missing_replicates(found: Cells, names: Sequence[str]) -> Iterator[Warned]:
+def _missing_replicates(found: Cells, names: Sequence[Name]) -> Iterator[Warned]:
     """Replicates that some cells have and others lack; dense ones are compared with dense ones."""
     for is_dense in (True, False):
         chosen = [(cell, name) for cell, name in zip(found.cells, names, strict=True) if cell.is_dense == is_dense]
         expected = {row.replicate for cell, _ in chosen for row in cell.rows}
-        lacking: dict[tuple[int, ...], list[str]] = {}
+        lacking: dict[tuple[int, ...], list[Name]] = {}
         for cell, name in chosen:
             missing = tuple(sorted(expected - {row.replicate for row in cell.rows}))
             if missing:
                 lacking.setdefault(missing, []).append(name)
         for missing, cells_lacking in lacking.items():
             which = f"Replicate{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-            yield Warned("Missing replicates", f"{which}, which others have: missing for {_some(cells_lacking)}.")
+            yield Warned("Missing replicates", f"{which}, which others have: missing for {_by_line(cells_lacking)}.")
 
 
-def _collapsed(found: Cells, names: Sequence[str], details: Mapping[str, Details]) -> Iterator[Warned]:
+def _collapsed(found: Cells, names: Sequence[Name], details: Mapping[str, Details]) -> Iterator[Warned]:
     """Layers without any weight left: nothing passes through them."""
-    by_layers: dict[str, list[str]] = {}
-    for cell, name in zip(found.cells, names, strict=True):
+    by_layers: dict[str, list[Name]] = {}
+    for cell, (line, level) in zip(found.cells, names, strict=True):
         collapsed = collapsed_in(cell.rows, details)
         runs = {row.location for rows in collapsed.values() for row in rows}
         if collapsed:
-            by_layers.setdefault(_some(list(collapsed)), []).append(f"{name} ({len(runs)} of {cell.n})")
+            by_layers.setdefault(_some(list(collapsed)), []).append((line, f"{level} ({len(runs)} of {cell.n})"))
     for layers, where in by_layers.items():
-        yield Warned("Collapsed layers", f"Nothing is left of {layers} in runs of {_some(where)}.")
+        yield Warned("Collapsed layers", f"Nothing is left of {layers} in runs of {_by_line(where)}.")
 
 
 def _versions(provenance: Provenance) -> Iterator[Warned]:
@@ -79,6 +81,14 @@ def _unreadable(details: Mapping[str, Details]) -> Iterator[Warned]:
         yield Warned("Damaged files", f"Drawn without what could not be read: {_some(problems)}")
 
 
-def _some(names: Sequence[str]) -> str:
+def _by_line(names: Sequence[Name]) -> str:
+    """Return cells in words, those of one line together."""
+    levels: dict[str, list[str]] = {}
+    for line, level in names:
+        levels.setdefault(line, []).append(level)
+    return _some([f"{line} at {_some(found)}" for line, found in levels.items()], "; ")
+
+
+def _some(names: Sequence[str], between: str = ", ") -> str:
     more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return between.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -98,7 +98,7 @@ def test_points_are_reached_by_keys(opened: Browser) -> None:
 def test_menus_choose_layers_and_metrics_and_lines_can_be_hidden(opened: Browser) -> None:
     def choose(section: str, option: int) -> int:
         script = (
-            "const menu = document.querySelector(`#${arguments[0]}-controls select:last-of-type`);"
+            "const menu = document.querySelector(`#${arguments[0]}-controls select`);"
             "menu.selectedIndex = arguments[1]; menu.dispatchEvent(new Event('change'));"
             "return document.querySelectorAll(`#${arguments[0]}-chart .mark`).length"
         )
