@@ -97,14 +97,16 @@ def started() -> Iterator[Browser]:
         pytest.skip("no browser: install chromium and chromedriver (Debian: chromium chromium-driver)")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        session = ""
         try:
             session = _session(process, browser, profile)
             _call("POST", f"{session}/url", {"url": "about:blank"})  # in place of the page of a new window
             yield Browser(session)
-            _call("DELETE", session)  # ends the browser's processes
         finally:
-            process.terminate()
-            process.communicate()
+            if session:
+                _call("DELETE", session)  # ends the browser's processes
+            process.kill()
+            process.wait()
 
 
 def _session(process: subprocess.Popen[str], browser: str, profile: str) -> str:

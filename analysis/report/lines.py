@@ -8,10 +8,11 @@ from typing import Any
 from analysis.cells import DENSE, Key, differences
 from analysis.row import COLUMNS, HPARAM, Row
 
+_NOTHING = (None, False, "")
 LEVEL_HYPERPARAMETERS = ("prune_fraction",)
 """Hyperparameters that only say how many weights are left: the axis of a report, not a line of it."""
-_FIRST = ("strategy", "branch", "dataset_name", "model_name")
-_SPEAKS_FOR_ITSELF = ("", *_FIRST)
+_FIRST = ("strategy", "technique", "branch", "dataset_name", "model_name")
+"""What people look for first; its values say what they are."""
 
 
 def telling_keys(rows: Sequence[Row], over: Collection[str] = ()) -> tuple[str, ...]:
@@ -34,7 +35,13 @@ def telling_keys(rows: Sequence[Row], over: Collection[str] = ()) -> tuple[str, 
         if name == "strategy" or len(set(finer)) > len(set(known)):
             found.append(name)
             known = finer
-    return tuple(found)
+    return tuple(found + _naming(readable, found, list(differing)))
+
+
+def _naming(rows: Sequence[Row], found: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a hyperparameter that names runs, such as controls, which have nothing by those that were found."""
+    unnamed = [row for row in rows if row.branch and all(row.value(name) in _NOTHING for name in found)]
+    return [name for name in names if any(row.value(name) not in _NOTHING for row in unnamed)][:1]
 
 
 def label_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> str:
@@ -42,10 +49,11 @@ def label_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> 
     known = dict(zip(names, values, strict=True))
     parts = [DENSE] if is_dense else []
     for name, value in known.items():
-        if value in (None, "", DENSE):
-            continue
-        parts.append(text_of(value) if name in _SPEAKS_FOR_ITSELF else f"{name}={text_of(value)}")
-    return ", ".join(parts) or "all runs"
+        if value is True:
+            parts.append(name)
+        elif value not in (None, False, "", DENSE):
+            parts.append(text_of(value) if name in _FIRST else f"{name}={text_of(value)}")
+    return ", ".join(parts) or ", ".join(f"{name}={text_of(value)}" for name, value in known.items()) or "all runs"
 
 
 def text_of(value: object) -> str:

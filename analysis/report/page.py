@@ -254,11 +254,14 @@ def _hyperparameters(
 
 
 def _in_order(values: Sequence[str]) -> list[str]:
-    """Return texts of values, numbers in their order and as people write them."""
-    try:
-        return [text_of(number) for number in sorted(map(float, values))]
-    except ValueError:
-        return sorted(values)
+    """Return texts of values: numbers ascending and as people write them, then all else."""
+    numbers, others = [], []
+    for value in values:
+        try:
+            numbers.append(float(value))
+        except ValueError:
+            others.append(value)
+    return [*map(text_of, sorted(numbers)), *sorted(others)]
 
 
 def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[str, Curve], ...], int | None]:

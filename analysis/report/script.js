@@ -260,6 +260,14 @@ function showRuns() {
   render(RUNS_ON_A_PAGE);
 }
 
+// What is folded is printed in full.
+function unfold() {
+  const folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((each) => { each.open = true; });
+  window.addEventListener("afterprint", () => folded.forEach((each) => { each.open = false; }), {once: true});
+}
+
+window.addEventListener("beforeprint", unfold);
 if (document.getElementById("curves-chart")) show("curves", curves, ...finder(), legend(true));
 if (document.getElementById("layers-chart")) showLayers();
 if (document.getElementById("training-chart")) showTraining();

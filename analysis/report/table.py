@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.report.page import Page, Point
+from analysis.report.page import Line, Page, Point
 from analysis.values import Value
 
 
@@ -33,26 +33,33 @@ class TableRow:
 
 
 def table_of(page: Page) -> list[TableRow]:
-    """Return the rows. Best are the highest (or lowest) means of a level, as written, among pruned networks."""
-    found: dict[tuple[int, float], Point] = {(point.line, point.level): point for point in page.points}
-    best = {}
-    for level in page.levels:
-        means = [
-            point.mean
-            for (line, at), point in found.items()
-            if at == level and point.mean is not None and not page.lines[line].is_dense
-        ]
-        if len(means) > 1:
-            best[level] = number((max if page.value.is_better_higher else min)(means), page.value)
+    """Return the rows. Best are the highest (or lowest) means of a level, as written, among pruned networks.
+
+    Runs of other networks, or on other datasets, are not compared.
+    """
+    found = {(point.line, point.level): point for point in page.points}
+    means: dict[tuple[tuple[str, ...], float], list[float]] = {}
+    for point in page.points:
+        line = page.lines[point.line]
+        if point.mean is not None and not line.is_dense:
+            means.setdefault((task_of(line), point.level), []).append(point.mean)
+    pick = max if page.value.is_better_higher else min
+    best = {key: number(pick(values), page.value) for key, values in means.items() if len(values) > 1}
     rows = []
     for place, line in enumerate(page.lines):
         if line.is_dense:
             points = [point for point in page.points if point.line == place]
             rows.append(TableRow(line.label, True, tuple(_cell(point, page, None) for point in points)))
         else:
-            made = [_cell(found.get((place, level)), page, best.get(level)) for level in page.levels]
+            levels, task = page.levels, task_of(line)
+            made = [_cell(found.get((place, level)), page, best.get((task, level))) for level in levels]
             rows.append(TableRow(line.label, False, tuple(made)))
     return rows
+
+
+def task_of(line: Line) -> tuple[str, ...]:
+    """Return the network and the dataset of a line, as far as they tell lines apart."""
+    return tuple(line.keys[name] for name in ("dataset_name", "model_name") if name in line.keys)
 
 
 def number(value: float, of: Value) -> str:

@@ -48,8 +48,10 @@ def _missing_replicates(found: Cells, names: Sequence[Name]) -> Iterator[Warned]
             if missing:
                 lacking.setdefault(missing, []).append(name)
         for missing, cells_lacking in lacking.items():
-            which = f"Replicate{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-            yield Warned("Missing replicates", f"{which}, which others have: missing for {_by_line(cells_lacking)}.")
+            which = (
+                f"Replicates {', '.join(map(str, missing))} are" if len(missing) > 1 else f"Replicate {missing[0]} is"
+            )
+            yield Warned("Missing replicates", f"{which} missing for {_by_line(cells_lacking)}; other cells have more.")
 
 
 def _collapsed(found: Cells, names: Sequence[Name], details: Mapping[str, Details]) -> Iterator[Warned]:

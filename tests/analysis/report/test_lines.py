@@ -35,6 +35,12 @@ def test_trainings_alone_are_told_apart_by_what_they_differ_in() -> None:
     assert telling_keys([training(lr=0.1), training(lr=0.2, digest="b" * 32)]) == ("lr",)
 
 
+def test_runs_without_a_strategy_are_named_by_what_they_have() -> None:
+    rows = [pruned("snip1", 0.5), pruned("", 0.5, randomize_layerwise=True)]
+
+    assert telling_keys(rows) == ("strategy", "randomize_layerwise")
+
+
 def test_a_hyperparameter_with_the_name_of_a_result_is_told_from_it() -> None:
     rows = [pruned("snip1", 0.5, test_accuracy=1), pruned("snip1", 0.5, test_accuracy=2)]
 
@@ -45,3 +51,7 @@ def test_a_line_is_named_by_its_values() -> None:
     assert label_of(["strategy", "lr"], ["snip1", 0.1], is_dense=False) == "snip1, lr=0.1"
     assert label_of(["strategy", "lr"], ["dense", 0.1], is_dense=True) == "dense, lr=0.1"
     assert label_of([], [], is_dense=False) == "all runs"
+    assert label_of(["technique", "reinitialize"], ["gmp", True], is_dense=False) == "gmp, reinitialize"
+    assert (
+        label_of(["technique", "reinitialize"], [None, False], is_dense=False) == "technique=None, reinitialize=False"
+    )

@@ -59,6 +59,19 @@ def test_the_table_has_the_best_of_each_level_and_says_what_is_missing(tmp_path:
     assert synflow.cells[0].note == "0 of 1 count"
 
 
+def test_networks_are_compared_with_themselves(tmp_path: Path) -> None:
+    for model, first, second in (("lenet", 0.9, 0.8), ("vgg", 0.7, 0.6)):
+        write_pruned(tmp_path, "snip1", 0.5, 1, first, training={"model_name": model})
+        write_pruned(tmp_path, "random", 0.5, 1, second, training={"model_name": model})
+
+    assert {row.label: row.cells[0].is_best for row in table_of(page(tmp_path))} == {
+        "snip1, lenet": True,
+        "random, lenet": False,
+        "snip1, vgg": True,
+        "random, vgg": False,
+    }
+
+
 def test_the_best_loss_is_the_lowest(tmp_path: Path) -> None:
     for strategy, loss in (("snip1", 0.5), ("random", 1.5)):
         write_pruned(tmp_path, strategy, 0.5, metrics={"test_loss": {0: 3.0, 20: loss}})
@@ -108,7 +121,7 @@ def test_what_a_reader_must_know_is_among_the_warnings(tmp_path: Path) -> None:
     assert "Collapsed layers: Nothing is left of fc.weight in runs of snip1 at 10% (1 of 2)." in text
     assert "torch (2.14.0, 2.15.0)" in text
     assert f"Left out, incomplete: {lacking}" in text
-    assert "Replicate 1, which others have: missing for random at 10%." in text
+    assert "Replicate 1 is missing for random at 10%" in text
     assert "No dense reference" in text
     assert {run.address: run.status for run in found.runs}[lacking] == "incomplete"
 
