@@ -62,7 +62,7 @@ def report(argv: Sequence[str], environment: Environment) -> int:
     page = page_of(rows, value, where=flags.where, by=lines, over=_names(flags.over or ""), spread=flags.spread)
     if not page.runs:
         raise UsageError(f"no run under {root} is {flags.where}.", "where")
-    write_atomically(path, html_of(page).encode())
+    write_atomically(path, html_of(page).encode(errors="replace"))
     print(f"{path}: {_counted(page.provenance.number, 'run')}, {_counted(len(page.warnings), 'warning')}")
     for warned in page.warnings:
         print(f"  {warned.title}. {warned.text}")

@@ -121,9 +121,17 @@ def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[st
 def _mask(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float | None]], tuple[str, ...]]:
     """Return the densities of a mask's tensors, and those that are empty, from `pruning.report.sparsity_report`."""
     layers = {
-        name: (float(layer["density"]), layer.get("effective_density")) for name, layer in report["layers"].items()
+        name: (_finite(layer["density"]), None if (found := layer.get("effective_density")) is None else _finite(found))
+        for name, layer in report["layers"].items()
     }
-    return layers, tuple(report["collapsed_layers"])
+    return layers, tuple(map(str, report["collapsed_layers"]))
+
+
+def _finite(value: Any) -> float:
+    """Return a number. Raises: ValueError where it is none."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)
 
 
 def short(value: float) -> float:

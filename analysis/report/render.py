@@ -13,7 +13,7 @@ from typing import Any
 from analysis.report.details import short
 from analysis.report.looks import looks
 from analysis.report.page import Page, percent
-from analysis.report.table import table_of
+from analysis.report.table import levels_of, table_of
 from foundations.program import version
 
 HERE = Path(__file__).parent
@@ -47,6 +47,7 @@ def html_of(page: Page) -> str:
     return templates.get_template("template.html").render(
         page=page,
         table=table_of(page),
+        levels=levels_of(page),
         spread=SPREAD_NAMES[page.spread],
         roles=ROLES,
         has_layers=any(page.layers),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from analysis.report.page import Line, Page, Point
 from analysis.values import Value
+
+MOST_LEVELS = 40
+"""Of a table: more columns are of no use to a reader."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,13 @@ class TableRow:
     label: str
     is_dense: bool
     cells: tuple[TableCell, ...]
-    """One for each level; of a dense network, a single one for all."""
+    """One for each of `levels_of`; of a dense network, a single one for all."""
+
+
+def levels_of(page: Page) -> tuple[float, ...]:
+    """Return the levels that the table has: all, or, where there are very many, those that most lines have."""
+    counts = Counter(point.level for point in page.points if not page.lines[point.line].is_dense)
+    return tuple(sorted(sorted(page.levels, key=lambda level: -counts[level])[:MOST_LEVELS], reverse=True))
 
 
 def table_of(page: Page) -> list[TableRow]:
@@ -51,8 +61,8 @@ def table_of(page: Page) -> list[TableRow]:
             points = [point for point in page.points if point.line == place]
             rows.append(TableRow(line.label, True, tuple(_cell(point, page, None) for point in points)))
         else:
-            levels, task = page.levels, task_of(line)
-            made = [_cell(found.get((place, level)), page, best.get((task, level))) for level in levels]
+            task = task_of(line)
+            made = [_cell(found.get((place, level)), page, best.get((task, level))) for level in levels_of(page)]
             rows.append(TableRow(line.label, False, tuple(made)))
     return rows
 

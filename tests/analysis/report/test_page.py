@@ -10,7 +10,7 @@ import pytest
 from analysis.report.details import Curve, thinned
 from analysis.report.page import Page, page_of
 from analysis.report.provenance import COUNTS
-from analysis.report.table import table_of
+from analysis.report.table import MOST_LEVELS, levels_of, table_of
 from analysis.runs import read_rows
 from analysis.values import Value
 from foundations.errors import UsageError
@@ -70,6 +70,19 @@ def test_networks_are_compared_with_themselves(tmp_path: Path) -> None:
         "snip1, vgg": True,
         "random, vgg": False,
     }
+
+
+def test_a_table_of_very_many_levels_has_those_that_most_lines_have(tmp_path: Path) -> None:
+    for level in range(1, MOST_LEVELS + 6):
+        write_pruned(tmp_path, "snip1", level / 100)
+    write_pruned(tmp_path, "random", 0.02)
+
+    found = page(tmp_path)
+
+    assert len(found.levels) == MOST_LEVELS + 5
+    assert len(levels_of(found)) == MOST_LEVELS == len(table_of(found)[0].cells)
+    assert 0.02 in levels_of(found)
+    assert list(levels_of(found)) == sorted(levels_of(found), reverse=True)
 
 
 def test_the_best_loss_is_the_lowest(tmp_path: Path) -> None:
@@ -132,6 +145,9 @@ def test_damaged_files_are_said_and_do_not_end_the_report(tmp_path: Path) -> Non
     for path in sorted(tmp_path.rglob("sparsity.json")):
         path.write_text(path.read_text().replace('"density"', '"_ensity"'))  # as many bytes
 
+    assert "another form" in warnings(page(tmp_path))["Damaged files"]
+    for path in sorted(tmp_path.rglob("sparsity.json")):
+        path.write_text(path.read_text().replace('_ensity": 0.1', 'density": NaN'))
     assert "another form" in warnings(page(tmp_path))["Damaged files"]
     next(tmp_path.rglob("description.json")).write_text("no")
     found = page(tmp_path)
