@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from analysis.measures.measure import StepOptions as StepOptions
     from analysis.measures.results import MeasuredResult as MeasuredResult
     from analysis.measures.results import measure as measure
+    from analysis.figures.figure import DrawnFigure as DrawnFigure
+    from analysis.figures.figure import FigureKind as FigureKind
+    from analysis.figures.figure import FigureOptions as FigureOptions
+    from analysis.figures.plot import plot as plot
     from analysis.run import open_run as open_run
     from analysis.runs import runs as runs
     from branches.desc import BranchDesc as BranchDesc
@@ -123,6 +127,11 @@ _MODULES = {
     "runs": "analysis.runs",
     "measure": "analysis.measures.results",
     "MeasuredResult": "analysis.measures.results",
+    # Figures of runs, and declaring a kind of figure
+    "plot": "analysis.figures.plot",
+    "DrawnFigure": "analysis.figures.figure",
+    "FigureKind": "analysis.figures.figure",
+    "FigureOptions": "analysis.figures.figure",
     # Declaring a method, an allocation, a schedule
     "Method": "pruning.method",
     "EXAMPLES_PER_CLASS": "pruning.method",

@@ -1,0 +1,174 @@
+"""What figures with a line for each group of runs have in common: labels, looks, panels, dots. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.cells import DENSE, Cell, Cells, Key, cells
+from analysis.figures.figure import LinesOptions, names_in
+from analysis.figures.style import Look, looks
+from analysis.row import Row
+from analysis.selection import chosen
+from analysis.values import Value
+from foundations.errors import UsageError
+from foundations.metrics import BEST_BY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+
+SPREADS_IN_WORDS = {
+    "minmax": "lowest to highest",
+    "std": "standard deviation",
+    "sem": "standard error of the mean",
+    "ci95": "95% confidence interval of the mean",
+}
+_BAND = 0.18
+"""How opaque bands are."""
+_NAMES = {"test_accuracy": "Test accuracy", BEST_BY: "Validation accuracy"}
+_SHORT = {"prune_fraction": "sparsity", "model_name": "model", "dataset_name": "data"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells of a line in a panel."""
+
+    keys: tuple[Key, ...]
+    label: str
+    look: Look
+    panel: Key
+    cells: tuple[Cell, ...]
+    is_dense: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a figure has: lines in panels."""
+
+    names: tuple[str, ...]
+    """The keys that tell lines apart."""
+    panel: str | None
+    """The key that tells panels apart."""
+    panels: tuple[Key, ...]
+    lines: tuple[Line, ...]
+    replicates: int
+    """The highest number of runs that there are of a cell, complete or not."""
+
+    def missing(self, cell: Cell) -> int:
+        """Return how many runs a cell has less than another one."""
+        return self.replicates - cell.n
+
+    def of_panel(self, panel: Key) -> list[Line]:
+        """Return the lines of a panel. Dense networks of which no panel is known stand in all."""
+        return [line for line in self.lines if line.panel == panel or (line.is_dense and line.panel is None)]
+
+    def identity(self, line: Line) -> dict[str, Key]:
+        """Return what tells a line from the others, for the points."""
+        panel = {self.panel: line.panel} if self.panel else {}
+        return {**panel, **dict(zip(self.names, line.keys, strict=True))}
+
+
+def grouped(rows: Sequence[Row], options: LinesOptions, value: Value, then_by: Sequence[str] = ()) -> Cells:
+    """Return the cells of a figure: by its panels and its lines, then by others.
+
+    Raises: UsageError where no run is chosen, or where different experiments would be averaged.
+    """
+    by = _by(options)
+    if not chosen(rows, options.where):
+        raise UsageError("no run is chosen." if options.where else "there are no runs.", "where")
+    found = cells(rows, (*by, *(name for name in then_by if name not in by)), value, where=options.where,
+                  over=names_in(options.over))  # fmt: skip
+    found.refuse_mixed("lines")
+    return found
+
+
+def lines_of(found: Cells, options: LinesOptions) -> Lines:
+    """Return the lines of a figure's cells."""
+    by = _by(options)
+    names = names_in(options.lines)
+    groups: dict[tuple[bool, tuple[Key, ...]], list[Cell]] = {}
+    for cell in found.cells:
+        groups.setdefault((cell.is_dense, cell.keys[: len(by)]), []).append(cell)
+    first = 1 if options.panels else 0
+    identities = list(dict.fromkeys((is_dense, keys[first:]) for is_dense, keys in groups))
+    labels = [label_of(names, keys, is_dense=is_dense) for is_dense, keys in identities]
+    number_of_dense = sum(is_dense for is_dense, _ in identities)
+    labels = [
+        DENSE if is_dense and number_of_dense == 1 else label
+        for (is_dense, _), label in zip(identities, labels, strict=True)
+    ]
+    strategies = [DENSE if is_dense else _strategy(names, keys) for is_dense, keys in identities]
+    found_looks = dict(zip(identities, zip(labels, looks(labels, strategies), strict=True), strict=True))
+    lines = []
+    for (is_dense, keys), members in groups.items():
+        label, look = found_looks[is_dense, keys[first:]]
+        lines.append(Line(keys[first:], label, look, keys[0] if first else None, tuple(members), is_dense))
+    panels = tuple(dict.fromkeys(line.panel for line in lines if not line.is_dense or line.panel is not None))
+    panels = panels or (None,)
+    counts = [cell.n + len(cell.left_out) for cell in found.pruned or found.cells]
+    return Lines(names, options.panels, panels, tuple(lines), max(counts, default=0))
+
+
+def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = False) -> str:
+    """Return what a group is called in a legend: `snip10, lr 0.1`."""
+    parts = [key_text(name, key) for name, key in zip(names, keys, strict=True) if name != "strategy"]
+    strategy = [DENSE] if is_dense else [str(_strategy(names, keys))] if "strategy" in names else []
+    return ", ".join([*strategy, *parts])
+
+
+def key_text(name: str, key: Key) -> str:
+    """Return a value of a key as legends and titles have it."""
+    value = f"{key:g}" if isinstance(key, float) else "none" if key is None else str(key)
+    return f"{_SHORT.get(name, name).replace('_', ' ')} {value}"
+
+
+def value_text(value: Value) -> str:
+    """Return the label of an axis that shows a value."""
+    name = _NAMES.get(value.name, value.name.replace("_", " ").capitalize())
+    when = {"": "", "best": ", best validation", "max": ", highest", "min": ", lowest"}.get(
+        value.at, f", at {value.at}"
+    )
+    return f"{name}{when}{' (%)' if value.is_fraction else ''}"
+
+
+def scale_of(value: Value) -> float:
+    """Return what values are multiplied by for an axis: fractions are shown in percent."""
+    return 100.0 if value.is_fraction else 1.0
+
+
+def draw_band(
+    axes: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], look: Look
+) -> PolyCollection:
+    """Draw the spread about a line."""
+    return axes.fill_between(x, low, high, color=look.color, alpha=_BAND, linewidth=0)
+
+
+def title_panels(found: Lines, axes: Sequence[Axes]) -> None:
+    """Write above each panel what it shows."""
+    if found.panel:
+        for each, panel in zip(axes, found.panels, strict=True):
+            each.set_title(key_text(found.panel, panel))
+
+
+def spread_note(found: Lines, options: LinesOptions) -> str:
+    """Return what lines and bands are, for the caption."""
+    if found.replicates < 2:
+        return "Each point is a single run."
+    band = f"bands: {SPREADS_IN_WORDS[options.spread]}"
+    return f"Lines: mean of {found.replicates} replicates, unless they are fewer; {band}."
+
+
+def _by(options: LinesOptions) -> tuple[str, ...]:
+    names = names_in(options.lines)
+    if not names:
+        raise UsageError("name what the lines are, such as strategy.", "lines")
+    if options.panels in names:
+        raise UsageError(f"'{options.panels}' tells the lines apart already.", "panels")
+    return (*names_in(options.panels), *names)
+
+
+def _strategy(names: Sequence[str], keys: Sequence[Key]) -> str | None:
+    found = dict(zip(names, keys, strict=True)).get("strategy")
+    return None if found is None else str(found)
