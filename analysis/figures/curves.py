@@ -23,7 +23,7 @@ from analysis.figures.lines import (
     title_panels,
     value_text,
 )
-from analysis.figures.style import label_axes, legend, log_ticks, new_figure, styled
+from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
 from analysis.row import Row
 from analysis.values import HOW_TO_WRITE_A_VALUE, Value
 from foundations.errors import UsageError
@@ -84,7 +84,7 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
         entries = [(artist, label) for label, artist in drawn.items()]
         fewer = any(cell.n and lines.missing(cell) for line in lines.lines if not line.is_dense for cell in line.cells)
         if fewer:
-            entries.append((_open_marker(), f"fewer than {lines.replicates} runs"))
+            entries.append((key("none", **EXPLAINED.open), f"fewer than {lines.replicates} runs"))
         legend(figure, entries)
     points = [_point(cell, line, lines, options) for line in lines.lines for cell in line.cells]
     notes = [spread_note(lines, options)]
@@ -114,26 +114,17 @@ def _draw_line(axes: Axes, line: Line, lines: Lines, options: CurvesOptions, val
         return axes.axhline(means[0], label=line.label, zorder=1.5, **line.look.line)
     x = [of(place_of(cell)) for cell in members]
     draw_band(axes, x, low, high, line.look)
-    (whole,) = axes.plot(x, means, label=line.label, marker=line.look.marker, markeredgecolor="white", **line.look.line)
+    (whole,) = axes.plot(x, means, label=line.label, **line.look.filled, **line.look.line)
     fewer = [place for place, cell in enumerate(members) if cell.n and lines.missing(cell)]
     axes.plot(
         [x[place] for place in fewer],
         [means[place] for place in fewer],
         linestyle="none",
-        marker=line.look.marker,
-        color=line.look.color,
-        markerfacecolor="white",
-        markeredgewidth=0.9,
+        **line.look.open,
         label=f"_fewer {line.label}",
         zorder=whole.get_zorder() + 0.1,
     )
     return whole
-
-
-def _open_marker() -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none", marker="o", color="#444444", markerfacecolor="white", markeredgewidth=0.9)
 
 
 def _finish(panels: Sequence[Axes], lines: Lines, axis: LevelAxis) -> None:

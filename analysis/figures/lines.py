@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.cells import DENSE, Cell, Cells, Key, cells
+from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells
 from analysis.figures.figure import LinesOptions, names_in
-from analysis.figures.style import Look, looks
+from analysis.figures.style import Look, looks, place_of
 from analysis.row import Row
 from analysis.selection import chosen
 from analysis.values import Value
@@ -85,30 +85,26 @@ def grouped(rows: Sequence[Row], options: LinesOptions, value: Value, then_by: S
 
 
 def lines_of(found: Cells, options: LinesOptions) -> Lines:
-    """Return the lines of a figure's cells."""
-    by = _by(options)
-    names = names_in(options.lines)
-    groups: dict[tuple[bool, tuple[Key, ...]], list[Cell]] = {}
+    """Return the lines of a figure's cells: those of dense networks first, then by strategy, as these are registered."""
+    names, first = names_in(options.lines), len(names_in(options.panels))
+    groups: dict[tuple[bool, Key, tuple[Key, ...]], list[Cell]] = {}
     for cell in found.cells:
-        groups.setdefault((cell.is_dense, cell.keys[: len(by)]), []).append(cell)
-    first = 1 if options.panels else 0
-    identities = list(dict.fromkeys((is_dense, keys[first:]) for is_dense, keys in groups))
-    labels = [label_of(names, keys, is_dense=is_dense) for is_dense, keys in identities]
-    number_of_dense = sum(is_dense for is_dense, _ in identities)
-    labels = [
-        DENSE if is_dense and number_of_dense == 1 else label
-        for (is_dense, _), label in zip(identities, labels, strict=True)
-    ]
-    strategies = [DENSE if is_dense else _strategy(names, keys) for is_dense, keys in identities]
-    found_looks = dict(zip(identities, zip(labels, looks(labels, strategies), strict=True), strict=True))
+        is_in_all = not first or (cell.is_dense and options.panels in ("strategy", *LEVELS))
+        group = cell.is_dense, None if is_in_all else cell.keys[0], cell.keys[first : first + len(names)]
+        groups.setdefault(group, []).append(cell)
+    kinds = list(dict.fromkeys((is_dense, keys) for is_dense, _, keys in groups))
+    kinds.sort(key=lambda kind: (not kind[0], place_of(_strategy(names, kind[1]))))
+    is_only_dense = sum(is_dense for is_dense, _ in kinds) == 1
+    labels = [DENSE if dense and is_only_dense else label_of(names, keys, is_dense=dense) for dense, keys in kinds]
+    drawn_as = looks([DENSE if is_dense else _strategy(names, keys) for is_dense, keys in kinds])
     lines = []
-    for (is_dense, keys), members in groups.items():
-        label, look = found_looks[is_dense, keys[first:]]
-        lines.append(Line(keys[first:], label, look, keys[0] if first else None, tuple(members), is_dense))
+    for (is_dense, panel, keys), members in groups.items():
+        place = kinds.index((is_dense, keys))
+        lines.append(Line(keys, labels[place], drawn_as[place], panel, tuple(members), is_dense))
     panels = tuple(dict.fromkeys(line.panel for line in lines if not line.is_dense or line.panel is not None))
-    panels = panels or (None,)
+    lines.sort(key=lambda line: kinds.index((line.is_dense, line.keys)))
     counts = [cell.n + len(cell.left_out) for cell in found.pruned or found.cells]
-    return Lines(names, options.panels, panels, tuple(lines), max(counts, default=0))
+    return Lines(names, options.panels, panels or (None,), tuple(lines), max(counts, default=0))
 
 
 def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = False) -> str:
@@ -157,7 +153,7 @@ def spread_note(found: Lines, options: LinesOptions) -> str:
     if found.replicates < 2:
         return "Each point is a single run."
     band = f"bands: {SPREADS_IN_WORDS[options.spread]}"
-    return f"Lines: mean of {found.replicates} replicates, unless they are fewer; {band}."
+    return f"Lines: mean of {found.replicates} replicates; {band}."
 
 
 def _by(options: LinesOptions) -> tuple[str, ...]:

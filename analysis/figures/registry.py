@@ -8,5 +8,5 @@ from foundations.registry import Registry
 FIGURES = Registry(
     FigureKind,
     "kind",
-    ("analysis.figures.curves",),
+    ("analysis.figures.curves", "analysis.figures.training", "analysis.figures.layers"),
 )

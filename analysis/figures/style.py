@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,8 +59,6 @@ _SETTINGS: Any = {  # matplotlib's types list every setting
     "legend.columnspacing": 1.2,
     "legend.borderaxespad": 0.2,
     "lines.linewidth": 1.1,
-    "lines.markersize": 3.4,
-    "lines.markeredgewidth": 0.5,
     "image.cmap": "cividis",
     "figure.constrained_layout.h_pad": 0.02,
     "figure.constrained_layout.w_pad": 0.02,
@@ -76,7 +75,10 @@ _SOLID: Any = "-"
 _BROKEN: Any = (0, (4, 1.2))
 _DOTTED: Any = (0, (1, 1.1))
 _DASHES = (_SOLID, _BROKEN, _DOTTED)
-_MARKERS = "os^vDdP*XphH<>"
+_MARKERS = "os^vDd<>P*ph8HX"
+_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "D": 3.0, "s": 3.3, "d": 4.0}
+"""Points, where a marker looks smaller or larger than others of its size."""
+_EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 # By place in the registry of methods: kindred ones (GraSP and its absolute form) share a colour.
 _METHODS = (
     (_GREY, _SOLID),  # random
@@ -109,11 +111,24 @@ class Look:
 
     @property
     def line(self) -> dict[str, Any]:
-        """Matplotlib's names of what concerns a line without markers."""
+        """A line without markers, by matplotlib's names."""
         return {"color": self.color, "linestyle": self.linestyle}
+
+    @property
+    def filled(self) -> dict[str, Any]:
+        """Filled markers, by matplotlib's names."""
+        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
+
+    @property
+    def open(self) -> dict[str, Any]:
+        """Open markers, by matplotlib's names."""
+        colors = {"markeredgecolor": self.color, "markerfacecolor": "white", "markeredgewidth": 0.8}
+        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **colors}
 
 
 DENSE_LOOK = Look("black", (0, (3, 1.5)), "None")
+EXPLAINED = Look("#444444", ":", "o")
+"""For entries of the legend that are of no line."""
 
 
 @contextmanager
@@ -127,13 +142,13 @@ def styled() -> Iterator[None]:
         yield
 
 
-def looks(labels: Sequence[str], strategies: Sequence[str | None]) -> list[Look]:
+def looks(strategies: Sequence[str | None]) -> list[Look]:
     """Return how each of some lines is drawn; no two look the same.
 
-    strategies: that of each line, which its colour stands for, or None where its label is all there is.
+    strategies: that of each line, which its colour stands for, or None where lines are of something else.
     """
     found: list[Look] = []
-    others = iter(range(len(labels)))
+    others = itertools.count()
     for strategy in strategies:
         look = _look_of_method(strategy) if strategy else None
         if look is None:
@@ -169,8 +184,11 @@ def new_figure(
     high = height or rows * min(0.68 * each, 2.6) + 0.35
     figure = Figure(figsize=(wide, high), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
-    for unused in axes[panels:]:
-        unused.remove()
+    for place, each in enumerate(axes):
+        if place >= panels:
+            each.remove()
+        elif place + columns >= panels:  # nothing is below
+            each.tick_params(labelbottom=True)
     if title:
         figure.suptitle(title)
     return figure, axes[:panels]
@@ -200,6 +218,13 @@ def legend(figure: Figure, entries: Sequence[tuple[Any, str]]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
+def key(linestyle: Any, **style: Any) -> Any:
+    """Return what stands in a legend for how something is drawn, by matplotlib's names, in no line's colour."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=EXPLAINED.color, linestyle=linestyle, **style)
+
+
 def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Give a logarithmic axis few ticks, at numbers that people like, with numbers written out."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
@@ -225,6 +250,12 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
         return file.getvalue()
 
 
+def place_of(strategy: str | None) -> int:
+    """Return the place of a strategy among all methods; what is none comes last."""
+    known = strategy is not None and strategy in METHODS
+    return _places().get(METHODS.find(str(strategy)).spelling, len(_places())) if known else len(_places())
+
+
 @functools.cache
 def _places() -> dict[str, int]:
     return {method.spelling: place for place, method in enumerate(METHODS)}
@@ -236,7 +267,7 @@ def _look_of_method(strategy: str) -> Look | None:
         return DENSE_LOOK
     if strategy not in METHODS:
         return None
-    place = _places().get(METHODS.find(strategy).spelling, len(_METHODS))
+    place = place_of(strategy)
     if place < len(_METHODS):
         return Look(*_METHODS[place], _MARKERS[place])
     place -= len(_METHODS)  # those of plug-ins
