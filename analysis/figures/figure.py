@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.cells import SPREADS
 from analysis.row import Row
 from foundations.errors import UsageError, choose_from
 from foundations.files import write_atomically
@@ -48,18 +49,24 @@ class FigureOptions(Hparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinesOptions(FigureOptions):
-    """Which runs are drawn as lines, and how large the figure is."""
+class GroupsOptions(FigureOptions):
+    """Which runs are drawn together, and how large the figure is."""
 
     lines: str = hparam("strategy")
     """A line for each combination of values of these, with commas between: columns of `ls`, hyperparameters or
     results."""
-    panels: str | None = hparam(None)
-    """A panel for each value of this, with axes that are shared."""
     over: str | None = hparam(None)
     """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
     data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
-    spread: str = hparam("minmax", choices=("minmax", "std", "sem", "ci95"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinesOptions(GroupsOptions):
+    """Which runs are drawn as lines, and how large the figure is."""
+
+    panels: str | None = hparam(None)
+    """A panel for each value of this, with axes that are shared."""
+    spread: str = hparam("minmax", choices=SPREADS)
     """What the bands show of the replicates: minmax (lowest to highest), std (standard deviation), sem (standard error
     of the mean), ci95 (95% confidence interval of the mean, by Student's t)."""
 

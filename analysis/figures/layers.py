@@ -56,7 +56,7 @@ class Densities:
 
 def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
     """Return densities by layer. Raises: UsageError where no run is chosen that has a report on its mask."""
-    found = _pruned(grouped(rows, options, Value("density")))
+    found = without_dense(grouped(rows, options, Value("density")))
     lines = lines_of(found, options)
     kinds: tuple[str, ...] = (DIRECT,) if options.direct_only else (DIRECT, EFFECTIVE)
     shapes: dict[str, Sequence[int]] = {}
@@ -108,7 +108,7 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
     return sorted(shapes, key=place)
 
 
-def _pruned(found: Cells) -> Cells:
+def without_dense(found: Cells) -> Cells:
     """Return cells without dense networks, which have no mask."""
     dense = {id(each) for cell in found.dense for each in cell.left_out}
     left_out = tuple(each for each in found.left_out if id(each) not in dense)

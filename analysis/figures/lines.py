@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells
-from analysis.figures.figure import LinesOptions, names_in
+from analysis.figures.figure import GroupsOptions, LinesOptions, names_in
 from analysis.figures.style import Look, looks, place_of
 from analysis.row import Row
 from analysis.selection import chosen
@@ -70,7 +70,7 @@ class Lines:
         return {**panel, **dict(zip(self.names, line.keys, strict=True))}
 
 
-def grouped(rows: Sequence[Row], options: LinesOptions, value: Value, then_by: Sequence[str] = ()) -> Cells:
+def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: Sequence[str] = ()) -> Cells:
     """Return the cells of a figure: by its panels and its lines, then by others.
 
     Raises: UsageError where no run is chosen, or where different experiments would be averaged.
@@ -84,12 +84,13 @@ def grouped(rows: Sequence[Row], options: LinesOptions, value: Value, then_by: S
     return found
 
 
-def lines_of(found: Cells, options: LinesOptions) -> Lines:
-    """Return the lines of a figure's cells: those of dense networks first, then by strategy, as these are registered."""
-    names, first = names_in(options.lines), len(names_in(options.panels))
+def lines_of(found: Cells, options: GroupsOptions) -> Lines:
+    """Return the lines of a figure's cells: those of dense networks first, then by strategy as registered."""
+    names, by_panel = names_in(options.lines), _panel(options)
+    first = 1 if by_panel else 0
     groups: dict[tuple[bool, Key, tuple[Key, ...]], list[Cell]] = {}
     for cell in found.cells:
-        is_in_all = not first or (cell.is_dense and options.panels in ("strategy", *LEVELS))
+        is_in_all = not first or (cell.is_dense and by_panel in ("strategy", *LEVELS))
         group = cell.is_dense, None if is_in_all else cell.keys[0], cell.keys[first : first + len(names)]
         groups.setdefault(group, []).append(cell)
     kinds = list(dict.fromkeys((is_dense, keys) for is_dense, _, keys in groups))
@@ -102,9 +103,11 @@ def lines_of(found: Cells, options: LinesOptions) -> Lines:
         place = kinds.index((is_dense, keys))
         lines.append(Line(keys, labels[place], drawn_as[place], panel, tuple(members), is_dense))
     panels = tuple(dict.fromkeys(line.panel for line in lines if not line.is_dense or line.panel is not None))
+    if by_panel == "strategy":
+        panels = tuple(sorted(panels, key=lambda panel: place_of(str(panel))))
     lines.sort(key=lambda line: kinds.index((line.is_dense, line.keys)))
     counts = [cell.n + len(cell.left_out) for cell in found.pruned or found.cells]
-    return Lines(names, options.panels, panels or (None,), tuple(lines), max(counts, default=0))
+    return Lines(names, by_panel, panels or (None,), tuple(lines), max(counts, default=0))
 
 
 def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = False) -> str:
@@ -115,8 +118,10 @@ def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = Fals
 
 
 def key_text(name: str, key: Key) -> str:
-    """Return a value of a key as legends and titles have it."""
-    value = f"{key:g}" if isinstance(key, float) else "none" if key is None else str(key)
+    """Return a value of a key as legends and titles have it: `lr 0.1`; a strategy speaks for itself."""
+    if name == "strategy":
+        return str(key)
+    value = f"{key:.4g}" if isinstance(key, float) else "none" if key is None else str(key)
     return f"{_SHORT.get(name, name).replace('_', ' ')} {value}"
 
 
@@ -156,13 +161,17 @@ def spread_note(found: Lines, options: LinesOptions) -> str:
     return f"Lines: mean of {found.replicates} replicates; {band}."
 
 
-def _by(options: LinesOptions) -> tuple[str, ...]:
-    names = names_in(options.lines)
+def _panel(options: GroupsOptions) -> str | None:
+    return options.panels if isinstance(options, LinesOptions) else None
+
+
+def _by(options: GroupsOptions) -> tuple[str, ...]:
+    names, panel = names_in(options.lines), _panel(options)
     if not names:
         raise UsageError("name what the lines are, such as strategy.", "lines")
-    if options.panels in names:
-        raise UsageError(f"'{options.panels}' tells the lines apart already.", "panels")
-    return (*names_in(options.panels), *names)
+    if panel in names:
+        raise UsageError(f"'{panel}' tells the lines apart already.", "panels")
+    return (*((panel,) if panel else ()), *names)
 
 
 def _strategy(names: Sequence[str], keys: Sequence[Key]) -> str | None:

@@ -8,5 +8,10 @@ from foundations.registry import Registry
 FIGURES = Registry(
     FigureKind,
     "kind",
-    ("analysis.figures.curves", "analysis.figures.training", "analysis.figures.layers"),
+    (
+        "analysis.figures.curves",
+        "analysis.figures.training",
+        "analysis.figures.layers",
+        "analysis.figures.overlap",
+    ),
 )

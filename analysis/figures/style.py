@@ -75,6 +75,8 @@ _SOLID: Any = "-"
 _BROKEN: Any = (0, (4, 1.2))
 _DOTTED: Any = (0, (1, 1.1))
 _DASHES = (_SOLID, _BROKEN, _DOTTED)
+_HANDLE, _LETTER = 0.45, 0.058
+"""Inches that an entry of a legend takes beside its label, and for each letter of it."""
 _MARKERS = "os^vDd<>P*ph8HX"
 _SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "D": 3.0, "s": 3.3, "d": 4.0}
 """Points, where a marker looks smaller or larger than others of its size."""
@@ -178,8 +180,8 @@ def new_figure(
     from matplotlib.figure import Figure
 
     wide = inches(width)
-    columns = min(panels, max(1, round(wide / 2.0)) if panels > 1 else 1)
-    rows = math.ceil(panels / columns)
+    rows = math.ceil(panels / max(1, round(wide / 2)))
+    columns = math.ceil(panels / rows)
     each = wide / columns
     high = height or rows * min(0.68 * each, 2.6) + 0.35
     figure = Figure(figsize=(wide, high), layout="constrained")
@@ -208,12 +210,12 @@ def legend(figure: Figure, entries: Sequence[tuple[Any, str]]) -> None:
     if not entries:
         return
     wide = figure.get_size_inches()[0]
-    longest = max(len(label) for _, label in entries)
-    columns = max(1, min(len(entries), int(wide / (0.42 + 0.062 * longest))))
-    rows = math.ceil(len(entries) / columns)
-    columns = math.ceil(len(entries) / rows)
     # Matplotlib fills columns; people read rows.
-    by_column = [entry for column in range(columns) for entry in entries[column::columns]]
+    for columns in range(min(len(entries), 6), 0, -1):
+        parts = [entries[column::columns] for column in range(columns)]
+        if sum(_HANDLE + _LETTER * max(len(label) for _, label in part) for part in parts) <= wide:
+            break
+    by_column = [entry for part in parts for entry in part]
     handles, labels = zip(*by_column, strict=True)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
