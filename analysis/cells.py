@@ -291,7 +291,7 @@ def _order(key: Key) -> tuple[int, float, str]:
 
 
 def _check_keys(keys: Sequence[str], rows: Sequence[Row]) -> None:
-    known = {*LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
+    known = {"strategy", *LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
     for key in keys:
         if rows and key not in known and all(row.value(key) is None for row in rows):
             raise UsageError(

@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell, Cells
+from analysis.cells import Cell
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point, addresses_of
-from analysis.figures.lines import Line, Lines, draw_band, grouped, lines_of, spread_note, title_panels
+from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spread_note, title_panels
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
 from analysis.row import Row
-from analysis.values import Value
 from foundations.errors import OpenPruneError, UsageError
 from foundations.hparams import hparam
 
@@ -56,7 +55,7 @@ class Densities:
 
 def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
     """Return densities by layer. Raises: UsageError where no run is chosen that has a report on its mask."""
-    found = without_dense(grouped(rows, options, Value("density")))
+    found = masked(rows, options)
     lines = lines_of(found, options)
     kinds: tuple[str, ...] = (DIRECT,) if options.direct_only else (DIRECT, EFFECTIVE)
     shapes: dict[str, Sequence[int]] = {}
@@ -106,13 +105,6 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
         return name == last, name in linear, name != first, parts
 
     return sorted(shapes, key=place)
-
-
-def without_dense(found: Cells) -> Cells:
-    """Return cells without dense networks, which have no mask."""
-    dense = {id(each) for cell in found.dense for each in cell.left_out}
-    left_out = tuple(each for each in found.left_out if id(each) not in dense)
-    return replace(found, cells=found.pruned, left_out=left_out, untrained=())
 
 
 def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]], notes: list[str]) -> list[Densities]:

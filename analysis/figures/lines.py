@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells
@@ -25,6 +25,8 @@ SPREADS_IN_WORDS = {
     "sem": "standard error of the mean",
     "ci95": "95% confidence interval of the mean",
 }
+MASKED = "density"
+"""The result of all runs that have a mask."""
 _BAND = 0.18
 """How opaque bands are."""
 _NAMES = {"test_accuracy": "Test accuracy", BEST_BY: "Validation accuracy"}
@@ -82,6 +84,19 @@ def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: 
                   over=names_in(options.over))  # fmt: skip
     found.refuse_mixed("lines")
     return found
+
+
+def masked(rows: Sequence[Row], options: GroupsOptions) -> Cells:
+    """Return the cells of a figure of masks, by its lines: without dense networks, which have none.
+
+    Raises: UsageError where no complete run is chosen that prunes, or where different experiments would be averaged.
+    """
+    if not any(MASKED in row.results for row in chosen(rows, options.where)):
+        raise UsageError("no complete run is chosen that has a mask.", "where")
+    found = grouped(rows, options, Value(MASKED))
+    dense = {id(each) for cell in found.dense for each in cell.left_out}
+    left_out = tuple(each for each in found.left_out if id(each) not in dense)
+    return replace(found, cells=found.pruned, left_out=left_out, untrained=())
 
 
 def lines_of(found: Cells, options: GroupsOptions) -> Lines:

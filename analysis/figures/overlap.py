@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point, address_of
-from analysis.figures.layers import without_dense
-from analysis.figures.lines import Line, grouped, lines_of
+from analysis.figures.lines import Line, lines_of, masked
 from analysis.figures.style import inches, new_figure, styled
 from analysis.row import Row
-from analysis.values import Value
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import hparam
 
@@ -52,7 +50,7 @@ Pair = tuple[Row, Row, "Overlap"]
 
 def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
     """Return a map of overlaps. Raises: UsageError where no mask is chosen, or masks are of different networks."""
-    found = without_dense(grouped(rows, options, Value("density")))
+    found = masked(rows, options)
     lines = [line for line in lines_of(found, options).lines if any(cell.n for cell in line.cells)]
     notes: list[str] = []
     masks = [_masks(line, notes) for line in lines]

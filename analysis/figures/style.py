@@ -68,7 +68,7 @@ _SETTINGS: Any = {  # matplotlib's types list every setting
     "svg.hashsalt": "open_prune",
     "savefig.dpi": DPI,
 }
-_GREY, _ORANGE, _BLUE, _SKY = "#7f7f7f", "#E69F00", "#0072B2", "#56B4E9"
+_GREY, _ORANGE, _BLUE, _SKY = "#666666", "#E69F00", "#0072B2", "#56B4E9"
 _GREEN, _INDIGO, _VERMILLION, _PURPLE = "#009E73", "#332288", "#D55E00", "#CC79A7"
 PALETTE = (_GREY, _ORANGE, _BLUE, _SKY, _GREEN, _INDIGO, _VERMILLION, _PURPLE)
 _SOLID: Any = "-"
