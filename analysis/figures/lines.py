@@ -133,9 +133,9 @@ def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = Fals
 
 
 def key_text(name: str, key: Key) -> str:
-    """Return a value of a key as legends and titles have it: `lr 0.1`; a strategy speaks for itself."""
-    if name == "strategy":
-        return str(key)
+    """Return a value of a key as legends and titles have it: `lr 0.1`; a word speaks for itself."""
+    if isinstance(key, str) and not key.isdigit():
+        return key
     value = f"{key:.4g}" if isinstance(key, float) else "none" if key is None else str(key)
     return f"{_SHORT.get(name, name).replace('_', ' ')} {value}"
 

@@ -174,9 +174,9 @@ def inches(width: str) -> float:
 
 
 def new_figure(
-    width: str, height: float | None, panels: int = 1, title: str | None = None
+    width: str, height: float | None, panels: int = 1, title: str | None = None, *, is_shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels that share their axes. To be called and drawn on within `styled`."""
+    """Return a figure with panels, which share their axes or not. To be called and drawn on within `styled`."""
     from matplotlib.figure import Figure
 
     wide = inches(width)
@@ -185,7 +185,7 @@ def new_figure(
     each = wide / columns
     high = height or rows * min(0.68 * each, 2.6) + 0.35
     figure = Figure(figsize=(wide, high), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
+    axes = figure.subplots(rows, columns, sharex=is_shared, sharey=is_shared, squeeze=False).flatten().tolist()
     for place, each in enumerate(axes):
         if place >= panels:
             each.remove()
@@ -228,20 +228,27 @@ def key(linestyle: Any, **style: Any) -> Any:
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Give a logarithmic axis few ticks, at numbers that people like, with numbers written out."""
+    """Give a logarithmic axis few ticks, at plain numbers: written out, or by powers of ten where long."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    is_plain = low >= 1e-3 and high < 1e5
     for steps in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**decade for decade in decades for step in steps]
         ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-        if len(ticks) <= 7:
+        if len(ticks) <= (7 if is_plain else 4):
             break
     axis.set_major_locator(FixedLocator(ticks))
     minor = [step * 10.0**decade for decade in decades for step in range(2, 10)]
     axis.set_minor_locator(FixedLocator([tick for tick in minor if low * 0.999 <= tick <= high * 1.001]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if is_plain else _by_power(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _by_power(value: float) -> str:
+    digit, _, exponent = f"{value:.0e}".partition("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if digit == "1" else rf"${digit}\times{power}$"
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:

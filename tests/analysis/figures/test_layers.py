@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from analysis.figures.plot import plot
 from analysis.run import open_run
 from foundations.errors import UsageError
 from foundations.manifest import FileRecord
-from foundations.run import MANIFEST, SPARSITY, Run
+from foundations.run import SPARSITY, Run
 from tests.analysis.figures.conftest import STRATEGIES, branch_in
 
 
@@ -99,6 +98,6 @@ def _rewrite(run: Run, layer: str, density: float) -> None:
     assert report is not None
     report["layers"][layer]["density"] = report["layers"][layer]["effective_density"] = density
     run.save_sparsity(report)
-    manifest = json.loads((run.folder / MANIFEST).read_text())
-    manifest["files"][SPARSITY] = FileRecord.of(run.folder / SPARSITY).to_dict()
-    (run.folder / MANIFEST).write_text(json.dumps(manifest))
+    manifest = run.read_manifest()
+    assert manifest is not None
+    run.write_manifest(manifest, {**manifest.files, SPARSITY: FileRecord.of(run.folder / SPARSITY)})
