@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    from analysis.figures.figure import DrawnFigure as DrawnFigure
+    from analysis.figures.figure import FigureKind as FigureKind
+    from analysis.figures.figure import FigureOptions as FigureOptions
+    from analysis.figures.plot import plot as plot
     from analysis.measures.data import DataOptions as DataOptions
     from analysis.measures.data import Examples as Examples
     from analysis.measures.inputs import MeasuredRun as MeasuredRun
@@ -24,10 +28,6 @@ if TYPE_CHECKING:
     from analysis.measures.measure import StepOptions as StepOptions
     from analysis.measures.results import MeasuredResult as MeasuredResult
     from analysis.measures.results import measure as measure
-    from analysis.figures.figure import DrawnFigure as DrawnFigure
-    from analysis.figures.figure import FigureKind as FigureKind
-    from analysis.figures.figure import FigureOptions as FigureOptions
-    from analysis.figures.plot import plot as plot
     from analysis.run import open_run as open_run
     from analysis.runs import runs as runs
     from branches.desc import BranchDesc as BranchDesc

@@ -12,7 +12,7 @@ from analysis.runs import read_rows
 from foundations.errors import UsageError, choose_from
 
 
-def plot(kind: str, root: Path | str | None = None, **options: Any) -> DrawnFigure:
+def plot(kind: str, /, root: Path | str | None = None, **options: Any) -> DrawnFigure:
     """Return a figure of runs; nothing is written. `.figure` is matplotlib's, `.write("a.pdf", "a.png")` writes files.
 
     kind: see `open_prune.py plot`. root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.

@@ -13,5 +13,6 @@ FIGURES = Registry(
         "analysis.figures.training",
         "analysis.figures.layers",
         "analysis.figures.overlap",
+        "analysis.figures.measure",
     ),
 )
