@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import SPREADS
+from analysis.figures.style import inches, to_bytes
 from analysis.row import Row
-from foundations.errors import UsageError, choose_from
+from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
@@ -43,8 +44,6 @@ class FigureOptions(Hparams):
 
     def validate(self) -> None:
         """Check that the width can be read."""
-        from analysis.figures.style import inches
-
         inches(self.width)
 
 
@@ -104,10 +103,9 @@ class DrawnFigure:
     def write(self, *paths: Path | str) -> list[Path]:
         """Write the figure, as the ending of each path says, and the points beside it; return what was written.
 
-        Raises: UsageError for an ending that is not one of FORMATS, before anything is written.
+        Raises: UsageError for an ending that is not one of FORMATS, before anything is written; EnvironmentFailure
+        where a file cannot be written.
         """
-        from analysis.figures.style import to_bytes
-
         found = [Path(path).expanduser() for path in paths]
         formats = [format_of(path) for path in found]
         written = []
@@ -161,5 +159,8 @@ def addresses_of(rows: Sequence[Row]) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -18,7 +18,9 @@ from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spr
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
 from analysis.row import Row
 from foundations.errors import OpenPruneError, UsageError
+from foundations.files import sha256_of_file
 from foundations.hparams import hparam
+from foundations.run import SPARSITY, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,8 +114,7 @@ def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]
     rows, reports = [], []
     for row in (row for cell in line.cells for row in cell.rows):
         try:
-            report = row.run.sparsity()
-            layers = report["layers"] if report else {}
+            layers = _report(row.run).get("layers", {})
             shapes |= {name: layer["shape"] for name, layer in layers.items()}
         except (OpenPruneError, KeyError, TypeError):
             notes.append(f"Left out, its report on the mask is damaged: {row.address}.")
@@ -133,6 +134,15 @@ def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]
     return found
 
 
+def _report(run: Run) -> dict[str, Any]:
+    """Return a run's report on its mask, empty where it has none. Raises: DamagedError."""
+    manifest = run.read_manifest()
+    recorded = manifest.files.get(SPARSITY) if manifest else None
+    if recorded is not None and sha256_of_file(run.folder / SPARSITY) != recorded.sha256:
+        raise run.damaged(SPARSITY, "its SHA-256 is not the one of its manifest")
+    return run.sparsity() or {}
+
+
 def _draw_densities(axes: Axes, drawn: Densities, layers: Sequence[str], floor: float, options: LayersOptions) -> Any:
     """Draw a line over the layers, and what stands for it in the legend; collapsed layers are crosses at the axis."""
     look, is_direct = drawn.line.look, drawn.kind == DIRECT
@@ -142,7 +152,9 @@ def _draw_densities(axes: Axes, drawn: Densities, layers: Sequence[str], floor: 
     means = [100 * max(floor, statistics.fmean(cell.values)) for cell in cells]
     if is_direct:
         pairs = [cell.interval(options.spread) or (cell.values[0], cell.values[0]) for cell in cells]
-        draw_band(axes, x, [100 * max(floor, low) for low, _ in pairs], [100 * high for _, high in pairs], look)
+        draw_band(
+            axes, x, [100 * max(floor, low) for low, _ in pairs], [100 * max(floor, high) for _, high in pairs], look
+        )
     (artist,) = axes.plot(
         x,
         means,

@@ -88,6 +88,14 @@ def test_nothing_is_written_where_nothing_is_drawn(two_runs: Terminal, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_told(two_runs: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    result = two_runs.run("plot", "curves", f"--out={tmp_path / 'file/a.pdf'}")
+
+    result.assert_is_for_people(1, "Cannot write", "a.pdf")
+
+
 def test_a_kind_of_figure_of_ones_own(two_runs: Terminal, tmp_path: Path) -> None:
     (tmp_path / "my_figure.py").write_text(PLUGIN)
     plugin = f"--plugin={tmp_path / 'my_figure.py'}"

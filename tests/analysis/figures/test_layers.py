@@ -62,6 +62,18 @@ def test_a_layer_of_which_nothing_is_left_is_a_cross_at_the_axis(own_grid: Path)
     assert any(note.startswith("random: nothing is left") for note in drawn.notes)
 
 
+def test_a_report_that_is_not_that_of_the_manifest_is_left_out_and_said_so(own_grid: Path) -> None:
+    run = branch_in(own_grid, "random")
+    path = run.folder / SPARSITY
+    path.write_text(path.read_text().replace('"density": 0.3', '"density": 0.9'))
+
+    drawn = plot("layers", own_grid)
+
+    named = f"{run.location.digest}/{run.location.replicate}"
+    assert not any(named in str(point["addresses"]).split() for point in drawn.points)
+    assert any("damaged" in note and run.location.digest[:8] in note for note in drawn.notes)
+
+
 def test_dense_networks_have_no_line_and_no_note(grid: Path) -> None:
     drawn = plot("layers", grid)
 
