@@ -114,9 +114,11 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
                 y = _add(found, row, measure, given, options)
             except DamagedError:
                 notes.append(f"Left out, damaged, see `verify`: {row.address}.")
+    if not found:
+        raise UsageError("all runs that are chosen are damaged; see `verify`.", "where")
     series = _series(found, options)
     with styled():
-        panels = sorted({each.panel for each in series}, key=lambda panel: (place_of(str(panel)), str(panel)))
+        panels = sorted({each.panel for each in series}, key=_order)
         figure, axes = new_figure(
             options.width, options.height, len(panels), options.title, is_shared=not options.free_axes
         )
@@ -234,6 +236,12 @@ def _series(found: Sequence[Found], options: MeasureOptions) -> list[Series]:
             by_place[place, panel] = Series(label_of(names, kind), panel, look)
         by_place[place, panel].found.append(each)
     return [by_place[key] for key in sorted(by_place, key=lambda key: (place_of(str(strategies[key[0]])), key[0]))]
+
+
+def _order(panel: Key) -> tuple[int, bool, float, str]:
+    """Return what panels are sorted by: strategies as registered, then numbers, then words."""
+    number = float(panel) if isinstance(panel, int | float) else math.inf
+    return place_of(str(panel)), isinstance(panel, str), number, str(panel)
 
 
 def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
