@@ -17,6 +17,7 @@ from analysis.figures.lines import (
     Lines,
     draw_band,
     grouped,
+    keep_in_range,
     lines_of,
     scale_of,
     spread_note,
@@ -71,7 +72,7 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
         raise UsageError(f"no complete run that prunes is chosen that has {value}; {HOW_TO_WRITE_A_VALUE}.", "where")
     lines = lines_of(found, options)
     with styled():
-        figure, panels = new_figure(options.width, options.height, len(lines.panels), options.title)
+        figure, panels = new_figure(options.width, options.height, len(lines.panels))
         drawn: dict[str, Any] = {}
         for panel, axes in zip(lines.panels, panels, strict=True):
             for line in lines.of_panel(panel):
@@ -79,13 +80,14 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
                 if artist is not None:
                     drawn.setdefault(line.label, artist)
         _finish(panels, lines, axis)
+        keep_in_range(panels, value)
         title_panels(lines, panels)
         label_axes(figure, panels, axis.label, value_text(value))
         entries = [(artist, label) for label, artist in drawn.items()]
         fewer = any(cell.n and lines.missing(cell) for line in lines.lines if not line.is_dense for cell in line.cells)
         if fewer:
             entries.append((key("none", **EXPLAINED.open), f"fewer than {lines.replicates} runs"))
-        legend(figure, entries)
+        legend(figure, entries, options.title)
     points = [_point(cell, line, lines, options) for line in lines.lines for cell in line.cells]
     notes = [spread_note(lines, options)]
     if fewer:

@@ -70,7 +70,7 @@ def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
         (value for each in densities for layer in each.by_layer.values() for value in layer if value), default=0.01
     )
     with styled():
-        figure, panels = new_figure(options.width, options.height, len(lines.panels), options.title)
+        figure, panels = new_figure(options.width, options.height, len(lines.panels))
         drawn: dict[str, Any] = {}
         for panel, axes in zip(lines.panels, panels, strict=True):
             shown = set(map(id, lines.of_panel(panel)))
@@ -81,7 +81,7 @@ def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
         title_panels(lines, panels)
         label_axes(figure, panels, "Layer", "Density (%)")
         entries = [(artist, label) for label, artist in drawn.items()]
-        legend(figure, [*entries, *_explained(kinds, densities)])
+        legend(figure, [*entries, *_explained(kinds, densities)], options.title)
     points = [_point(each, layer, lines, options) for each in densities for layer in layers if layer in each.by_layer]
     if EFFECTIVE in kinds:
         notes.insert(0, "Effective: weights on a path of kept weights from the input to the output.")

@@ -161,6 +161,13 @@ def draw_band(
     return axes.fill_between(x, low, high, color=look.color, alpha=_BAND, linewidth=0)
 
 
+def keep_in_range(panels: Sequence[Axes], value: Value) -> None:
+    """Let axes of fractions end near 0% and 100%, even where a band that is computed goes beyond."""
+    for axes in panels if value.is_fraction else ():
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -2), min(high, 102))
+
+
 def title_panels(found: Lines, axes: Sequence[Axes]) -> None:
     """Write above each panel what it shows."""
     if found.panel:

@@ -119,9 +119,7 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
     series = _series(found, options)
     with styled():
         panels = sorted({each.panel for each in series}, key=_order)
-        figure, axes = new_figure(
-            options.width, options.height, len(panels), options.title, is_shared=not options.free_axes
-        )
+        figure, axes = new_figure(options.width, options.height, len(panels), is_shared=not options.free_axes)
         drawn: dict[str, Any] = {}
         for each in series:
             drawn.setdefault(each.label, _draw_series(axes[panels.index(each.panel)], each, options))
@@ -130,8 +128,8 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
             if options.panels:
                 ax.set_title(key_text(options.panels, panel))
         label_axes(figure, axes, _words(options.x), _words(y))
-        if len(drawn) > 1:
-            legend(figure, [(artist, label) for label, artist in drawn.items()])
+        entries = [(artist, label) for label, artist in drawn.items()]
+        legend(figure, entries if len(entries) > 1 else [], options.title)
     notes += _hidden(found, options)
     return DrawnFigure(figure, tuple(_points(series, options, y)), tuple(notes))
 

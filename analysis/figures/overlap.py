@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point, address_of
 from analysis.figures.lines import Line, lines_of, masked
-from analysis.figures.style import inches, new_figure, styled
+from analysis.figures.style import inches, legend, new_figure, styled
 from analysis.row import Row
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import hparam
@@ -63,7 +63,8 @@ def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
     table = [[_mean(pairs[min(i, j), max(i, j)], options) for j in range(len(lines))] for i in range(len(lines))]
     with styled():
         height = options.height or inches(options.width) * 0.82
-        figure, (axes,) = new_figure(options.width, height, title=options.title)
+        figure, (axes,) = new_figure(options.width, height)
+        legend(figure, [], options.title)
         _draw_map(figure, axes, table, [line.label for line in lines], options)
     points = [_point(lines[one], lines[other], pair) for (one, other), members in pairs.items() for pair in members]
     notes.insert(0, "Off the diagonal: masks of the same replicate. On it: masks of different replicates.")

@@ -37,6 +37,7 @@ _SETTINGS: Any = {  # matplotlib's types list every setting
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
+    "legend.title_fontsize": 8,
     "figure.titlesize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -174,7 +175,7 @@ def inches(width: str) -> float:
 
 
 def new_figure(
-    width: str, height: float | None, panels: int = 1, title: str | None = None, *, is_shared: bool = True
+    width: str, height: float | None, panels: int = 1, *, is_shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels, which share their axes or not. To be called and drawn on within `styled`."""
     from matplotlib.figure import Figure
@@ -191,8 +192,6 @@ def new_figure(
             each.remove()
         elif place + columns >= panels:  # nothing is below
             each.tick_params(labelbottom=True)
-    if title:
-        figure.suptitle(title)
     return figure, axes[:panels]
 
 
@@ -205,9 +204,10 @@ def label_axes(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
         figure.supylabel(y, fontsize="medium")
 
 
-def legend(figure: Figure, entries: Sequence[tuple[Any, str]]) -> None:
-    """Draw a legend above all panels, where it covers no line. entries: (artist, label), row by row."""
+def legend(figure: Figure, entries: Sequence[tuple[Any, str]], title: str | None) -> None:
+    """Draw title and legend above all panels, where they cover no line. entries: (artist, label), row by row."""
     if not entries:
+        figure.suptitle(title or "")
         return
     wide = figure.get_size_inches()[0]
     # Matplotlib fills columns; people read rows.
@@ -217,7 +217,7 @@ def legend(figure: Figure, entries: Sequence[tuple[Any, str]]) -> None:
             break
     by_column = [entry for part in parts for entry in part]
     handles, labels = zip(*by_column, strict=True)
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title)
 
 
 def key(linestyle: Any, **style: Any) -> Any:

@@ -18,6 +18,7 @@ from analysis.figures.lines import (
     Lines,
     draw_band,
     grouped,
+    keep_in_range,
     lines_of,
     scale_of,
     spread_note,
@@ -88,12 +89,13 @@ def draw(rows: Sequence[Row], options: TrainingOptions) -> DrawnFigure:
     if not any(each.whole or each.unfinished for each in traces):
         raise UsageError(f"no run that is chosen measured {value}.", "value")
     with styled():
-        figure, panels = new_figure(options.width, options.height, len(lines.panels), options.title)
+        figure, panels = new_figure(options.width, options.height, len(lines.panels))
         drawn: dict[str, Any] = {}
         for panel, axes in zip(lines.panels, panels, strict=True):
             for each in traces:
                 if each.line in lines.of_panel(panel) and (artist := _draw_traces(axes, each, options, value)):
                     drawn.setdefault(each.line.label, artist)
+        keep_in_range(panels, value)
         title_panels(lines, panels)
         for axes in panels:
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -101,7 +103,7 @@ def draw(rows: Sequence[Row], options: TrainingOptions) -> DrawnFigure:
         entries = [(artist, label) for label, artist in drawn.items()]
         if is_any_unfinished := any(each.unfinished for each in traces):
             entries.append((key(":", linewidth=1, **_END), "not complete"))
-        legend(figure, entries)
+        legend(figure, entries, options.title)
     points = [point for each in traces for point in _points(each, lines, options)]
     notes = [spread_note(lines, options)]
     if is_any_unfinished:

@@ -161,6 +161,21 @@ def test_experiments_that_differ_are_refused_unless_lines_tell_them_apart() -> N
     assert len(curves(rows, over="lr").points) == 1
 
 
+def test_an_axis_of_accuracies_ends_where_accuracies_do() -> None:
+    rows = [pruned("snip1", 0.9, 1, 0.1), pruned("snip1", 0.9, 2, 0.9)]
+
+    (axes,) = curves(rows, spread="ci95").figure.axes
+
+    low, high = axes.get_ylim()
+    assert -5 < low < 0 and 100 < high < 105
+
+
+def test_a_title_stands_above_the_legend() -> None:
+    (legend,) = curves(runs(), title="Digits").figure.legends
+
+    assert legend.get_title().get_text() == "Digits"
+
+
 def test_panels_share_axes_and_show_the_dense_line_each() -> None:
     drawn = curves(runs(), panels="strategy", lines="dataset_name", width="double")
 
