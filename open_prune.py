@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from analysis.measures.results import measure as measure
     from analysis.run import open_run as open_run
     from analysis.runs import runs as runs
+    from analysis.tables.format import TableFormat as TableFormat
+    from analysis.tables.table import ResultsTable as ResultsTable
+    from analysis.tables.table import results_table as results_table
     from branches.desc import BranchDesc as BranchDesc
     from branches.desc import BranchHparams as BranchHparams
     from branches.desc import main_of as main_of
@@ -124,6 +127,9 @@ _MODULES = {
     "GradInitStep": "training.gradinit",
     # Reading runs
     "open_run": "analysis.run",
+    "results_table": "analysis.tables.table",
+    "ResultsTable": "analysis.tables.table",
+    "TableFormat": "analysis.tables.format",
     "runs": "analysis.runs",
     "measure": "analysis.measures.results",
     "MeasuredResult": "analysis.measures.results",
