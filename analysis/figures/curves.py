@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point, addresses_of
+from analysis.cells import Cell, addresses_of
+from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import (
     Line,
     Lines,

@@ -143,21 +143,6 @@ def format_of(path: Path) -> str:
     return ending
 
 
-def names_in(text: str | None) -> tuple[str, ...]:
-    """Return the names of a list with commas."""
-    return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
-
-
-def address_of(row: Row) -> str:
-    """Return an address that means this run whatever other runs are added: its whole digest and its replicate."""
-    return f"{row.digest}/{row.replicate}"
-
-
-def addresses_of(rows: Sequence[Row]) -> str:
-    """Return the addresses of runs, with spaces between."""
-    return " ".join(map(address_of, rows))
-
-
 def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point, addresses_of
+from analysis.cells import Cell, addresses_of
+from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spread_note, title_panels
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
 from analysis.row import Row

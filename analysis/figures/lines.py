@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells
-from analysis.figures.figure import GroupsOptions, LinesOptions, names_in
+from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells, names_in
+from analysis.figures.figure import GroupsOptions, LinesOptions
 from analysis.figures.style import Look, looks, place_of
 from analysis.row import Row
 from analysis.selection import chosen

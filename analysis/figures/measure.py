@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DENSE, LEVELS, Cell, Key, differences
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point, address_of, addresses_of, names_in
+from analysis.cells import DENSE, LEVELS, Cell, Key, addresses_of, differences, names_in
+from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import draw_band, key_text, label_of
 from analysis.figures.style import Look, label_axes, legend, log_ticks, looks, new_figure, place_of, styled
 from analysis.measures.measure import Measure
@@ -330,7 +330,9 @@ def _points(series: Sequence[Series], options: MeasureOptions, y: str) -> list[P
     found: list[Point] = []
     for each in series:
         if options.kind == "scatter":
-            found += [{**one.keys, options.x: one.x, y: one.y, "address": address_of(one.row)} for one in each.found]
+            found += [
+                {**one.keys, options.x: one.x, y: one.y, "address": addresses_of([one.row])} for one in each.found
+            ]
             continue
         for x, cell in _averaged(each, options).items():
             low, high = cell.interval(options.spread) or (None, None)

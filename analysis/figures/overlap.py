@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point, address_of
+from analysis.cells import addresses_of
+from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point
 from analysis.figures.lines import Line, lines_of, masked
 from analysis.figures.style import inches, legend, new_figure, styled
 from analysis.row import Row
@@ -136,7 +137,7 @@ def _point(line: Line, other: Line, pair: Pair) -> Point:
         "kept_by_first": found.first,
         "kept_by_second": found.second,
         "kept_by_both": found.both,
-        "addresses": f"{address_of(a)} {address_of(b)}",
+        "addresses": addresses_of([a, b]),
     }
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell, LeftOut
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point, addresses_of
+from analysis.cells import Cell, LeftOut, addresses_of
+from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import (
     Line,
     Lines,
