@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    from analysis.figures.figure import DrawnFigure as DrawnFigure
+    from analysis.figures.figure import FigureKind as FigureKind
+    from analysis.figures.figure import FigureOptions as FigureOptions
+    from analysis.figures.plot import plot as plot
     from analysis.measures.data import DataOptions as DataOptions
     from analysis.measures.data import Examples as Examples
     from analysis.measures.inputs import MeasuredRun as MeasuredRun
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from analysis.measures.results import measure as measure
     from analysis.run import open_run as open_run
     from analysis.runs import runs as runs
+    from analysis.tables.format import TableFormat as TableFormat
+    from analysis.tables.table import ResultsTable as ResultsTable
+    from analysis.tables.table import results_table as results_table
     from branches.desc import BranchDesc as BranchDesc
     from branches.desc import BranchHparams as BranchHparams
     from branches.desc import main_of as main_of
@@ -120,9 +127,17 @@ _MODULES = {
     "GradInitStep": "training.gradinit",
     # Reading runs
     "open_run": "analysis.run",
+    "results_table": "analysis.tables.table",
+    "ResultsTable": "analysis.tables.table",
+    "TableFormat": "analysis.tables.format",
     "runs": "analysis.runs",
     "measure": "analysis.measures.results",
     "MeasuredResult": "analysis.measures.results",
+    # Figures of runs, and declaring a kind of figure
+    "plot": "analysis.figures.plot",
+    "DrawnFigure": "analysis.figures.figure",
+    "FigureKind": "analysis.figures.figure",
+    "FigureOptions": "analysis.figures.figure",
     # Declaring a method, an allocation, a schedule
     "Method": "pruning.method",
     "EXAMPLES_PER_CLASS": "pruning.method",

@@ -221,6 +221,16 @@ def level(density: float, requested: float | None = None) -> float:
     return float(f"{density:.3g}")
 
 
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
+
+
+def addresses_of(rows: Sequence[Row]) -> str:
+    """Return addresses that mean these runs whatever others are added: whole digests, replicates, spaces between."""
+    return " ".join(f"{row.digest}/{row.replicate}" for row in rows)
+
+
 def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, list[str]]:
     """Return in what the experiments of some runs differ but for `ignored`; nothing where they are one experiment."""
     experiments = list({(row.digest, row.fingerprint): row for row in rows}.values())
@@ -291,7 +301,7 @@ def _order(key: Key) -> tuple[int, float, str]:
 
 
 def _check_keys(keys: Sequence[str], rows: Sequence[Row]) -> None:
-    known = {*LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
+    known = {"strategy", *LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
     for key in keys:
         if rows and key not in known and all(row.value(key) is None for row in rows):
             raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis.row import COLUMNS, HPARAM, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
+from foundations.step import Step
 
 Where = str | Mapping[str, Any]
 """`"strategy=snip10,status=complete"`, or `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`.
@@ -19,13 +20,13 @@ Keys are columns, results and hyperparameters. All of them must hold; of several
 def chosen(rows: Sequence[Row], where: Where | None) -> list[Row]:
     """Return the rows that have what `where` asks for, in their order.
 
-    Numbers are compared as numbers (`1e-1` is 0.1, and so is what differs in its last digits only), all else as text
-    without regard to capitals.
+    Numbers are compared as numbers (`1e-1` is 0.1, and so is what differs in its last digits only), steps as steps of
+    the run (`3ep` is 69it), all else as text without regard to capitals.
     Raises: UsageError for a text that is not key=value, and for a key that no row has.
     """
     wanted = _wanted(where)
     _check_keys(wanted, rows, "where")
-    return [row for row in rows if all(any(_is_same(row.value(key), one) for one in wanted[key]) for key in wanted)]
+    return [row for row in rows if all(any(_is_same(row, key, one) for one in wanted[key]) for key in wanted)]
 
 
 def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
@@ -78,12 +79,22 @@ def _check_keys(keys: Collection[str], rows: Sequence[Row], argument: str) -> No
             )
 
 
-def _is_same(found: Any, wanted: Any) -> bool:
+def _is_same(row: Row, key: str, wanted: Any) -> bool:
+    found = row.value(key)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        return str(found).lower() == str(wanted).lower()
+        return str(found).lower() == str(wanted).lower() or _is_same_step(found, wanted, row)
     try:
         number = float(wanted)
     except (TypeError, ValueError):
         return False
     # The level of a lottery is 1 - 0.8^n: nobody types its last digits. Whole numbers, such as seeds, are exact.
     return found == number if isinstance(found, int) else math.isclose(found, number, rel_tol=1e-9)
+
+
+def _is_same_step(found: Any, wanted: Any, row: Row) -> bool:
+    if not (isinstance(found, str) and found.endswith("it") and isinstance(wanted, str) and "ep" in wanted):
+        return False
+    try:
+        return found == str(Step.parse(wanted, row.iterations_per_epoch))
+    except UsageError:
+        return False

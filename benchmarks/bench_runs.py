@@ -1,6 +1,7 @@
-"""What it costs to read five thousand runs: as a table by `runs`, and to open one of them by its address.
+"""What it costs to read five thousand runs: as a table, as curves, and to open one of them.
 
-Each work is measured in an interpreter of its own, from its start to its end: the imports count, pandas' too.
+Each work is measured in an interpreter of its own, from its start to its end: imports count, those of pandas and
+matplotlib too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ WORKS = {
     "all": f"assert len(runs(root=root)) == {COUNT}",
     "some": f"assert len(runs('strategy=snip10,status=complete', root=root)) == {TRAININGS * LEVELS}",
     "one": "from pathlib import Path; assert open_run(next(Path(root).glob('train_*')).name, root).results",
+    "curves": f"""
+from analysis.figures.plot import plot
+from tempfile import TemporaryDirectory
+drawn = plot("curves", root, over="lr")
+assert sum(point["n"] for point in drawn.points) == {COUNT}
+with TemporaryDirectory() as folder:
+    drawn.write(folder + "/curves.pdf")
+""",
 }
 SCRIPT = """
 import sys
@@ -41,8 +50,9 @@ WORDS = {
     "all": f"{COUNT:,} runs as a table, in a new interpreter",
     "some": f"some of {COUNT:,} runs as a table, in a new interpreter",
     "one": f"one of {COUNT:,} runs opened by its address, in a new interpreter",
+    "curves": f"{COUNT:,} runs drawn as curves, in a new interpreter",
 }
-AIMS = {"all": 2.0, "some": 2.0, "one": 1.0}
+AIMS = {"all": 2.0, "some": 2.0, "one": 1.0, "curves": 5.0}
 """Seconds."""
 
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from branches.desc import BranchDesc
 from foundations.desc import Desc
 from foundations.manifest import FileRecord, Manifest
 from foundations.run import DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
 
-RESULTS = {"density": 0.2, "sparsity": 0.8, "test_accuracy": 0.9, "test_loss": 0.3}
+RESULTS = {"test_accuracy": 0.9, "test_loss": 0.3}
 
 
 def make_complete(descs: Iterable[Desc], root: Path) -> None:
@@ -23,5 +24,12 @@ def make_complete(descs: Iterable[Desc], root: Path) -> None:
             (run.folder / name).write_text("{}")
         (run.folder / DESCRIPTION).write_text(json.dumps(desc.record(), indent=1, sort_keys=True))
         files = {path.name: FileRecord.of(path) for path in run.folder.iterdir()}
-        manifest = Manifest(files=files, results=dict(RESULTS), finished=time.strftime("%F"))
+        manifest = Manifest(files=files, results=_results(desc), finished=time.strftime("%F"))
         (run.folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1, sort_keys=True))
+
+
+def _results(desc: Desc) -> dict[str, float | None]:
+    """Return results, with the sparsity that a branch was asked for."""
+    pruning = desc.pruning if isinstance(desc, BranchDesc) else None
+    reached = {} if pruning is None else {"density": 1 - pruning.level, "sparsity": pruning.level}
+    return {**RESULTS, **reached}

@@ -38,6 +38,8 @@ COMMANDS = {
     "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
     "ls": Command("cli.listing:ls", "list the runs"),
     "show": Command("cli.show:show", "show one run: description, results, files, layers"),
+    "table": Command("cli.tables:table", "print a table of results: mean and spread over replicates"),
+    "plot": Command("cli.plots:plot", "draw a figure of runs: plot curves --out curves.pdf"),
     "report": Command("cli.report:report", "write a report on many runs: one page for any browser"),
     "verify": Command("cli.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
     "rm": Command("cli.upkeep:rm", "remove a run"),

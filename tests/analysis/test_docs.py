@@ -9,7 +9,7 @@ import pytest
 from tests.analysis.conftest import Family
 from tests.conftest import REPOSITORY
 
-PRINTED = ("prune_fraction", "test_accuracy", "kept, moved by", "iteration=7", "state", "False")
+PRINTED = ("prune_fraction", "compression", "test_accuracy", "kept, moved by", "iteration=7", "state", "False")
 """What each block prints, among other things."""
 
 

@@ -1,0 +1,1 @@
+"""Figures of finished runs, one kind a file, in one style."""

@@ -1,0 +1,151 @@
+"""What a kind of figure declares about itself, and what it draws. Imports no torch; matplotlib only to draw."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells import SPREADS
+from analysis.figures.style import inches, to_bytes
+from analysis.row import Row
+from foundations.errors import EnvironmentFailure, UsageError, choose_from
+from foundations.files import write_atomically
+from foundations.hparams import Hparams, hparam
+from foundations.registry import Registered
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FORMATS = ("pdf", "svg", "png")
+"""Endings of the files of figures."""
+POINTS = ".csv"
+"""Ending of the file of a figure's points, beside it."""
+Point = dict[str, str | int | float | bool | None]
+"""What is drawn at a place and the addresses behind it, by the name of the column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions(Hparams):
+    """What is drawn, and how large."""
+
+    where: str | None = hparam(None)
+    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random."""
+    width: str = hparam("single")
+    """single (a column of a paper: 3.25 inches), double (both columns: 6.75 inches), or a number of inches."""
+    height: float | None = hparam(None, above=0, at_most=40)
+    """Inches; by default what goes with the width and the number of panels."""
+    title: str | None = hparam(None)
+    """A title above the figure."""
+
+    def validate(self) -> None:
+        """Check that the width can be read."""
+        inches(self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsOptions(FigureOptions):
+    """Which runs are drawn together, and how large the figure is."""
+
+    lines: str = hparam("strategy")
+    """A line for each combination of values of these, with commas between: columns of `ls`, hyperparameters or
+    results."""
+    over: str | None = hparam(None)
+    """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
+    data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinesOptions(GroupsOptions):
+    """Which runs are drawn as lines, and how large the figure is."""
+
+    panels: str | None = hparam(None)
+    """A panel for each value of this, with axes that are shared."""
+    spread: str = hparam("minmax", choices=SPREADS)
+    """What the bands show of the replicates: minmax (lowest to highest), std (standard deviation), sem (standard error
+    of the mean), ci95 (95% confidence interval of the mean, by Student's t)."""
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure, and what it was drawn from."""
+
+    figure: Figure
+    """Matplotlib's, to go on with."""
+    points: tuple[Point, ...]
+    """What is drawn: a row of the CSV for each point, with the addresses behind it."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the caption: what lines and bands are, and what is left out."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return the points as pandas has them."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.points), columns=self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of the points."""
+        return list(dict.fromkeys(name for point in self.points for name in point))
+
+    def to_csv(self) -> str:
+        """Return the points as text: a line for each; floats in their shortest exact form, nothing for None."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.points)
+        return text.getvalue()
+
+    def write(self, *paths: Path | str) -> list[Path]:
+        """Write the figure, as the ending of each path says, and the points beside it; return what was written.
+
+        Raises: UsageError for an ending that is not one of FORMATS, before anything is written; EnvironmentFailure
+        where a file cannot be written.
+        """
+        found = [Path(path).expanduser() for path in paths]
+        formats = [format_of(path) for path in found]
+        written = []
+        for path, kind in zip(found, formats, strict=True):
+            _write(path, to_bytes(self.figure, kind))
+            written.append(path)
+        for path in dict.fromkeys(path.with_suffix(POINTS) for path in found):
+            _write(path, self.to_csv().encode())
+            written.append(path)
+        return written
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FigureKind(Registered):
+    """A kind of figure by name.
+
+    `draw` is called with all rows under a root (`options.where` says which of them are meant; the others may still be
+    needed, as the dense reference) and the options.
+    """
+
+    summary: str
+    """What it shows, in one line."""
+    draw: Callable[[Sequence[Row], Any], DrawnFigure]
+    options: type[FigureOptions] = FigureOptions
+    """Its options, which become flags."""
+
+
+def format_of(path: Path) -> str:
+    """Return the format of a figure's file, by its ending. Raises: UsageError for another one."""
+    ending = path.suffix.removeprefix(".").lower()
+    if ending not in FORMATS:
+        raise UsageError(
+            f"'{path}' does not end with a known format{choose_from(ending, [f'.{each}' for each in FORMATS])}", "out"
+        )
+    return ending
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -1,0 +1,201 @@
+"""What figures with a line for each group of runs have in common: labels, looks, panels, dots. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells, names_in
+from analysis.figures.figure import GroupsOptions, LinesOptions
+from analysis.figures.style import Look, looks, place_of
+from analysis.row import Row
+from analysis.selection import chosen
+from analysis.values import Value
+from foundations.errors import UsageError
+from foundations.metrics import BEST_BY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+
+SPREADS_IN_WORDS = {
+    "minmax": "lowest to highest",
+    "std": "standard deviation",
+    "sem": "standard error of the mean",
+    "ci95": "95% confidence interval of the mean",
+}
+MASKED = "density"
+"""The result of all runs that have a mask."""
+_BAND = 0.18
+"""How opaque bands are."""
+_NAMES = {"test_accuracy": "Test accuracy", BEST_BY: "Validation accuracy"}
+_SHORT = {"prune_fraction": "sparsity", "model_name": "model", "dataset_name": "data"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells of a line in a panel."""
+
+    keys: tuple[Key, ...]
+    label: str
+    look: Look
+    panel: Key
+    cells: tuple[Cell, ...]
+    is_dense: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a figure has: lines in panels."""
+
+    names: tuple[str, ...]
+    """The keys that tell lines apart."""
+    panel: str | None
+    """The key that tells panels apart."""
+    panels: tuple[Key, ...]
+    lines: tuple[Line, ...]
+    replicates: int
+    """The highest number of runs that there are of a cell, complete or not."""
+
+    def missing(self, cell: Cell) -> int:
+        """Return how many runs a cell has less than another one."""
+        return self.replicates - cell.n
+
+    def of_panel(self, panel: Key) -> list[Line]:
+        """Return the lines of a panel. Dense networks of which no panel is known stand in all."""
+        return [line for line in self.lines if line.panel == panel or (line.is_dense and line.panel is None)]
+
+    def identity(self, line: Line) -> dict[str, Key]:
+        """Return what tells a line from the others, for the points."""
+        panel = {self.panel: line.panel} if self.panel else {}
+        return {**panel, **dict(zip(self.names, line.keys, strict=True))}
+
+
+def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: Sequence[str] = ()) -> Cells:
+    """Return the cells of a figure: by its panels and its lines, then by others.
+
+    Raises: UsageError where no run is chosen, or where different experiments would be averaged.
+    """
+    by = _by(options)
+    if not chosen(rows, options.where):
+        raise UsageError("no run is chosen." if options.where else "there are no runs.", "where")
+    found = cells(rows, (*by, *(name for name in then_by if name not in by)), value, where=options.where,
+                  over=names_in(options.over))  # fmt: skip
+    found.refuse_mixed("lines")
+    return found
+
+
+def masked(rows: Sequence[Row], options: GroupsOptions) -> Cells:
+    """Return the cells of a figure of masks, by its lines: without dense networks, which have none.
+
+    Raises: UsageError where no complete run is chosen that prunes, or where different experiments would be averaged.
+    """
+    if not any(MASKED in row.results for row in chosen(rows, options.where)):
+        raise UsageError("no complete run is chosen that has a mask.", "where")
+    found = grouped(rows, options, Value(MASKED))
+    dense = {id(each) for cell in found.dense for each in cell.left_out}
+    left_out = tuple(each for each in found.left_out if id(each) not in dense)
+    return replace(found, cells=found.pruned, left_out=left_out, untrained=())
+
+
+def lines_of(found: Cells, options: GroupsOptions) -> Lines:
+    """Return the lines of a figure's cells: those of dense networks first, then by strategy as registered."""
+    names, by_panel = names_in(options.lines), _panel(options)
+    first = 1 if by_panel else 0
+    groups: dict[tuple[bool, Key, tuple[Key, ...]], list[Cell]] = {}
+    for cell in found.cells:
+        is_in_all = not first or (cell.is_dense and by_panel in ("strategy", *LEVELS))
+        group = cell.is_dense, None if is_in_all else cell.keys[0], cell.keys[first : first + len(names)]
+        groups.setdefault(group, []).append(cell)
+    kinds = list(dict.fromkeys((is_dense, keys) for is_dense, _, keys in groups))
+    kinds.sort(key=lambda kind: (not kind[0], place_of(_strategy(names, kind[1]))))
+    is_only_dense = sum(is_dense for is_dense, _ in kinds) == 1
+    labels = [DENSE if dense and is_only_dense else label_of(names, keys, is_dense=dense) for dense, keys in kinds]
+    drawn_as = looks([DENSE if is_dense else _strategy(names, keys) for is_dense, keys in kinds])
+    lines = []
+    for (is_dense, panel, keys), members in groups.items():
+        place = kinds.index((is_dense, keys))
+        lines.append(Line(keys, labels[place], drawn_as[place], panel, tuple(members), is_dense))
+    panels = tuple(dict.fromkeys(line.panel for line in lines if not line.is_dense or line.panel is not None))
+    if by_panel == "strategy":
+        panels = tuple(sorted(panels, key=lambda panel: place_of(str(panel))))
+    lines.sort(key=lambda line: kinds.index((line.is_dense, line.keys)))
+    counts = [cell.n + len(cell.left_out) for cell in found.pruned or found.cells]
+    return Lines(names, by_panel, panels or (None,), tuple(lines), max(counts, default=0))
+
+
+def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = False) -> str:
+    """Return what a group is called in a legend: `snip10, lr 0.1`."""
+    parts = [key_text(name, key) for name, key in zip(names, keys, strict=True) if name != "strategy"]
+    strategy = [DENSE] if is_dense else [str(_strategy(names, keys))] if "strategy" in names else []
+    return ", ".join([*strategy, *parts])
+
+
+def key_text(name: str, key: Key) -> str:
+    """Return a value of a key as legends and titles have it: `lr 0.1`; a word speaks for itself."""
+    if isinstance(key, str) and not key.isdigit():
+        return key
+    value = f"{key:.4g}" if isinstance(key, float) else "none" if key is None else str(key)
+    return f"{_SHORT.get(name, name).replace('_', ' ')} {value}"
+
+
+def value_text(value: Value) -> str:
+    """Return the label of an axis that shows a value."""
+    name = _NAMES.get(value.name, value.name.replace("_", " ").capitalize())
+    when = {"": "", "best": ", best validation", "max": ", highest", "min": ", lowest"}.get(
+        value.at, f", at {value.at}"
+    )
+    return f"{name}{when}{' (%)' if value.is_fraction else ''}"
+
+
+def scale_of(value: Value) -> float:
+    """Return what values are multiplied by for an axis: fractions are shown in percent."""
+    return 100.0 if value.is_fraction else 1.0
+
+
+def draw_band(
+    axes: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], look: Look
+) -> PolyCollection:
+    """Draw the spread about a line."""
+    return axes.fill_between(x, low, high, color=look.color, alpha=_BAND, linewidth=0)
+
+
+def keep_in_range(panels: Sequence[Axes], value: Value) -> None:
+    """Let axes of fractions end near 0% and 100%, even where a band that is computed goes beyond."""
+    for axes in panels if value.is_fraction else ():
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -2), min(high, 102))
+
+
+def title_panels(found: Lines, axes: Sequence[Axes]) -> None:
+    """Write above each panel what it shows."""
+    if found.panel:
+        for each, panel in zip(axes, found.panels, strict=True):
+            each.set_title(key_text(found.panel, panel))
+
+
+def spread_note(found: Lines, options: LinesOptions) -> str:
+    """Return what lines and bands are, for the caption."""
+    if found.replicates < 2:
+        return "Each point is a single run."
+    band = f"bands: {SPREADS_IN_WORDS[options.spread]}"
+    return f"Lines: mean of {found.replicates} replicates; {band}."
+
+
+def _panel(options: GroupsOptions) -> str | None:
+    return options.panels if isinstance(options, LinesOptions) else None
+
+
+def _by(options: GroupsOptions) -> tuple[str, ...]:
+    names, panel = names_in(options.lines), _panel(options)
+    if not names:
+        raise UsageError("name what the lines are, such as strategy.", "lines")
+    if panel in names:
+        raise UsageError(f"'{panel}' tells the lines apart already.", "panels")
+    return (*((panel,) if panel else ()), *names)
+
+
+def _strategy(names: Sequence[str], keys: Sequence[Key]) -> str | None:
+    found = dict(zip(names, keys, strict=True)).get("strategy")
+    return None if found is None else str(found)

@@ -1,0 +1,295 @@
+"""One style for all figures, fit for a paper of two columns. Imports no torch.
+
+Colours are told apart by people with any colour vision (Okabe and Ito 2008, and indigo of Tol's 'muted'), and a marker
+stands beside each colour, so that figures can be read in black and white. A strategy has one colour and marker in every
+figure: its place in the registry of methods. Files are the same bytes whenever the same runs are drawn: no dates, fixed
+identifiers, and a font that comes with matplotlib, so that all machines have it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells import DENSE
+from foundations.errors import UsageError
+from pruning.registry import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+WIDTHS = {"single": 3.25, "double": 6.75}
+"""Inches of one and of both columns."""
+DPI = 300
+_SETTINGS: Any = {  # matplotlib's types list every setting
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 8,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "axes.labelpad": 3,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.1,
+    "image.cmap": "cividis",
+    "figure.constrained_layout.h_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.02,
+    # TrueType fonts are embedded in PDFs, as publishers ask; in SVGs, text becomes outlines, the same in any viewer.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "open_prune",
+    "savefig.dpi": DPI,
+}
+_GREY, _ORANGE, _BLUE, _SKY = "#666666", "#E69F00", "#0072B2", "#56B4E9"
+_GREEN, _INDIGO, _VERMILLION, _PURPLE = "#009E73", "#332288", "#D55E00", "#CC79A7"
+PALETTE = (_GREY, _ORANGE, _BLUE, _SKY, _GREEN, _INDIGO, _VERMILLION, _PURPLE)
+_SOLID: Any = "-"
+_BROKEN: Any = (0, (4, 1.2))
+_DOTTED: Any = (0, (1, 1.1))
+DASHES = (_SOLID, _BROKEN, _DOTTED)
+_HANDLE, _LETTER = 0.45, 0.058
+"""Inches that an entry of a legend takes beside its label, and for each letter of it."""
+_MARKERS = "os^vDd<>P*ph8HX"
+_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "D": 3.0, "s": 3.3, "d": 4.0}
+"""Points, where a marker looks smaller or larger than others of its size."""
+_EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+# By place in the registry of methods: kindred ones (GraSP and its absolute form) share a colour.
+_METHODS = (
+    (_GREY, _SOLID),  # random
+    (_ORANGE, _SOLID),  # magnitude
+    (_BLUE, _SOLID),  # snip
+    (_SKY, _SOLID),  # force
+    (_GREEN, _SOLID),  # grasp
+    (_GREEN, _BROKEN),  # graspabs
+    (_INDIGO, _SOLID),  # taylor
+    (_INDIGO, _BROKEN),  # fisher
+    (_VERMILLION, _SOLID),  # synflow
+    (_VERMILLION, _BROKEN),  # synflowl2
+    (_PURPLE, _SOLID),  # phew
+)
+_OTHERS = tuple(
+    (colour, dashes)
+    for dashes in DASHES
+    for colour in (_BLUE, _VERMILLION, _GREEN, _PURPLE, _ORANGE, _SKY, _INDIGO, _GREY)
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn."""
+
+    color: str
+    linestyle: Any
+    """As matplotlib takes it."""
+    marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """A line without markers, by matplotlib's names."""
+        return {"color": self.color, "linestyle": self.linestyle}
+
+    @property
+    def filled(self) -> dict[str, Any]:
+        """Filled markers, by matplotlib's names."""
+        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
+
+    @property
+    def open(self) -> dict[str, Any]:
+        """Open markers, by matplotlib's names."""
+        colors = {"markeredgecolor": self.color, "markerfacecolor": "white", "markeredgewidth": 0.8}
+        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **colors}
+
+
+DENSE_LOOK = Look("black", (0, (3, 1.5)), "None")
+EXPLAINED = Look("#444444", ":", "o")
+"""For entries of the legend that are of no line."""
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Let matplotlib draw in this style within the block, whatever its settings are outside."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def looks(strategies: Sequence[str | None]) -> list[Look]:
+    """Return how each of some lines is drawn; no two look the same.
+
+    strategies: that of each line, which its colour stands for, or None where lines are of something else.
+    """
+    found: list[Look] = []
+    others = itertools.count()
+    for strategy in strategies:
+        look = _look_of_method(strategy) if strategy else None
+        if look is None:
+            place = next(others)
+            look = Look(*_OTHERS[place % len(_OTHERS)], _MARKERS[place % len(_MARKERS)])
+        found.append(_different(look, found))
+    return found
+
+
+def inches(width: str) -> float:
+    """Return a figure's width. Raises: UsageError for a text that is none."""
+    try:
+        found = WIDTHS.get(width) or float(width)
+    except ValueError:
+        found = math.nan
+    if not 1 <= found <= 40:
+        raise UsageError(
+            f"'{width}' is not a valid value; it takes {', '.join(WIDTHS)}, or inches from 1 to 40.", "width"
+        )
+    return found
+
+
+def new_figure(
+    width: str, height: float | None, panels: int = 1, *, is_shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels, which share their axes or not. To be called and drawn on within `styled`."""
+    from matplotlib.figure import Figure
+
+    wide = inches(width)
+    rows = math.ceil(panels / max(1, round(wide / 2)))
+    columns = math.ceil(panels / rows)
+    each = wide / columns
+    high = height or rows * min(0.68 * each, 2.6) + 0.35
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=is_shared, sharey=is_shared, squeeze=False).flatten().tolist()
+    for place, each in enumerate(axes):
+        if place >= panels:
+            each.remove()
+        elif place + columns >= panels:  # nothing is below
+            each.tick_params(labelbottom=True)
+    return figure, axes[:panels]
+
+
+def label_axes(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
+    """Label the axes, which all panels share: once, in the middle of what they label."""
+    if len(axes) == 1:
+        axes[0].set(xlabel=x, ylabel=y)
+    else:
+        figure.supxlabel(x, fontsize="medium")
+        figure.supylabel(y, fontsize="medium")
+
+
+def legend(figure: Figure, entries: Sequence[tuple[Any, str]], title: str | None) -> None:
+    """Draw title and legend above all panels, where they cover no line. entries: (artist, label), row by row."""
+    if not entries:
+        figure.suptitle(title or "")
+        return
+    wide = figure.get_size_inches()[0]
+    # Matplotlib fills columns; people read rows.
+    for columns in range(min(len(entries), 6), 0, -1):
+        parts = [entries[column::columns] for column in range(columns)]
+        if sum(_HANDLE + _LETTER * max(len(label) for _, label in part) for part in parts) <= wide:
+            break
+    by_column = [entry for part in parts for entry in part]
+    handles, labels = zip(*by_column, strict=True)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title)
+
+
+def key(linestyle: Any, **style: Any) -> Any:
+    """Return what stands in a legend for how something is drawn, by matplotlib's names, in no line's colour."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=EXPLAINED.color, linestyle=linestyle, **style)
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Give a logarithmic axis few ticks, at plain numbers: written out, or by powers of ten where long."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    is_plain = low >= 1e-3 and high < 1e5
+    for steps in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) <= (7 if is_plain else 4):
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    minor = [step * 10.0**decade for decade in decades for step in range(2, 10)]
+    axis.set_minor_locator(FixedLocator([tick for tick in minor if low * 0.999 <= tick <= high * 1.001]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if is_plain else _by_power(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _by_power(value: float) -> str:
+    digit, _, exponent = f"{value:.0e}".partition("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if digit == "1" else rf"${digit}\times{power}$"
+
+
+def to_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file of a format: pdf, svg or png. The same figure gives the same bytes."""
+    undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with styled(), io.BytesIO() as file:
+        figure.savefig(file, format=kind, metadata=undated.get(kind))
+        return file.getvalue()
+
+
+def place_of(strategy: str | None) -> int:
+    """Return the place of a strategy among all methods; what is none comes last."""
+    known = strategy is not None and strategy in METHODS
+    return _places().get(METHODS.find(str(strategy)).spelling, len(_places())) if known else len(_places())
+
+
+@functools.cache
+def _places() -> dict[str, int]:
+    return {method.spelling: place for place, method in enumerate(METHODS)}
+
+
+def _look_of_method(strategy: str) -> Look | None:
+    """Return the look of a strategy; None where it is not the name of a method."""
+    if strategy == DENSE:
+        return DENSE_LOOK
+    if strategy not in METHODS:
+        return None
+    place = place_of(strategy)
+    if place < len(_METHODS):
+        return Look(*_METHODS[place], _MARKERS[place])
+    place -= len(_METHODS)  # those of plug-ins
+    return Look(PALETTE[(place + 1) % len(PALETTE)], _DOTTED, _MARKERS[-1 - place % len(_MARKERS)])
+
+
+def _different(look: Look, taken: Sequence[Look]) -> Look:
+    """Return a look of the same colour that no other line has, as long as there are any."""
+    if look not in taken:
+        return look
+    choices = (replace(look, linestyle=dashes, marker=marker) for marker in _MARKERS for dashes in DASHES)
+    used = {(each.color, str(each.linestyle)) for each in taken}
+    markers = {each.marker for each in taken}
+    fresh = [each for each in choices if each not in taken]
+    fresh.sort(key=lambda each: ((each.color, str(each.linestyle)) in used, each.marker in markers))
+    return fresh[0] if fresh else look

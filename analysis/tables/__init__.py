@@ -1,0 +1,1 @@
+"""Tables of results: means over replicates, in the formats that papers and programs read."""

@@ -1,0 +1,241 @@
+"""What a table of results says, before it is written in a format. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, addresses_of, cells, names_in
+from analysis.row import Row
+from analysis.run import environment_with
+from analysis.runs import read_rows
+from analysis.values import Value
+from foundations.hparams import Hparams, hparam
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_DIGITS = 17
+_NOTHING = "-"
+"""How the key of runs is written that have no such value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(Hparams):
+    """What is compared, and how it is written."""
+
+    rows: str = hparam("strategy")
+    """A row for each combination of values of these, with commas between: columns of `ls`, hyperparameters or
+    results."""
+    columns: str = hparam("sparsity")
+    """A column for each value of this. sparsity, density and compression are from achieved counts."""
+    value: str = hparam("test_accuracy")
+    """A metric or another result: test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples
+    is best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps, which selects on the test set)."""
+    where: str | None = hparam(None)
+    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random."""
+    over: str | None = hparam(None)
+    """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
+    data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
+    spread: str = hparam("std", choices=SPREADS)
+    """What stands behind the mean: std (standard deviation), sem (standard error of the mean), minmax (lowest and
+    highest), ci95 (95% confidence interval of the mean, by Student's t)."""
+    digits: int | None = hparam(None, at_least=0, at_most=_MOST_DIGITS)
+    """Digits behind the point; by default two of percentages, and four of other values."""
+    caption: str | None = hparam(None)
+    """A caption; by default it says what the numbers are."""
+
+    def validate(self) -> None:
+        """Check that the value can be read."""
+        Value.parse(self.value)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell as it is written. Without a cell there are no such runs."""
+
+    is_expected: bool = True
+    """Whether there could be such runs: dense networks are not pruned."""
+
+    cell: Cell | None = None
+    mean: str = ""
+    spread: str = ""
+    """`± 0.12`, or `[97.10, 97.40]`; nothing where there is one run."""
+    n: str = ""
+    """`(3)`; nothing where it is the same everywhere, and stands in the caption."""
+    is_best: bool = False
+    """Whether no other mean of its column is better. Dense networks do not compete."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether replicates of the experiment are left out."""
+        return self.cell is not None and bool(self.cell.left_out)
+
+    @property
+    def text(self) -> str:
+        """The cell as plain text. A star says that replicates are left out; `(0)` that all are."""
+        if self.cell is None:
+            return "—" if self.is_expected else ""
+        star = "*" if self.is_partial else ""
+        return " ".join(filter(None, (self.mean, self.spread, self.n))) + star if self.mean else f"(0){star}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table."""
+
+    keys: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class ResultsTable:
+    """Results in rows and columns. `str` is the text format."""
+
+    head: tuple[str, ...]
+    """What the rows are keyed by."""
+    column_key: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    """The row of dense networks first."""
+    caption: str
+    notes: tuple[str, ...]
+    """Sentences that a reader needs beside the numbers: what is left out, and why."""
+    cells: Cells
+    spread: str
+
+    def __str__(self) -> str:
+        from analysis.tables.text import text
+
+        return text(self)
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return a row for each cell: its keys, mean, low, high, n, and the addresses behind it."""
+        found = []
+        for cell in self.cells.cells:
+            low, high = cell.interval(self.spread) or (None, None)
+            found.append(
+                {
+                    **dict(zip(self.cells.by, cell.keys, strict=True)),
+                    "is_dense": cell.is_dense,
+                    "mean": cell.mean,
+                    "low": low,
+                    "high": high,
+                    "n": cell.n,
+                    "addresses": addresses_of(cell.rows),
+                }
+            )
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """Return `points` as pandas has them. Accuracies and sparsities are fractions from 0 to 1."""
+        import pandas as pd
+
+        return pd.DataFrame(self.points())
+
+
+def results_table(root: Path | str | None = None, **options: Any) -> ResultsTable:
+    """Return a table of the runs under a root: `results_table(rows="strategy", where="model=cifar_resnet_20")`.
+
+    root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data. options: see `TableOptions`.
+    Raises: UsageError where an option cannot be read, or a mean would be over different experiments.
+    """
+    return make_table(read_rows(environment_with(root).root), TableOptions(**options))
+
+
+def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
+    """Return a table of runs. rows: all runs under a root; those that `where` leaves out may be dense references.
+
+    Raises: UsageError where a mean would be over different experiments, or no run has a key or the value.
+    """
+    head, value = names_in(options.rows), Value.parse(options.value)
+    by = [*head, options.columns]
+    found = cells(rows, by, value, where=options.where, over=names_in(options.over))
+    found.refuse_mixed("rows")
+    keys = list(dict.fromkeys(cell.keys[-1] for cell in found.cells))
+    keys.sort(key=lambda key: (isinstance(key, str), key is None, key))
+    texts = {name: _texts(name, [cell.keys[place] for cell in found.cells]) for place, name in enumerate(by)}
+    counts = {cell.n for cell in found.cells if cell.n}
+    written = {
+        (cell.is_dense, cell.keys): _entry(cell, value, options, is_n_shown=len(counts) > 1) for cell in found.cells
+    }
+    best, pruned_at = _best(found, keys), {cell.keys[-1] for cell in found.pruned}
+    lines = []
+    for is_dense, row_keys in dict.fromkeys((cell.is_dense, cell.keys[:-1]) for cell in found.cells):
+        names = [texts[name][key] for name, key in zip(head, row_keys, strict=True)]
+        if is_dense and "strategy" not in head:
+            names[-1] = DENSE if names[-1] == _NOTHING else f"{names[-1]} ({DENSE})"
+        entries = []
+        for key in keys:
+            entry = written.get((is_dense, (*row_keys, key)), Entry(is_expected=not is_dense and key in pruned_at))
+            is_best = not is_dense and entry.cell is not None and entry.cell.mean == best.get(key, math.nan)
+            entries.append(replace(entry, is_best=is_best))
+        lines.append(Line(tuple(names), tuple(entries)))
+    notes = [note for note in found.notes() if lines]
+    if any(entry.is_partial for line in lines for entry in line.entries):
+        notes.insert(0, "* Replicates are left out of the mean.")
+    columns = tuple(texts[options.columns][key] for key in keys)
+    caption = options.caption or _caption(value, options.spread, counts)
+    return ResultsTable(head, options.columns, columns, tuple(lines), caption, tuple(notes), found, options.spread)
+
+
+def level_text(key: str, level: float, digits: int = 3) -> str:
+    """Return a sparsity, density or compression for people, with so many significant digits of what is left."""
+    if key == "compression":
+        return f"{level:.{digits}g}x"
+    density = 1 - level if key == "sparsity" else level
+    if key == "density" or not density:
+        return f"{100 * level:.{digits}g}%"
+    decimals = max(0, digits - 3 - math.floor(math.log10(density)))
+    text = f"{100 * level:.{decimals}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
+
+
+def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
+    """Return how keys are written: levels with as many digits as tell them apart."""
+    distinct = list(dict.fromkeys(keys))
+    if name not in LEVELS:
+        return {key: _NOTHING if key is None else str(key) for key in distinct}
+    found: dict[Key, str] = {}
+    for digits in range(3, _MOST_DIGITS):
+        found = {key: level_text(name, float(key or 0), digits) for key in distinct}
+        if len(set(found.values())) == len(distinct):
+            break
+    return found
+
+
+def _best(found: Cells, keys: Sequence[Key]) -> dict[Key, float]:
+    better = max if found.value.is_better_higher else min
+    columns = {key: [c.mean for c in found.pruned if c.keys[-1] == key and c.mean is not None] for key in keys}
+    return {key: better(means) for key, means in columns.items() if len(means) > 1}
+
+
+def _entry(cell: Cell, value: Value, options: TableOptions, *, is_n_shown: bool) -> Entry:
+    if cell.mean is None:
+        return Entry(cell=cell)
+    scale = 100 if value.is_fraction else 1
+    digits = (2 if value.is_fraction else 4) if options.digits is None else options.digits
+    spread, interval = "", cell.interval(options.spread)
+    if interval is not None and options.spread == "minmax":
+        spread = "[" + ", ".join(f"{scale * end:.{digits}f}" for end in interval) + "]"
+    elif interval is not None:
+        spread = f"± {scale * (cell.half_width(options.spread) or 0.0):.{digits}f}"
+    mean, n = f"{scale * cell.mean:.{digits}f}", f"({cell.n})" if is_n_shown else ""
+    return Entry(cell=cell, mean=mean, spread=spread, n=n)
+
+
+def _caption(value: Value, spread: str, counts: set[int]) -> str:
+    words = {
+        "std": "standard deviation",
+        "sem": "standard error of the mean",
+        "minmax": "lowest and highest value",
+        "ci95": "95% confidence interval",
+    }[spread]
+    name = str(value).replace("_", " ") + (" in %" if value.is_fraction else "")
+    if counts <= {1}:
+        return f"{name[0].upper()}{name[1:]}, one run each."
+    number = f"{next(iter(counts))} runs" if len(counts) == 1 else "(n) runs"
+    return f"{name[0].upper()}{name[1:]}: mean and {words} of {number}."
