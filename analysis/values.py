@@ -55,9 +55,11 @@ class Value:
     def of(self, row: Row) -> float | None:
         """Return the value of a complete run; None where it has none, NaN where it was not a finite number.
 
-        Raises: DamagedError where metrics.csv is needed and is not what the manifest lists.
+        Raises: DamagedError where metrics.csv is not what the manifest lists, also where the value is a result: a run
+        with a damaged file must not enter a mean unannounced.
         """
         if not self.at:
+            row.run.check_metrics()
             if self.name not in row.results:
                 return None
             found = row.results[self.name]

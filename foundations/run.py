@@ -243,18 +243,16 @@ class Run:
         self.write(METRICS, metrics.to_csv().encode())
 
     def metrics(self) -> Metrics:
-        """Return what was measured so far.
+        """Return what was measured so far. Raises: as `check_metrics`."""
+        data = self._checked_metrics()
+        return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
+
+    def check_metrics(self) -> None:
+        """Read metrics.csv without parsing it.
 
         Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
         """
-        data = self._data(METRICS)
-        if data is None:
-            return Metrics()
-        manifest = self.read_manifest()
-        recorded = manifest.files.get(METRICS) if manifest else None
-        if recorded is not None and hashlib.sha256(data).hexdigest() != recorded.sha256:
-            raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
-        return Metrics.from_csv(data.decode(errors="replace"))
+        self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
         """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
@@ -321,6 +319,17 @@ class Run:
         if not isinstance(tree, dict):
             raise self.damaged(name, "it is not a JSON object")
         return tree
+
+    def _checked_metrics(self) -> bytes | None:
+        """Return the content of metrics.csv, or None where there is none. Raises: as `check_metrics`."""
+        data = self._data(METRICS)
+        if data is None:
+            return None
+        manifest = self.read_manifest()
+        recorded = manifest.files.get(METRICS) if manifest else None
+        if recorded is not None and hashlib.sha256(data).hexdigest() != recorded.sha256:
+            raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
+        return data
 
     def _data(self, name: str) -> bytes | None:
         """Return the content of a file, or None where there is none. Raises: DamagedError for what is no file."""

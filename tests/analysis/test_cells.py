@@ -161,11 +161,12 @@ def test_a_value_that_cannot_be_read_is_refused(text: str) -> None:
         Value.parse(text)
 
 
-def test_metrics_that_are_not_those_of_the_manifest_do_not_count(own_family: Family) -> None:
+@pytest.mark.parametrize("value", ["test_accuracy", "sparsity", "test_accuracy@max"])
+def test_a_run_whose_metrics_are_not_those_of_the_manifest_does_not_count(own_family: Family, value: str) -> None:
     path = own_family.branch.folder / METRICS
     path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
 
-    found = cells(read_rows(own_family.root), ["strategy"], Value.parse("test_accuracy@max"), where="branch=oneshot")
+    found = cells(read_rows(own_family.root), ["strategy"], Value.parse(value), where="branch=oneshot")
 
     assert str(own_family.branch.location) not in {row.location for cell in found.cells for row in cell.rows}
     assert any("damaged" in note for note in found.notes())
