@@ -15,7 +15,11 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    # \textquotedbl needs fonts that a plain document does not have.
+    '"': "''",
+    # A line that begins with one of these would be read as an option of the line break before it.
+    "[": "{[}",
+    "*": "{*}",
     "±": r"$\pm$",
     "—": "---",
 }
@@ -35,6 +39,8 @@ def latex(table: ResultsTable) -> str:
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{_escaped(table.caption)}}}",
+                rf"\label{{tab:{_label(table)}}}",
+                r"\smallskip",
                 rf"\begin{{tabular}}{{{alignment}}}",
                 r"\toprule",
                 rf"{' & '.join(head)} \\",
@@ -53,6 +59,11 @@ def latex(table: ResultsTable) -> str:
 def _cell(entry: Entry) -> str:
     text = _escaped(entry.text)
     return rf"\textbf{{{text}}}" if entry.is_best else text
+
+
+def _label(table: ResultsTable) -> str:
+    r"""Return what \ref finds the table by, such as `test-accuracy`."""
+    return re.sub("[^A-Za-z0-9]+", "-", str(table.cells.value)).strip("-")
 
 
 def _escaped(text: str) -> str:

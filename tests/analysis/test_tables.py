@@ -156,7 +156,7 @@ def test_levels_that_are_close_are_told_apart() -> None:
     assert len(set(found.columns)) == 2
 
 
-HOSTILE = r"50% & _x_ \input{y} $z$ #1 ~^ {a} <b> | `c`"
+HOSTILE = '[50%]* & "_x_" \\input{y} $z$ #1 ~^ {a} <b> | `c`'
 
 
 def test_names_are_escaped_in_latex_and_in_markdown() -> None:

@@ -100,11 +100,15 @@ def test_a_run_with_a_missing_file_is_left_out_and_named(own_grid: Terminal) -> 
     assert re.search(r"magnitude .*\(2\)", result.out)
 
 
-def test_a_run_with_a_changed_metric_is_left_out_where_metrics_are_read(own_grid: Terminal) -> None:
+@pytest.mark.parametrize("value", ["test_accuracy", "test_accuracy@max"])
+def test_a_run_with_a_changed_metric_is_left_out_and_named(own_grid: Terminal, value: str) -> None:
     path = own_grid.where(*branch("magnitude", "0.1", 2)) / "metrics.csv"
     path.write_text(re.sub(r"(test_accuracy,\d+,0\.)\d", r"\g<1>9", path.read_text()))
 
-    assert "damaged" in own_grid.run("table", "--value=test_accuracy@max").out
+    result = own_grid.run("table", f"--value={value}")
+
+    assert "damaged" in result.out and path.parent.name.rpartition("_")[2][:8] in result.out
+    assert re.search(r"magnitude .*\(2\)\*", result.out)
 
 
 def test_a_result_that_was_changed_in_a_manifest_is_not_believed(own_grid: Terminal) -> None:
