@@ -162,7 +162,7 @@ def row_of(run: Run) -> Row:
             sources=tuple(location for _, location in sorted(source_locations(run, record).items())),
             hyperparameters=flat_hyperparameters(record),
             results=dict(manifest.results) if manifest else {},
-            age=time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime,
+            age=max(0.0, time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime),
             fingerprint=next(iter(manifest.dataset.values()), None) if manifest else None,
             iterations_per_epoch=int(record["iterations_per_epoch"]),
         )

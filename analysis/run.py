@@ -174,7 +174,7 @@ class StoredRun:
         """Return the mask, bool tensors on the CPU; None where the run has none, or not yet."""
         from pruning.mask import Mask
 
-        return Mask.from_tensors(*self._run.load_mask()) if self._run.has_mask() else None
+        return Mask.of_run(self._run) if self._run.has_mask() else None
 
     @property
     def steps(self) -> list[Step]:

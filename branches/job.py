@@ -66,7 +66,7 @@ class BranchJob(Job[BranchDesc]):
             pruning = self.desc.pruning
             return Mask.ones(model) if pruning is None else Mask.to_prune(model, pruning)
         run = source_run(self.desc.mask, self.context.root, self.replicate)
-        mask = Mask.from_tensors(*run.load_mask())
+        mask = Mask.of_run(run)
         if self._structure_differs(self.desc.mask.run):
             mask = Mask(without_added(model, mask, self.desc.as_trained))
         return mask.for_model(model)
@@ -94,10 +94,7 @@ class BranchJob(Job[BranchDesc]):
             model = scored  # scoring leaves no trace in it
         else:
             model = self.model_at(desc.state)
-        if holds_mask:
-            mask = Mask.from_tensors(*self.run.load_mask()).for_model(model)
-        else:
-            mask = self._new_mask(scored or model)
+        mask = Mask.of_run(self.run).for_model(model) if holds_mask else self._new_mask(scored or model)
         if desc.branch.masked_init is not None:
             initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
         if desc.statistics is not None:

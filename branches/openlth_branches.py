@@ -79,7 +79,7 @@ def _mask(source: RunRef, parent: Run, mask: Mask | None, start: Step) -> tuple[
     plain = BranchHparams(start_step=str(start))
     if mask is None or not parent.has_mask():
         return None, plain
-    theirs = Mask.from_tensors(*parent.load_mask())
+    theirs = Mask.of_run(parent)
     if mask == theirs:
         return mask_of(source), plain
     if mask.kept_per_layer() == theirs.kept_per_layer():

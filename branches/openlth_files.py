@@ -36,7 +36,7 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         contents = {f"model_{step.file_name_part}.pth": run.load_state(step)}
         if run.has_mask():
-            mask = Mask.from_tensors(*run.load_mask())
+            mask = Mask.of_run(run)
             contents["mask.pth"] = {name: tensor.int() for name, tensor in mask.items()}
         for name, content in contents.items():
             data = io.BytesIO()  # torch says RuntimeError, not OSError, where a disk is full

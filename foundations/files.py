@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import os
+import re
+import socket
 import stat
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,7 +33,7 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.ENOENT: "Check the path.",
-        }.get(error.errno or 0, "Choose another root, in a folder that can be written.")
+        }.get(error.errno or 0, "Choose a folder that can be written.")
         reason = error.strerror or type(error).__name__
         raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
 
@@ -41,7 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
+    sweep_parts(path.parent, of=path.name)
+    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
     try:
         yield part
         with part.open("rb") as file:
@@ -62,10 +66,35 @@ def write_atomically(path: Path, data: bytes) -> None:
             part.write_bytes(data)
 
 
-def sweep_parts(folder: Path) -> None:
-    """Remove temporary files that killed writers left. Only call this while holding the folder's lock."""
+def sweep_parts(folder: Path, of: str | None = None) -> None:
+    """Remove temporary files that killed writers left.
+
+    of: the file whose parts are meant, of processes on this machine that are no more. Without it, all are removed: only
+    call that while holding the folder's lock.
+    """
     for part in folder.glob(f".*{_PART}"):
-        part.unlink(missing_ok=True)
+        if of is None or _is_abandoned(part.name, of):
+            part.unlink(missing_ok=True)
+
+
+def _is_abandoned(part: str, of: str) -> bool:
+    """Return whether a temporary file is one of a file that a process on this machine wrote which is no more."""
+    found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(_PART)}", part)
+    if found is None:
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+@functools.cache
+def _place() -> str:
+    """Return which machine this is, in letters that any file system takes."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def read_file(path: Path | str) -> bytes:

@@ -15,6 +15,7 @@ from foundations import tensor_files
 from foundations.errors import DamagedError, UsageError, invalid
 from foundations.files import write_atomically
 from foundations.random_streams import generator
+from foundations.run import MASK, Run
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
 from pruning.mask_files import pack, unpack
@@ -262,6 +263,18 @@ class Mask(Mapping[str, torch.Tensor]):
     def from_tensors(cls, bits: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Mask:
         """Return the mask that `to_tensors` made these of. Raises: DamagedError if they do not belong together."""
         return cls(unpack(bits, header))
+
+    @classmethod
+    def of_run(cls, run: Run) -> Mask:
+        """Return the mask that a run keeps.
+
+        Raises: EnvironmentFailure where it has none; DamagedError that names the file where it is not what was written.
+        """
+        bits, header = run.load_mask()
+        try:
+            return cls.from_tensors(bits, header)
+        except DamagedError as error:
+            raise run.damaged(MASK, str(error)) from error
 
     def to_bytes(self) -> bytes:
         """Return the content of the mask's file: the same bytes for equal masks."""

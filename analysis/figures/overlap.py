@@ -80,7 +80,7 @@ def _masks(line: Line, notes: list[str]) -> list[tuple[Row, Mask]]:
     for row in (row for cell in line.cells for row in cell.rows):
         try:
             if row.run.has_mask():
-                found.append((row, Mask.from_tensors(*row.run.load_mask())))
+                found.append((row, Mask.of_run(row.run)))
         except DamagedError:
             notes.append(f"Left out, its mask is damaged: {row.address}.")
     return found

@@ -266,3 +266,17 @@ def test_an_export_for_openlth_that_fails_leaves_the_former_one(two_runs: Termin
 
     result.assert_is_for_people(1, str(folder))
     assert os.listdir(folder) == [name] and before  # noqa: PTH208
+
+
+def test_without_a_home_commands_work_where_the_folders_are_named_and_say_so_where_not(
+    two_runs: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+
+    assert two_runs.run("ls").code == 0
+    monkeypatch.setattr(Terminal, "settings", lambda self: {"OPEN_PRUNE_ROOT": str(self.root)})
+    monkeypatch.delenv("OPEN_PRUNE_DATASETS", raising=False)
+    two_runs.run("ls").assert_is_for_people(1, "OPEN_PRUNE_DATASETS")

@@ -106,7 +106,7 @@ def test_a_root_below_a_file_is_refused(terminal: Terminal, tmp_path: Path) -> N
     (tmp_path / "file").write_text("content")
     terminal.root = tmp_path / "file" / "root"
 
-    terminal.run(*TRAIN).assert_is_for_people(1, str(tmp_path / "file"), "Choose another root")
+    terminal.run(*TRAIN).assert_is_for_people(1, str(tmp_path / "file"), "Choose a folder")
     assert (tmp_path / "file").read_text() == "content"
 
 

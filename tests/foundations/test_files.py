@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import multiprocessing
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -68,7 +71,7 @@ def test_a_block_that_raises_leaves_the_former_file_and_nothing_else(tmp_path: P
 def test_a_path_below_a_file_is_a_failure_of_the_environment_and_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(EnvironmentFailure, match=r"Not a directory.*Choose another root"):
+    with pytest.raises(EnvironmentFailure, match=r"Not a directory.*Choose a folder"):
         write_atomically(tmp_path / "file" / "below" / "it", b"content")
 
 
@@ -98,3 +101,22 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
 
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_what_others_write_is_not(tmp_path: Path) -> None:
+    def die() -> None:
+        with replacing(tmp_path / "export") as part:
+            part.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    writer = multiprocessing.get_context("fork").Process(target=die)
+    writer.start()
+    writer.join()
+    (left,) = tmp_path.iterdir()
+    living = left.with_name(left.name.replace(f"-{writer.pid}-", f"-{os.getpid()}-"))
+    living.write_bytes(b"half")
+    (tmp_path / ".other.part").write_bytes(b"half")
+
+    write_atomically(tmp_path / "export", b"whole")
+
+    assert {path.name for path in tmp_path.iterdir()} == {"export", living.name, ".other.part"}
