@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.measures.layers import in_order
 from analysis.measures.measure import Columns, Measure, Measured, StepOptions
+from foundations.errors import UsageError
 from foundations.hparams import hparam
 
 if TYPE_CHECKING:
@@ -77,11 +77,14 @@ def filters_of(run: MeasuredRun, step: str | None) -> dict[str, Tensor]:
     """
     from torch import nn
 
-    from pruning.prunable import prunable_weights
-
-    model = run.model(step)
-    found = prunable_weights(model, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    return {name: found[name].detach() for name in in_order(model, found)}
+    found = {
+        f"{name}.weight": module.weight.detach()
+        for name, module in run.model(step).named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    }
+    if not found:
+        raise UsageError(f"{run.trained.model.model_name} has no convolutions, so it has no filters.")
+    return found
 
 
 def zeros_of(weight: Tensor, magnitude: float) -> Tensor:

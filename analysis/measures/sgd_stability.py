@@ -63,16 +63,19 @@ def compute(measuring: Measuring, options: InterpolationOptions, *runs: Measured
 
 
 def refuse_other_differences(runs: Sequence[MeasuredRun]) -> None:
-    """Raise UsageError unless runs start from equal weights and masks and differ in the order of data alone."""
+    """Raise UsageError unless runs start from equal weights and masks and differ in the order of data alone.
+
+    Replicates that start from one state are children of it as well: in them, augmentation differs too.
+    """
     first = runs[0]
-    start, mask = first.state(first.description.start), first.mask()
+    start, mask = first.state(first.description.start), first.mask_at(first.description.start)
     orders = {_order(first)}
     for run in runs[1:]:
         if _without_order(run) != _without_order(first):
             raise UsageError(f"{first} and {run} are trained in different ways, not just on other orders of the data.")
         if not _equal(start, run.state(run.description.start)):
             raise UsageError(f"{first} and {run} do not start from the same weights.")
-        if mask != run.mask():
+        if mask != run.mask_at(run.description.start):
             raise UsageError(f"{first} and {run} do not have the same mask.")
         orders.add(_order(run))
     if len(orders) < len(runs):
@@ -85,7 +88,7 @@ def _order(run: MeasuredRun) -> int:
 
 
 def _without_order(run: MeasuredRun) -> tuple[Any, ...]:
-    """Return how a run is trained, apart from the order of data. The replicate names the stream of augmentation."""
+    """Return how a run is trained, apart from the order of data."""
     from branches.desc import techniques_in
     from foundations.desc import RunRef
 
