@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_zero_filters_are_those_with_a_larger_share_of_zeros(
     }
     dead = {name: sum(rate > zero_rate for rate in layer) for name, layer in rates.items()}
     number = sum(map(len, rates.values()))
-    options = {"step": "0it", "magnitude": magnitude, "zero_rate": zero_rate}
+    options: dict[str, Any] = {"step": "0it", "magnitude": magnitude, "zero_rate": zero_rate}
 
     layers = measure("filter_zero_rates", pruned_resnet, **options)
     filters = measure("filter_zero_rates", pruned_resnet, rows="filter", **options)
