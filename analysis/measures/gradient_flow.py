@@ -100,7 +100,7 @@ def dense_weights(run: MeasuredRun, step: Step, mask: Mask) -> dict[str, Tensor]
     if not isinstance(source, StateOf) or source.run.desc.mask_step is not None or step != run.description.start:
         return None
     weights, own = run.parents["state"].state(source.step), run.state(step)
-    dense = {name: weights[name] for name in mask if name in weights}
+    dense = {name: weights[name] for name in mask if name in weights and weights[name].shape == mask[name].shape}
     # Other weights than its parent's, where a technique changed them before the first step.
     is_masked = all(name in dense and torch.equal(dense[name] * kept, own[name]) for name, kept in mask.items())
     return dense if is_masked else None

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 _FIGURES = (
     "both",
-    "expected",
+    "both_by_chance",
     "jaccard",
-    "expected_jaccard",
+    "jaccard_by_chance",
     "of_smaller",
-    "expected_of_smaller",
+    "of_smaller_by_chance",
+    "beyond_chance",
     "over_chance",
     "standard_score",
 )
@@ -33,7 +34,8 @@ def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: Measur
     """Return `pruning.overlap.Overlap`'s counts and figures over all weights; the table has them for each tensor.
 
     over_chance: |A ∩ B| divided by what is expected, 1 for random masks. standard_score: by how many standard
-    deviations of chance it exceeds that. Raises: as `layers.overlap_of`.
+    deviations of chance it exceeds that. beyond_chance: that of the Jaccard index, 0 by chance and 1 for equal masks.
+    Raises: as `layers.overlap_of`.
     """
     from pruning.overlap import total_overlap
 

@@ -9,22 +9,20 @@ run itself starts from (with_start). Signs of the solution are much of what a ti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from analysis.measures.layers import in_order
 from analysis.measures.measure import Columns, Measure, Measured, StepOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from analysis.measures.inputs import MeasuredRun, Measuring
 
 
 def compute(_: Measuring, options: StepOptions, run: MeasuredRun) -> Measured:
     """Return with_start and, for a branch, with_dense, over all kept weights. The table has them by layer.
 
-    A layer of which nothing is kept has NaN. Raises: EnvironmentFailure where the dense training is not complete.
+    A layer of which nothing is kept has NaN, as has one that the dense network does not have; over all, it does not
+    count. Raises: EnvironmentFailure where the dense training is not complete.
     """
     model = run.network()
     mask = run.mask_of(model)
@@ -37,14 +35,14 @@ def compute(_: Measuring, options: StepOptions, run: MeasuredRun) -> Measured:
     table: Columns = {"layer": layers, "kept": [kept[name] for name in layers]}
     values = {}
     for name, other in others.items():
-        agreeing = [_agreeing(weights, other, layer, mask[layer]) for layer in layers]
-        table[name] = [_share(number, kept[layer]) for number, layer in zip(agreeing, layers, strict=True)]
-        values[name] = _share(sum(agreeing), mask.kept)
+        agreeing = {
+            layer: int((weights[layer].sign() == other[layer].sign())[mask[layer]].sum())
+            for layer in layers
+            if layer in other and other[layer].shape == weights[layer].shape
+        }
+        table[name] = [_share(agreeing[layer], kept[layer]) if layer in agreeing else math.nan for layer in layers]
+        values[name] = _share(sum(agreeing.values()), sum(kept[layer] for layer in agreeing))
     return Measured(values=values, table=table)
-
-
-def _agreeing(weights: Mapping[str, Tensor], others: Mapping[str, Tensor], layer: str, kept: Tensor) -> int:
-    return int((weights[layer].sign() == others[layer].sign())[kept].sum())
 
 
 def _share(part: int, whole: int) -> float:

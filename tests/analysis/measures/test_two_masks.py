@@ -31,10 +31,10 @@ def test_overlap_is_that_of_sets_and_chance_that_of_the_densities_of_layers(fami
 
     assert found.table["layer"] == LAYERS
     assert found.table["both"] == both
-    assert found.table["expected"] == pytest.approx(expected)
+    assert found.table["both_by_chance"] == pytest.approx(expected)
     assert found.values["jaccard"] == pytest.approx(sum(both) / either)
     assert found.values["of_smaller"] == pytest.approx(sum(both) / min(sizes))
-    assert found.values["expected_of_smaller"] == pytest.approx(sum(expected) / min(sizes))
+    assert found.values["of_smaller_by_chance"] == pytest.approx(sum(expected) / min(sizes))
     assert found.values["over_chance"] == pytest.approx(sum(both) / sum(expected))
     assert found.values["standard_score"] > 3  # both are large weights of one training
 
