@@ -19,6 +19,7 @@ from foundations.run import MASK, Run
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
 from pruning.mask_files import pack, unpack
+from pruning.overlap import overlap, overlap_per_layer
 from pruning.prunable import LAYER_TYPES, prunable_weights, weights_to_prune
 
 
@@ -214,21 +215,19 @@ class Mask(Mapping[str, torch.Tensor]):
 
     def overlap(self, other: Mask) -> float:
         """Return |A and B| / min(|A|, |B|): how much of the smaller mask is in the larger one (1 if it is empty)."""
-        return _ratio(self.intersection(other).kept, min(self.kept, other.kept))
+        return overlap(self, other).of_smaller
 
     def jaccard(self, other: Mask) -> float:
         """Return |A and B| / |A or B| (1 if both are empty)."""
-        return _ratio(self.intersection(other).kept, self.union(other).kept)
+        return overlap(self, other).jaccard
 
     def overlap_per_layer(self, other: Mask) -> dict[str, float]:
         """Return `overlap` by tensor."""
-        both, mine, theirs = self.intersection(other).kept_per_layer(), self.kept_per_layer(), other.kept_per_layer()
-        return {name: _ratio(both[name], min(mine[name], theirs[name])) for name in self}
+        return {name: layer.of_smaller for name, layer in overlap_per_layer(self, other).items()}
 
     def jaccard_per_layer(self, other: Mask) -> dict[str, float]:
         """Return `jaccard` by tensor."""
-        both, either = self.intersection(other).kept_per_layer(), self.union(other).kept_per_layer()
-        return {name: _ratio(both[name], either[name]) for name in self}
+        return {name: layer.jaccard for name, layer in overlap_per_layer(self, other).items()}
 
     def _combine(self, other: Mask, operation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Mask:
         for name in sorted({*self, *other}):
@@ -310,7 +309,3 @@ def _as_bool(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
         raise UsageError(f"the mask's tensor '{name}' has entries other than 0 and 1.")
     return tensor.detach().to("cpu", torch.bool, copy=True, memory_format=torch.contiguous_format)
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0

@@ -6,13 +6,14 @@ Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from foundations.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from analysis.measures.inputs import MeasuredRun, Measuring
     from datasets.batches import Batch, Loader
@@ -63,18 +64,30 @@ class Examples:
             if left <= 0:
                 return
 
+    def logits(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the outputs of a model on its device, float32 (B, outputs), and the labels, batch by batch.
+
+        In the mode that the model has, which should be eval, and in the run's precision; without gradients.
+        """
+        import torch
+
+        for images, labels in self:
+            with torch.no_grad(), self._autocast():
+                outputs = model(images)
+            yield outputs.float(), labels
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return the mean loss and the accuracy of a model on its device, and with 5 classes or more top5accuracy.
 
         In eval mode and in the run's precision, as in training; the model is left in the mode that it had.
         """
-        from contextlib import nullcontext
-
         from training.evaluation import evaluate
+
+        found = evaluate(model, self, self.run.trained.outputs, self._autocast, "")
+        return {name.removeprefix("_"): value for name, value in found.items()}
+
+    def _autocast(self) -> AbstractContextManager[None]:
         from training.precision import autocast
 
-        trained = self.run.trained
-        found = evaluate(
-            model, self, trained.outputs, autocast(trained.training.precision, self.measuring.device) or nullcontext, ""
-        )
-        return {name.removeprefix("_"): value for name, value in found.items()}
+        context = autocast(self.run.trained.training.precision, self.measuring.device)
+        return nullcontext() if context is None else context()

@@ -46,3 +46,17 @@ def replace_activations(model: nn.Module, make: Callable[[], nn.Module]) -> int:
             setattr(module, name, make())
         replaced += len(functions) + len(layers)
     return replaced
+
+
+def activation_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the activations of a network and of its blocks by name, as layers; functions become layers, in place.
+
+    They are what `replace_activations` replaces, and more layers of torchvision's networks.
+    """
+    known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
+    layers = (Act, *_LAYERS, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
+    for module in list(model.modules()):
+        if not isinstance(module, Act):  # whose function is a part of it
+            for name in [name for name, value in vars(module).items() if id(value) in known]:
+                setattr(module, name, Act(getattr(module, name)))
+    return {name: module for name, module in model.named_modules() if isinstance(module, layers)}

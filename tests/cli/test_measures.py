@@ -48,6 +48,15 @@ def test_json_has_the_whole_result_of_each_run(own_two_runs: Terminal) -> None:
     assert json.loads(own_two_runs.run("measure", "effective_sparsity", branch, "--json").out) == results[:1]
 
 
+def test_a_measure_of_two_runs_has_one_result_for_both(own_two_runs: Terminal) -> None:
+    branch = own_two_runs.where(*BRANCH).name
+
+    (result,) = json.loads(own_two_runs.run("measure", "hamming_distance", branch, "train", "--json").out)
+
+    assert [run["location"].rpartition("/")[2] for run in result["description"]["runs"]] == [branch, "main"]
+    assert result["values"]["fraction"] == pytest.approx(0.9, abs=0.01)  # the training keeps everything
+
+
 def test_missing_states_are_computed_if_asked_and_a_long_table_is_shortened(own_two_runs: Terminal) -> None:
     command = ("measure", "lottery_layer_conservation", "train", "--steps=0it-18it@1it")
 
@@ -84,6 +93,11 @@ def test_the_help_of_a_measure_has_its_options(two_runs: Terminal) -> None:
         (("measure", "unit_conservation", "train", "--strategy=phew"), ("--strategy", "without scores")),
         (("measure", "unit_conservation", "train", "--score_in_eval_mode"), ("strategy=snipN",)),
         (("measure", "unit_conservation", "train", "--device=abacus"), ("--device",)),
+        (("measure", "mask_overlap", "train"), ("takes two runs, not 1",)),
+        (("measure", "mask_overlap", "train", "train"), ("has a mask",)),
+        (("measure", "sgd_stability", "train", "train"), ("in the same order",)),
+        (("measure", "kernel_maps", "train"), ("has no convolutions",)),
+        (("measure", "linear_mode_connectivity", "train", "train", "--points=1"), ("--points", "at least 2")),
     ],
 )
 def test_mistakes_are_explained(two_runs: Terminal, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 
 import pytest
@@ -71,3 +73,45 @@ def test_one_layer_can_be_compared_alone() -> None:
 def test_masks_of_different_networks_are_refused() -> None:
     with pytest.raises(UsageError, match="different networks"):
         overlap(mask_of(x=[1]), mask_of(x=[1, 0]))
+
+
+@given(st.integers(1, 6), st.data())
+def test_chance_is_the_mean_over_all_masks_of_the_same_size(size: int, data: st.DataObject) -> None:
+    first, second = (data.draw(st.integers(0, size)) for _ in range(2))
+    places = range(size)
+    kept_by_first = set(places[:first])
+    counts = [len(kept_by_first & set(chosen)) for chosen in itertools.combinations(places, second)]
+    mean = sum(counts) / len(counts)
+    variance = sum((count - mean) ** 2 for count in counts) / len(counts)
+
+    a, b = (mask_of(x=[int(place < kept) for place in places]) for kept in (first, second))
+    found = overlap(a, b)
+
+    assert found.both_by_chance == pytest.approx(mean)
+    assert found.variance_by_chance == pytest.approx(variance)
+    assert (found.size, found.first, found.second, found.both) == (size, first, second, min(first, second))
+
+
+def test_figures_follow_from_the_counts() -> None:
+    first, second = mask_of(x=[1, 1, 1, 0], y=[1, 0]), mask_of(x=[1, 1, 0, 0], y=[0, 1])
+
+    found = overlap(first, second)
+
+    assert (found.both, found.differing) == (2, 3)
+    assert found.of_smaller == pytest.approx(2 / 3)
+    assert found.jaccard == pytest.approx(2 / 5)
+    assert found.both_by_chance == pytest.approx(3 * 2 / 4 + 1 * 1 / 2)
+    assert found.of_smaller_by_chance == pytest.approx(2 / 3)
+    assert found.jaccard_by_chance == pytest.approx(2 / 5)
+    assert found.over_chance == pytest.approx(1)
+    assert found.standard_score == pytest.approx(0)
+    assert overlap(first, second, "y").over_chance == 0
+
+
+def test_masks_that_leave_no_choice_have_no_standard_score() -> None:
+    empty, whole = mask_of(x=[0, 0, 0]), mask_of(x=[1, 1, 1])
+
+    assert math.isnan(overlap(empty, whole).standard_score)
+    assert math.isnan(overlap(empty, empty).over_chance)
+    assert overlap(whole, whole).over_chance == 1
+    assert overlap(empty, empty).jaccard == 1

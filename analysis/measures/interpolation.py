@@ -1,0 +1,123 @@
+"""Networks on the line between two states, and how much worse they are than its ends. Imports no torch.
+
+    θ(α) = (1 - α) θ_1 + α θ_2,   barrier = max_α E(θ(α)) - (E(θ_1) + E(θ_2)) / 2,
+
+with α at points of equal distance from 0 to 1, both included, and E the error, 1 - accuracy, or the loss (Frankle et
+al. 2020, section 2). Everything in a state is interpolated alike, batchnorm's running statistics too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.measures.data import DataOptions, Examples
+from analysis.measures.measure import StepOptions
+from foundations.errors import UsageError
+from foundations.hparams import hparam
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from analysis.measures.inputs import MeasuredRun, Measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolationOptions(StepOptions, DataOptions):
+    """Which states are the ends, how many networks between them are evaluated, and on what."""
+
+    points: int = hparam(30, at_least=2)
+    """The number of networks on the line, the ends included."""
+    recompute_batchnorm: bool = hparam(False)
+    """Give each network the batchnorm statistics that it has on the training set, in place of interpolated ones."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was found on the line between two states."""
+
+    alphas: list[float]
+    errors: list[float]
+    losses: list[float]
+
+    @property
+    def barrier(self) -> float:
+        """The barrier of the error; at least 0."""
+        return _barrier(self.errors)
+
+    @property
+    def loss_barrier(self) -> float:
+        """The barrier of the loss; at least 0."""
+        return _barrier(self.losses)
+
+    @property
+    def ends_error(self) -> float:
+        """The mean error of the ends."""
+        return (self.errors[0] + self.errors[-1]) / 2
+
+
+class Interpolation:
+    """Evaluates networks between states of runs that have one architecture and one dataset."""
+
+    def __init__(self, measuring: Measuring, options: InterpolationOptions, runs: Sequence[MeasuredRun]) -> None:
+        """Open the data of the runs. Raises: UsageError where they are of several datasets."""
+        self.options, self.measuring = options, measuring
+        run = runs[0]
+        for other in runs[1:]:
+            name = other.trained.dataset.dataset_name
+            if name != run.trained.dataset.dataset_name:
+                raise UsageError(f"{run} and {other} are trained on different datasets.")
+            measuring.use_dataset(other, name)
+        self.model = run.network().to(measuring.device)
+        self.examples = Examples(measuring, run, options)
+        self.training = Examples(measuring, run, DataOptions(split="train")) if options.recompute_batchnorm else None
+
+    def between(
+        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], on_point: Callable[[int], None]
+    ) -> Line:
+        """Return errors and losses on the line. on_point: called with the number of points that are done.
+
+        Raises: UsageError for states of different networks.
+        """
+        from training.session import load_state
+
+        if {name: part.shape for name, part in first.items()} != {name: part.shape for name, part in second.items()}:
+            raise UsageError("the runs have different networks: nothing is between their weights.")
+        alphas = [index / (self.options.points - 1) for index in range(self.options.points)]
+        line = Line(alphas, [], [])
+        for done, alpha in enumerate(alphas, start=1):
+            load_state(self.model, interpolated(first, second, alpha))
+            if self.training is not None:
+                recompute_batchnorm(self.model, self.training)
+            found = self.examples.evaluate(self.model)
+            line.errors.append(1 - found["accuracy"])
+            line.losses.append(found["loss"])
+            on_point(done)
+        return line
+
+
+def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return (1 - alpha) first + alpha second, for each tensor; whole numbers (counts of batches) are the first's."""
+    return {name: part.lerp(second[name], alpha) if part.is_floating_point() else part for name, part in first.items()}
+
+
+def recompute_batchnorm(model: nn.Module, examples: Examples) -> None:
+    """Set the running statistics of batchnorm to the means over the batches of some examples, in place."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    for _ in examples.logits(model) if norms else ():
+        pass
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def _barrier(values: Sequence[float]) -> float:
+    return max(values) - (values[0] + values[-1]) / 2

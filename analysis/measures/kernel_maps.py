@@ -1,0 +1,54 @@
+"""Which kernels of convolutions are alive: the maps of Jaiswal et al. 2022 (ToST), kernel by kernel.
+
+A kernel is what one filter applies to one input channel. Kernel (f, c) is alive if any of its weights is larger than a
+magnitude, by default 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.measures.filter_zero_rates import filters_of
+from analysis.measures.measure import Columns, Measure, Measured, StepOptions
+from foundations.hparams import hparam
+
+if TYPE_CHECKING:
+    from analysis.measures.inputs import MeasuredRun, Measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelOptions(StepOptions):
+    """Which kernels are alive."""
+
+    magnitude: float = hparam(0.0, at_least=0)
+    """A weight of at most this magnitude is a zero."""
+
+
+def compute(_: Measuring, options: KernelOptions, run: MeasuredRun) -> Measured:
+    """Return the number of kernels, of those that are alive, and their share.
+
+    The table has a row for each filter: its layer, its number there, how many of its kernels are alive, and its row of
+    the layer's map, a text with a digit for each input channel: 1 where the kernel is alive, else 0.
+    Raises: UsageError for a network without convolutions (transposed ones do not count).
+    """
+    table: Columns = {"layer": [], "filter": [], "alive": [], "map": []}
+    kernels = 0
+    for name, weight in filters_of(run, options.step).items():
+        alive = weight.abs().gt(options.magnitude).flatten(2).any(2)
+        kernels += alive.numel()
+        table["layer"] += [name] * len(alive)
+        table["filter"] += range(len(alive))
+        table["alive"] += alive.sum(1).tolist()
+        table["map"] += ["".join("1" if kernel else "0" for kernel in row) for row in alive.tolist()]
+    number = sum(table["alive"])
+    return Measured(values={"kernels": kernels, "alive": number, "share": number / kernels}, table=table)
+
+
+KERNEL_MAPS = Measure(
+    spelling="kernel_maps",
+    summary="which kernels of convolutions are alive, by filter and input channel",
+    paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask (ToST)",
+    options=KernelOptions,
+    compute=compute,
+)

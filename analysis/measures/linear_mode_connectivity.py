@@ -1,0 +1,47 @@
+"""Linear mode connectivity (Frankle et al. 2020): the error barrier between the weights that two runs end with.
+
+    barrier = max_α E((1 - α) θ_1 + α θ_2) - (E(θ_1) + E(θ_2)) / 2
+
+Two networks are connected if the barrier is about 0: the authors allow 0.02. They take 30 values of α, test and train
+error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.measures.interpolation import Interpolation, InterpolationOptions
+from analysis.measures.measure import Measure, Measured
+
+if TYPE_CHECKING:
+    from analysis.measures.inputs import MeasuredRun, Measuring
+
+
+def compute(measuring: Measuring, options: InterpolationOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:
+    """Return barrier and loss_barrier, the largest error on the line and the mean error of its ends.
+
+    The table has a row for each α, with error and loss. Raises: UsageError for runs of different networks or datasets.
+    """
+    states = first.state(options.step), second.state(options.step)
+    line = Interpolation(measuring, options, (first, second)).between(
+        *states, lambda done: measuring.progress("interpolate", done, options.points, "networks")
+    )
+    return Measured(
+        values={
+            "barrier": line.barrier,
+            "max_error": max(line.errors),
+            "ends_error": line.ends_error,
+            "loss_barrier": line.loss_barrier,
+        },
+        table={"alpha": line.alphas, "error": line.errors, "loss": line.losses},
+    )
+
+
+LINEAR_MODE_CONNECTIVITY = Measure(
+    spelling="linear_mode_connectivity",
+    summary="error barrier on the line between the weights of two runs",
+    paper="Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis",
+    options=InterpolationOptions,
+    takes="two runs",
+    compute=compute,
+)
