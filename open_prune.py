@@ -103,6 +103,9 @@ if TYPE_CHECKING:
     from training.gradinit import gradinit as gradinit
     from training.hparams import TechniquesHparams as TechniquesHparams
     from training.hparams import TrainingHparams as TrainingHparams
+    from training.loggers.logger import Log as Log
+    from training.loggers.logger import LoggedRun as LoggedRun
+    from training.loggers.logger import Logger as Logger
     from training.recipes import Recipe as Recipe
     from training.technique import Hooks as Hooks
     from training.technique import Technique as Technique
@@ -179,6 +182,9 @@ _MODULES = {
     "Fading": "models.networks.fading",
     "FadingHooks": "training.techniques.fading",
     "FadingHparams": "training.techniques.fading",
+    "Logger": "training.loggers.logger",
+    "Log": "training.loggers.logger",
+    "LoggedRun": "training.loggers.logger",
     # A branch, a kind of run
     "Branch": "branches.named_branch",
     "SeedFlags": "branches.named_branch",

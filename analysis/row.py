@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from branches.kinds import KINDS
 from foundations.address import MAIN, Location
+from foundations.desc import flat_hyperparameters
 from foundations.errors import OpenPruneError, choose_from
 from foundations.locks import is_held
 from foundations.run import MANIFEST, Run
@@ -34,8 +34,6 @@ COLUMNS = (
 """What every row has, in the order of tables."""
 HPARAM, RESULT = "hparam.", "result."
 """What the name of a hyperparameter or a result may begin with, where it means something else without."""
-# A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
-_NOT_INHERITED = ("techniques",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,19 +178,6 @@ def _is_there(run: Run) -> bool:
         return run.folder.exists()
     except OSError:  # in a folder that may not be looked into
         return True
-
-
-def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters of a stored description by name.
-
-    A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
-    inherited.
-    """
-    inherited = record["main"]["hyperparameters"] if "main" in record else {}
-    groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
-    groups |= record["hyperparameters"]
-    # Thousands of runs have the same names: as the same strings, they are compared by identity and stored once.
-    return {sys.intern(name): value for group in groups.values() for name, value in group.items()}
 
 
 def _unknown_kind(record: Mapping[str, Any]) -> str:

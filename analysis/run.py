@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.row import Row, flat_hyperparameters, row_of
+from analysis.row import Row, row_of
 from branches.desc import techniques_in, trained_of
 from branches.kinds import load_desc
 from datasets.added import register_added
 from foundations.address import MAIN, Location
-from foundations.desc import Desc, RunRef
+from foundations.desc import Desc, RunRef, flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.manifest import Manifest

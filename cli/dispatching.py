@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from branches.job_files import write_job_file
@@ -23,7 +24,7 @@ from platforms.dispatch import Dispatch, Item, Observer, State, Wish
 from platforms.executors.base import CommandJob, Program
 from platforms.executors.registry import make_executor
 from training.context import Context
-from training.execution import check_dataset
+from training.execution import catch_up_logs, check_dataset
 
 _PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.warm",), command=COMMAND)
 
@@ -60,7 +61,7 @@ def dispatch_plan(
     """
     root = request.job.root_in(environment)
     folder = root / ".jobs"
-    with_context(request.job, request.platform, environment, lambda context: _check_datasets(made, context))
+    with_context(request.job, request.platform, environment, partial(_prepare, made))
     arguments = _arguments(request, environment)
 
     def path_of(planned: PlannedRun) -> Path:
@@ -120,9 +121,11 @@ class _Noting:
             self._sweep.note(**counts)
 
 
-def _check_datasets(made: Plan, context: Context) -> None:
+def _prepare(made: Plan, context: Context) -> None:
+    """Refuse results of other data, and let the loggers follow what is complete; jobs do so with what they compute."""
     for planned in made:
         check_dataset(planned, context)
+    catch_up_logs(made, context)
 
 
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:

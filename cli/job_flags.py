@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundations.environment import Environment
+from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.interrupts import Interrupts
 from foundations.reporter import Reporter
@@ -51,10 +52,34 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
     num_workers: int | None = hparam(None, at_least=0)
     """Processes that decode images of datasets that are not held in memory, for each process of the job; by default one
     for each core. 0 decodes in the job's own process."""
+    tensorboard: bool = hparam(False)
+    """Write curves for `tensorboard --logdir ROOT/.logs/tensorboard`, also of runs that are complete already."""
+    wandb: bool = hparam(False)
+    """Log runs to Weights & Biases, also those that are complete already; its own variables, such as
+    WANDB_MODE=offline, hold."""
+    wandb_project: str | None = hparam(None)
+    """The project of --wandb; by default open_prune."""
+    log: str | None = hparam(None)
+    """Further loggers, from plug-ins: their names, separated by commas."""
     no_download: bool = hparam(False)
     """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
     quiet: bool = hparam(False)
     """Print nothing but errors."""
+
+    def loggers(self) -> tuple[str, ...]:
+        """Return the names of the loggers. Raises: UsageError for an unknown one, or one whose package is missing."""
+        if self.wandb_project is not None and not self.wandb:
+            raise UsageError("it is the project of --wandb, which is not given.", "wandb_project")
+        project = "" if self.wandb_project is None else f":{self.wandb_project}"
+        named = {"tensorboard": "tensorboard"} if self.tensorboard else {}
+        named |= {f"wandb{project}": "wandb_project" if project else "wandb"} if self.wandb else {}
+        named |= {name.strip(): "log" for name in (self.log or "").split(",") if name.strip()}
+        if named:
+            from training.loggers.registry import check_installed  # most commands need none
+
+            for name, hparam in named.items():
+                check_installed(name, hparam)
+        return tuple(named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +109,7 @@ def make_context(
     replicate: int = 1,
     wait: bool = True,
 ) -> Context:
-    """Return what a job is handed. wait: see `Context`. Raises: UsageError for a platform that is not valid."""
+    """Return what a job is handed. wait: see `Context`. Raises: UsageError for an invalid platform or logger."""
     return Context(
         root=job.root_in(environment),
         datasets=job.datasets_in(environment),
@@ -96,6 +121,7 @@ def make_context(
         may_download=not (job.no_download or environment.no_download),
         num_workers=job.num_workers,
         evaluate_only_at_end=job.evaluate_only_at_end,
+        logs=job.loggers(),
         keep_best=job.keep_best,
         checkpoint_seconds=job.checkpoint_seconds,
     )

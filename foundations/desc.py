@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import marshal
+import sys
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from foundations.program import PROGRAM
 from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares
 from foundations.step import Step
 
+# A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
+_NOT_INHERITED = ("techniques",)
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -272,6 +275,19 @@ def check_record(record: Any, folder: Path) -> None:
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
         f"Move the directory away, or remove it: {PROGRAM} rm {named} --force"
     )
+
+
+def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of a stored description by name.
+
+    A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
+    inherited.
+    """
+    inherited = record["main"]["hyperparameters"] if "main" in record else {}
+    groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
+    groups |= record["hyperparameters"]
+    # Thousands of runs have the same names: as the same strings, they are compared by identity and stored once.
+    return {sys.intern(name): value for group in groups.values() for name, value in group.items()}
 
 
 @functools.lru_cache(maxsize=256)

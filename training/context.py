@@ -30,6 +30,8 @@ class Context:
     checkpoint_seconds: float = 60.0
     num_workers: int | None = None
     """Processes that decode images, for each process that trains; None for as many as its share of the cores."""
+    logs: tuple[str, ...] = ()
+    """The names of the loggers that follow runs (`training.loggers`)."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
     wait: bool = True

@@ -6,7 +6,7 @@ plan first and then work through the plan. Neither imports torch where there is 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,10 +71,21 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
     for planned in made:
         if planned.is_target and planned.manifest is None:
             raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+    catch_up_logs((planned for planned in made if planned not in computed), context)
     if context.keep_best:
         replayed = [planned for planned in made if planned.is_target and _replay_best(planned, context)]
         computed += [planned for planned in replayed if planned not in computed]
     return computed
+
+
+def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
+    """Let the loggers follow runs that were complete before, as far as they have not done so."""
+    if context.logs:
+        from training.following import catch_up
+
+        for planned in complete:
+            if planned.manifest is not None:
+                catch_up(planned.run, context.logs, context.reporter.say)
 
 
 def _compute(planned: PlannedRun, context: Context) -> bool:

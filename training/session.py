@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -161,9 +161,12 @@ class Session:
         self.mask = mask = self.platform.agree(lambda: mask)
         self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
-    def advance(self, run: Run, progress: Progress, until: Step, keep: Collection[Step]) -> None:
+    def advance(
+        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], tell: Callable[[Metrics], None]
+    ) -> None:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
+        tell: called in the primary process, with what was measured so far, at every step: must be cheap.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
         clock, before = time.monotonic(), progress.wall_seconds
@@ -185,6 +188,7 @@ class Session:
                 *([self._remember_best(progress.metrics)] if self.context.keep_best else []),
                 at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
+                lambda _: tell(progress.metrics),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
         self._train(progress.step, until, callbacks)

@@ -20,6 +20,7 @@ from foundations.registry import load
 from foundations.step import Step
 from platforms.base import Platform
 from training.context import Context
+from training.following import following
 from training.job import Job
 from training.provenance import versions
 from training.session import Progress, Session
@@ -107,13 +108,16 @@ class RunWork:
             progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
             session = self.fresh
             self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
-        session.advance(self.run, progress, until, keep)
-        if not self.platform.is_primary:
-            return
-        if until == end:
-            self._finish(session, progress)
-        else:
-            session.save_checkpoint(self.run, progress)
+        logs = self.context.logs if self.platform.is_primary else ()
+        with following(self.run, logs, self.context.reporter.say) as follower:
+            session.advance(self.run, progress, until, keep, follower.tell)
+            if not self.platform.is_primary:
+                return
+            if until == end:
+                self._finish(session, progress)
+                follower.finish()
+            else:
+                session.save_checkpoint(self.run, progress)
 
     def _replay(self, steps: list[Step]) -> None:
         """Train again from the start, aside, to keep states that were not kept the first time."""
