@@ -6,12 +6,23 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from platforms.executors.base import CommandJob, Program
 from platforms.executors.pool import Pool, PoolHparams
+
+FORK_SERVER: Any = forkserver._forkserver
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    """Stop the fork server after the tests: commands that other tests fork from this process start one of their own."""
+    yield
+    FORK_SERVER._stop()
 
 
 @pytest.fixture
@@ -48,15 +59,8 @@ def children() -> set[int]:
             parent = int(rest.rpartition(")")[2].split()[1])
         except OSError:
             continue
-        found |= {int(number)} if parent in _servers() else set()
+        found |= {int(number)} if parent == FORK_SERVER._forkserver_pid else set()
     return found
-
-
-def _servers() -> set[int]:
-    from multiprocessing import forkserver
-
-    number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    return set() if number is None else {number}
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
