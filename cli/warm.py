@@ -1,12 +1,13 @@
-"""What every job imports. The pool's fork server imports it once, so that its children need not.
+"""What every job imports, and reads that is the same for all. The pool's fork server does it once for its children.
 
-It only imports: nothing here may start a thread or touch a device, since children are forked from the process.
+Nothing here may start a thread or touch a device, since children are forked from the process.
 """
 
 import importlib
 import pkgutil
 from typing import Any
 
+import numpy.ctypeslib  # safetensors imports it at the first tensor
 import numpy.random  # noqa: F401
 import safetensors.torch  # noqa: F401
 import torch._dynamo  # noqa: F401 (an optimizer imports it at its first step, which takes a second)
@@ -25,6 +26,7 @@ from models.registry import FAMILIES
 from platforms.registry import PLATFORMS
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 from training import work as _work  # noqa: F401
+from training.provenance import versions
 from training.registry import TECHNIQUES
 
 _NAMED: tuple[Registry[Any], ...] = (
@@ -47,3 +49,4 @@ for _registry in _NAMED:
     _registry.spellings()
 for _module in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}."):
     importlib.import_module(_module.name)
+versions()

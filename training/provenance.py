@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from foundations.program import INSTALLED, version
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of the libraries that compute, and the commit of this code or else its version."""
+    """Return the versions of Python, of the libraries that compute, and the commit of this code or else its version.
+
+    They are read once a process: what is loaded stays what it was, whatever becomes of the files meanwhile.
+    """
     found = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")}
     return {"python": platform.python_version(), **found, "open_prune": _commit() or version()}
 

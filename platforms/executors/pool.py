@@ -2,6 +2,9 @@
 
 A slot has a device, or a share of the CPU's cores. The fork server of Python's multiprocessing imports torch once; each
 job is a child forked from it, so it starts in milliseconds, in a clean state of its own, and its crash is its own.
+
+Forking such a process and taking it down again costs as much time as a tiny run. So the next child is forked while
+others work, and waits for its job; and a child says that its job has ended before it is taken down.
 """
 
 from __future__ import annotations
@@ -16,15 +19,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from foundations.hparams import hparam
 from foundations.program import TOP
 from foundations.registry import load
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
 
+_Task = tuple[str, tuple[str, ...], Path]
+"""What a child is sent: the program's entry, the arguments, and the file for the output."""
 _SOFTWARE_ERROR = 70  # as sysexits.h has it: the command ended by an exception that is a bug
 
 
@@ -38,6 +43,15 @@ class PoolHparams(ExecutorHparams):
     """How many jobs share a GPU."""
 
 
+@dataclass(eq=False)
+class _Worker:
+    """A child that waits for its one job, or does it."""
+
+    process: BaseProcess
+    channel: connection.Connection
+    """The job goes this way, its exit code comes back."""
+
+
 class Pool(Executor):
     """Runs each job in a process of its own, forked from one that has imported torch."""
 
@@ -48,7 +62,8 @@ class Pool(Executor):
         cores = _cores()
         self._size = hparams.jobs or (len(self._gpus) * hparams.jobs_per_device or cores)
         self._threads = max(1, cores // self._size)
-        self._running: dict[str, tuple[BaseProcess, int]] = {}
+        self._running: dict[str, tuple[_Worker, int]] = {}
+        self._spare: _Worker | None = None
 
     def has_room(self) -> bool:
         """Return whether a slot is free."""
@@ -59,27 +74,32 @@ class Pool(Executor):
         used = {slot for _, slot in self._running.values()}
         slot = next(slot for slot in range(self._size) if slot not in used)
         arguments = (*with_threads(job, self._threads), *self._device(job.arguments, slot))
-        process = self._context.Process(target=_run, args=(self._program.entry, arguments, job.output), name=job.name)
-        with _found_by_the_fork_server():
-            process.start()
-        self._running[job.name] = (process, slot)
+        worker, self._spare = self._spare or self._forked(), None
+        task: _Task = (self._program.entry, arguments, job.output)
+        with contextlib.suppress(BrokenPipeError):  # killed while it waited, as `ended` will find
+            worker.channel.send(task)
+        self._running[job.name] = (worker, slot)
 
     def ended(self, seconds: float) -> list[Ended]:
         """Return the jobs that have ended, waiting up to some seconds for one."""
-        by_sentinel = {process.sentinel: name for name, (process, _) in self._running.items()}
-        found = []
-        for sentinel in connection.wait(list(by_sentinel), seconds):
-            name = by_sentinel[sentinel]  # type: ignore[index]
-            process, _ = self._running.pop(name)
-            process.join()
-            found.append(Ended(name, process.exitcode or 0))
-            process.close()
-        return found
+        if self._running and self._spare is None:
+            self._spare = self._forked()
+        signs: dict[Any, str] = {worker.process.sentinel: name for name, (worker, _) in self._running.items()}
+        if not self._gpus:  # the memory of a GPU is free when the process is gone, and not before
+            signs |= {worker.channel: name for name, (worker, _) in self._running.items()}
+        names = {signs[sign] for sign in connection.wait(list(signs), seconds)}
+        return [Ended(name, _exit_code(self._running.pop(name)[0])) for name in names]
 
     def stop(self) -> None:
         """Send SIGTERM to every job."""
-        for process, _ in self._running.values():
-            process.terminate()
+        for worker, _ in self._running.values():
+            worker.process.terminate()
+
+    def close(self) -> None:
+        """Let the child that waits for a job end."""
+        if self._spare is not None:
+            self._spare.channel.close()
+            self._spare = None
 
     def slots(self) -> int:
         """Return how many slots there are."""
@@ -89,11 +109,16 @@ class Pool(Executor):
         """Return that all of them run."""
         return dict.fromkeys(self._running, "running")
 
-    @property
-    def _context(self) -> ForkServerContext:
+    def _forked(self) -> _Worker:
+        """Return a new child of the fork server, which waits for its job."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", *self._program.preload])
-        return context
+        context.set_forkserver_preload(["__main__", __name__, *self._program.preload])
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,))
+        with _found_by_the_fork_server():
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
 
     def _device(self, arguments: Sequence[str], slot: int) -> list[str]:
         """Return the flag for the slot's device, unless there is none or the command says where it runs."""
@@ -104,22 +129,44 @@ class Pool(Executor):
 POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in processes of this machine")
 
 
-def _run(entry: str, arguments: Sequence[str], output: Path) -> None:
-    """Run a command in this child, with its output in a file; end when the parent has ended."""
+def _exit_code(worker: _Worker) -> int:
+    """Return the exit code of a child's job: what it said, or how it was killed before it could say anything."""
+    with worker.channel as channel:
+        try:
+            return int(channel.recv())
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            return worker.process.exitcode or 0
+
+
+def _work(channel: connection.Connection) -> None:
+    """In a child: wait for a job, do it, say how it ended. End when the parent has ended."""
     os.setsid()  # Ctrl-C on the terminal is the parent's; it asks its children to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        task: _Task = channel.recv()
+    except EOFError:  # there is no more work
+        os._exit(0)
+    code = _run(*task)
+    with contextlib.suppress(BrokenPipeError):  # the parent has ended
+        channel.send(code)
+    os._exit(code)  # no clean-up of a process that is about to vanish: unloading torch takes 0.1 seconds
+
+
+def _run(entry: str, arguments: Sequence[str], output: Path) -> int:
+    """Run a command with its output in a file, and return its exit code."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab", buffering=0) as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        code = load(entry)(list(arguments))
+        code = int(load(entry)(list(arguments)))
     except Exception:
         sys.excepthook(*sys.exc_info())
         code = _SOFTWARE_ERROR
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # no clean-up of a process that is about to vanish: unloading torch takes 0.1 seconds
+    return code
 
 
 @contextlib.contextmanager

@@ -1,0 +1,28 @@
+"""What the jobs of the pool's tests do: a program that takes a word."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+state = "clean"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the first argument says; write the process, and what earlier jobs left in it."""
+    global state
+    word, *_ = argv
+    sys.stdout.write(f"{os.getpid()} {state}\n")
+    sys.stdout.flush()
+    state = "used"
+    if word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "raise":
+        raise RuntimeError("a bug")
+    if word == "wait":
+        time.sleep(60)
+    sys.stderr.write("a complaint\n")
+    return int(word) if word.isdigit() else 0
