@@ -16,9 +16,14 @@ grid = [{ strategy = ["random", "synflow"], density = "0.5^1..4", replicate = "1
 name = "effective_sparsity"
 of = "strategy=synflow"
 
-[[plot]]                              # the flags of `plot KIND`; lists are joined by commas
-kind = "curves"
+[[plot]]                              # the flags of `plot NAME`; lists are joined by commas
+name = "curves"
 lines = "strategy"
+
+[[plot]]                              # with the options of the [[measure]], and of its runs
+name = "measure"
+file = "effective"                    # by default the name of the file; a table's ends with _table
+measure = "effective_sparsity"
 
 [[table]]                             # the flags of `table`
 rows = "strategy"
@@ -29,6 +34,7 @@ What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +58,7 @@ class Part:
     command: str
     """measure, plot or table."""
     name: str
-    """The measure, or the kind of figure."""
+    """The measure, or the kind of figure; empty for a table."""
     arguments: tuple[str, ...]
     where: str
     """How errors call it."""
@@ -92,7 +98,7 @@ def find_paper(text: str) -> PaperFile:
     names = paper_names()
     if text not in names:
         raise UsageError(
-            f"there is no paper '{text}'{choose_from(text, names)} A file of your own is named by its path: ./FILE.toml."
+            f"there is no paper '{text}'{choose_from(text, names)} Or give the path of a file of your own: ./FILE.toml."
         )
     return read_paper(FOLDER / f"{text}.toml")
 
@@ -129,31 +135,27 @@ def _tables(tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[t
 
 def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str) -> tuple[Part, ...]:
     """Return measures first: figures show them."""
-    made, taken = [], set[str]()
+    made, measured, taken = list[Part](), dict[str, dict[str, str]](), set[str]()
     for command, table, where in sorted(found, key=lambda each: each[0] != "measure"):
-        key = {"measure": "name", "plot": "kind"}.get(command)
-        name = _text(table, key, where) if key else command
-        given = {other: value for other, value in table.items() if other not in (key, "file", "of")}
+        name = "" if command == "table" else _text(table, "name", where)
+        given = {key: value for key, value in table.items() if key not in ("name", "file", "of")}
         if command == "measure":
-            for point in _points(given, where):
-                made.append(Part(command, name, point, where, of=str(table.get("of", ""))))
+            axes, of = axes_of(given, where), str(table.get("of", ""))
+            points = Grid((), {}, axes).points()
+            made += [Part(command, name, tuple(arguments), where, of=of) for arguments, _ in points]
+            pairs = [f"{axis.flags[0]}={value}" for axis in axes for (value,) in axis.values]
+            measured[name] = {"options": ";".join([*pairs, ""]), **({"where": of} if of else {})}
             continue
         if "of" in table:
             raise UsageError(f"{where}: 'of' is for measures; use where.")
         file = str(table.get("file") or (stem if command == "plot" else f"{stem}_table"))
         if file in taken:
-            raise UsageError(
-                f"{where}: another one is written to {file}, too. Give it a name of its own: file = '...'."
-            )
+            raise UsageError(f"{where}: another one is written to '{file}', too. Give each a `file` of its own.")
         taken.add(file)
-        made.append(Part(command, name, tuple(arguments_of({k: _joined(v, k, where) for k, v in given.items()})),
-                         where, file=file))  # fmt: skip
+        flags = {key: _joined(value, key, where) for key, value in given.items()}
+        flags = {**measured.get(str(flags.get("measure")), {}), **flags} if name == "measure" else flags
+        made.append(Part(command, name, tuple(arguments_of(flags)), where, file=file))
     return tuple(made)
-
-
-def _points(given: Mapping[str, Any], where: str) -> list[tuple[str, ...]]:
-    """Return the arguments of each combination of values."""
-    return [tuple(words) for words, _ in Grid((), {}, axes_of(given, where)).points()]
 
 
 def _joined(value: Any, key: str, where: str) -> Value:
@@ -172,5 +174,6 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
     return " ".join(found.split())
 
 
-def _numbers_by_value(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split("_")]
+def _numbers_by_value(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by: `figure_2` comes before `figure_10`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
