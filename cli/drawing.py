@@ -38,12 +38,18 @@ class Measurement:
 
     kind: Measure
     options: Hparams
-    of: str
+    part: Part
 
     def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> None:
-        """Measure the runs that are meant, each once; results that are there are reused."""
-        meant = {row.run.location: row for row in chosen(rows, self.of or None)}
-        runs = [StoredRun(location, environment) for location in meant]
+        """Measure the runs that are meant, each once; results that are there are reused.
+
+        Raises: UsageError that says which part of the file it is about; as `analysis.measures.results.result_of`.
+        """
+        with _said_of(self.part):
+            meant = {row.run.location for row in chosen(rows, self.part.of or None)}
+            if not meant:
+                raise UsageError(f"no run of the sweep has {self.part.of}.", "of")
+        runs = [StoredRun(location, environment) for location in sorted(meant, key=str)]
         for group in [[run] for run in runs] if self.kind.takes == "one run" else [runs]:
             result_of(
                 self.kind,
@@ -106,7 +112,7 @@ def measurement_of(part: Part) -> Measurement:
     """Return what a [[measure]] says. Raises: UsageError that says where it stands."""
     with _said_of(part):
         kind = MEASURES.find(part.name)
-        return Measurement(kind, _options_of(kind.options, part), part.of)
+        return Measurement(kind, _options_of(kind.options, part), part)
 
 
 def drawing_of(part: Part) -> Drawing:
