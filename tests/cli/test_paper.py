@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from foundations.reporter import NullReporter
 from platforms.base import PlatformHparams
 from tests.cli.terminal import Terminal
 from tests.cli.test_lightness import answers_of
+from tests.conftest import REPOSITORY
 
 PAPER = """
 title = "Two methods"
@@ -101,6 +103,27 @@ def test_every_paper_plans_at_each_scale_without_data(name: str, tmp_path: Path)
         assert "done" in planned.preview()
         assert all(asked.request.targets for asked in planned.asked)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs/papers.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "figure_2.toml"
+    path.write_text(text)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+
+    planned = planned_paper(read_paper(path), "cpu", PlatformHparams(), environment)
+    measurements, drawings = parts_of(read_paper(path), "cpu")
+
+    assert len(rows_of(planned)) == 26
+    assert (len(measurements), len(drawings)) == (1, 2)
+
+
+def test_the_documentation_lists_the_papers() -> None:
+    named = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs/papers.md").read_text()))
+
+    for name in paper_names():
+        stem, _, number = name.rpartition("_")
+        assert name in named or (stem in {each.rpartition("_")[0] for each in named} and f"_{number}" in named)
 
 
 def test_papers_are_listed_with_what_they_show(terminal: Terminal) -> None:
