@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from analysis.figures.curves import CurvesOptions
+from analysis.figures.layers import LayersOptions
+from analysis.figures.lines import grouped
+from analysis.row import Row, flat_hyperparameters
+from analysis.tables.table import make_table
+from analysis.values import Value
+from cli.drawing import FigureDrawing, TableDrawing
+from cli.flags import value_of
 from cli.paper import parts_of, planned_paper, rows_of
 from cli.paper_file import SCALES, find_paper, paper_names, read_paper
+from cli.sweep import Asked
+from foundations.address import MAIN
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.plan import PlannedRun
 from foundations.reporter import NullReporter
 from platforms.base import PlatformHparams
 from tests.cli.terminal import Terminal
@@ -72,6 +83,13 @@ strategy = ["magnitude", "synflow"]
 """
 
 
+_SPARSITY_OF = {
+    "prune_fraction": lambda level: level,
+    "density": lambda level: 1 - level,
+    "compression": lambda level: 1 - 1 / level,
+}
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "two_methods.toml"
@@ -103,6 +121,40 @@ def test_every_paper_plans_at_each_scale_without_data(name: str, tmp_path: Path)
         assert "done" in planned.preview()
         assert all(asked.request.targets for asked in planned.asked)
     assert list(tmp_path.iterdir()) == []
+
+
+def _row_of_finished(asked: Asked, planned: PlannedRun) -> Row:
+    """Return the row of a run as if it were complete, pruned as far as its command says."""
+    values = flat_hyperparameters(planned.desc.record())
+    sparsity = values.get("prune_fraction")
+    for flag, sparsity_of in _SPARSITY_OF.items():
+        if sparsity is None and planned.run.location.name != MAIN and (text := value_of(flag, asked.argv)):
+            sparsity = sparsity_of(float(text))
+    if sparsity is None and planned.run.location.name != MAIN:  # it has the mask of another run
+        of_sources = [flat_hyperparameters(source.desc.record()).get("prune_fraction") for source in planned.sources]
+        sparsity = max((level for level in of_sources if level is not None), default=None)
+    results = {"test_accuracy": 0.9, **({} if sparsity is None else {"sparsity": sparsity, "density": 1 - sparsity})}
+    return Row(run=planned.run, status="complete", hyperparameters=values, results=results, fingerprint="f")
+
+
+@pytest.mark.parametrize("name", paper_names())
+def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_paper(name)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+    for scale in found.sweeps:
+        planned = planned_paper(found, scale, PlatformHparams(), environment)
+        finished = {run.run.location: _row_of_finished(asked, run) for asked, _, run in planned.targets()}
+        monkeypatch.setattr("cli.paper.row_of", lambda run, finished=finished: finished[run.location])
+        rows = rows_of(planned)
+
+        for drawing in parts_of(found, scale)[1]:
+            if isinstance(drawing, TableDrawing):
+                assert make_table(rows, drawing.options).lines
+            elif isinstance(drawing, FigureDrawing) and isinstance(drawing.options, CurvesOptions | LayersOptions):
+                by = ["density"] if isinstance(drawing.options, CurvesOptions) else []
+                assert any(cell.n for cell in grouped(rows, drawing.options, Value("test_accuracy"), by).pruned)
 
 
 def test_the_file_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
