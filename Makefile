@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-all test-cluster wheel-test lint format bench clean
+.PHONY: demo paper-demo test test-all test-cluster wheel-test lint format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -11,6 +11,13 @@ demo: $(VENV)/installed
 	OPEN_PRUNE_ROOT=.demo/runs OPEN_PRUNE_DATASETS=.demo/datasets $(RUN) open_prune.py branch train oneshot --default_hparams=digits_resnet_8 --strategy=snip10
 	@echo
 	@OPEN_PRUNE_ROOT=.demo/runs $(RUN) open_prune.py ls
+
+# A figure and a table of 34 runs on the digits; the README shows this figure.
+paper-demo: $(VENV)/installed
+	OPEN_PRUNE_ROOT=.demo/runs OPEN_PRUNE_DATASETS=.demo/datasets $(RUN) open_prune.py paper demo --out=.demo/paper
+	@echo
+	@cat .demo/paper/demo_table.md
+	cp .demo/paper/demo.png docs/figures/demo.png
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2 -m "not slow and not cluster"

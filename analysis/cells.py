@@ -25,6 +25,8 @@ LEVELS = ("sparsity", "density", "compression")
 SPREADS = ("std", "sem", "minmax", "ci95")
 """Standard deviation (of n - 1), standard error of the mean, extremes, 95% confidence interval by Student's t."""
 DENSE = "dense"
+GRID = "grid"
+"""The key of the grid of a sweep that a row is of, where the rows are those of a sweep (`cli.paper`)."""
 Key = str | float | bool | None
 
 
@@ -180,13 +182,13 @@ def cells(
     unreadable = [LeftOut(row, "damaged, see `verify`") for row in rows if not row.is_readable]
     not_meant = {row.run.location for row in untrained}
     has_branches = any(row.branch for row in selected)
-    experiments: dict[tuple[bool, str], list[Row]] = {}
-    for row in {row.run.location: row for row in [*references, *selected]}.values():
+    experiments: dict[tuple[bool, str, Key], list[Row]] = {}
+    for row in {id(row): row for row in [*references, *selected]}.values():
         if row.run.location not in not_meant:
             is_dense = has_branches and not row.branch and not row.sparsity
-            experiments.setdefault((is_dense, row.digest), []).append(row)
+            experiments.setdefault((is_dense, row.digest, row.hyperparameters.get(GRID)), []).append(row)
     groups: dict[tuple[bool, tuple[Key, ...]], list[list[Row]]] = {}
-    for (is_dense, _), replicates in experiments.items():
+    for (is_dense, *_), replicates in experiments.items():
         groups.setdefault((is_dense, tuple(_key(replicates, name) for name in by)), []).append(replicates)
     made = [_cell(keys, is_dense, found, value) for (is_dense, keys), found in groups.items()]
     made.sort(key=lambda cell: (not cell.is_dense, [_order(key) for key in cell.keys]))
@@ -242,7 +244,8 @@ def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, lis
 
 def _cell(keys: tuple[Key, ...], is_dense: bool, experiments: Sequence[Sequence[Row]], value: Value) -> Cell:
     counted, values, left_out = [], [], []
-    for row in sorted((row for rows in experiments for row in rows), key=lambda row: (row.replicate, row.digest)):
+    rows = {row.run.location: row for found in experiments for row in found}.values()  # each run counts once
+    for row in sorted(rows, key=lambda row: (row.replicate, row.digest)):
         why, found = row.status if row.status != "complete" else "", None
         if not why:
             try:

@@ -11,6 +11,7 @@ density = "0.8^1..10"
 replicate = "1-5"
 
 [[grid]]
+name = "dense"                        # what its runs are called
 command = "train"                     # this grid has another command, and two flags that vary together
 zip = { lr = [0.1, 0.01], batch_size = [128, 64] }
 
@@ -24,13 +25,13 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from foundations.errors import EnvironmentFailure, UsageError
+from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 
 Value = str | bool
@@ -74,6 +75,8 @@ class Grid:
     rules: tuple[Rule, ...] = ()
     flags: tuple[str, ...] = ()
     """Arguments of every run that override the base."""
+    name: str = ""
+    """What its runs are called, to tell them from those of other grids."""
 
     def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield the arguments of each run, and what tells it from the others; the last axis varies first."""
@@ -86,7 +89,7 @@ class Grid:
                 if all(point.get(name) == value for name, value in rule.where.items()):
                     added = rule.set | added
             words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
-            yield words, " ".join(f"{name}={value}" for name, value in varied.items())
+            yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
 
     def __len__(self) -> int:
         count = 1
@@ -101,11 +104,11 @@ class Sweep:
 
     grids: tuple[Grid, ...] = ()
 
-    def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the points of each grid. Raises: UsageError where there are too many to be meant."""
+    def points(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """Yield the points of each grid, with its name. Raises: UsageError where there are too many to be meant."""
         if (count := sum(map(len, self.grids))) > _MOST_VALUES:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
-        return itertools.chain.from_iterable(grid.points() for grid in self.grids)
+        return ((*point, grid.name) for grid in self.grids for point in grid.points())
 
 
 def arguments_of(point: Point) -> list[str]:
@@ -168,84 +171,106 @@ def parse_rule(text: str) -> Rule:
     return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises: EnvironmentFailure, or UsageError for a file that is not TOML."""
+    try:
+        return tomllib.loads(read_file(path).decode())
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+
+
 def read_sweep(path: Path, command: Sequence[str] = ()) -> Sweep:
     """Return the sweep of a TOML file. command: in place of the file's.
 
     Raises: EnvironmentFailure where it cannot be read; UsageError that names the file and the key.
     """
-    try:
-        tree = tomllib.loads(read_file(path).decode())
-    except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a TOML file: {error}") from error
-    _refuse_unknown(tree, ("command", "base", "grid", "when"), path)
+    return sweep_of(read_toml(path), str(path), command)
+
+
+def sweep_of(tree: Any, where: str, command: Sequence[str] = ()) -> Sweep:
+    """Return the sweep that a tree of TOML describes. where: how errors call the tree. command: in place of its own.
+
+    Raises: UsageError that says where, and names the key.
+    """
+    refuse_unknown(tree, ("command", "base", "grid", "when"), where)
     rules = []
-    for rule in _tables(tree, "when", path):
+    for rule in tables(tree, "when", where):
         changes = rule.pop("set", None)
         if not isinstance(changes, dict) or not rule:
-            raise UsageError(f"{path}: a [[when]] takes values of flags, and a table `set`.")
-        rules.append(Rule(_values(rule, path), _values(changes, path)))
+            raise UsageError(f"{where}: a [[when]] takes values of flags, and a table `set`.")
+        rules.append(Rule(_values(rule, where), _values(changes, where)))
     grids = []
-    for grid in _tables(tree, "grid", path) or [{}]:
+    for grid in tables(tree, "grid", where) or [{}]:
         words = " ".join(command) or grid.pop("command", None) or tree.get("command")
         if not isinstance(words, str):
-            raise UsageError(f"{path}: `command` is missing, such as command = 'branch train oneshot'.")
+            raise UsageError(f"{where}: `command` is missing, such as command = 'branch train oneshot'.")
         grid.pop("command", None)
-        own = grid.pop("base", {})
-        together = grid.pop("zip", None)
-        axes = [_axis(name, value, path) for name, value in grid.items()]
-        axes += [_zipped(together, path)] if together is not None else []
-        fixed = _values(tree.get("base", {}), path) | _values(own, path)
-        grids.append(Grid(tuple(words.split()), fixed, tuple(axes), tuple(rules)))
+        fixed = _values(tree.get("base", {}), where) | _values(grid.pop("base", {}), where)
+        name = str(grid.pop("name", ""))
+        grids.append(Grid(tuple(words.split()), fixed, axes_of(grid, where), tuple(rules), name=name))
     return Sweep(tuple(grids))
 
 
-def _axis(name: str, value: Any, path: Path) -> Axis:
+def axes_of(table: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
+    """Return the axes of a table of flags: lists of values, or texts that list them; under `zip`, what varies together.
+
+    where: how errors call the table. Raises: UsageError.
+    """
+    axes = [_axis(name, value, where) for name, value in table.items() if name != "zip"]
+    return (*axes, _zipped(table["zip"], where)) if "zip" in table else tuple(axes)
+
+
+def _axis(name: str, value: Any, where: str) -> Axis:
     if isinstance(value, str):
         listed = parse_values(value, name)
     elif isinstance(value, list):
-        listed = [_scalar(each, name, path) for each in value]
+        listed = [_scalar(each, name, where) for each in value]
     else:
-        listed = [_scalar(value, name, path)]
+        listed = [_scalar(value, name, where)]
     return Axis((name,), tuple((each,) for each in listed))
 
 
-def _zipped(table: Any, path: Path) -> Axis:
+def _zipped(table: Any, where: str) -> Axis:
     if not isinstance(table, dict) or not table:
-        raise UsageError(f"{path}: `zip` takes a table with a list of values for each flag.")
-    axes = [_axis(name, value, path) for name, value in table.items()]
+        raise UsageError(f"{where}: `zip` takes a table with a list of values for each flag.")
+    axes = [_axis(name, value, where) for name, value in table.items()]
     if len({len(axis.values) for axis in axes}) != 1:
-        raise UsageError(f"{path}: the flags of `zip` do not have equally many values.")
+        raise UsageError(f"{where}: the flags of `zip` do not have equally many values.")
     rows = zip(*(axis.values for axis in axes), strict=True)
     return Axis(tuple(table), tuple(tuple(value for (value,) in row) for row in rows))
 
 
-def _values(table: Any, path: Path) -> Point:
+def _values(table: Any, where: str) -> Point:
     if not isinstance(table, dict):
-        raise UsageError(f"{path}: '{table}' is not a table of flags.")
-    return {name: _scalar(value, name, path) for name, value in table.items()}
+        raise UsageError(f"{where}: '{table}' is not a table of flags.")
+    return {name: _scalar(value, name, where) for name, value in table.items()}
 
 
-def _scalar(value: Any, name: str, path: Path) -> Value:
+def _scalar(value: Any, name: str, where: str) -> Value:
     if isinstance(value, bool):
         return value
     if isinstance(value, str | int | float):
         return _plain(str(value))
-    raise UsageError(f"{path}: '{value}' is not a value of a flag.", name)
+    raise UsageError(f"{where}: '{value}' is not a value of a flag.", name)
 
 
-def _tables(tree: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+def tables(tree: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """Return the tables of an array of tables, none where it is not there. Raises: UsageError for anything else."""
     found = tree.get(key, [])
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise UsageError(f"{path}: '{key}' is written [[{key}]], a table for each.")
+        raise UsageError(f"{where}: '{key}' is written [[{key}]], a table for each.")
     return [dict(each) for each in found]
 
 
-def _refuse_unknown(tree: Iterable[str], known: Sequence[str], path: Path) -> None:
+def refuse_unknown(tree: Any, known: Sequence[str], where: str) -> None:
+    """Raise UsageError, which says where, for what is no table and for a key that is not known."""
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: '{tree}' is not a table.")
     for key in tree:
         if key not in known:
-            raise UsageError(f"{path}: there is no key '{key}' here; choose from {', '.join(known)}.")
+            raise UsageError(f"{where}: there is no key '{key}' here{choose_from(key, known)}")
 
 
 def _plain(text: str) -> Value:

@@ -34,6 +34,8 @@ COMMANDS = {
     "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
     "run": Command("cli.run:run", "compute what a job file asks for: how executors start one run"),
     "sweep": Command("cli.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
+    "papers": Command("cli.paper:papers", "list the papers' figures and tables that `paper` makes"),
+    "paper": Command("cli.paper:paper", "compute the runs of a paper's figure and draw it: paper demo"),
     "watch": Command("cli.watch:watch", "show what is being computed, anywhere on the root"),
     "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
     "ls": Command("cli.listing:ls", "list the runs"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,6 +65,53 @@ class Asked:
     argv: tuple[str, ...]
     label: str
     request: Request
+    grid: str = ""
+    """The name of the grid that it is of."""
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """The points of a sweep, and their runs as one graph."""
+
+    asked: tuple[Asked, ...]
+    plan: Plan
+
+    def targets(self) -> Iterator[tuple[Asked, str, PlannedRun]]:
+        """Yield each run that a point asks for, with the point and the run's name among those of the point."""
+        for each in self.asked:
+            for name, target in each.request.targets.items():
+                yield each, name, self.plan[target.desc.location(target.replicate)]
+
+    def labels(self) -> dict[PlannedRun, str]:
+        """Return what the runs of a sweep are called, for people."""
+        labels: dict[PlannedRun, str] = {}
+        for each, name, planned in self.targets():
+            labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
+        return labels
+
+    def preview(self) -> str:
+        """Return how many runs there are, how many are done, and what is left to do."""
+        runs, to_do = list(self.plan), self.plan.to_do()
+        targets = sum(len(each.request.targets) for each in self.asked)
+        distinct = sum(planned.is_target for planned in runs)
+        done = sum(planned.is_target and planned.is_done for planned in runs)
+        iterations = sum(map(iterations_left, to_do))
+        lines = [
+            f"{targets} run{'s' if targets != 1 else ''}"
+            + (f" ({distinct} different ones)" if distinct != targets else "")
+            + f", {done} done"
+        ]
+        ancestors = [planned for planned in to_do if not planned.is_target]
+        if ancestors:
+            lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
+        if to_do:
+            seconds = Estimate(planned for planned in runs if planned.is_done).seconds(to_do, 1)
+            time = f"about {duration(seconds)} of computing" if seconds is not None else "time not known yet"
+            resumed = sum(map(has_checkpoint, to_do))
+            lines.append(
+                f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
+            )
+        return "\n".join(lines)
 
 
 def sweep(argv: Sequence[str], environment: Environment) -> int:
@@ -76,19 +123,35 @@ def sweep(argv: Sequence[str], environment: Environment) -> int:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
         print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
         return 0
-    job = replace(asked[0].request.job, quiet=flags.sweep.quiet or asked[0].request.job.quiet)
-    request = replace(asked[0].request, job=job, executor=flags.executor)
-    made = plan((t for each in asked for t in each.request.targets.values()), job.root_in(environment))
-    labels = _labels(asked, made)
-    if not job.quiet or flags.sweep.dry_run:
-        print(_preview(made, asked), flush=True)
+    planned = plan_sweep(asked, environment)
+    quiet = flags.sweep.quiet or asked[0].request.job.quiet
+    if not quiet or flags.sweep.dry_run:
+        print(planned.preview(), flush=True)
     if flags.sweep.dry_run:
         return 0
-    what = f"sweep of {len(asked)} runs: {' '.join(asked[0].argv[:3])}"
-    outcome = dispatch_plan(made, request, environment, what, labels=labels, retry_failed=flags.sweep.retry == "failed")
-    if not job.quiet:
-        print(_summary(made, outcome))
-    return outcome.exit_code
+    is_retry = flags.sweep.retry == "failed"
+    return compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=is_retry).exit_code
+
+
+def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
+    """Return the plan for the points of a sweep. Raises: DamagedError where a run that is there is another one."""
+    targets = (target for each in asked for target in each.request.targets.values())
+    return PlannedSweep(tuple(asked), plan(targets, asked[0].request.job.root_in(environment)))
+
+
+def compute_sweep(
+    planned: PlannedSweep, executor: ExecutorHparams, environment: Environment, *, quiet: bool, retry_failed: bool
+) -> Dispatched:
+    """Compute what is missing of a sweep, and print what became of it unless it is to be quiet."""
+    first = planned.asked[0]
+    request = replace(first.request, job=replace(first.request.job, quiet=quiet), executor=executor)
+    what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
+    outcome = dispatch_plan(
+        planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
+    )
+    if not quiet:
+        print(_summary(planned.plan, outcome))
+    return outcome
 
 
 def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
@@ -119,7 +182,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
 def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     """Return what each point of a sweep asks for. Raises: UsageError that says which run it is about."""
     found = []
-    for argv, label in described.points():
+    for argv, label, grid in described.points():
         if argv[0] not in _REQUESTS:
             raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(_REQUESTS)}.")
         try:
@@ -127,45 +190,10 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
         except UsageError as error:
             where = f"\n(in the run with {label})" if label else ""
             raise UsageError(f"{error.reason}{where}", *error.hparams) from error
-        found.append(Asked(argv, label, request))
+        found.append(Asked(argv, label, request, grid))
     if not found:
         raise UsageError(f"the sweep has no runs.\n{_USAGE}")
     return found
-
-
-def _labels(asked: Iterable[Asked], made: Plan) -> dict[PlannedRun, str]:
-    """Return what the runs of a sweep are called, for people."""
-    labels: dict[PlannedRun, str] = {}
-    for each in asked:
-        for name, target in each.request.targets.items():
-            planned = made[target.desc.location(target.replicate)]
-            labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
-    return labels
-
-
-def _preview(made: Plan, asked: Sequence[Asked]) -> str:
-    """Return how many runs there are, how many are done, and what is left to do."""
-    runs, to_do = list(made), made.to_do()
-    targets = sum(len(each.request.targets) for each in asked)
-    distinct = sum(planned.is_target for planned in runs)
-    done = sum(planned.is_target and planned.is_done for planned in runs)
-    iterations = sum(map(iterations_left, to_do))
-    lines = [
-        f"{targets} run{'s' if targets != 1 else ''}"
-        + (f" ({distinct} different ones)" if distinct != targets else "")
-        + f", {done} done"
-    ]
-    ancestors = [planned for planned in to_do if not planned.is_target]
-    if ancestors:
-        lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
-    if to_do:
-        seconds = Estimate(planned for planned in runs if planned.is_done).seconds(to_do, 1)
-        time = f"about {duration(seconds)} of computing" if seconds is not None else "time not known yet"
-        resumed = sum(map(has_checkpoint, to_do))
-        lines.append(
-            f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
-        )
-    return "\n".join(lines)
 
 
 def _summary(made: Plan, outcome: Dispatched) -> str:

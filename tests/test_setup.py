@@ -164,6 +164,11 @@ def test_the_command_trains_and_branches_with_the_addresses_and_bytes_of_the_rep
     assert json.loads((folder / "manifest.json").read_text())["versions"]["open_prune"] == version()
 
 
+def test_the_papers_are_found_where_it_is_installed(installed: Installed) -> None:
+    assert "synaptic_flow_7" in installed.open_prune("papers")
+    assert "34 runs, 0 done" in installed.open_prune("paper", "demo", "--dry_run")
+
+
 def test_a_plug_in_works_with_the_installed_command_and_its_runs_are_read_from_python(installed: Installed) -> None:
     plugin = REPOSITORY / "examples" / "my_method.py"
     job = ("branch", "train", "oneshot", *SHORT, "--strategy=fan_in_magnitude", f"--plugin={plugin}")

@@ -98,6 +98,7 @@ strategy = ["random", "synflow"]
 density = "0.5^1..2"
 
 [[grid]]
+name = "dense"
 command = "train"
 base = { momentum = 0.9 }
 zip = { lr = [0.1, 0.01], batch_size = [128, 64] }
@@ -112,7 +113,8 @@ def test_a_file_holds_several_grids(tmp_path: Path) -> None:
     path = tmp_path / "figure.toml"
     path.write_text(FILE)
 
-    points = [arguments for arguments, _ in read_sweep(path).points()]
+    found = list(read_sweep(path).points())
+    points = [arguments for arguments, *_ in found]
 
     base = ("--default_hparams=digits_lenet_16", "--evaluate_only_at_end")
     branch = ("branch", "train", "oneshot")
@@ -124,6 +126,8 @@ def test_a_file_holds_several_grids(tmp_path: Path) -> None:
         ("train", *base, "--momentum=0.9", "--lr=0.1", "--batch_size=128"),
         ("train", *base, "--momentum=0.9", "--lr=0.01", "--batch_size=64"),
     ]
+    assert [name for *_, name in found] == ["", "", "", "", "dense", "dense"]
+    assert found[-1][1] == "dense lr=0.01 batch_size=64"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +135,7 @@ def test_a_file_holds_several_grids(tmp_path: Path) -> None:
     [
         ("command = 1", "`command` is missing"),
         ("[grid]\nlr = 1", r"\[\[grid\]\]"),
-        ("grids = 1", "choose from command, base, grid, when"),
+        ("grids = 1", "no key 'grids' here. Did you mean 'grid'"),
         ("[[when]]\nlr = 1", "a table `set`"),
         ("command = 'train'\n[[grid]]\nzip = { a = [1, 2], b = [1] }", "equally many"),
         ("command = 'train'\n[[grid]]\nlr = { a = 1 }", "not a value"),

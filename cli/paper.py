@@ -1,0 +1,145 @@
+"""The commands of papers: `papers` lists figures and tables, `paper NAME` computes the runs of one and draws it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analysis.cells import GRID
+from analysis.row import Row, row_of
+from cli.catalogue import ListingFlags
+from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
+from cli.flags import HelpRequested, flags_of, parse, positional
+from cli.grid import Sweep
+from cli.job_flags import DatasetsRootHparams, RootHparams
+from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
+from cli.progress import reporting
+from cli.sweep import PlannedSweep, asked_by, compute_sweep, plan_sweep
+from foundations.address import Location
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.hparams import hparam
+from foundations.program import PROGRAM
+from platforms.base import PlatformHparams
+from platforms.executors.base import ExecutorHparams
+from platforms.executors.site import site_settings
+
+_USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperHparams(RootHparams, DatasetsRootHparams):
+    """Which scale, and where the figures go."""
+
+    scale: str = hparam("cpu", choices=SCALES)
+    """cpu: small networks and data, minutes to an hour on two cores. full: those of the paper."""
+    out: str | None = hparam(None)
+    """The folder that figures and tables are written to; by default one of the paper's name, here."""
+    retry: str | None = hparam(None, choices=("failed",))
+    """failed: start runs that failed before again."""
+    no_download: bool = hparam(False)
+    """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
+    dry_run: bool = hparam(False)
+    """Print what would be computed and what is there already, and stop."""
+    quiet: bool = hparam(False)
+    """Print nothing but failures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFlags:
+    """Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names)."""
+
+    paper: PaperHparams = field(default_factory=PaperHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+def papers(argv: Sequence[str], _environment: Environment) -> int:
+    """`papers`: the figures and tables that `paper` can make."""
+    parse(ListingFlags, argv, "papers")
+    blocks = []
+    for name in paper_names():
+        found = read_paper(FOLDER / f"{name}.toml")
+        text = f"{found.figure} of {found.paper}: {found.title}. {found.shows}"
+        blocks.append(f"{name}\n{textwrap.fill(text, 116, initial_indent='    ', subsequent_indent='    ')}")
+    print("\n".join(blocks))
+    return 0
+
+
+def paper(argv: Sequence[str], environment: Environment) -> int:
+    """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
+    names, rest = positional(argv)
+    flags = parse(PaperFlags, rest, "paper", {"executor": "pool", **site_settings(environment.site)})
+    if not names:
+        raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
+    if len(names) > 1:
+        raise UsageError(f"give one name.\n{_USAGE}")
+    found, own = find_paper(names[0]), flags.paper
+    environment = replace(
+        environment,
+        root=own.root_in(environment),
+        datasets=own.datasets_in(environment),
+        no_download=own.no_download or environment.no_download,
+    )
+    planned = planned_paper(found, own.scale, flags.platform, environment)
+    measurements, drawings = parts_of(found, own.scale)
+    if not own.quiet or own.dry_run:
+        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n{planned.preview()}", flush=True)
+    if own.dry_run:
+        return 0
+    quiet = own.quiet
+    done = compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=own.retry == "failed")
+    if done.exit_code:
+        return done.exit_code
+    rows = rows_of(planned)
+    with reporting(quiet) as reporter:
+        for each in measurements:
+            each.measure(rows, environment, flags.platform.device, reporter)
+    folder = Path(own.out or found.name).expanduser()
+    for drawing in drawings:
+        written = drawing.write(rows, folder)
+        if not quiet:
+            print("\n".join(written))
+    return 0
+
+
+def planned_paper(found: PaperFile, scale: str, platform: PlatformHparams, environment: Environment) -> PlannedSweep:
+    """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
+    if scale not in found.sweeps:
+        raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
+    more = tuple(flags_of(platform))
+    described = Sweep(tuple(replace(grid, flags=more) for grid in found.sweeps[scale].grids))
+    try:
+        return plan_sweep(asked_by(described, environment), environment)
+    except UsageError as error:
+        raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
+
+
+def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Drawing]]:
+    """Return what is measured and what is drawn at a scale. Raises: UsageError that names the part of the file."""
+    parts = found.parts[scale]
+    return (
+        [measurement_of(part) for part in parts if part.command == "measure"],
+        [drawing_of(part) for part in parts if part.command != "measure"],
+    )
+
+
+def rows_of(planned: PlannedSweep) -> list[Row]:
+    """Return what is known of each run that a sweep asks for, with the name of its grid under `grid`.
+
+    A run that several named grids ask for has a row for each of them. The trainings that others prune have no grid:
+    they are the reference of all.
+    """
+    found = {(each.run.location, asked.grid): each.run for asked, _, each in planned.targets()}
+    rows = {run.location: row_of(run) for run in found.values()}
+    has_branches = any(row.branch for row in rows.values())
+    named: dict[tuple[Location, str], Row] = {}
+    for location, grid in found:
+        row = rows[location]
+        if grid and (row.branch or not has_branches):
+            named[location, grid] = replace(row, hyperparameters={**row.hyperparameters, GRID: grid})
+        else:
+            named[location, ""] = row
+    return list(named.values())

@@ -1,0 +1,302 @@
+"""The figures and tables of papers: their files, and the commands that compute and draw them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis.figures.curves import CurvesOptions
+from analysis.figures.layers import LayersOptions
+from analysis.figures.lines import grouped
+from analysis.row import Row, flat_hyperparameters
+from analysis.tables.table import make_table
+from analysis.values import Value
+from cli.drawing import FigureDrawing, TableDrawing
+from cli.flags import value_of
+from cli.paper import parts_of, planned_paper, rows_of
+from cli.paper_file import SCALES, find_paper, paper_names, read_paper
+from cli.sweep import Asked
+from foundations.address import MAIN
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.plan import PlannedRun
+from foundations.reporter import NullReporter
+from platforms.base import PlatformHparams
+from tests.cli.terminal import Terminal
+from tests.cli.test_lightness import answers_of
+from tests.conftest import REPOSITORY
+
+PAPER = """
+title = "Two methods"
+paper = "Somebody 2020, Something"
+figure = "Figure 1"
+shows = "One is better."
+
+[cpu.sweep]
+command = "branch train oneshot"
+
+[cpu.sweep.base]
+default_hparams = "digits_lenet_16"
+batch_size = 256
+milestone_steps = "9it"
+gamma = 0.1
+training_steps = "3ep"
+
+[[cpu.sweep.grid]]
+name = "as found"
+strategy = ["magnitude", "snip1"]
+density = [0.5, 0.25]
+replicate = "1-2"
+
+[[cpu.sweep.grid]]
+name = "magnitude again"
+density = [0.5]
+
+[[cpu.sweep.grid]]
+command = "train"
+replicate = "1-2"
+"""
+DRAWN = """
+[[plot]]
+name = "curves"
+lines = ["strategy", "grid"]
+
+[[plot]]
+name = "measure"
+file = "conservation"
+measure = "layer_conservation"
+x = "inverse_size"
+y = "average_score"
+panels = "strategy"
+
+[[table]]
+rows = ["strategy", "grid"]
+columns = "density"
+
+[[measure]]
+name = "layer_conservation"
+of = "branch="
+strategy = ["magnitude", "synflow"]
+"""
+
+
+_SPARSITY_OF = {
+    "prune_fraction": lambda level: level,
+    "density": lambda level: 1 - level,
+    "compression": lambda level: 1 - 1 / level,
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "two_methods.toml"
+    path.write_text(PAPER + DRAWN)
+    return path
+
+
+def test_the_papers_of_the_project_are_there() -> None:
+    names = paper_names()
+
+    wanted = ["demo", "lottery_rewinding", "phew_accuracy", "phew_width", "phew_initialization", "tost"]
+    wanted += ["pruning_wrapper_1", "pruning_wrapper_2", "rewinding_and_finetuning"]
+    wanted += [f"missing_the_mark_{number}" for number in range(1, 9)]
+    wanted += [f"synaptic_flow_{number}" for number in ("1", "2", "3", "4", "5a", "5b", "6", "7")]
+    assert set(wanted) <= set(names)
+    assert names.index("synaptic_flow_5b") < names.index("synaptic_flow_6")
+
+
+@pytest.mark.parametrize("name", paper_names())
+def test_every_paper_plans_at_each_scale_without_data(name: str, tmp_path: Path) -> None:
+    found = find_paper(name)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+
+    assert set(found.sweeps) == (set(SCALES) if name != "demo" else {"cpu"})
+    for scale in found.sweeps:
+        planned = planned_paper(found, scale, PlatformHparams(), environment)
+        _, drawings = parts_of(found, scale)
+        assert drawings
+        assert "done" in planned.preview()
+        assert all(asked.request.targets for asked in planned.asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _row_of_finished(asked: Asked, planned: PlannedRun) -> Row:
+    """Return the row of a run as if it were complete, pruned as far as its command says."""
+    values = flat_hyperparameters(planned.desc.record())
+    sparsity = values.get("prune_fraction")
+    for flag, sparsity_of in _SPARSITY_OF.items():
+        if sparsity is None and planned.run.location.name != MAIN and (text := value_of(flag, asked.argv)):
+            sparsity = sparsity_of(float(text))
+    if sparsity is None and planned.run.location.name != MAIN:  # it has the mask of another run
+        of_sources = [flat_hyperparameters(source.desc.record()).get("prune_fraction") for source in planned.sources]
+        sparsity = max((level for level in of_sources if level is not None), default=None)
+    results = {"test_accuracy": 0.9, **({} if sparsity is None else {"sparsity": sparsity, "density": 1 - sparsity})}
+    return Row(run=planned.run, status="complete", hyperparameters=values, results=results, fingerprint="f")
+
+
+@pytest.mark.parametrize("name", paper_names())
+def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_paper(name)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+    for scale in found.sweeps:
+        planned = planned_paper(found, scale, PlatformHparams(), environment)
+        finished = {run.run.location: _row_of_finished(asked, run) for asked, _, run in planned.targets()}
+        monkeypatch.setattr("cli.paper.row_of", lambda run, finished=finished: finished[run.location])
+        rows = rows_of(planned)
+
+        for drawing in parts_of(found, scale)[1]:
+            if isinstance(drawing, TableDrawing):
+                assert make_table(rows, drawing.options).lines
+            elif isinstance(drawing, FigureDrawing) and isinstance(drawing.options, CurvesOptions | LayersOptions):
+                by = ["density"] if isinstance(drawing.options, CurvesOptions) else []
+                assert any(cell.n for cell in grouped(rows, drawing.options, Value("test_accuracy"), by).pruned)
+
+
+def test_the_file_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs/papers.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "figure_2.toml"
+    path.write_text(text)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+
+    planned = planned_paper(read_paper(path), "cpu", PlatformHparams(), environment)
+    measurements, drawings = parts_of(read_paper(path), "cpu")
+
+    assert len(rows_of(planned)) == 26
+    assert (len(measurements), len(drawings)) == (1, 2)
+
+
+def test_the_documentation_lists_the_papers() -> None:
+    named = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs/papers.md").read_text()))
+
+    for name in paper_names():
+        stem, _, number = name.rpartition("_")
+        assert name in named or (stem in {each.rpartition("_")[0] for each in named} and f"_{number}" in named)
+
+
+def test_papers_are_listed_with_what_they_show(terminal: Terminal) -> None:
+    ((_, code, out, heavy),) = answers_of(terminal, [["papers"]])
+
+    assert (code, heavy) == (0, [])
+    text = " ".join(out.split())
+    for name in paper_names():
+        assert f"\n{name}\n" in f"\n{out}"
+        assert find_paper(name).shows in text
+
+
+def test_a_dry_run_computes_and_writes_nothing(terminal: Terminal, file: Path) -> None:
+    ((_, code, out, heavy),) = answers_of(terminal, [["paper", str(file), "--dry_run"]])
+
+    assert (code, heavy) == (0, [])
+    assert "11 runs (10 different ones), 0 done" in out
+    assert not terminal.root.exists()
+    assert [path.name for path in file.parent.iterdir() if path.suffix != ".toml"] == []
+
+
+def test_a_paper_is_computed_measured_and_drawn_of_its_runs_alone(
+    own_two_runs: Terminal, file: Path, tmp_path: Path
+) -> None:
+    command = ("paper", str(file), f"--out={tmp_path / 'out'}", "--jobs=2")
+
+    first = own_two_runs.run(*command)
+
+    assert first.code == 0, first.out + first.err
+    assert "Two methods (Figure 1 of Somebody 2020, Something), cpu" in first.out
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    figures = {f"{name}.{ending}" for name in ("two_methods", "conservation") for ending in ("pdf", "png", "csv")}
+    assert set(written) == {*figures, "two_methods_table.tex", "two_methods_table.md"}
+    assert all(f"wrote {tmp_path / 'out' / name}" in first.out for name in written)
+    points = list(csv.DictReader(written["two_methods.csv"].decode().splitlines()))
+    assert {(point["strategy"], point["grid"], float(point["density"]), int(point["n"])) for point in points} == {
+        ("dense", "", 1.0, 2),
+        *((strategy, "as found", density, 2) for strategy in ("magnitude", "snip1") for density in (0.5, 0.25)),
+        ("magnitude", "magnitude again", 0.5, 1),
+    }
+    measured = list(csv.DictReader(written["conservation.csv"].decode().splitlines()))
+    assert {point["strategy"] for point in measured} == {"magnitude", "synflow"}
+    assert len({point["address"] for point in measured}) == 2
+
+    before = own_two_runs.files()
+    again = own_two_runs.run(*command)
+
+    assert "10 of 10 runs are complete: 0 computed now, 10 before" in again.out
+    assert own_two_runs.files() == before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
+
+
+def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+    planned = planned_paper(read_paper(file), "cpu", PlatformHparams(), environment)
+
+    grids: dict[str, list[object]] = {}
+    for row in rows_of(planned):
+        grids.setdefault(row.location, []).append(row.hyperparameters.get("grid"))
+
+    assert sorted(map(len, grids.values())) == [1] * 9 + [2]
+    assert ["as found", "magnitude again"] in grids.values()
+    assert [found for location, found in grids.items() if location.endswith("main")] == [[None], [None]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PAPER.replace("title =", "titel ="), ["no key 'titel' here. Did you mean 'title'?"]),
+        (PAPER.replace("title =", "# "), ["'title' is missing"]),
+        (PAPER.replace("[cpu.", "[gpu.").replace("[[cpu.", "[[gpu."), ["no key 'gpu' here. Did you mean 'cpu'?"]),
+        (PAPER.split("[cpu.sweep]")[0], ["[cpu.sweep] or [full.sweep] is missing"]),
+        (PAPER.replace("density = [0.5, 0.25]", "dencity = [0.5]"), ["Did you mean '--density'?", "[cpu.sweep]"]),
+        (PAPER.replace("command", "comand"), ["[cpu.sweep]", "Did you mean 'command'?"]),
+        (PAPER + "[[plot]]\nlines = 'strategy'", ["[[plot]]: 'name' is missing"]),
+        (PAPER + "[[plot]]\nname = 'curve'", ["[[plot]]", "Did you mean 'curves'?"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nline = 'strategy'", ["[[plot]]", "Did you mean '--lines'?"]),
+        (PAPER + "[[plot]]\nname = 'curves'\n[[plot]]\nname = 'layers'", ["[[plot]] 2", "a `file` of its own"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nof = 'strategy=snip1'", ["[[plot]]", "use where"]),
+        (PAPER + "[[cpu.table]]\nvalues = 'x'", ["[[cpu.table]]", "Did you mean '--value'?"]),
+        (PAPER + "[[measure]]\nname = 'layer_conservatio'", ["[[measure]]", "Did you mean 'layer_conservation'?"]),
+        (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategi = 'snip1'", ["Did you mean '--strategy'?"]),
+        (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategy = 'snap1'", ["strategy: 'snap1'", "[[measure]]"]),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_place_before_anything_is_computed(
+    terminal: Terminal, tmp_path: Path, text: str, words: list[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+
+    result = terminal.run("paper", str(path))
+
+    assert result.code == 2, result.out
+    assert all(word in result.err for word in ["mine", *words]), result.err
+    assert not terminal.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["paper"], "usage: "),
+        (["paper", "dmo"], "Did you mean 'demo'?"),
+        (["paper", "demo", "tost"], "give one name"),
+        (["paper", "demo", "--scale=full"], "demo has no [full.sweep]"),
+        (["paper", "demo", "--scale=gpu"], "Choose from cpu, full"),
+        (["paper", "nowhere/mine.toml"], "Cannot read nowhere/mine.toml"),
+    ],
+)
+def test_what_is_not_there_is_told(terminal: Terminal, arguments: list[str], words: str) -> None:
+    result = terminal.run(*arguments)
+
+    assert words in result.out + result.err
+
+
+@pytest.mark.parametrize("of", ["brench=", "strategy=synflow"])
+def test_a_measure_of_no_run_is_refused(file: Path, tmp_path: Path, of: str) -> None:
+    file.write_text(PAPER + DRAWN.replace('"branch="', f'"{of}"'))
+    found = read_paper(file)
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+    rows = rows_of(planned_paper(found, "cpu", PlatformHparams(), environment))
+
+    with pytest.raises(UsageError, match=r"two_methods\.toml, \[\[measure\]\]: .*" + of.partition("=")[0]):
+        parts_of(found, "cpu")[0][0].measure(rows, environment, "cpu", NullReporter())
