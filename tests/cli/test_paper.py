@@ -11,7 +11,7 @@ import pytest
 from analysis.figures.curves import CurvesOptions
 from analysis.figures.layers import LayersOptions
 from analysis.figures.lines import grouped
-from analysis.row import Row, flat_hyperparameters
+from analysis.row import Row
 from analysis.tables.table import make_table
 from analysis.values import Value
 from cli.drawing import FigureDrawing, TableDrawing
@@ -20,6 +20,7 @@ from cli.paper import parts_of, planned_paper, rows_of
 from cli.paper_file import SCALES, find_paper, paper_names, read_paper
 from cli.sweep import Asked
 from foundations.address import MAIN
+from foundations.desc import flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import PlannedRun

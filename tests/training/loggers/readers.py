@@ -36,7 +36,7 @@ def hparams_of_events(folder: Path) -> dict[str, Any]:
 
 def records_of_wandb(file: Path) -> Iterator[Any]:
     """Yield the records of a .wandb file: a LevelDB log of protocol buffers behind a header of seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2
 
     data, at, parts = file.read_bytes(), 7, b""
     assert data[:4] == b":W&B"
@@ -51,7 +51,7 @@ def records_of_wandb(file: Path) -> Iterator[Any]:
         parts += data[at + _HEADER.size : at + _HEADER.size + length]
         at += _HEADER.size + length
         if kind in (1, 4):  # the whole of a record, or its last part
-            yield Record.FromString(parts)
+            yield vars(wandb_internal_pb2)["Record"].FromString(parts)
             parts = b""
 
 
