@@ -41,7 +41,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} plot KIND [FLAGS]"
     if not names and (not rest or {"-h", "--help"} & set(rest)):
-        raise HelpRequested(f"{usage}\n\n{_listed()}\n\n`plot KIND --help` lists the flags of one.")
+        raise _overview()
     if len(names) != 1:
         raise UsageError(f"plot takes one kind of figure, such as: plot curves.\n{usage}")
     if names[0] not in FIGURES:
@@ -57,6 +57,15 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     for note in drawn.notes:
         print(note)
     return 0
+
+
+def _overview() -> HelpRequested:
+    """Return the help of `plot` without a kind: the kinds, and the flags of all."""
+    try:
+        parse(PlotFlags, ["--help"], "plot KIND")
+    except HelpRequested as flags:
+        return HelpRequested(f"{_listed()}\n\n`plot KIND --help` lists the flags of one.\n\n{flags}")
+    raise AssertionError("--help asks for help")
 
 
 def _flags_of(kind: FigureKind) -> type:

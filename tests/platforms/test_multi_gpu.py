@@ -41,7 +41,7 @@ DESCS: dict[str, TrainDesc | BranchDesc] = {
         model_name="digits_resnet_8_2", sync_batchnorm=True, lr=0.01, **SMALL_LAST_BATCH
     ),
     "losses of each step with synchronized batchnorm": train_desc(
-        model_name="digits_resnet_8_2", sync_batchnorm=True, **WHOLE_BATCHES
+        model_name="digits_resnet_8_2", sync_batchnorm=True, lr=0.01, **WHOLE_BATCHES
     ),
     "snip at initialization": oneshot_desc("snip1", SMALL_LAST_BATCH, density=0.1),
     "gmp by snip": train_desc(

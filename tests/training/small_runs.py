@@ -13,7 +13,7 @@ from branches.oneshot import OneshotFlags, oneshot
 from foundations import tensor_files
 from foundations.desc import Desc, RunRef
 from foundations.reporter import NullReporter
-from foundations.run import Run
+from foundations.run import DAMAGED, Run
 from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
 from pruning.hparams import PruningHparams
@@ -74,5 +74,6 @@ def tensor_digests(run: Run) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    data = tensor_files.to_bytes(*tensor_files.read(path, "")) if path.suffix == ".safetensors" else path.read_bytes()
+    is_whole = path.suffix == ".safetensors" and not path.name.startswith(DAMAGED)
+    data = tensor_files.to_bytes(*tensor_files.read(path, "")) if is_whole else path.read_bytes()
     return hashlib.sha256(data).hexdigest()
