@@ -75,6 +75,7 @@ def test_looking_and_reusing_import_no_torch(two_runs: Terminal) -> None:
         ["train", *SHORT],
         [*BRANCH],
         [*BRANCH, "--dry_run"],
+        [*BRANCH, "--tensorboard", "--wandb", "--dry_run"],
         ["train", "--display_output_location"],
         ["train", "--lr=fast"],
         ["strategies"],

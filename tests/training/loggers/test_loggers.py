@@ -24,8 +24,8 @@ WHERE_INSTALLED = {
     )
     for name in ("tensorboard", "wandb")
 }
-EVERY_EPOCH = (*LENET, "--training_steps=120ep", "--checkpoint_seconds=0.05")
-"""Seconds of training, with evaluations."""
+EVERY_EPOCH = (*LENET, "--training_steps=60ep", "--checkpoint_seconds=0.05")
+"""About a second of training, with evaluations."""
 
 
 @pytest.fixture
@@ -59,6 +59,12 @@ LOGS: dict[str, tuple[Callable[[Run], Points], Callable[[float], float]]] = {
 EACH = pytest.mark.parametrize("name", [pytest.param(name, marks=WHERE_INSTALLED[name]) for name in LOGS])
 
 
+def logged_files(terminal: Terminal) -> dict[Path, int]:
+    """Return when each file of loggers changed, but for wandb's own debugging, which goes on after a run has ended."""
+    paths = (terminal.root / ".logs").rglob("*")
+    return {path: path.stat().st_mtime_ns for path in paths if path.is_file() and path.suffix != ".log"}
+
+
 def assert_equal_metrics(name: str, run: Run) -> None:
     """Assert that a log has the values of metrics.csv, each once and in order."""
     read, stored = LOGS[name]
@@ -85,7 +91,7 @@ def test_a_log_has_the_values_of_metrics_csv(name: str, terminal: Terminal) -> N
 
 @EACH
 def test_a_run_that_was_killed_goes_on_without_a_value_twice_or_missing(name: str, terminal: Terminal) -> None:
-    for epoch in (20, 60):
+    for epoch in (10, 30):
         running = terminal.start("train", *EVERY_EPOCH, f"--{name}")
         running.wait_for(f"ep {epoch} it 0")
         assert running.kill()
@@ -103,13 +109,13 @@ def test_a_run_that_is_complete_gets_its_log_later_and_once(name: str, terminal:
     before = tensors_of(only_run(terminal).folder)
 
     first = terminal.run("train", *SHORT, f"--{name}")
-    written = {path: path.stat().st_mtime_ns for path in (terminal.root / ".logs").rglob("*")}
+    written = logged_files(terminal)
     second = terminal.run("train", *SHORT, f"--{name}")
 
     assert first.code == second.code == 0, first.err + second.err
     assert "reused" in first.out
     assert_equal_metrics(name, only_run(terminal))
-    assert written == {path: path.stat().st_mtime_ns for path in (terminal.root / ".logs").rglob("*")}
+    assert written == logged_files(terminal)
     assert tensors_of(only_run(terminal).folder) == before
 
 
@@ -132,27 +138,27 @@ def test_a_logger_changes_neither_the_address_nor_a_byte_of_the_run(
     assert terminal.run("verify").code == 0
 
 
-@EACH
-def test_jobs_of_an_executor_are_logged_and_so_are_runs_that_were_done_before(name: str, terminal: Terminal) -> None:
+@WHERE_INSTALLED["tensorboard"]
+def test_jobs_of_an_executor_are_logged_and_so_are_runs_that_were_done_before(terminal: Terminal) -> None:
     assert terminal.run("train", *SHORT, "--replicate=1").code == 0
 
-    result = terminal.run("sweep", "--grid", "replicate=1-2", "--jobs=2", "--", "train", *SHORT, f"--{name}")
+    result = terminal.run("sweep", "--grid", "replicate=1-2", "--jobs=2", "--", "train", *SHORT, "--tensorboard")
 
     assert result.code == 0, result.out + result.err
     runs = list(all_runs(terminal.root))
     assert len(runs) == 2
     for run in runs:
-        assert_equal_metrics(name, run)
+        assert_equal_metrics("tensorboard", run)
 
 
-@EACH
-def test_of_several_processes_one_logs(name: str, terminal: Terminal) -> None:
+@WHERE_INSTALLED["tensorboard"]
+def test_of_several_processes_one_logs(terminal: Terminal) -> None:
     several = ("--platform=multi_gpu", "--device=cpu", "--num_processes=2")
 
-    result = terminal.run("train", *LENET, "--training_steps=1ep", *several, f"--{name}")
+    result = terminal.run("train", *LENET, "--training_steps=1ep", *several, "--tensorboard")
 
     assert result.code == 0, result.out + result.err
-    assert_equal_metrics(name, only_run(terminal))
+    assert_equal_metrics("tensorboard", only_run(terminal))
 
 
 @EACH
@@ -168,7 +174,7 @@ def test_a_logger_that_fails_is_reported_once_and_the_run_completes(name: str, t
 
 
 @WHERE_INSTALLED["tensorboard"]
-def test_event_files_have_hyperparameters_and_the_sparsity_and_keep_their_times(terminal: Terminal) -> None:
+def test_event_files_have_the_hyperparameters_and_the_sparsity(terminal: Terminal) -> None:
     terminal.run(*BRANCH, "--tensorboard")
     (run,) = (run for run in all_runs(terminal.root) if run.location.name != "main")
     folder = folder_of("tensorboard", run)
