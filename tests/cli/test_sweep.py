@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shlex
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from foundations.run import MANIFEST
+from foundations.address import Location
+from foundations.locks import is_held, read_holder
+from foundations.run import MANIFEST, Run
 from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
 
 BRANCH = ("branch", "train", "oneshot")
@@ -164,6 +169,23 @@ def test_mistakes_name_the_flag(terminal: Terminal, arguments: tuple[str, ...], 
     result.assert_is_for_people(1 if "missing.toml" in arguments else 2, *words)
 
 
+def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:
+    """Kill a process that works on a run and has written a checkpoint; tell whether there was one."""
+    begun = [path.parent for path in terminal.root.rglob("checkpoint.safetensors")]
+    locks = [Run(terminal.root, Location(*located(folder))).lock_path for folder in begun]
+    holders = [holder for lock in locks if is_held(lock) and (holder := read_holder(lock))]
+    if not holders:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(chance.choice(holders)["pid"]), signal.SIGKILL)
+    return True
+
+
+def located(folder: Path) -> tuple[str, int, str]:
+    training, replicate, name = folder.parts[-3:]
+    return training, int(replicate.removeprefix("replicate_")), name
+
+
 @pytest.mark.slow
 def test_sixty_runs_survive_ten_kills_and_end_with_the_bytes_of_their_commands(
     terminal: Terminal, tmp_path: Path
@@ -172,13 +194,17 @@ def test_sixty_runs_survive_ten_kills_and_end_with_the_bytes_of_their_commands(
     grid = ("--grid", "strategy=random,magnitude,snip1", "--grid", "density=0.5^1..4", "--grid", "replicate=1-5")
     longer = (*SHORT[:-1], "--training_steps=60ep", "--evaluate_only_at_end", "--checkpoint_seconds=0.1")
     command = ("sweep", *grid, "--jobs=2", "--", *BRANCH, *longer)
+    workers = 0
     for _ in range(10):
         running = terminal.start(*command)
-        time.sleep(chance.uniform(3, 9))
+        for _ in range(3):
+            time.sleep(chance.uniform(1, 3))
+            workers += kill_a_worker(terminal, chance)
         running.kill()
 
     last = terminal.run(*command)
 
+    assert workers
     assert last.code == 0, last.out + last.err
     alone = Terminal(tmp_path / "alone", terminal.datasets)
     for line in terminal.run("sweep", *grid, "--export", "--", *BRANCH, *longer).out.splitlines():
