@@ -1,0 +1,41 @@
+"""The k-th file operation of a command fails, or the process is killed there, for every k from the first to the last."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.injection import Fault, Kind
+from tests.faults.jobs import JOBS, Stage
+
+KINDS = (Kind.KILL, Kind.EIO, Kind.ENOSPC, Kind.FULL, Kind.TERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", JOBS)
+def test_a_fault_at_any_file_operation_leaves_nothing_wrong(
+    name: str, kind: Kind, tmp_path: Path, digits: Path
+) -> None:
+    stage = Stage(JOBS[name], tmp_path, digits)
+    failures: list[str] = []
+    for at in itertools.count(1):
+        try:
+            if not stage.inject(Fault(kind, at)):
+                break
+        except AssertionError as failure:
+            failures.append(str(failure))
+    print(f"{at - 1} injections of {kind.name} into {name}, {len(failures)} violations")
+    assert not failures, "\n\n".join(failures)
+
+
+@pytest.mark.parametrize("name", ["train", "oneshot", "export for OpenLTH", "prepare"])
+def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_path: Path, digits: Path) -> None:
+    stage, drawn = Stage(JOBS[name], tmp_path, digits), random.Random(name)
+    struck = [stage.inject(Fault(drawn.choice(KINDS), drawn.randint(1, 40))) for _ in range(10)]
+
+    print(f"{sum(map(bool, struck))} injections into {name}")
+    assert any(struck)
