@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import io
 import json
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.main import main
 from foundations.files import read_file
 from foundations.locks import is_held
 from foundations.store import all_runs
@@ -38,6 +43,9 @@ class Job:
 
 _TRAIN = ("train", *SMALL)
 _BRANCH = ("branch", "train")
+_RANDOM = ("--strategy=random", "--density=0.1")
+_OFTEN = ("--mask_update_frequency=1it", "--mask_update_end=2it")
+_EXPORT = ("export", "train_", "{folder}/ticket.safetensors")
 JOBS = {
     "train": Job(_TRAIN),
     "oneshot": Job((*_BRANCH, "oneshot", *SMALL, "--strategy=snip1", "--density=0.1"), (_TRAIN,)),
@@ -46,18 +54,22 @@ JOBS = {
     "randomize_layerwise": Job((*_BRANCH, "randomize_layerwise", *SMALL, "--density=0.5"), (_TRAIN,)),
     "lottery": Job(("lottery", *SMALL, "--levels=1")),
     "gmp": Job((*_TRAIN, "--technique=gmp", "--gmp_end=2it", "--gmp_frequency=1it", "--gmp_density=0.1")),
-    "rigl": Job(
-        (*_BRANCH, "oneshot", *SMALL, "--strategy=random", "--density=0.1", "--technique=rigl")
-        + ("--mask_update_frequency=1it", "--mask_update_end=2it")
-    ),
-    "export": Job(("export", "train_", "{folder}/ticket.safetensors"), (_TRAIN,)),
+    "rigl": Job((*_BRANCH, "oneshot", *SMALL, *_RANDOM, "--technique=rigl", *_OFTEN)),
+    "export": Job(_EXPORT, (_TRAIN,)),
     "export for OpenLTH": Job(("export", "train_", "{folder}/openlth", "--openlth"), (_TRAIN,)),
-    "import": Job(
-        ("import", "{folder}/ticket.safetensors"), (_TRAIN, ("export", "train_", "{folder}/ticket.safetensors"))
-    ),
+    "import": Job(("import", "{folder}/ticket.safetensors"), (_TRAIN, _EXPORT)),
     "rm": Job(("rm", "train_", "--force"), (_TRAIN,), (0, 2)),
     "prepare": Job(_TRAIN, has_datasets=False),
 }
+
+
+@functools.cache
+def warm() -> None:
+    """Import, once, all that commands use, so that the forked ones need not."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        for command in (JOBS["oneshot"].command, JOBS["lottery"].command):
+            places = (f"--root={folder}/root", f"--datasets_root={folder}/datasets", "--device=cpu")
+            assert main((*command, *places)) == 0
 
 
 class Stage:
@@ -66,6 +78,7 @@ class Stage:
     def __init__(self, job: Job, folder: Path, digits: Path) -> None:
         self.job, self._folder, self._number = job, folder, 0
         self._begin = folder / "begin"
+        warm()
         (self._begin / "root").mkdir(parents=True)
         (self._begin / "datasets").mkdir()
         if job.has_datasets:

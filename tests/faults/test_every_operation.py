@@ -1,4 +1,7 @@
-"""The k-th file operation of a command fails, or the process is killed there, for every k from the first to the last."""
+"""The k-th file operation of a command fails, or its process is killed there, for every k from the first to the last.
+
+`pytest -s -m slow tests/faults` says how many injections there were.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def test_a_fault_at_any_file_operation_leaves_nothing_wrong(
                 break
         except AssertionError as failure:
             failures.append(str(failure))
-    print(f"{at - 1} injections of {kind.name} into {name}, {len(failures)} violations")
+    print(f"{at - 1} injections of {kind.name} into {name}, {len(failures)} violations")  # noqa: T201
     assert not failures, "\n\n".join(failures)
 
 
@@ -37,5 +40,5 @@ def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_pat
     stage, drawn = Stage(JOBS[name], tmp_path, digits), random.Random(name)
     struck = [stage.inject(Fault(drawn.choice(KINDS), drawn.randint(1, 40))) for _ in range(10)]
 
-    print(f"{sum(map(bool, struck))} injections into {name}")
+    print(f"{sum(map(bool, struck))} injections into {name}")  # noqa: T201
     assert any(struck)
