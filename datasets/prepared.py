@@ -192,6 +192,9 @@ def fingerprint(name: str, folder: Path) -> str | None:
     for path in paths:
         digest.update(f"{path.name} {_tensors_digest(path)}\n".encode())
     # Where the folder cannot be written, it is computed each time.
+    with contextlib.suppress(OSError):
+        for left in cache.parent.glob(f".{_FINGERPRINT}.*"):  # of a process that was killed; one at work does without
+            left.unlink(missing_ok=True)
     with contextlib.suppress(OSError), replacing(cache) as part:
         part.write_text(json.dumps({"files": stamp, "sha256": digest.hexdigest()}))
     return digest.hexdigest()

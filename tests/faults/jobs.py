@@ -174,7 +174,11 @@ def contents(place: Path) -> dict[str, str]:
     return {
         str(path.relative_to(place)): digest(path)
         for path in sorted(place.rglob("*"))
-        if path.is_file() and path.name not in _CHANGING and path.suffix not in (".lock", ".holder")
+        if path.is_file()
+        and path.name not in _CHANGING
+        and path.suffix not in (".lock", ".holder")
+        # `Run.finish` removes it last: one that is left beside a manifest is of no use and does no harm.
+        and not (path.name == "checkpoint.safetensors" and path.with_name("manifest.json").exists())
     }
 
 
@@ -183,8 +187,8 @@ def digest(path: Path) -> str:
     data = read_file(path)
     if path.name == "manifest.json":
         tree: dict[str, Any] = json.loads(data)
-        for name in ("wall_seconds", "finished", "sha256", "parents"):
-            tree.pop(name, None)  # an imported run's parent is the path of the ticket
+        for name in ("wall_seconds", "finished", "sha256", "parents", "versions"):
+            tree.pop(name, None)  # that of an imported run is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()
     elif "datasets" in path.parts and path.suffix == ".safetensors":
         size = 8 + int.from_bytes(data[:8], "little")
