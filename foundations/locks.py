@@ -25,22 +25,23 @@ class Holder:
 
     def __init__(self, path: Path) -> None:
         """Write which process, on which machine, since when. path: that of the lock."""
-        self._path = path.with_suffix(".holder")
+        self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
         self._facts: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         self.note({})
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Add facts to what is said, with the time. Called now and then, so it does not flush the disk."""
         self._facts |= facts
-        part = self._path.with_suffix(".holder.part")
+        part = self._part
         with contextlib.suppress(OSError):  # progress is not worth a failed job
             part.write_text(json.dumps({**self._facts, "at": time.time()}))
             part.replace(self._path)
 
     def remove(self) -> None:
-        """Say nothing any more."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """Say nothing any more, and leave nothing of what could not be said."""
+        for path in (self._path, self._part):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
