@@ -32,13 +32,13 @@ def test_it_is_read_as_it_was_written() -> None:
     assert Manifest.from_bytes(DATA) == WHOLE
 
 
-@pytest.mark.parametrize("byte", range(len(DATA)))
-def test_a_flip_of_any_bit_is_noticed(byte: int) -> None:
-    for bit in range(8):
-        flipped = bytearray(DATA)
-        flipped[byte] ^= 1 << bit
-        with pytest.raises((ValueError, KeyError, TypeError)):
-            Manifest.from_bytes(bytes(flipped))
+def test_a_flip_of_any_bit_is_noticed() -> None:
+    for byte in range(len(DATA)):
+        for bit in range(8):
+            flipped = bytearray(DATA)
+            flipped[byte] ^= 1 << bit
+            with pytest.raises((ValueError, KeyError, TypeError)):
+                Manifest.from_bytes(bytes(flipped))
 
 
 def test_one_without_a_digest_of_its_own_is_read() -> None:
