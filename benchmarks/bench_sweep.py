@@ -1,7 +1,7 @@
 """What a sweep costs besides its runs, and what it saves against the same commands one after the other.
 
-- Tiny runs (20 iterations of a LeNet on digits): the time of the sweep, against the sum of what its runs took to train,
-  divided by the slots.
+- Tiny runs (20 iterations on digits, of a LeNet and of a ResNet): the time of the sweep, against the sum of what its
+  runs took to train, divided by the slots. What they took includes evaluating and keeping the last state.
 - A figure (4 epochs of a LeNet, 5 methods, 4 levels, 2 replicates) on MNIST if prepared, else on digits: the
   commands of the sweep one after the other, each a new interpreter, against the sweep.
 - A plan over ten thousand runs, none of them there, and all of them complete.
@@ -29,8 +29,9 @@ from foundations.store import all_runs
 SLOTS = 2
 TINY = (
     "--grid strategy=random,magnitude --grid density=0.9^1..20 --grid replicate=1-5 -- branch train oneshot "
-    "--default_hparams=digits_lenet_40_20 --training_steps=20it --evaluate_only_at_end"
+    "--default_hparams={name} --training_steps=20it --evaluate_only_at_end"
 )
+TINY_NETWORKS = ("digits_lenet_40_20", "digits_resnet_8")
 FIGURE = (
     "--grid strategy=random,magnitude,snip10,grasp10,synflow --grid density=0.5^1..4 --grid replicate=1-2 -- "
     "branch train oneshot --default_hparams={name} --training_steps=4ep --evaluate_only_at_end"
@@ -44,15 +45,16 @@ PLAN = (
 def rows(tiny: str = TINY, figure: str = FIGURE) -> list[Row]:
     """Measure each once: every one of them is a mean over many runs."""
     with tempfile.TemporaryDirectory() as folder:
-        return [_tiny(Path(folder) / "tiny", tiny), _figure(Path(folder), figure), *_plans(Path(folder) / "plans")]
+        tiny_rows = [_tiny(Path(folder) / name, name, tiny) for name in TINY_NETWORKS]
+        return [*tiny_rows, _figure(Path(folder), figure), *_plans(Path(folder) / "plans")]
 
 
-def _tiny(root: Path, arguments: str) -> Row:
-    seconds = _timed(root, f"sweep --quiet --jobs={SLOTS} {arguments}")
+def _tiny(root: Path, name: str, arguments: str) -> Row:
+    seconds = _timed(root, f"sweep --quiet --jobs={SLOTS} {arguments.format(name=name)}")
     manifests = [manifest for run in all_runs(root) if (manifest := run.manifest()) is not None]
     training = sum(manifest.wall_seconds for manifest in manifests) / SLOTS
     detail = f"{seconds:.1f} s, {training:.1f} s training, {len(manifests)} runs"
-    return Row("a sweep of tiny runs, against their training", seconds / training, "at most 1.3", detail)
+    return Row(f"a sweep of tiny runs of {name}", seconds / training, "at most 1.3", detail)
 
 
 def _figure(folder: Path, arguments: str) -> Row:
