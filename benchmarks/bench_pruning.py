@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.plain_pruning import PlainPruner
 from benchmarks.timing import Row, in_turn, median_ratio, seconds
 from foundations.random_streams import generator
 from models.build import build_model
@@ -23,6 +25,8 @@ CIFAR = (3, 32, 32)
 def rows(repeats: int = 5) -> list[Row]:
     """Measure all methods that have a bound, on cifar_resnet_20 and where size matters on a VGG."""
     return [
+        *_against_plain("cifar_resnet_20", repeats),
+        *_against_plain("cifar_vgg_16", 1),
         *_scores_with_examples(repeats),
         *_synflow("cifar_resnet_20", repeats),
         *_synflow("cifar_vgg_16", 1),
@@ -45,6 +49,40 @@ def _images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _pass_over(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     model.zero_grad()
     F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+
+
+def _against_plain(name: str, repeats: int) -> list[Row]:
+    """Each method, to 10% (SynFlow in 100 iterations to 1%), against the code of its paper: copy, scores and mask."""
+    model, (x, y) = _model(name), _images(100)
+    works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "magnitude": (
+            lambda: PlainPruner(model).magnitude(0.1),
+            lambda: prune(model, "magnitude", density=0.1),
+        ),
+        "random": (
+            lambda: PlainPruner(model).random(0.1),
+            lambda: prune(model, "random", density=0.1),
+        ),
+        "snip": (
+            lambda: PlainPruner(model).snip(x, y, 0.1),
+            lambda: prune(model, "snip10", density=0.1, examples=(x, y)),
+        ),
+        "grasp": (
+            lambda: PlainPruner(model).grasp(x, y, 0.1),
+            lambda: prune(model, "grasp10", density=0.1, examples=(x, y)),
+        ),
+        "synflow": (
+            lambda: PlainPruner(model).synflow(CIFAR, 0.01, 100),
+            lambda: prune(model, "synflow", density=0.01, iterations=100, input_shape=CIFAR),
+        ),
+    }
+    found = []
+    for method, (plain, ours) in works.items():
+        times = in_turn({"plain": plain, "ours": ours}, repeats)
+        aim = "aim: at least 2" if method in ("grasp", "synflow") else "aim: at least 1"
+        ratio = median_ratio(times["plain"], times["ours"])
+        found.append(Row(f"{name}: plain / {method}", ratio, aim, f"100 examples, median of {repeats}"))
+    return found
 
 
 def _scores_with_examples(repeats: int) -> list[Row]:

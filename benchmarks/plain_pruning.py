@@ -1,0 +1,120 @@
+"""Pruning methods written plainly, as the code of their papers does it; benchmarks compare ours to them.
+
+As in Synaptic-Flow (Tanaka et al. 2020): masks are buffers that every forward pass multiplies into the weights,
+gradients are those of all parameters by `backward()`, and each selection concatenates the scores of all weights, pruned
+ones included, and compares them to the k-th smallest. Scores are in float32. Batchnorm is in train mode for SNIP and
+GraSP and in eval mode for SynFlow, as ours is, so that both do the same passes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+Pairs = list[tuple[Tensor, nn.Parameter]]
+"""Of each prunable weight, the mask and the weight itself."""
+
+
+class _Masked(nn.Module):
+    """Multiplies a weight by its mask in each forward pass."""
+
+    mask: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones_like(weight))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.mask * weight
+
+
+class PlainPruner:
+    """A network with masks in its layers. Each method returns the masks by which it prunes to a density."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = copy.deepcopy(model)
+        self.pairs: Pairs = []
+        for layer in list(self.model.modules()):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                masked = _Masked(layer.weight)
+                parametrize.register_parametrization(layer, "weight", masked)
+                weight = layer.get_parameter("parametrizations.weight.original")
+                self.pairs.append((masked.mask, weight))
+
+    def magnitude(self, density: float) -> list[Tensor]:
+        """Prune the smallest weights."""
+        return self._prune([weight.detach().abs() for _, weight in self.pairs], density)
+
+    def random(self, density: float) -> list[Tensor]:
+        """Prune weights at random."""
+        return self._prune([torch.randn_like(weight) for _, weight in self.pairs], density)
+
+    def snip(self, x: Tensor, y: Tensor, density: float) -> list[Tensor]:
+        """Prune by |∂L/∂m|, the derivative with respect to the masks."""
+        self.model.train()
+        for mask, _ in self.pairs:
+            mask.requires_grad_(True)
+        F.cross_entropy(self.model(x), y).backward()  # type: ignore[no-untyped-call]
+        scores = [cast("Tensor", mask.grad).abs() for mask, _ in self.pairs]
+        for mask, _ in self.pairs:
+            mask.requires_grad_(False)
+            mask.grad = None
+        norm = torch.cat([score.flatten() for score in scores]).sum()
+        return self._prune([score.div_(norm) for score in scores], density)
+
+    def grasp(self, x: Tensor, y: Tensor, density: float, temperature: float = 200.0) -> list[Tensor]:
+        """Prune by w ⊙ Hg: a pass for the gradient g, and another one for the derivative of <g, ∂L/∂w>."""
+        self.model.train()
+        weights = [weight for _, weight in self.pairs]
+        gradient = self._flat_gradient(x, y, temperature, create_graph=False)
+        product = (gradient * self._flat_gradient(x, y, temperature, create_graph=True)).sum()
+        product.backward()  # type: ignore[no-untyped-call]
+        scores = [cast("Tensor", weight.grad) * weight.detach() for weight in weights]
+        norm = torch.cat([score.flatten() for score in scores]).sum().abs() + 1e-10
+        return self._prune([score.div_(norm) for score in scores], density)
+
+    def synflow(self, input_shape: Sequence[int], density: float, iterations: int) -> list[Tensor]:
+        """Prune by |w ∂R/∂w| again and again, on an exponential schedule."""
+        self.model.eval()
+        masks: list[Tensor] = []
+        for iteration in range(iterations):
+            signs = self._make_absolute()
+            self.model.zero_grad()
+            self.model(torch.ones(1, *input_shape)).sum().backward()
+            scores = [(cast("Tensor", weight.grad) * weight.detach()).abs() for _, weight in self.pairs]
+            with torch.no_grad():
+                for name, tensor in self.model.state_dict().items():
+                    tensor.mul_(signs[name])
+            masks = self._prune(scores, density ** ((iteration + 1) / iterations))
+        return masks
+
+    @torch.no_grad()
+    def _make_absolute(self) -> dict[str, Tensor]:
+        signs = {}
+        for name, tensor in self.model.state_dict().items():
+            signs[name] = torch.sign(tensor)
+            tensor.abs_()
+        return signs
+
+    def _flat_gradient(self, x: Tensor, y: Tensor, temperature: float, *, create_graph: bool) -> Tensor:
+        loss = F.cross_entropy(self.model(x) / temperature, y)
+        weights = [weight for _, weight in self.pairs]
+        gradients = torch.autograd.grad(loss, weights, create_graph=create_graph)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+    @torch.no_grad()
+    def _prune(self, scores: list[Tensor], density: float) -> list[Tensor]:
+        """Prune all whose scores are not above the k-th smallest."""
+        together = torch.cat([score.flatten() for score in scores])
+        pruned = int((1 - density) * together.numel())
+        if pruned >= 1:
+            threshold, _ = torch.kthvalue(together, pruned)
+            for (mask, _), score in zip(self.pairs, scores, strict=True):
+                mask.copy_(torch.where(score <= threshold, torch.tensor(0.0), torch.tensor(1.0)))
+        return [mask for mask, _ in self.pairs]
