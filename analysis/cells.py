@@ -22,8 +22,13 @@ from foundations.errors import DamagedError, UsageError, did_you_mean
 
 LEVELS = ("sparsity", "density", "compression")
 """Keys that say how many of the prunable weights are left, from achieved counts."""
-SPREADS = ("std", "sem", "minmax", "ci95")
-"""Standard deviation (of n - 1), standard error of the mean, extremes, 95% confidence interval by Student's t."""
+SPREADS = {
+    "std": "standard deviation",
+    "sem": "standard error of the mean",
+    "minmax": "lowest and highest value",
+    "ci95": "95% confidence interval of the mean",
+}
+"""In words. Standard deviations are of n - 1, confidence intervals by Student's t."""
 DENSE = "dense"
 GRID = "grid"
 """The key of the grid of a sweep that a row is of, where the rows are those of a sweep (`cli.paper`)."""
@@ -168,16 +173,18 @@ def cells(
     *,
     where: Where | None = None,
     over: Collection[str] = (),
+    flags: Mapping[str, str] | None = None,
 ) -> Cells:
     """Return runs in groups that have the same values of some keys, with the trainings that they prune.
 
     rows: the runs under a root. Those that `where` does not choose may still be needed, as the dense reference.
     by: columns, hyperparameters or results; `sparsity`, `density` and `compression` are from achieved counts.
     over: hyperparameters over which means are taken on purpose, such as `data_order_seed`.
+    flags: by key, the argument that gives it, for errors.
     Raises: UsageError where a key or the value is unknown to all runs.
     """
     selected = [row for row in chosen(rows, where) if row.is_readable]
-    _check_keys([*by, *over], selected)
+    _check_keys({**dict.fromkeys(by, ""), **dict.fromkeys(over, "over"), **(flags or {})}, selected)
     references, untrained = _references(selected, rows, by)
     unreadable = [LeftOut(row, "damaged, see `verify`") for row in rows if not row.is_readable]
     not_meant = {row.run.location for row in untrained}
@@ -303,13 +310,14 @@ def _order(key: Key) -> tuple[int, float, str]:
     return (0, float(key), "") if isinstance(key, int | float) else (1, 0.0, key)
 
 
-def _check_keys(keys: Sequence[str], rows: Sequence[Row]) -> None:
+def _check_keys(flags: Mapping[str, str], rows: Sequence[Row]) -> None:
     known = {"strategy", *LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
-    for key in keys:
+    for key, flag in flags.items():
         if rows and key not in known and all(row.value(key) is None for row in rows):
             raise UsageError(
                 f"no run has a '{key}'.{did_you_mean(key, known)} "
-                "A key is a column of `ls`, a hyperparameter or a result."
+                "A key is a column of `ls`, a hyperparameter or a result.",
+                *filter(None, [flag]),
             )
 
 

@@ -31,7 +31,7 @@ class ReportHparams(RootHparams):
     else is needed for runs of one line and level to be one experiment."""
     over: str | None = hparam(None)
     """Hyperparameters over which means are taken on purpose, separated by commas, such as data_order_seed."""
-    spread: str = hparam("std", choices=SPREADS)
+    spread: str = hparam("std", choices=tuple(SPREADS))
     """std, sem, minmax or ci95: standard deviation, standard error, extremes, 95% confidence interval of the mean."""
     out: str = hparam("report.html")
     """The file to write; one that is there is replaced."""

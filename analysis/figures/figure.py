@@ -65,7 +65,7 @@ class LinesOptions(GroupsOptions):
 
     panels: str | None = hparam(None)
     """A panel for each value of this, with axes that are shared."""
-    spread: str = hparam("minmax", choices=SPREADS)
+    spread: str = hparam("minmax", choices=tuple(SPREADS))
     """What the bands show of the replicates: minmax (lowest to highest), std (standard deviation), sem (standard error
     of the mean), ci95 (95% confidence interval of the mean, by Student's t)."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from analysis.cells import DENSE, LEVELS, Cell, Cells, Key, cells, names_in
+from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
 from analysis.figures.figure import GroupsOptions, LinesOptions
 from analysis.figures.style import Look, looks, place_of
 from analysis.row import Row
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PolyCollection
 
-SPREADS_IN_WORDS = {
-    "minmax": "lowest to highest",
-    "std": "standard deviation",
-    "sem": "standard error of the mean",
-    "ci95": "95% confidence interval of the mean",
-}
 MASKED = "density"
 """The result of all runs that have a mask."""
 _BAND = 0.18
@@ -80,8 +74,9 @@ def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: 
     by = _by(options)
     if not chosen(rows, options.where):
         raise UsageError("no run is chosen." if options.where else "there are no runs.", "where")
-    found = cells(rows, (*by, *(name for name in then_by if name not in by)), value, where=options.where,
-                  over=names_in(options.over))  # fmt: skip
+    keys = (*by, *(name for name in then_by if name not in by))
+    flags = {**dict.fromkeys(by, "panels"), **dict.fromkeys(names_in(options.lines), "lines")}
+    found = cells(rows, keys, value, where=options.where, over=names_in(options.over), flags=flags)
     found.refuse_mixed("lines")
     return found
 
@@ -179,7 +174,7 @@ def spread_note(found: Lines, options: LinesOptions) -> str:
     """Return what lines and bands are, for the caption."""
     if found.replicates < 2:
         return "Each point is a single run."
-    band = f"bands: {SPREADS_IN_WORDS[options.spread]}"
+    band = f"bands: {SPREADS[options.spread]}"
     return f"Lines: mean of {found.replicates} replicates; {band}."
 
 

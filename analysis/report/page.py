@@ -141,7 +141,7 @@ def page_of(
     Raises: UsageError where a key or the value is unknown, or no run is chosen.
     """
     keys = telling_keys(_compared(rows, where), over) if by is None else tuple(dict.fromkeys(by))
-    found = cells(rows, [*keys, LEVEL], value, where=where, over=over)
+    found = cells(rows, [*keys, LEVEL], value, where=where, over=over, flags=dict.fromkeys(by or (), "lines"))
     runs, places = _runs_of(found)
     details = {row.location: details_of(row) for row in runs}
     lines = _lines(found)

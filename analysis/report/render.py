@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from analysis.cells import SPREADS
 from analysis.report.details import short
 from analysis.report.looks import looks
 from analysis.report.page import Page, percent
@@ -18,12 +19,6 @@ from foundations.program import version
 
 HERE = Path(__file__).parent
 SCRIPTS = ("chart.js", "script.js")
-SPREAD_NAMES = {
-    "std": "standard deviation",
-    "sem": "standard error of the mean",
-    "minmax": "lowest and highest",
-    "ci95": "95% confidence interval",
-}
 ROLES = {
     "line": "tells lines apart",
     "level": "the level of sparsity",
@@ -48,7 +43,7 @@ def html_of(page: Page) -> str:
         page=page,
         table=table_of(page),
         levels=levels_of(page),
-        spread=SPREAD_NAMES[page.spread],
+        spread=SPREADS[page.spread],
         roles=ROLES,
         has_layers=any(page.layers),
         has_training=any(page.training),
@@ -90,7 +85,7 @@ def _data(page: Page) -> dict[str, Any]:
     layers = [each and [names.setdefault(each.names, len(names)), each.direct, each.effective] for each in page.layers]
     return {
         "value": {"name": str(page.value), "fraction": page.value.is_fraction},
-        "spread": SPREAD_NAMES[page.spread],
+        "spread": SPREADS[page.spread],
         "lines": _lines(page),
         "points": [
             {

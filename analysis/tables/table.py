@@ -40,7 +40,7 @@ class TableOptions(Hparams):
     over: str | None = hparam(None)
     """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
     data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
-    spread: str = hparam("std", choices=SPREADS)
+    spread: str = hparam("std", choices=tuple(SPREADS))
     """What stands behind the mean: std (standard deviation), sem (standard error of the mean), minmax (lowest and
     highest), ci95 (95% confidence interval of the mean, by Student's t)."""
     digits: int | None = hparam(None, at_least=0, at_most=_MOST_DIGITS)
@@ -152,8 +152,8 @@ def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
     Raises: UsageError where a mean would be over different experiments, or no run has a key or the value.
     """
     head, value = names_in(options.rows), Value.parse(options.value)
-    by = [*head, options.columns]
-    found = cells(rows, by, value, where=options.where, over=names_in(options.over))
+    by, flags = [*head, options.columns], {**dict.fromkeys(head, "rows"), options.columns: "columns"}
+    found = cells(rows, by, value, where=options.where, over=names_in(options.over), flags=flags)
     found.refuse_mixed("rows")
     keys = list(dict.fromkeys(cell.keys[-1] for cell in found.cells))
     keys.sort(key=lambda key: (isinstance(key, str), key is None, key))
@@ -228,12 +228,7 @@ def _entry(cell: Cell, value: Value, options: TableOptions, *, is_n_shown: bool)
 
 
 def _caption(value: Value, spread: str, counts: set[int]) -> str:
-    words = {
-        "std": "standard deviation",
-        "sem": "standard error of the mean",
-        "minmax": "lowest and highest value",
-        "ci95": "95% confidence interval",
-    }[spread]
+    words = SPREADS[spread]
     name = str(value).replace("_", " ") + (" in %" if value.is_fraction else "")
     if counts <= {1}:
         return f"{name[0].upper()}{name[1:]}, one run each."

@@ -145,8 +145,9 @@ def header_of(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--rows=stratgy",), ("stratgy", "strategy")),
-        (("--columns=sparsty",), ("sparsty", "sparsity")),
+        (("--rows=stratgy",), ("--rows", "stratgy", "strategy")),
+        (("--columns=sparsty",), ("--columns", "sparsty", "sparsity")),
+        (("--over=lrr",), ("--over", "lrr")),
         (("--value=test_acuracy",), ("--value", "test_accuracy")),
         (("--value=test_accuracy@later",), ("--value", "later")),
         (("--spread=variance",), ("--spread", "std")),
