@@ -7,6 +7,7 @@ a name only sets some of its hyperparameters. So equal experiments have equal ad
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -162,6 +163,11 @@ class BranchDesc(Desc):
     def dataset_name(self) -> str:
         """The dataset that it is trained on."""
         return self.as_trained.dataset_name
+
+    @property
+    def together_key(self) -> Hashable:
+        """That of how the branch trains."""
+        return self.as_trained.together_key
 
     @property
     def start(self) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from branches.job_files import write_job_file
 from cli.estimate import Estimate
 from cli.flags import PLUGIN, flags_of
 from cli.job_flags import WorkHparams
-from cli.request import Request, with_context
+from cli.request import Request, together_of, with_context
 from cli.sweep_display import display
 from foundations.environment import Environment
 from foundations.interrupts import Interrupts
@@ -59,7 +59,7 @@ def dispatch_plan(
 
     what: what is computed, in words, for `watch`. labels: what runs are called.
     """
-    root = request.job.root_in(environment)
+    root, together = request.job.root_in(environment), together_of(request)
     folder = root / ".jobs"
     with_context(request.job, request.platform, environment, partial(_prepare, made))
     arguments = _arguments(request, environment)
@@ -67,10 +67,11 @@ def dispatch_plan(
     def path_of(planned: PlannedRun) -> Path:
         return folder / f"{str(planned.run).replace('/', '.')}.json"
 
-    def job_of(planned: PlannedRun, after: tuple[str, ...]) -> CommandJob:
-        path = path_of(planned)
-        write_job_file(planned, path)
-        return CommandJob(str(planned.run), ("run", str(path), *arguments), planned.run.output_path, after)
+    def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
+        for planned in runs:
+            write_job_file(planned, path_of(planned))
+        files = [str(path_of(planned)) for planned in runs]
+        return CommandJob(str(runs[0].run), ("run", *files, *arguments), runs[0].run.output_path, after)
 
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)
@@ -89,7 +90,8 @@ def dispatch_plan(
                 return Wish.GO_ON
             return Wish.LEAVE if executor.how_to_look() else Wish.STOP
 
-        work = Dispatch(made, executor, job_of, _Noting(shown, sweep), retry_failed=retry_failed, wish=wish)
+        noting = _Noting(shown, sweep)
+        work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
         work.run()
         for item in work.in_state(State.DONE):
             path_of(item.planned).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,14 @@ from cli.progress import reporting
 from foundations.address import canonical_json
 from foundations.desc import Desc
 from foundations.environment import Environment
+from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.run import Run
 from foundations.store import short_address
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
+from platforms.registry import PLATFORMS
 from training.context import Context
 from training.execution import execute
 
@@ -71,11 +73,22 @@ def run_request(request: Request, environment: Environment) -> int:
             print(outcome.still)
         code, computed = outcome.exit_code, outcome.computed
     else:
-        work = partial(execute, made)
+
+        def work(context: Context) -> list[PlannedRun]:
+            return execute(made, replace(context, together=together_of(request)))
+
         code, computed = 0, with_context(job, request.platform, environment, work, replicate=job.replicate)
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
     return code
+
+
+def together_of(request: Request) -> int:
+    """Return how many runs a process trains at once. Raises: UsageError where several processes work on one run."""
+    together, platform = request.executor.together, PLATFORMS.find(request.platform.platform)
+    if together > 1 and platform.splits_batches:
+        raise UsageError(f"on {platform.spelling}, several processes train one run; choose 1.", "together", "platform")
+    return together
 
 
 def with_context(

@@ -1,9 +1,9 @@
-"""The command that executors start: `run FILE` computes what a job file asks for."""
+"""The command that executors start: `run FILE...` computes what job files ask for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from branches.job_files import read_job_file
@@ -17,6 +17,7 @@ from foundations.hparams import hparam
 from foundations.plan import plan
 from foundations.program import PROGRAM
 from platforms.base import PlatformHparams
+from training.context import Context
 from training.execution import execute
 
 
@@ -30,22 +31,24 @@ class RunHparams(WorkHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
-    """Compute what a job file asks for: how sweeps and clusters start one run."""
+    """Compute what job files ask for: how sweeps and clusters start runs. Those of several files train together."""
 
     work: RunHparams = field(default_factory=RunHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
 
 
 def run(argv: Sequence[str], environment: Environment) -> int:
-    """`run FILE`: compute what the file asks for, or reuse it."""
+    """`run FILE...`: compute what the files ask for, or reuse it."""
     names, rest = positional(argv)
-    flags = parse(RunFlags, rest, "run FILE")
-    if len(names) != 1:
-        raise UsageError(f"run takes one job file: {PROGRAM} run FILE. Sweeps and executors write them.")
+    flags = parse(RunFlags, rest, "run FILE...")
+    if not names:
+        raise UsageError(f"run takes job files: {PROGRAM} run FILE... Sweeps and executors write them.")
     register_added(flags.work.datasets_in(environment))
     root = flags.work.root_in(environment)
-    made = plan([read_job_file(Path(names[0]), root)], root)
-    with_context(
-        flags.work, flags.platform, environment, lambda context: execute(made, context), wait=not flags.work.no_wait
-    )
+    made = plan([read_job_file(Path(name), root) for name in names], root)
+
+    def work(context: Context) -> None:
+        execute(made, replace(context, together=len(names)))
+
+    with_context(flags.work, flags.platform, environment, work, wait=not flags.work.no_wait)
     return 0

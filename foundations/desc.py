@@ -12,7 +12,7 @@ import marshal
 import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,6 +135,11 @@ class Desc(ABC):
     @abstractmethod
     def dataset_name(self) -> str:
         """The dataset that the run is trained on."""
+
+    @property
+    def together_key(self) -> Hashable:
+        """What runs have in common that one process can train together; None where it cannot."""
+        return None
 
     @abstractmethod
     def location(self, replicate: int) -> Location:

@@ -20,7 +20,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._is_deferred = False
+        self._deferred = 0
+        """How many `deferred` blocks are open."""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
@@ -35,12 +36,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside the block, only record the first signal; the block checks `signal_number` itself."""
-        self._is_deferred = True
+        """Inside the block, only record the first signal; the block checks `signal_number` itself.
+
+        Several blocks may be open, and end in any order: the trainings that one process trains together.
+        """
+        self._deferred += 1
         try:
             yield
         finally:
-            self._is_deferred = False
+            self._deferred -= 1
 
     def stop(self, number: int) -> None:
         """Act as if a signal had come."""
@@ -54,5 +58,5 @@ class Interrupts:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = self.signal_number is None
         self.signal_number = number
-        if not (self._is_deferred and first):
+        if not (self._deferred and first):
             raise self.interrupted("The same command continues from what was kept.")

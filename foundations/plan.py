@@ -5,7 +5,7 @@ Planning reads descriptions, manifests and the names of files. It computes nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,11 @@ class PlannedRun:
         if self.is_target and self.manifest is None:
             return False
         return not self.missing() and (not self.needs_mask or self.run.has_mask())
+
+    @property
+    def together_key(self) -> Hashable:
+        """What the runs have in common that one process can train together with this one; None where it is not."""
+        return self.desc.together_key if self.is_target and self.manifest is None else None
 
     @property
     def status(self) -> str:

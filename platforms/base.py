@@ -51,6 +51,8 @@ class PlatformKind(Registered):
     make: Callable[[Any], Platform]
     runs: str
     """Where it runs a job, in a few words."""
+    splits_batches: bool = False
+    """Whether several processes work on one run."""
     hparams: type[PlatformHparams] = PlatformHparams
     """A subclass of PlatformHparams with hyperparameters of this platform's own, where it has some."""
 

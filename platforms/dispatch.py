@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class Item:
     """When the checkpoint was written that it was last submitted with."""
     computed: bool = False
     """Whether a job of this dispatch completed it."""
+    job: str = ""
+    """The name of the job that it was last submitted with."""
+    is_alone: bool = False
+    """Whether it is computed by a job of its own, because one of several did not complete it."""
 
     @property
     def name(self) -> str:
@@ -95,21 +99,23 @@ class Dispatch:
         self,
         made: Plan,
         executor: Executor,
-        job_of: Callable[[PlannedRun, tuple[str, ...]], CommandJob],
+        job_of: Callable[[Sequence[PlannedRun], tuple[str, ...]], CommandJob],
         observer: Observer,
         *,
+        together: int = 1,
         retry_failed: bool = False,
         wish: Callable[[], Wish] = lambda: Wish.GO_ON,
     ) -> None:
         """Take a plan and what runs its jobs.
 
-        job_of: makes the job of a run, given the names of the jobs that it comes after. retry_failed: whether runs
+        job_of: makes the job of one or several runs, given the names of the jobs that it comes after.
+        together: how many runs a job computes at most, where they can be trained together. retry_failed: whether runs
         that failed before are started again. wish: asked now and then.
         """
         self._executor, self._job_of, self._observer = executor, job_of, observer
-        self._retry_failed, self._ask = retry_failed, wish
+        self._together, self._retry_failed, self._ask = together, retry_failed, wish
         self.items = {id(planned): Item(planned) for planned in made.to_do()}
-        self._by_name = {item.name: item for item in self.items.values()}
+        self._jobs: dict[str, list[Item]] = {}
         self._ready: deque[Item] = deque()
         self._looked = 0.0
         self.wish = Wish.GO_ON
@@ -142,7 +148,9 @@ class Dispatch:
                 else:
                     self._submit_ready()
             for ended in self._executor.ended(_TICK_SECONDS):
-                self._settle(self._by_name[ended.name], ended)
+                items = self._jobs.pop(ended.name)
+                for item in items:
+                    self._settle(item, ended, is_alone=len(items) == 1)
             self._look_elsewhere()
             self._observer.tick(self)
         return all(item.state is State.DONE for item in self.items.values())
@@ -164,24 +172,57 @@ class Dispatch:
 
     def _submit_ready(self) -> None:
         while self._ready and self._executor.has_room():
-            item = self._ready.popleft()
-            run = item.planned.run
-            if not self._may_start(item):
-                continue  # it comes back when the last of what it draws on is done
-            if is_held(run.lock_path):
-                item.state = State.ELSEWHERE
-                self._observer.changed(item)
+            first = self._ready.popleft()
+            if not self._is_free(first):
                 continue
-            run.clear_failure()
-            checkpoint = run.folder / CHECKPOINT
-            item.checkpointed = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
-            item.state, item.since = State.RUNNING, time.monotonic()
-            after = tuple(each.name for each in self._sources(item) if each.state is State.RUNNING)
-            self._executor.submit(self._job_of(item.planned, after))
-            self._observer.changed(item)
+            items = [first, *self._companions(first)]
+            sources = {id(each): each for item in items for each in self._sources(item)}
+            after = sorted({each.job for each in sources.values() if each.state is State.RUNNING})
+            for item in items:
+                run = item.planned.run
+                run.clear_failure()
+                checkpoint = run.folder / CHECKPOINT
+                item.checkpointed = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
+                item.state, item.since, item.job = State.RUNNING, time.monotonic(), first.name
+            self._jobs[first.name] = items
+            self._executor.submit(self._job_of([item.planned for item in items], tuple(after)))
+            for item in items:
+                self._observer.changed(item)
 
-    def _settle(self, item: Item, ended: Ended) -> None:
-        """Draw the consequences of a job's end from what is in the run's directory."""
+    def _is_free(self, item: Item) -> bool:
+        """Return whether a run can be submitted; note where another process works on it."""
+        if not self._may_start(item):
+            return False  # it comes back when the last of what it draws on is done
+        if is_held(item.planned.run.lock_path):
+            item.state = State.ELSEWHERE
+            self._observer.changed(item)
+            return False
+        return True
+
+    def _companions(self, first: Item) -> list[Item]:
+        """Take the runs that are to be trained together with one from those that are ready."""
+        key = first.planned.together_key
+        if self._together == 1 or first.is_alone or key is None:
+            return []
+        found: list[Item] = []
+        for item in list(self._ready):
+            if len(found) + 1 == self._together:
+                break
+            if item.is_alone or item.planned.together_key != key or item is first or item.state is not State.WAITING:
+                continue
+            # Where the executor takes jobs that wait for others, what this one draws on may be in the same job.
+            if any(source is each for source in self._sources(item) for each in (first, *found)):
+                continue
+            if self._is_free(item):
+                self._ready.remove(item)
+                found.append(item)
+        return found
+
+    def _settle(self, item: Item, ended: Ended, *, is_alone: bool) -> None:
+        """Draw the consequences of a job's end from what is in the run's directory.
+
+        is_alone: whether the job was of this run alone.
+        """
         try:
             item.planned.refresh()
         except DamagedError as error:
@@ -198,6 +239,9 @@ class Dispatch:
             self._observer.changed(item)
         elif self.wish is not Wish.GO_ON:
             item.state = State.WAITING
+        elif not is_alone:
+            item.state, item.is_alone = State.WAITING, True  # alone, it will show whether it was to blame
+            self._ready.append(item)
         elif code in _ORDINARY_FAILURES:
             self._fail(item, ended.reason or _last_words(item), exit_code=code)
         else:

@@ -85,6 +85,7 @@ MULTI_GPU = PlatformKind(
     make=MultiGpuPlatform,
     runs="in several processes that split each batch, one on each GPU, or some on CPUs",
     hparams=MultiGpuHparams,
+    splits_batches=True,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -71,6 +71,11 @@ class TrainDesc(Desc):
     def dataset_name(self) -> str:
         """The dataset that it is trained on."""
         return self.dataset.dataset_name
+
+    @property
+    def together_key(self) -> Hashable:
+        """The network, the data and the precision."""
+        return (self.model, self.dataset, self.training.precision)
 
     def versions(self) -> dict[str, int]:
         """Return the version of the train job."""

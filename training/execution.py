@@ -6,13 +6,15 @@ plan first and then work through the plan. Neither imports torch where there is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from foundations.desc import Desc
-from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPruneError, UsageError
 from foundations.manifest import Manifest
 from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.reporter import NotedProgress
@@ -63,7 +65,7 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
             context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
     begun = [planned for planned in to_do if not planned.exists]
     try:
-        computed = [planned for planned in to_do if _compute(planned, context)]
+        computed = [planned for group in _groups(to_do, context.together) for planned in _compute(group, context)]
     except UsageError:
         for planned in reversed(begun):
             _undo(planned, context)
@@ -88,20 +90,65 @@ def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
                 catch_up(planned.run, context.logs, context.reporter.say)
 
 
-def _compute(planned: PlannedRun, context: Context) -> bool:
-    """Compute one run of a plan, and return whether another process had not done it meanwhile."""
-    with planned.run.locked(context.reporter.say, wait=context.wait) as holder:
-        planned.refresh()
-        if planned.is_done:
-            check_dataset(planned, context)
-            return False
-        # Imported here so that reusing runs does not wait for torch.
+def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[PlannedRun]]:
+    """Yield the runs in an order in which what they draw on comes first; together: how many are trained at once."""
+    waiting = list(to_do)
+    if together == 1:
+        yield from ([planned] for planned in waiting)
+        return
+    while waiting:
+        ready = [planned for planned in waiting if not any(source in waiting for source in planned.sources)]
+        # What is computed alone comes first: others may be ready after it, to be trained with those that are now.
+        ready = [planned for planned in ready if planned.together_key is None] or ready
+        alike: dict[Hashable, list[PlannedRun]] = defaultdict(list)
+        for planned in ready:
+            alike[planned.together_key].append(planned)
+        for key, runs in alike.items():
+            size = 1 if key is None else together
+            yield from (runs[first : first + size] for first in range(0, len(runs), size))
+        waiting = [planned for planned in waiting if planned not in ready]
+
+
+def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
+    """Compute runs of a plan, together; return those that another process had not done meanwhile."""
+    contexts: dict[PlannedRun, Context] = {}
+    busy: list[PlannedRun] = []
+    with contextlib.ExitStack() as held:
+        for planned in group:
+            try:
+                # Of several locks none is waited for: who holds it may wait for another of them.
+                wait = context.wait and len(group) == 1
+                holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
+            except Busy:
+                if len(group) == 1:
+                    raise
+                busy.append(planned)
+                continue
+            planned.refresh()
+            if planned.is_done:
+                check_dataset(planned, context)
+            else:
+                contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
+        failed = _work(contexts, context) if contexts else {}
+        for planned in contexts:
+            planned.refresh()
+    for error in failed.values():
+        raise error
+    return [*contexts, *(planned for each in busy for planned in _compute([each], context))]
+
+
+def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:
+    """Compute runs whose locks are held; return why some could not be. contexts: that of each."""
+    # Imported here so that reusing runs does not wait for torch.
+    if len(contexts) == 1:
         from training.work import work
 
-        watched = replace(context, reporter=NotedProgress(context.reporter, holder))
-        context.platform.launch(partial(work, planned, watched))
-        planned.refresh()
-    return True
+        ((planned, own),) = contexts.items()
+        context.platform.launch(partial(work, planned, own))
+        return {}
+    from training.together import work_together
+
+    return context.platform.launch(partial(work_together, contexts))
 
 
 def _replay_best(planned: PlannedRun, context: Context) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +12,8 @@ from torch.optim import Optimizer
 from foundations.step import Step
 from training.technique import Hooks
 
+Batch = tuple[Tensor, Tensor]
+"""Images float (B, C, H, W), labels int64 (B,)."""
 Callback = Callable[[Step], None]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,7 +21,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class TrainBatches(Protocol):
     """What the loop needs of a data loader."""
 
-    def train_batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""
 
 
@@ -34,34 +35,41 @@ def train(
     end: Step,
     callbacks: Sequence[Callback] = (),
     hooks: Sequence[Hooks[Any]] = (),
-    autocast: Callable[[], AbstractContextManager[None]] | None = None,
-    scaler: torch.amp.GradScaler | None = None,
-    sum_gradients: Callable[[], None] | None = None,
 ) -> None:
-    """Train from one step to another.
+    """Train from one step to another, as `steps` says. loss: of the logits of a batch and its labels."""
+    model.train()
+    for images, labels in steps(optimizer, loader, learning_rate, start, end, callbacks, hooks):
+        optimizer.zero_grad(set_to_none=True)
+        loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
+
+
+def steps(
+    optimizer: Optimizer,
+    loader: TrainBatches,
+    learning_rate: Callable[[int], float],
+    start: Step,
+    end: Step,
+    callbacks: Sequence[Callback] = (),
+    hooks: Sequence[Hooks[Any]] = (),
+    scaler: torch.amp.GradScaler | None = None,
+) -> Iterator[Batch]:
+    """Train from one step to another; yield the batch of each step, for somebody to compute its gradients.
+
+    The gradients of the loss of a batch, multiplied by the scaler's scale, must be in the parameters when the next one
+    is asked for. So the gradients of several trainings can be computed at once (`training.together`).
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0) to the learning rate of its update. hooks: of the techniques,
-    called in this order. sum_gradients: called after the backward pass, where other processes have parts of the batch.
+    called in this order.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
-    model.train()
     for iteration in range(start.iteration, end.iteration):
         step = start.at(iteration)
         _at(step, hooks, callbacks)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(iteration)
-        images, labels = next(batches)
-        optimizer.zero_grad(set_to_none=True)
-        if autocast is None:
-            value = loss(model(images), labels)
-        else:
-            with autocast():
-                value = loss(model(images), labels)
-        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-        if sum_gradients is not None:
-            sum_gradients()
+        yield next(batches)
         if hooks:
             scaler.unscale_(optimizer)
         skips = [hook.after_backward(step) for hook in hooks]
@@ -80,7 +88,7 @@ def _at(step: Step, hooks: Sequence[Hooks[Any]], callbacks: Sequence[Callback]) 
         callback(step)
 
 
-def _batches(loader: TrainBatches, start: Step) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(loader: TrainBatches, start: Step) -> Iterator[Batch]:
     epoch, first = start.ep, start.it
     while True:
         yield from loader.train_batches(epoch, first)

@@ -11,10 +11,10 @@ import torch
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[None]] | None:
-    """Return the context of each forward pass, or None where it needs none."""
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Return the context of each forward pass."""
     dtype = _AUTOCAST.get(precision)
-    return None if dtype is None else lambda: torch.autocast(device.type, dtype)
+    return contextlib.nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype)
 
 
 def grad_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

@@ -6,8 +6,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,7 +34,7 @@ from training.epoch_means import EpochMeans
 from training.evaluation import cross_entropies, evaluate
 from training.hparams import TechniquesHparams
 from training.job import initialized_model
-from training.loop import Callback, train
+from training.loop import Batch, Callback, steps
 from training.lr_schedule import learning_rate
 from training.masking import prune_with_data
 from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
@@ -77,6 +76,7 @@ class Session:
         undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
         self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
         self.scaler = grad_scaler(precision, platform.device)
+        self.autocast = autocast(precision, platform.device)
         platform.agree(lambda: context.prepare(desc.dataset.dataset_name))
         self.loader = open_loader(
             desc.dataset,
@@ -94,6 +94,8 @@ class Session:
         self.parallel: Parallel | None = None
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
+        self.stacked = 1
+        """The most networks that this one was stacked with (`training.together`), itself included."""
         self.mask: Mask | None = None
         self.scores: Statistics = {}
         """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
@@ -103,6 +105,11 @@ class Session:
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
         self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
+
+    @property
+    def is_structural(self) -> bool:
+        """Whether techniques changed the structure of the network."""
+        return self.techniques is not None and self.techniques.structural is not None
 
     def prepare(self, mask: Mask | None, start: Step) -> None:
         """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
@@ -163,9 +170,10 @@ class Session:
 
     def advance(
         self, run: Run, progress: Progress, until: Step, keep: Collection[Step], tell: Callable[[Metrics], None]
-    ) -> None:
+    ) -> Iterator[Batch]:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
+        Yields the batch of each step, whose gradients are to be computed (`training.loop.steps`).
         tell: called in the primary process, with what was measured so far, at every step: must be cheap.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
@@ -191,13 +199,15 @@ class Session:
                 lambda _: tell(progress.metrics),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
-        self._train(progress.step, until, callbacks)
+        yield from self._steps(progress.step, until, callbacks)
         note(until)
 
-    def replay(self, run: Run, start: Step, keep: Sequence[Step], known: Collection[Step], check: Callback) -> None:
+    def replay(
+        self, run: Run, start: Step, keep: Sequence[Step], known: Collection[Step], check: Callback
+    ) -> Iterator[Batch]:
         """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
 
-        check is called at the `known` steps, whose states the run has kept already.
+        Yields batches as `advance` does. check is called at the `known` steps, whose states the run has kept already.
         """
         callbacks: list[Callback] = []
         if self.platform.is_primary:
@@ -207,28 +217,31 @@ class Session:
                 show_progress(self.context.reporter, "replay", start, keep[-1]),
                 stop_when_asked(self.context.interrupts),
             ]
-        self._train(start, keep[-1], callbacks)
+        yield from self._steps(start, keep[-1], callbacks)
 
-    def _train(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> None:
-        precision = self.desc.training.precision
-        with matrix_products(precision), self.context.interrupts.deferred():
-            train(
-                self.parallel or self.model,
+    def _steps(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> Iterator[Batch]:
+        self.model.train()
+        with self.context.interrupts.deferred():
+            yield from steps(
                 self.optimizer,
                 self.parallel or self.loader,
-                self.loss,
                 learning_rate(self.desc.training, self.desc.iterations_per_epoch),
                 start,
                 until,
                 callbacks,
                 tuple(self.hooks.values()),
-                autocast(precision, self.platform.device),
                 self.scaler,
-                None if self.parallel is None else partial(self._sum_gradients, self.parallel),
             )
 
-    def _sum_gradients(self, parallel: Parallel) -> None:
-        self.epoch.add_sums(parallel.sum_gradients())
+    def compute_gradients(self, images: Tensor, labels: Tensor) -> None:
+        """Put the gradients of the loss of a training batch, multiplied by the scaler's scale, into the parameters."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with matrix_products(self.desc.training.precision):
+            with self.autocast():
+                value = self.loss((self.parallel or self.model)(images), labels)
+            self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        if self.parallel is not None:
+            self.epoch.add_sums(self.parallel.sum_gradients())
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
@@ -255,15 +268,16 @@ class Session:
         """Return loss and accuracy over the batches of all processes."""
         if self.parallel is not None:
             self.parallel.align_buffers()
-        return evaluate(
-            self.model,
-            batches,
-            self.desc.outputs,
-            autocast(self.desc.training.precision, self.platform.device) or nullcontext,
-            examples_are,
-            self.reported_loss,
-            None if self.parallel is None else self.parallel.totals,
-        )
+        with matrix_products(self.desc.training.precision):
+            return evaluate(
+                self.model,
+                batches,
+                self.desc.outputs,
+                self.autocast,
+                examples_are,
+                self.reported_loss,
+                None if self.parallel is None else self.parallel.totals,
+            )
 
     def _remember_best(self, metrics: Metrics) -> Callback:
         """Return a callback that holds the first state where validation accuracy is best so far, on the CPU."""
@@ -302,6 +316,7 @@ class Session:
             "dataset": progress.dataset,
             "wall_seconds": progress.wall_seconds,
             "scaler": self.scaler.state_dict(),
+            "stacked": self.stacked,
         }
         if self.mask is not None:
             bits, facts["mask"] = self.mask.to_tensors()
@@ -338,6 +353,7 @@ class Session:
         session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
         load_optimizer_tensors(session.optimizer, parts["optimizer"])
         session.scaler.load_state_dict(facts["scaler"])
+        session.stacked = facts.get("stacked", 1)
         session.epoch.load_state_dict(parts["epoch"])
         session.best = parts["best"] if context.keep_best else {}
         if "mask" in facts:

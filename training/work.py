@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Generator, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,13 +23,25 @@ from platforms.base import Platform
 from training.context import Context
 from training.following import following
 from training.job import Job
+from training.loop import Batch
 from training.provenance import versions
 from training.session import Progress, Session
 
+Gradients = tuple[Session, Batch]
+"""A training, and its batch whose gradients are to be computed (`Session.compute_gradients`)."""
+
 
 def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
-    """Bring a run as far as its plan says and keep the states that it asks for. The run's lock is held.
+    """Bring a run as far as its plan says and keep the states that it asks for, as `steps_of` says."""
+    with contextlib.closing(steps_of(planned, context, platform)) as steps:
+        for session, batch in steps:
+            session.compute_gradients(*batch)
 
+
+def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Generator[Gradients, None, None]:
+    """Bring a run as far as its plan says and keep the states that it asks for; yield its steps on the way.
+
+    The run's lock is held, and whoever takes a step computes its gradients before the next one.
     Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a
     replay does not reproduce the states that are kept.
     """
@@ -38,7 +51,7 @@ def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
     job: Job[Desc] = load(desc.job)(desc, run, context, platform)
     created = platform.is_primary and run.create(desc)
     try:
-        RunWork(job, is_complete=planned.manifest is not None).advance(planned)
+        yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
     except OpenPruneError:
         if created:
             run.undo_create()  # a job that was refused leaves nothing that looks like a run to resume
@@ -53,8 +66,8 @@ class RunWork:
         self.context, self.platform = job.context, job.platform
         self.is_complete = is_complete
 
-    def advance(self, planned: PlannedRun) -> None:
-        """Do what is missing, each part once."""
+    def advance(self, planned: PlannedRun) -> Iterator[Gradients]:
+        """Do what is missing, each part once; yield each training and its batch whose gradients are to be computed."""
         missing, start, end = self.platform.agree(planned.missing), self.desc.start, self.desc.end
         resumed = None if self.is_complete else self._resume()
         if start in missing:
@@ -65,10 +78,10 @@ class RunWork:
         reached = end if self.is_complete else resumed[1].step if resumed else start
         behind = [step for step in missing if step < reached or self.is_complete]
         if behind:
-            self._replay(behind)
+            yield from self._replay(behind)
         ahead = [step for step in missing if step not in behind]
         if not self.is_complete and (ahead or planned.is_target):
-            self._train(resumed, ahead, planned.until)
+            yield from self._train(resumed, ahead, planned.until)
 
     def _resume(self) -> tuple[Session, Progress] | None:
         job = self.job
@@ -99,7 +112,9 @@ class RunWork:
         session.prepare(job.initial.mask, self.desc.start)
         return session
 
-    def _train(self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step) -> None:
+    def _train(
+        self, resumed: tuple[Session, Progress] | None, keep: Collection[Step], until: Step
+    ) -> Iterator[Gradients]:
         start, end = self.desc.start, self.desc.end
         if resumed is not None:
             session, progress = resumed
@@ -110,7 +125,8 @@ class RunWork:
             self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
         logs = self.context.logs if self.platform.is_primary else ()
         with following(self.run, logs, self.context.reporter.say) as follower:
-            session.advance(self.run, progress, until, keep, follower.tell)
+            for batch in session.advance(self.run, progress, until, keep, follower.tell):
+                yield session, batch
             if not self.platform.is_primary:
                 return
             if until == end:
@@ -119,7 +135,7 @@ class RunWork:
             else:
                 session.save_checkpoint(self.run, progress)
 
-    def _replay(self, steps: list[Step]) -> None:
+    def _replay(self, steps: list[Step]) -> Iterator[Gradients]:
         """Train again from the start, aside, to keep states that were not kept the first time."""
         session = self.fresh
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
@@ -136,7 +152,8 @@ class RunWork:
                 )
 
         try:
-            session.replay(self.run, self.desc.start, steps, known, check)
+            for batch in session.replay(self.run, self.desc.start, steps, known, check):
+                yield session, batch
         except EnvironmentFailure:
             for step in steps:
                 self.run.remove_state(step)
@@ -158,7 +175,7 @@ class RunWork:
                 dataset=progress.dataset,
                 parents=progress.parents,
                 versions=versions(),
-                device=self.platform.describe(),
+                device=_where(self.platform, session),
                 wall_seconds=round(progress.wall_seconds, 3),
                 finished=time.strftime("%Y-%m-%d %H:%M:%S"),
             )
@@ -172,6 +189,12 @@ class RunWork:
         if self.platform.is_primary:
             self.context.reporter.say(line)
             self.run.log(line)
+
+
+def _where(platform: Platform, session: Session) -> str:
+    """Return what a run was computed on, and that it was stacked with others, where it was."""
+    stacked = f", stacked with {session.stacked - 1} other runs" if session.stacked > 1 else ""
+    return platform.describe() + stacked
 
 
 def _results(metrics: Metrics) -> dict[str, float]:

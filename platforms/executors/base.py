@@ -24,6 +24,9 @@ class ExecutorHparams(Hparams):
     """Who runs the jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job runs
     here and now."""
 
+    together: int = hparam(1, at_least=1)
+    """How many runs of one network and one data set a job trains at once: stacked on a GPU, taking turns on a CPU."""
+
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class that has the options of the executor that is named."""

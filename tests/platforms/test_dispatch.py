@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ Outcome = Callable[[PlannedRun], int]
 
 
 class Script(Executor):
-    """Runs one job at a time by calling a function on its run, which returns the exit code."""
+    """Runs one job at a time by calling a function on each of its runs; it ends as the worst of them."""
 
     def __init__(self, made: Plan, outcomes: dict[str, Outcome]) -> None:
         self._runs = {str(planned.run): planned for planned in made}
@@ -36,12 +36,16 @@ class Script(Executor):
         return not self._waiting
 
     def submit(self, job: CommandJob) -> None:
-        self.submitted.append(job.name)
+        self.submitted.append(" ".join(job.arguments))
         self._waiting.append(job)
 
     def ended(self, seconds: float) -> list[Ended]:
         jobs, self._waiting = self._waiting, []
-        return [Ended(job.name, self._outcomes.get(job.name, complete)(self._runs[job.name])) for job in jobs]
+        return [Ended(job.name, self._exit_code(job.arguments)) for job in jobs]
+
+    def _exit_code(self, names: Sequence[str]) -> int:
+        codes = [self._outcomes.get(name, complete)(self._runs[name]) for name in names]
+        return min(codes) or max(codes)
 
     def stop(self) -> None:
         self.stopped = True
@@ -76,8 +80,8 @@ def complete(planned: PlannedRun) -> int:
     return 0
 
 
-def job_of(planned: PlannedRun, after: tuple[str, ...]) -> CommandJob:
-    return CommandJob(str(planned.run), (), planned.run.output_path, after)
+def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
+    return CommandJob(str(runs[0].run), tuple(str(planned.run) for planned in runs), runs[0].run.output_path, after)
 
 
 def chain(root: Path, replicates: int = 1) -> Plan:
@@ -201,3 +205,45 @@ def test_a_state_that_was_made_is_enough_for_a_run_that_need_not_be_complete(tmp
     made = plan([Target(train_desc(), keep=(Step(0, 6),), is_complete=False)], tmp_path)
 
     assert Dispatch(made, Script(made, {}), job_of, Watcher()).run()
+
+
+def alike(root: Path) -> Plan:
+    """Return a plan of three trainings that can be trained together and two of another network."""
+    small, other = train_desc(), train_desc(model_name="digits_lenet_9")
+    return plan([*(Target(small, n) for n in (1, 2, 3)), *(Target(other, n) for n in (1, 2))], root)
+
+
+def test_a_job_takes_as_many_runs_of_one_network_as_it_may(tmp_path: Path) -> None:
+    made = alike(tmp_path)
+    first, second, third, *others = names(made)
+    executor = Script(made, {})
+
+    assert Dispatch(made, executor, job_of, Watcher(), together=2).run()
+
+    assert executor.submitted == [f"{first} {second}", third, " ".join(others)]
+    assert made.to_do() == []
+
+
+def test_no_job_takes_a_run_together_with_one_that_it_draws_on(tmp_path: Path) -> None:
+    made = chain(tmp_path)
+    executor = Script(made, {})
+
+    assert Dispatch(made, executor, job_of, Watcher(), together=8).run()
+
+    assert executor.submitted == [str(planned.run) for planned in made]
+
+
+@pytest.mark.parametrize("exit_code", [2, -signal.SIGKILL])
+def test_what_a_job_of_several_runs_leaves_undone_is_tried_alone_and_only_the_culprit_fails(
+    tmp_path: Path, exit_code: int
+) -> None:
+    made = alike(tmp_path)
+    first, culprit, third, *_ = names(made)
+    executor = Script(made, {culprit: lambda _: exit_code})
+    dispatch = Dispatch(made, executor, job_of, Watcher(), together=3)
+
+    assert not dispatch.run()
+
+    assert executor.submitted[0] == f"{first} {culprit} {third}"
+    assert [item.name for item in dispatch.in_state(State.FAILED)] == [culprit]
+    assert executor.submitted.count(culprit) == (1 if exit_code > 0 else 3)
