@@ -89,8 +89,12 @@ class Loader(ABC):
 
         It shares everything else, so use one of the two at a time.
         """
+        return self.with_config(replace(self._config, order_key=key, augmentation_key=key, rank=0, world_size=1))
+
+    def with_config(self, config: LoaderConfig) -> Self:
+        """Return a loader of the same data, in the same place and layout, with other random streams or another rank."""
         other = copy.copy(self)
-        other._config = replace(self._config, order_key=key, augmentation_key=key, rank=0, world_size=1)
+        other._config = config
         return other
 
     def plain_train_batches(self) -> Iterator[Batch]:

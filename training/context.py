@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from datasets.prepared import ensure_prepared, fingerprint
 from foundations.interrupts import Interrupts
@@ -36,6 +38,8 @@ class Context:
     """How many runs are trained at once, step by step together (`training.together`)."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
+    opened: dict[Hashable, Any] = field(default_factory=dict)
+    """The dataset in memory that the runs of this process share (`datasets.loader.open_loader`)."""
     wait: bool = True
     """Whether to wait where another process works on a run; if not, Busy is raised."""
 

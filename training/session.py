@@ -90,6 +90,7 @@ class Session:
                 world_size=platform.world_size,
             ),
             workers=context.num_workers,
+            opened=context.opened,
         )
         self.parallel: Parallel | None = None
         if platform.world_size > 1:

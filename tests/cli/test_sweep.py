@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shlex
@@ -141,6 +142,38 @@ def test_a_single_job_can_be_given_to_an_executor(terminal: Terminal) -> None:
     assert "test accuracy:" in result.out
     assert len(folders(terminal)) == 1
     assert list((terminal.root / ".jobs").iterdir()) == [], "job files of runs that are done are removed"
+
+
+def test_runs_that_a_job_trains_together_are_complete_and_what_fails_among_them_is_named(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    grid = ("--grid", "strategy=magnitude,snip1,random,snip1000", "--jobs=1")
+
+    swept = terminal.run("sweep", *grid, "--together=4", "--", *BRANCH, *SHORT)
+
+    assert swept.code == 1
+    assert "3 of 4 runs are complete: 3 computed now, 0 before" in swept.out
+    assert "strategy=snip1000: " in swept.out
+    assert len(list(terminal.root.rglob("failure.json"))) == 1
+    assert terminal.run("verify").code == 0
+    alone = Terminal(tmp_path / "alone", terminal.datasets)
+    for strategy in ("magnitude", "snip1", "random"):
+        assert alone.run(*BRANCH, *SHORT, f"--strategy={strategy}", "--threads=1").code == 0
+    together, one_by_one = folders(terminal), folders(alone)
+    assert together.keys() == one_by_one.keys()
+    for name, folder in together.items():
+        manifest, expected = (json.loads((each / MANIFEST).read_text()) for each in (folder, one_by_one[name]))
+        assert manifest["results"] == pytest.approx(expected["results"], abs=0.01)
+        assert "stacked with 2 other runs" in manifest["device"]
+
+
+def test_a_single_process_trains_the_runs_of_a_command_together(terminal: Terminal) -> None:
+    command = (*BRANCH[:2], "chain", *SHORT, "--strategy=random", "--sparsities=0.5,0.8", "--together=2")
+
+    assert terminal.run(*command).code == 0
+    refused = terminal.run(*command, "--platform=multi_gpu", "--num_processes=2", "--lr=0.3")
+
+    refused.assert_is_for_people(2, "--together", "several processes train one run")
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -402,3 +402,25 @@ def test_a_reordered_loader_has_whole_batches_of_the_same_examples_in_an_order_o
     assert not torch.equal(found[0][1], whole[1])
     assert multiset(found[0][0]) == multiset(whole[0])
     assert torch.equal(joined(own.train_batches(0))[0], before[0])
+
+
+def test_loaders_of_one_dataset_share_its_data_and_have_orders_of_their_own(folder: Path) -> None:
+    opened: dict[Hashable, Loader] = {}
+    cifar, other = DatasetHparams(dataset_name="cifar10"), DatasetHparams(dataset_name="digits")
+    configs = [LoaderConfig(order_key=key, augmentation_key=key) for key in (1, 2)]
+
+    shared = [open_loader(cifar, folder, config, opened=opened) for config in configs]
+    alone = [open_loader(cifar, folder, config) for config in configs]
+    streams = [each.train_batches(0) for each in (*shared, *alone)]
+
+    for _ in range(2):  # in turns, as trainings in one process take them
+        batches = [next(stream) for stream in streams]
+        for (x, y), (expected_x, expected_y) in zip(batches[:2], batches[2:], strict=True):
+            assert torch.equal(x, expected_x)
+            assert torch.equal(y, expected_y)
+    assert not torch.equal(batches[0][1], batches[1][1])
+    (first, _), (second, _) = (next(iter(each.test_batches())) for each in shared)
+    assert torch.equal(first, second)
+    assert len(opened) == 1
+    open_loader(other, folder, configs[0], opened=opened)
+    assert len(opened) == 1, "only the last one is held"
