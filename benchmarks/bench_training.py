@@ -50,7 +50,7 @@ def rows(repeats: int = 7) -> list[Row]:
 
 def _compare(name: str, aim: str, folder: Path, iterations: int, repeats: int) -> list[Row]:
     desc = TrainDesc.of(recipe(name))
-    _make_noise(desc.dataset.dataset_name, folder)
+    make_noise(desc.dataset.dataset_name, folder)
     loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), 40))
     epochs = itertools.count(1)
@@ -111,7 +111,7 @@ def _model(desc: TrainDesc) -> nn.Module:
     return model.to(memory_format=LAYOUT)
 
 
-def _make_noise(name: str, folder: Path) -> None:
+def make_noise(name: str, folder: Path) -> None:
     """Prepare a dataset of noise: time does not depend on what the images show."""
     spec = DATASETS.find(name)
     random = np.random.default_rng(0)

@@ -30,10 +30,13 @@ class EpochMeans:
 
     @torch.no_grad()
     def sums_of(self, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return what `add` adds for a batch: the sums of loss, correct answers and examples, (3,)."""
-        kind, count = self._sums.dtype, len(labels)
-        total, correct = loss.to(kind) * count, (logits.argmax(1) == labels).sum().to(kind)
-        return torch.stack([total, correct, torch.full_like(total, count)])
+        """Return what `add` adds for a batch: the sums of loss, correct answers and examples, (3,).
+
+        Of several batches of one size, with one more dimension before those of `add`, (batches, 3).
+        """
+        kind, count = self._sums.dtype, labels.shape[-1]
+        total, correct = loss.to(kind) * count, (logits.argmax(-1) == labels).sum(-1).to(kind)
+        return torch.stack([total, correct, torch.full_like(total, count)], -1)
 
     def add_sums(self, sums: Tensor) -> None:
         """Add the sums over a batch, (3,)."""

@@ -40,6 +40,7 @@ from training.masking import prune_with_data
 from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.parallel import Parallel
 from training.precision import autocast, grad_scaler, matrix_products
+from training.technique import Hooks
 
 
 @dataclass
@@ -111,6 +112,11 @@ class Session:
     def is_structural(self) -> bool:
         """Whether techniques changed the structure of the network."""
         return self.techniques is not None and self.techniques.structural is not None
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether a technique changes the training loss."""
+        return any(type(hooks).loss is not Hooks.loss for hooks in self.hooks.values())
 
     def prepare(self, mask: Mask | None, start: Step) -> None:
         """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""

@@ -75,7 +75,7 @@ def tensors_of(session: Session) -> dict[str, Tensor]:
 def test_stacked_trainings_are_those_alone_step_by_step(
     model_name: str, methods: Sequence[str], steps: int, tmp_path: Path, digits: Path
 ) -> None:
-    desc = train_desc(model_name=model_name, batch_size=32)
+    desc = train_desc(model_name=model_name, batch_size=32, label_smoothing=0.1)
     place = context(tmp_path, digits)
     alone, together = (trainings(desc, methods, place) for _ in range(2))
     stack = Stack(together)

@@ -1,0 +1,84 @@
+"""Trainings that one process does together: a step of several networks in turns, against one of their stack.
+
+Whole steps, with the optimizer and the mask, of branches of one network that are pruned to different levels. A ratio
+above 1 means that stacking pays. On CPUs it is for tiny networks without convolutions only; `training.together.pays`
+is the rule that follows from these rows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.bench_training import make_noise
+from benchmarks.timing import Row, in_turn, median_ratio
+from platforms.base import PlatformHparams
+from platforms.local import LocalPlatform
+from pruning.prune import prune
+from training.context import Context
+from training.desc import TrainDesc
+from training.job import initialized_model
+from training.recipes import recipe
+from training.session import Session
+from training.together import Stack
+
+NETWORKS = (
+    ("digits_lenet_40_20", 8, 50),
+    ("mnist_lenet_300_100", 8, 10),
+    ("digits_resnet_8", 4, 5),
+    ("cifar_resnet_20", 4, 1),
+)
+"""Name, how many of them, and the steps that are timed at once."""
+
+
+def rows(repeats: int = 7) -> list[Row]:
+    """Measure each network, on the best device that is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [_row(name, count, steps, Path(folder), repeats) for name, count, steps in NETWORKS]
+
+
+def _row(name: str, count: int, steps: int, folder: Path, repeats: int) -> Row:
+    desc = TrainDesc.of(recipe(name))
+    make_noise(desc.dataset.dataset_name, folder)
+    platform = LocalPlatform(PlatformHparams())
+    context = Context(root=folder / "runs", datasets=folder, platform=platform)
+    in_turns, stacked = ([_session(desc, context, number, count) for number in range(count)] for _ in range(2))
+    batches = [next(iter(session.loader.train_batches(0))) for session in in_turns]
+    stack = Stack(stacked)
+
+    def take_turns() -> None:
+        for session, batch in zip(in_turns, batches, strict=True):
+            session.compute_gradients(*batch)
+
+    def timed(sessions: list[Session], compute_gradients: Callable[[], None]) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(steps):
+                compute_gradients()
+                for session in sessions:
+                    session.optimizer.step()
+            if platform.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return work
+
+    works: dict[str, Callable[[], object]] = {
+        "in turns": timed(in_turns, take_turns),
+        "stacked": timed(stacked, partial(stack.compute_gradients, batches)),
+    }
+    times = in_turn(works, repeats)
+    ratio = median_ratio(times["in turns"], times["stacked"])
+    milliseconds = 1e3 * sorted(times["stacked"])[repeats // 2] / steps
+    detail = f"{milliseconds:.1f} ms a stacked step, batch {desc.dataset.batch_size}, median of {repeats}"
+    return Row(f"{count} x {name}: in turns / stacked", ratio, "", detail)
+
+
+def _session(desc: TrainDesc, context: Context, number: int, count: int) -> Session:
+    model = initialized_model(desc, 1)
+    mask = prune(model, "magnitude", density=(number + 1) / (count + 1))
+    session = Session(model, desc, context, context.platform, number)
+    session.prepare(mask, desc.start)
+    return session
