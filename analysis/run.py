@@ -233,7 +233,7 @@ class StoredRun:
         Frozen parameters need no gradient, all others do. The mask is not attached: `mask().attach(optimizer)` keeps
         pruned weights at 0 where you train on. The arguments and errors are those of `state`.
         """
-        from training.session import load_state
+        from training.structure import load_state
 
         state = self.state(step, replay=replay)
         model = self._network()

@@ -104,7 +104,7 @@ def import_run(
     Raises: DamagedError where a state is not one of the model of `main`.
     """
     from training.job import initialized_model
-    from training.session import load_state
+    from training.structure import load_state
 
     model = initialized_model(main, context.replicate, techniques=main.techniques and main.techniques.structural)
     for state in computed.states.values():

@@ -16,8 +16,7 @@ from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
 from training.masking import keep_mask, prunable_part, prune_with_data
-from training.session import load_state
-from training.structure import state_for, without_added
+from training.structure import load_state, state_for, without_added
 
 
 class BranchJob(Job[BranchDesc]):

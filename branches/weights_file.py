@@ -32,7 +32,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     file; DamagedError where it holds anything but the network's tensors.
     """
     from training.job import initialized_model
-    from training.session import load_state
+    from training.structure import load_state
 
     model = initialized_model(main, context.replicate)
     names = model.state_dict()

@@ -47,6 +47,8 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
     """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
     evaluate_only_at_end: bool = hparam(False)
     """Measure test accuracy at the first and last step only, not every epoch."""
+    cuda_graphs: bool = hparam(False)
+    """On a GPU, record the forward and backward pass once and replay it: small networks train faster."""
     checkpoint_seconds: float = hparam(60.0, at_least=0)
     """Seconds between checkpoints; an interrupted job also writes one."""
     num_workers: int | None = hparam(None, at_least=0)
@@ -123,5 +125,6 @@ def make_context(
         evaluate_only_at_end=job.evaluate_only_at_end,
         logs=job.loggers(),
         keep_best=job.keep_best,
+        cuda_graphs=job.cuda_graphs,
         checkpoint_seconds=job.checkpoint_seconds,
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 
 from foundations.interrupts import Interrupts
-from foundations.metrics import Metrics
+from foundations.metrics import BEST_BY, Metrics
 from foundations.reporter import Reporter
 from foundations.step import Step
 from training.loop import Callback
@@ -18,6 +18,16 @@ def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
 
     def called(step: Step) -> None:
         if step.iteration in wanted:
+            callback(step)
+
+    return called
+
+
+def where_best(metrics: Metrics, callback: Callback) -> Callback:
+    """Call the callback at each step where validation accuracy is better than it ever was before."""
+
+    def called(step: Step) -> None:
+        if (BEST_BY, step.iteration) in metrics.values and metrics.best_iteration(BEST_BY) == step.iteration:
             callback(step)
 
     return called

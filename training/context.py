@@ -34,6 +34,8 @@ class Context:
     """Processes that decode images, for each process that trains; None for as many as its share of the cores."""
     logs: tuple[str, ...] = ()
     """The names of the loggers that follow runs (`training.loggers`)."""
+    cuda_graphs: bool = False
+    """Whether training steps on a GPU are recorded as CUDA graphs (`training.cuda_graph`)."""
     together: int = 1
     """How many runs are trained at once, step by step together (`training.together`)."""
     keep_best: bool = False

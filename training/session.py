@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,18 +17,27 @@ from torch.nn import functional as F
 
 from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
-from foundations.errors import DamagedError
-from foundations.metrics import BEST_BY, Metrics
+from foundations.metrics import Metrics
 from foundations.random_streams import generator
 from foundations.run import Run
 from foundations.step import Step
+from models.dropout import Dropout
 from platforms.base import Platform
 from pruning.attached_mask import AttachedMask
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from pruning.score_statistics import Statistics, score_statistics
-from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, show_progress, stop_when_asked
+from training.callbacks import (
+    at_steps,
+    checkpoint_in_time,
+    every_epoch,
+    record,
+    show_progress,
+    stop_when_asked,
+    where_best,
+)
 from training.context import Context
+from training.cuda_graph import Recorder, Replayed, record_on_cuda
 from training.desc import TrainDesc
 from training.epoch_means import EpochMeans
 from training.evaluation import cross_entropies, evaluate
@@ -40,6 +49,7 @@ from training.masking import prune_with_data
 from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from training.parallel import Parallel
 from training.precision import autocast, grad_scaler, matrix_products
+from training.structure import load_state
 from training.technique import Hooks
 
 
@@ -96,6 +106,10 @@ class Session:
         self.parallel: Parallel | None = None
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
+        self.recorded: Replayed | None = None
+        """The forward and backward pass, where it is recorded as a CUDA graph."""
+        if context.cuda_graphs and platform.device.type == "cuda":
+            self.record_passes()
         self.stacked = 1
         """The most networks that this one was stacked with (`training.together`), itself included."""
         self.mask: Mask | None = None
@@ -200,7 +214,7 @@ class Session:
         ]
         if self.platform.is_primary:
             callbacks += [
-                *([self._remember_best(progress.metrics)] if self.context.keep_best else []),
+                *([where_best(progress.metrics, self._hold_best)] if self.context.keep_best else []),
                 at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 lambda _: tell(progress.metrics),
@@ -242,6 +256,10 @@ class Session:
 
     def compute_gradients(self, images: Tensor, labels: Tensor) -> None:
         """Put the gradients of the loss of a training batch, multiplied by the scaler's scale, into the parameters."""
+        if self.recorded is not None:
+            value, logits = self.recorded((images, labels))
+            self.epoch.add(value, logits, labels)
+            return
         self.optimizer.zero_grad(set_to_none=True)
         with matrix_products(self.desc.training.precision):
             with self.autocast():
@@ -249,6 +267,27 @@ class Session:
             self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         if self.parallel is not None:
             self.epoch.add_sums(self.parallel.sum_gradients())
+
+    def record_passes(self, record: Recorder = record_on_cuda) -> None:
+        """Record the forward and backward pass, where nothing in it varies from step to step but its tensors."""
+        if self.has_fixed_passes:
+            self.recorded = Replayed(self._pass, list(self.model.parameters()), list(self.model.buffers()), record)
+
+    @property
+    def has_fixed_passes(self) -> bool:
+        """Whether the forward and backward pass is the same code at every step, on tensors of the device alone."""
+        is_changed = self.changes_loss or self.is_structural or self.parallel is not None
+        draws = any(isinstance(module, Dropout) for module in self.model.modules())
+        return not (is_changed or draws or self.scaler.is_enabled())
+
+    def _pass(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        with matrix_products(self.desc.training.precision):
+            with self.autocast():
+                logits = self.model(images)
+                value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+            value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), logits.detach()
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
@@ -286,14 +325,8 @@ class Session:
                 None if self.parallel is None else self.parallel.totals,
             )
 
-    def _remember_best(self, metrics: Metrics) -> Callback:
-        """Return a callback that holds the first state where validation accuracy is best so far, on the CPU."""
-
-        def called(step: Step) -> None:
-            if (BEST_BY, step.iteration) in metrics.values and metrics.best_iteration(BEST_BY) == step.iteration:
-                self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
-
-        return called
+    def _hold_best(self, _step: Step) -> None:
+        self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss, as techniques change it: mean cross-entropy, with smoothed labels if asked for."""
@@ -373,12 +406,3 @@ class Session:
         metrics = Metrics.from_csv(facts["metrics"])
         step = Step(facts["step"], desc.iterations_per_epoch)
         return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])
-
-
-def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load weights and buffers into a model. Raises: DamagedError where they are of another model."""
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split("\n")[1:2]).strip()
-        raise DamagedError(f"The state is not one of this model. {reason}") from error

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from foundations.errors import DamagedError
 from foundations.random_streams import global_generator_from
 from models.build import construct, freeze
 from models.hparams import ModelHparams
@@ -54,3 +55,12 @@ def plain_names(desc: TrainDesc) -> set[str]:
     """Return the names of the parameters and buffers of the description's network without techniques."""
     with torch.device("meta"):
         return set(construct(desc.model, desc.outputs, desc.dataset.input_shape).state_dict())
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load weights and buffers into a model. Raises: DamagedError where they are of another model."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n")[1:2]).strip()
+        raise DamagedError(f"The state is not one of this model. {reason}") from error

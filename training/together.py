@@ -25,6 +25,7 @@ from foundations.interrupts import Interrupts
 from foundations.plan import PlannedRun
 from platforms.base import Platform
 from training.context import Context
+from training.cuda_graph import Replayed
 from training.loop import Batch
 from training.precision import matrix_products
 from training.session import Session
@@ -144,6 +145,11 @@ class Stack:
         self._buffers = self._stacked([dict(session.model.named_buffers()) for session in sessions])
         for name, parameter in self._network.named_parameters():
             self._parameters[name].requires_grad_(parameter.requires_grad)
+        smoothings = {session.desc.training.label_smoothing for session in sessions}
+        self._has_one_loss = len(smoothings) == 1 and all(session.has_fixed_passes for session in sessions)
+        self._recorded: Replayed | None = None
+        if self._has_one_loss and all(session.recorded is not None for session in sessions):
+            self._recorded = Replayed(self._pass, list(self._parameters.values()), list(self._buffers.values()))
 
     @classmethod
     def of(cls, sessions: Sequence[Session], images: Tensor) -> Stack | None:
@@ -152,7 +158,7 @@ class Stack:
         kept = {name: buffer.clone() for name, buffer in stack._buffers.items()}
         try:
             with torch.no_grad(), sessions[0].autocast():
-                stack._logits([images] * len(sessions))
+                stack._logits(stacked([images] * len(sessions)))
         except RuntimeError:
             stack.release()
             return None
@@ -163,15 +169,14 @@ class Stack:
 
     def compute_gradients(self, batches: Sequence[Batch]) -> None:
         """Put the gradients of the loss of each network's batch into its parameters. The batches have one shape."""
-        for parameter in self._parameters.values():
-            parameter.grad = None
-        with matrix_products(self.sessions[0].desc.training.precision):
-            with self.sessions[0].autocast():
-                losses = self._losses(
-                    self._logits([images for images, _ in batches]), [labels for _, labels in batches]
-                )
-            scaled = [session.scaler.scale(loss) for session, loss in zip(self.sessions, losses, strict=True)]
-            torch.stack(scaled).sum().backward()  # type: ignore[no-untyped-call]
+        if self._has_one_loss:
+            inputs = [stacked([batch[part] for batch in batches]) for part in (0, 1)]
+            losses, logits = (self._recorded or self._pass)(inputs)
+            sums = self.sessions[0].epoch.sums_of(losses, logits, inputs[1])
+            for session, own in zip(self.sessions, sums, strict=True):
+                session.epoch.add_sums(own)
+        else:
+            self._pass_with_own_losses(batches)
         for name, parameter in self._parameters.items():
             gradients = [None] * len(batches) if parameter.grad is None else parameter.grad.unbind()
             for own, gradient in zip(self._own[name], gradients, strict=True):
@@ -186,29 +191,46 @@ class Stack:
                 tensor.data = tensor.data.clone()
                 tensor.grad = None if tensor.grad is None else tensor.grad.clone()
 
-    def _logits(self, images: Sequence[Tensor]) -> Tensor:
+    def _drop_gradients(self) -> None:
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def _pass(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the losses and the logits, (networks,) and (networks, B, outputs), of stacked images and labels."""
+        images, labels = batches
+        first = self.sessions[0]
+        smoothing = first.desc.training.label_smoothing
+        self._drop_gradients()
+        with matrix_products(first.desc.training.precision):
+            with first.autocast():
+                logits = self._logits(images)
+                single = F.cross_entropy(
+                    logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
+                )
+                losses = single.view(labels.shape).mean(1)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach(), logits.detach()
+
+    def _pass_with_own_losses(self, batches: Sequence[Batch]) -> None:
+        self._drop_gradients()
+        first = self.sessions[0]
+        with matrix_products(first.desc.training.precision):
+            with first.autocast():
+                logits = self._logits(stacked([images for images, _ in batches]))
+                values = [
+                    session.scaler.scale(session.loss(own, labels))
+                    for session, own, (_, labels) in zip(self.sessions, logits.unbind(), batches, strict=True)
+                ]
+            torch.stack(values).sum().backward()  # type: ignore[no-untyped-call]
+
+    def _logits(self, images: Tensor) -> Tensor:
         """Return the logits of each network for its images, (networks, B, outputs)."""
 
         def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
             return functional_call(self._network, (parameters, buffers), (x,))  # type: ignore[no-any-return]
 
-        found: Tensor = vmap(forward)(self._parameters, self._buffers, stacked(images))
+        found: Tensor = vmap(forward)(self._parameters, self._buffers, images)
         return found
-
-    def _losses(self, logits: Tensor, labels: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the loss of each network, and add it to the means of its epoch."""
-        smoothing = self.sessions[0].desc.training.label_smoothing
-        if any(each.changes_loss or each.desc.training.label_smoothing != smoothing for each in self.sessions):
-            return [
-                session.loss(own, y) for session, own, y in zip(self.sessions, logits.unbind(), labels, strict=True)
-            ]
-        y = torch.stack(list(labels))
-        single = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none", label_smoothing=smoothing)
-        losses = single.view(y.shape).mean(1)
-        sums = self.sessions[0].epoch.sums_of(losses, logits, y)
-        for session, own in zip(self.sessions, sums, strict=True):
-            session.epoch.add_sums(own)
-        return losses.unbind()
 
     @staticmethod
     def _stacked(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ class Interpolation:
 
         Raises: UsageError for states of different networks.
         """
-        from training.session import load_state
+        from training.structure import load_state
 
         if {name: part.shape for name, part in first.items()} != {name: part.shape for name, part in second.items()}:
             raise UsageError("the runs have different networks: nothing is between their weights.")

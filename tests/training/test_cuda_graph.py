@@ -1,0 +1,142 @@
+"""Passes that are recorded and replayed. What a GPU does is played by a recorder that computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.small_runs import context, train_desc
+from training.cuda_graph import Replayed, record_on_cuda
+from training.job import initialized_model
+from training.session import Session
+
+STEPS = 10
+"""Of an epoch with 6 batches, the last of which is smaller."""
+
+
+class Recorder:
+    """Records as a GPU does: outputs and gradients are always the same tensors, and have no values at first."""
+
+    def __init__(self, session: Session) -> None:
+        self.parameters = list(session.model.parameters())
+        self.recorded = self.replayed = 0
+
+    def __call__(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
+        self.recorded += 1
+        outputs = [output.fill_(float("nan")) for output in work()]
+        gradients = [parameter.grad for parameter in self.parameters]
+
+        def replay() -> None:
+            self.replayed += 1
+            for parameter in self.parameters:
+                parameter.grad = None
+            for output, value in zip(outputs, work(), strict=True):
+                output.copy_(value)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                assert parameter.grad is not None
+                assert gradient is not None
+                gradient.copy_(parameter.grad)
+                parameter.grad = None
+
+        return outputs, replay
+
+
+def refuse(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
+    work()
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def session_of(tmp_path: Path, digits: Path, **flags: object) -> Session:
+    desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits)
+    session = Session(initialized_model(desc, 1), desc, place, place.platform, 1)
+    session.prepare(None, desc.start)
+    session.model.train()
+    return session
+
+
+def trained(session: Session, *, moved_at: int | None = None) -> list[Tensor]:
+    """Train some steps; return the state, and the sums of what the epoch measured."""
+    batches = [batch for epoch in range(2) for batch in session.loader.train_batches(epoch)][:STEPS]
+    for number, batch in enumerate(batches):
+        if number == moved_at:
+            for parameter in session.model.parameters():
+                parameter.data = parameter.data.clone()
+        session.compute_gradients(*batch)
+        session.optimizer.step()
+    return [*session.model.state_dict().values(), session.epoch.state_dict()["sums"]]
+
+
+def check_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_replayed_training_is_the_same_and_a_smaller_batch_is_computed(tmp_path: Path, digits: Path) -> None:
+    session = session_of(tmp_path, digits, label_smoothing=0.1)
+    recorder = Recorder(session)
+    session.record_passes(recorder)
+
+    check_same(trained(session), trained(session_of(tmp_path, digits, label_smoothing=0.1)))
+    assert (recorder.recorded, recorder.replayed) == (1, STEPS - 1)
+
+
+def test_a_network_that_moved_is_recorded_anew(tmp_path: Path, digits: Path) -> None:
+    session = session_of(tmp_path, digits)
+    recorder = Recorder(session)
+    session.record_passes(recorder)
+
+    check_same(trained(session, moved_at=3), trained(session_of(tmp_path, digits)))
+    assert recorder.recorded == 2
+
+
+def test_a_pass_that_cannot_be_recorded_is_computed(tmp_path: Path, digits: Path) -> None:
+    session = session_of(tmp_path, digits)
+    session.record_passes(refuse)
+
+    check_same(trained(session), trained(session_of(tmp_path, digits)))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"technique": "smoothing"}, {"technique": "soft_activation"}, {"precision": "fp16"}],
+    ids=["its loss", "its structure", "its scale"],
+)
+def test_a_training_is_not_recorded_where_a_pass_varies_by_more_than_its_tensors(
+    flags: dict[str, str], tmp_path: Path, digits: Path
+) -> None:
+    desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits)
+    model = initialized_model(desc, 1, techniques=desc.techniques)
+    session = Session(model, desc, place, place.platform, 1, techniques=desc.techniques)
+
+    session.record_passes()
+
+    assert session.recorded is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_records_and_replays_what_it_computes() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).cuda()
+    twin = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).cuda()
+    twin.load_state_dict(model.state_dict())
+
+    def passes(network: torch.nn.Module) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+        def compute(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+            value = network(inputs[0]).square().mean()
+            value.backward()
+            return [value.detach()]
+
+        return compute
+
+    recorded = Replayed(passes(model), list(model.parameters()), list(model.buffers()), record_on_cuda)
+    for _ in range(4):
+        x = torch.randn(16, 3, 8, 8, device="cuda")
+        twin.zero_grad(set_to_none=True)
+        assert torch.equal(recorded([x])[0], passes(twin)([x])[0])
+        for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+            assert own.grad is not None
+            assert other.grad is not None
+            torch.testing.assert_close(own.grad, other.grad)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict())
