@@ -103,6 +103,12 @@ class Cell:
         assert half is not None
         return mean - half, mean + half
 
+    def summary(self, spread: str) -> dict[str, Any]:
+        """Return mean, low and high end of its spread, n, the values and the addresses behind it, as columns."""
+        low, high = self.interval(spread) or (None, None)
+        texts = {"values": " ".join(map(repr, self.values)), "addresses": addresses_of(self.rows)}
+        return {"mean": self.mean, "low": low, "high": high, "n": self.n, **texts}
+
     def half_width(self, spread: str) -> float | None:
         """Return what stands behind ±; None where there are fewer than two values. spread: std, sem or ci95."""
         if self.n < 2:

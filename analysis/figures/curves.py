@@ -147,19 +147,13 @@ def _finish(panels: Sequence[Axes], lines: Lines, axis: LevelAxis) -> None:
 
 
 def _point(cell: Cell, line: Line, lines: Lines, options: CurvesOptions) -> Point:
-    low, high = cell.interval(options.spread) or (None, None)
     return {
         **lines.identity(line),
         "is_dense": line.is_dense,
         "density": place_of(cell),
         options.x: AXES[options.x].of(place_of(cell)),
-        "mean": cell.mean,
-        "low": low,
-        "high": high,
-        "n": cell.n,
+        **cell.summary(options.spread),
         "missing": None if line.is_dense else lines.missing(cell),
-        "values": " ".join(map(repr, cell.values)),
-        "addresses": addresses_of(cell.rows),
         "left_out": addresses_of([each.row for each in cell.left_out]),
     }
 

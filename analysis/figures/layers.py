@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell, addresses_of
+from analysis.cells import Cell
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spread_note, title_panels
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
@@ -218,19 +218,8 @@ def _collapsed(densities: Sequence[Densities], layers: Sequence[str]) -> list[st
 
 
 def _point(drawn: Densities, layer: str, lines: Lines, options: LayersOptions) -> Point:
-    cell = drawn.at(layer)
-    low, high = cell.interval(options.spread) or (None, None)
-    return {
-        **lines.identity(drawn.line),
-        "layer": layer,
-        "kind": drawn.kind,
-        "mean": cell.mean,
-        "low": low,
-        "high": high,
-        "n": cell.n,
-        "values": " ".join(map(repr, cell.values)),
-        "addresses": addresses_of(cell.rows),
-    }
+    summary = drawn.at(layer).summary(options.spread)
+    return {**lines.identity(drawn.line), "layer": layer, "kind": drawn.kind, **summary}
 
 
 LAYERS = FigureKind(

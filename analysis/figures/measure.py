@@ -335,10 +335,7 @@ def _points(series: Sequence[Series], options: MeasureOptions, y: str) -> list[P
             ]
             continue
         for x, cell in _averaged(each, options).items():
-            low, high = cell.interval(options.spread) or (None, None)
-            values: Point = {options.x: x, "mean": cell.mean, "low": low, "high": high, "n": cell.n}
-            texts: Point = {"values": " ".join(map(repr, cell.values)), "addresses": addresses_of(cell.rows)}
-            found.append({**each.found[0].keys, **values, **texts})
+            found.append({**each.found[0].keys, options.x: x, **cell.summary(options.spread)})
     return found
 
 

@@ -166,21 +166,8 @@ def _points(traces: Traces, lines: Lines, options: TrainingOptions) -> list[Poin
     identity = {**lines.identity(traces.line), "is_dense": traces.line.is_dense}
     found: list[Point] = []
     for epoch in traces.epochs:
-        cell = traces.at(epoch)
-        low, high = cell.interval(options.spread) or (None, None)
-        found.append(
-            {
-                **identity,
-                "is_complete": True,
-                "epoch": epoch,
-                "mean": cell.mean,
-                "low": low,
-                "high": high,
-                "n": cell.n,
-                "values": " ".join(map(repr, cell.values)),
-                "addresses": addresses_of(cell.rows),
-            }
-        )
+        summary = traces.at(epoch).summary(options.spread)
+        found.append({**identity, "is_complete": True, "epoch": epoch, **summary})
     for trace in traces.unfinished:
         for epoch, number in trace.measured.items():
             values: Point = {"epoch": epoch, "mean": number, "low": None, "high": None, "n": 1, "values": repr(number)}

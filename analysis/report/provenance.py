@@ -78,28 +78,27 @@ def provenance_of(
         tuple(sorted(manifest.versions.items())) for row in counted if (manifest := manifests[row.location]) is not None
     )
     versions = {each: place for place, (each, _) in enumerate(_by_number(sets))}
-    lines = []
-    for row in rows:
+
+    def line(row: Row) -> RunLine:
         manifest = manifests[row.location]
-        lines.append(
-            RunLine(
-                address=row.address,
-                location=row.location,
-                point=point_of.get(row.location),
-                replicate=row.replicate,
-                status=COUNTS if row.location in value_of else why.get(row.location, row.status),
-                value=value_of.get(row.location),
-                device=manifest.device if manifest else "",
-                finished=manifest.finished if manifest else "",
-                seconds=manifest.wall_seconds if manifest else None,
-                versions=versions.get(tuple(sorted(manifest.versions.items()))) if manifest else None,
-                fingerprint=row.fingerprint or "",
-            )
+        return RunLine(
+            address=row.address,
+            location=row.location,
+            point=point_of.get(row.location),
+            replicate=row.replicate,
+            status=COUNTS if row.location in value_of else why.get(row.location, row.status),
+            value=value_of.get(row.location),
+            device=manifest.device if manifest else "",
+            finished=manifest.finished if manifest else "",
+            seconds=manifest.wall_seconds if manifest else None,
+            versions=versions.get(tuple(sorted(manifest.versions.items()))) if manifest else None,
+            fingerprint=row.fingerprint or "",
         )
+
     known = [manifest for row in counted if (manifest := manifests[row.location])]
     finished = sorted(manifest.finished for manifest in known if manifest.finished)
     data = Counter((row.data or "", row.fingerprint or "") for row in counted)
-    return tuple(lines), Provenance(
+    return tuple(map(line, rows)), Provenance(
         versions=tuple((dict(each), number) for each, number in _by_number(sets)),
         devices=tuple(_by_number(Counter(manifest.device for manifest in known))),
         data=tuple((name, fingerprint, number) for (name, fingerprint), number in sorted(data.items())),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, addresses_of, cells, names_in
+from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
 from analysis.row import Row
 from analysis.run import environment_with
 from analysis.runs import read_rows
@@ -113,22 +113,15 @@ class ResultsTable:
         return text(self)
 
     def points(self) -> list[dict[str, Any]]:
-        """Return a row for each cell: its keys, mean, low, high, n, and the addresses behind it."""
-        found = []
-        for cell in self.cells.cells:
-            low, high = cell.interval(self.spread) or (None, None)
-            found.append(
-                {
-                    **dict(zip(self.cells.by, cell.keys, strict=True)),
-                    "is_dense": cell.is_dense,
-                    "mean": cell.mean,
-                    "low": low,
-                    "high": high,
-                    "n": cell.n,
-                    "addresses": addresses_of(cell.rows),
-                }
-            )
-        return found
+        """Return a row for each cell: its keys, mean, low, high, n, values, and the addresses behind them."""
+        return [
+            {
+                **dict(zip(self.cells.by, cell.keys, strict=True)),
+                "is_dense": cell.is_dense,
+                **cell.summary(self.spread),
+            }
+            for cell in self.cells.cells
+        ]
 
     def frame(self) -> pd.DataFrame:
         """Return `points` as pandas has them. Accuracies and sparsities are fractions from 0 to 1."""
