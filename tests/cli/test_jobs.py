@@ -239,6 +239,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Cal
     return digests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG_JOBS)
 def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_bytes(
     terminal: Terminal, uninterrupted: Callable[[str], dict[str, str]], name: str

@@ -63,7 +63,9 @@ def test_an_example_is_computed_listed_and_reused(terminal: Terminal, example: s
     assert terminal.run("verify").code == 0
 
 
-@pytest.mark.parametrize("example", JOBS)
+@pytest.mark.parametrize(
+    "example", [each if each == "my_technique" else pytest.param(each, marks=pytest.mark.slow) for each in JOBS]
+)
 def test_an_example_that_is_killed_ends_with_the_same_bytes(terminal: Terminal, tmp_path: Path, example: str) -> None:
     job, calm = job_of(example, (*LONG, "--training_steps=80ep")), Terminal(tmp_path / "calm", terminal.datasets)
     folder = terminal.where(*job)

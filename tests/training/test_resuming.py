@@ -196,8 +196,11 @@ def kill_at_a_random_moment(desc, root, digits, seconds):
 @pytest.mark.parametrize(
     "desc",
     [
-        train_desc(batch_size=16, training_steps="25ep"),
-        oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
+        pytest.param(train_desc(batch_size=16, training_steps="25ep"), marks=pytest.mark.slow),
+        pytest.param(
+            oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01, "batch_size": 16, "training_steps": "25ep"}),
+            marks=pytest.mark.slow,
+        ),
         oneshot_desc(
             "snip1",
             {"batch_size": 32, "training_steps": "15ep"},

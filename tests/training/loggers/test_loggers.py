@@ -89,6 +89,7 @@ def test_a_log_has_the_values_of_metrics_csv(name: str, terminal: Terminal) -> N
     assert_equal_metrics(name, only_run(terminal))
 
 
+@pytest.mark.slow
 @EACH
 def test_a_run_that_was_killed_goes_on_without_a_value_twice_or_missing(name: str, terminal: Terminal) -> None:
     for epoch in (10, 30):
@@ -151,6 +152,7 @@ def test_jobs_of_an_executor_are_logged_and_so_are_runs_that_were_done_before(te
         assert_equal_metrics("tensorboard", run)
 
 
+@pytest.mark.slow
 @WHERE_INSTALLED["tensorboard"]
 def test_of_several_processes_one_logs(terminal: Terminal) -> None:
     several = ("--platform=multi_gpu", "--device=cpu", "--num_processes=2")
