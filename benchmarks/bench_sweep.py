@@ -1,7 +1,8 @@
 """What a sweep costs besides its runs, and what it saves against the same commands one after the other.
 
 - Tiny runs (20 iterations on digits, of a LeNet and of a ResNet): the time of the sweep, against the sum of what its
-  runs took to train, divided by the slots. What they took includes evaluating and keeping the last state.
+  runs took to train, divided by the slots. What they took includes evaluating and keeping the last state. The same
+  sweep with 25 runs in a process (`--together`), against the same sum: that of runs one by one.
 - A figure (4 epochs of a LeNet, 5 methods, 4 levels, 2 replicates) on MNIST if prepared, else on digits: the
   commands of the sweep one after the other, each a new interpreter, against the sweep.
 - A plan over ten thousand runs, none of them there, and all of them complete.
@@ -45,16 +46,21 @@ PLAN = (
 def rows(tiny: str = TINY, figure: str = FIGURE) -> list[Row]:
     """Measure each once: every one of them is a mean over many runs."""
     with tempfile.TemporaryDirectory() as folder:
-        tiny_rows = [_tiny(Path(folder) / name, name, tiny) for name in TINY_NETWORKS]
+        tiny_rows = [row for name in TINY_NETWORKS for row in _tiny(Path(folder) / name, name, tiny)]
         return [*tiny_rows, _figure(Path(folder), figure), *_plans(Path(folder) / "plans")]
 
 
-def _tiny(root: Path, name: str, arguments: str) -> Row:
-    seconds = _timed(root, f"sweep --quiet --jobs={SLOTS} {arguments.format(name=name)}")
-    manifests = [manifest for run in all_runs(root) if (manifest := run.manifest()) is not None]
+def _tiny(root: Path, name: str, arguments: str) -> list[Row]:
+    arguments = arguments.format(name=name)
+    seconds = _timed(root / "alone", f"sweep --quiet --jobs={SLOTS} {arguments}")
+    manifests = [manifest for run in all_runs(root / "alone") if (manifest := run.manifest()) is not None]
     training = sum(manifest.wall_seconds for manifest in manifests) / SLOTS
-    detail = f"{seconds:.1f} s, {training:.1f} s training, {len(manifests)} runs"
-    return Row(f"a sweep of tiny runs of {name}", seconds / training, "at most 1.3", detail)
+    together = _timed(root / "together", f"sweep --quiet --jobs={SLOTS} --together=25 {arguments}")
+    what, aim, runs = f"a sweep of tiny runs of {name}", "at most 1.3", f"{len(manifests)} runs"
+    return [
+        Row(what, seconds / training, aim, f"{seconds:.1f} s, {training:.1f} s training, {runs}"),
+        Row(f"{what}, 25 together", together / training, aim, f"{together:.1f} s, {training:.1f} s training, {runs}"),
+    ]
 
 
 def _figure(folder: Path, arguments: str) -> Row:
