@@ -74,8 +74,8 @@ class TrainDesc(Desc):
 
     @property
     def together_key(self) -> Hashable:
-        """The network, the data and the precision."""
-        return (self.model, self.dataset, self.training.precision)
+        """The network, the data and the precision; None for data that are decoded as they are needed."""
+        return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
     def versions(self) -> dict[str, int]:
         """Return the version of the train job."""

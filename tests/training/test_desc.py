@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from foundations.errors import UsageError
 from tests.training.small_runs import oneshot_desc, train_desc
 from training.desc import TrainDesc
+from training.recipes import recipe
 
 flags = st.fixed_dictionaries(
     {},
@@ -95,3 +96,15 @@ def test_synchronized_batchnorm_is_part_of_the_address_where_there_is_batchnorm(
 
     assert digest(sync_batchnorm=True) == digest()
     assert digest(sync_batchnorm=True, model_name="digits_resnet_8") != digest(model_name="digits_resnet_8")
+
+
+def test_trainings_go_together_where_network_data_and_precision_are_the_same() -> None:
+    desc, values = (
+        train_desc(),
+        {"lr": 0.7, "training_steps": "5it", "optimizer_name": "adam", "technique": "smoothing"},
+    )
+    others = [train_desc(model_name="digits_lenet_9"), train_desc(batch_size=7), train_desc(precision="bf16")]
+
+    assert train_desc(**values).together_key == desc.together_key
+    assert all(other.together_key != desc.together_key for other in others)
+    assert TrainDesc.of(recipe("imagenet_resnet_50")).together_key is None
