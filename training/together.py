@@ -80,18 +80,17 @@ class Turns:
     """Computes the gradients of several trainings: in a stack as long as they fit into one, else one by one."""
 
     def __init__(self) -> None:
+        self._sessions: list[Session] = []
         self._stack: Stack | None = None
-        self._cannot_stack = False
 
     def compute_gradients(self, asked: Sequence[Gradients]) -> None:
         """Put the gradients of each training's batch into its parameters."""
         sessions, batches = [session for session, _ in asked], [batch for _, batch in asked]
-        if self._stack is not None and self._stack.sessions != sessions:
-            self._stack.release()
-            self._stack = None
-        if self._stack is None and not self._cannot_stack and pays(sessions):
-            self._stack = Stack.of(sessions, batches[0][0])
-            self._cannot_stack = self._stack is None
+        if self._sessions != sessions:
+            if self._stack is not None:
+                self._stack.release()
+            self._sessions = sessions
+            self._stack = Stack.of(sessions, batches[0][0]) if pays(sessions) else None
         if self._stack is not None and len({images.shape for images, _ in batches}) == 1:
             self._stack.compute_gradients(batches)
             return
