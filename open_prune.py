@@ -253,7 +253,10 @@ def __dir__() -> list[str]:
 
 def main() -> int:
     """Run the command of the arguments of this process; return its exit code."""
-    from cli.main import main as run
+    try:
+        from cli.main import main as run
+    except KeyboardInterrupt:  # later ones are caught where commands are run
+        return 130
 
     return run(sys.argv[1:])
 
