@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
     damaged = 0
     for run in runs:
         problems = upkeep.verify(run)
+        if run.leftovers():
+            _sweep(run)
         if problems:
             problems = _verified_alone(run, problems)
         damaged += bool(problems)
@@ -74,6 +77,12 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
         upkeep.sweep_removed(root)
     print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
     return int(damaged > 0 and not flags.mend)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what a killed process left in a run, where no process works on it now, and it may be written."""
+    with contextlib.suppress(Busy, EnvironmentFailure, OSError), run.locked(print, wait=False):
+        pass
 
 
 def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:

@@ -21,7 +21,7 @@ from datasets.registry import DATASETS
 from datasets.source_files import Index, SourceFiles, Split
 from datasets.spec import DatasetSpec
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import check_regular, read_file, replacing, sweep_parts
+from foundations.files import check_regular, explain_os_errors, read_file, replacing, sweep_parts
 from foundations.locks import lock
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def locked(name: str, folder: Path, report: Callable[[str], None]) -> Iterator[N
     Raises: EnvironmentFailure where something inside fails to write.
     """
     target = folder / name
-    try:
-        with lock(target / ".lock", f"the dataset '{name}'", report):
-            sweep_parts(target)
-            yield
-    except OSError as error:
-        raise EnvironmentFailure(f"The dataset '{name}' could not be prepared in {target}: {error}.") from error
+    with (
+        explain_os_errors(f"prepare the dataset '{name}' in", target),
+        lock(target / ".lock", f"the dataset '{name}'", report),
+    ):
+        sweep_parts(target)
+        yield
 
 
 def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Callable[[str], None]) -> None:

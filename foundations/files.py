@@ -17,8 +17,12 @@ from pathlib import Path
 
 from foundations.errors import EnvironmentFailure
 
-_PART = ".part"
+PART = ".part"
 _CHUNK = 1 << 16
+_NO_LOCKS = (
+    "Its file system has no locks, which keep two processes from the same work. Choose a folder on one that has: a "
+    "local disk, NFS with its lock service, Lustre mounted with -o flock."
+)
 _MOST_BYTES = 1 << 28
 """Of a text file that is read whole."""
 
@@ -33,6 +37,9 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
             errno.ENOENT: "Check the path.",
+            errno.ENOLCK: _NO_LOCKS,
+            errno.ENOSYS: _NO_LOCKS,
+            errno.EOPNOTSUPP: _NO_LOCKS,
         }.get(error.errno or 0, "Choose a folder that can be written.")
         reason = error.strerror or type(error).__name__
         raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
@@ -45,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     sweep_parts(path.parent, of=path.name)
-    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
+    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PART}")
     try:
         yield part
         with part.open("rb") as file:
@@ -72,14 +79,14 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
     of: the file whose parts are meant, of processes on this machine that are no more. Without it, all are removed: only
     call that while holding the folder's lock.
     """
-    for part in folder.glob(f".*{_PART}"):
+    for part in folder.glob(f".*{PART}"):
         if of is None or _is_abandoned(part.name, of):
             part.unlink(missing_ok=True)
 
 
 def _is_abandoned(part: str, of: str) -> bool:
     """Return whether a temporary file is one of a file that a process on this machine wrote which is no more."""
-    found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(_PART)}", part)
+    found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
     if found is None:
         return False
     try:

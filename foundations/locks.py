@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -10,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from foundations.errors import Busy
 from foundations.files import read_file
@@ -60,38 +59,65 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
     If another process holds it, report that once (which process, on which machine, since when) and wait. The lock is
     the operating system's, so it ends with its process. name: what is locked, for the report.
     wait: if not, raise Busy where another process holds it.
+    Raises: OSError, ENOLCK or ENOSYS where the file system has no locks: nothing else keeps two processes apart.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file_lock = FileLock(path)
-    try:
-        file_lock.acquire(timeout=0)
-    except Timeout:
+    handle = _acquired(path, wait=False)
+    if handle is None:
         if not wait:
-            raise Busy(f"{name} is worked on by {_describe(path)}.") from None
+            raise Busy(f"{name} is worked on by {_describe(path)}.")
         say(f"Waiting for {_describe(path)}, which works on {name}.")
-        file_lock.acquire()
-    holder = Holder(path)
+        handle = _acquired(path, wait=True)
+    assert handle is not None, "it was waited for"
     try:
-        yield holder
+        holder = Holder(path)
+        try:
+            yield holder
+        finally:
+            holder.remove()
     finally:
-        holder.remove()
-        file_lock.release()
+        os.close(handle)  # and so lets go
 
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock at `path` now."""
     if not os.path.exists(path.with_suffix(".holder")):  # noqa: PTH110 (no error where the folder is closed)
         return False
-    file_lock = FileLock(path)
     try:
-        file_lock.acquire(timeout=0)
-    except Timeout:
-        return True
+        handle = _acquired(path, wait=False)
     except OSError:  # another user's, or on a file system that cannot be written: what it says must do
         at = (read_holder(path) or {}).get("at")
         return isinstance(at, int | float) and time.time() - at < _SECONDS_OF_SILENCE
-    file_lock.release()
+    if handle is None:
+        return True
+    os.close(handle)
     return False
+
+
+def _acquired(path: Path, *, wait: bool) -> int | None:
+    """Return the open file that the lock is held by, or None where another process holds it and is not waited for."""
+    # Through no link, and waiting for no FIFO.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        handle = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(path, handle):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # removed meanwhile: others would lock a new file
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _describe(path: Path) -> str:

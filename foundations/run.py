@@ -30,7 +30,7 @@ from foundations import tensor_files
 from foundations.address import Location
 from foundations.desc import Desc, Source, StateOf, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import explain_os_errors, read_file, sha256_of_file, sweep_parts, write_atomically
+from foundations.files import PART, explain_os_errors, read_file, sha256_of_file, write_atomically
 from foundations.locks import Holder, lock
 from foundations.manifest import FileRecord, Manifest
 from foundations.metrics import BEST_BY, Metrics
@@ -106,8 +106,18 @@ class Run:
             held = contextlib.ExitStack()
             holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
         with held:
-            sweep_parts(self.folder)
+            for path in self.leftovers():
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
             yield holder
+
+    def leftovers(self) -> list[Path]:
+        """Return the files that are of use to nobody and go when the lock is next held, such as a killed writer's."""
+        with contextlib.suppress(OSError):  # a colleague's folder, say
+            parts, checkpoint = list(self.folder.glob(f".*{PART}")), self.folder / CHECKPOINT
+            # Killed before it removed the checkpoint.
+            return [*parts, checkpoint] if (self.folder / MANIFEST).exists() and checkpoint.is_file() else parts
+        return []
 
     @property
     def output_path(self) -> Path:
@@ -153,7 +163,7 @@ class Run:
     def finish(self, manifest: Manifest) -> None:
         """Declare the run complete: record every file that is there, then remove the checkpoint.
 
-        The checkpoint goes last: a process killed in between leaves a complete run with a useless file.
+        The checkpoint goes last: a process killed in between leaves a complete run with a useless file, until `locked`.
         Raises: DamagedError where a state or mask that an earlier process left is damaged.
         """
         for path in self.tensor_files():
