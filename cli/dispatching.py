@@ -93,8 +93,10 @@ def dispatch_plan(
         noting = _Noting(shown, sweep)
         work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
         work.run()
-        for item in work.in_state(State.DONE):
-            path_of(item.planned).unlink(missing_ok=True)
+        left = {path.name for path in folder.glob("*.json")}  # also those of a dispatch that was killed
+        for planned in made:
+            if (path := path_of(planned)).name in left and planned.is_done:
+                path.unlink(missing_ok=True)
         items = work.items.values()
         return Dispatched(
             computed=[item.planned for item in items if item.computed],

@@ -58,6 +58,8 @@ def add_dataset(
         for split in SPLITS:
             write_split(name, split, found.splits[split], folder, metadata)
     register_added(folder)
+    if name not in DATASETS:
+        raise EnvironmentFailure(f"{folder / name} was written and cannot be read. Repeat the command.")
     spec = DATASETS.find(name)
     report(f"added {name}: {spec.num_train:,} training and {spec.num_test:,} test images, {spec.num_classes} classes")
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -39,9 +40,10 @@ def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedI
 def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
     """Yield the images under a folder, at any depth. below: as above.
 
-    Raises: UsageError for a link to a folder that contains it, whose images would be taken again and again.
+    Raises: UsageError for a link to a folder that contains it, whose images would be taken again and again; OSError for
+    a folder that cannot be listed, whose images would be left out.
     """
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         folders.sort()
         for name in folders:
             link = Path(place) / name
@@ -53,6 +55,10 @@ def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
                 check_regular(path)
                 file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
                 yield EncodedImage(name, file.as_posix(), 0, path.stat().st_size)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def make_index(images: Sequence[tuple[EncodedImage, str]], class_names: Sequence[str], source: str) -> Index:

@@ -25,7 +25,7 @@ from datasets.class_folders import index_class_folders, make_index
 from datasets.decode import check_pixels, decode
 from datasets.source_files import Index, Split
 from datasets.transforms import resized_middle
-from foundations.errors import UsageError
+from foundations.errors import EnvironmentFailure, UsageError
 from foundations.files import read_file
 
 _SPLITS = ("train", "test")
@@ -125,7 +125,9 @@ def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         return {found.stem: np.load(found, allow_pickle=False) for found in sorted(path.glob("*.npy"))}
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} holds arrays that cannot be read ({error}).") from error
 
 

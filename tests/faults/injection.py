@@ -1,10 +1,10 @@
 """Faults in the file operations of one process: the k-th one fails, or the process is killed there.
 
-`arm` changes the process that it is called in for good, so it belongs into a forked one. Operations of Python and of
-the standard library are caught where they raise an audit event (open, rename, remove, mkdir, rmdir, listdir, scandir,
-flock) and, where they raise none, by replacing `os.fsync`, `io.FileIO` and `open` in that process. Of native code,
-`safe_open` and `save_file` of safetensors are single operations; what they do inside cannot be reached, nor can
-`torch.load`. Only paths under one folder count, and only in the process itself, not in those that it starts.
+`arm` changes the process that it is called in for good, so it belongs into a forked one; its own children are spared.
+Operations of Python and of the standard library are caught where they raise an audit event (open, rename, remove, mkdir,
+rmdir, listdir, scandir, flock) and, where they raise none, by replacing `os.fsync`, `io.FileIO` and `open` in that
+process. Of native code, `safe_open` and `save_file` of safetensors are single operations; what they do inside cannot be
+reached, nor can `torch.load`. Only paths under one folder count.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,10 @@ class Kind(enum.Enum):
     EIO = "an input/output error"
     KILL = "SIGKILL"
     TERM = "SIGTERM"
-    ENOLCK = "the file system has no locks, ever"
+    SHORT = "a write takes only half, as it may"
+    CLOCK = "the clock jumps by weeks or years, forth or back"
+    ENOLCK = "the file system has no locks, ever: NFS without its lock service"
+    ENOSYS = "the file system has no locks, ever: Lustre without -o flock"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Fault:
     at: int
 
 
-_READING = frozenset({"read", "open to read", "list", "lock"})
+_NO_LOCKS = (Kind.ENOLCK, Kind.ENOSYS)
+_FOREVER = (Kind.FULL, *_NO_LOCKS)
 _NEEDS_ROOM = frozenset({"open to write", "write", "mkdir", "fsync"})
 _PAGE = 1 << 16
 
@@ -55,8 +60,16 @@ class Witness:
 
     def note(self, number: int, what: str) -> None:
         """Note what the process was at when it struck."""
-        text = f"{number} {what}".encode()[: _PAGE - 1]
+        text = f"{number} {what}".encode()[: _PAGE - 9]
         self._memory[: len(text) + 1] = text + b"\0"
+
+    def count(self, number: int) -> None:
+        """Note how many operations there were so far."""
+        self._memory[_PAGE - 8 :] = number.to_bytes(8, "little")
+
+    def counted(self) -> int:
+        """Return how many operations there were."""
+        return int.from_bytes(self._memory[_PAGE - 8 :], "little")
 
     def struck(self) -> str:
         """Return the operation at which the fault struck, with its number; nothing where it did not."""
@@ -68,34 +81,43 @@ class Injector:
 
     def __init__(self, fault: Fault, folder: Path, witness: Witness) -> None:
         self.fault, self._folder, self._witness = fault, f"{folder}/", witness
-        self.count = 0
-        self._is_inside = False
+        self.count, self.clock = 0, 0.0
+        self._is_inside, self._process = False, os.getpid()
 
-    def operation(self, what: str, path: object, torn: Callable[[], object] | None = None) -> None:
-        """Count an operation; raise OSError, or kill the process, where it is the one. torn: does half of it first."""
+    def operation(self, what: str, path: object, torn: Callable[[], object] | None = None) -> bool:
+        """Count an operation; raise OSError, or kill the process, where it is the one. torn: does half of it first.
+
+        Return whether it is to be done by half only.
+        """
         place = self._place(path)
-        if place is None or self._is_inside:
-            return
+        if place is None or self._is_inside or os.getpid() != self._process:
+            return False
         self._is_inside = True  # what happens in here is no operation of the job
         try:
-            self._strike(what, place, torn)
+            return self._strike(what, place, torn)
         finally:
             self._is_inside = False
 
-    def _strike(self, what: str, place: str, torn: Callable[[], object] | None) -> None:
+    def _strike(self, what: str, place: str, torn: Callable[[], object] | None) -> bool:
         kind, at = self.fault.kind, self.fault.at
         if not _applies(kind, what):
-            return
+            return False
         self.count += 1
-        if not at or self.count < at or (self.count > at and kind not in (Kind.FULL, Kind.ENOLCK)):
-            return
+        self._witness.count(self.count)
+        if not at or self.count < at or (self.count > at and kind not in _FOREVER):
+            return False
         if self.count == at:
             self._witness.note(self.count, f"{what} {place.removeprefix(self._folder)}")
+        if kind is Kind.SHORT:
+            return True
+        if kind is Kind.CLOCK:
+            self.clock += (-1) ** at * at * 1e6
+            return False
         if torn is not None and kind is not Kind.TERM:
             torn()
         if kind in (Kind.KILL, Kind.TERM):
             os.kill(os.getpid(), signal.SIGKILL if kind is Kind.KILL else signal.SIGTERM)
-            return
+            return False
         number = {Kind.FULL: errno.ENOSPC}.get(kind) or int(getattr(errno, kind.name))
         raise OSError(number, os.strerror(number), place)
 
@@ -133,8 +155,10 @@ _EVENTS = {
 
 
 def _applies(kind: Kind, what: str) -> bool:
-    if kind is Kind.ENOLCK:
+    if kind in _NO_LOCKS:
         return what == "lock"
+    if kind is Kind.SHORT:
+        return what == "write"
     if kind in (Kind.ENOSPC, Kind.FULL):
         return what in _NEEDS_ROOM
     return what != "lock"
@@ -149,11 +173,24 @@ def arm(fault: Fault, folder: Path, witness: Witness) -> None:
     setattr(io, "FileIO", file_class)  # noqa: B010
     setattr(io, "open", opened)  # noqa: B010 (pathlib's)
     setattr(builtins, "open", opened)  # noqa: B010
+    if fault.kind is Kind.CLOCK:
+        _let_jump(injector)
     import safetensors
     import safetensors.numpy
 
     for module, name, what in ((safetensors, "safe_open", "open to read"), (safetensors.numpy, "save_file", "write")):
         setattr(module, name, _counted_native(getattr(module, name), what, injector))
+
+
+def _let_jump(injector: Injector) -> None:
+    now, local, formatted = time.time, time.localtime, time.strftime
+    shifted = {
+        "time": lambda: now() + injector.clock,
+        "localtime": lambda seconds=None: local(now() + injector.clock if seconds is None else seconds),
+        "strftime": lambda form, moment=None: formatted(form, moment or local(now() + injector.clock)),
+    }
+    for name, function in shifted.items():
+        setattr(time, name, function)
 
 
 def _counted_fsync(injector: Injector) -> Callable[[int], None]:
@@ -173,9 +210,9 @@ def _faulty_classes(injector: Injector) -> tuple[type[io.FileIO], Callable[..., 
         """A file whose reads and writes count."""
 
         def write(self, data: Any) -> int:
-            half = bytes(data)[: len(bytes(data)) // 2]
-            injector.operation("write", self.fileno(), lambda: plain_class.write(self, half))
-            return int(super().write(data))
+            half = bytes(data)[: (len(bytes(data)) + 1) // 2]
+            is_short = injector.operation("write", self.fileno(), lambda: plain_class.write(self, half))
+            return int(super().write(half if is_short else data))
 
         def read(self, size: int | None = -1) -> bytes:
             injector.operation("read", self.fileno())

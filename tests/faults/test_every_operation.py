@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.injection import Fault, Kind
-from tests.faults.jobs import JOBS, Stage
+from tests.faults.jobs import JOBS
+from tests.faults.stage import Stage
 
-KINDS = (Kind.KILL, Kind.EIO, Kind.ENOSPC, Kind.FULL, Kind.TERM)
+KINDS = (Kind.KILL, Kind.EIO, Kind.ENOSPC, Kind.FULL, Kind.TERM, Kind.SHORT)
 
 
 @pytest.mark.slow
@@ -42,3 +43,15 @@ def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_pat
 
     print(f"{sum(map(bool, struck))} injections into {name}")  # noqa: T201
     assert any(struck)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "at"),
+    [
+        ("add images", Kind.EIO, 3),  # a folder that cannot be listed was left out
+        ("add arrays", Kind.EIO, 34),  # what was added and could not be read back was said to be an unknown name
+        ("sweep of branches", Kind.KILL, 35),  # files of jobs stayed
+    ],
+)
+def test_a_fault_that_once_did_harm_does_none(name: str, kind: Kind, at: int, tmp_path: Path, digits: Path) -> None:
+    assert Stage(JOBS[name], tmp_path, digits).inject(Fault(kind, at))

@@ -1,0 +1,98 @@
+"""Commands in processes of their own that something happens to, and how they may end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any
+
+from tests.cli.terminal import FORK, Result, Running
+
+SECONDS = 60.0
+"""What nothing here takes, unless it hangs."""
+Prepare = Callable[[], None]
+"""What is done in a command's process before the command."""
+
+
+class Prepared(Running):
+    """A command under way, in a process where something was done before."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], *prepare: Prepare) -> None:
+        self._prepare = prepare
+        super().__init__(arguments, environment)
+
+    def _main(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None) -> None:
+        for each in self._prepare:
+            each()
+        super()._main(arguments, environment, user)
+
+
+def fork_the_pool() -> None:
+    """Let a pool fork its workers from its own process, not from a server, which would import torch each time."""
+    setattr(multiprocessing, "get_context", lambda _method=None: _ForkedPool())  # noqa: B010
+
+
+class _ForkedPool:
+    """What a pool needs of a context of multiprocessing. Its children are as a fork server's: nothing is left over."""
+
+    ours: list[Connection[Any, Any]] = []  # noqa: RUF012 (it is of the whole process)
+
+    def set_forkserver_preload(self, _modules: list[str]) -> None:
+        """Do nothing: all is imported."""
+
+    def Pipe(self) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
+        pipe = FORK.Pipe()
+        self.ours.append(pipe[0])
+        return pipe
+
+    def Process(self, target: Callable[..., None], args: tuple[Any, ...]) -> ForkProcess:
+        return FORK.Process(target=self._begin, args=(target, args))
+
+    def _begin(self, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        for each in self.ours:
+            each.close()
+        target(*arguments)
+
+
+def finished(running: Running) -> Result:
+    """Wait for a command and the processes that it forked. Raises: AssertionError where it hangs."""
+    begun = time.monotonic()
+    running.process.join(SECONDS)  # until the last of its children has ended, too
+    if running.process.is_alive() or time.monotonic() - begun >= SECONDS:
+        running.kill()
+        raise AssertionError(f"it hung: {running.output()}")
+    return running.result()
+
+
+def wait_for_orphans(root: Path) -> None:
+    """Wait until no process is left that was started, however indirectly, by one that worked on a root."""
+    deadline = time.monotonic() + SECONDS
+    while _orphans(root):
+        assert time.monotonic() < deadline, f"these hang: {_orphans(root)}"
+        time.sleep(0.05)
+
+
+def _orphans(root: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"OPEN_PRUNE_ROOT={root}\0".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def judge_output(result: Result, codes: tuple[int, ...], where: str) -> None:
+    """Assert that a command ended as people may expect: without a traceback, and if it failed, in few lines."""
+    assert "Traceback" not in result.out + result.err, where
+    assert result.code in codes, f"{where}\nexit code {result.code}"
+    if result.code in (1, 2):
+        assert 1 <= len(result.err.strip().splitlines()) <= 3, where

@@ -1,0 +1,166 @@
+"""Where jobs find what they need, what their undisturbed results are, and what must hold after each disturbance."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cli.main import main
+from foundations.files import read_file
+from foundations.locks import is_held
+from foundations.run import DAMAGED, STATE
+from foundations.store import all_runs
+from foundations.upkeep import verify
+from tests.cli.terminal import Result, Terminal
+from tests.faults.injection import Fault, Kind, Witness, arm
+from tests.faults.jobs import JOBS, Command, Job
+from tests.faults.processes import Prepare, Prepared, finished, fork_the_pool, judge_output
+
+_CODES = {Kind.KILL: (0, -9), Kind.TERM: (0, 1, 130, 143, -15), Kind.SHORT: (0,), Kind.CLOCK: (0,)}
+_CHANGING = ("log.txt", "fingerprint.json", "output.txt")
+"""Files that have times in them."""
+_NAMED = re.compile(r"^(?:Cannot read )?(/.+?)(?: is damaged: |: )", re.MULTILINE)
+
+
+@functools.cache
+def warm() -> None:
+    """Import, once, all that commands use, so that the forked ones need not."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        for command in (JOBS["oneshot"].command, JOBS["lottery"].command):
+            places = (f"--root={folder}/root", f"--datasets_root={folder}/datasets", "--device=cpu")
+            assert main((*command, *places)) == 0
+
+
+class Stage:
+    """A folder with a root and datasets, as a job finds them, and the job's undisturbed result."""
+
+    def __init__(self, job: Job, folder: Path, digits: Path) -> None:
+        # Indices of datasets name their folders, so all copies have names of one length.
+        self.job, self._folder, self._number = job, folder, 0
+        self.begin, self.calm = folder / "begin", folder / "calm_"
+        warm()
+        (self.begin / "root").mkdir(parents=True)
+        (self.begin / "datasets").mkdir()
+        if job.has_datasets:
+            shutil.copytree(digits, self.begin / "datasets", dirs_exist_ok=True)
+        for command in job.before:
+            assert self.run(command, self.begin).code == 0
+        job.prepare(self.begin)
+        self.found = contents(self.begin)
+        shutil.copytree(self.begin, self.calm)
+        witness, begun = Witness(), time.monotonic()
+        result = self.run(job.command, self.calm, partial(arm, Fault(Kind.KILL, 0), self.calm, witness))
+        assert result.code == 0, result.err
+        self.seconds, self.operations = time.monotonic() - begun, witness.counted()
+        for command in job.then:
+            assert self.run(command, self.calm).code == 0
+        self.expected = contents(self.calm)
+
+    def copy(self, of: Path | None = None, to: Path | None = None) -> Path:
+        """Return a copy of what the job finds, or of what it leaves if that is given, to do anything to."""
+        self._number += 1
+        return Path(shutil.copytree(of or self.begin, to or self._folder / f"{self._number:05}", dirs_exist_ok=True))
+
+    def start(self, command: Command, place: Path, *prepare: Prepare, forks: bool = True) -> Prepared:
+        """Begin a command in a copy. forks: whether a pool forks its workers at once."""
+        terminal = Terminal(place / "root", place / "datasets")
+        words = tuple(word.format(folder=place) for word in command)
+        return Prepared(words, terminal.settings(), *((fork_the_pool,) if forks else ()), *prepare)
+
+    def run(self, command: Command, place: Path, *prepare: Prepare) -> Result:
+        """Run a command in a copy."""
+        return finished(self.start(command, place, *prepare))
+
+    def inject(self, fault: Fault) -> str:
+        """Run the job with a fault and judge what is left; return at what it struck, nothing where it did not."""
+        place, witness = self.copy(), Witness()
+        result = self.run(self.job.command, place, partial(arm, fault, place, witness))
+        where = f"{fault.kind.name} at {witness.struck()}\n{result.out}{result.err}"
+        if witness.struck():
+            judge_output(result, _CODES.get(fault.kind, (0, 1)), where)
+            self.judge(place, where)
+            self.judge_end(place, where)
+        shutil.rmtree(place)
+        return witness.struck()
+
+    def judge(self, place: Path, where: str, damaged: Collection[Path] = ()) -> None:
+        """Assert that no run there is complete and wrong, and that `verify` names none but damaged files."""
+        for run in () if self.job.is_damaged else all_runs(place / "root"):
+            named = named_in("\n".join(map(str, verify(run))))
+            assert named <= set(damaged), f"{where}\nverify names {named}"
+            assert not is_held(run.lock_path), where
+            path = run.folder / "manifest.json"
+            if path.is_file() and not named:
+                name = str(path.relative_to(place))
+                right = (self.expected.get(name), self.found.get(name))  # `rm` may not have come to it
+                assert digest(path) in right, f"{where}\n{path} is wrong"
+
+    def judge_end(self, place: Path, where: str, damaged: Iterable[Path] = ()) -> None:
+        """Assert that the same command, after the others if a file was damaged, ends with the undisturbed result."""
+        commands = [*(self.job.before if damaged else ()), self.job.command]
+        for command in (*commands, *self.job.then, ("verify",)):
+            again = self.run(command, place)
+            codes = self.job.repeated if command is self.job.command else (0,)
+            assert again.code in codes, f"{where}\nagain: {' '.join(command)}: {again.out}{again.err}"
+        left = [str(path) for path in place.rglob("*") if is_leftover(path)]
+        assert not left, f"{where}\nleft: {left}"
+        differing = differences(contents(place), self.expected)
+        for path in damaged:  # a state that nothing draws on is not made anew
+            if STATE.fullmatch(path.name) and not path.exists():
+                differing -= {str(path.relative_to(place)), str(path.with_name("manifest.json").relative_to(place))}
+        assert not differing, f"{where}\ndiffering: {differing}"
+
+
+def contents(place: Path) -> dict[str, str]:
+    """Return a digest of each file that matters, by its place."""
+    return {
+        str(path.relative_to(place)): digest(path)
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+        and path.name not in _CHANGING
+        and not path.name.startswith(DAMAGED)
+        and path.suffix not in (".lock", ".holder")
+    }
+
+
+def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> set[str]:
+    """Return the names of the files that are different, too many or missing."""
+    return {name for name in {*found, *expected} if found.get(name) != expected.get(name)}
+
+
+def named_in(said: str) -> set[Path]:
+    """Return the files that are called damaged or unreadable."""
+    return {Path(name) for name in _NAMED.findall(said)}
+
+
+def digest(path: Path) -> str:
+    """Return a digest of a file's content, but for the times in manifests and the order of metadata."""
+    data = read_file(path)
+    if path.name == "manifest.json":
+        tree: dict[str, Any] = json.loads(data)
+        assert 0 <= tree["wall_seconds"] < 3600
+        for name in ("wall_seconds", "finished", "sha256", "parents", "versions"):
+            tree.pop(name, None)  # that of an imported run is the path of the ticket; versions name the commit
+        data = json.dumps(tree, sort_keys=True).encode()
+    elif "datasets" in path.parts and path.suffix == ".safetensors":
+        size = 8 + int.from_bytes(data[:8], "little")
+        place = str(Path(*path.parts[: path.parts.index("datasets")])).encode()
+        data = json.dumps(json.loads(data[8:size]), sort_keys=True).encode() + data[size:]
+        data = data.replace(place, b"")
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a file or folder should be gone once the work is done."""
+    return path.suffix == ".part" or path.name.startswith(".removed_")
