@@ -255,7 +255,10 @@ class Run:
     def metrics(self) -> Metrics:
         """Return what was measured so far. Raises: as `check_metrics`."""
         data = self._checked_metrics()
-        return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
+        try:
+            return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
+        except DamagedError as error:  # which names no run
+            raise self.damaged(METRICS, "it is not as it was written") from error
 
     def check_metrics(self) -> None:
         """Read metrics.csv without parsing it.

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,19 @@ from foundations import tensor_files
 from foundations.errors import DamagedError, OpenPruneError
 from foundations.files import sha256_of_file
 from foundations.manifest import Manifest
-from foundations.run import CHECKPOINT, DAMAGED, DESCRIPTION, MANIFEST, METRICS, SPARSITY, STATE, Run
+from foundations.run import (
+    CHECKPOINT,
+    DAMAGED,
+    DESCRIPTION,
+    FAILURE,
+    LOG,
+    MANIFEST,
+    METRICS,
+    OUTPUT,
+    SPARSITY,
+    STATE,
+    Run,
+)
 
 _REMOVED = ".removed_"
 
@@ -36,7 +49,8 @@ def verify(run: Run) -> list[DamagedError]:
         for read in reads.values():
             with _collected(problems):
                 read()
-    return problems
+    problems += [run.damaged(name, "it is not a regular file") for name in _not_files(run)]
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def mend(run: Run) -> list[str]:
@@ -72,6 +86,8 @@ def mend(run: Run) -> list[str]:
                 read()
             except DamagedError:
                 set_aside(name)
+    for name in _not_files(run):
+        set_aside(name)
     if DESCRIPTION not in (*recorded, *aside) and _is_only_description_wrong(run):
         set_aside(DESCRIPTION)
     return aside
@@ -103,6 +119,12 @@ def _differences(run: Run, manifest: Manifest) -> Iterator[tuple[str, str]]:
             problem = "its SHA-256 is not the one of its manifest"
         if problem:
             yield name, problem
+
+
+def _not_files(run: Run) -> list[str]:
+    """Return which of the files that no manifest vouches for are something else, or links, in the way of a job."""
+    names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.folder / name)]
+    return [name for name in names if not stat.S_ISREG((run.folder / name).lstat().st_mode)]
 
 
 def _reads(run: Run) -> dict[str, Callable[[], object]]:

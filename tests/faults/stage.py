@@ -72,6 +72,16 @@ class Stage:
         self._number += 1
         return Path(shutil.copytree(of or self.begin, to or self._folder / f"{self._number:05}", dirs_exist_ok=True))
 
+    @functools.cached_property
+    def donors(self) -> list[Path]:
+        """The files of the undisturbed result, and of the same jobs of another replicate."""
+        other = self._folder / "other"
+        shutil.copytree(self.begin, other)
+        for command in (*self.job.before, self.job.command):
+            if command[0] in ("train", "branch", "lottery"):
+                assert self.run((*command, "--replicate=2"), other).code == 0
+        return [path for place in (self.calm, other) for path in place.glob("root/*/replicate_*/*/*") if path.is_file()]
+
     def start(self, command: Command, place: Path, *prepare: Prepare, forks: bool = True) -> Prepared:
         """Begin a command in a copy. forks: whether a pool forks its workers at once."""
         terminal = Terminal(place / "root", place / "datasets")
