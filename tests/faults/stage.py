@@ -116,9 +116,12 @@ class Stage:
                 right = (self.expected.get(name), self.found.get(name))  # `rm` may not have come to it
                 assert digest(path) in right, f"{where}\n{path} is wrong"
 
-    def judge_end(self, place: Path, where: str, damaged: Iterable[Path] = ()) -> None:
-        """Assert that the same command, after the others if a file was damaged, ends with the undisturbed result."""
-        commands = [*(self.job.before if damaged else ()), self.job.command]
+    def judge_end(self, place: Path, where: str, damaged: Iterable[Path] = (), *, anew: bool = False) -> None:
+        """Assert that the same command ends with the undisturbed result.
+
+        damaged: files to which something was done. anew: whether what ran before is repeated too, as after damage.
+        """
+        commands = [*(self.job.before if damaged or anew else ()), self.job.command]
         for command in (*commands, *self.job.then, ("verify",)):
             again = self.run(command, place)
             codes = self.job.repeated if command is self.job.command else (0,)
