@@ -75,6 +75,8 @@ class Manifest(DataClassJsonMixin):
     """SHA-256 of each file of another run that was used, by `<run>/<file>`."""
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    run: str = ""
+    """Whose manifest it is: the run's location. Nothing in one that was written before manifests said so."""
     wall_seconds: float = 0.0
     finished: str = ""
 
@@ -138,6 +140,7 @@ _FORMS: dict[str, Callable[[object], bool]] = {
     "parents": _is_texts,
     "versions": _is_texts,
     "device": lambda value: isinstance(value, str),
+    "run": lambda value: isinstance(value, str),
     "wall_seconds": _is_number,
     "finished": lambda value: isinstance(value, str),
 }

@@ -93,9 +93,12 @@ class Run:
         """Return what the manifest says, whether or not the files agree, or None where there is none."""
         data = self._data(MANIFEST)
         try:
-            return None if data is None else Manifest.from_bytes(data)
+            manifest = None if data is None else Manifest.from_bytes(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
+        if manifest and manifest.run not in ("", str(self)):
+            raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
+        return manifest
 
     # Working on it.
 
@@ -115,7 +118,6 @@ class Run:
         """Return the files that are of use to nobody and go when the lock is next held, such as a killed writer's."""
         with contextlib.suppress(OSError):  # a colleague's folder, say
             parts, checkpoint = list(self.folder.glob(f".*{PART}")), self.folder / CHECKPOINT
-            # Killed before it removed the checkpoint.
             return [*parts, checkpoint] if (self.folder / MANIFEST).exists() and checkpoint.is_file() else parts
         return []
 
@@ -268,9 +270,8 @@ class Run:
         self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
-        """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
-        best = self.metrics().best_iteration(BEST_BY)
-        return None if best is None else Step(best, iterations_per_epoch)
+        """Return the step where validation accuracy is best so far, the first such, or None."""
+        return None if (best := self.metrics().best_iteration(BEST_BY)) is None else Step(best, iterations_per_epoch)
 
     def save_sparsity(self, report: Mapping[str, Any]) -> None:
         """Write the report on the mask."""
@@ -297,8 +298,7 @@ class Run:
         with explain_os_errors("write", self.folder / LOG):
             # Through no link, and into no FIFO, which would be waited for.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            handle = os.open(self.folder / LOG, flags, 0o666)
-            with open(handle, "a", encoding="utf-8") as file:  # noqa: PTH123
+            with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def write(self, name: str, data: bytes) -> None:
@@ -307,7 +307,7 @@ class Run:
 
     def write_manifest(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
         """Write the manifest, of some files."""
-        self.write(MANIFEST, dataclasses.replace(manifest, files=dict(files)).to_bytes())
+        self.write(MANIFEST, dataclasses.replace(manifest, files=dict(files), run=str(self)).to_bytes())
 
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""

@@ -68,6 +68,8 @@ def mend(run: Run) -> list[str]:
         aside.append(name)
 
     manifest = None
+    if _is_of_another_run(run):
+        return []
     try:
         manifest = run.read_manifest()
     except DamagedError:
@@ -140,13 +142,28 @@ def _reads(run: Run) -> dict[str, Callable[[], object]]:
     return reads
 
 
+def _is_of_another_run(run: Run) -> bool:
+    """Return whether a description is whole but not that of its directory, and tensors are not this run's either."""
+    with contextlib.suppress(OpenPruneError):
+        run.read_json(DESCRIPTION)
+        return not _describes(run) and not _owns_tensors(run)
+    return False
+
+
 def _is_only_description_wrong(run: Run) -> bool:
-    """Return whether a description is not that of its directory while all tensors are this run's own."""
+    """Return whether a description is not that of its directory while all tensors there are this run's own."""
+    return not _describes(run) and _owns_tensors(run)
+
+
+def _describes(run: Run) -> bool:
     with contextlib.suppress(OpenPruneError):
         run.record()
-        return False
-    owners = {tensor_files.owner(path) for path in run.tensor_files()}
-    return bool(owners) and all(owner.startswith(f"{run.location}/") for owner in owners)
+        return True
+    return False
+
+
+def _owns_tensors(run: Run) -> bool:
+    return all(tensor_files.owner(path).startswith(f"{run.location}/") for path in run.tensor_files())
 
 
 def _free_path(path: Path) -> Path:

@@ -25,9 +25,15 @@ def _commit() -> str | None:
     """Return the commit of this code; None if it is installed, whatever repository its folder may be in."""
     if INSTALLED:
         return None
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = _git("describe", "--always", "--abbrev=40")
+        # Not `describe --dirty`, which writes to the index: its lock is in the way of whoever commits meanwhile.
+        changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -20,7 +20,8 @@ def make_foreign(branch: Run, kind: str) -> str:
     shutil.copytree(branch.folder, folder)
     (folder / DESCRIPTION).write_text(json.dumps(record))
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest.pop("sha256")  # nobody vouches for this one
+    for name in ("sha256", "run"):
+        manifest.pop(name)  # nobody vouches for this one
     for path in folder.glob("*.safetensors"):
         path.write_bytes(tensor_files.to_bytes(*tensor_files.read(path, "")))
     manifest["files"] = {name: FileRecord.of(folder / name).to_dict() for name in manifest["files"]}

@@ -26,7 +26,7 @@ def damage(root: Path, drawn: random.Random, donors: Sequence[Path]) -> Damaged:
 
     donors: files of other runs, whose content it may get; of the same kind, and another step, level or replicate.
     """
-    files = sorted(path for path in root.glob("*/replicate_*/*/*") if path.is_file())
+    files = files_of_runs(root)
     path = drawn.choice(files)
     how = drawn.choice(sorted(_WAYS))
     if how == "exchanged":
@@ -40,6 +40,12 @@ def damage(root: Path, drawn: random.Random, donors: Sequence[Path]) -> Damaged:
         return Damaged(f"{donor} in place of {path}", (path,))
     _WAYS[how](path, drawn)
     return Damaged(f"{how}: {path}", (path,))
+
+
+def files_of_runs(root: Path) -> list[Path]:
+    """Return the files of all runs under a root, but for what is left of removed ones."""
+    found = (path for path in root.glob("*/replicate_*/[!.]*/*") if path.is_file())
+    return sorted(path for path in found if path.suffix != ".part")
 
 
 def content(path: Path) -> object:

@@ -30,7 +30,7 @@ from tests.faults.processes import Prepare, Prepared, finished, fork_the_pool, j
 _CODES = {Kind.KILL: (0, -9), Kind.TERM: (0, 1, 130, 143, -15), Kind.SHORT: (0,), Kind.CLOCK: (0,)}
 _CHANGING = ("log.txt", "fingerprint.json", "output.txt")
 """Files that have times in them."""
-_NAMED = re.compile(r"^(?:Cannot read )?(/.+?)(?: is damaged: |: )", re.MULTILINE)
+_NAMED = re.compile(r"^(?:Cannot read )?(/.+?)(?: is damaged: |: | does not describe )", re.MULTILINE)
 
 
 @functools.cache
@@ -142,7 +142,7 @@ def contents(place: Path) -> dict[str, str]:
         for path in sorted(place.rglob("*"))
         if path.is_file()
         and path.name not in _CHANGING
-        and not path.name.startswith(DAMAGED)
+        and not any(part.startswith(DAMAGED) for part in path.parts)
         and path.suffix not in (".lock", ".holder")
     }
 

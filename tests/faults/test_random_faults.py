@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.damage import content, damage
+from tests.faults.damage import content, damage, files_of_runs
 from tests.faults.injection import Fault, Kind, Witness, arm
 from tests.faults.jobs import JOBS
 from tests.faults.processes import finished, judge_output, wait_for_orphans
@@ -39,7 +39,7 @@ def kill(stage: Stage, drawn: random.Random) -> str:
         running.signal(number)
         result = finished(running)
         where += f"{number.name} after {delay:.3f} s\n{result.out}{result.err}"
-        judge_output(result, _STOPPED, where)
+        judge_output(result, (*_STOPPED, *stage.job.repeated), where)
         stage.judge(place, where)
     stage.judge_end(place, where)
     shutil.rmtree(place)
@@ -102,7 +102,7 @@ def fill(stage: Stage, drawn: random.Random) -> str:
 def harm(stage: Stage, drawn: random.Random) -> str:
     """Damage a file of a run, whole or cut off."""
     place, where = _left(stage, drawn)
-    if not list((place / "root").glob("*/replicate_*/*/*")):
+    if not files_of_runs(place / "root"):
         return ""
     state = {path: content(path) for path in (place / "root").rglob("*")}
     vouched = _vouched(place)
@@ -141,12 +141,8 @@ def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
 
 def _vouched(place: Path) -> set[Path]:
     """Return the files that a complete run vouches for."""
-    return {
-        path
-        for manifest in (place / "root").glob("*/replicate_*/*/manifest.json")
-        for path in manifest.parent.iterdir()
-        if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors") and path.suffix != ".part"
-    }
+    found = [path for path in files_of_runs(place / "root") if path.with_name("manifest.json").exists()]
+    return {path for path in found if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors")}
 
 
 def _room(folder: Path) -> int:
@@ -181,7 +177,8 @@ DISTURBANCES = (kill, inject, limit, fill, harm, harm)
 def disturb(stage: Stage, drawn: random.Random, times: int) -> list[str]:
     """Disturb a job some times, print how often and by what, and return what was violated."""
     failures, counts = [], collections.Counter[str]()
-    ways = [way for way in DISTURBANCES if way is not fill or _can_mount(stage.begin.parent)]
+    is_possible = {fill: _can_mount(stage.begin.parent), harm: not stage.job.is_damaged}
+    ways = [way for way in DISTURBANCES if is_possible.get(way, True)]
     for number in range(times):
         way = drawn.choice(ways)
         try:
