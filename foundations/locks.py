@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -11,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from foundations.errors import Busy
 from foundations.files import read_file
@@ -62,62 +63,41 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
     Raises: OSError, ENOLCK or ENOSYS where the file system has no locks: nothing else keeps two processes apart.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquired(path, wait=False)
-    if handle is None:
-        if not wait:
-            raise Busy(f"{name} is worked on by {_describe(path)}.")
-        say(f"Waiting for {_describe(path)}, which works on {name}.")
-        handle = _acquired(path, wait=True)
-    assert handle is not None, "it was waited for"
+    file_lock = _file_lock(path)
     try:
-        holder = Holder(path)
-        try:
-            yield holder
-        finally:
-            holder.remove()
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise Busy(f"{name} is worked on by {_describe(path)}.") from None
+        say(f"Waiting for {_describe(path)}, which works on {name}.")
+        file_lock.acquire()
+    holder = Holder(path)
+    try:
+        yield holder
     finally:
-        os.close(handle)  # and so lets go
+        holder.remove()
+        file_lock.release()
 
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock at `path` now."""
     if not os.path.exists(path.with_suffix(".holder")):  # noqa: PTH110 (no error where the folder is closed)
         return False
+    file_lock = _file_lock(path)
     try:
-        handle = _acquired(path, wait=False)
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        return True
     except OSError:  # another user's, or on a file system that cannot be written: what it says must do
         at = (read_holder(path) or {}).get("at")
         return isinstance(at, int | float) and time.time() - at < _SECONDS_OF_SILENCE
-    if handle is None:
-        return True
-    os.close(handle)
+    file_lock.release()
     return False
 
 
-def _acquired(path: Path, *, wait: bool) -> int | None:
-    """Return the open file that the lock is held by, or None where another process holds it and is not waited for."""
-    # Through no link, and waiting for no FIFO.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    while True:
-        handle = os.open(path, flags, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is_at(path, handle):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # removed meanwhile: others would lock a new file
-
-
-def _is_at(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+def _file_lock(path: Path) -> FileLock:
+    # Its fallback where there are no locks, a file that is there or not, stays when its process is killed.
+    return FileLock(path, fallback_to_soft=False)
 
 
 def _describe(path: Path) -> str:
