@@ -25,6 +25,7 @@ from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask, true_indices
+from pruning.second_derivatives import fast_second_derivatives
 
 Scores = dict[str, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -230,10 +231,14 @@ class Scoring:
             return batches
         return [part for batch in batches for part in batched(batch, self._micro_batch_size)]
 
-    def _mean_loss(self, batch: Examples, temperature: float) -> torch.Tensor:
+    def _recompute_if_coupled(self) -> None:
+        """Recompute activations if a micro batch size is given and a smaller batch would be another function."""
         if self._micro_batch_size and not self._recomputes and _couples_examples(self.network):
             _checkpoint_blocks(self.network)
             self._recomputes = True
+
+    def _mean_loss(self, batch: Examples, temperature: float) -> torch.Tensor:
+        self._recompute_if_coupled()
         x, y = self._placed(batch)
         outputs = self.network(x)
         return self.loss(outputs if temperature == 1 else outputs / temperature, y)
@@ -267,11 +272,13 @@ class Scoring:
 
     def _hessian_product(self, batch: Examples, vector: Scores | None, temperature: float) -> Scores:
         """Return H_b v; v = g_b if no vector is given, from the same forward pass."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
-            gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
-        vector = gradient if vector is None else vector
-        product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
-        return self.gradient_of(product)
+        self._recompute_if_coupled()  # before layers get another forward pass
+        with fast_second_derivatives(self.network):
+            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
+                gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
+            vector = gradient if vector is None else vector
+            product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
+            return self.gradient_of(product)
 
     def _sum(self, terms: Iterable[tuple[Scores, float]]) -> Scores:
         total: Scores = {}
