@@ -7,6 +7,7 @@ so training can start at any batch of any epoch, and any number of processes tra
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from datasets import transforms
 from datasets.hparams import DatasetHparams
-from foundations.examples import choose_examples, draw_examples
+from foundations.examples import Rows, choose_examples, draw_examples
 from foundations.random_streams import generator
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W), normalized; labels int64 (B,)."""
+_KEPT_BYTES = 1 << 30
+"""The most bytes of chosen examples that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,31 +118,38 @@ class Loader(ABC):
         for part, images in zip(batches, self._validation_images(batches), strict=True):
             yield self._finished(images, blurred=False), self._validation_labels[part]
 
-    def examples(self, per_class: int, seed: int) -> Batch:
+    def examples(self, per_class: int, seed: int) -> Rows:
         """Return exactly `per_class` training examples of each class, not augmented, chosen and ordered by a seed.
 
         They are the first of each class in a random order of the training set, and keep that order. Every process
-        gets all of them. Raises: UsageError where a class has fewer.
+        gets all of them. Images are normalized when they are read; before, they are kept as bytes, unless these would
+        be more than 1 GiB: then they are fetched (and decoded) each time. Raises: UsageError where a class has fewer.
         """
         source, num_classes = f"the training set of '{self._hparams.dataset_name}'", self._hparams.num_classes
         chosen = choose_examples(self._train_labels, per_class, seed, num_classes=num_classes, source=source)
-        return self._finished(self._train_images(chosen), blurred=True), self._train_labels[chosen.to(self._device)]
+        labels = self._train_labels[chosen.to(self._device)]
+        if len(chosen) * math.prod(self._hparams.input_shape) <= _KEPT_BYTES:
+            return self._rows(self._train_images(chosen), labels)
+        return Rows(labels, lambda rows: self._finished(self._train_images(chosen[rows]), blurred=True))
 
-    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Batch]:
+    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
         """Return what gives the examples of a pass, by its number: drawn once from all, augmented anew in each pass.
 
         They are `per_class` times the number of classes, whatever their own classes are. Every process gets all of
-        them. Raises: UsageError where there are fewer.
+        them, kept as bytes and normalized when they are read. Raises: UsageError where there are fewer.
         """
         count, source = per_class * self._hparams.num_classes, f" in the training set of '{self._hparams.dataset_name}'"
         order_of = draw_examples(self.num_train, count, seed, source=source)
 
-        def examples(number: int) -> Batch:
+        def examples(number: int) -> Rows:
             order, stream = order_of(number), generator("scoring augmentation", seed, number)
             images = torch.cat(list(self._augmented(order, list(self._batches(count)), stream)))
-            return self._finished(images, blurred=True), self._train_labels[order.to(self._device)]
+            return self._rows(images, self._train_labels[order.to(self._device)])
 
         return examples
+
+    def _rows(self, images: Tensor, labels: Tensor) -> Rows:
+        return Rows(labels, lambda rows: self._finished(images[rows], blurred=True))
 
     @abstractmethod
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:

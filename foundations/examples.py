@@ -1,4 +1,4 @@
-"""Which examples a method scores with: the same for everyone who asks with the same seed."""
+"""Which examples a method scores with, the same for everyone who asks with the same seed; and reading them in parts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+
+
+class Rows:
+    """Examples whose inputs are read when they are needed. Its parts are of the same kind; `len` is their number."""
+
+    def __init__(self, targets: torch.Tensor, read: Callable[[slice], torch.Tensor]) -> None:
+        """Take the targets of all n, (n, ...), and what gives the inputs of a slice of them."""
+        self.targets, self._read, self._start = targets, read, 0
+
+    @classmethod
+    def of(cls, inputs: torch.Tensor, targets: torch.Tensor) -> Rows:
+        """Return examples that are in memory, both with n rows."""
+        return cls(targets, inputs.__getitem__)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the inputs (n, ...) and the targets (n, ...)."""
+        return self._read(slice(self._start, self._start + len(self))), self.targets
+
+    def split(self, size: int | None) -> list[Rows]:
+        """Return consecutive parts of a size, the last one smaller; all in one without a size."""
+        starts = range(0, len(self), size or max(1, len(self)))
+        return [self._part(slice(start, start + (size or len(self)))) for start in starts]
+
+    def _part(self, rows: slice) -> Rows:
+        part = Rows(self.targets[rows], self._read)
+        part._start = self._start + rows.start
+        return part
 
 
 def choose_examples(

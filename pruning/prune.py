@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError, choose_from, invalid
-from foundations.examples import choose_examples, draw_examples
+from foundations.examples import Rows, choose_examples, draw_examples
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
-from pruning.scoring import Examples, Loss, Scores, Scoring, batched, without_trace
+from pruning.scoring import Examples, Loss, Scores, Scoring, without_trace
 from pruning.selection import inverted, select
 
 OnIteration = Callable[[int, Mask, Scores], None]
-ExamplesOfPass = Callable[[int], Examples]
+ExamplesOfPass = Callable[[int], Rows]
 
 
 class CollapseWarning(UserWarning):
@@ -119,7 +119,7 @@ def mask_from_hparams(
     *,
     seed: int,
     keep: int | None = None,
-    examples: Examples | ExamplesOfPass | None = None,
+    examples: Examples | Rows | ExamplesOfPass | None = None,
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     mask: Mask | None = None,
@@ -129,7 +129,8 @@ def mask_from_hparams(
 ) -> Mask:
     """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
-    examples: also a function of the number of a pass over them, from 0, for methods whose examples vary.
+    examples: also those that are chosen already and read in parts, or a function that gives such by the number of a
+    pass over them, from 0, for methods whose examples vary.
     batch_size: used if the hyperparameters do not say how to batch the examples. keep: in place of their level.
     Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
 
@@ -158,7 +159,7 @@ def scores_from_hparams(
     mask: Mask,
     *,
     seed: int,
-    examples: Examples | ExamplesOfPass | None = None,
+    examples: Examples | Rows | ExamplesOfPass | None = None,
     batch_size: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     loss: Loss = F.cross_entropy,
@@ -181,7 +182,7 @@ def _scoring(
     hparams: PruningHparams,
     mask: Mask,
     seed: int,
-    examples: Examples | ExamplesOfPass | None,
+    examples: Examples | Rows | ExamplesOfPass | None,
     batch_size: int | None,
     input_shape: tuple[int, ...] | None,
     loss: Loss,
@@ -189,7 +190,7 @@ def _scoring(
 ) -> Iterator[Scoring]:
     """Yield what a method sees while it scores; inside the block, random numbers and autocast are those of scoring."""
     shape = input_shape
-    if shape is None and examples is not None and not callable(examples):
+    if shape is None and isinstance(examples, tuple):
         shape = tuple(examples[0].shape[1:])
     if hparams.method.needs_input_shape and shape is None:
         raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
@@ -316,22 +317,22 @@ def _start(model: nn.Module, hparams: PruningHparams, mask: Mask | None) -> Mask
     return ones.invert() if hparams.method.is_constructive else ones
 
 
-def _batches_of(
-    examples: Examples | ExamplesOfPass | None, size: int | None
-) -> list[Examples] | Callable[[int], list[Examples]]:
-    if callable(examples):
-        of_pass = examples
-        return lambda number: batched(of_pass(number), size)
-    return batched(examples, size)
+def _batches_of(examples: Rows | ExamplesOfPass | None, size: int | None) -> list[Rows] | Callable[[int], list[Rows]]:
+    if examples is None:
+        return []
+    if isinstance(examples, Rows):
+        return examples.split(size)
+    of_pass = examples
+    return lambda number: of_pass(number).split(size)
 
 
 def _examples_for(
-    hparams: PruningHparams, examples: Examples | ExamplesOfPass | None, seed: int
-) -> Examples | ExamplesOfPass | None:
+    hparams: PruningHparams, examples: Examples | Rows | ExamplesOfPass | None, seed: int
+) -> Rows | ExamplesOfPass | None:
     per_class = hparams.examples_per_class
     if per_class is None:
         return None
-    if callable(examples):
+    if isinstance(examples, Rows) or callable(examples):
         return examples
     if examples is None or len(examples[1]) == 0:
         raise UsageError(f"{hparams.strategy} scores with examples; pass examples=(x, y).", "examples")
@@ -340,12 +341,13 @@ def _examples_for(
         raise UsageError(f"there are {len(x)} inputs and {len(y)} targets.", "examples")
     if hparams.draws_examples:
         return _drawn(x, y, per_class, seed)
-    if y.dim() != 1 or y.is_floating_point():
-        return examples
-    if set(Counter(y.tolist()).values()) == {per_class}:
-        return examples
-    chosen = choose_examples(y, per_class, seed)
-    return x[chosen.to(x.device)], y[chosen.to(y.device)]
+    if y.dim() != 1 or y.is_floating_point() or set(Counter(y.tolist()).values()) == {per_class}:
+        return Rows.of(x, y)
+    return _rows(x, y, choose_examples(y, per_class, seed))
+
+
+def _rows(x: torch.Tensor, y: torch.Tensor, chosen: torch.Tensor) -> Rows:
+    return Rows(y[chosen.to(y.device)], lambda rows: x[chosen[rows].to(x.device)])
 
 
 def _drawn(x: torch.Tensor, y: torch.Tensor, per_class: int, seed: int) -> ExamplesOfPass:
@@ -353,8 +355,4 @@ def _drawn(x: torch.Tensor, y: torch.Tensor, per_class: int, seed: int) -> Examp
         raise UsageError("without class labels, all examples are taken in the order given.", "score_examples")
     indices = draw_examples(len(y), per_class * len(set(y.tolist())), seed)
 
-    def examples(number: int) -> Examples:
-        chosen = indices(number)
-        return x[chosen.to(x.device)], y[chosen.to(y.device)]
-
-    return examples
+    return lambda number: _rows(x, y, indices(number))

@@ -18,11 +18,12 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils.checkpoint import checkpoint
 
 from foundations.errors import UsageError
+from foundations.examples import Rows
 from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
+from pruning.activation_memory import MOST_ACTIVATIONS, MOST_PER_INPUT, activation_bytes, recompute_blocks
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask, true_indices
 from pruning.second_derivatives import fast_second_derivatives
@@ -42,11 +43,11 @@ class Scoring:
     """The masked copy of a network, and what the methods compute with it.
 
     network: the copy, in the method's mode (dropout is always off). weights: its prunable weights by name, sorted, zero
-    if pruned; only they require gradients. batches: (x, y), those of the present pass where each pass has its own.
-    loss: (outputs, y) -> the mean over the batch.
-    micro_batch_size: the most examples that are in memory at a time. Where batchnorm couples the examples of a batch, a
-    smaller batch would be another function; then activations are recomputed block by block instead (the blocks are the
-    children of each Sequential and ModuleList).
+    if pruned; only they require gradients. batches: those of the present pass where each pass has its own, read when
+    their turn comes. loss: (outputs, y) -> the mean over the batch.
+    micro_batch_size: the most examples whose activations are in memory at a time; by default as many as have at most
+    MOST_ACTIVATIONS. Where batchnorm couples the examples of a batch, a smaller batch would be another function; then
+    activations are recomputed block by block instead: those between blocks are kept, and those inside of one.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Scoring:
         mask: Mask,
         hparams: PruningHparams,
         *,
-        batches: list[Examples] | Callable[[int], list[Examples]],
+        batches: list[Rows] | Callable[[int], list[Rows]],
         input_shape: tuple[int, ...] | None,
         loss: Loss,
         seed: int,
@@ -73,7 +74,7 @@ class Scoring:
         self.device, self.dtype = first.device, first.dtype
         self._draw = batches if callable(batches) else None
         self._passes = 0
-        self.batches: list[Examples] = batches(0) if callable(batches) else batches
+        self.batches: list[Rows] = batches(0) if callable(batches) else batches
         self.input_shape = input_shape
         self.loss = loss
         self.seed = seed
@@ -89,9 +90,9 @@ class Scoring:
     @property
     def size(self) -> int:
         """Number of examples."""
-        return sum(len(y) for _, y in self.batches)
+        return sum(len(batch) for batch in self.batches)
 
-    def next_pass(self) -> list[Examples]:
+    def next_pass(self) -> list[Rows]:
         """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
         if self._draw is not None and self._passes:
             self.batches = self._draw(self._passes)
@@ -129,7 +130,7 @@ class Scoring:
         """
         if not self.batches and self.input_shape is None:
             return None
-        example = self._placed(self.batches[0])[0][:1] if self.batches else self.ones()
+        example = self._first_example() if self.batches else self.ones()
         ran: list[str] = []
         layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
         hooks = [layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
@@ -163,7 +164,7 @@ class Scoring:
     def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
         """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
         batches = self.next_pass()
-        return self._sum((function(self._gradient([batch])), len(batch[1]) / self.size) for batch in batches)
+        return self._sum((function(self._gradient([batch])), len(batch) / self.size) for batch in batches)
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
@@ -179,7 +180,7 @@ class Scoring:
         """
         entries = sum(weight.numel() for weight in self.weights.values())
         size = self._micro_batch_size or max(1, _GRADIENT_ENTRIES // max(1, entries))
-        parts = (part for batch in self.next_pass() for part in batched(batch, size))
+        parts = (part for batch in self.next_pass() for part in batch.split(size))
         return self._sum((self._squared_gradients(part), 1 / self.size) for part in parts)
 
     def hessian_gradient(self, temperature: float) -> Scores:
@@ -193,14 +194,12 @@ class Scoring:
             return self._hessian_product(parts[0], None, temperature)
         gradient = self._gradient(batches, temperature)
         parts = self._parts(self.next_pass())
-        return self._sum(
-            (self._hessian_product(part, gradient, temperature), len(part[1]) / self.size) for part in parts
-        )
+        return self._sum((self._hessian_product(part, gradient, temperature), len(part) / self.size) for part in parts)
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
         return self._sum(
-            (self._hessian_product(batch, None, temperature), len(batch[1]) / self.size) for batch in self.next_pass()
+            (self._hessian_product(batch, None, temperature), len(batch) / self.size) for batch in self.next_pass()
         )
 
     @torch.no_grad()
@@ -221,37 +220,51 @@ class Scoring:
         for norm in norms:
             norm.eval()
 
-    def _placed(self, batch: Examples) -> Examples:
-        x, y = batch
+    def _placed(self, batch: Rows) -> Examples:
+        x, y = batch.read()
         return x.to(self.device, self.dtype if x.is_floating_point() else None), y.to(self.device)
 
-    def _parts(self, batches: list[Examples]) -> list[Examples]:
+    def _first_example(self) -> torch.Tensor:
+        return self._placed(self.batches[0].split(1)[0])[0]
+
+    @functools.cached_property
+    def _in_memory(self) -> int | None:
+        """The most examples whose activations are in memory at a time; None for whole batches."""
+        if self._micro_batch_size or not self.batches:
+            return self._micro_batch_size
+        example, largest = self._first_example(), max(len(batch) for batch in self.batches)
+        if largest * example.nbytes * MOST_PER_INPUT <= MOST_ACTIVATIONS:
+            return None  # without measuring
+        most = MOST_ACTIVATIONS // max(1, activation_bytes(self.network, example))
+        return None if most >= largest else max(1, most)
+
+    def _parts(self, batches: list[Rows]) -> list[Rows]:
         """Split the batches into what is in memory at a time."""
         if _couples_examples(self.network):
             return batches
-        return [part for batch in batches for part in batched(batch, self._micro_batch_size)]
+        return [part for batch in batches for part in batch.split(self._in_memory)]
 
     def _recompute_if_coupled(self) -> None:
-        """Recompute activations if a micro batch size is given and a smaller batch would be another function."""
-        if self._micro_batch_size and not self._recomputes and _couples_examples(self.network):
-            _checkpoint_blocks(self.network)
+        """Recompute activations where those of a batch are too many and a smaller one would be another function."""
+        if not self._recomputes and _couples_examples(self.network) and self._in_memory:
+            recompute_blocks(self.network)
             self._recomputes = True
 
-    def _mean_loss(self, batch: Examples, temperature: float) -> torch.Tensor:
+    def _mean_loss(self, batch: Rows, temperature: float) -> torch.Tensor:
         self._recompute_if_coupled()
         x, y = self._placed(batch)
         outputs = self.network(x)
         return self.loss(outputs if temperature == 1 else outputs / temperature, y)
 
-    def _gradient(self, batches: list[Examples], temperature: float = 1.0) -> Scores:
-        size = sum(len(y) for _, y in batches)
+    def _gradient(self, batches: list[Rows], temperature: float = 1.0) -> Scores:
+        size = sum(len(batch) for batch in batches)
         return self._sum(
-            (self.gradient_of(self._mean_loss(part, temperature)), len(part[1]) / size) for part in self._parts(batches)
+            (self.gradient_of(self._mean_loss(part, temperature)), len(part) / size) for part in self._parts(batches)
         )
 
-    def _squared_gradients(self, batch: Examples) -> Scores:
+    def _squared_gradients(self, batch: Rows) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
-        if len(batch[1]) == 1:
+        if len(batch) == 1:
             return {name: part.square() for name, part in self.gradient_of(self._mean_loss(batch, 1.0)).items()}
 
         def loss(weights: Scores, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -270,7 +283,7 @@ class Scoring:
             ) from error
         return {name: part.square().sum(0) for name, part in gradients.items()}
 
-    def _hessian_product(self, batch: Examples, vector: Scores | None, temperature: float) -> Scores:
+    def _hessian_product(self, batch: Rows, vector: Scores | None, temperature: float) -> Scores:
         """Return H_b v; v = g_b if no vector is given, from the same forward pass."""
         self._recompute_if_coupled()  # before layers get another forward pass
         with fast_second_derivatives(self.network):
@@ -289,15 +302,6 @@ class Scoring:
                 else:
                     total[name] = score.detach() * factor
         return total
-
-
-def batched(examples: Examples | None, batch_size: int | None) -> list[Examples]:
-    """Return consecutive batches of the examples; all in one without a batch size."""
-    if examples is None:
-        return []
-    x, y = examples
-    size = batch_size or max(1, len(y))
-    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 @contextlib.contextmanager
@@ -336,12 +340,3 @@ def _copy_for(model: nn.Module, hparams: PruningHparams) -> nn.Module:
 def _couples_examples(network: nn.Module) -> bool:
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     return any(norm.training or norm.running_mean is None for norm in norms)
-
-
-def _checkpoint_blocks(network: nn.Module) -> None:
-    containers = [module for module in network.modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
-    blocks = {id(block): block for container in containers for block in container.children()}
-    for block in blocks.values():
-        if not isinstance(block, nn.Sequential | nn.ModuleList) and any(True for _ in block.parameters()):
-            recomputed = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-            block.forward = recomputed

@@ -11,6 +11,7 @@ from torch import nn
 from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
+from foundations.examples import Rows
 from foundations.run import Run
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
@@ -18,7 +19,7 @@ from pruning.mask import Mask
 from pruning.prune import mask_from_hparams, scores_from_hparams
 from pruning.report import sparsity_report
 from pruning.score_statistics import Statistics
-from pruning.scoring import Examples, Scores
+from pruning.scoring import Scores
 from training.context import Context
 
 
@@ -89,7 +90,7 @@ def score_with_data(
 
 def _examples(
     pruning: PruningHparams, dataset: DatasetHparams, context: Context, device: torch.device, seed: int
-) -> Examples | Callable[[int], Examples] | None:
+) -> Rows | Callable[[int], Rows] | None:
     """Return the examples that a strategy scores with, or what gives those of each pass; None where it needs none."""
     per_class, augmented = pruning.examples_per_class, pruning.draws_examples
     if per_class is None:

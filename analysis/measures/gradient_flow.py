@@ -83,12 +83,14 @@ def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[st
     """Return the gradient of the mean cross-entropy with respect to the tensors of a mask, with the mask put on."""
     from torch.nn import functional as F
 
+    from foundations.examples import Rows
     from pruning.hparams import PruningHparams
     from pruning.scoring import Scoring, without_trace
 
+    rows = [Rows.of(*batch) for batch in batches]
     as_grasp = PruningHparams.of({"strategy": "grasp1"})
     with without_trace(next(model.parameters()).device, 0):
-        scoring = Scoring(model, mask, as_grasp, batches=batches, input_shape=None, loss=F.cross_entropy, seed=0)
+        scoring = Scoring(model, mask, as_grasp, batches=rows, input_shape=None, loss=F.cross_entropy, seed=0)
         return scoring.gradient()
 
 

@@ -24,7 +24,7 @@ def images_of(x: torch.Tensor) -> list[tuple[float, ...]]:
 
 def test_examples_are_drawn_from_all_classes_together_and_shuffled_in_each_pass(digits: Path) -> None:
     of_pass = loader(digits).drawn_examples(7, seed=0)
-    (x, y), (again, _) = of_pass(0), of_pass(1)
+    (x, y), (again, _) = of_pass(0).read(), of_pass(1).read()
 
     assert len(set(images_of(x))) == len(y) == 70
     assert y.bincount(minlength=10).tolist() != [7] * 10
@@ -33,8 +33,8 @@ def test_examples_are_drawn_from_all_classes_together_and_shuffled_in_each_pass(
 
 
 def test_a_pass_is_a_function_of_the_seed_and_its_number(digits: Path) -> None:
-    x, y = loader(digits, batch_size=7).drawn_examples(3, seed=5)(2)
-    same, other = loader(digits).drawn_examples(3, seed=5)(2), loader(digits).drawn_examples(3, seed=6)(2)
+    x, y = loader(digits, batch_size=7).drawn_examples(3, seed=5)(2).read()
+    same, other = loader(digits).drawn_examples(3, seed=5)(2).read(), loader(digits).drawn_examples(3, seed=6)(2).read()
 
     assert torch.equal(x, same[0])
     assert torch.equal(y, same[1])
@@ -49,12 +49,12 @@ def test_each_pass_augments_the_same_images_anew(tmp_path: Path, in_memory: bool
     varied = loader(tmp_path / "datasets", "mine").drawn_examples(5, seed=1)
     plain = loader(tmp_path / "datasets", "mine", do_not_augment=True).drawn_examples(5, seed=1)
 
-    first, second = (set(images_of(varied(number)[0])) for number in (0, 1))
+    first, second = (set(images_of(varied(number).read()[0])) for number in (0, 1))
 
     assert len(first) == len(second) == 10
     assert not first & second
-    assert images_of(plain(0)[0]) == images_of(plain(1)[0])
-    assert torch.equal(plain(0)[1], varied(0)[1])
+    assert images_of(plain(0).read()[0]) == images_of(plain(1).read()[0])
+    assert torch.equal(plain(0).read()[1], varied(0).read()[1])
 
 
 def test_too_few_examples_are_refused(digits: Path) -> None:

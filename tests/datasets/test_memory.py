@@ -101,7 +101,7 @@ def test_batches_have_the_wanted_memory_format_and_equal_values(
 ) -> None:
     one = loader(folder, "cifar10", memory_format=memory_format)
     x, _ = next(one.train_batches(0))
-    z, _ = one.examples(2, 0)
+    z, _ = one.examples(2, 0).read()
 
     assert x.is_contiguous(memory_format=memory_format)
     assert z.is_contiguous(memory_format=memory_format)
@@ -320,7 +320,7 @@ def test_blur_is_for_training_images(folder: Path) -> None:
 
 
 def test_scoring_examples_are_exactly_so_many_of_each_class_and_not_augmented(folder: Path) -> None:
-    x, y = loader(folder).examples(7, seed=0)
+    x, y = loader(folder).examples(7, seed=0).read()
     images = multiset(plain(raw(folder)[0]).mul(1000).round())
 
     assert y.bincount(minlength=10).tolist() == [7] * 10
@@ -330,16 +330,16 @@ def test_scoring_examples_are_exactly_so_many_of_each_class_and_not_augmented(fo
 
 
 def test_scoring_examples_are_a_function_of_the_seed_and_not_of_the_order(folder: Path) -> None:
-    one = loader(folder, order_key=1, rank=1, world_size=2).examples(3, seed=5)
-    again = loader(folder, order_key=2).examples(3, seed=5)
-    other = loader(folder).examples(3, seed=6)
+    one = loader(folder, order_key=1, rank=1, world_size=2).examples(3, seed=5).read()
+    again = loader(folder, order_key=2).examples(3, seed=5).read()
+    other = loader(folder).examples(3, seed=6).read()
 
     assert same([one], [again])
     assert not torch.equal(one[0], other[0])
 
 
 def test_more_examples_of_each_class_are_an_extension(folder: Path) -> None:
-    few, many = loader(folder).examples(2, seed=1)[0], loader(folder).examples(3, seed=1)[0]
+    few, many = loader(folder).examples(2, seed=1).read()[0], loader(folder).examples(3, seed=1).read()[0]
 
     assert all(image in multiset(many) for image in multiset(few))
 
@@ -365,7 +365,7 @@ def test_what_is_held_out_is_not_scored_with_and_not_corrupted(folder: Path) -> 
     assert torch.equal(joined(held.validation_batches())[1], labels[:1000])
     assert held.num_train == 219
     with pytest.raises(UsageError, match="of the training set of 'digits' has"):
-        loader(folder, validation_examples=1000).examples(60, seed=0)
+        loader(folder, validation_examples=1000).examples(60, seed=0).read()
 
 
 def test_nothing_is_held_out_unasked(folder: Path) -> None:
@@ -374,7 +374,7 @@ def test_nothing_is_held_out_unasked(folder: Path) -> None:
 
 def test_too_few_examples_of_a_class_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="of the training set of 'digits' has 137"):
-        loader(folder).examples(138, seed=0)
+        loader(folder).examples(138, seed=0).read()
 
 
 def test_loading_neither_reads_nor_moves_the_global_generators(folder: Path) -> None:
@@ -384,7 +384,7 @@ def test_loading_neither_reads_nor_moves_the_global_generators(folder: Path) -> 
 
     one = loader(folder, "cifar10", subsample_fraction=0.01, random_labels_fraction=0.5)
     joined(one.train_batches(0))
-    one.examples(1, 0)
+    one.examples(1, 0).read()
 
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert str(np.random.get_state()) == numpy_state

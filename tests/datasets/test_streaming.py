@@ -153,14 +153,14 @@ def test_each_streamed_test_and_validation_batch_is_in_one_process(streamed: Pat
 
 
 def test_streamed_examples_are_exact_and_not_augmented(streamed: Path) -> None:
-    x, y = stream(streamed).examples(2, seed=0)
+    x, y = stream(streamed).examples(2, seed=0).read()
     plain, _ = joined(stream(streamed, do_not_augment=True).train_batches(0))
 
     assert y.bincount().tolist() == [2] * 6
     known = {image.numpy().tobytes() for image in plain}
     assert all(image.numpy().tobytes() in known for image in x)
     with pytest.raises(UsageError, match="has 4"):
-        stream(streamed).examples(5, seed=0)
+        stream(streamed).examples(5, seed=0).read()
 
 
 def test_streamed_subsamples_and_random_labels_work_as_in_memory(streamed: Path) -> None:

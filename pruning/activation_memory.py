@@ -1,0 +1,58 @@
+"""How much of a pass is kept in memory until its backward pass, and recomputing blocks so that it is less."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from foundations.multiply_adds import in_eval_mode
+
+MOST_ACTIVATIONS = 4 << 30
+"""The most bytes of activations of a batch that are kept without anyone asking for micro batches.
+
+Fixed, rather than what is free on the machine: where nothing couples the examples of a batch, its size changes scores
+by rounding.
+"""
+MOST_PER_INPUT = 10_000
+"""How many numbers a network keeps for each number of its input at most (a ResNet-20 130, a WideResNet-28-10 1,500)."""
+
+
+def activation_bytes(network: nn.Module, example: torch.Tensor) -> int:
+    """Return how many bytes the backward pass of a network needs besides its parameters, for one example (1, ...).
+
+    The network runs once, in eval mode, and draws no random numbers.
+    """
+    kept: dict[int, torch.Tensor] = {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    devices = [example.device] if example.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.enable_grad(),
+        in_eval_mode(network),
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        network(example)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Let a network keep the inputs of its blocks only, and recompute what is inside of each in the backward pass.
+
+    The blocks are the children of each Sequential and ModuleList that have parameters.
+    """
+    containers = [module for module in network.modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
+    blocks = {id(block): block for container in containers for block in container.children()}
+    for block in blocks.values():
+        if not isinstance(block, nn.Sequential | nn.ModuleList) and any(True for _ in block.parameters()):
+            recomputed = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            block.forward = recomputed
