@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -30,7 +29,7 @@ class Mask(Mapping[str, torch.Tensor]):
     that it returns must not be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
     """
 
-    __slots__ = ("_kept_indices", "_model", "_tensors")
+    __slots__ = ("_flat", "_kept_indices", "_model", "_tensors")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], model: nn.Module | None = None) -> None:
@@ -38,11 +37,26 @@ class Mask(Mapping[str, torch.Tensor]):
 
         Raises: UsageError for a tensor with other values, or with a name or shape that is not the model's.
         """
-        self._tensors = {name: _as_bool(name, tensors[name]) for name in sorted(tensors)}
-        self._kept_indices: dict[str, torch.Tensor] = {}
+        parts = [_as_bool(name, tensors[name]) for name in sorted(tensors)]
+        self._flat = torch.cat([torch.empty(0, dtype=torch.bool), *(part.reshape(-1) for part in parts)])
+        shapes = {name: part.shape for name, part in zip(sorted(tensors), parts, strict=True)}
+        self._tensors = _views(self._flat, shapes)
+        self._kept_indices: dict[str, torch.Tensor] | None = None
         self._model: weakref.ref[nn.Module] | None = None
         if model is not None:
             self._weights_of(model)
+
+    def with_flat(self, flat: torch.Tensor, kept_indices: dict[str, torch.Tensor] | None = None) -> Mask:
+        """Return a mask of the same tensors from `flat` (see there), which is not copied and must not change any more.
+
+        kept_indices: what `kept_indices` would find, for the cache. An iterative method looks at what is left only,
+        which in late iterations is little; but the indices of nearly all weights take eight times the memory of the
+        mask, so results that last should not have them.
+        """
+        mask = Mask.__new__(Mask)
+        mask._flat, mask._kept_indices, mask._model = flat, kept_indices, self._model
+        mask._tensors = _views(flat, {name: tensor.shape for name, tensor in self.items()})
+        return mask
 
     @classmethod
     def ones(cls, model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> Mask:
@@ -68,22 +82,33 @@ class Mask(Mapping[str, torch.Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
             return NotImplemented
-        return list(self) == list(other) and all(torch.equal(self[name], other[name]) for name in self)
+        if [(name, tensor.shape) for name, tensor in self.items()] != [
+            (name, part.shape) for name, part in other.items()
+        ]:
+            return False
+        return torch.equal(self._flat, other._flat)
 
     def __repr__(self) -> str:
         return f"Mask({len(self)} tensors, {self.kept} of {self.total} weights kept, density {self.density:.6g})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Mask, (self._tensors,)
+        return Mask, ({name: tensor.clone() for name, tensor in self.items()},)
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """All tensors one after another, bool (total,) on the CPU; it must not be written to."""
+        return self._flat
 
     @property
     def total(self) -> int:
         """Number of weights."""
-        return sum(tensor.numel() for tensor in self.values())
+        return len(self._flat)
 
     @property
     def kept(self) -> int:
         """Number of weights that are kept."""
+        if self._kept_indices is None:
+            return int(torch.count_nonzero(self._flat))
         return sum(self.kept_per_layer().values())
 
     @property
@@ -101,22 +126,27 @@ class Mask(Mapping[str, torch.Tensor]):
         """Share of the weights that is pruned."""
         return 1 - self.density
 
-    def kept_indices(self, name: str) -> torch.Tensor:
-        """Return the flat indices (int64, ascending) of the kept weights of a tensor; they are cached."""
-        if name not in self._kept_indices:
-            self._kept_indices[name] = true_indices(self[name])
-        return self._kept_indices[name]
+    @property
+    def kept_indices(self) -> dict[str, torch.Tensor]:
+        """The flat indices (int64, ascending) of the kept weights of each tensor; they are cached."""
+        if self._kept_indices is None:
+            self._kept_indices = {name: true_indices(tensor) for name, tensor in self.items()}
+        return self._kept_indices
 
-    def has_cached_indices(self, name: str) -> bool:
-        """Return whether `kept_indices` costs nothing."""
-        return name in self._kept_indices
+    def newly_pruned_by(self, other: Mask) -> dict[str, torch.Tensor]:
+        """Return the flat indices (int64, ascending) of the weights that this mask keeps and `other` prunes."""
+        if self._kept_indices is None:
+            return {name: true_indices(torch.gt(tensor, other[name])) for name, tensor in self.items()}
+        return {
+            name: kept.index_select(0, true_indices(~other[name].view(-1).index_select(0, kept)))
+            for name, kept in self._kept_indices.items()
+        }
 
     def kept_per_layer(self) -> dict[str, int]:
         """Return the number of kept weights of each tensor."""
-        return {
-            name: len(self.kept_indices(name)) if self.has_cached_indices(name) else int(torch.count_nonzero(tensor))
-            for name, tensor in self.items()
-        }
+        if self._kept_indices is not None:
+            return {name: len(kept) for name, kept in self._kept_indices.items()}
+        return {name: int(torch.count_nonzero(tensor)) for name, tensor in self.items()}
 
     def density_per_layer(self) -> dict[str, float]:
         """Return the share of each tensor that is kept."""
@@ -241,18 +271,9 @@ class Mask(Mapping[str, torch.Tensor]):
                 )
         return self.with_tensors({name: operation(self[name], other[name]) for name in self})
 
-    def with_tensors(
-        self, tensors: Mapping[str, torch.Tensor], kept_indices: Mapping[str, torch.Tensor] | None = None
-    ) -> Mask:
-        """Return the mask of other tensors for the same model, with an empty cache of indices.
-
-        kept_indices: what `kept_indices` would find for some of the tensors, for the cache. An iterative method looks
-        at what is left only, which in late iterations is little; but the indices of nearly all weights take eight times
-        the memory of the mask, so results that last should not have them.
-        """
-        mask = Mask(tensors, self._model() if self._model else None)
-        mask._kept_indices.update(kept_indices or {})
-        return mask
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Mask:
+        """Return the mask of other tensors for the same model."""
+        return Mask(tensors, self._model() if self._model else None)
 
     def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the mask as bits and a description of them, ready for `foundations.tensor_files`."""
@@ -302,10 +323,15 @@ def true_indices(tensor: torch.Tensor) -> torch.Tensor:
 
     This is `tensor.view(-1).nonzero()`, several times faster.
     """
-    return torch.from_numpy(np.flatnonzero(tensor.numpy()))
+    return torch.from_numpy(tensor.numpy().reshape(-1).nonzero()[0])
+
+
+def _views(flat: torch.Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+    parts = torch.split(flat, [shape.numel() for shape in shapes.values()])
+    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _as_bool(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
         raise UsageError(f"the mask's tensor '{name}' has entries other than 0 and 1.")
-    return tensor.detach().to("cpu", torch.bool, copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().to("cpu", torch.bool)

@@ -25,7 +25,8 @@ from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
 from pruning.activation_memory import MOST_ACTIVATIONS, MOST_PER_INPUT, activation_bytes, recompute_blocks
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask, true_indices
+from pruning.live_channels import LiveChannels
+from pruning.mask import Mask
 from pruning.second_derivatives import fast_second_derivatives
 
 Scores = dict[str, torch.Tensor]
@@ -84,7 +85,7 @@ class Scoring:
         self._dense: Scores = {}
         if hparams.method.can_regrow:
             self._dense = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self.mask = Mask({name: torch.ones_like(tensor) for name, tensor in mask.items()})
+        self.mask = mask.with_flat(torch.ones_like(mask.flat))
         self.set_mask(mask)
 
     @property
@@ -111,16 +112,11 @@ class Scoring:
             if name in self._dense:
                 weight.copy_(self._dense[name])
                 weight.masked_fill_(~mask[name].to(self.device), 0)
-            else:
-                weight.data.view(-1).index_fill_(0, self._newly_pruned(name, mask).to(self.device), 0)
+        if not self._dense:
+            for name, pruned in self.mask.newly_pruned_by(mask).items():
+                if len(pruned):
+                    self.weights[name].data.view(-1).index_fill_(0, pruned.to(self.device), 0)
         self.mask = mask
-
-    def _newly_pruned(self, name: str, mask: Mask) -> torch.Tensor:
-        """Return the flat indices of the weights of a tensor that the mask so far keeps and `mask` prunes."""
-        if self.mask.has_cached_indices(name):
-            kept = self.mask.kept_indices(name)
-            return kept.index_select(0, true_indices(~mask[name].view(-1).index_select(0, kept)))
-        return true_indices(torch.gt(self.mask[name], mask[name]))
 
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:
@@ -153,6 +149,14 @@ class Scoring:
         if create_graph:
             return dict(zip(self.weights, gradients, strict=True))
         return {name: part.detach().contiguous() for name, part in zip(self.weights, gradients, strict=True)}
+
+    def scores_of_flow(self, score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Scores:
+        """Return score(w, ∂R/∂w) by element, R = 1ᵀ f(1) the sum of the outputs for one example of all ones.
+
+        It may be 0 for weights that the mask prunes, whatever their gradient.
+        """
+        self._live_channels.follow(self.mask)
+        return self._live_channels.scores(self.network(self.ones()).sum(), score)
 
     def gradient(self, temperature: float = 1.0) -> Scores:
         """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.
@@ -223,6 +227,10 @@ class Scoring:
     def _placed(self, batch: Rows) -> Examples:
         x, y = batch.read()
         return x.to(self.device, self.dtype if x.is_floating_point() else None), y.to(self.device)
+
+    @functools.cached_property
+    def _live_channels(self) -> LiveChannels:
+        return LiveChannels(self.network, self.weights)
 
     def _first_example(self) -> torch.Tensor:
         return self._placed(self.batches[0].split(1)[0])[0]

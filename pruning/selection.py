@@ -14,8 +14,7 @@ from pruning.mask import Mask, true_indices
 from pruning.method import Direction
 
 _SAMPLE = 1 << 16
-Candidates = list[tuple[torch.Tensor, torch.Tensor | None]]
-"""Of each tensor in sorted order, on the CPU: the scores of its kept weights, and their flat indices (None: of all)."""
+_FEW = 1 << 20
 
 
 def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_direction: Direction = "lowest") -> Mask:
@@ -35,26 +34,29 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
     kept = mask.kept
     if not 0 <= keep <= kept:
         raise UsageError(f"{keep} weights cannot be kept of {kept}.")
-    candidates = _candidates(scores, mask)
+    index = None if kept == mask.total else mask.kept_indices
+    candidates = _candidates(scores, mask, index)
     if keep == kept:
         return mask
-    threshold = kth_smallest(
-        [values for values, _ in candidates], kept - keep if prune_direction == "lowest" else keep + 1
-    )
-    stays = [values > threshold if prune_direction == "lowest" else values < threshold for values, _ in candidates]
+    together = [torch.cat(candidates)] if kept <= _FEW else candidates  # each operation on few scores costs the same
+    threshold = kth_smallest(together, kept - keep if prune_direction == "lowest" else keep + 1)
+    stays = [values > threshold if prune_direction == "lowest" else values < threshold for values in together]
     missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
-    for (values, _), part in zip(reversed(candidates), reversed(stays), strict=True):
+    for values, part in zip(reversed(together), reversed(stays), strict=True):
         if missing == 0:
             break
         ties = true_indices(values == threshold)[-missing:]
         part[ties] = True
         missing -= len(ties)
-    chosen, kept_indices = {}, {}
-    for name, part, (_, index) in zip(mask, stays, candidates, strict=True):
-        chosen[name] = _spread(part, index, mask[name].shape)
-        if index is not None:
-            kept_indices[name] = index.index_select(0, true_indices(part))
-    return mask.with_tensors(chosen, kept_indices)
+    if index is None:
+        return mask.with_flat(torch.cat(stays))
+    if kept <= _FEW:
+        stays = list(torch.split(stays[0], [len(values) for values in candidates]))
+    left = {name: index[name].index_select(0, true_indices(part)) for name, part in zip(mask, stays, strict=True)}
+    found = mask.with_flat(torch.zeros(mask.total, dtype=torch.bool), left)
+    for name, indices in left.items():
+        found[name].view(-1).index_fill_(0, indices, True)
+    return found
 
 
 def inverted(score: torch.Tensor) -> torch.Tensor:
@@ -92,29 +94,25 @@ def _where(parts: Sequence[torch.Tensor], chosen: Sequence[torch.Tensor]) -> npt
     return np.concatenate([values.numpy()[np.flatnonzero(part.numpy())] for values, part in pairs])
 
 
-def _spread(part: torch.Tensor, index: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:
-    if index is None:
-        return part.view(shape)
-    return torch.zeros(shape.numel(), dtype=torch.bool).index_copy_(0, index, part).view(shape)
+def _candidates(
+    scores: Mapping[str, torch.Tensor], mask: Mask, index: Mapping[str, torch.Tensor] | None
+) -> list[torch.Tensor]:
+    """Return the scores of the kept weights of each tensor, on the CPU.
 
-
-def _candidates(scores: Mapping[str, torch.Tensor], mask: Mask) -> Candidates:
+    index: the flat indices of these weights, or None for all. In late iterations few are left: the rest is not read.
+    """
     if set(scores) != set(mask):
         name = min(set(scores) ^ set(mask))
         raise UsageError(f"scores and mask are of different networks: only one has a tensor '{name}'.")
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in scores.values()) else torch.float32
-    candidates: Candidates = []
+    candidates = []
     for name, keeps in mask.items():
         score = scores[name].detach()
         if score.shape != keeps.shape:
             raise UsageError(f"the scores of '{name}' are of shape {tuple(score.shape)}, not {tuple(keeps.shape)}.")
-        values, index = score.to("cpu").reshape(-1), None
-        if mask.has_cached_indices(name) or not bool(keeps.all()):
-            # In late iterations few weights are left: the rest need not be looked at.
-            index = mask.kept_indices(name)
-            values = values.index_select(0, index)
-        values = values.to(dtype)
+        values = score.to("cpu").reshape(-1)
+        values = (values if index is None else values.index_select(0, index[name])).to(dtype)
         if values.numel() and bool(values.amax().isnan()):
             raise UsageError(f"the scores of '{name}' are not numbers (NaN): the network overflows or was diverging.")
-        candidates.append((values, index))
+        candidates.append(values)
     return candidates

@@ -11,7 +11,9 @@ from pruning.hparams import PruningHparams
 from pruning.method import Method
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from pruning.scoring import Scores, Scoring
 
@@ -57,13 +59,13 @@ def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
                 buffer.neg_()
 
 
-def flow_of_ones(scoring: Scoring) -> Scores:
-    """Return ∂R/∂w, R = 1ᵀ f(1): the gradient of the sum of the outputs for one example of all ones.
+def scores_of_flow(scoring: Scoring, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:
+    """Return score(w, ∂R/∂w), R = 1ᵀ f(1): the gradient of the sum of the outputs for one example of all ones.
 
     Raises: UsageError in train mode where a batchnorm normalizes a single value.
     """
     try:
-        return scoring.gradient_of(scoring.network(scoring.ones()).sum())
+        return scoring.scores_of_flow(score)
     except ValueError as error:
         raise UsageError(f"the network cannot be scored so: {error}.", "score_in_train_mode") from error
 
@@ -73,8 +75,7 @@ def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:
 
     In eval mode and in float64: R grows exponentially with depth, and leaves float32 at ResNet-56 (4e70).
     """
-    flow = flow_of_ones(scoring)
-    return {name: flow[name].mul_(weight.detach()).abs_() for name, weight in scoring.weights.items()}
+    return scores_of_flow(scoring, lambda weight, flow: (weight * flow).abs_())
 
 
 SYNFLOW = Method(

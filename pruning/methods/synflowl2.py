@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from foundations.hparams import hparam
 from pruning.method import Method
-from pruning.methods.synflow import SynflowHparams, flow_of_ones, make_absolute
+from pruning.methods.synflow import SynflowHparams, make_absolute, scores_of_flow
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,10 +36,9 @@ def synflowl2(scoring: Scoring, hparams: SynflowL2Hparams) -> Scores:
     In eval mode and float64, like SynFlow. synflowl2_as_published: |w| ⊙ ∂R/∂w², which the code of the PHEW repository
     computes and which is not conserved from layer to layer.
     """
-    flow = flow_of_ones(scoring)
-    squares = {name: squared.detach() for name, squared in scoring.weights.items()}
-    factors = {name: w.sqrt() for name, w in squares.items()} if hparams.synflowl2_as_published else squares
-    return {name: flow[name].mul_(factor) for name, factor in factors.items()}
+    if hparams.synflowl2_as_published:
+        return scores_of_flow(scoring, lambda squared, flow: squared.sqrt() * flow)
+    return scores_of_flow(scoring, lambda squared, flow: squared * flow)
 
 
 SYNFLOWL2 = Method(

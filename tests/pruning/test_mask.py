@@ -255,12 +255,26 @@ def test_a_mask_of_another_network_is_refused_by_the_name_of_a_tensor() -> None:
 
 
 def test_indices_of_kept_weights_are_ascending_and_cached() -> None:
-    mask = mask_of(a=[0, 1, 0, 1], b=[1])
-    assert not mask.has_cached_indices("a")
-    assert mask.kept_indices("a").tolist() == [1, 3]
-    assert mask.has_cached_indices("a")
-    assert mask.kept_per_layer() == {"a": 2, "b": 1}
-    assert not mask.with_tensors(mask).has_cached_indices("a")
+    mask = mask_of(a=[0, 1, 0, 1], b=[1], c=[0], d=[1, 0])
+    indices = mask.kept_indices
+    assert {name: index.tolist() for name, index in indices.items()} == {"a": [1, 3], "b": [0], "c": [], "d": [0]}
+    assert mask.kept_indices is indices
+    assert mask.kept_per_layer() == {"a": 2, "b": 1, "c": 0, "d": 1}
+    assert mask.kept == 4
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_another_mask_prunes_anew_is_found_with_and_without_cached_indices(cached: bool) -> None:
+    mask, other = mask_of(a=[0, 1, 0, 1], b=[1]), mask_of(a=[0, 1, 0, 0], b=[0])
+    if cached:
+        assert len(mask.kept_indices) == 2
+    assert {name: index.tolist() for name, index in mask.newly_pruned_by(other).items()} == {"a": [3], "b": [0]}
+
+
+def test_a_mask_from_flat_entries_has_the_tensors_of_the_other() -> None:
+    mask = mask_of(a=[0, 1, 0, 1], b=[1]).with_flat(torch.tensor([True, True, False, False, False]))
+    assert mask == mask_of(a=[1, 1, 0, 0], b=[0])
+    assert mask.kept == 2
 
 
 def test_a_mask_can_be_copied_and_pickled() -> None:
