@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from branches.kinds import KINDS
 from foundations.address import MAIN, Location
-from foundations.desc import flat_hyperparameters
+from foundations.desc import flattened, hyperparameter_groups
 from foundations.errors import OpenPruneError, choose_from
 from foundations.locks import is_held
+from foundations.manifest import Manifest
 from foundations.run import MANIFEST, Run
 from foundations.store import short_address, source_locations
 
@@ -43,8 +45,10 @@ class Row:
     run: Run
     status: str
     """complete, running (a process works on it now), incomplete, damaged, or missing (nothing is there)."""
-    problem: str = ""
-    """Why it cannot be read or opened, for people; empty where it can be."""
+    damage: str = ""
+    """Why it cannot be read, for people; empty where it can be."""
+    kinds: tuple[str, ...] = ()
+    """Of the run and of its training."""
     sources: tuple[Location, ...] = ()
     """Where the runs are whose states or masks it draws on: that of the mask first, then scored, then trained weights.
     A run may stand there more than once."""
@@ -58,6 +62,11 @@ class Row:
     """SHA-256 of the prepared dataset that it was computed from; None until it is complete."""
     iterations_per_epoch: int = 1
     """Of its training."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be read or opened, for people; empty where it can be."""
+        return self.damage or _unknown_kind(self.kinds)
 
     @property
     def address(self) -> str:
@@ -136,8 +145,8 @@ class Row:
             "hyperparameters": dict(self.hyperparameters),
             "results": dict(self.results),
         }
-        if self.problem:
-            entry["problem"] = self.problem
+        if problem := self.problem:
+            entry["problem"] = problem
         if self.is_readable:
             headline = ("model", "data", "strategy", "sparsity", "accuracy")
             entry |= {**{name: getattr(self, name) for name in headline}, "seconds_old": self.age}
@@ -149,28 +158,77 @@ class Row:
         return self.status not in ("damaged", "missing")
 
 
-def row_of(run: Run) -> Row:
-    """Return what is known of a run. A run that cannot be read has a row that says why."""
-    try:
-        record, manifest = run.record(), run.manifest()
-        return Row(
-            run=run,
-            status="complete" if manifest else "running" if is_held(run.lock_path) else "incomplete",
-            problem=_unknown_kind(record),
+@dataclass(slots=True)  # not frozen, which takes several times as long to make
+class Facts:
+    """What the description of a run says of it, and of a complete one its manifest: all of a row but what changes."""
+
+    kinds: tuple[str, ...]
+    """Of the run and of its training."""
+    sources: tuple[Location, ...]
+    groups: tuple[Mapping[str, Any], ...]
+    """Of hyperparameters, those that count last."""
+    iterations_per_epoch: int
+    results: Mapping[str, float | None] = field(default_factory=dict)
+    fingerprint: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Of the files that the manifest lists, in bytes."""
+
+    @classmethod
+    def of(cls, run: Run, record: Mapping[str, Any], manifest: Manifest | None) -> Facts:
+        """Take them from a description and a manifest. Raises: AttributeError, KeyError, TypeError or ValueError."""
+        facts = cls(
+            kinds=(str(record["kind"]), str(record.get("main", record)["kind"])),
             sources=tuple(location for _, location in sorted(source_locations(run, record).items())),
-            hyperparameters=flat_hyperparameters(record),
-            results=dict(manifest.results) if manifest else {},
-            age=max(0.0, time.time() - (run.folder / MANIFEST if manifest else run.folder).stat().st_mtime),
-            fingerprint=next(iter(manifest.dataset.values()), None) if manifest else None,
+            groups=hyperparameter_groups(record),
             iterations_per_epoch=int(record["iterations_per_epoch"]),
         )
+        if manifest is None:
+            return facts
+        return replace(
+            facts,
+            results=manifest.results,
+            fingerprint=next(iter(manifest.dataset.values()), None),
+            sizes={name: file.size for name, file in manifest.files.items()},
+        )
+
+    def row(self, run: Run, status: str, age: float) -> Row:
+        """Return the row of a run. age: since it was complete or written to last, in seconds."""
+        return Row(
+            run=run,
+            status=status,
+            kinds=self.kinds,
+            sources=self.sources,
+            hyperparameters=flattened(self.groups),
+            results=self.results,
+            age=max(0.0, age),
+            fingerprint=self.fingerprint,
+            iterations_per_epoch=self.iterations_per_epoch,
+        )
+
+
+def row_of(run: Run) -> Row:
+    """Return what is known of a run. A run that cannot be read has a row that says why."""
+    return row_and_facts(run, time.time())[0]
+
+
+def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
+    """Return what is known of a run, and what its files say; None where they cannot be read.
+
+    now: the time from which its age is counted, in seconds since 1970.
+    """
+    try:
+        record, manifest = run.record(), run.manifest()
+        status = "complete" if manifest else "running" if is_held(run.lock_path) else "incomplete"
+        facts = Facts.of(run, record, manifest)
+        since = os.stat(run.folder / MANIFEST if manifest else run.folder).st_mtime  # noqa: PTH116 (as in FileRecord)
+        return facts.row(run, status, now - since), facts
     except OpenPruneError as error:
-        problem = str(error)
+        damage = str(error)
     except OSError as error:
-        problem = f"Cannot read {run.folder}: {error.strerror or error}."
+        damage = f"Cannot read {run.folder}: {error.strerror or error}."
     except (AttributeError, KeyError, TypeError, ValueError):
-        problem = f"{run.folder} holds a description or a manifest of another form.\n{run.how_to_mend()}"
-    return Row(run=run, status="damaged" if _is_there(run) else "missing", problem=problem)
+        damage = f"{run.folder} holds a description or a manifest of another form.\n{run.how_to_mend()}"
+    return Row(run=run, status="damaged" if _is_there(run) else "missing", damage=damage), None
 
 
 def _is_there(run: Run) -> bool:
@@ -180,9 +238,9 @@ def _is_there(run: Run) -> bool:
         return True
 
 
-def _unknown_kind(record: Mapping[str, Any]) -> str:
+def _unknown_kind(kinds: Sequence[str]) -> str:
     """Return why a description cannot be read back, where nothing here declares its kind or its training's."""
-    for kind in (record["kind"], record.get("main", record)["kind"]):
+    for kind in kinds:
         if kind not in KINDS:
             return f"'{kind}' is not a kind of run{choose_from(kind, KINDS.spellings())}"
     return ""

@@ -41,18 +41,8 @@ def open_run(address: str, root: Path | str | None = None, datasets: Path | str 
     datasets: where prepared datasets are; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets.
     Raises: UsageError where no run, or more than one, is meant.
     """
-    environment = environment_with(root, datasets)
+    environment = Environment.read(root, datasets)
     return StoredRun(find_run(environment.root, address).location, environment)
-
-
-def environment_with(root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
-    """Return what the environment's variables say, but for the folders that are given."""
-    found = Environment.read()
-    return dataclasses.replace(
-        found,
-        root=found.root if root is None else Path(root).expanduser(),
-        datasets=found.datasets if datasets is None else Path(datasets).expanduser(),
-    )
 
 
 @dataclass(frozen=True, repr=False)

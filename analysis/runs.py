@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lineage import by_descent
-from analysis.row import COLUMNS, HPARAM, RESULT, Row, row_of
-from analysis.run import environment_with
+from analysis.row import COLUMNS, HPARAM, RESULT, Row
+from analysis.row_index import remembered_rows
 from analysis.selection import Where, chosen
+from foundations.environment import Environment
 from foundations.store import all_runs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
     """
     import pandas as pd
 
-    rows = by_descent(read_rows(environment_with(root).root))
+    rows = by_descent(read_rows(Environment.read(root).root))
     selected = chosen(rows, where)
     results = set(itertools.chain.from_iterable(row.results for row in rows))
     columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
@@ -47,7 +48,8 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
 
 def read_rows(root: Path) -> list[Row]:
     """Return what is known of each run under a root, trainings before their branches."""
-    return [row_of(run) for run in all_runs(root)]
+    with remembered_rows(root) as row_of:
+        return [row_of(run) for run in all_runs(root)]
 
 
 def _hyperparameters(rows: Sequence[Row], taken: set[str]) -> dict[str, list[Any]]:

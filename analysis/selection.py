@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -66,8 +67,8 @@ def _wanted(where: Where | None) -> dict[str, list[Any]]:
 def _check_keys(keys: Collection[str], rows: Sequence[Row], argument: str) -> None:
     if not keys or not rows:
         return
-    hparams = {name for row in rows for name in row.hyperparameters}
-    results = {name for row in rows for name in row.results}
+    hparams = set(itertools.chain.from_iterable(row.hyperparameters for row in rows))
+    results = set(itertools.chain.from_iterable(row.results for row in rows))
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
     known = {*COLUMNS, *hparams, *results}
     for key in keys:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.flags import parse, positional
-from cli.job_flags import DatasetsRootHparams
+from cli.folder_flags import DatasetsRootHparams
 from cli.plain_table import table
 from datasets.added import add_dataset, register_added
 from datasets.prepared import is_prepared

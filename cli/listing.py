@@ -11,7 +11,7 @@ from analysis.row import Row
 from analysis.runs import read_rows
 from analysis.selection import chosen, ordered
 from cli.flags import parse
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from cli.plain_table import duration, percent, table
 from foundations.environment import Environment
 from foundations.hparams import hparam

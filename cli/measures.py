@@ -14,7 +14,7 @@ from analysis.measures.results import MeasuredResult, result_of
 from analysis.run import open_run
 from cli.catalogue import ListingFlags
 from cli.flags import parse, positional
-from cli.job_flags import DatasetsRootHparams, RootHparams
+from cli.folder_flags import DatasetsRootHparams, RootHparams
 from cli.plain_table import table
 from cli.progress import reporting
 from foundations.environment import Environment

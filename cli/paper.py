@@ -12,8 +12,8 @@ from analysis.row import Row, row_of
 from cli.catalogue import ListingFlags
 from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
 from cli.flags import HelpRequested, flags_of, parse, positional
+from cli.folder_flags import DatasetsRootHparams, RootHparams
 from cli.grid import Sweep
-from cli.job_flags import DatasetsRootHparams, RootHparams
 from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
 from cli.progress import reporting
 from cli.sweep import PlannedSweep, asked_by, compute_sweep, plan_sweep

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import io
+import unicodedata
 from collections.abc import Mapping, Sequence
-
-_WIDER_THAN_ANY_ROW = 10_000
 
 
 def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     """Return rows under their column names, each column as wide as it needs to be; an empty cell is a dash."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    lines = [
+        [name.upper() for name in columns],
+        *([_printable(row.get(name) or "-") for name in columns] for row in rows),
+    ]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
-    made = Table(*(name.upper() for name in columns), box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for row in rows:
-        made.add_row(*(Text(row.get(name) or "-", overflow="ignore", no_wrap=True) for name in columns))
-    text = io.StringIO()
-    Console(file=text, width=_WIDER_THAN_ANY_ROW, color_system=None).print(made)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+def _printable(text: str) -> str:
+    """Return a text without what moves the cursor: it may be from a description of somebody else's."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def percent(fraction: float | None) -> str:

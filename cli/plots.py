@@ -12,7 +12,7 @@ from analysis.figures.figure import FORMATS, FigureKind, format_of
 from analysis.figures.registry import FIGURES
 from analysis.runs import read_rows
 from cli.flags import HelpRequested, parse, positional
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from cli.plain_table import table
 from foundations.environment import Environment
 from foundations.errors import UsageError

@@ -10,7 +10,7 @@ from analysis.cells import SPREADS
 from analysis.runs import read_rows
 from analysis.values import Value
 from cli.flags import parse
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.files import write_atomically

@@ -14,7 +14,7 @@ from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import TableOptions, make_table
 from analysis.tables.text import TEXT, text
 from cli.flags import parse
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.files import write_atomically

@@ -11,7 +11,7 @@ from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
 from branches.weights_file import import_weights
 from cli.flags import parse, positional
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job
 from cli.plain_table import percent, table
 from cli.request import with_context

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cli.flags import parse, positional
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from foundations import upkeep
 from foundations.environment import Environment
 from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError

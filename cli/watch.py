@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.flags import parse, positional
-from cli.job_flags import RootHparams
+from cli.folder_flags import RootHparams
 from cli.plain_table import duration, table
 from cli.sweep_display import progress_of
 from foundations.environment import Environment

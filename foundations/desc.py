@@ -12,7 +12,7 @@ import marshal
 import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -288,11 +288,27 @@ def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
     A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
     inherited.
     """
+    return flattened(hyperparameter_groups(record))
+
+
+def hyperparameter_groups(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the groups whose hyperparameters a stored description has, as `flattened` takes them."""
     inherited = record["main"]["hyperparameters"] if "main" in record else {}
     groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
-    groups |= record["hyperparameters"]
-    # Thousands of runs have the same names: as the same strings, they are compared by identity and stored once.
-    return {sys.intern(name): value for group in groups.values() for name, value in group.items()}
+    return tuple(interned(group) for group in (groups | record["hyperparameters"]).values())
+
+
+def interned(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group whose names are interned: of thousands of runs they are compared by identity and stored once."""
+    return {sys.intern(name): value for name, value in group.items()}
+
+
+def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the hyperparameters of groups by name: those of a later group count."""
+    found: dict[str, Any] = {}
+    for group in groups:
+        found.update(group)
+    return found
 
 
 @functools.lru_cache(maxsize=256)

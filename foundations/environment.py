@@ -32,16 +32,20 @@ class Environment:
     """The file with the settings of the site (`platforms.executors.site`), if there is one."""
 
     @classmethod
-    def read(cls) -> Environment:
-        """Read the variables."""
+    def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
+        """Read the variables. root, datasets: folders that count instead of what they say."""
         home = _home()
         named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
         return cls(
-            root=Path(os.environ.get("OPEN_PRUNE_ROOT") or home / "open_prune_data"),
-            datasets=Path(os.environ.get("OPEN_PRUNE_DATASETS") or home / "open_prune_datasets"),
+            root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
+            datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
             no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
             plugins=tuple(
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
             site=Path(named).expanduser() if named else usual if usual.exists() else None,
         )
+
+
+def _folder(given: Path | str | None, variable: str, usual: Path) -> Path:
+    return Path(os.environ.get(variable) or usual) if given is None else Path(given).expanduser()

@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from dataclasses_json import DataClassJsonMixin
-
 from foundations.errors import UsageError, invalid
+from foundations.json_forms import JsonForms
 from foundations.registry import Plugin, Registry, plugin_that_declares
 from foundations.step import Step, parse_steps
 
@@ -167,7 +166,7 @@ class HparamField:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hparams(DataClassJsonMixin):
+class Hparams(JsonForms):
     """Base of all groups of hyperparameters.
 
     Every field must be declared with `hparam` and be a str, int, float, bool, or one of these or None. Construction

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -12,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataclasses_json import DataClassJsonMixin
-
 from foundations.files import sha256_of_file
+from foundations.json_forms import JsonForms
 
 _OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -24,7 +25,7 @@ _NAME = re.compile(r"[^./\0][^/\0]*")
 
 
 @dataclass(frozen=True)
-class FileRecord(DataClassJsonMixin):
+class FileRecord(JsonForms):
     """What a manifest says of a file."""
 
     size: int
@@ -60,7 +61,7 @@ class FileRecord(DataClassJsonMixin):
 
 
 @dataclass(frozen=True)
-class Manifest(DataClassJsonMixin):
+class Manifest(JsonForms):
     """What a complete run consists of and where it came from."""
 
     files: dict[str, FileRecord]
@@ -85,7 +86,7 @@ class Manifest(DataClassJsonMixin):
 
         `sha256` is the SHA-256 of the whole file with zeros in the place of these digits.
         """
-        tree = {**self.to_dict(), "sha256": _NO_DIGEST.decode()}
+        tree = {**dataclasses.asdict(self), "sha256": _NO_DIGEST.decode()}
         data = (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
         return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
 
@@ -123,7 +124,7 @@ def _checked_name(name: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _is_texts(value: object) -> bool:

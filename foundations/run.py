@@ -23,6 +23,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,11 @@ class Run:
     def __init__(self, root: Path, location: Location) -> None:
         self.root = root
         self.location = location
-        self.folder = location.under(root)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The directory itself."""
+        return self.location.under(self.root)
 
     def __str__(self) -> str:
         return str(self.location)

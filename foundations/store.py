@@ -33,9 +33,8 @@ def all_runs(root: Path) -> Iterator[Run]:
                     yield Run(root, Location(training.name, int(number), MAIN))
                     continue
                 for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
-                    run = Run(root, Location(training.name, int(number), name))
-                    if _holds_run(run.folder):
-                        yield run
+                    if _holds_run(f"{replicate}/{name}"):
+                        yield Run(root, Location(training.name, int(number), name))
 
 
 def short_address(run: Run) -> str:
@@ -115,9 +114,9 @@ def users_of(run: Run) -> list[Run]:
     return list(found.values())
 
 
-def _holds_run(folder: Path) -> bool:
+def _holds_run(folder: Path | str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
-    return any(os.path.exists(folder / name) for name in (DESCRIPTION, MANIFEST))  # noqa: PTH110 (raises no error)
+    return any(os.path.exists(f"{folder}/{name}") for name in (DESCRIPTION, MANIFEST))  # noqa: PTH110 (raises no error)
 
 
 def _at(root: Path, text: str) -> Run | None:

@@ -17,8 +17,9 @@ from analysis.measures.measure import Measure
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
 from analysis.row import Row
-from analysis.run import StoredRun, environment_with
+from analysis.run import StoredRun
 from analysis.selection import chosen
+from foundations.environment import Environment
 from foundations.errors import DamagedError, UsageError, choose_from
 from foundations.hparams import Hparams, fields_of, hparam
 
@@ -188,7 +189,7 @@ def _measurable(rows: Sequence[Row], options: MeasureOptions, notes: list[str]) 
 
 def _add(found: list[Found], row: Row, measure: Measure, given: Given, options: MeasureOptions) -> str:
     """Measure a run, add what is drawn of it, and return the name of what is drawn."""
-    result = result_of(measure, [StoredRun(row.run.location, environment_with(row.run.root))], given.options)
+    result = result_of(measure, [StoredRun(row.run.location, Environment.read(row.run.root))], given.options)
     y = options.y or next(iter(result.values), next(iter(result.table), ""))
     if y not in result.values and y not in result.table:
         raise UsageError(f"{measure.spelling} has no '{y}'{choose_from(y, (*result.table, *result.values))}", "y")

@@ -7,8 +7,8 @@ from typing import Any
 
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.registry import FIGURES
-from analysis.run import environment_with
 from analysis.runs import read_rows
+from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 
 
@@ -24,4 +24,4 @@ def plot(kind: str, /, root: Path | str | None = None, **options: Any) -> DrawnF
     for name in options:
         if name not in group.names():
             raise UsageError(f"it is not an option of {kind}{choose_from(name, group.names())}", name)
-    return found.draw(read_rows(environment_with(root).root), group.of(options))
+    return found.draw(read_rows(Environment.read(root).root), group.of(options))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
 from analysis.row import Row
-from analysis.run import environment_with
 from analysis.runs import read_rows
 from analysis.values import Value
+from foundations.environment import Environment
 from foundations.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def results_table(root: Path | str | None = None, **options: Any) -> ResultsTabl
     root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data. options: see `TableOptions`.
     Raises: UsageError where an option cannot be read, or a mean would be over different experiments.
     """
-    return make_table(read_rows(environment_with(root).root), TableOptions(**options))
+    return make_table(read_rows(Environment.read(root).root), TableOptions(**options))
 
 
 def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:

@@ -41,7 +41,7 @@ def pruned(
 def damaged(replicate: int = 1) -> Row:
     """Return the row of a branch that cannot be read."""
     location = Location(TRAINING, replicate, f"branch_oneshot_{'d' * 32}")
-    return Row(run=Run(Path("/nowhere"), location), status="damaged", problem="it is not JSON")
+    return Row(run=Run(Path("/nowhere"), location), status="damaged", damage="it is not JSON")
 
 
 def _row(location: Location, results: dict[str, Any], hyperparameters: dict[str, Any], data: str = "f" * 64) -> Row:

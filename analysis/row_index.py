@@ -1,0 +1,193 @@
+"""What the files of complete runs say, remembered, so that listing thousands of runs need not read them again.
+
+    <root>/.cache/rows_<user>.json
+
+A cache and no more: it may be removed at any time, and the files count. What it has of a run is used while the run's
+description and manifest are the very files that it was taken from (inode, size, times of change), and while every file
+that the manifest lists has the size that it lists; else the run is read. An index that is damaged, or that belongs to
+another user, who might have put anything there, is not looked at.
+Processes that write one at the same time replace each other's whole. Where nothing can be written, none is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import marshal
+import os
+import stat
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis.row import Facts, Row, row_and_facts, row_of
+from foundations.address import Location
+from foundations.desc import interned
+from foundations.files import read_file, replacing
+from foundations.run import DESCRIPTION, MANIFEST, Run
+
+FOLDER = ".cache"
+_FORM = 1
+"""Raised when the content of an index has another form, or is taken from the files in another way."""
+LEAST_NEW = 100
+"""Runs that are not in the index yet, from which on writing it pays."""
+UNSETTLED_SECONDS = 3.0
+"""For so long after a file has changed, it may change again without any difference in its times."""
+_PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
+
+
+@contextlib.contextmanager
+def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
+    """Yield what returns the row of a run under a root, as `row_of` does, from the index where that is up to date.
+
+    When the block ends, the runs that were asked for are what the index has.
+    """
+    if not hasattr(os, "geteuid"):
+        yield row_of
+        return
+    with _without_collector():
+        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
+        yield index.row_of
+    index.write()
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would look at hundreds of thousands of objects that are no garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Index:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._now = time.time()  # the same for all, so that ages can be compared
+        self._pool: list[Any] = []
+        self._known: dict[str, list[Any]] = {}
+        self._made: dict[tuple[str, int], Any] = {}
+        self._seen: dict[str, tuple[str, Facts]] = {}
+        self._new = 0
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._pool, self._known = _content(path)
+
+    def row_of(self, run: Run) -> Row:
+        """Return the row of a run."""
+        name = str(run.location)
+        folder = f"{run.root}/{name}"
+        try:
+            description, manifest = os.stat(f"{folder}/{DESCRIPTION}"), os.stat(f"{folder}/{MANIFEST}")  # noqa: PTH116
+        except OSError:
+            return row_and_facts(run, self._now)[0]
+        key = f"{_identity(description)} {_identity(manifest)}"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            facts = self._facts(name, key)
+            if facts is not None and _are_there(folder, facts.sizes, description.st_size):
+                self._seen[name] = key, facts
+                return facts.row(run, "complete", self._now - manifest.st_mtime)
+        row, facts = row_and_facts(run, self._now)
+        is_settled = max(description.st_ctime, manifest.st_ctime) < self._now - UNSETTLED_SECONDS
+        if facts is not None and row.status == "complete" and is_settled:
+            self._seen[name] = key, facts
+            self._new += 1
+        return row
+
+    def write(self) -> None:
+        """Replace the index, where enough is new."""
+        if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
+            return
+        # The row of a run does not depend on whether it could be remembered.
+        with contextlib.suppress(OSError, ValueError):
+            self._path.parent.mkdir(exist_ok=True)
+            with replacing(self._path) as part:
+                part.write_bytes(_to_bytes(self._seen))
+
+    def _facts(self, name: str, key: str) -> Facts | None:
+        """Return what is remembered of a run; None where it is of other files."""
+        known = self._known.get(name)
+        if known is None or known[0] != key:
+            return None
+        _, kinds, sources, groups, per_epoch, (names, values), fingerprint, (files, sizes) = known
+        return Facts(
+            kinds=self._once("kinds", kinds, tuple),
+            sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
+            groups=tuple([self._once("group", group, interned) for group in groups]),
+            iterations_per_epoch=per_epoch,
+            results=dict(zip(self._pool[names], values, strict=True)),
+            fingerprint=self._pool[fingerprint],
+            sizes=dict(zip(self._pool[files], sizes, strict=True)),
+        )
+
+    def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
+        """Return what `make` makes of a value of the pool. Many runs have it in common."""
+        made = self._made.get((what, number))
+        if made is None:
+            made = self._made[what, number] = make(self._pool[number])
+        return made
+
+
+def _content(path: Path) -> tuple[list[Any], dict[str, list[Any]]]:
+    """Return the values that runs share, and what there is of each run. Raises: OSError or ValueError, and others."""
+    data = read_file(path)
+    if path.stat().st_uid != os.geteuid():
+        raise ValueError("it is another user's")
+    digest, _, text = data.partition(b"\n")
+    if digest.decode() != hashlib.sha256(text).hexdigest():
+        raise ValueError("it is damaged")
+    tree = json.loads(text)
+    if tree["form"] != _FORM:
+        raise ValueError("it is of another form")
+    return tree["pool"], tree["runs"]
+
+
+def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
+    pool: list[Any] = []
+    numbers: dict[Hashable, int] = {}
+
+    def pooled(value: Any) -> int:
+        content = marshal.dumps(value, _PLAIN)
+        number = numbers.setdefault(content, len(pool))
+        if number == len(pool):
+            pool.append(value)
+        return number
+
+    runs = {
+        name: [
+            key,
+            pooled(list(facts.kinds)),
+            pooled([[source.training, source.replicate, source.name] for source in facts.sources]),
+            [pooled(group) for group in facts.groups],
+            facts.iterations_per_epoch,
+            [pooled(list(facts.results)), list(facts.results.values())],
+            pooled(facts.fingerprint),
+            [pooled(list(facts.sizes)), list(facts.sizes.values())],
+        ]
+        for name, (key, facts) in seen.items()
+    }
+    text = json.dumps({"form": _FORM, "pool": pool, "runs": runs}, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+
+def _identity(found: os.stat_result) -> str:
+    # The time of change cannot be set back by those means that set a file's time.
+    return f"{found.st_ino}/{found.st_size}/{found.st_mtime_ns}/{found.st_ctime_ns}"
+
+
+def _are_there(folder: str, sizes: Mapping[str, int], size_of_description: int) -> bool:
+    """Return whether files have the sizes that they should have. Raises: OSError where one is missing."""
+    for name, size in sizes.items():
+        if name == DESCRIPTION:
+            is_there = size == size_of_description  # looked up already
+        else:
+            found = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            is_there = found.st_size == size and stat.S_ISREG(found.st_mode)
+        if not is_there:
+            return False
+    return True
