@@ -10,7 +10,6 @@ from typing import Any
 import numpy.ctypeslib  # safetensors imports it at the first tensor
 import numpy.random  # noqa: F401
 import safetensors.torch  # noqa: F401
-import torch._dynamo  # noqa: F401 (an optimizer imports it at its first step, which takes a second)
 
 from branches import job as _branch_jobs  # noqa: F401
 from branches.kinds import KINDS

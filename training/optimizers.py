@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from foundations.errors import DamagedError
 from training.hparams import TrainingHparams
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+_KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
 def make_optimizer(
@@ -31,7 +35,7 @@ def make_optimizer(
     if hparams.optimizer_name == "sgd":
         momentum = hparams.momentum or hparams.nesterov_momentum
         nesterov = hparams.nesterov_momentum > 0
-        return SGD(
+        return _light(SGD)(
             trained,
             lr=hparams.lr,
             momentum=momentum,
@@ -40,9 +44,19 @@ def make_optimizer(
             fused=fused,
         )
     if hparams.optimizer_name == "rmsprop":
-        return RMSprop(trained, lr=hparams.lr, momentum=hparams.momentum, weight_decay=hparams.weight_decay)
+        return _light(RMSprop)(trained, lr=hparams.lr, momentum=hparams.momentum, weight_decay=hparams.weight_decay)
     kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
-    return kind(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
+    return _light(kind)(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
+
+
+def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
+    """Return a class of optimizers, the same but that it does not import PyTorch's compiler, which takes a second.
+
+    PyTorch wraps them in what keeps them out of a compiled function, and that imports it. Nothing here compiles a step.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _KEPT_FROM_COMPILER}
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return cast("type[AnyOptimizer]", type(kind.__name__, (kind,), {**methods, "step": step}))
 
 
 def batchnorm_parameters(model: nn.Module) -> list[nn.Parameter]:

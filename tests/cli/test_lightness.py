@@ -102,6 +102,15 @@ def test_the_help_of_a_job_explains_its_flags(two_runs: Terminal, flag: str) -> 
     assert "Learning rate (its peak" in out
 
 
+def test_a_job_does_not_import_the_compiler_of_pytorch(two_runs: Terminal, tmp_path: Path) -> None:
+    branch = [*BRANCH, "--strategy=grasp2", "--density=0.3", f"--root={tmp_path}"]
+    script = f"import sys\nfrom cli.main import main\nprint(main({branch!r}), 'torch._dynamo' in sys.modules)"
+
+    result = two_runs.python(script)
+
+    assert result.out.splitlines()[-1] == "0 False", result.err
+
+
 def copies(template: Path, root: Path, number: int) -> Path:
     """Make runs that differ from one in the learning rate below a root; return the root."""
     record = json.loads((template / "description.json").read_text())
