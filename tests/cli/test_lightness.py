@@ -122,7 +122,8 @@ def copies(template: Path, root: Path, number: int) -> Path:
         (folder / "description.json").write_text(canonical_json(record))
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["files"]["description.json"]["size"] = (folder / "description.json").stat().st_size
-        whole = Manifest.from_bytes(json.dumps({**manifest, "sha256": None}).encode())
+        own = {"run": str(folder.relative_to(root)), "sha256": None}
+        whole = Manifest.from_bytes(json.dumps({**manifest, **own}).encode())
         (folder / "manifest.json").write_bytes(whole.to_bytes())
     return root
 
