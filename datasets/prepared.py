@@ -157,6 +157,8 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
+    except RuntimeError as error:  # torch opens the file once more, when it may be gone
+        raise EnvironmentFailure(f"Cannot read {path}: {error}.") from error
     for key, shape in _shapes(spec, split).items():
         dtype = torch.uint8 if key == "images" else torch.int64
         if key not in tensors:

@@ -69,6 +69,8 @@ def read(path: Path, how_to_mend: str, owner: str = "") -> tuple[dict[str, Tenso
         raise DamagedError(
             f"{path} is damaged: it is not a whole safetensors file of open_prune.\n{how_to_mend}"
         ) from error
+    except RuntimeError as error:  # torch opens the file once more, when it may be gone
+        raise EnvironmentFailure(f"Cannot read {path}: {error}.") from error
     if found != recorded:
         raise DamagedError(
             f"{path} is damaged: its content does not have the SHA-256 it was written with.\n{how_to_mend}"

@@ -1,4 +1,7 @@
+import contextlib
+import os
 import pickle
+import resource
 import subprocess
 import sys
 
@@ -158,3 +161,24 @@ def test_tensors_that_share_memory_are_written_apart(tmp_path):
     path.write_bytes(tensor_files.to_bytes({"whole": shared, "part": shared[2:4]}))
 
     assert tensor_files.read(path, MEND)[0]["part"].tolist() == [2.0, 3.0]
+
+
+def test_a_file_that_goes_while_it_is_read_is_no_bug(tmp_path):
+    # Rust opens it first, torch again: what it says then is no OSError. Here the second finds no number for a file.
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(CONTENT)
+    tensor_files.read(path, MEND)
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handles = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (handles[0] + 64, former[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                handles.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(handles.pop())
+        with pytest.raises(EnvironmentFailure, match=r"Cannot read .*state\.safetensors: .*Too many open files"):
+            tensor_files.read(path, MEND)
+    finally:
+        for handle in handles:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, former)
