@@ -78,8 +78,11 @@ class BranchJob(Job[BranchDesc]):
         return found
 
     def is_prepared(self) -> bool:
-        """Return whether the run holds its mask and the report on it; one that changes is kept at the end only."""
-        return self.desc.changes_mask or self.run.has_mask()
+        """Return whether the run holds its mask and the report on it; one that changes is kept at the end only.
+
+        Raises: DamagedError where the report is not what was written.
+        """
+        return self.desc.changes_mask or (self.run.has_mask() and self.run.sparsity() is not None)
 
     def initial_state(self) -> InitialState:
         """Compute the mask, or load the one that was kept, and load the weights to train."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import re
@@ -14,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foundations import sealed_json
 from foundations.files import sha256_of_file
 from foundations.json_forms import JsonForms
 
-_OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NO_DIGEST = b"0" * 64
 _NAME = re.compile(r"[^./\0][^/\0]*")
 """A file beside the manifest: nothing that leads out of the run's folder."""
 
@@ -82,13 +79,8 @@ class Manifest(JsonForms):
     finished: str = ""
 
     def to_bytes(self) -> bytes:
-        """Return the content of `manifest.json`. It vouches for itself, too.
-
-        `sha256` is the SHA-256 of the whole file with zeros in the place of these digits.
-        """
-        tree = {**dataclasses.asdict(self), "sha256": _NO_DIGEST.decode()}
-        data = (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-        return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
+        """Return the content of `manifest.json`. It vouches for itself, too."""
+        return sealed_json.to_bytes(dataclasses.asdict(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -96,25 +88,12 @@ class Manifest(JsonForms):
 
         One without a digest of its own, as they were once written, is read as well.
         """
-        # By hand: listing thousands of runs waits for this.
-        tree = json.loads(data)
-        if not isinstance(tree, dict):
-            raise TypeError("it is not a JSON object")
-        own = tree.pop("sha256", None)
-        if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
-            raise ValueError("its SHA-256 is not the one that it states")
+        tree = sealed_json.from_bytes(data)
         files = {_checked_name(name): FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
         for name, is_right in _FORMS.items():
             if name in tree and not is_right(tree[name]):
                 raise TypeError(f"'{name}' is of another form")
         return cls(files=files, **tree)
-
-
-def _with_digest(data: bytes, digest: bytes) -> bytes:
-    found = _OWN_DIGEST.search(data)
-    if found is None:
-        raise ValueError("it is not as it was written")
-    return data[: found.start(1)] + digest + data[found.end(1) :]
 
 
 def _checked_name(name: str) -> str:

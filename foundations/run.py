@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundations import tensor_files
+from foundations import sealed_json, tensor_files
 from foundations.address import Location
 from foundations.desc import Desc, Source, StateOf, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
@@ -171,11 +171,12 @@ class Run:
         """Declare the run complete: record every file that is there, then remove the checkpoint.
 
         The checkpoint goes last: a process killed in between leaves a complete run with a useless file, until `locked`.
-        Raises: DamagedError where a state or mask that an earlier process left is damaged.
+        Raises: DamagedError where a state, mask or report that an earlier process left is damaged.
         """
         for path in self.tensor_files():
             if path.name != CHECKPOINT:
                 self.read_tensors(path.name)
+        self.sparsity()
         self.clear_failure()
         names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
         files = {name: FileRecord.of(self.folder / name) for name in names}
@@ -280,10 +281,10 @@ class Run:
 
     def save_sparsity(self, report: Mapping[str, Any]) -> None:
         """Write the report on the mask."""
-        self._write_json(SPARSITY, report)
+        self.write(SPARSITY, sealed_json.to_bytes(report))
 
     def sparsity(self) -> dict[str, Any] | None:
-        """Return the report on the mask, or None where there is none."""
+        """Return the report on the mask, or None where there is none. Raises: DamagedError."""
         return self._parsed(SPARSITY)
 
     def save_failure(self, facts: Mapping[str, Any]) -> None:
@@ -331,12 +332,9 @@ class Run:
         if data is None:
             return None
         try:
-            tree = json.loads(data.decode())
-        except (ValueError, RecursionError) as error:
-            raise self.damaged(name, "it is not JSON") from error
-        if not isinstance(tree, dict):
-            raise self.damaged(name, "it is not a JSON object")
-        return tree
+            return sealed_json.from_bytes(data)
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from error
 
     def _checked_metrics(self) -> bytes | None:
         """Return the content of metrics.csv, or None where there is none. Raises: as `check_metrics`."""

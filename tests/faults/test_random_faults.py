@@ -66,7 +66,10 @@ def kill_a_real_pool(stage: Stage, drawn: random.Random) -> str:
 def inject(stage: Stage, drawn: random.Random) -> str:
     """Put a fault into a file operation: a short write, a jump of the clock, an error, a kill."""
     kind = drawn.choice([Kind.SHORT, Kind.CLOCK, Kind.CLOCK, Kind.EIO, Kind.FULL, Kind.KILL])
-    return stage.inject(Fault(kind, drawn.randint(1, max(1, stage.operations))))
+    at, struck = drawn.randint(1, max(1, stage.operations)), ""
+    while at and not struck:  # there are fewer writes than operations
+        struck, at = stage.inject(Fault(kind, at)), at // 2
+    return struck
 
 
 def limit(stage: Stage, drawn: random.Random) -> str:
@@ -131,7 +134,7 @@ def harm(stage: Stage, drawn: random.Random) -> str:
 
 def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
     """Return a copy of what a job leaves, of a whole or a killed one, and which."""
-    if drawn.random() < 0.4:
+    if drawn.random() < 0.4 or not files_of_runs(stage.calm / "root"):
         return stage.copy(of=stage.calm), "whole; "
     place, fault = stage.copy(), Fault(Kind.KILL, drawn.randint(1, max(1, stage.operations)))
     witness = Witness()

@@ -1,0 +1,49 @@
+"""JSON objects on disk that vouch for themselves: nothing else says what is in them.
+
+`sha256` in such a file is the SHA-256 of the whole file with zeros in the place of these digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
+_ANY_DIGEST = re.compile(rb'^ "[^"]*": "[0-9a-f]{64}"', re.MULTILINE)
+_NO_DIGEST = b"0" * 64
+
+
+def to_bytes(tree: Mapping[str, Any]) -> bytes:
+    """Return the content of a file that holds an object."""
+    sealed = {**tree, "sha256": _NO_DIGEST.decode()}
+    data = (json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Return the object that `to_bytes` was given. Raises: ValueError for anything else.
+
+    One without a digest of its own, as they were once written, is read as well.
+    """
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(tree, dict):
+        raise ValueError("it is not a JSON object")
+    own = tree.pop("sha256", None)
+    if own is None and _ANY_DIGEST.search(data):
+        raise ValueError("it is not as it was written")  # the name of its digest was changed
+    if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
+        raise ValueError("its SHA-256 is not the one that it states")
+    return tree
+
+
+def _with_digest(data: bytes, digest: bytes) -> bytes:
+    found = _OWN_DIGEST.search(data)
+    if found is None:
+        raise ValueError("it is not as it was written")
+    return data[: found.start(1)] + digest + data[found.end(1) :]

@@ -1,0 +1,39 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundations import sealed_json
+
+TREE = {"layers": [{"name": "fc", "kept": 12, "sha256": "none"}], "total": 1.5, "nothing": None}
+DATA = sealed_json.to_bytes(TREE)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda name: name != "sha256"), plain, max_size=5))
+def test_an_object_comes_back(tree):
+    assert sealed_json.from_bytes(sealed_json.to_bytes(tree)) == tree
+
+
+def test_a_flip_of_any_bit_is_noticed():
+    for at in range(len(DATA)):
+        for bit in range(8):
+            data = bytearray(DATA)
+            data[at] ^= 1 << bit
+            with pytest.raises(ValueError, match="it|its"):
+                sealed_json.from_bytes(bytes(data))
+
+
+def test_what_was_written_without_a_digest_is_read():
+    assert sealed_json.from_bytes(json.dumps(TREE).encode()) == TREE
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"[" * 100_000, b"\xff\xfe"])
+def test_anything_else_is_refused(data):
+    with pytest.raises(ValueError, match="it is not"):
+        sealed_json.from_bytes(data)
