@@ -29,7 +29,7 @@ class Mask(Mapping[str, torch.Tensor]):
     that it returns must not be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
     """
 
-    __slots__ = ("_flat", "_kept_indices", "_model", "_tensors")
+    __slots__ = ("_kept_indices", "_model", "_tensors")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], model: nn.Module | None = None) -> None:
@@ -37,26 +37,11 @@ class Mask(Mapping[str, torch.Tensor]):
 
         Raises: UsageError for a tensor with other values, or with a name or shape that is not the model's.
         """
-        parts = [_as_bool(name, tensors[name]) for name in sorted(tensors)]
-        self._flat = torch.cat([torch.empty(0, dtype=torch.bool), *(part.reshape(-1) for part in parts)])
-        shapes = {name: part.shape for name, part in zip(sorted(tensors), parts, strict=True)}
-        self._tensors = _views(self._flat, shapes)
+        self._tensors = {name: _as_bool(name, tensors[name]) for name in sorted(tensors)}
         self._kept_indices: dict[str, torch.Tensor] | None = None
         self._model: weakref.ref[nn.Module] | None = None
         if model is not None:
             self._weights_of(model)
-
-    def with_flat(self, flat: torch.Tensor, kept_indices: dict[str, torch.Tensor] | None = None) -> Mask:
-        """Return a mask of the same tensors from `flat` (see there), which is not copied and must not change any more.
-
-        kept_indices: what `kept_indices` would find, for the cache. An iterative method looks at what is left only,
-        which in late iterations is little; but the indices of nearly all weights take eight times the memory of the
-        mask, so results that last should not have them.
-        """
-        mask = Mask.__new__(Mask)
-        mask._flat, mask._kept_indices, mask._model = flat, kept_indices, self._model
-        mask._tensors = _views(flat, {name: tensor.shape for name, tensor in self.items()})
-        return mask
 
     @classmethod
     def ones(cls, model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> Mask:
@@ -82,33 +67,22 @@ class Mask(Mapping[str, torch.Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
             return NotImplemented
-        if [(name, tensor.shape) for name, tensor in self.items()] != [
-            (name, part.shape) for name, part in other.items()
-        ]:
-            return False
-        return torch.equal(self._flat, other._flat)
+        return list(self) == list(other) and all(torch.equal(self[name], other[name]) for name in self)
 
     def __repr__(self) -> str:
         return f"Mask({len(self)} tensors, {self.kept} of {self.total} weights kept, density {self.density:.6g})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Mask, ({name: tensor.clone() for name, tensor in self.items()},)
-
-    @property
-    def flat(self) -> torch.Tensor:
-        """All tensors one after another, bool (total,) on the CPU; it must not be written to."""
-        return self._flat
+        return Mask, (self._tensors,)
 
     @property
     def total(self) -> int:
         """Number of weights."""
-        return len(self._flat)
+        return sum(tensor.numel() for tensor in self.values())
 
     @property
     def kept(self) -> int:
         """Number of weights that are kept."""
-        if self._kept_indices is None:
-            return int(torch.count_nonzero(self._flat))
         return sum(self.kept_per_layer().values())
 
     @property
@@ -275,6 +249,19 @@ class Mask(Mapping[str, torch.Tensor]):
         """Return the mask of other tensors for the same model."""
         return Mask(tensors, self._model() if self._model else None)
 
+    def of_same_shapes(
+        self, tensors: dict[str, torch.Tensor], kept_indices: dict[str, torch.Tensor] | None = None
+    ) -> Mask:
+        """Return the mask of other bool tensors of the same names and shapes, which are neither checked nor copied.
+
+        kept_indices: what `kept_indices` would find, for the cache. An iterative method looks at what is left only,
+        which in late iterations is little; but the indices of nearly all weights take eight times the memory of the
+        mask, so results that last should not have them.
+        """
+        mask = Mask.__new__(Mask)
+        mask._tensors, mask._kept_indices, mask._model = tensors, kept_indices, self._model
+        return mask
+
     def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the mask as bits and a description of them, ready for `foundations.tensor_files`."""
         return pack(self)
@@ -326,12 +313,7 @@ def true_indices(tensor: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(tensor.numpy().reshape(-1).nonzero()[0])
 
 
-def _views(flat: torch.Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
-    parts = torch.split(flat, [shape.numel() for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-
-
 def _as_bool(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
         raise UsageError(f"the mask's tensor '{name}' has entries other than 0 and 1.")
-    return tensor.detach().to("cpu", torch.bool)
+    return tensor.detach().to("cpu", torch.bool, copy=True, memory_format=torch.contiguous_format)

@@ -85,7 +85,7 @@ class Scoring:
         self._dense: Scores = {}
         if hparams.method.can_regrow:
             self._dense = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self.mask = mask.with_flat(torch.ones_like(mask.flat))
+        self.mask = mask.of_same_shapes({name: torch.ones_like(tensor) for name, tensor in mask.items()})
         self.set_mask(mask)
 
     @property

@@ -48,15 +48,17 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
         ties = true_indices(values == threshold)[-missing:]
         part[ties] = True
         missing -= len(ties)
-    if index is None:
-        return mask.with_flat(torch.cat(stays))
     if kept <= _FEW:
         stays = list(torch.split(stays[0], [len(values) for values in candidates]))
-    left = {name: index[name].index_select(0, true_indices(part)) for name, part in zip(mask, stays, strict=True)}
-    found = mask.with_flat(torch.zeros(mask.total, dtype=torch.bool), left)
-    for name, indices in left.items():
-        found[name].view(-1).index_fill_(0, indices, True)
-    return found
+    chosen = dict(zip(mask, stays, strict=True))
+    if index is None:
+        return mask.of_same_shapes({name: part.view(mask[name].shape) for name, part in chosen.items()})
+    left = {name: index[name].index_select(0, true_indices(part)) for name, part in chosen.items()}
+    return mask.of_same_shapes({name: _true_at(places, mask[name].shape) for name, places in left.items()}, left)
+
+
+def _true_at(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    return torch.zeros(shape.numel(), dtype=torch.bool).index_fill_(0, indices, True).view(shape)
 
 
 def inverted(score: torch.Tensor) -> torch.Tensor:

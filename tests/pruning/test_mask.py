@@ -271,12 +271,6 @@ def test_what_another_mask_prunes_anew_is_found_with_and_without_cached_indices(
     assert {name: index.tolist() for name, index in mask.newly_pruned_by(other).items()} == {"a": [3], "b": [0]}
 
 
-def test_a_mask_from_flat_entries_has_the_tensors_of_the_other() -> None:
-    mask = mask_of(a=[0, 1, 0, 1], b=[1]).with_flat(torch.tensor([True, True, False, False, False]))
-    assert mask == mask_of(a=[1, 1, 0, 0], b=[0])
-    assert mask.kept == 2
-
-
 def test_a_mask_can_be_copied_and_pickled() -> None:
     mask = Mask.ones(TinyNet())
     assert copy.deepcopy(mask) == mask
