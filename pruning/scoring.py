@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -331,7 +333,7 @@ def without_trace(device: torch.device, seed: int) -> Iterator[None]:
 @torch.no_grad()
 def _copy_for(model: nn.Module, hparams: PruningHparams) -> nn.Module:
     method = hparams.method
-    network = copy.deepcopy(model)
+    network = _copied(model)
     for module in network.modules():
         module.training = not hparams.scores_in_eval_mode and not isinstance(module, _DropoutNd)
         if isinstance(module, nn.MultiheadAttention):
@@ -343,6 +345,16 @@ def _copy_for(model: nn.Module, hparams: PruningHparams) -> nn.Module:
     if method.transform is not None:
         method.transform(network, hparams)
     return network
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy, in less than half the time: most of it goes to empty dictionaries of hooks."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if type(value) in (dict, OrderedDict, set) and not value:
+                memo[id(value)] = type(value)()
+    return copy.deepcopy(model, memo)
 
 
 def _couples_examples(network: nn.Module) -> bool:
