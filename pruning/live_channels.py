@@ -6,7 +6,8 @@ leaves few channels: at a density of 10%, the weights between them are 22% of al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -55,8 +56,12 @@ class LiveChannels:
             if is_plain and not others and module.weight is weight and not _has_strange_padding(module):
                 self._layers[name] = _Layer(module, weight, weight.numel())
 
-    def follow(self, mask: Mask) -> None:
-        """Look which channels are live under a mask. It prunes what earlier ones pruned; these weights are zero."""
+    @contextlib.contextmanager
+    def under(self, mask: Mask) -> Iterator[None]:
+        """Skip, in the block, channels without weights under a mask.
+
+        It prunes what the masks of earlier blocks pruned, and these weights are zero.
+        """
         kept = mask.kept_per_layer()
         for name, layer in self._layers.items():
             if kept[name] < 0.95 * layer.kept:
@@ -65,9 +70,18 @@ class LiveChannels:
             if layer.rows is not None and layer.columns is not None:
                 part = layer.weight.detach().index_select(0, layer.rows).index_select(1, layer.columns)
                 layer.part = part.requires_grad_(True)
+                vars(layer.module)["forward"] = partial(_forward, layer)
+        try:
+            yield
+        finally:
+            for layer in self._layers.values():
+                vars(layer.module).pop("forward", None)
 
     def scores(self, value: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Return score(w, ∂value/∂w), an elementwise function, of all weights; 0 for those of skipped channels."""
+        """Return score(w, ∂value/∂w), an elementwise function, of all weights; 0 for those of skipped channels.
+
+        value: computed and differentiated in one `under` block.
+        """
         weights = list(self._weights.values())
         layers = [self._layers.get(name) for name in self._weights]
         parts = [None if layer is None else layer.part for layer in layers]
@@ -102,7 +116,6 @@ def _narrow(layer: _Layer, keeps: Tensor) -> None:
         return
     device = layer.weight.device
     layer.rows, layer.columns = (torch.from_numpy(numbers).to(device) for numbers in (rows, columns))
-    layer.module.forward = partial(_forward, layer)
 
 
 def _forward(layer: _Layer, x: Tensor) -> Tensor:

@@ -25,7 +25,13 @@ from foundations.errors import UsageError
 from foundations.examples import Rows
 from foundations.multiply_adds import in_eval_mode
 from foundations.random_streams import global_generator_from, stream_seed
-from pruning.activation_memory import MOST_ACTIVATIONS, MOST_PER_INPUT, activation_bytes, recompute_blocks
+from pruning.activation_memory import (
+    MOST_ACTIVATIONS,
+    MOST_PER_INPUT,
+    OF_SECOND_DERIVATIVES,
+    activation_bytes,
+    recompute_blocks,
+)
 from pruning.hparams import PruningHparams
 from pruning.live_channels import LiveChannels
 from pruning.mask import Mask
@@ -157,8 +163,8 @@ class Scoring:
 
         It may be 0 for weights that the mask prunes, whatever their gradient.
         """
-        self._live_channels.follow(self.mask)
-        return self._live_channels.scores(self.network(self.ones()).sum(), score)
+        with self._live_channels.under(self.mask):
+            return self._live_channels.scores(self.network(self.ones()).sum(), score)
 
     def gradient(self, temperature: float = 1.0) -> Scores:
         """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.
@@ -195,18 +201,24 @@ class Scoring:
         Where each pass has its own examples, g is of one pass and H of the next.
         """
         batches = self.next_pass()
-        parts = self._parts(batches)
-        if len(parts) == 1 and self._draw is None:
-            return self._hessian_product(parts[0], None, temperature)
+        if len(batches) == 1 and self._draw is None:
+            return self._hessian_gradient_of(batches[0], temperature)
         gradient = self._gradient(batches, temperature)
-        parts = self._parts(self.next_pass())
+        parts = self._parts(self.next_pass(), OF_SECOND_DERIVATIVES)
         return self._sum((self._hessian_product(part, gradient, temperature), len(part) / self.size) for part in parts)
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
-        return self._sum(
-            (self._hessian_product(batch, None, temperature), len(batch) / self.size) for batch in self.next_pass()
-        )
+        batches = self.next_pass()
+        return self._sum((self._hessian_gradient_of(batch, temperature), len(batch) / self.size) for batch in batches)
+
+    def _hessian_gradient_of(self, batch: Rows, temperature: float) -> Scores:
+        """Return H_b g_b of a batch; its gradient needs no pass of its own if the batch is in one part."""
+        parts = self._parts([batch], OF_SECOND_DERIVATIVES)
+        if len(parts) == 1:
+            return self._hessian_product(batch, None, temperature)
+        gradient = self._gradient([batch], temperature)
+        return self._sum((self._hessian_product(part, gradient, temperature), len(part) / len(batch)) for part in parts)
 
     @torch.no_grad()
     def calibrate_batchnorm(self) -> None:
@@ -238,25 +250,32 @@ class Scoring:
         return self._placed(self.batches[0].split(1)[0])[0]
 
     @functools.cached_property
-    def _in_memory(self) -> int | None:
-        """The most examples whose activations are in memory at a time; None for whole batches."""
+    def _bytes_of_example(self) -> int:
+        """How much is kept in memory between the forward and the backward pass of an example, or at least a bound."""
+        example, largest = self._first_example(), max(len(batch) for batch in self.batches)
+        if largest * example.nbytes * MOST_PER_INPUT <= MOST_ACTIVATIONS // OF_SECOND_DERIVATIVES:
+            return example.nbytes * MOST_PER_INPUT  # small, so there is no need to measure it
+        return activation_bytes(self.network, example)
+
+    def _at_once(self, times: int) -> int | None:
+        """Return the most examples that are in memory at a time, None for whole batches.
+
+        times: how many times as much is kept as for a gradient.
+        """
         if self._micro_batch_size or not self.batches:
             return self._micro_batch_size
-        example, largest = self._first_example(), max(len(batch) for batch in self.batches)
-        if largest * example.nbytes * MOST_PER_INPUT <= MOST_ACTIVATIONS:
-            return None  # without measuring
-        most = MOST_ACTIVATIONS // max(1, activation_bytes(self.network, example))
-        return None if most >= largest else max(1, most)
+        most = MOST_ACTIVATIONS // max(1, times * self._bytes_of_example)
+        return None if most >= max(len(batch) for batch in self.batches) else max(1, most)
 
-    def _parts(self, batches: list[Rows]) -> list[Rows]:
+    def _parts(self, batches: list[Rows], times: int = 1) -> list[Rows]:
         """Split the batches into what is in memory at a time."""
         if _couples_examples(self.network):
             return batches
-        return [part for batch in batches for part in batch.split(self._in_memory)]
+        return [part for batch in batches for part in batch.split(self._at_once(times))]
 
-    def _recompute_if_coupled(self) -> None:
+    def _recompute_if_coupled(self, times: int = 1) -> None:
         """Recompute activations where those of a batch are too many and a smaller one would be another function."""
-        if not self._recomputes and _couples_examples(self.network) and self._in_memory:
+        if not self._recomputes and _couples_examples(self.network) and self._at_once(times):
             recompute_blocks(self.network)
             self._recomputes = True
 
@@ -295,7 +314,7 @@ class Scoring:
 
     def _hessian_product(self, batch: Rows, vector: Scores | None, temperature: float) -> Scores:
         """Return H_b v; v = g_b if no vector is given, from the same forward pass."""
-        self._recompute_if_coupled()  # before layers get another forward pass
+        self._recompute_if_coupled(OF_SECOND_DERIVATIVES)  # before layers get another forward pass
         with fast_second_derivatives(self.network):
             with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
                 gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)

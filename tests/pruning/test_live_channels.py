@@ -73,8 +73,9 @@ def test_scores_are_those_of_the_whole_network_as_masks_shrink(name: str) -> Non
     for mask in masks(network):
         mask.apply_(network)
         mask.apply_(narrow)
-        live.follow(mask)
-        found = live.scores(narrow(x).pow(3).sum(), lambda weight, gradient: weight * gradient)
+        with live.under(mask):
+            found = live.scores(narrow(x).pow(3).sum(), lambda weight, gradient: weight * gradient)
+        assert not any("forward" in vars(layer) for layer in narrow.modules())
         whole = [network.get_parameter(weight) for weight in mask]
         gradients = torch.autograd.grad(network(x).pow(3).sum(), whole, materialize_grads=True)
         expected = [(weight * gradient).detach() for weight, gradient in zip(whole, gradients, strict=True)]
@@ -93,12 +94,12 @@ def test_layers_compute_with_live_channels_only() -> None:
     mask = Mask({"0.weight": keeps, "1.weight": torch.ones(4, 10)})
     mask.apply_(network)
     live = LiveChannels(network, {name: network.get_parameter(name) for name in mask})
-    live.follow(mask)
 
     def product(weight: Tensor, gradient: Tensor) -> Tensor:
         seen.append(tuple(weight.shape))
         return weight * gradient
 
-    scores = live.scores(network(torch.ones(1, 20)).sum(), product)
+    with live.under(mask):
+        scores = live.scores(network(torch.ones(1, 20)).sum(), product)
     assert seen == [(2, 2), (4, 10)]
     assert bool((scores["0.weight"] != 0).eq(keeps != 0).all())
