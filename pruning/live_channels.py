@@ -39,7 +39,7 @@ class LiveChannels:
     """Lets the convolutions and linear layers of a network skip channels without weights, as masks shrink.
 
     Outputs and gradients are the same up to rounding. Layers of other kinds, grouped convolutions, and weights that are
-    not of one layer alone are left as they are.
+    not of one layer alone are left as they are; so is all that is on a GPU, where it is launches that take time.
     """
 
     def __init__(self, network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
@@ -53,7 +53,13 @@ class LiveChannels:
         for name, weight in weights.items():
             module, *others = users[id(weight)]
             is_plain = type(module) in _LAYERS and "forward" not in vars(module) and getattr(module, "groups", 1) == 1
-            if is_plain and not others and module.weight is weight and not _has_strange_padding(module):
+            if (
+                is_plain
+                and weight.is_cpu
+                and not others
+                and module.weight is weight
+                and not _has_strange_padding(module)
+            ):
                 self._layers[name] = _Layer(module, weight, weight.numel())
 
     @contextlib.contextmanager
@@ -114,8 +120,7 @@ def _narrow(layer: _Layer, keeps: Tensor) -> None:
     rows, columns = bits.max(1).nonzero()[0], bits.max(0).reshape(inputs, -1).max(1).nonzero()[0]
     if not 0 < len(rows) * len(columns) < _WORTHWHILE * outputs * inputs:
         return
-    device = layer.weight.device
-    layer.rows, layer.columns = (torch.from_numpy(numbers).to(device) for numbers in (rows, columns))
+    layer.rows, layer.columns = torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def _forward(layer: _Layer, x: Tensor) -> Tensor:
@@ -141,10 +146,8 @@ def _spread(part: Tensor, layer: _Layer) -> Tensor:
     """Return values of all weights of a layer, from those between live channels; the others are 0."""
     rows, columns = cast("Tensor", layer.rows), cast("Tensor", layer.columns)
     shape = layer.weight.shape
-    if part.is_cpu:  # pages that nobody writes to are not made
-        whole = torch.from_numpy(np.zeros(shape, dtype=part.new_empty(0).numpy().dtype))
-    else:
-        whole = part.new_zeros(shape)
+    dtype = part.new_empty(0).numpy().dtype
+    whole = torch.from_numpy(np.zeros(shape, dtype))  # unlike torch.zeros, it makes no pages that nobody writes to
     if len(columns) < shape[1]:
         part = part.new_zeros(len(rows), *shape[1:]).index_copy_(1, columns, part)
     return whole.index_copy_(0, rows, part)
