@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from branches.desc import BranchDesc
 from foundations import tensor_files
 from foundations.desc import Desc, RunKind
+from foundations.errors import DamagedError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.manifest import Manifest
 from foundations.metrics import Metrics
@@ -120,6 +121,23 @@ def import_run(
         if run.manifest() is None or has_news:
             _write(run, computed, origin)
     return run
+
+
+def check_weights(computed: Computed) -> None:
+    """Check that weights are finite numbers and, where a mask comes with them, 0 where it prunes.
+
+    Raises: DamagedError that names the file and the tensor.
+    """
+    for step, state in computed.states.items():
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DamagedError(f"{computed.source}: '{name}' at {step} has values that are not finite numbers.")
+        for name, kept in (computed.mask or {}).items():
+            weight = state.get(name)
+            if weight is not None and weight.shape == kept.shape and (outside := int(weight[~kept].count_nonzero())):
+                raise DamagedError(
+                    f"{computed.source}: '{name}' at {step} has {outside:,} weights other than 0 where its mask prunes."
+                )
 
 
 def _import_desc(main: TrainDesc) -> Callable[[OriginHparams], Desc]:

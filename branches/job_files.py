@@ -48,15 +48,17 @@ def read_job_file(path: Path, root: Path) -> Target:
             check_record(record, run.folder)
             return record
 
-        location = Location(*tree["run"])
+        location = Location.of(*tree["run"])
         desc = load_desc(Run(root, location), record_of)
         if desc.location(location.replicate) != location:
             raise ValueError(f"{location} is not where the run belongs")
         keep = tuple(Step(int(iteration), desc.iterations_per_epoch) for iteration in tree["keep"])
+        if not all(desc.start <= step <= desc.end for step in keep):
+            raise ValueError(f"the run has no state at {max(keep)}")
         flags = (bool(tree["is_complete"]), bool(tree["needs_mask"]))
     except OSError as error:
         raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedError(f"{path} is not a job file ({type(error).__name__}: {error}).") from error
     return Target(desc, location.replicate, keep, is_complete=flags[0], needs_mask=flags[1])
 

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from branches.imports import Computed, import_run
 from branches.openlth_log import LOGGER, read_metrics
 from branches.pickled_tensors import read_named_tensors
 from branches.tickets import last_kept_state
-from foundations.errors import EnvironmentFailure
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.files import explain_os_errors, replacing
 from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.step import Step
 from training.context import Context
 from training.desc import TrainDesc
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pruning.mask import Mask
 
 _WHAT = "OpenLTH's tensors"
 _STATE = re.compile(r"model_ep(\d+)_it(\d+)\.pth")
@@ -60,9 +67,10 @@ def import_openlth(folder: Path, main: TrainDesc, context: Context) -> Run:
 
 
 def read_openlth(folder: Path, main: TrainDesc, level: int | None = None) -> Computed:
-    """Return what is in a `main` directory of OpenLTH's. Raises: DamagedError."""
-    from pruning.mask import Mask
+    """Return what is in a `main` directory of OpenLTH's. Raises: DamagedError.
 
+    The mask is applied to the states, as OpenLTH does when it loads them: it saves weights as the optimizer left them.
+    """
     found = [_STATE.fullmatch(path.name) for path in sorted(folder.glob("model_*.pth"))]
     states = {
         main.start.at(int(match[1]) * main.iterations_per_epoch + int(match[2])): read_named_tensors(
@@ -72,10 +80,31 @@ def read_openlth(folder: Path, main: TrainDesc, level: int | None = None) -> Com
         if match is not None
     }
     mask_path, logger = folder / "mask.pth", folder / LOGGER
+    mask = _mask(mask_path) if mask_path.exists() else None
     return Computed(
-        states=states,
-        mask=Mask(read_named_tensors(mask_path, _WHAT)) if mask_path.exists() else None,
+        states={step: _masked(state, mask) for step, state in states.items()},
+        mask=mask,
         metrics=read_metrics(logger) if logger.exists() else Metrics(),
         source=str(folder),
         level=level,
     )
+
+
+def _mask(path: Path) -> Mask:
+    from pruning.mask import Mask
+
+    try:
+        return Mask(read_named_tensors(path, _WHAT))
+    except UsageError as error:
+        raise DamagedError(f"{path}: {error.reason}") from error
+
+
+def _masked(state: Mapping[str, Tensor], mask: Mask | None) -> dict[str, Tensor]:
+    if mask is None:
+        return dict(state)
+    is_pruned = {
+        name: ~mask[name] for name, tensor in state.items() if name in mask and tensor.shape == mask[name].shape
+    }
+    return {
+        name: tensor.masked_fill(is_pruned[name], 0) if name in is_pruned else tensor for name, tensor in state.items()
+    }

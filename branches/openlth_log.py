@@ -78,11 +78,15 @@ def read_log(path: Path) -> OpenLTHLog:
     if not {"dataset_name", "model_name", "training_steps"} <= set(main):
         raise DamagedError(f"{path} is not an hparams.log of OpenLTH: it names no dataset, network or training.")
     network = {name: value for name, value in main.items() if name in ModelHparams.names()}
+    try:
+        fraction = float(pruning.get("pruning_fraction", 0.2))
+    except ValueError as error:
+        raise DamagedError(f"{path} sets pruning_fraction to '{pruning['pruning_fraction']}', no number.") from error
     return OpenLTHLog(
         training=main,
         pretraining={**network, **before} if before else {},
         pruning=_pruning(pruning),
-        pruning_fraction=float(pruning.get("pruning_fraction", 0.2)),
+        pruning_fraction=fraction,
     )
 
 
@@ -131,7 +135,10 @@ def _values(kind: type[Hparams], group: Mapping[str, str], path: Path) -> dict[s
     for name, text in texts.items():
         if name not in known:
             raise EnvironmentFailure(f"{path} sets {name} to {text}, which this project has no hyperparameter for.")
-        values[name] = _value(text, known[name].types)
+        try:
+            values[name] = _value(text, known[name].types)
+        except ValueError as error:
+            raise DamagedError(f"{path} sets {name} to '{text}', which is no number.") from error
     return values
 
 

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from branches.imports import Computed, import_run
+from branches.imports import Computed, check_weights, import_run
 from foundations import tensor_files
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.files import write_atomically
@@ -33,7 +33,8 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
     """Write the state of a run at a step (by default its last) and its mask as one file.
 
     dense: write the state alone under its own names, with zeros where it is pruned: a plain state dict.
-    Raises: EnvironmentFailure where the run does not hold the state.
+    Raises: EnvironmentFailure where the run does not hold the state; UsageError where its weights are not finite, or
+    not 0 where the mask prunes, as before the last step of a training whose mask changes.
     """
     step = step or last_kept_state(run)
     state = run.load_state(step)
@@ -48,9 +49,20 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
         "results": dict(manifest.results) if manifest else {},
     }
     if run.has_mask():
+        _check_within(run, step, state)
         bits, facts["mask"] = run.load_mask()
         tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
     write_atomically(path, tensor_files.to_bytes(tensors, facts))
+
+
+def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
+    """Refuse a state from before a technique brought a run's mask to what it is in the end. Raises: UsageError."""
+    from pruning.mask import Mask
+
+    try:
+        check_weights(Computed(states={step: state}, mask=Mask.of_run(run), source=str(run)))
+    except DamagedError as error:
+        raise UsageError(f"{error} Choose another step, or write the state alone with --dense.", "step") from error
 
 
 def import_ticket(path: Path, context: Context) -> Run:
@@ -65,14 +77,27 @@ def import_ticket(path: Path, context: Context) -> Run:
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts.get(part, {})[rest] = tensor
-    check_loaded(plugins_of(facts.get("lineage", {})), str(path))
     try:
-        main = _main_of(facts["lineage"]["main"])
-    except (KeyError, TypeError, UsageError) as error:
-        raise DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}") from error
-    mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
+        lineage = facts["lineage"]
+        check_loaded(plugins_of(lineage), str(path))
+        main = _main_of(lineage["main"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _no_ticket(path, error) from error
+    except UsageError as error:
+        if "plugin" in error.hparams:
+            raise
+        raise _no_ticket(path, error) from error
+    try:
+        mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
+    except DamagedError as error:
+        raise DamagedError(f"{path}: {error} {_HOW_TO_MEND}") from error
     computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
+    check_weights(computed)
     return import_run(main, computed, context)
+
+
+def _no_ticket(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}")
 
 
 def _main_of(groups: Mapping[str, Any]) -> TrainDesc:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from branches.imports import Computed, import_run
+from branches.imports import Computed, check_weights, import_run
 from branches.pickled_tensors import read_named_tensors
 from foundations.run import Run
 from training.context import Context
@@ -39,7 +39,9 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     load_state(model, _renamed(read_named_tensors(path, "a state dict"), names))
     # Old files lack the batches that batchnorm has counted; the network has them.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    return import_run(main, Computed(states={main.start: state}, source=str(path)), context)
+    computed = Computed(states={main.start: state}, source=str(path))
+    check_weights(computed)
+    return import_run(main, computed, context)
 
 
 def _renamed(state: Mapping[str, Tensor], names: Mapping[str, object]) -> dict[str, Tensor]:

@@ -38,8 +38,10 @@ Value = str | bool
 Point = dict[str, Value]
 """A value for each flag that a run is given. True and False are for flags that take no value."""
 
-_POWERS = re.compile(r"(?P<base>\d+(\.\d+)?)\^(?P<first>-?\d+)\.\.(?P<last>-?\d+)(@(?P<step>[1-9]\d*))?", re.ASCII)
-_RANGE = re.compile(r"(?P<first>\d+)-(?P<last>\d+)(@(?P<step>[1-9]\d*))?", re.ASCII)
+_POWERS = re.compile(
+    r"(?P<base>\d{1,20}(\.\d{1,20})?)\^(?P<first>-?\d{1,3})\.\.(?P<last>-?\d{1,3})(@(?P<step>[1-9]\d{0,2}))?", re.ASCII
+)
+_RANGE = re.compile(r"(?P<first>\d{1,18})-(?P<last>\d{1,18})(@(?P<step>[1-9]\d{0,17}))?", re.ASCII)
 _MOST_VALUES = 100_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from cli.flags import PLUGIN, HelpRequested, taken_out
 from cli.openlth_spellings import translated
+from cli.plain_table import printable
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
 from foundations.plugins import load_plugins
@@ -86,6 +88,8 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # rather than failing over a name in another encoding
 
 
 def _dispatched(argv: list[str]) -> int:
@@ -105,7 +109,7 @@ def _dispatched(argv: list[str]) -> int:
 
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(f"open_prune: {message}", file=sys.stderr)
+        print("\n".join(map(printable, f"open_prune: {message}".split("\n"))), file=sys.stderr)
 
 
 def _drop_output() -> None:

@@ -10,7 +10,7 @@ def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     """Return rows under their column names, each column as wide as it needs to be; an empty cell is a dash."""
     lines = [
         [name.upper() for name in columns],
-        *([_printable(row.get(name) or "-") for name in columns] for row in rows),
+        *([printable(row.get(name) or "-") for name in columns] for row in rows),
     ]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -19,8 +19,8 @@ def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     )
 
 
-def _printable(text: str) -> str:
-    """Return a text without what moves the cursor: it may be from a description of somebody else's."""
+def printable(text: str) -> str:
+    """Return a line without what moves the cursor: it may be from a description of somebody else's."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

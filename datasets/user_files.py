@@ -10,6 +10,9 @@ Without a test set, a tenth of the examples, chosen at random with a fixed seed,
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -33,6 +36,11 @@ _TEST_FRACTION = 0.1
 """The part of the examples that becomes the test set where there is none."""
 _TEST_NAMES = ("test", "val", "valid", "validation")
 _CHANNELS = (1, 3)
+_UNREADABLE = (
+    *(ValueError, EOFError, MemoryError, OverflowError, KeyError, TypeError, AttributeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, SyntaxError, tokenize.TokenError),
+)
+"""What numpy and zipfile raise for arrays and archives that are not whole. SyntaxError: an array's header is Python."""
 _MEASURED = 10_000
 """Images from which the constants of a dataset that is not in memory are measured, at most."""
 
@@ -127,7 +135,7 @@ def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:
         return {found.stem: np.load(found, allow_pickle=False) for found in sorted(path.glob("*.npy"))}
     except OSError as error:
         raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise UsageError(f"{path} holds arrays that cannot be read ({error}).") from error
 
 

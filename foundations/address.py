@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 SCHEMA_VERSION = 2
 MAIN = "main"
+_TRAINING, _NAME = re.compile(r"(?:train|import)_[^/\0]+"), re.compile(r"main|branch_[^/\0]+")
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
@@ -38,6 +40,14 @@ class Location:
     replicate: int
     name: str
     """`main`, or `branch_<kind>_<digest>`."""
+
+    @classmethod
+    def of(cls, training: Any, replicate: Any, name: Any) -> Location:
+        """Return a location that a file names. Raises: ValueError or TypeError where no run can be there."""
+        is_number = type(replicate) is int and 0 <= replicate < 1 << 53
+        if not (is_number and _TRAINING.fullmatch(training) and _NAME.fullmatch(name)):
+            raise ValueError(f"{training}/replicate_{replicate}/{name} is not where a run is")
+        return cls(training, replicate, name)
 
     @property
     def digest(self) -> str:

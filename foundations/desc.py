@@ -28,6 +28,7 @@ from foundations.step import Step
 
 # A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
 _NOT_INHERITED = ("techniques",)
+_MOST = 1 << 63  # of a number; what is not finite is not below it
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -263,18 +264,19 @@ def check_record(record: Any, folder: Path) -> None:
     named = folder.parent.parent.name if folder.name == MAIN else folder.name
     try:
         found = digest(record["kind"], record["canonical"])
-        is_whole = all(isinstance(group, dict) for group in record["hyperparameters"].values())
+        is_whole = _is_plain(record)
         plugins = {name: plugin["sha256"] for name, plugin in record.get("plugins", {}).items()}
         is_whole &= plugins == record["canonical"].get("plugins", {})
         if "main" in record:
             main = record["main"]
             # Many branches carry the description of one training; marshal keeps apart what == does not (1 and 1.0).
             main_digest = _digest_of(main["kind"], marshal.dumps(main["canonical"], _PLAIN))
-            is_whole &= record["canonical"]["main"] == main["digest"] == main_digest
-            is_whole &= all(isinstance(source, dict) for source in record["sources"].values())
+            is_whole &= record["canonical"]["main"] == main["digest"] == main_digest and _is_plain(main)
+            for source in record["sources"].values():
+                Location.of(source["training"], source.get("replicate", 1), source["name"])
         if is_whole and record["digest"] == found and named.rpartition("_")[2] == found:
             return
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
@@ -309,6 +311,21 @@ def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for group in groups:
         found.update(group)
     return found
+
+
+def _is_plain(record: Mapping[str, Any]) -> bool:
+    """Return whether kind, hyperparameters and epochs of a stored record are such as descriptions have."""
+    epoch = record["iterations_per_epoch"]
+    if type(record["kind"]) is not str or type(epoch) is not int or not 0 < epoch < _MOST:
+        return False
+    for group in record["hyperparameters"].values():
+        for value in group.values():
+            kind = type(value)
+            if kind is str or value is None or kind is bool:
+                continue
+            if not ((kind is int or kind is float) and -_MOST < value < _MOST):
+                return False
+    return True
 
 
 @functools.lru_cache(maxsize=256)

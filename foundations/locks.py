@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from foundations.errors import Busy
 from foundations.files import read_file
 
+_NUMBERS = ("pid", "since", "at", "speed")
+"""Of what a holder says, what is reckoned with."""
 _SECONDS_OF_SILENCE = 60.0
 """After which a process is taken to be gone that notes its progress every few seconds."""
 
@@ -50,7 +52,9 @@ def read_holder(path: Path) -> dict[str, Any] | None:
         facts = json.loads(read_file(path.with_suffix(".holder")))
     except (OSError, ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) else None
+    if not isinstance(facts, dict) or not all(_is_number(facts.get(name, 0)) for name in _NUMBERS):
+        return None
+    return facts
 
 
 @contextlib.contextmanager
@@ -90,7 +94,7 @@ def is_held(path: Path) -> bool:
         return True
     except OSError:  # another user's, or on a file system that cannot be written: what it says must do
         at = (read_holder(path) or {}).get("at")
-        return isinstance(at, int | float) and time.time() - at < _SECONDS_OF_SILENCE
+        return at is not None and time.time() - at < _SECONDS_OF_SILENCE
     file_lock.release()
     return False
 
@@ -98,6 +102,10 @@ def is_held(path: Path) -> bool:
 def _file_lock(path: Path) -> FileLock:
     # Its fallback where there are no locks, a file that is there or not, stays when its process is killed.
     return FileLock(path, fallback_to_soft=False)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1 << 53  # type: ignore[operator]
 
 
 def _describe(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import stat
@@ -17,6 +16,7 @@ from foundations.files import sha256_of_file
 from foundations.json_forms import JsonForms
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 1 << 63
 _NAME = re.compile(r"[^./\0][^/\0]*")
 """A file beside the manifest: nothing that leads out of the run's folder."""
 
@@ -103,7 +103,7 @@ def _checked_name(name: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    return type(value) in (int, float) and -_MOST < value < _MOST  # type: ignore[operator]
 
 
 def _is_texts(value: object) -> bool:

@@ -82,7 +82,7 @@ def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]
     record: the run's stored description.
     """
     return {
-        name: Location(source["training"], source.get("replicate", run.location.replicate), source["name"])
+        name: Location.of(source["training"], source.get("replicate", run.location.replicate), source["name"])
         for name, source in record.get("sources", {}).items()
     }
 

@@ -28,7 +28,9 @@ def unpack(bits: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> dict[
     try:
         version = header["mask_version"]
         shapes = {name: tuple(int(size) for size in shape) for name, shape in header["shapes"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if any(size < 0 for shape in shapes.values() for size in shape):
+            raise ValueError("there is no such shape")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedError("this is not a mask: its header is missing or damaged.") from error
     if version != _VERSION:
         raise DamagedError(f"this mask has version {version}; only version {_VERSION} is known.")

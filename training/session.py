@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from datasets.batches import LoaderConfig
 from datasets.loader import open_loader
+from foundations.errors import DamagedError, UsageError
 from foundations.metrics import Metrics
 from foundations.random_streams import generator
-from foundations.run import Run
+from foundations.run import CHECKPOINT, Run
 from foundations.step import Step
 from models.dropout import Dropout
 from platforms.base import Platform
@@ -379,7 +380,10 @@ class Session:
         *,
         techniques: TechniquesHparams | None = None,
     ) -> tuple[Session, Progress] | None:
-        """Return the training and its progress as the run's checkpoint has them, or None where there is none."""
+        """Return the training and its progress as the run's checkpoint has them, or None where there is none.
+
+        Raises: DamagedError for a checkpoint of another training.
+        """
         kept = platform.agree(run.load_checkpoint)
         if kept is None:
             return None
@@ -389,20 +393,27 @@ class Session:
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         model = initialized_model(desc, techniques=techniques)
-        load_state(model, parts["model"])
         session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
-        load_optimizer_tensors(session.optimizer, parts["optimizer"])
-        session.scaler.load_state_dict(facts["scaler"])
-        session.stacked = facts.get("stacked", 1)
-        session.epoch.load_state_dict(parts["epoch"])
-        session.best = parts["best"] if context.keep_best else {}
+        try:
+            return session, session._load(parts, facts)
+        except (DamagedError, UsageError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise run.damaged(CHECKPOINT, f"it is not one of this training ({error})") from error
+
+    def _load(self, parts: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]) -> Progress:
+        """Go on from a checkpoint: its tensors by part, and its facts. Return the progress that it has."""
+        load_state(self.model, parts["model"])
+        load_optimizer_tensors(self.optimizer, parts["optimizer"])
+        self.scaler.load_state_dict(facts["scaler"])
+        self.stacked = facts.get("stacked", 1)
+        self.epoch.load_state_dict(parts["epoch"])
+        self.best = parts["best"] if self.context.keep_best else {}
         if "mask" in facts:
-            session.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
-            session.scores = facts.get("scores", {})
-        for technique, hooks in session.hooks.items():
+            self.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
+            self.scores = facts.get("scores", {})
+        for technique, hooks in self.hooks.items():
             prefix = f"{technique}."
             state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}
             hooks.load_state_dict(state)
         metrics = Metrics.from_csv(facts["metrics"])
-        step = Step(facts["step"], desc.iterations_per_epoch)
-        return session, Progress(step, metrics, facts["parents"], facts["dataset"], facts["wall_seconds"])
+        step = Step(facts["step"], self.desc.iterations_per_epoch)
+        return Progress(step, metrics, dict(facts["parents"]), dict(facts["dataset"]), float(facts["wall_seconds"]))

@@ -36,6 +36,7 @@ from training.context import Context
 from training.provenance import versions
 
 FOLDER = ".measures"
+_OF_TEXTS = ("files", "dataset", "versions")
 _NUMBERS = dict(zip(NOT_FINITE, (math.nan, math.inf, -math.inf), strict=True))
 
 
@@ -212,6 +213,13 @@ def _now(location: str, name: str, context: Context) -> str | None:
 
 
 def _result(path: Path, tree: Mapping[str, Any]) -> MeasuredResult:
+    """Return a result as it was kept. Raises: KeyError, TypeError or AttributeError for anything else."""
+    texts = [tree["computed"], *(text for name in _OF_TEXTS for text in tree[name].values())]
+    entries = [*tree["values"].values(), *(entry for column in tree["table"].values() for entry in column)]
+    if not all(isinstance(text, str) for text in texts) or not all(type(each) in (int, float, str) for each in entries):
+        raise TypeError("it is not a result")
+    if len({len(column) for column in tree["table"].values()}) > 1:
+        raise TypeError("its columns differ in length")
     return MeasuredResult(
         values={name: _NUMBERS.get(value, value) for name, value in tree["values"].items()},
         table={name: _column(column) for name, column in tree["table"].items()},

@@ -7,7 +7,6 @@ import random
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tests.fuzzing.formats import (
     pickled_tensors_like,
     safetensors_like,
     signed_like,
-    tensors_like,
 )
 from tests.fuzzing.harness import Attempt, Target, Wrong, command, files_in, restored
 from tests.fuzzing.mutations import bytes_like, text_like
@@ -32,7 +30,21 @@ from tests.fuzzing.run_targets import own_root
 from tests.fuzzing.seeds import ONESHOT, TRAIN, Seeds
 
 _TRAINING = tuple(flag for flag in TRAIN[1:])
-_WORDS = ("[[grid]]", "[base]", "[[when]]", "set", "zip", "command", "strategy", "1-5", "0.5^1..4", "[cpu.sweep]", "= [", "{", "name")
+_WORDS = (
+    "[[grid]]",
+    "[base]",
+    "[[when]]",
+    "set",
+    "zip",
+    "command",
+    "strategy",
+    "1-5",
+    "0.5^1..4",
+    "[cpu.sweep]",
+    "= [",
+    "{",
+    "name",
+)
 
 
 def file_targets(seeds: Seeds) -> list[Target]:
@@ -79,7 +91,12 @@ def _use_imported(root: Path, stream: random.Random) -> None:
     found = [path for path in root.glob("import_*/*/*") if (path / "manifest.json").exists()]
     for path in found[:1]:
         address = str(path.relative_to(root))
-        readers = (("show", address), ("verify", address), ("ls",), ("export", address, str(root.parent / "again.safetensors")))
+        readers = (
+            ("show", address),
+            ("verify", address),
+            ("ls",),
+            ("export", address, str(root.parent / "again.safetensors")),
+        )
         said = command(*stream.choice(readers))
         if said.code:
             raise Wrong(f"a file was imported, but its run cannot be read: {said.out}{said.err}")
@@ -145,13 +162,17 @@ def _prepared(seeds: Seeds, folder: Path) -> Attempt:
     valid, prepared = files_in(root), files_in(folder / "datasets")
     mine = ("train", "--dataset_name=mine", *_TRAINING[1:], "--model_name=digits_lenet_16", "--lr=0.1")
     readers = (("datasets",), ("ls",), mine, mine, TRAIN, ONESHOT, ("train", *_TRAINING, "--training_steps=3it"))
-    chosen = [path for path in prepared if path.parent.name in ("digits", "mine") and path.suffix in (".safetensors", ".json")]
+    chosen = [
+        path for path in prepared if path.parent.name in ("digits", "mine") and path.suffix in (".safetensors", ".json")
+    ]
 
     def attempt(stream: random.Random) -> None:
         with restored(valid, root), restored(prepared, folder / "datasets"):
             path = stream.choice(chosen)
             path.write_bytes(
-                safetensors_like(prepared[path], stream) if path.suffix == ".safetensors" else bytes_like(prepared[path], stream)
+                safetensors_like(prepared[path], stream)
+                if path.suffix == ".safetensors"
+                else bytes_like(prepared[path], stream)
             )
             for each in stream.sample(readers, k=stream.choice((1, 2))):
                 command(*each)
@@ -221,7 +242,9 @@ def _image_like(data: bytes, stream: random.Random) -> bytes:
     if not data.startswith(b"\x89PNG") or stream.random() < 0.5:
         return bytes_like(data, stream)
     size = stream.choice(((0, 0), (0, 8), (8, 0), (1, 1), (8, 7), (60_000, 60_000), (1 << 31, 1), (16_000, 16_000)))
-    header = b"IHDR" + struct.pack(">IIBBBBB", *size, stream.choice((1, 8, 16)), stream.choice((0, 2, 3, 4, 6)), 0, 0, stream.choice((0, 1)))
+    header = b"IHDR" + struct.pack(
+        ">IIBBBBB", *size, stream.choice((1, 8, 16)), stream.choice((0, 2, 3, 4, 6)), 0, 0, stream.choice((0, 1))
+    )
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
@@ -230,19 +253,19 @@ def _sweeps(seeds: Seeds, folder: Path) -> Attempt:
     path = folder / "some.toml"
 
     def attempt(stream: random.Random) -> None:
-        path.write_bytes(_toml_like(_SWEEP, stream))
+        path.write_bytes(toml_like(SWEEP, stream))
         command("sweep", str(path), stream.choice(("--dry_run", "--export")))
 
     return attempt
 
 
-def _toml_like(text: str, stream: random.Random) -> bytes:
+def toml_like(text: str, stream: random.Random) -> bytes:
     if stream.random() < 0.4:
         return bytes_like(text.encode(), stream)
-    return text_like(text, stream, _WORDS).encode(errors="surrogateescape" if stream.random() < 0.5 else "replace")
+    return text_like(text, stream, _WORDS).encode(errors="surrogatepass" if stream.random() < 0.5 else "replace")
 
 
-_SWEEP = f"""command = "branch train oneshot"
+SWEEP = f"""command = "branch train oneshot"
 [base]
 {chr(10).join(f"{name} = '{value}'" for name, _, value in (flag.removeprefix("--").partition("=") for flag in TRAIN[1:-1]))}
 [[grid]]
@@ -263,7 +286,7 @@ def _papers(seeds: Seeds, folder: Path) -> Attempt:
     path, text = folder / "some.toml", (TOP / "papers" / "demo.toml").read_text()
 
     def attempt(stream: random.Random) -> None:
-        path.write_bytes(_toml_like(text, stream))
+        path.write_bytes(toml_like(text, stream))
         command("paper", str(path), "--dry_run")
 
     return attempt
@@ -272,7 +295,15 @@ def _papers(seeds: Seeds, folder: Path) -> Attempt:
 def _plugins(seeds: Seeds, folder: Path) -> Attempt:
     own_root(seeds, folder, seeds.root)
     examples = {path.stem: path.read_text() for path in (REPOSITORY / "examples").glob("my_*.py")}
-    listings = (("strategies",), ("datasets",), ("models",), ("techniques",), ("measures",), ("ls",), ("train", "--help"))
+    listings = (
+        ("strategies",),
+        ("datasets",),
+        ("models",),
+        ("techniques",),
+        ("measures",),
+        ("ls",),
+        ("train", "--help"),
+    )
 
     def attempt(stream: random.Random) -> None:
         name = stream.choice(sorted(examples))
@@ -286,7 +317,19 @@ def _plugins(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-_PYTHON = ("None", "1", "lambda: 0", "()", "raise ValueError", "spelling=", "spelling=1,", "pattern='(',", "= 1 / 0", "import x\n", "self")
+_PYTHON = (
+    "None",
+    "1",
+    "lambda: 0",
+    "()",
+    "raise ValueError",
+    "spelling=",
+    "spelling=1,",
+    "pattern='(',",
+    "= 1 / 0",
+    "import x\n",
+    "self",
+)
 
 
 def _jobs(seeds: Seeds, folder: Path) -> Attempt:
@@ -311,5 +354,3 @@ def _jobs(seeds: Seeds, folder: Path) -> Attempt:
             command("run", str(path), "--device=cpu", "--quiet")
 
     return attempt
-
-

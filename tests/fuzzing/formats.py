@@ -102,7 +102,11 @@ def npz_like(arrays: Mapping[str, np.ndarray[Any, Any]], stream: random.Random) 
         for name, array in arrays.items():
             if stream.random() < 0.1:
                 continue
-            written = stream.choice(("../x.npy", "/x.npy", "x", f"{name}.npy.npy")) if stream.random() < 0.1 else f"{name}.npy"
+            written = (
+                stream.choice(("../x.npy", "/x.npy", "x", f"{name}.npy.npy"))
+                if stream.random() < 0.1
+                else f"{name}.npy"
+            )
             archive.writestr(written, npy_like(array, stream) if stream.random() < 0.6 else _npy(array))
         if stream.random() < 0.1:
             archive.writestr("bomb.npy", bytes(10**6))
@@ -183,9 +187,13 @@ def pickled_tensors_like(tensors: Mapping[str, torch.Tensor], trace: Path, strea
     elif action == 1:
         content[name] = tensors[name].reshape(-1)[:1].expand(10**6, 10**6)
     elif action == 2:
-        content[name] = stream.choice((tensors[name].to_sparse(), torch.empty(2, device="meta"), tensors[name][..., :1]))
+        content[name] = stream.choice(
+            (tensors[name].to_sparse(), torch.empty(2, device="meta"), tensors[name][..., :1])
+        )
     elif action == 3:
-        content = stream.choice((content[name] if name in content else None, list(content.values()), {"state_dict": content}))
+        content = stream.choice(
+            (content[name] if name in content else None, list(content.values()), {"state_dict": content})
+        )
     target = io.BytesIO()
     torch.save(content, target, _use_new_zipfile_serialization=stream.random() < 0.7)
     return bytes_like(target.getvalue(), stream) if stream.random() < 0.6 else target.getvalue()

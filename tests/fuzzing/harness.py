@@ -36,6 +36,8 @@ _MOST_WORDS = 20_000
 _REFUSED = [False]
 """Whether a command refused something, of the input that is tried."""
 
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+
 Attempt = Callable[[random.Random], None]
 """Makes one input, has it read, and raises `Wrong`, or lets an error through that is not one for people."""
 
@@ -99,6 +101,8 @@ def command(*arguments: str) -> Said:
         raise Wrong(f"{arguments} ended with {code} and said nothing")
     if "Traceback (most recent call last)" in "".join(texts) or len(texts[1]) > _MOST_WORDS:
         raise Wrong(f"{arguments} printed {texts[1][:500]}")
+    if "--export" not in arguments and (found := _OBEYED.search("".join(texts))):
+        raise Wrong(f"{arguments} printed {found[0]!r}, which a terminal obeys")
     _REFUSED[0] |= code != 0
     return Said(code, *texts)
 
@@ -261,26 +265,46 @@ def restored(files: dict[Path, bytes], folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        wanted = {*files, *(parent for path in files for parent in path.parents)}
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path not in wanted:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        wanted = {*map(str, files), *(str(parent) for path in files for parent in path.parents)}
+        for place, folders, names in os.walk(folder):
+            for name in [each for each in folders if os.path.join(place, each) not in wanted]:  # noqa: PTH118
+                folders.remove(name)
+                _remove(Path(place, name))
+            for name in names:
+                if os.path.join(place, name) not in wanted:  # noqa: PTH118
+                    _remove(Path(place, name))
         for path, content in files.items():
-            if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                elif os.path.lexists(path):
-                    path.unlink()
+            if _STAMPS.get(path) != _stamp(path):
+                _remove(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
+                _STAMPS[path] = _stamp(path)
+
+
+_STAMPS: dict[Path, tuple[int, ...]] = {}
+"""How files looked when they were last brought back."""
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.lstat()
+    except OSError:
+        return ()
+    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
-    """Return the files under a folder, with their content."""
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Return the files under a folder, with their content, to be brought back by `restored`."""
+    found = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    _STAMPS.update({path: _stamp(path) for path in found})
+    return found
 
 
 def distinct(findings: Sequence[str]) -> list[str]:
@@ -296,7 +320,13 @@ def distinct(findings: Sequence[str]) -> list[str]:
 def report(outcomes: dict[str, Outcome]) -> str:
     """Return a table of outcomes as JSON lines, for the log of the long form."""
     rows = [
-        {"target": name, "tried": each.tried, "refused": each.refused, "seconds": round(each.seconds, 1), "found": len(each.findings)}
+        {
+            "target": name,
+            "tried": each.tried,
+            "refused": each.refused,
+            "seconds": round(each.seconds, 1),
+            "found": len(each.findings),
+        }
         for name, each in outcomes.items()
     ]
     return "\n".join(map(json.dumps, rows))

@@ -8,7 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 _NUMBERS = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 40), (1 << 63) - 1)
-_PIECES = (b"", b"\0", b"\xff" * 8, b"\n", b",", b"{}", b"[[[[", b'"', b"\xed\xa0\x80", b"NaN", b"../", b"\x1b[2J", b"9" * 40)
+_PIECES = (
+    b"",
+    b"\0",
+    b"\xff" * 8,
+    b"\n",
+    b",",
+    b"{}",
+    b"[[[[",
+    b'"',
+    b"\xed\xa0\x80",
+    b"NaN",
+    b"../",
+    b"\x1b[2J",
+    b"9" * 40,
+)
 TEXTS = (
     "",
     " ",
@@ -28,7 +42,7 @@ TEXTS = (
     "-1",
     "1e400",
     "9" * 4400,
-    "٣",  # noqa: RUF001 (a digit to str.isdigit, and to int)
+    "٣",
     "²",
     "None",
     "True",
@@ -115,7 +129,11 @@ def renumbered(data: bytes, stream: random.Random) -> bytes:
     end = at
     while data[end : end + 1].isdigit():
         end += 1
-    return data[:at] + stream.choice((b"-1", b"0", b"99999999999", b"1e400", b"9" * 4400, b"nan", b"0x10", b"1_0")) + data[end:]
+    return (
+        data[:at]
+        + stream.choice((b"-1", b"0", b"99999999999", b"1e400", b"9" * 4400, b"nan", b"0x10", b"1_0"))
+        + data[end:]
+    )
 
 
 _OF_BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
@@ -144,7 +162,11 @@ def text_like(text: str, stream: random.Random, words: tuple[str, ...] = ()) -> 
     """Return a text that was valid, with characters or words changed."""
     for _ in range(stream.choice((1, 1, 2, 3))):
         at = stream.randrange(len(text) + 1)
-        piece = stream.choice((*words, *TEXTS)) if stream.random() < 0.6 else stream.choice("=,;:@^-.+*/0129eE x\t\"'[]{}%é")
+        piece = (
+            stream.choice((*words, *TEXTS))
+            if stream.random() < 0.6
+            else stream.choice("=,;:@^-.+*/0129eE x\t\"'[]{}%é")
+        )
         cut = stream.choice((0, 0, 1, 3))
         text = text[:at] + piece + text[at + cut :]
     return text
@@ -187,7 +209,9 @@ def _changed(tree: Any, stream: random.Random) -> Any:
     """Return the tree with one thing changed: here, or further down."""
     if not isinstance(tree, dict | list) or not tree or stream.random() < 0.08:
         return odd_value(stream)
-    pairs = Pairs(tree) if isinstance(tree, Pairs) else Pairs(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    pairs = (
+        Pairs(tree) if isinstance(tree, Pairs) else Pairs(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    )
     at = stream.randrange(len(pairs))
     name, value = pairs[at]
     action = stream.randrange(10)

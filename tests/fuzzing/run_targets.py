@@ -74,8 +74,7 @@ def _files(seeds: Seeds, name: str, folder: Path) -> Attempt:
             differs = not path.is_file() or path.is_symlink() or path.read_bytes() != valid[path]
             if name != "checkpoints" and differs and not is_signed and not verify(run):
                 raise Wrong(f"verify calls {path} whole")
-            _look(run, stream, folder)
-            if not is_signed:
+            if _look(run, stream, folder) and not is_signed:
                 _check_results(root, whole)
         if (folder / "executed").exists():
             raise Wrong("what a pickle says was executed")
@@ -91,7 +90,9 @@ def _run_of(root: Path, path: Path) -> Run:
 def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes], trace: Path) -> bool:
     """Change a file; return whether it vouches for what it says, so that nobody can tell."""
     data, action = valid[path], stream.random()
-    others = tuple(content for other, content in valid.items() if other.parent != path.parent and other.name == path.name)
+    others = tuple(
+        content for other, content in valid.items() if other.parent != path.parent and other.name == path.name
+    )
     if action < 0.03:
         _replace(path, stream)
         return False
@@ -180,8 +181,8 @@ def _renamed(run: Run, stream: random.Random) -> Run:
     return Run(run.root, location)
 
 
-def _look(run: Run, stream: random.Random, folder: Path) -> None:
-    """Run one to three commands that read the run."""
+def _look(run: Run, stream: random.Random, folder: Path) -> bool:
+    """Run one to three commands that read the run; return whether one of them may have changed it."""
     address = str(run.location)
     out = folder / "out"
     commands: dict[tuple[str, ...], float] = {
@@ -211,8 +212,10 @@ def _look(run: Run, stream: random.Random, folder: Path) -> None:
         ("branch", "train", "oneshot", *TRAIN[1:], "--strategy=random", f"--mask_experiment={address}"): 0.3,
         ("watch", "--once"): 0.3,
     }
-    for chosen in stream.choices(list(commands), list(commands.values()), k=stream.choice((1, 1, 2, 3))):
+    sample = stream.choices(list(commands), list(commands.values()), k=stream.choice((1, 1, 2, 3)))
+    for chosen in sample:
         command(*chosen)
+    return any(chosen in (TRAIN, ONESHOT, REWIND) or "--mend" in chosen for chosen in sample)
 
 
 def _check_results(root: Path, whole: dict[Path, bytes]) -> None:
@@ -233,7 +236,11 @@ def _measures(seeds: Seeds, folder: Path) -> Attempt:
     (path,) = [path for path in valid if path.parent.parent.name == ".measures"]
     location = json.loads(valid[path])["description"]["runs"][0]["location"]
     measured = (*MEASURE, location, "--device=cpu")
-    readers = (measured, (*measured, "--json"), ("plot", "measure", f"--measure={MEASURE[1]}", f"--out={folder / 'x.svg'}"))
+    readers = (
+        measured,
+        (*measured, "--json"),
+        ("plot", "measure", f"--measure={MEASURE[1]}", f"--out={folder / 'x.svg'}"),
+    )
 
     def attempt(stream: random.Random) -> None:
         with restored(valid, root):
@@ -254,7 +261,8 @@ def _notes(seeds: Seeds, folder: Path) -> Attempt:
     texts: dict[Path, bytes] = {
         run.lock_path.with_suffix(".holder"): json.dumps(facts).encode(),
         root / ".sweeps" / "x-1.holder": json.dumps({**facts, "runs": 3}).encode(),
-        run.folder / "failure.json": b'{"reason": "it failed", "exit_code": 1, "host": "x", "when": "2026-01-01 00:00:00"}',
+        run.folder
+        / "failure.json": b'{"reason": "it failed", "exit_code": 1, "host": "x", "when": "2026-01-01 00:00:00"}',
     }
     (root / ".sweeps").mkdir(exist_ok=True)
     valid = files_in(root)

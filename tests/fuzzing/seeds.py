@@ -12,7 +12,14 @@ from pathlib import Path
 from cli.main import main
 from foundations.run import CHECKPOINT
 
-TRAIN = ("train", "--default_hparams=digits_lenet_16", "--batch_size=256", "--training_steps=2it", "--device=cpu", "--quiet")
+TRAIN = (
+    "train",
+    "--default_hparams=digits_lenet_16",
+    "--batch_size=256",
+    "--training_steps=2it",
+    "--device=cpu",
+    "--quiet",
+)
 _FLAGS = TRAIN[1:]
 ONESHOT = ("branch", "train", "oneshot", *_FLAGS, "--strategy=snip1", "--density=0.1")
 REWIND = ("branch", "train", "lottery_rewind", *_FLAGS, "--rewind_step=1it", "--density=0.5")
@@ -58,7 +65,9 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
     with _places(seeds.root, digits):
         for arguments in (TRAIN, ONESHOT, REWIND):
             _run(*arguments)
-        (oneshot,) = [path for path in seeds.root.glob("train_*/*/branch_*") if (path / "state_ep0_it0.safetensors").exists()]
+        (oneshot,) = [
+            path for path in seeds.root.glob("train_*/*/branch_*") if (path / "state_ep0_it0.safetensors").exists()
+        ]
         address = str(oneshot.relative_to(seeds.root))
         _run("export", address, str(seeds.ticket))
         _run("export", address, str(seeds.dense), "--dense")

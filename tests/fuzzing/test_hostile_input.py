@@ -13,6 +13,7 @@ import pytest
 
 from tests.fuzzing.file_targets import file_targets
 from tests.fuzzing.harness import Outcome, Target, distinct, fuzz, report
+from tests.fuzzing.reader_targets import reader_targets
 from tests.fuzzing.run_targets import run_targets
 from tests.fuzzing.seeds import Seeds, make_seeds
 from tests.fuzzing.text_targets import text_targets
@@ -28,7 +29,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Seeds:
 
 
 def _targets(seeds: Seeds) -> list[Target]:
-    return [*run_targets(seeds), *file_targets(seeds), *text_targets(seeds)]
+    return [*reader_targets(seeds), *run_targets(seeds), *file_targets(seeds), *text_targets(seeds)]
 
 
 def test_some_hostile_inputs_are_refused_or_read_for_what_they_are(seeds: Seeds, tmp_path: Path) -> None:

@@ -19,8 +19,29 @@ _LINES: tuple[tuple[str, ...], ...] = (
     ("lottery", *TRAIN[1:], "--levels=0-2", "--dry_run"),
     ("train", *TRAIN[1:], "--weight_save_steps=0it,1it-2it@1it", "--milestone_steps=1it", "--dry_run"),
     ("train", *TRAIN[1:], "--technique=gmp", "--gmp_end=2it", "--gmp_density=0.1", "--dry_run"),
-    ("branch", "train", "oneshot", *TRAIN[1:], "--strategy=synflow", "--prune_iterations=3", "--layers_to_ignore=fc.weight", "--dry_run"),
-    ("sweep", "--grid", "strategy=snip1,random", "--grid", "density=0.5^1..3", "--dry_run", "--", "branch", "train", "oneshot", *TRAIN[1:]),
+    (
+        "branch",
+        "train",
+        "oneshot",
+        *TRAIN[1:],
+        "--strategy=synflow",
+        "--prune_iterations=3",
+        "--layers_to_ignore=fc.weight",
+        "--dry_run",
+    ),
+    (
+        "sweep",
+        "--grid",
+        "strategy=snip1,random",
+        "--grid",
+        "density=0.5^1..3",
+        "--dry_run",
+        "--",
+        "branch",
+        "train",
+        "oneshot",
+        *TRAIN[1:],
+    ),
     ("sweep", "--grid", "lr,batch_size=0.1:128,0.01:64", "--when", "lr=0.1:seed=3", "--export", "--", *TRAIN),
     ("ls", "--where=strategy=snip1,status=complete", "--sort=-accuracy"),
     ("ls", "--where=lr=0.1,training_steps=2it", "--json"),
@@ -80,7 +101,10 @@ def _line_like(line: tuple[str, ...], stream: random.Random, folder: Path) -> li
         at = stream.randrange(len(words) + 1)
         action = stream.randrange(8)
         if at == len(words) or action == 0:
-            words.insert(at, stream.choice((*TEXTS, *COMMANDS, "--", "--help", "-h", "--no_x", "--seed=-1", "--x", "--replicate=0")))
+            words.insert(
+                at,
+                stream.choice((*TEXTS, *COMMANDS, "--", "--help", "-h", "--no_x", "--seed=-1", "--x", "--replicate=0")),
+            )
         elif action == 1:
             del words[at]
         elif action == 2:
@@ -101,6 +125,8 @@ def _is_harmless(words: list[str]) -> bool:
         return False
     joined = " ".join(words)
     is_job = any(word in joined for word in ("train", "lottery", "branch", "sweep", "paper", "run"))
-    writes = any(word.startswith(("--out", "--root", "--datasets_root")) and ("/" in word or "~" in word) for word in words)
+    writes = any(
+        word.startswith(("--out", "--root", "--datasets_root")) and ("/" in word or "~" in word) for word in words
+    )
     follows = any(word in ("--out", "--root", "--datasets_root") for word in words)
     return not writes and not follows and (not is_job or "--dry_run" in words or "--export" in words)
