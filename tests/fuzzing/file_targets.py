@@ -50,16 +50,16 @@ _WORDS = (
 def file_targets(seeds: Seeds) -> list[Target]:
     """Return the targets."""
     return [
-        Target("tickets", partial(_tickets, seeds), 5_000),
-        Target("files of weights", partial(_weights, seeds), 5_000),
-        Target("OpenLTH's runs", partial(_openlth, seeds), 4_000),
-        Target("prepared datasets", partial(_prepared, seeds), 5_000),
-        Target("arrays to add", partial(_arrays, seeds), 4_000),
-        Target("images to add", partial(_images, seeds), 1_500),
-        Target("sweep files", partial(_sweeps, seeds), 4_000),
-        Target("paper files", partial(_papers, seeds), 3_000),
-        Target("plug-in files", partial(_plugins, seeds), 1_500, batch=1),
-        Target("job files", partial(_jobs, seeds), 2_000),
+        Target("tickets", partial(_tickets, seeds), 2_500),
+        Target("files of weights", partial(_weights, seeds), 2_500),
+        Target("OpenLTH's runs", partial(_openlth, seeds), 2_000),
+        Target("prepared datasets", partial(_prepared, seeds), 2_500),
+        Target("arrays to add", partial(_arrays, seeds), 2_000),
+        Target("images to add", partial(_images, seeds), 750),
+        Target("sweep files", partial(_sweeps, seeds), 2_000),
+        Target("paper files", partial(_papers, seeds), 1_500),
+        Target("plug-in files", partial(_plugins, seeds), 750, batch=1),
+        Target("job files", partial(_jobs, seeds), 1_000),
     ]
 
 
@@ -180,7 +180,7 @@ def _prepared(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _arrays(seeds: Seeds, folder: Path) -> Attempt:
+def _arrays(_: Seeds, folder: Path) -> Attempt:
     os.environ.update(OPEN_PRUNE_DATASETS=str(folder / "datasets"), OPEN_PRUNE_ROOT=str(folder / "root"))
     pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
     labels = np.arange(20) % 2
@@ -206,7 +206,7 @@ def _arrays(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _images(seeds: Seeds, folder: Path) -> Attempt:
+def _images(_: Seeds, folder: Path) -> Attempt:
     os.environ.update(OPEN_PRUNE_DATASETS=str(folder / "datasets"), OPEN_PRUNE_ROOT=str(folder / "root"))
     images = folder / "images"
     for name in ("a", "b"):
@@ -265,9 +265,12 @@ def toml_like(text: str, stream: random.Random) -> bytes:
     return text_like(text, stream, _WORDS).encode(errors="surrogatepass" if stream.random() < 0.5 else "replace")
 
 
+_BASE = "\n".join(
+    f"{name} = '{value}'" for name, _, value in (flag.removeprefix("--").partition("=") for flag in TRAIN[1:-1])
+)
 SWEEP = f"""command = "branch train oneshot"
 [base]
-{chr(10).join(f"{name} = '{value}'" for name, _, value in (flag.removeprefix("--").partition("=") for flag in TRAIN[1:-1]))}
+{_BASE}
 [[grid]]
 strategy = ["snip1", "random"]
 density = "0.5^1..2"

@@ -191,9 +191,7 @@ def pickled_tensors_like(tensors: Mapping[str, torch.Tensor], trace: Path, strea
             (tensors[name].to_sparse(), torch.empty(2, device="meta"), tensors[name][..., :1])
         )
     elif action == 3:
-        content = stream.choice(
-            (content[name] if name in content else None, list(content.values()), {"state_dict": content})
-        )
+        content = stream.choice((content.get(name), list(content.values()), {"state_dict": content}))
     target = io.BytesIO()
     torch.save(content, target, _use_new_zipfile_serialization=stream.random() < 0.7)
     return bytes_like(target.getvalue(), stream) if stream.random() < 0.6 else target.getvalue()

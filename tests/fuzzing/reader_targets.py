@@ -62,7 +62,7 @@ def reader_targets(seeds: Seeds) -> list[Target]:
     return made + [Target(name, partial(reader, seeds), 6_000, 3_000) for name, reader in readers.items()]
 
 
-def _text(name: str, folder: Path) -> Attempt:
+def _text(name: str, _: Path) -> Attempt:
     read, valid = _TEXTS[name]
     return lambda stream: _read(partial(read, text_like(stream.choice(valid), stream)))
 
@@ -71,7 +71,7 @@ def _read(reader: Callable[[], object]) -> None:
     _ = reader()
 
 
-def _manifests(seeds: Seeds, folder: Path) -> Attempt:
+def _manifests(seeds: Seeds, _: Path) -> Attempt:
     texts = [path.read_bytes() for path in seeds.root.rglob("manifest.json")]
 
     def attempt(stream: random.Random) -> None:
@@ -85,7 +85,7 @@ def _manifests(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _records(seeds: Seeds, folder: Path) -> Attempt:
+def _records(seeds: Seeds, _: Path) -> Attempt:
     found = {path.parent: json.loads(path.read_bytes()) for path in seeds.root.rglob("description.json")}
 
     def attempt(stream: random.Random) -> None:
@@ -101,7 +101,7 @@ def _records(seeds: Seeds, folder: Path) -> Attempt:
     return reading
 
 
-def _metrics(seeds: Seeds, folder: Path) -> Attempt:
+def _metrics(seeds: Seeds, _: Path) -> Attempt:
     (text, *_) = [path.read_bytes() for path in seeds.root.rglob("metrics.csv")]
     return lambda stream: _read(partial(Metrics.from_csv, bytes_like(text, stream).decode(errors="replace")))
 
@@ -129,7 +129,7 @@ def _headers(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _masks(seeds: Seeds, folder: Path) -> Attempt:
+def _masks(_: Seeds, _folder: Path) -> Attempt:
     bits, header = pack({"a.weight": torch.ones(3, 5, dtype=torch.bool), "b.weight": torch.zeros(7, dtype=torch.bool)})
 
     def attempt(stream: random.Random) -> None:
@@ -142,7 +142,7 @@ def _masks(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _rows(seeds: Seeds, folder: Path) -> Attempt:
+def _rows(_: Seeds, folder: Path) -> Attempt:
     run = Run(folder, Location("train_0", 1, MAIN))
     first = Row(
         run=run, status="complete", hyperparameters={"lr": 0.1, "seed": None, "strategy": "snip1", "n": 3, "x": True}
@@ -164,14 +164,13 @@ def _rows(seeds: Seeds, folder: Path) -> Attempt:
     return attempt
 
 
-def _toml(seeds: Seeds, folder: Path) -> Attempt:
+def _toml(_: Seeds, folder: Path) -> Attempt:
     path, papers = folder / "some.toml", [paper.read_text() for paper in (TOP / "papers").glob("*.toml")]
 
     def attempt(stream: random.Random) -> None:
         if stream.random() < 0.5:
             path.write_bytes(toml_like(SWEEP, stream))
-            for _ in read_sweep(path).points():
-                pass
+            list(read_sweep(path).points())
         else:
             path.write_bytes(toml_like(stream.choice(papers), stream))
             read_paper(path)

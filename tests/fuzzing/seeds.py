@@ -23,7 +23,7 @@ TRAIN = (
 _FLAGS = TRAIN[1:]
 ONESHOT = ("branch", "train", "oneshot", *_FLAGS, "--strategy=snip1", "--density=0.1")
 REWIND = ("branch", "train", "lottery_rewind", *_FLAGS, "--rewind_step=1it", "--density=0.5")
-_LISTINGS = (("strategies",), ("datasets",), ("models",), ("techniques",), ("measures",), ("ls",))
+_LISTINGS = (("strategies",), ("datasets",), ("techniques",), ("measures",), ("ls",))
 MEASURE = ("measure", "layer_conservation")
 
 

@@ -7,6 +7,7 @@ was found wanting is tried again by `OPEN_PRUNE_FUZZ='TARGET:SEED:NUMBER' pytest
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,14 @@ def test_a_hundred_thousand_hostile_inputs_are_refused_or_read_for_what_they_are
     outcomes: dict[str, Outcome] = {}
     for target in _targets(seeds):
         outcomes[target.name] = fuzz(target, tmp_path, 1, range(round(_SCALE * target.inputs)))
-        print(report({target.name: outcomes[target.name]}), flush=True)
-        print(*distinct(outcomes[target.name].findings), sep="\n", flush=True)
+        say(report({target.name: outcomes[target.name]}), *distinct(outcomes[target.name].findings))
     assert _SCALE < 1 or sum(each.tried for each in outcomes.values()) >= 100_000
     assert not any(each.findings for each in outcomes.values())
+
+
+def say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 @pytest.mark.skipif(not _AGAIN, reason="no input is named in OPEN_PRUNE_FUZZ")

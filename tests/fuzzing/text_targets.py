@@ -78,8 +78,8 @@ _DANGEROUS = ("--executor", "--platform", "--watch")
 def text_targets(seeds: Seeds) -> list[Target]:
     """Return the targets."""
     return [
-        Target("arguments", partial(_arguments, seeds, _LINES), 16_000),
-        Target("arguments of figures", partial(_arguments, seeds, _DRAWN), 700, batch=100),
+        Target("arguments", partial(_arguments, seeds, _LINES), 8_000),
+        Target("arguments of figures", partial(_arguments, seeds, _DRAWN), 400, batch=100),
     ]
 
 
@@ -89,12 +89,12 @@ def _arguments(seeds: Seeds, lines: tuple[tuple[str, ...], ...], folder: Path) -
 
     def attempt(stream: random.Random) -> None:
         with restored(valid, root):
-            command(*_line_like(stream.choice(lines), stream, folder))
+            command(*_line_like(stream.choice(lines), stream))
 
     return attempt
 
 
-def _line_like(line: tuple[str, ...], stream: random.Random, folder: Path) -> list[str]:
+def _line_like(line: tuple[str, ...], stream: random.Random) -> list[str]:
     """Return a command line with arguments changed, swapped, repeated, added or left out."""
     words = list(line)
     for _ in range(stream.choice((1, 1, 2, 3))):
