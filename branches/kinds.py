@@ -60,7 +60,7 @@ def _read(run: Run, record: Mapping[str, Any], main: Desc | None, runs: Mapping[
     check_loaded(plugins_of(record), str(run))
     try:
         desc = KINDS.find(record["kind"]).desc.from_record(record, main, runs)
-    except (KeyError, TypeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise DamagedError(f"{run.folder} holds a description that cannot be read: {error}") from error
     if desc.digest != record["digest"]:
         raise DamagedError(

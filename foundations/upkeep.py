@@ -53,6 +53,21 @@ def verify(run: Run) -> list[DamagedError]:
     return list({str(problem): problem for problem in problems}.values())
 
 
+def check_bytes(run: Run, manifest: Manifest, at_most: int) -> int:
+    """Read a complete run's files, smaller ones first, until they have `at_most` bytes; return how many bytes they had.
+
+    Raises: DamagedError for one that is not what the manifest says.
+    """
+    total = 0
+    for name, record in sorted(manifest.files.items(), key=lambda file: file[1].size):
+        if total + record.size > at_most:
+            break
+        total += record.size
+        if sha256_of_file(run.folder / name) != record.sha256:
+            raise run.damaged(name, "its SHA-256 is not the one of its manifest")
+    return total
+
+
 def mend(run: Run) -> list[str]:
     """Set damaged files of a run aside (as `damaged_<name>`) and return their names. The run's lock is held.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def test_a_job_file_holds_the_run_and_all_that_it_draws_on(tmp_path: Path) -> No
         lambda tree: tree.pop("records"),
         lambda tree: tree["run"].__setitem__(0, "../../train_0"),
         lambda tree: tree["run"].__setitem__(1, "x"),
+        lambda tree: tree["run"].__setitem__(1, "1/../../../x"),
+        lambda tree: tree["run"].__setitem__(1, 1.5),
         lambda tree: tree["keep"].append("x"),
+        lambda tree: tree["keep"].append(10**15),
+        lambda tree: tree["keep"].append(math.inf),
         lambda tree: next(iter(tree["records"].values()))["hyperparameters"]["training"].update(lr=7.0),
         lambda tree: next(iter(tree["records"].values()))["canonical"].update(training={"lr": 7.0}),
     ],

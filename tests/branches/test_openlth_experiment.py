@@ -18,7 +18,14 @@ from foundations.desc import RunRef, StateOf
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.run import Run
 from foundations.store import all_runs
-from tests.branches.openlth_directory import OF_REWOUND_LOTTERY, OF_TRAINING, lottery, write_logger, write_lottery
+from tests.branches.openlth_directory import (
+    OF_LOTTERY,
+    OF_REWOUND_LOTTERY,
+    OF_TRAINING,
+    lottery,
+    write_logger,
+    write_lottery,
+)
 from tests.branches.small_branches import Counter, branch, mask_of
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
@@ -245,3 +252,14 @@ def test_a_pretraining_of_another_kind_becomes_a_run_of_its_own(
     (pretraining,) = others
     assert pretraining.record()["hyperparameters"]["training"]["lr"] == 0.05
     assert pretraining.kept_states(6) == [train_desc().start, start]
+
+
+@pytest.mark.parametrize("setting", ["lr => 0.x1", "batch_size => 1e400", "pruning_fraction => much"])
+def test_a_setting_that_should_be_a_number_is_refused_with_its_name(tmp_path: Path, setting: str) -> None:
+    name = setting.partition(" ")[0]
+    lines = OF_LOTTERY.splitlines()
+    text = "\n".join(f"    * {setting}" if f"* {name} " in line else line for line in lines)
+    (tmp_path / "hparams.log").write_text(text)
+
+    with pytest.raises(DamagedError, match=rf"hparams\.log sets {name}"):
+        read_log(tmp_path / "hparams.log")

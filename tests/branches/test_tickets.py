@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,10 +14,10 @@ import torch
 from branches.kinds import load_desc
 from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
-from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.run import Run
 from foundations.step import Step
-from foundations.tensor_files import read
+from foundations.tensor_files import read, to_bytes
 from tests.branches.small_branches import branch, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
@@ -168,3 +169,81 @@ def test_an_imported_ticket_can_be_exported_again(pruned: tuple[Context, Run], t
 
     again = import_ticket(tmp_path / "second.safetensors", context(tmp_path / "farther", digits))
     assert same(again.load_state(START), run.load_state(train_desc().end))
+
+
+def changed_ticket(run: Run, path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Path:
+    """Export a run, and write its ticket again with something else in it."""
+    export_ticket(run, None, path)
+    tensors, facts = read(path, "")
+    change(tensors, facts)
+    path.write_bytes(to_bytes(tensors, facts))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, facts: facts.update(lineage=True),
+        lambda _, facts: facts.update(lineage={"main": []}),
+        lambda _, facts: facts["lineage"].update(plugins=[1]),
+        lambda _, facts: facts["lineage"]["main"].update(training={"lr": 10**400}),
+        lambda _, facts: facts["mask"].update(shapes={"fc.weight": [10**9, 10**9]}),
+        lambda _, facts: facts["mask"].update(shapes={"fc.weight": [-1, -1]}),
+    ],
+)
+def test_a_ticket_of_another_form_is_refused_by_its_name(
+    pruned: tuple[Context, Run], tmp_path: Path, digits: Path, change: Callable[..., object]
+) -> None:
+    path = changed_ticket(pruned[1], tmp_path / "ticket.safetensors", change)
+
+    with pytest.raises(DamagedError, match=r"ticket\.safetensors"):
+        import_ticket(path, context(tmp_path / "away", digits))
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan, -math.inf])
+def test_a_ticket_whose_weights_are_outside_of_its_mask_or_no_numbers_is_refused(
+    pruned: tuple[Context, Run], tmp_path: Path, digits: Path, value: float
+) -> None:
+    def change(tensors: dict[str, Any], _: object) -> None:
+        tensors["weights.fc.weight"][~mask_of(pruned[1])["fc.weight"]] = value
+
+    path = changed_ticket(pruned[1], tmp_path / "ticket.safetensors", change)
+
+    with pytest.raises(DamagedError, match=r"ticket\.safetensors: 'fc\.weight' at 0it has"):
+        import_ticket(path, context(tmp_path / "away", digits))
+
+
+def test_a_state_from_before_its_mask_was_reached_is_exported_without_it_only(tmp_path: Path, digits: Path) -> None:
+    gmp = train_desc(technique="gmp", gmp_end="12it", gmp_frequency="3it", gmp_density=0.1)
+    run = complete(gmp, context(tmp_path / "runs", digits)).run
+
+    with pytest.raises(UsageError, match="--dense"):
+        export_ticket(run, START, tmp_path / "ticket.safetensors")
+
+    export_ticket(run, START, tmp_path / "dense.safetensors", dense=True)
+    export_ticket(run, None, tmp_path / "ticket.safetensors")
+
+
+def test_openlths_mask_is_applied_to_its_states_as_openlth_does(
+    pruned: tuple[Context, Run], tmp_path: Path, digits: Path
+) -> None:
+    _, run = pruned
+    export_openlth(run, None, tmp_path / "openlth")
+    path = tmp_path / "openlth" / "model_ep3_it0.pth"
+    left = {name: tensor + 1 for name, tensor in torch.load(path, weights_only=True).items()}
+    torch.save(left, path)  # as its optimizer leaves them
+
+    imported = import_openlth(tmp_path / "openlth", train_desc(), context(tmp_path / "away", digits))
+
+    state, mask = imported.load_state(train_desc().end), mask_of(run)
+    assert all(torch.equal(state[name], left[name] * mask[name]) for name in mask)
+
+
+def test_a_mask_of_openlths_with_other_numbers_is_refused_by_its_name(
+    pruned: tuple[Context, Run], tmp_path: Path, digits: Path
+) -> None:
+    export_openlth(pruned[1], None, tmp_path / "openlth")
+    torch.save({"fc.weight": torch.full((10, 16), 3)}, tmp_path / "openlth" / "mask.pth")
+
+    with pytest.raises(DamagedError, match=r"mask\.pth"):
+        import_openlth(tmp_path / "openlth", train_desc(), context(tmp_path / "away", digits))

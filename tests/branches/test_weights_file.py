@@ -102,3 +102,12 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, digits: Path) ->
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="There is no file .*weights.pth"):
         import_weights(tmp_path / "weights.pth", train_desc(), context(tmp_path / "runs", digits))
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, digits: Path) -> None:
+    weights = weights_of()
+    weights["fc.bias"][3] = float("nan")
+    torch.save(weights, tmp_path / "weights.pth")
+
+    with pytest.raises(DamagedError, match=r"weights\.pth: 'fc\.bias' at 0it has values that are not finite"):
+        import_weights(tmp_path / "weights.pth", train_desc(), context(tmp_path / "runs", digits))

@@ -22,6 +22,8 @@ from foundations.errors import UsageError
         ("80ep,120ep;100ep", ["80ep,120ep", "100ep"]),
         ("true,false", [True, False]),
         ("1e-4", ["1e-4"]),
+        ("9" * 5000 + "-" + "9" * 5000, ["9" * 5000 + "-" + "9" * 5000]),
+        ("2^9999999999..9999999999", ["2^9999999999..9999999999"]),
     ],
 )
 def test_values_are_lists_ranges_and_powers(text: str, values: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,7 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cli.terminal import SHORT, Terminal
+from foundations import tensor_files
+from foundations.manifest import FileRecord, Manifest
+from tests.cli.conftest import BRANCH
+from tests.cli.terminal import LONG, SHORT, Terminal
 
 ADD = ("datasets", "add", "mine")
 STREAM = ("--stream", "--image_size=8")
@@ -59,6 +64,13 @@ def a_bomb(images: Path) -> None:
     (images / "a" / "x.png").write_bytes(enormous_png())
 
 
+def a_spoilt_png(images: Path) -> None:
+    path = images / "a" / "0.png"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 10] ^= 0xFF
+    path.write_bytes(content)
+
+
 def no_pixels(images: Path) -> None:
     (images / "a" / "x.png").write_bytes(b"")
 
@@ -67,7 +79,9 @@ def a_class_in_latin_1(images: Path) -> None:
     os.rename(images / "a", os.fsencode(images) + b"/\xe9")  # noqa: PTH104
 
 
-@pytest.mark.parametrize("spoil", [a_loop, a_dangling_link, a_fifo, a_bomb, no_pixels, a_class_in_latin_1])
+@pytest.mark.parametrize(
+    "spoil", [a_loop, a_dangling_link, a_fifo, a_bomb, a_spoilt_png, no_pixels, a_class_in_latin_1]
+)
 def test_images_that_cannot_be_added_are_named(
     terminal: Terminal, tmp_path: Path, images: Path, spoil: Callable[[Path], None]
 ) -> None:
@@ -140,7 +154,24 @@ def pickled(path: Path) -> Path:
     return arrays(path, labels=np.array([object()] * 20))
 
 
-@pytest.mark.parametrize("make", [claimed_to_be_huge, cut_off, numbered_to_a_billion, pickled])
+def with_a_header_that_does_not_end(path: Path) -> Path:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (20, 8, 8"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    return path
+
+
+def encrypted(path: Path) -> Path:
+    content = bytearray(arrays(path).read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "make", [with_a_header_that_does_not_end, encrypted, claimed_to_be_huge, cut_off, numbered_to_a_billion, pickled]
+)
 def test_arrays_that_cannot_be_added_are_named(
     terminal: Terminal, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
@@ -252,6 +283,79 @@ def test_tensors_of_other_programs_that_cannot_be_taken_are_refused(
 )
 def test_a_number_that_is_too_large_is_refused(terminal: Terminal, command: tuple[str, ...], flag: str) -> None:
     terminal.run(*command).assert_is_for_people(2, flag)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(iterations_per_epoch=1e400),
+        lambda record: record.update(iterations_per_epoch="6"),
+        lambda record: record.pop("iterations_per_epoch"),
+        lambda record: record.update(kind=[]),
+        lambda record: record["hyperparameters"]["pruning"].update(strategy=["snip1"]),
+        lambda record: record["hyperparameters"]["pruning"].update(density=float("nan")),
+        lambda record: record["hyperparameters"]["branch"].update(seed=10**400),
+        lambda record: record["main"]["hyperparameters"].update(training=[]),
+        lambda record: record["sources"]["state"].update(training="../../elsewhere"),
+        lambda record: record["sources"]["state"].update(name="main/../../x"),
+        lambda record: record["sources"]["state"].update(replicate="1/../.."),
+        lambda record: record["sources"]["state"].update(training=[]),
+    ],
+)
+def test_a_description_of_another_form_is_damage_to_every_command(
+    own_two_runs: Terminal, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    folder = own_two_runs.where(*BRANCH)
+    record = json.loads((folder / "description.json").read_text())
+    change(record)
+    (folder / "description.json").write_text(json.dumps(record))
+    address = str(folder.relative_to(own_two_runs.root))
+
+    for command in (("ls",), ("show", address), ("ls", "--sort=strategy"), ("table", "--rows=strategy")):
+        result = own_two_runs.run(*command)
+        assert (result.code, "Traceback" in result.err) == (0, False), result.err
+    export = own_two_runs.run("export", address, str(tmp_path / "ticket.safetensors"))
+    export.assert_is_for_people(1, str(folder / "description.json"))
+
+
+def test_what_a_terminal_obeys_and_what_has_no_encoding_is_not_printed(own_two_runs: Terminal) -> None:
+    folder = own_two_runs.where(*BRANCH)
+    record = json.loads((folder / "description.json").read_text())
+    record["hyperparameters"]["pruning"]["strategy"] = "\x1b[2J\ud800"
+    (folder / "description.json").write_text(json.dumps(record))
+    manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
+    files = {**manifest.files, "description.json": FileRecord.of(folder / "description.json")}
+    (folder / "manifest.json").write_bytes(dataclasses.replace(manifest, files=files).to_bytes())
+
+    for command in (("ls",), ("show", str(folder.relative_to(own_two_runs.root)))):
+        result = own_two_runs.run(*command)
+        assert result.code == 0, result.err
+        assert "[2J" in result.out and "\x1b" not in result.out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts.pop("dataset"),
+        lambda facts: facts.update(metrics=1),
+        lambda facts: facts.update(step="x"),
+        lambda facts: facts.update(parents=[1]),
+        lambda facts: facts.update(wall_seconds={}),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_damage(terminal: Terminal, change: Callable[[dict[str, Any]], object]) -> None:
+    begun = terminal.start("train", *LONG)
+    folder = terminal.where("train", *LONG)
+    while not (folder / "checkpoint.safetensors").exists():
+        assert begun.process.is_alive()
+        time.sleep(0.01)
+    assert begun.kill()
+    path = folder / "checkpoint.safetensors"
+    tensors, facts = tensor_files.read(path, "")
+    change(facts)
+    path.write_bytes(tensor_files.to_bytes(tensors, facts, tensor_files.owner(path)))
+
+    terminal.run("train", *LONG).assert_is_for_people(1, str(path), "--mend")
 
 
 def test_an_export_for_openlth_that_fails_leaves_the_former_one(two_runs: Terminal, tmp_path: Path) -> None:

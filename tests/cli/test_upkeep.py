@@ -146,3 +146,15 @@ def test_a_folder_that_may_not_be_looked_into_breaks_no_command_for_the_rest(own
     assert "accuracy" in shown.out
     assert verified.code == 1 and "1 damaged, 2 whole" in verified.out
     assert not any("Traceback" in result.err for result in (listed, shown, verified))
+
+
+def test_a_run_is_not_reused_over_a_flipped_bit(own_two_runs: Terminal) -> None:
+    path = own_two_runs.where("train", *SHORT) / "state_ep3_it0.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    own_two_runs.run("train", *SHORT).assert_is_for_people(1, str(path), "verify", "--mend")
+    assert own_two_runs.run("verify", "--mend").code == 0
+    assert own_two_runs.run("train", *SHORT).code == 0
+    assert own_two_runs.run("verify").code == 0

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from foundations.locks import is_held, lock
+import pytest
+
+from foundations.locks import is_held, lock, read_holder
 
 FORK = multiprocessing.get_context("fork")
 
@@ -88,3 +91,10 @@ def test_two_locks_are_independent(tmp_path: Path) -> None:
     with lock(tmp_path / "a.lock", "a", print), lock(tmp_path / "b.lock", "b", print):
         assert is_held(tmp_path / "a.lock")
         assert is_held(tmp_path / "b.lock")
+
+
+@pytest.mark.parametrize("facts", [{"since": "0it"}, {"pid": []}, {"speed": 10**400}, {"at": True}, [1]])
+def test_what_a_holder_cannot_have_said_is_nothing(tmp_path: Path, facts: object) -> None:
+    (tmp_path / "run.holder").write_text(json.dumps(facts))
+
+    assert read_holder(tmp_path / "run.lock") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,12 @@ def test_what_is_no_manifest_is_a_damaged_file(tmp_path: Path, data: bytes) -> N
 
     with pytest.raises(DamagedError, match=MANIFEST):
         run.manifest()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 1e19, 10**400, True, "1"])
+def test_a_result_that_is_no_number_is_refused(number: object) -> None:
+    tree = {**json.loads(DATA), "results": {"test_accuracy": number}}
+    del tree["sha256"]
+
+    with pytest.raises((ValueError, TypeError)):
+        Manifest.from_bytes(json.dumps(tree).encode())

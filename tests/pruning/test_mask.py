@@ -233,6 +233,14 @@ def test_tensors_of_other_shapes_than_described_are_damaged() -> None:
         Mask.from_tensors(bits, {})
 
 
+@pytest.mark.parametrize("shape", [[float("inf")], [-1, -15], [10**12, 10**12], "ab", None])
+def test_a_shape_that_no_tensor_has_is_damage(shape: object) -> None:
+    bits, header = Mask({"a": torch.ones(3, 5)}).to_tensors()
+
+    with pytest.raises(DamagedError):
+        Mask.from_tensors(bits, {**header, "shapes": {"a": shape}})
+
+
 def test_applying_zeroes_what_is_pruned_and_nothing_else() -> None:
     model = nn.Linear(4, 1)
     before = model.weight.detach().clone()

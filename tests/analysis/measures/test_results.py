@@ -264,3 +264,26 @@ def other_digits(datasets: Path, folder: Path) -> Path:
             tensors["images"][0] = 0
             save_file(tensors, folder / "digits" / f"{split}.safetensors", file.metadata())
     return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": {"one": None}},
+        {"values": {"one": [1]}},
+        {"table": {"a": [1, 2], "b": [1]}},
+        {"table": {"a": [{}]}},
+        {"files": 0},
+        {"files": {"x": 1}},
+        {"dataset": "x"},
+        {"computed": []},
+        {"description": None},
+    ],
+)
+def test_a_result_of_another_form_is_computed_anew(own_family: Family, probe: Probe, change: dict[str, Any]) -> None:
+    run, kind = opened(own_family, own_family.training), declared(probe)
+    path = result_of(kind, [run], ProbeOptions()).path
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    assert not result_of(kind, [run], ProbeOptions()).reused
+    assert result_of(kind, [run], ProbeOptions()).reused
