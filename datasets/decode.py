@@ -91,9 +91,10 @@ def _with_pil(blob: bytes) -> Tensor:
 
     try:
         with Image.open(io.BytesIO(blob)) as image:
-            if image.mode.startswith("I"):  # 16 bits of gray, of which the upper 8 are kept
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = np.array(image.convert("RGB"))
+            # Of 16 bits of gray the upper 8 are kept.
+            is_deep = image.mode.startswith("I")
+            shown = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if is_deep else image
+            pixels = np.array(shown.convert("RGB"))
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise ValueError(f"it is not a whole image ({error})") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)

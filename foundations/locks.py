@@ -104,8 +104,8 @@ def _file_lock(path: Path) -> FileLock:
     return FileLock(path, fallback_to_soft=False)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < 1 << 53  # type: ignore[operator]
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1 << 53
 
 
 def _describe(path: Path) -> str:

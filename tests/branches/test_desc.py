@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from branches.kinds import load_desc
+from foundations.address import Location
 from foundations.desc import MaskOf, RunRef, StateOf
-from foundations.errors import UsageError
+from foundations.errors import DamagedError, UsageError
+from foundations.run import Run
 from tests.branches.small_branches import describe
 from tests.training.small_runs import oneshot_desc, train_desc
 
@@ -81,3 +86,10 @@ def test_only_branches_whose_method_extends_a_mask_have_the_version_of_that() ->
     assert denser.canonical["versions"] == {"extension": 2}
     assert "versions" not in sparse.canonical
     assert "versions" not in random.canonical
+
+
+def test_a_record_of_another_kind_than_its_parts_is_damage(tmp_path: Path) -> None:
+    run = Run(tmp_path, Location("train_0", 1, "main"))
+
+    with pytest.raises(DamagedError, match="cannot be read"):
+        load_desc(run, lambda _: {**train_desc().record(), "kind": "oneshot", "sources": {}})

@@ -9,8 +9,10 @@ import struct
 import zlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from foundations import tensor_files
@@ -184,7 +186,7 @@ def _arrays(_: Seeds, folder: Path) -> Attempt:
     os.environ.update(OPEN_PRUNE_DATASETS=str(folder / "datasets"), OPEN_PRUNE_ROOT=str(folder / "root"))
     pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
     labels = np.arange(20) % 2
-    whole = {"images": pixels, "labels": labels}
+    whole: dict[str, NDArray[Any]] = {"images": pixels, "labels": labels}
     halves = {f"{split}_{name}": array for split in ("train", "test") for name, array in whole.items()}
 
     def attempt(stream: random.Random) -> None:

@@ -54,7 +54,26 @@ TEXTS = (
     "0it",
     "99999999999999999ep",
 )
-ODD = (None, True, False, 0, -1, 1, 2, 3.5, -0.0, 10**18, 10**30, -(10**30), 1e308, [], {}, [[]], [None], {"": None})
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2,
+    3.5,
+    -0.0,
+    10**18,
+    10**30,
+    -(10**30),
+    1e308,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+)
 """Values of other types."""
 _RAW = (
     "NaN",
@@ -209,9 +228,8 @@ def _changed(tree: Any, stream: random.Random) -> Any:
     """Return the tree with one thing changed: here, or further down."""
     if not isinstance(tree, dict | list) or not tree or stream.random() < 0.08:
         return odd_value(stream)
-    pairs = (
-        Pairs(tree) if isinstance(tree, Pairs) else Pairs(tree.items() if isinstance(tree, dict) else enumerate(tree))
-    )
+    found: Any = tree if isinstance(tree, Pairs) else tree.items() if isinstance(tree, dict) else enumerate(tree)
+    pairs = Pairs(found)
     at = stream.randrange(len(pairs))
     name, value = pairs[at]
     action = stream.randrange(10)

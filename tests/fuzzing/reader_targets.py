@@ -101,7 +101,7 @@ def _records(seeds: Seeds, _: Path) -> Attempt:
     return reading
 
 
-def _metrics(seeds: Seeds, _: Path) -> Attempt:
+def _metrics(seeds: Seeds, _folder: Path) -> Attempt:
     (text, *_) = [path.read_bytes() for path in seeds.root.rglob("metrics.csv")]
     return lambda stream: _read(partial(Metrics.from_csv, bytes_like(text, stream).decode(errors="replace")))
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.main import main
-from foundations.run import CHECKPOINT
+from foundations.manifest import Manifest
+from foundations.run import CHECKPOINT, Run
 
 TRAIN = (
     "train",
@@ -74,8 +75,8 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
         _run("export", address, str(seeds.openlth), "--openlth")
         _run(*MEASURE, address, "--device=cpu")
         # What commands import is imported once, before processes are forked, and matplotlib looks for fonts.
-        for arguments in (("plot", "curves", f"--out={folder / 'curves.svg'}"), *(_LISTINGS), ("train", "--help")):
-            _run(*arguments)
+        for listing in (("plot", "curves", f"--out={folder / 'curves.svg'}"), *(_LISTINGS), ("train", "--help")):
+            _run(*listing)
     (seeds.openlth / "logger").write_text("test_accuracy,0,0.5\ntest_loss,2,1.25\n")
     (seeds.openlth / "hparams.log").write_text(_HPARAMS)
     _cut_off(seeds)
@@ -100,14 +101,12 @@ Pruning Hyperparameters
 
 def _cut_off(seeds: Seeds) -> None:
     """Make a root whose runs were stopped at their last step but one."""
-    from foundations.run import Run
-
     kept: dict[Path, bytes] = {}
     original, discard = Run.finish, seeds.folder / "discarded"
 
-    def finish(run: Run, manifest: object) -> None:
-        kept.update({path: path.read_bytes() for path in run.folder.iterdir()})
-        original(run, manifest)  # type: ignore[arg-type]
+    def finish(self: Run, manifest: Manifest) -> None:
+        kept.update({path: path.read_bytes() for path in self.folder.iterdir()})
+        original(self, manifest)
 
     Run.finish = finish  # type: ignore[method-assign]
     try:
