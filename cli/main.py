@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cli.flags import PLUGIN, HelpRequested, taken_out
 from cli.openlth_spellings import translated
-from cli.plain_table import printable
+from cli.plain_table import printable_lines
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
 from foundations.plugins import load_plugins
@@ -109,7 +109,7 @@ def _dispatched(argv: list[str]) -> int:
 
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print("\n".join(map(printable, f"open_prune: {message}".split("\n"))), file=sys.stderr)
+        print(printable_lines(f"open_prune: {message}"), file=sys.stderr)
 
 
 def _drop_output() -> None:

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return lines without what moves the cursor."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _width(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     if text.isascii():

@@ -11,7 +11,7 @@ from analysis.row import Row, row_of
 from cli.family_tree import children, descent
 from cli.flags import parse, positional
 from cli.listing import ShowHparams
-from cli.plain_table import duration, figure, percent, printable, table
+from cli.plain_table import duration, figure, percent, printable_lines, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plugins import is_loaded, plugins_of
@@ -37,7 +37,7 @@ def show(argv: Sequence[str], environment: Environment) -> int:
     if flags.json:
         print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
     else:
-        print("\n".join(map(printable, "\n".join(_described(row)).splitlines())))
+        print(printable_lines("\n".join(_described(row))))
     return 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cli.flags import parse, positional
 from cli.folder_flags import RootHparams
+from cli.plain_table import printable, printable_lines
 from foundations import upkeep
 from foundations.environment import Environment
 from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
@@ -68,11 +69,12 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
             problems = _verified_alone(run, problems)
         damaged += bool(problems)
         for problem in problems:
-            print(problem)
+            print(printable_lines(str(problem)))
         if problems and flags.mend:
             with run.locked(print):
                 aside = upkeep.mend(run)
-            print(f"{run}: set aside {', '.join(aside) or 'nothing'}; the next job that needs it makes it anew.")
+            names = printable(", ".join(aside) or "nothing")
+            print(f"{run}: set aside {names}; the next job that needs it makes it anew.")
     if not names:
         upkeep.sweep_removed(root)
     print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")

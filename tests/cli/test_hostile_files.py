@@ -331,6 +331,11 @@ def test_what_a_terminal_obeys_and_what_has_no_encoding_is_not_printed(own_two_r
         result = own_two_runs.run(*command)
         assert result.code == 0, result.err
         assert "[2J" in result.out and "\x1b" not in result.out
+    files["\x1b[2J"] = files["description.json"]
+    (folder / "manifest.json").write_bytes(dataclasses.replace(manifest, files=files).to_bytes())
+    result = own_two_runs.run("verify")
+    assert result.code == 1
+    assert "[2J" in result.out and "\x1b" not in result.out
 
 
 @pytest.mark.parametrize(

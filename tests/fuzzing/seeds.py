@@ -9,6 +9,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from cli.main import main
 from foundations.manifest import Manifest
 from foundations.run import CHECKPOINT, Run
@@ -74,6 +76,7 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
         _run("export", address, str(seeds.dense), "--dense")
         _run("export", address, str(seeds.openlth), "--openlth")
         _run(*MEASURE, address, "--device=cpu")
+        _run("datasets", "add", "images", str(_images(folder)), f"--datasets_root={folder / 'datasets'}")
         # What commands import is imported once, before processes are forked, and matplotlib looks for fonts.
         for listing in (("plot", "curves", f"--out={folder / 'curves.svg'}"), *(_LISTINGS), ("train", "--help")):
             _run(*listing)
@@ -81,6 +84,14 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
     (seeds.openlth / "hparams.log").write_text(_HPARAMS)
     _cut_off(seeds)
     return seeds
+
+
+def _images(folder: Path) -> Path:
+    """Make an image of each of two classes: what decodes them is imported once."""
+    for name in ("a", "b"):
+        (folder / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "images" / name / "0.jpg")
+    return folder / "images"
 
 
 _HPARAMS = """Dataset Hyperparameters
