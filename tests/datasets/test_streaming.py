@@ -13,10 +13,12 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+import datasets.batches
 from datasets.batches import Loader, LoaderConfig
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
+from datasets.streaming import Task, _IndexedImages
 from foundations.errors import DamagedError, UsageError
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made
@@ -161,6 +163,27 @@ def test_streamed_examples_are_exact_and_not_augmented(streamed: Path) -> None:
     assert all(image.numpy().tobytes() in known for image in x)
     with pytest.raises(UsageError, match="has 4"):
         stream(streamed).examples(5, seed=0).read()
+
+
+def test_examples_that_are_too_many_to_keep_are_decoded_part_by_part(
+    streamed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = stream(streamed).examples(2, seed=0).read()
+    monkeypatch.setattr(datasets.batches, "_KEPT_BYTES", 0)
+    decoded: list[int] = []
+
+    def batch(images: _IndexedImages, tasks: list[Task]) -> torch.Tensor:
+        decoded.append(len(tasks))
+        return decode_batch(images, tasks)
+
+    decode_batch = _IndexedImages.batch
+    monkeypatch.setattr(_IndexedImages, "batch", batch)
+    parts = stream(streamed).examples(2, seed=0).split(5)
+    assert decoded == []
+    found = [part.read() for part in parts]
+    assert decoded == [5, 5, 2]
+    assert torch.equal(torch.cat([x for x, _ in found]), kept[0])
+    assert torch.equal(torch.cat([y for _, y in found]), kept[1])
 
 
 def test_streamed_subsamples_and_random_labels_work_as_in_memory(streamed: Path) -> None:
