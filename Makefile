@@ -44,7 +44,7 @@ format: $(VENV)/installed-dev
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/installed
-	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks $(ONLY)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,9 +1,7 @@
 """Batches of data, against a DataLoader with PIL transforms, which is how most code makes them.
 
-    python -m benchmarks.bench_data [FOLDER OF PREPARED DATASETS]
-
-Without a folder, random images of the right sizes stand in for CIFAR-10 and MNIST; the time does not depend on the
-pixels. The JPEG files are made on the spot, of the size and detail of ImageNet's. The plain side gets two worker
+Random images of the right sizes stand in for CIFAR-10 and MNIST; the time does not depend on the pixels.
+The JPEG files are made on the spot, of the size and detail of ImageNet's. The plain side gets two worker
 processes, and so does ours for the JPEG files; the main process has one thread, as when it feeds a GPU.
 """
 
@@ -11,7 +9,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,13 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.timing import Row, machine
+from benchmarks.timing import Row, median_ratio
 from datasets.added import add_dataset
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
-from datasets.prepared import SPLITS, is_prepared, load_split, write_split
+from datasets.prepared import SPLITS, load_split, write_split
 from datasets.registry import DATASETS
 from datasets.source_files import Split
 
@@ -68,13 +65,18 @@ def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
 
 
 def compare(
-    what: str, aim: str, ours: Callable[[], Iterable[Any]], plain: Callable[[], Iterable[Any]], plain_batches: int
+    what: str,
+    aim: str,
+    ours: Callable[[], Iterable[Any]],
+    plain: Callable[[], Iterable[Any]],
+    plain_batches: int,
+    repeats: int,
 ) -> Row:
     """Measure both in turn, and return the median of the ratios."""
-    rates = [(rate(ours(), 10_000), rate(plain(), plain_batches)) for _ in range(REPEATS)]
-    ratio = statistics.median(one / other for one, other in rates)
-    own, other = (statistics.median(side) for side in zip(*rates, strict=True))
-    return Row(what, ratio, aim, f"{own:,.0f} images/s, plain {other:,.0f}; n = {REPEATS}")
+    rates = [(rate(ours(), 10_000), rate(plain(), plain_batches)) for _ in range(repeats)]
+    ours_rates, plain_rates = zip(*rates, strict=True)
+    detail = f"{statistics.median(ours_rates):,.0f} images/s, plain {statistics.median(plain_rates):,.0f}"
+    return Row(what, median_ratio(ours_rates, plain_rates), aim, detail)
 
 
 def random_dataset(name: str, folder: Path) -> None:
@@ -89,7 +91,7 @@ def random_dataset(name: str, folder: Path) -> None:
         write_split(name, split, Split(images, labels, classes, "random"), folder)
 
 
-def memory(name: str, folder: Path) -> list[Row]:
+def memory(name: str, folder: Path, repeats: int) -> list[Row]:
     """Compare training batches of a dataset in memory, and time the first one."""
     spec = DATASETS.find(name)
     hparams = DatasetHparams(dataset_name=name, batch_size=BATCH)
@@ -106,9 +108,14 @@ def memory(name: str, folder: Path) -> list[Row]:
     plain = PlainImages(pixels, labels.tolist(), transforms.Compose(steps))
     plain_loader = DataLoader(plain, BATCH, shuffle=True, num_workers=WORKERS)
     return [
-        Row(f"first batch of {name} ready, s", first_batch, "below 0.5", "prepared files in the page cache"),
+        Row(f"first batch of {name} ready", first_batch, "below 0.5", "prepared files in the page cache", "s"),
         compare(
-            f"{name} batches / PIL DataLoader", "at least 20", lambda: loader.train_batches(0), lambda: plain_loader, 60
+            f"{name} batches / PIL DataLoader",
+            "at least 20",
+            lambda: loader.train_batches(0),
+            lambda: plain_loader,
+            60,
+            repeats,
         ),
     ]
 
@@ -129,7 +136,7 @@ def write_jpegs(folder: Path, classes: int = 4, per_class: int = 96) -> None:
                 path.write_bytes(stream.getvalue())
 
 
-def streamed(folder: Path) -> Row:
+def streamed(folder: Path, repeats: int) -> Row:
     """Compare training batches of ImageNet-sized JPEG files."""
     write_jpegs(folder / "jpegs")
     add_dataset(
@@ -155,30 +162,18 @@ def streamed(folder: Path) -> Row:
     plain = ImageFolder(str(folder / "jpegs" / "train"), transforms.Compose(steps))
     plain_loader = DataLoader(plain, STREAMED_BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
     what = "JPEG files of 500 x 375 / PIL DataLoader"
-    return compare(what, "at least 1.5", lambda: loader.train_batches(0), lambda: plain_loader, 10_000)
+    return compare(what, "at least 1.5", lambda: loader.train_batches(0), lambda: plain_loader, 10_000, repeats)
 
 
-def rows(folder: Path | None = None) -> Iterator[Row]:
-    """Yield what `make bench` prints."""
+def rows(repeats: int = REPEATS) -> Iterator[Row]:
+    """Measure two datasets in memory and one that is streamed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for name in ("cifar10", "mnist"):
-                prepared = folder is not None and is_prepared(name, folder)
-                if not prepared:
-                    random_dataset(name, Path(scratch))
-                yield from memory(name, folder if folder is not None and prepared else Path(scratch))
-            yield streamed(Path(scratch))
+                random_dataset(name, Path(scratch))
+                yield from memory(name, Path(scratch), repeats)
+            yield streamed(Path(scratch), repeats)
     finally:
         torch.set_num_threads(threads)
-
-
-def main() -> None:
-    print(machine())
-    for row in rows(Path(sys.argv[1]) if sys.argv[1:] else None):
-        print(f"{row.what:<45}{row.ratio:8.3f}   {row.aim:<15}{row.detail}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

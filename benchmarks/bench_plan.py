@@ -1,23 +1,16 @@
-"""What it costs to describe and to plan: one branch from its flags, and a sweep of ten thousand of them.
-
-Measured in a process of its own, since other benchmarks import torch, which none of this may do.
-"""
+"""What it costs to describe and to plan, without torch: one branch from its flags, a sweep of ten thousand of them."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import itertools
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.made_runs import make_complete
-from benchmarks.timing import Row, seconds
+from benchmarks.timing import Median, Row, seconds
 from branches.oneshot import OneshotFlags, oneshot
 from cli.main import main as command
 from foundations.desc import Desc, RunRef
@@ -31,44 +24,39 @@ STRATEGIES = ("magnitude", "snip10", "grasp10", "synflow", "random")
 SEEDS = 20
 PRESET = "--default_hparams=cifar_resnet_20"
 ONE = ("branch", "train", "oneshot", PRESET, "--strategy=snip10", "--density=0.1", "--seed=3")
-AIMS = {"one": 0.0005, "none there": 5.0, "all complete": 8.0}
-"""Seconds."""
 
 
-def rows() -> list[Row]:
-    """Measure in a new interpreter."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.bench_plan", "--json"], capture_output=True, check=True)
-    return [Row(**row) for row in json.loads(done.stdout)]
-
-
-def measured() -> list[Row]:
+def rows(repeats: int = 3) -> list[Row]:
     """Measure in this process. Raises: AssertionError where torch was imported."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        found = {"one": _one(), "none there": seconds(lambda: _planned(root, is_done=False))}
+        one = _one()
+        none_there = Median.of([seconds(lambda: _planned(root, is_done=False)) for _ in range(repeats)])
         make_complete(_grid(), root)
-        found["all complete"] = seconds(lambda: _planned(root, is_done=True))
+        complete = Median.of([seconds(lambda: _planned(root, is_done=True)) for _ in range(repeats)])
     assert "torch" not in sys.modules, "describing and planning must not import torch"
-    words = {
-        "one": "a oneshot branch from its flags to its address",
-        "none there": f"{COUNT:,} branches described and planned, none there",
-        "all complete": f"{COUNT:,} branches described and planned, all complete",
-    }
     return [
-        Row(words[name], took / AIMS[name], f"at most 1 of {AIMS[name]:g} s", f"{took:.4f} s")
-        for name, took in found.items()
+        Row(
+            "a oneshot branch from its flags to its address",
+            one,
+            "at most 0.5",
+            "in a process that did it before",
+            "ms",
+        ),
+        Row(f"{COUNT:,} branches described and planned, none there", none_there, "at most 5", "", "s"),
+        Row(f"{COUNT:,} branches described and planned, all complete", complete, "at most 8", "", "s"),
     ]
 
 
-def _one(repeats: int = 200) -> float:
-    """Return the median time of a command that only tells the address; the first one, which imports, is not counted."""
+def _one(repeats: int = 200) -> Median:
+    """Return the milliseconds of a command that tells the address; the first one, which imports, does not count."""
 
     def work() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             assert command([*ONE, "--display_output_location"]) == 0
 
     work()
-    return statistics.median(seconds(work) for _ in range(repeats))
+    return Median.of([1e3 * seconds(work) for _ in range(repeats)])
 
 
 def _grid() -> list[Desc]:
@@ -89,11 +77,3 @@ def _planned(root: Path, *, is_done: bool) -> None:
     made = plan([Target(desc) for desc in descs], root)
     assert len({desc.digest for desc in descs}) == COUNT
     assert len(made.to_do()) == (0 if is_done else COUNT + 1)
-
-
-if __name__ == "__main__":
-    if "--json" in sys.argv:
-        print(json.dumps([dataclasses.asdict(row) for row in measured()]))
-    else:
-        for row in measured():
-            print(f"{row.what:<60}{row.ratio:8.3f}   {row.aim:<22}{row.detail}")

@@ -80,8 +80,8 @@ def _plans(root: Path) -> list[Row]:
     _complete(root)
     full = _timed(root, f"sweep --dry_run {PLAN}")
     return [
-        Row("a plan over 10,000 runs that are not there", empty / 5, "at most 1 of 5 s", f"{empty:.1f} s"),
-        Row("a plan over 10,000 runs that are complete", full / 8, "at most 1 of 8 s", f"{full:.1f} s"),
+        Row("a plan over 10,000 runs that are not there", empty, "at most 5", "the command", "s"),
+        Row("a plan over 10,000 runs that are complete", full, "at most 8", "the command", "s"),
     ]
 
 
@@ -107,8 +107,3 @@ def _output(root: Path, arguments: str) -> str:
     command = [sys.executable, str(TOP / "open_prune.py"), *shlex.split(arguments)]
     environment = {**os.environ, "OPEN_PRUNE_ROOT": str(root)}
     return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.what:<60}{row.ratio:8.3f}   {row.aim:<22}{row.detail}", flush=True)

@@ -2,22 +2,78 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import operator
+import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+_BOUND = re.compile(r"(at most|at least|below|above) ([\d.]+)")
+_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    "at most": operator.le,
+    "at least": operator.ge,
+    "below": operator.lt,
+    "above": operator.gt,
+}
+
+
+class Median(float):
+    """The median of values, which it remembers."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Median:
+        """Return the median of at least one value."""
+        found = cls(statistics.median(values))
+        found.values = tuple(values)
+        return found
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The first and the third quartile; of fewer than four values, the lowest and the highest."""
+        if len(self.values) < 4:
+            return min(self.values), max(self.values)
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measured ratio: what, how much, what was aimed at, and how it was measured."""
+    """What was measured: a ratio, or a value with a unit; what was aimed at; and how it was measured."""
 
     what: str
     ratio: float
+    """A `Median`, where it was measured several times."""
     aim: str
+    """Such as `at most 1.3`; empty where it is only measured."""
     detail: str
+    unit: str = ""
+    """Empty for a ratio."""
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the aim is reached; None without one."""
+        found = _BOUND.search(self.aim)
+        return None if found is None else _HOLDS[found[1]](self.ratio, float(found[2]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain data: with the number of measurements and their quartiles."""
+        many = self.ratio if isinstance(self.ratio, Median) else Median.of([self.ratio])
+        low, high = many.quartiles
+        return {
+            "what": self.what,
+            "value": float(self.ratio),
+            "unit": self.unit,
+            "aim": self.aim.removeprefix("aim: "),
+            "is_met": self.is_met,
+            "n": len(many.values),
+            "low": low,
+            "high": high,
+            "detail": self.detail,
+        }
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -38,9 +94,9 @@ def in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return times
 
 
-def median_ratio(numerator: list[float], denominator: list[float]) -> float:
+def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Median:
     """Return the median of the ratios, pair by pair."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+    return Median.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
 def matrix_product_rate(size: int = 2048) -> Callable[[], float]:
@@ -55,21 +111,3 @@ def matrix_product_rate(size: int = 2048) -> Callable[[], float]:
         return float(size) ** 3
 
     return work
-
-
-def machine() -> str:
-    """Return processor, threads and versions in a line."""
-    import torch
-
-    name = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            return file.readlines()
-    except OSError:
-        return []

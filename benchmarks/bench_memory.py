@@ -1,0 +1,58 @@
+"""Peak memory of training, against that of a bare loop, each in a process of its own.
+
+The bare loop holds the network, its optimizer and the whole data set as uint8, which is a file mapped into memory, as in
+training; each batch is taken from there, made float and normalized. It augments nothing, evaluates nothing and keeps
+nothing. Training is the command, with its evaluation, states and checkpoints.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.bench_training import make_noise
+from benchmarks.processes import peak_memory
+from benchmarks.timing import Median, Row, median_ratio
+
+TRAINING = """
+import sys
+from cli.main import main
+folder, number = sys.argv[1:]
+assert main(["train", "--default_hparams=cifar_resnet_20", "--training_steps=8it", "--quiet",
+             f"--root={folder}/runs_{number}", f"--datasets_root={folder}"]) == 0
+"""
+BARE = """
+import sys
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from models.build import build_model
+from training.desc import TrainDesc
+from training.recipes import recipe
+
+desc = TrainDesc.of(recipe("cifar_resnet_20"))
+model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+data = load_file(f"{sys.argv[1]}/cifar10/train.safetensors")
+order = torch.randperm(len(data["labels"]))
+for batch in order.split(desc.dataset.batch_size)[:8]:
+    images = (data["images"][batch].float() / 255 - 0.5) / 0.25
+    optimizer.zero_grad()
+    F.cross_entropy(model(images), data["labels"][batch]).backward()
+    optimizer.step()
+"""
+
+
+def rows(repeats: int = 3) -> list[Row]:
+    """Measure both in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_noise("cifar10", Path(folder))
+        pairs = [(peak_memory(TRAINING, folder, str(n)), peak_memory(BARE, folder)) for n in range(repeats)]
+        torch_alone = peak_memory("import torch")
+    training, bare = zip(*pairs, strict=True)
+    detail = f"8 steps of batch 128; torch alone takes {torch_alone:.0f} MiB"
+    return [
+        Row("cifar_resnet_20: peak memory / bare loop", median_ratio(training, bare), "at most 1.3", detail),
+        Row("cifar_resnet_20: peak memory", Median.of(training), "", "the whole process", "MiB"),
+        Row("cifar_resnet_20: peak memory of the bare loop", Median.of(bare), "", "the whole process", "MiB"),
+    ]

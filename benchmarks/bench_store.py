@@ -1,0 +1,115 @@
+"""Ten thousand complete runs: listed, some of them, all as a data frame, a table and curves, and one opened.
+
+Each work is measured in an interpreter of its own, from its start to its end: imports count, those of pandas and
+matplotlib too. Where nothing else is said, the index of rows (`analysis.row_index`) is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.row_index import FOLDER as CACHE
+from analysis.row_index import UNSETTLED_SECONDS
+from benchmarks.made_runs import make_complete
+from benchmarks.processes import process
+from benchmarks.timing import Median, Row, seconds
+from branches.oneshot import OneshotFlags, oneshot
+from foundations.desc import Desc, RunRef
+from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
+from training.recipes import recipe
+
+TRAININGS = 50
+STRATEGIES = ("magnitude", "snip10", "grasp10", "synflow", "random", "force10", "fisher10", "taylor10", "graspabs10")
+LEVELS = 22
+COUNT = TRAININGS * (1 + len(STRATEGIES) * LEVELS)
+READ = """
+import sys
+root = sys.argv[1]
+from analysis.run import open_run
+from analysis.runs import runs
+{work}
+assert "torch" not in sys.modules, "reading runs must not import torch"
+"""
+COMMAND = """
+import contextlib, io, sys
+from cli.main import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    assert main(["{name}", f"--root={{sys.argv[1]}}", *{flags}]) == 0
+assert out.getvalue().count("cifar_resnet_20") >= {least}, out.getvalue()[:1000]
+assert not {{"torch", "pandas", "numpy"}} & set(sys.modules), "listing must not import these"
+"""
+FILTER = ["--where=strategy=snip10,status=complete"]
+SOME = TRAININGS * LEVELS
+CURVES = f"""
+from analysis.figures.plot import plot
+from tempfile import TemporaryDirectory
+drawn = plot("curves", root, over="lr")
+assert sum(point["n"] for point in drawn.points) == {COUNT}
+with TemporaryDirectory() as folder:
+    drawn.write(folder + "/curves.pdf")
+"""
+ALL = f"assert len(runs(root=root)) == {COUNT}"
+TABLE = COMMAND.format(name="table", flags=["--over=lr"], least=0)
+ONE = "from pathlib import Path; assert open_run(next(Path(root).glob('train_*')).name, root).results"
+LS = COMMAND.format(name="ls", flags=[], least=COUNT)
+SOME_LISTED = COMMAND.format(name="ls", flags=FILTER, least=SOME)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done in a new interpreter."""
+
+    what: str
+    code: str
+    aim: str
+    is_cold: bool = False
+    """Whether the index of rows is removed before."""
+
+
+WORKS = (
+    Work(f"ls of {COUNT:,} runs", LS, "at most 1.5"),
+    Work(f"ls of {COUNT:,} runs, without an index", LS, "at most 3", is_cold=True),
+    Work(f"ls of {SOME} of {COUNT:,} runs", SOME_LISTED, "at most 0.5"),
+    Work(f"ls of {SOME} of {COUNT:,} runs, without an index", SOME_LISTED, "at most 2.5", is_cold=True),
+    Work(f"{COUNT:,} runs as a data frame", READ.format(work=ALL), "at most 2"),
+    Work(f"one of {COUNT:,} runs opened by its address", READ.format(work=ONE), "at most 1"),
+    Work(f"{COUNT:,} runs as a table of means", TABLE, "at most 3"),
+    Work(f"{COUNT:,} runs drawn as curves", READ.format(work=CURVES), "at most 6"),
+)
+
+
+def rows(repeats: int = 5) -> list[Row]:
+    """Measure the works in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_complete(_grid(), root)
+        time.sleep(2 * UNSETTLED_SECONDS)  # so that the runs can be remembered
+        took: dict[Work, list[float]] = {work: [] for work in WORKS}
+        for _ in range(repeats):
+            for work in WORKS:
+                if work.is_cold:
+                    shutil.rmtree(root / CACHE, ignore_errors=True)
+                else:
+                    process([sys.executable, "-c", LS, folder], root)()
+                took[work].append(seconds(process([sys.executable, "-c", work.code, folder], root)))
+    return [Row(work.what, Median.of(took[work]), work.aim, "in a new interpreter", "s") for work in WORKS]
+
+
+def _grid() -> list[Desc]:
+    """Return trainings, and branches of each by every strategy at every level."""
+    descs: list[Desc] = []
+    for number in range(TRAININGS):
+        main = TrainDesc.of({**recipe("cifar_resnet_20"), "lr": (number + 1) / 100})
+        descs.append(main)
+        for strategy, level in itertools.product(STRATEGIES, range(1, LEVELS + 1)):
+            values = {"strategy": strategy, "density": level / (LEVELS + 1)}
+            descs.append(oneshot(RunRef(main), PruningHparams.of(values), OneshotFlags.of(values)))
+    return descs
