@@ -1,6 +1,6 @@
 """Peak memory of training, against that of a bare loop, each in a process of its own.
 
-The bare loop holds the network, its optimizer and the whole data set as uint8, which is a file mapped into memory, as in
+The bare loop holds the network, its optimizer and the whole data set as uint8, a file that is mapped into memory as in
 training; each batch is taken from there, made float and normalized. It augments nothing, evaluates nothing and keeps
 nothing. Training is the command, with its evaluation, states and checkpoints.
 """
