@@ -103,7 +103,9 @@ def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError
 
 
 def rm(argv: Sequence[str], environment: Environment) -> int:
-    """`rm ADDRESS`: remove a run, after asking."""
+    """`rm ADDRESS`: remove a run and what measures kept about it, after asking."""
+    from analysis.measures.results import forget
+
     names, rest = positional(argv)
     flags = parse(RemoveFlags, rest, "rm").remove
     if len(names) != 1:
@@ -121,6 +123,10 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
     for each in to_remove:
         _remove(each)
         print(f"Removed {each}.")
+    with explain_os_errors("remove results of measures in", run.root):
+        forgotten = forget(run.root, [str(each) for each in to_remove])
+    if forgotten:
+        print(f"Removed {forgotten} result(s) of measures.")
     return 0
 
 

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,20 @@ def result_of(
     )
     write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
     return result
+
+
+def forget(root: Path, locations: Collection[str]) -> int:
+    """Remove the results that are of runs at some locations; return how many. What cannot be read is left alone."""
+    count = 0
+    for path in (root / FOLDER).glob("*/*.json"):
+        try:
+            runs = _result(path, json.loads(read_file(path))).runs
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        if not set(locations).isdisjoint(runs):
+            path.unlink(missing_ok=True)
+            count += 1
+    return count
 
 
 def _check_number(measure: Measure, runs: Sequence[StoredRun]) -> None:

@@ -57,6 +57,21 @@ def test_a_measure_of_two_runs_has_one_result_for_both(own_two_runs: Terminal) -
     assert result["values"]["fraction"] == pytest.approx(0.9, abs=0.01)  # the training keeps everything
 
 
+def test_removing_a_run_removes_what_measures_kept_of_it_and_nothing_else(own_two_runs: Terminal) -> None:
+    branch = own_two_runs.where(*BRANCH).name
+    own_two_runs.run("measure", "effective_sparsity", branch, "train")
+    own_two_runs.run("measure", "hamming_distance", branch, "train")
+    kept = own_two_runs.root / ".measures"
+    (kept / "hamming_distance" / "torn.json").write_text("{")
+
+    removed = own_two_runs.run("rm", branch, "--force")
+
+    assert removed.out.splitlines()[-1] == "Removed 2 result(s) of measures."
+    (left,) = (kept / "effective_sparsity").iterdir()
+    assert branch not in left.read_text()
+    assert [path.name for path in (kept / "hamming_distance").iterdir()] == ["torn.json"]
+
+
 def test_missing_states_are_computed_if_asked_and_a_long_table_is_shortened(own_two_runs: Terminal) -> None:
     command = ("measure", "lottery_layer_conservation", "train", "--steps=0it-18it@1it")
 
