@@ -13,7 +13,7 @@ from benchmarks.bench_training import make_noise
 from benchmarks.processes import command
 from benchmarks.timing import Median, Row, seconds
 
-STEPS = 100
+STEPS = 60
 TRAIN = ("train", "--default_hparams=cifar_resnet_20", "--batch_size=128", "--evaluate_only_at_end", "--quiet")
 SHORT, LONG = "--training_steps=2it", f"--training_steps={STEPS + 2}it"
 ONE = ("--threads=1",)

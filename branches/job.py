@@ -7,8 +7,8 @@ from functools import partial
 from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
-from foundations.desc import RunRef, StateOf
-from foundations.run import source_run
+from foundations.desc import RunRef, Source, StateOf
+from foundations.run import Run
 from models.build import initialize_masked, output_layer
 from pruning.mask import Mask
 from pruning.score_statistics import Statistics, score_statistics
@@ -45,7 +45,7 @@ class BranchJob(Job[BranchDesc]):
         only that run's added is left out.
         """
         model = initialized_model(self.desc.as_trained, self.replicate, techniques=self.techniques)
-        state = source_run(source, self.context.root, self.replicate).load_state(source.step)
+        state = self._run_of(source).load_state(source.step)
         if trained_of(source.run).outputs != self.desc.as_trained.outputs:
             layer = output_layer(model)
             name = next(name for name, module in model.named_modules() if module is layer)
@@ -64,7 +64,7 @@ class BranchJob(Job[BranchDesc]):
         if self.desc.mask is None:
             pruning = self.desc.pruning
             return Mask.ones(model) if pruning is None else Mask.to_prune(model, pruning)
-        run = source_run(self.desc.mask, self.context.root, self.replicate)
+        run = self._run_of(self.desc.mask)
         mask = Mask.of_run(run)
         if self._structure_differs(self.desc.mask.run):
             mask = Mask(without_added(model, mask, self.desc.as_trained))
@@ -74,7 +74,7 @@ class BranchJob(Job[BranchDesc]):
         """Return the SHA-256 of the files of other runs that are used."""
         found: dict[str, str] = {}
         for source in self.desc.sources().values():
-            found |= source_run(source, self.context.root, self.replicate).fingerprint(source)
+            found |= self._run_of(source).fingerprint(source)
         return found
 
     def is_prepared(self) -> bool:
@@ -105,7 +105,7 @@ class BranchJob(Job[BranchDesc]):
 
     def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
         """Give a network the buffers of a state of a run: batchnorm's running means and variances."""
-        state = source_run(source, self.context.root, self.replicate).load_state(source.step)
+        state = self._run_of(source).load_state(source.step)
         load_state(model, {**model.state_dict(), **{name: state[name] for name, _ in model.named_buffers()}})
 
     def _new_mask(self, model: nn.Module) -> Mask:
@@ -141,3 +141,7 @@ class BranchJob(Job[BranchDesc]):
         if not desc.changes_mask and self.platform.is_primary:
             keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level, statistics)
         return mask
+
+    def _run_of(self, source: Source) -> Run:
+        """Return the run whose state or mask a source is."""
+        return Run(self.context.root, source.run.location(self.replicate))

@@ -368,19 +368,20 @@ class Run:
         """Return the command that mends the run, in words."""
         return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
 
-    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and facts in a file, whatever a manifest says of it.
 
+        is_checked: the file is known to have every byte that was written.
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
-        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name))
+        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name), is_checked=is_checked)
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
         recorded = manifest.files.get(name) if manifest else None
         if recorded is not None and sha256_of_file(self.folder / name) != recorded.sha256:
             raise self.damaged(name, "its SHA-256 is not the one of its manifest")
-        return self.read_tensors(name)
+        return self.read_tensors(name, is_checked=recorded is not None)
 
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
         self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
@@ -391,11 +392,6 @@ class Run:
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         self.write(name, (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
-def source_run(source: Source, root: Path, replicate: int) -> Run:
-    """Return the run that a source is of. replicate: that of the run that draws on it."""
-    return Run(root, source.run.location(replicate))
 
 
 def _belongs_in_manifest(path: Path) -> bool:
