@@ -73,8 +73,8 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
         if problems and flags.mend:
             with run.locked(print):
                 aside = upkeep.mend(run)
-            names = printable(", ".join(aside) or "nothing")
-            print(f"{run}: set aside {names}; the next job that needs it makes it anew.")
+            named = printable(", ".join(aside) or "nothing")
+            print(f"{run}: set aside {named}; the next job that needs it makes it anew.")
     if not names:
         upkeep.sweep_removed(root)
     print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")

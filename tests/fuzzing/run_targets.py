@@ -13,8 +13,8 @@ from pathlib import Path
 
 from foundations.address import Location, digest
 from foundations.files import read_file
-from foundations.manifest import _NO_DIGEST, _with_digest
 from foundations.run import CHECKPOINT, DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
+from foundations.sealed_json import NO_DIGEST, with_digest
 from foundations.upkeep import verify
 from tests.fuzzing.formats import json_like, pickled_program, safetensors_like, signed_like
 from tests.fuzzing.harness import Attempt, Target, Wrong, command, files_in, restored
@@ -141,7 +141,7 @@ def _manifest_like(data: bytes, stream: random.Random) -> bytes:
             return changed
         tree["sha256"] = "0" * 64
         written = (json.dumps(tree, indent=1, sort_keys=True) + "\n").encode()
-        return _with_digest(written, hashlib.sha256(written).hexdigest().encode())
+        return with_digest(written, hashlib.sha256(written).hexdigest().encode())
     except (ValueError, RecursionError, TypeError):
         return changed
 
@@ -153,7 +153,7 @@ def _is_signed_manifest(data: bytes) -> bool:
         return isinstance(tree, dict) and (
             "sha256" not in tree
             or tree["sha256"] is None
-            or tree["sha256"] == hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest()
+            or tree["sha256"] == hashlib.sha256(with_digest(data, NO_DIGEST)).hexdigest()
         )
     except (ValueError, RecursionError):
         return False
