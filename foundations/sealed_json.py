@@ -44,7 +44,7 @@ def from_bytes(data: bytes) -> dict[str, Any]:
 
 
 def with_digest(data: bytes, digest: bytes) -> bytes:
-    """Return the content of a file with another digest in the place of its own. Raises: ValueError where it has none."""
+    """Return the content of a file with another digest in place of its own. Raises: ValueError where it has none."""
     found = _OWN_DIGEST.search(data)
     if found is None:
         raise ValueError("it is not as it was written")
