@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import json
 import os
 import re
 import time
@@ -102,6 +101,7 @@ class Run:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
+            self.record()  # which says so where the whole directory is another run's
             raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
         return manifest
 
@@ -144,7 +144,7 @@ class Run:
         if self.exists():
             self.check(desc)
             return False
-        self._write_json(DESCRIPTION, desc.record())
+        self.write(DESCRIPTION, sealed_json.to_bytes(desc.record()))
         return True
 
     def undo_create(self, start: Step | None = None) -> None:
@@ -289,7 +289,7 @@ class Run:
 
     def save_failure(self, facts: Mapping[str, Any]) -> None:
         """Write why the run's command failed."""
-        self._write_json(FAILURE, facts)
+        self.write(FAILURE, sealed_json.to_bytes(facts))
 
     def failure(self) -> dict[str, Any] | None:
         """Return why the run's command failed, or None if it did not, or was started again since."""
@@ -389,9 +389,6 @@ class Run:
     def _owner(self, name: str) -> str:
         """Return what a file of tensors says that it is, so that one of another run or step is not taken for it."""
         return f"{self.location}/{name}"
-
-    def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
-        self.write(name, (json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def _belongs_in_manifest(path: Path) -> bool:

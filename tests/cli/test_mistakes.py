@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from foundations import sealed_json
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal, tensors_of
 
@@ -231,9 +232,9 @@ def test_other_hyperparameters_under_an_address_are_refused(own_two_runs: Termin
     path = own_two_runs.where(*TRAIN) / "description.json"
     record = json.loads(path.read_text())
     record["hyperparameters"]["training"]["lr"] = 0.2
-    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-    assert len(text) == path.stat().st_size
-    path.write_text(text)
+    data = sealed_json.to_bytes(record)
+    assert len(data) == path.stat().st_size
+    path.write_bytes(data)
 
     own_two_runs.run(*TRAIN).assert_is_for_people(1, "lr=0.2", "0.1 was asked for under the same address")
 

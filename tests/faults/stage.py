@@ -37,9 +37,17 @@ _NAMED = re.compile(r"^(?:Cannot read )?(/.+?)(?: is damaged: |: | does not desc
 def warm() -> None:
     """Import, once, all that commands use, so that the forked ones need not."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        for command in (JOBS["oneshot"].command, JOBS["lottery"].command):
-            places = (f"--root={folder}/root", f"--datasets_root={folder}/datasets", "--device=cpu")
-            assert main((*command, *places)) == 0
+        places = (f"--root={folder}/root", f"--datasets_root={folder}/datasets")
+        for name in ("oneshot", "lottery"):
+            assert main((*JOBS[name].command, *places, "--device=cpu")) == 0
+        for name, where in (
+            ("export for OpenLTH", places[:1]),
+            ("import from OpenLTH", places),
+            ("add images", places[1:]),
+        ):
+            JOBS[name].prepare(Path(folder))
+            words = (word.format(folder=folder) for word in JOBS[name].command)
+            assert main((*words, *where)) == 0
 
 
 class Stage:
