@@ -1,8 +1,9 @@
-"""Peak memory of training, against that of a bare loop, each in a process of its own.
+"""Peak memory of training, against that of a bare loop, and of scoring, each in a process of its own.
 
 The bare loop holds the network, its optimizer and the whole data set as uint8, a file that is mapped into memory as in
 training; each batch is taken from there, made float and normalized. It augments nothing, evaluates nothing and keeps
-nothing. Training is the command, with its evaluation, states and checkpoints.
+nothing. Training is the command, with its evaluation, states and checkpoints. Scoring is SNIP on a ResNet-50 with
+images that are read batch by batch; it needs as much for any number of batches.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from benchmarks.bench_training import make_noise
 from benchmarks.processes import peak_memory
 from benchmarks.timing import Median, Row, median_ratio
+from pruning.activation_memory import MOST_ACTIVATIONS
 
 TRAINING = """
 import sys
@@ -41,6 +43,26 @@ for batch in order.split(desc.dataset.batch_size)[:8]:
     F.cross_entropy(model(images), data["labels"][batch]).backward()
     optimizer.step()
 """
+SCORING = """
+import sys
+import torch
+import pruning.scoring
+from foundations.examples import Rows
+from models.build import build_model
+from pruning.hparams import PruningHparams
+from pruning.prune import mask_from_hparams
+from training.desc import TrainDesc
+from training.recipes import recipe
+
+desc = TrainDesc.of(recipe("imagenet_resnet_50"))
+shape = desc.dataset.input_shape
+model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=(0,))
+pruning.scoring.MOST_ACTIVATIONS = int(sys.argv[1])
+labels = torch.arange(128) % 2
+rows = Rows(labels, lambda rows: torch.randn(len(labels[rows]), *shape))
+hparams = PruningHparams.of({"strategy": "snip64", "density": 0.1})
+mask_from_hparams(model, hparams, seed=0, examples=rows, batch_size=64)
+"""
 
 
 def rows(repeats: int = 3) -> list[Row]:
@@ -55,4 +77,17 @@ def rows(repeats: int = 3) -> list[Row]:
         Row("cifar_resnet_20: peak memory / bare loop", median_ratio(training, bare), "at most 1.3", detail),
         Row("cifar_resnet_20: peak memory", Median.of(training), "", "the whole process", "MiB"),
         Row("cifar_resnet_20: peak memory of the bare loop", Median.of(bare), "", "the whole process", "MiB"),
+        *_scoring(),
+    ]
+
+
+def _scoring() -> list[Row]:
+    bounded, whole = (peak_memory(SCORING, str(limit)) for limit in (MOST_ACTIVATIONS, 1 << 60))
+    detail = "SNIP, 2 batches of 64 images of 224 x 224"
+    return [
+        Row(
+            "imagenet_resnet_50: peak memory of scoring / all activations kept", bounded / whole, "at most 0.7", detail
+        ),
+        Row("imagenet_resnet_50: peak memory of scoring", bounded, "", detail, "MiB"),
+        Row("imagenet_resnet_50: peak memory with all activations kept", whole, "", detail, "MiB"),
     ]
