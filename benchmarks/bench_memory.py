@@ -65,7 +65,7 @@ mask_from_hparams(model, hparams, seed=0, examples=rows, batch_size=64)
 """
 
 
-def rows(repeats: int = 3) -> list[Row]:
+def rows(repeats: int = 2) -> list[Row]:
     """Measure both in turn."""
     with tempfile.TemporaryDirectory() as folder:
         make_noise("cifar10", Path(folder))

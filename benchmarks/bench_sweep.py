@@ -3,7 +3,7 @@
 - Tiny runs (20 iterations on digits, of a LeNet and of a ResNet): the time of the sweep, against the sum of what its
   runs took to train, divided by the slots. What they took includes evaluating and keeping the last state. The same
   sweep with 25 runs in a process (`--together`), against the same sum: that of runs one by one.
-- A figure (4 epochs of a LeNet, 5 methods, 4 levels, 2 replicates) on MNIST if prepared, else on digits: the
+- A figure (4 epochs of a LeNet, 5 methods, 4 levels) on MNIST if prepared, else on digits: the
   commands of the sweep one after the other, each a new interpreter, against the sweep.
 - A plan over ten thousand runs, none of them there, and all of them complete.
 """
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.made_runs import make_complete
@@ -34,7 +35,7 @@ TINY = (
 )
 TINY_NETWORKS = ("digits_lenet_40_20", "digits_resnet_8")
 FIGURE = (
-    "--grid strategy=random,magnitude,snip10,grasp10,synflow --grid density=0.5^1..4 --grid replicate=1-2 -- "
+    "--grid strategy=random,magnitude,snip10,grasp10,synflow --grid density=0.5^1..4 -- "
     "branch train oneshot --default_hparams={name} --training_steps=4ep --evaluate_only_at_end"
 )
 PLAN = (
@@ -43,11 +44,13 @@ PLAN = (
 )
 
 
-def rows(tiny: str = TINY, figure: str = FIGURE) -> list[Row]:
+def rows(tiny: str = TINY, figure: str = FIGURE) -> Iterator[Row]:
     """Measure each once: every one of them is a mean over many runs."""
     with tempfile.TemporaryDirectory() as folder:
-        tiny_rows = [row for name in TINY_NETWORKS for row in _tiny(Path(folder) / name, name, tiny)]
-        return [*tiny_rows, _figure(Path(folder), figure), *_plans(Path(folder) / "plans")]
+        for name in TINY_NETWORKS:
+            yield from _tiny(Path(folder) / name, name, tiny)
+        yield _figure(Path(folder), figure)
+        yield from _plans(Path(folder) / "plans")
 
 
 def _tiny(root: Path, name: str, arguments: str) -> list[Row]:

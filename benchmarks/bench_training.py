@@ -66,7 +66,7 @@ CASES = (
 )
 
 
-def rows(repeats: int = 7) -> Iterator[Row]:
+def rows(repeats: int = 5) -> Iterator[Row]:
     """Measure each network."""
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
