@@ -13,15 +13,14 @@ from typing import Any
 
 _OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
 _ANY_DIGEST = re.compile(rb'^ "[^"]*": "[0-9a-f]{64}"', re.MULTILINE)
-NO_DIGEST = b"0" * 64
-"""What stands in the place of the digest while it is computed."""
+_NO_DIGEST = b"0" * 64
 
 
 def to_bytes(tree: Mapping[str, Any]) -> bytes:
     """Return the content of a file that holds an object."""
-    sealed = {**tree, "sha256": NO_DIGEST.decode()}
+    sealed = {**tree, "sha256": _NO_DIGEST.decode()}
     data = (json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-    return with_digest(data, hashlib.sha256(data).hexdigest().encode())
+    return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
 
 
 def from_bytes(data: bytes) -> dict[str, Any]:
@@ -38,13 +37,12 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     own = tree.pop("sha256", None)
     if own is None and _ANY_DIGEST.search(data):
         raise ValueError("it is not as it was written")  # the name of its digest was changed
-    if own is not None and own != hashlib.sha256(with_digest(data, NO_DIGEST)).hexdigest():
+    if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
         raise ValueError("its SHA-256 is not the one that it states")
     return tree
 
 
-def with_digest(data: bytes, digest: bytes) -> bytes:
-    """Return the content of a file with another digest in place of its own. Raises: ValueError where it has none."""
+def _with_digest(data: bytes, digest: bytes) -> bytes:
     found = _OWN_DIGEST.search(data)
     if found is None:
         raise ValueError("it is not as it was written")

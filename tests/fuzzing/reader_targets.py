@@ -29,9 +29,10 @@ from foundations.run import Run
 from foundations.step import Step, parse_steps
 from pruning.mask_files import pack, unpack
 from tests.fuzzing.file_targets import SWEEP, toml_like
-from tests.fuzzing.formats import json_like, safetensors_like
+from tests.fuzzing.formats import safetensors_like
 from tests.fuzzing.harness import Attempt, Target, Wrong
 from tests.fuzzing.mutations import bytes_like, text_like, to_json, tree_like
+from tests.fuzzing.run_targets import sealed_like
 from tests.fuzzing.seeds import Seeds
 
 _TEXTS: Mapping[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
@@ -76,7 +77,7 @@ def _manifests(seeds: Seeds, _: Path) -> Attempt:
 
     def attempt(stream: random.Random) -> None:
         try:
-            found = Manifest.from_bytes(json_like(stream.choice(texts), stream))
+            found = Manifest.from_bytes(sealed_like(stream.choice(texts), stream))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # as it says
             raise DamagedError("it is not a manifest") from error
         if any("/" in name or name.startswith(".") for name in found.files):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -11,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from foundations import sealed_json
 from foundations.address import Location, digest
 from foundations.files import read_file
 from foundations.run import CHECKPOINT, DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
-from foundations.sealed_json import NO_DIGEST, with_digest
 from foundations.upkeep import verify
 from tests.fuzzing.formats import json_like, pickled_program, safetensors_like, signed_like
 from tests.fuzzing.harness import Attempt, Target, Wrong, command, files_in, restored
@@ -109,9 +108,9 @@ def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes]
             path.write_bytes(signed_like(path, f"{run.location}/{path.name}", stream))
             return not (run.folder / MANIFEST).exists()
         path.write_bytes(safetensors_like(data, stream))
-    elif path.name == MANIFEST:
-        path.write_bytes(_manifest_like(data, stream))
-        return _is_signed_manifest(path.read_bytes())
+    elif path.name in (MANIFEST, SPARSITY):
+        path.write_bytes(sealed_like(data, stream))
+        return path.name == MANIFEST and _is_sealed(path.read_bytes())
     else:
         path.write_bytes(json_like(data, stream))
     return False
@@ -130,33 +129,25 @@ def _replace(path: Path, stream: random.Random) -> None:
         path.symlink_to(stream.choice(targets))
 
 
-def _manifest_like(data: bytes, stream: random.Random) -> bytes:
-    """Return a manifest with its tree changed and, most times, its digest computed anew."""
+def sealed_like(data: bytes, stream: random.Random) -> bytes:
+    """Return a file that vouches for itself with its tree changed and, most times, its digest computed anew."""
     if stream.random() < 0.3:
         return bytes_like(data, stream)
     changed = to_json(tree_like(json.loads(data), stream))
     try:
         tree = json.loads(changed)
-        if not isinstance(tree, dict) or stream.random() < 0.3:
-            return changed
-        tree["sha256"] = "0" * 64
-        written = (json.dumps(tree, indent=1, sort_keys=True) + "\n").encode()
-        return with_digest(written, hashlib.sha256(written).hexdigest().encode())
+        return sealed_json.to_bytes(tree) if isinstance(tree, dict) and stream.random() < 0.7 else changed
     except (ValueError, RecursionError, TypeError):
         return changed
 
 
-def _is_signed_manifest(data: bytes) -> bool:
-    """Return whether a manifest vouches for itself, or is one of the time when they did not."""
+def _is_sealed(data: bytes) -> bool:
+    """Return whether a file vouches for itself, or is one of the time when they did not."""
     try:
-        tree = json.loads(data)
-        return isinstance(tree, dict) and (
-            "sha256" not in tree
-            or tree["sha256"] is None
-            or tree["sha256"] == hashlib.sha256(with_digest(data, NO_DIGEST)).hexdigest()
-        )
-    except (ValueError, RecursionError):
+        sealed_json.from_bytes(data)
+    except ValueError:
         return False
+    return True
 
 
 def _renamed(run: Run) -> Run:
