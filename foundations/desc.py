@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import marshal
+import math
 import sys
 import typing
 from abc import ABC, abstractmethod
@@ -28,7 +29,7 @@ from foundations.step import Step
 
 # A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
 _NOT_INHERITED = ("techniques",)
-_MOST = 1 << 63  # of a number; what is not finite is not below it
+_MOST = 1 << 63  # of a whole number
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -323,7 +324,7 @@ def _is_plain(record: Mapping[str, Any]) -> bool:
             kind = type(value)
             if kind is str or value is None or kind is bool:
                 continue
-            if not ((kind is int or kind is float) and -_MOST < value < _MOST):
+            if not (math.isfinite(value) if kind is float else kind is int and -_MOST < value < _MOST):
                 return False
     return True
 

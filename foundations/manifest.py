@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import stat
@@ -103,7 +104,9 @@ def _checked_name(name: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and -_MOST < value < _MOST  # type: ignore[operator]
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and -_MOST < value < _MOST
 
 
 def _is_texts(value: object) -> bool:

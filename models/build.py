@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from foundations.errors import UsageError, did_you_mean
+from foundations.errors import EnvironmentFailure, UsageError, did_you_mean
 from foundations.random_streams import generator, global_generator_from
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
@@ -34,10 +34,19 @@ def build_model(
 
 
 def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network with PyTorch's initial values, on the default device (`meta` for counting)."""
+    """Return the network with PyTorch's initial values, on the default device (`meta` for counting).
+
+    Raises: EnvironmentFailure where there is too little memory for it.
+    """
     family, parts = find_family(hparams.model_name)
     hparams = ModelHparams.of(hparams.values())  # of the family's own class
-    return family.builder(NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams))
+    spec = NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams)
+    try:
+        return family.builder(spec)
+    except RuntimeError as error:
+        if "allocate memory" in str(error):
+            raise EnvironmentFailure(f"There is not enough memory for the network '{hparams.model_name}'.") from error
+        raise
 
 
 @torch.no_grad()

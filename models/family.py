@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from models.hparams import ModelHparams
 
-NUMBER = r"[1-9]\d*"
+NUMBER = r"[1-9]\d{0,5}"
 # Parts of the patterns of names.
 DEPTH = rf"_(?P<depth>{NUMBER})"
 WIDTH = rf"_(?P<width>{NUMBER})"

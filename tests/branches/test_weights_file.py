@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as theirs
 
+from branches.pickled_tensors import read_named_tensors
 from branches.weights_file import import_weights
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.branches.small_branches import branch, mask_of
@@ -111,3 +112,18 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, digits:
 
     with pytest.raises(DamagedError, match=r"weights\.pth: 'fc\.bias' at 0it has values that are not finite"):
         import_weights(tmp_path / "weights.pth", train_desc(), context(tmp_path / "runs", digits))
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_file_with_any_byte_changed_is_read_or_refused_by_name(tmp_path: Path, is_zip: bool) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"fc.weight": torch.zeros(2, 3), "fc.bias": torch.zeros(2)}, path, _use_new_zipfile_serialization=is_zip)
+    whole = path.read_bytes()
+
+    for byte in range(0, min(len(whole), 700), 5):
+        for changed in (whole[:byte], whole[:byte] + bytes([whole[byte] ^ 0x15]) + whole[byte + 1 :]):
+            path.write_bytes(changed)
+            try:
+                read_named_tensors(path, "a state dict")
+            except DamagedError as error:
+                assert "weights.pth" in str(error)

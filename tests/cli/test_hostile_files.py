@@ -278,6 +278,7 @@ def test_tensors_of_other_programs_that_cannot_be_taken_are_refused(
         (("lottery", "--levels=1-999999999", *SHORT), "--levels"),
         (("train", *SHORT, f"--training_steps={'9' * 4400}ep"), "--training_steps"),
         (("train", *SHORT, f"--batch_size={'9' * 4400}"), "--batch_size"),
+        (("train", *SHORT, f"--model_name=digits_lenet_{'9' * 4400}"), "--model_name"),
         (("train", *SHORT, "--threads=1000000000000"), "--threads"),
     ],
 )

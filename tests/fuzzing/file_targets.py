@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import struct
 import zlib
@@ -145,7 +146,11 @@ def _openlth(seeds: Seeds, folder: Path) -> Attempt:
             else:
                 path.write_bytes(bytes_like(kept[path], stream))
             if stream.random() < 0.1:
-                path.rename(path.with_name(text_like(path.name, stream).replace("/", "_").replace("\0", "_")[:200]))
+                path.rename(
+                    path.with_name(
+                        text_like(path.name, stream).replace("/", "_").replace("\0", "_").replace("\ud800", "_")[:200]
+                    )
+                )
             named = stream.choice((place, folder / "train_1", folder / "train_1" / "replicate_1"))
             if command("import", str(named), "--openlth", "--device=cpu", "--quiet").code == 0:
                 _use_imported(root, stream)
@@ -303,7 +308,6 @@ def _plugins(seeds: Seeds, folder: Path) -> Attempt:
     listings = (
         ("strategies",),
         ("datasets",),
-        ("models",),
         ("techniques",),
         ("measures",),
         ("ls",),

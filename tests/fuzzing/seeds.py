@@ -64,6 +64,8 @@ class Seeds:
 
 def make_seeds(folder: Path, digits: Path) -> Seeds:
     """Compute them."""
+    import open_prune  # noqa: F401 (what plug-ins import is imported once)
+
     seeds = Seeds(folder, digits)
     with _places(seeds.root, digits):
         for arguments in (TRAIN, ONESHOT, REWIND):

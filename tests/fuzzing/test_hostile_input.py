@@ -19,7 +19,7 @@ from tests.fuzzing.run_targets import run_targets
 from tests.fuzzing.seeds import Seeds, make_seeds
 from tests.fuzzing.text_targets import text_targets
 
-_SHORT = 8
+_SHORT = 4
 _AGAIN = os.environ.get("OPEN_PRUNE_FUZZ", "")
 _SCALE = float(os.environ.get("OPEN_PRUNE_FUZZ_SCALE", "1"))
 

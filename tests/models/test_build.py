@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from foundations.errors import UsageError
+from foundations.errors import EnvironmentFailure, UsageError
 from foundations.random_streams import global_generator_from
 from models.activations import ACTIVATIONS, activation
-from models.build import build_model, initialize_masked, output_layer
+from models.build import build_model, construct, initialize_masked, output_layer
 from models.hparams import ModelHparams
 from models.initializers import WEIGHT_INITS
 
@@ -307,3 +307,10 @@ def test_the_output_layer_computes_the_logits() -> None:
 
     assert output_layer(resnet) is resnet.fc
     assert output_layer(lenet) is lenet.fc
+
+
+def test_a_network_that_no_memory_holds_is_refused_in_words() -> None:
+    hparams = ModelHparams(model_name="digits_lenet_999999_999999")
+
+    with pytest.raises(EnvironmentFailure, match="not enough memory"):
+        construct(hparams, 10, (1, 8, 8))
