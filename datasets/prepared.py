@@ -229,7 +229,7 @@ def read_header(path: Path) -> Header:
         try:
             tensors = json.loads(file.read(size) if size < _MAX_HEADER else b"")
             metadata = tensors.pop("__metadata__", {})
-            if not all(map(_is_entry, tensors.values())):
+            if not all(map(_is_entry, tensors.values())) or not all(map(str.isprintable, tensors)):
                 raise ValueError("a tensor lacks its type, shape or place")
             if not all(isinstance(text, str) for text in metadata.values()):
                 raise ValueError("its metadata are not texts")

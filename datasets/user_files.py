@@ -143,6 +143,8 @@ def _checked(
     path: Path, images: NDArray[np.generic], labels: NDArray[np.generic]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return images as uint8 (N, C, H, W) and labels as int64 (N,)."""
+    if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):  # as parts of archives may not be
+        raise UsageError(f"{path} holds something other than arrays.")
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UsageError(f"{path}: images are {images.dtype} {images.shape}; they must be uint8 (N, H, W[, C]).")
     if images.ndim == 3:

@@ -146,11 +146,8 @@ def _openlth(seeds: Seeds, folder: Path) -> Attempt:
             else:
                 path.write_bytes(bytes_like(kept[path], stream))
             if stream.random() < 0.1:
-                path.rename(
-                    path.with_name(
-                        text_like(path.name, stream).replace("/", "_").replace("\0", "_").replace("\ud800", "_")[:200]
-                    )
-                )
+                name = text_like(path.name, stream).encode(errors="replace").decode()
+                path.rename(path.with_name(re.sub("[/\0]", "_", name)[:60]))
             named = stream.choice((place, folder / "train_1", folder / "train_1" / "replicate_1"))
             if command("import", str(named), "--openlth", "--device=cpu", "--quiet").code == 0:
                 _use_imported(root, stream)
