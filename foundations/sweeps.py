@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundations.errors import UsageError
+from foundations.errors import Busy, UsageError
 from foundations.files import explain_os_errors
 from foundations.locks import Holder, is_held, lock, read_holder
 
@@ -52,6 +52,7 @@ def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
     host = re.sub(r"[^\w-]", "_", socket.gethostname())
     name = f"{host}-{os.getpid()}"
     path = root / _FOLDER / f"{name}.lock"
+    _sweep_killed(path.parent)
     with explain_os_errors("work in", root), lock(path, name, lambda _line: None) as holder:
         stop_file = path.with_suffix(".stop")
         stop_file.unlink(missing_ok=True)  # it may be of a former process that had the same number
@@ -61,6 +62,14 @@ def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
             yield sweep
         finally:
             stop_file.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def _sweep_killed(folder: Path) -> None:
+    """Remove what sweeps have left that were killed. `watch` has shown them until now."""
+    for path in folder.glob("*.lock"):
+        with contextlib.suppress(Busy, OSError), lock(path, path.stem, lambda _line: None, wait=False):
+            path.with_suffix(".stop").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
 

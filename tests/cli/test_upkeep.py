@@ -124,6 +124,26 @@ def test_a_removal_that_was_cut_off_is_finished_by_verify(own_two_runs: Terminal
     assert own_two_runs.where(*TRAIN).exists()
 
 
+def test_mending_sweeps_what_a_killed_removal_left_as_well(own_two_runs: Terminal) -> None:
+    training = own_two_runs.where("train", *SHORT)
+    trash = training.with_name(".removed_branch")
+    trash.mkdir()
+    (training / "metrics.csv").write_text("something else")
+
+    assert own_two_runs.run("verify", "--mend").code == 0
+
+    assert not trash.exists()
+
+
+def test_a_checkpoint_that_a_killed_process_left_in_a_complete_run_is_swept(own_two_runs: Terminal) -> None:
+    left = own_two_runs.where("train", *SHORT) / "checkpoint.safetensors"
+    left.write_bytes(b"of use to nobody")
+
+    assert own_two_runs.run("verify").code == 0
+
+    assert not left.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_folder_that_may_not_be_looked_into_breaks_no_command_for_the_rest(own_two_runs: Terminal) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -108,7 +108,7 @@ def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes]
             path.write_bytes(signed_like(path, f"{run.location}/{path.name}", stream))
             return not (run.folder / MANIFEST).exists()
         path.write_bytes(safetensors_like(data, stream))
-    elif path.name in (MANIFEST, SPARSITY):
+    elif path.name in (MANIFEST, SPARSITY, DESCRIPTION):
         path.write_bytes(sealed_like(data, stream))
         return path.name == MANIFEST and _is_sealed(path.read_bytes())
     else:
@@ -156,10 +156,10 @@ def _renamed(run: Run) -> Run:
         record = json.loads(read_file(run.folder / DESCRIPTION))
         found = digest(record["kind"], record["canonical"])
         record["digest"] = found
-        text = json.dumps(record)
+        data = sealed_json.to_bytes(record)
     except (ValueError, KeyError, TypeError, RecursionError):
         return run
-    (run.folder / DESCRIPTION).write_text(text)
+    (run.folder / DESCRIPTION).write_bytes(data)
     if run.location.name == "main":
         location = Location(f"train_{found}", run.location.replicate, "main")
         old, new = run.folder.parent.parent, location.under(run.root).parent.parent
