@@ -5,11 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +34,7 @@ from training.callbacks import (
     stop_when_asked,
     where_best,
 )
+from training.checkpoints import Progress, checkpoint_of, load_checkpoint
 from training.context import Context
 from training.cuda_graph import Recorder, Replayed, record_on_cuda
 from training.desc import TrainDesc
@@ -47,22 +45,10 @@ from training.job import initialized_model
 from training.loop import Batch, Callback, steps
 from training.lr_schedule import learning_rate
 from training.masking import prune_with_data
-from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.optimizers import batchnorm_parameters, make_optimizer
 from training.parallel import Parallel
 from training.precision import autocast, grad_scaler, matrix_products
-from training.structure import load_state
 from training.technique import Hooks
-
-
-@dataclass
-class Progress:
-    """What a checkpoint holds besides tensors."""
-
-    step: Step
-    metrics: Metrics = field(default_factory=Metrics)
-    parents: dict[str, str] = field(default_factory=dict)
-    dataset: dict[str, str] = field(default_factory=dict)
-    wall_seconds: float = 0.0
 
 
 class Session:
@@ -348,25 +334,7 @@ class Session:
 
     def save_checkpoint(self, run: Run, progress: Progress) -> None:
         """Write all that resuming needs, and what was measured so far."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        facts: dict[str, Any] = {
-            "step": progress.step.iteration,
-            "metrics": progress.metrics.to_csv(),
-            "parents": progress.parents,
-            "dataset": progress.dataset,
-            "wall_seconds": progress.wall_seconds,
-            "scaler": self.scaler.state_dict(),
-            "stacked": self.stacked,
-        }
-        if self.mask is not None:
-            bits, facts["mask"] = self.mask.to_tensors()
-            facts["scores"] = self.scores
-            tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
-        for technique, hooks in self.hooks.items():
-            tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
-        tensors |= {f"epoch.{name}": tensor for name, tensor in self.epoch.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors, facts = checkpoint_of(self, progress)
         run.save_checkpoint(tensors, facts)
         run.save_metrics(progress.metrics)
 
@@ -387,33 +355,9 @@ class Session:
         kept = platform.agree(run.load_checkpoint)
         if kept is None:
             return None
-        tensors, facts = kept
-        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
         model = initialized_model(desc, techniques=techniques)
         session = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
         try:
-            return session, session._load(parts, facts)
+            return session, load_checkpoint(session, *kept)
         except (DamagedError, UsageError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise run.damaged(CHECKPOINT, f"it is not one of this training ({error})") from error
-
-    def _load(self, parts: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]) -> Progress:
-        """Go on from a checkpoint: its tensors by part, and its facts. Return the progress that it has."""
-        load_state(self.model, parts["model"])
-        load_optimizer_tensors(self.optimizer, parts["optimizer"])
-        self.scaler.load_state_dict(facts["scaler"])
-        self.stacked = facts.get("stacked", 1)
-        self.epoch.load_state_dict(parts["epoch"])
-        self.best = parts["best"] if self.context.keep_best else {}
-        if "mask" in facts:
-            self.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
-            self.scores = facts.get("scores", {})
-        for technique, hooks in self.hooks.items():
-            prefix = f"{technique}."
-            state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}
-            hooks.load_state_dict(state)
-        metrics = Metrics.from_csv(facts["metrics"])
-        step = Step(facts["step"], self.desc.iterations_per_epoch)
-        return Progress(step, metrics, dict(facts["parents"]), dict(facts["dataset"]), float(facts["wall_seconds"]))

@@ -20,12 +20,13 @@ from foundations.plan import PlannedRun
 from foundations.registry import load
 from foundations.step import Step
 from platforms.base import Platform
+from training.checkpoints import Progress
 from training.context import Context
 from training.following import following
 from training.job import Job
 from training.loop import Batch
 from training.provenance import versions
-from training.session import Progress, Session
+from training.session import Session
 
 Gradients = tuple[Session, Batch]
 """A training, and its batch whose gradients are to be computed (`Session.compute_gradients`)."""
