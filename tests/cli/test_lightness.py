@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS
-from foundations.address import canonical_json, digest
-from foundations.manifest import Manifest
+from foundations import sealed_json
+from foundations.address import digest
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY
@@ -113,18 +113,17 @@ def test_a_job_does_not_import_the_compiler_of_pytorch(two_runs: Terminal, tmp_p
 
 def copies(template: Path, root: Path, number: int) -> Path:
     """Make runs that differ from one in the learning rate below a root; return the root."""
-    record = json.loads((template / "description.json").read_text())
+    record = sealed_json.from_bytes((template / "description.json").read_bytes())
     for lr in range(1, number + 1):
         record["canonical"]["training"]["lr"] = record["hyperparameters"]["training"]["lr"] = lr
         record["digest"] = digest("train", record["canonical"])
         folder = root / f"train_{record['digest']}" / "replicate_1" / "main"
         shutil.copytree(template, folder)
-        (folder / "description.json").write_text(canonical_json(record))
-        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "description.json").write_bytes(sealed_json.to_bytes(record))
+        manifest = sealed_json.from_bytes((folder / "manifest.json").read_bytes())
         manifest["files"]["description.json"]["size"] = (folder / "description.json").stat().st_size
-        own = {"run": str(folder.relative_to(root)), "sha256": None}
-        whole = Manifest.from_bytes(json.dumps({**manifest, **own}).encode())
-        (folder / "manifest.json").write_bytes(whole.to_bytes())
+        own = {"run": str(folder.relative_to(root))}
+        (folder / "manifest.json").write_bytes(sealed_json.to_bytes({**manifest, **own}))
     return root
 
 
