@@ -70,6 +70,8 @@ _ONESHOT = (*_BRANCH, "oneshot", *SMALL, "--strategy=snip1", "--density=0.1")
 _EXPORT = ("export", "train_", "{folder}/ticket.safetensors")
 _DENSE = ("export", "train_", "{folder}/weights.safetensors", "--dense")
 _OPENLTH = ("export", "train_", "{folder}/openlth", "--openlth")
+_SWEEP = ("sweep", "--grid=strategy=random,snip1", "--retry=failed")
+_ONESHOTS = (*_BRANCH, "oneshot", *SMALL, "--density=0.5")
 _RM = ("rm", "train_", "--force")
 _ADD = ("datasets", "add", "mine")
 JOBS = {
@@ -96,17 +98,7 @@ JOBS = {
         ("verify", "--mend"), (_TRAIN, _ONESHOT), prepare=_damages, is_damaged=True, then=(_TRAIN, _ONESHOT, _TRAIN)
     ),
     "sweep": Job(("sweep", "--grid=replicate=1-2", "--jobs=1", "--retry=failed", "--", *_TRAIN)),
-    "sweep of branches": Job(
-        (
-            "sweep",
-            "--grid=strategy=random,snip1",
-            "--jobs=2",
-            "--retry=failed",
-            "--",
-            *_BRANCH,
-            "oneshot",
-            *SMALL,
-            "--density=0.5",
-        )
-    ),
+    "sweep of branches": Job((*_SWEEP, "--jobs=2", "--", *_ONESHOTS)),
+    # Networks that take turns, so that results are those of runs alone.
+    "sweep together": Job((*_SWEEP, "--jobs=1", "--together=2", "--", *_ONESHOTS, "--model_name=digits_resnet_8_2")),
 }
