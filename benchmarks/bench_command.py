@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.bench_training import make_noise
 from benchmarks.processes import command, process, until
-from benchmarks.timing import Median, Row, in_turn, seconds
+from benchmarks.timing import Median, Row, in_turn
 
 TRAIN = ("train", "--default_hparams=mnist_lenet_300_100", "--training_steps=1it", "--quiet")
 FIRST_STEP = """
@@ -65,5 +65,5 @@ def rows(repeats: int = 7) -> list[Row]:
 
 
 def _beyond_torch(root: Path, datasets: Path) -> float:
-    importing = seconds(process([sys.executable, "-c", "import torch"], root))
+    importing = until([sys.executable, "-c", "import torch; print('STEP', flush=True)"], root, "STEP")
     return until([sys.executable, "-c", FIRST_STEP, *TRAIN], root, "STEP", datasets) - importing
