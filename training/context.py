@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ class Context:
     may_download: bool = True
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    """Seconds of this process that are spent on the run, from any point on."""
     num_workers: int | None = None
     """Processes that decode images, for each process that trains; None for as many as its share of the cores."""
     logs: tuple[str, ...] = ()

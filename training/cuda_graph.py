@@ -30,6 +30,11 @@ class Recorder(Protocol):
         """
 
 
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return what records work on a device, or None where nothing does."""
+    return record_on_cuda if device.type == "cuda" else None
+
+
 def record_on_cuda(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
     """Record work as a CUDA graph (see `Recorder`)."""
     graph = torch.cuda.CUDAGraph()
@@ -41,7 +46,8 @@ def record_on_cuda(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tenso
 class Replayed:
     """A pass that is recorded when it is first called, and replayed for inputs of the same shapes.
 
-    It is recorded anew where parameters or buffers have moved.
+    It is recorded anew where parameters or buffers have moved, and for larger inputs: the first ones may be the last,
+    smaller batch of an epoch.
     """
 
     def __init__(
@@ -49,10 +55,10 @@ class Replayed:
         compute: Pass,
         parameters: Sequence[Tensor],
         buffers: Sequence[Tensor],
-        record: Recorder = record_on_cuda,
+        record: Recorder,
     ) -> None:
         """Take a pass and all tensors that it changes: gradients of parameters, and buffers."""
-        self._compute, self._parameters, self._buffers, self._record = compute, list(parameters), list(buffers), record
+        self._compute, self._parameters, self._buffers, self.record = compute, list(parameters), list(buffers), record
         self._inputs: list[Tensor] = []
         self._outputs: Sequence[Tensor] = ()
         self._gradients: list[Tensor | None] = []
@@ -63,7 +69,8 @@ class Replayed:
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the outputs for some inputs, valid until the next call; put the gradients into the parameters."""
         places = [tensor.data_ptr() for tensor in (*self._parameters, *self._buffers)]
-        if not self._cannot_record and places != self._places:
+        is_new = places != self._places or inputs[0].numel() > self._inputs[0].numel()
+        if is_new and not self._cannot_record:
             self._places = places
             self._try_to_record(inputs)
         if self._replay is None or [each.shape for each in inputs] != [each.shape for each in self._inputs]:
@@ -82,7 +89,7 @@ class Replayed:
         try:
             self._warm_up()
             self._drop_gradients()
-            self._outputs, self._replay = self._record(lambda: self._compute(self._inputs))
+            self._outputs, self._replay = self.record(lambda: self._compute(self._inputs))
             self._gradients = [parameter.grad for parameter in self._parameters]
         except RuntimeError:
             self._cannot_record = True

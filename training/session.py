@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.batches import LoaderConfig
+from datasets.batches import Loader, LoaderConfig
 from datasets.loader import open_loader
 from foundations.errors import DamagedError, UsageError
 from foundations.metrics import Metrics
@@ -36,7 +35,7 @@ from training.callbacks import (
 )
 from training.checkpoints import Progress, checkpoint_of, load_checkpoint
 from training.context import Context
-from training.cuda_graph import Recorder, Replayed, record_on_cuda
+from training.cuda_graph import Replayed, recorder_for
 from training.desc import TrainDesc
 from training.epoch_means import EpochMeans
 from training.evaluation import cross_entropies, evaluate
@@ -76,27 +75,10 @@ class Session:
         self.scaler = grad_scaler(precision, platform.device)
         self.autocast = autocast(precision, platform.device)
         platform.agree(lambda: context.prepare(desc.dataset.dataset_name))
-        self.loader = open_loader(
-            desc.dataset,
-            context.datasets,
-            LoaderConfig(
-                device=platform.device,
-                memory_format=platform.memory_format(precision),
-                order_key=replicate if desc.training.data_order_seed is None else desc.training.data_order_seed,
-                augmentation_key=replicate,
-                rank=platform.rank,
-                world_size=platform.world_size,
-            ),
-            workers=context.num_workers,
-            opened=context.opened,
-        )
+        self.loader = self._opened_loader(replicate)
         self.parallel: Parallel | None = None
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
-        self.recorded: Replayed | None = None
-        """The forward and backward pass, where it is recorded as a CUDA graph."""
-        if context.cuda_graphs and platform.device.type == "cuda":
-            self.record_passes()
         self.stacked = 1
         """The most networks that this one was stacked with (`training.together`), itself included."""
         self.mask: Mask | None = None
@@ -108,6 +90,26 @@ class Session:
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
         self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
+        self.recorded: Replayed | None = None
+        """The forward and backward pass, where it is recorded as a CUDA graph."""
+        record = recorder_for(platform.device) if context.cuda_graphs else None
+        if record is not None and self.has_fixed_passes:
+            self.recorded = Replayed(self._pass, list(model.parameters()), list(model.buffers()), record)
+
+    def _opened_loader(self, replicate: int) -> Loader:
+        training, platform = self.desc.training, self.platform
+        config = LoaderConfig(
+            device=platform.device,
+            memory_format=platform.memory_format(training.precision),
+            order_key=replicate if training.data_order_seed is None else training.data_order_seed,
+            augmentation_key=replicate,
+            rank=platform.rank,
+            world_size=platform.world_size,
+        )
+        context = self.context
+        return open_loader(
+            self.desc.dataset, context.datasets, config, workers=context.num_workers, opened=context.opened
+        )
 
     @property
     def is_structural(self) -> bool:
@@ -185,11 +187,11 @@ class Session:
         tell: called in the primary process, with what was measured so far, at every step: must be cheap.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
-        clock, before = time.monotonic(), progress.wall_seconds
+        clock, before = self.context.clock(), progress.wall_seconds
 
         def note(step: Step) -> None:
             progress.step = step
-            progress.wall_seconds = before + time.monotonic() - clock
+            progress.wall_seconds = before + self.context.clock() - clock
 
         def save_checkpoint(step: Step) -> None:
             note(step)
@@ -254,11 +256,6 @@ class Session:
             self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         if self.parallel is not None:
             self.epoch.add_sums(self.parallel.sum_gradients())
-
-    def record_passes(self, record: Recorder = record_on_cuda) -> None:
-        """Record the forward and backward pass, where nothing in it varies from step to step but its tensors."""
-        if self.has_fixed_passes:
-            self.recorded = Replayed(self._pass, list(self.model.parameters()), list(self.model.buffers()), record)
 
     @property
     def has_fixed_passes(self) -> bool:

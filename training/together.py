@@ -13,7 +13,9 @@ manifest says so of a run that was ever stacked. Networks that take turns comput
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -39,17 +41,39 @@ def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) ->
     contexts: the context of each.
     Raises: Interrupted when asked to stop, after each run that is under way wrote its checkpoint.
     """
-    interrupts = next(iter(contexts.values())).interrupts
+    interrupts, clock = next(iter(contexts.values())).interrupts, SharedClock(len(contexts))
     with contextlib.ExitStack() as opened:
         begun = {
-            planned: opened.enter_context(contextlib.closing(steps_of(planned, context, platform)))
+            planned: opened.enter_context(
+                contextlib.closing(steps_of(planned, replace(context, clock=clock), platform))
+            )
             for planned, context in contexts.items()
         }
-        return _in_lockstep(begun, interrupts)
+        return _in_lockstep(begun, interrupts, clock)
+
+
+class SharedClock:
+    """Tells each of several runs its share of the seconds that pass, so that those of all add up to the process's."""
+
+    def __init__(self, runs: int, now: Callable[[], float] = time.monotonic) -> None:
+        """Begin at 0 seconds, with a number of runs."""
+        self._runs, self._now, self._at, self._share = runs, now, now(), 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds of one run until now."""
+        now = self._now()
+        self._share += (now - self._at) / self._runs
+        self._at = now
+        return self._share
+
+    def leave(self) -> None:
+        """Go on without a run that has ended. There must be one."""
+        self()
+        self._runs = max(1, self._runs - 1)
 
 
 def _in_lockstep(
-    runs: dict[PlannedRun, Generator[Gradients, None, None]], interrupts: Interrupts
+    runs: dict[PlannedRun, Generator[Gradients, None, None]], interrupts: Interrupts, clock: SharedClock
 ) -> dict[PlannedRun, OpenPruneError]:
     failed: dict[PlannedRun, OpenPruneError] = {}
     stopped: Interrupted | None = None
@@ -69,6 +93,7 @@ def _in_lockstep(
             except OpenPruneError as error:
                 failed[planned] = error
             del runs[planned]
+            clock.leave()
             asked.pop(planned, None)
         turns.compute_gradients(list(asked.values()))
     if stopped is not None:
@@ -140,15 +165,16 @@ class Stack:
             name: [session.model.get_parameter(name) for session in sessions]
             for name, _ in self._network.named_parameters()
         }
-        self._parameters = self._stacked([dict(session.model.named_parameters()) for session in sessions])
+        self.parameters = self._stacked([dict(session.model.named_parameters()) for session in sessions])
         self._buffers = self._stacked([dict(session.model.named_buffers()) for session in sessions])
         for name, parameter in self._network.named_parameters():
-            self._parameters[name].requires_grad_(parameter.requires_grad)
+            self.parameters[name].requires_grad_(parameter.requires_grad)
         smoothings = {session.desc.training.label_smoothing for session in sessions}
         self._has_one_loss = len(smoothings) == 1 and all(session.has_fixed_passes for session in sessions)
-        self._recorded: Replayed | None = None
-        if self._has_one_loss and all(session.recorded is not None for session in sessions):
-            self._recorded = Replayed(self._pass, list(self._parameters.values()), list(self._buffers.values()))
+        recorded = sessions[0].recorded
+        self._recorded = recorded and Replayed(
+            self._pass, list(self.parameters.values()), list(self._buffers.values()), recorded.record
+        )
 
     @classmethod
     def of(cls, sessions: Sequence[Session], images: Tensor) -> Stack | None:
@@ -176,7 +202,7 @@ class Stack:
                 session.epoch.add_sums(own)
         else:
             self._pass_with_own_losses(batches)
-        for name, parameter in self._parameters.items():
+        for name, parameter in self.parameters.items():
             gradients = [None] * len(batches) if parameter.grad is None else parameter.grad.unbind()
             for own, gradient in zip(self._own[name], gradients, strict=True):
                 own.grad = gradient
@@ -191,7 +217,7 @@ class Stack:
                 tensor.grad = None if tensor.grad is None else tensor.grad.clone()
 
     def _drop_gradients(self) -> None:
-        for parameter in self._parameters.values():
+        for parameter in self.parameters.values():
             parameter.grad = None
 
     def _pass(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -228,7 +254,7 @@ class Stack:
         def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
             return functional_call(self._network, (parameters, buffers), (x,))  # type: ignore[no-any-return]
 
-        found: Tensor = vmap(forward)(self._parameters, self._buffers, images)
+        found: Tensor = vmap(forward)(self.parameters, self._buffers, images)
         return found
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.training.small_runs import context, train_desc
 from training.cuda_graph import Replayed, record_on_cuda
 from training.job import initialized_model
 from training.session import Session
+from training.together import Stack
 
 STEPS = 10
 """Of an epoch with 6 batches, the last of which is smaller."""
@@ -21,8 +23,9 @@ STEPS = 10
 class Recorder:
     """Records as a GPU does: outputs and gradients are always the same tensors, and have no values at first."""
 
-    def __init__(self, session: Session) -> None:
-        self.parameters = list(session.model.parameters())
+    def __init__(self) -> None:
+        self.parameters: list[Tensor] = []
+        """What the work puts gradients into."""
         self.recorded = self.replayed = 0
 
     def __call__(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
@@ -50,17 +53,23 @@ def refuse(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Call
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def session_of(tmp_path: Path, digits: Path, **flags: object) -> Session:
-    desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits)
-    session = Session(initialized_model(desc, 1), desc, place, place.platform, 1)
+def session_of(tmp_path: Path, digits: Path, *, replicate: int = 1, **flags: Any) -> Session:
+    desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits, cuda_graphs=True)
+    model = initialized_model(desc, 1, techniques=desc.techniques)
+    session = Session(model, desc, place, place.platform, replicate, techniques=desc.techniques)
     session.prepare(None, desc.start)
     session.model.train()
     return session
 
 
-def trained(session: Session, *, moved_at: int | None = None) -> list[Tensor]:
-    """Train some steps; return the state, and the sums of what the epoch measured."""
-    batches = [batch for epoch in range(2) for batch in session.loader.train_batches(epoch)][:STEPS]
+def recorded_by(recorder: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be what records on this machine's device."""
+    monkeypatch.setattr("training.session.recorder_for", lambda _device: recorder)
+
+
+def trained(session: Session, *, first: int = 0, moved_at: int | None = None) -> list[Tensor]:
+    """Train some steps from one of the first epoch; return the state, and the sums of what the epoch measured."""
+    batches = [batch for epoch in range(3) for batch in session.loader.train_batches(epoch)][first : first + STEPS]
     for number, batch in enumerate(batches):
         if number == moved_at:
             for parameter in session.model.parameters():
@@ -74,29 +83,76 @@ def check_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_a_replayed_training_is_the_same_and_a_smaller_batch_is_computed(tmp_path: Path, digits: Path) -> None:
-    session = session_of(tmp_path, digits, label_smoothing=0.1)
-    recorder = Recorder(session)
-    session.record_passes(recorder)
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """What records on this machine's device."""
+    made = Recorder()
+    recorded_by(made, monkeypatch)
+    return made
 
-    check_same(trained(session), trained(session_of(tmp_path, digits, label_smoothing=0.1)))
+
+def computed(session: Session) -> Session:
+    """Let a training compute each pass."""
+    assert session.recorded is not None
+    session.recorded = None
+    return session
+
+
+def test_a_replayed_training_is_the_same_and_a_smaller_batch_is_computed(
+    recorder: Recorder, tmp_path: Path, digits: Path
+) -> None:
+    session = session_of(tmp_path, digits, label_smoothing=0.1)
+    recorder.parameters = list(session.model.parameters())
+
+    check_same(trained(session), trained(computed(session_of(tmp_path, digits, label_smoothing=0.1))))
     assert (recorder.recorded, recorder.replayed) == (1, STEPS - 1)
 
 
-def test_a_network_that_moved_is_recorded_anew(tmp_path: Path, digits: Path) -> None:
+def test_a_training_that_goes_on_at_the_last_batch_of_an_epoch_records_the_next_larger_one(
+    recorder: Recorder, tmp_path: Path, digits: Path
+) -> None:
     session = session_of(tmp_path, digits)
-    recorder = Recorder(session)
-    session.record_passes(recorder)
+    recorder.parameters = list(session.model.parameters())
 
-    check_same(trained(session, moved_at=3), trained(session_of(tmp_path, digits)))
+    check_same(trained(session, first=5), trained(computed(session_of(tmp_path, digits)), first=5))
+    assert (recorder.recorded, recorder.replayed) == (2, STEPS - 1)
+
+
+def test_a_network_that_moved_is_recorded_anew(recorder: Recorder, tmp_path: Path, digits: Path) -> None:
+    session = session_of(tmp_path, digits)
+    recorder.parameters = list(session.model.parameters())
+
+    check_same(trained(session, moved_at=3), trained(computed(session_of(tmp_path, digits))))
     assert recorder.recorded == 2
 
 
-def test_a_pass_that_cannot_be_recorded_is_computed(tmp_path: Path, digits: Path) -> None:
-    session = session_of(tmp_path, digits)
-    session.record_passes(refuse)
+def test_a_stack_is_recorded_where_its_trainings_are(recorder: Recorder, tmp_path: Path, digits: Path) -> None:
+    replayed, plain = ([session_of(tmp_path, digits, replicate=number) for number in (1, 2)] for _ in range(2))
+    stacks = [Stack(replayed), Stack([computed(session) for session in plain])]
+    recorder.parameters = list(stacks[0].parameters.values())
+    orders = [list(session.loader.train_batches(0)) for session in plain]
 
-    check_same(trained(session), trained(session_of(tmp_path, digits)))
+    for batches in zip(*orders, strict=True):
+        for stack in stacks:
+            stack.compute_gradients(batches)
+            for session in stack.sessions:
+                session.optimizer.step()
+
+    for session, other in zip(replayed, plain, strict=True):
+        check_same(list(session.model.state_dict().values()), list(other.model.state_dict().values()))
+    assert (recorder.recorded, recorder.replayed) == (1, 5)
+
+
+def test_a_pass_that_cannot_be_recorded_is_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Path
+) -> None:
+    recorded_by(refuse, monkeypatch)
+
+    check_same(trained(session_of(tmp_path, digits)), trained(computed(session_of(tmp_path, digits))))
+
+
+def test_without_a_gpu_nothing_is_recorded(tmp_path: Path, digits: Path) -> None:
+    assert session_of(tmp_path, digits).recorded is None
 
 
 @pytest.mark.parametrize(
@@ -104,16 +160,11 @@ def test_a_pass_that_cannot_be_recorded_is_computed(tmp_path: Path, digits: Path
     [{"technique": "smoothing"}, {"technique": "soft_activation"}, {"precision": "fp16"}],
     ids=["its loss", "its structure", "its scale"],
 )
+@pytest.mark.usefixtures("recorder")
 def test_a_training_is_not_recorded_where_a_pass_varies_by_more_than_its_tensors(
-    flags: dict[str, str], tmp_path: Path, digits: Path
+    flags: dict[str, Any], tmp_path: Path, digits: Path
 ) -> None:
-    desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits)
-    model = initialized_model(desc, 1, techniques=desc.techniques)
-    session = Session(model, desc, place, place.platform, 1, techniques=desc.techniques)
-
-    session.record_passes()
-
-    assert session.recorded is None
+    assert session_of(tmp_path, digits, **flags).recorded is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

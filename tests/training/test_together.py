@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from training.desc import TrainDesc
 from training.execution import execute
 from training.job import initialized_model
 from training.session import Session
-from training.together import Stack, Turns
+from training.together import SharedClock, Stack, Turns
 
 METHODS = ("dense", "random", "magnitude", "snip10", "grasp10", "synflow", "taylor10", "phew")
 TOLERANCE = 1e-9
@@ -270,3 +271,23 @@ def test_a_run_that_another_process_works_on_is_computed_after_the_others(tmp_pa
 
     assert all(run.manifest() for run in runs)
     assert sum(line.startswith("Waiting for") for line in said) == 1
+
+
+def test_the_seconds_of_several_runs_add_up_to_those_of_the_process() -> None:
+    times = iter([10.0, 13.0, 16.0, 20.0, 21.0, 24.0])
+    clock = SharedClock(3, lambda: next(times))
+
+    assert clock() == 1
+    clock.leave()  # after 2 seconds of each of the three
+    assert clock() == 4
+    clock.leave()  # after 4.5 seconds of each of the two
+    assert clock() == 7.5
+    assert 2 + 4.5 + 7.5 == 24 - 10
+
+
+def test_runs_together_say_no_more_seconds_than_have_passed(tmp_path: Path, digits: Path) -> None:
+    began = time.monotonic()
+    runs = computed(BRANCHES, place_of(tmp_path, digits, together=8))
+
+    seconds = [manifest.wall_seconds for run in runs if (manifest := run.manifest()) is not None]
+    assert 0 < sum(seconds) <= time.monotonic() - began
