@@ -34,7 +34,7 @@ from platforms.local import LocalPlatform
 from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc
-from training.loop import train
+from training.loop import steps
 from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
 from training.recipes import recipe
@@ -110,7 +110,7 @@ def _compare(case: Case, folder: Path, repeats: int) -> list[Row]:
 
 def _our_loop(desc: TrainDesc, loader: Any, iterations: int, *, is_masked: bool) -> Callable[[], None]:
     epochs = itertools.count(1)
-    model = _model(desc)
+    model = _model(desc).train()
     optimizer = make_optimizer(desc.training, model.parameters())
     if is_masked:
         prune(model, "magnitude", density=0.2).attach(optimizer, model)
@@ -126,7 +126,9 @@ def _our_loop(desc: TrainDesc, loader: Any, iterations: int, *, is_masked: bool)
             show_progress(NullReporter(), "train", begin, end),
             checkpoint_in_time(_nothing, 3600.0, Interrupts()),
         ]
-        train(model, optimizer, loader, F.cross_entropy, rate, begin, end, callbacks)
+        for images, labels in steps(optimizer, loader, rate, begin, end, callbacks):
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
 
     return loop
 

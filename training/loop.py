@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from foundations.step import Step
@@ -15,7 +15,6 @@ from training.technique import Hooks
 Batch = tuple[Tensor, Tensor]
 """Images float (B, C, H, W), labels int64 (B,)."""
 Callback = Callable[[Step], None]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class TrainBatches(Protocol):
@@ -23,24 +22,6 @@ class TrainBatches(Protocol):
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""
-
-
-def train(
-    model: nn.Module,
-    optimizer: Optimizer,
-    loader: TrainBatches,
-    loss: Loss,
-    learning_rate: Callable[[int], float],
-    start: Step,
-    end: Step,
-    callbacks: Sequence[Callback] = (),
-    hooks: Sequence[Hooks[Any]] = (),
-) -> None:
-    """Train from one step to another, as `steps` says. loss: of the logits of a batch and its labels."""
-    model.train()
-    for images, labels in steps(optimizer, loader, learning_rate, start, end, callbacks, hooks):
-        optimizer.zero_grad(set_to_none=True)
-        loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
 
 
 def steps(

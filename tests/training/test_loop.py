@@ -15,8 +15,9 @@ from models.build import build_model
 from models.hparams import ModelHparams
 from pruning.mask import Mask
 from tests.conftest import golden_case
+from tests.training.whole_loop import train
 from training.hparams import TrainingHparams
-from training.loop import Callback, train
+from training.loop import Callback
 from training.lr_schedule import learning_rate
 from training.optimizers import make_optimizer
 

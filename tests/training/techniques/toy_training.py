@@ -18,9 +18,10 @@ from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from pruning.prune import mask_from_hparams
 from tests.training.small_runs import train_desc
+from tests.training.whole_loop import train
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
-from training.loop import Callback, train
+from training.loop import Callback
 from training.optimizers import make_optimizer
 
 EPOCH = train_desc().iterations_per_epoch
