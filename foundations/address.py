@@ -16,7 +16,7 @@ from typing import Any
 
 SCHEMA_VERSION = 2
 MAIN = "main"
-_TRAINING, _NAME = re.compile(r"(?:train|import)_[^/\0]+"), re.compile(r"main|branch_[^/\0]+")
+_LOCATION = re.compile(r"((?:train|import)_[^/\0]+)/replicate_(\d{1,15})/(main|branch_[^/\0]+)", re.ASCII)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
@@ -44,10 +44,17 @@ class Location:
     @classmethod
     def of(cls, training: Any, replicate: Any, name: Any) -> Location:
         """Return a location that a file names. Raises: ValueError or TypeError where no run can be there."""
-        is_number = type(replicate) is int and 0 <= replicate < 1 << 53
-        if not (is_number and _TRAINING.fullmatch(training) and _NAME.fullmatch(name)):
-            raise ValueError(f"{training}/replicate_{replicate}/{name} is not where a run is")
-        return cls(training, replicate, name)
+        found = cls(training, replicate, name)
+        if type(replicate) is not int or cls.parse(str(found)) != found:
+            raise ValueError(f"{found} is not where a run is")
+        return found
+
+    @classmethod
+    def parse(cls, text: str) -> Location | None:
+        """Return the location that `str` returns a text for; None where no run can be there."""
+        match = _LOCATION.fullmatch(text)
+        found = match and cls(match[1], int(match[2]), match[3])
+        return found if found and str(found) == text else None
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from foundations.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.run import DESCRIPTION, MANIFEST, Run
-
-_LOCATION = re.compile(r"((?:train|import)_[^/]+)/replicate_(\d+)/(main|branch_[^/]+)", re.ASCII)
 
 
 def all_runs(root: Path) -> Iterator[Run]:
@@ -121,11 +118,9 @@ def _holds_run(folder: Path | str) -> bool:
 
 def _at(root: Path, text: str) -> Run | None:
     """Return the run whose whole location a text is, without looking at any other; None where there is none."""
-    match = _LOCATION.fullmatch(text)
-    if match is None:
-        return None
-    run = Run(root, Location(match[1], int(match[2]), match[3]))
-    return run if str(run) == text and _holds_run(run.folder) else None
+    location = Location.parse(text)
+    run = location and Run(root, location)
+    return run if run and _holds_run(run.folder) else None
 
 
 def _is_meant(location: Location, stem: str, replicate: str) -> bool:
