@@ -64,14 +64,11 @@ def dispatch_plan(
     with_context(request.job, request.platform, environment, partial(_prepare, made))
     arguments = _arguments(request, environment)
 
-    def path_of(planned: PlannedRun) -> Path:
-        return folder / f"{str(planned.run).replace('/', '.')}.json"
-
     def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
-        for planned in runs:
-            write_job_file(planned, path_of(planned))
-        files = [str(path_of(planned)) for planned in runs]
-        return CommandJob(str(runs[0].run), ("run", *files, *arguments), runs[0].run.output_path, after)
+        files = [folder / _job_file(planned) for planned in runs]
+        for planned, file in zip(runs, files, strict=True):
+            write_job_file(planned, file)
+        return CommandJob(str(runs[0].run), ("run", *map(str, files), *arguments), runs[0].run.output_path, after)
 
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)
@@ -93,10 +90,7 @@ def dispatch_plan(
         noting = _Noting(shown, sweep)
         work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
         work.run()
-        left = {path.name for path in folder.glob("*.json")}  # also those of a dispatch that was killed
-        for planned in made:
-            if (path := path_of(planned)).name in left and planned.is_done:
-                path.unlink(missing_ok=True)
+        _remove_job_files(made, folder)
         items = work.items.values()
         return Dispatched(
             computed=[item.planned for item in items if item.computed],
@@ -104,6 +98,18 @@ def dispatch_plan(
             is_stopped=work.wish is not Wish.GO_ON,
             still=executor.how_to_look() if work.wish is Wish.LEAVE else "",
         )
+
+
+def _job_file(planned: PlannedRun) -> str:
+    return f"{str(planned.run).replace('/', '.')}.json"
+
+
+def _remove_job_files(made: Plan, folder: Path) -> None:
+    """Remove the job files of runs that are done, those of a dispatch that was killed as well."""
+    left = {path.name for path in folder.glob("*.json")}
+    for planned in made:
+        if _job_file(planned) in left and planned.is_done:
+            (folder / _job_file(planned)).unlink(missing_ok=True)
 
 
 class _Noting:

@@ -276,8 +276,9 @@ class Run:
         self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
-        """Return the step where validation accuracy is best so far, the first such, or None."""
-        return None if (best := self.metrics().best_iteration(BEST_BY)) is None else Step(best, iterations_per_epoch)
+        """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
+        best = self.metrics().best_iteration(BEST_BY)
+        return None if best is None else Step(best, iterations_per_epoch)
 
     def save_sparsity(self, report: Mapping[str, Any]) -> None:
         """Write the report on the mask."""

@@ -96,7 +96,7 @@ def provenance_of(
         )
 
     known = [manifest for row in counted if (manifest := manifests[row.location])]
-    finished = sorted(manifest.finished for manifest in known if manifest.finished)
+    finished = sorted(filter(None, (manifest.finished for manifest in known)))
     data = Counter((row.data or "", row.fingerprint or "") for row in counted)
     return tuple(map(line, rows)), Provenance(
         versions=tuple((dict(each), number) for each, number in _by_number(sets)),
