@@ -63,19 +63,23 @@ LOCAL = PlatformKind(spelling="local", make=LocalPlatform, runs="in this process
 
 @contextlib.contextmanager
 def prepared(threads: int | None) -> Iterator[None]:
-    """Inside the block, torch uses deterministic kernels and so many CPU threads, by default as many as before."""
+    """Inside the block, torch uses deterministic kernels and so many CPU threads, by default as many as before.
+
+    Float32 is float32: PyTorch's default lets convolutions on GPUs round their inputs to TF32, in scoring too.
+    """
     # cuBLAS reads this when it starts; without it, its sums may take another order from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    former = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.get_num_threads())
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.set_num_threads(threads or former[2])
+    cudnn, former_threads = torch.backends.cudnn, torch.get_num_threads()
+    former = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    torch.set_num_threads(threads or former_threads)
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = former[:2]
-        torch.set_num_threads(former[2])
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = former
+        torch.set_num_threads(former_threads)
 
 
 def keep_freed_memory() -> None:

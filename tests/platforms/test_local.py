@@ -58,12 +58,16 @@ def test_a_device_that_is_not_there_is_a_failure_of_the_environment_that_says_wh
         local(device="cuda:99").device  # noqa: B018
 
 
-def test_deterministic_kernels_are_chosen_inside_the_job_only() -> None:
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    inside = local(device="cpu").launch(lambda _: (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark))
+def test_deterministic_kernels_without_tf32_are_chosen_inside_the_job_only() -> None:
+    def chosen(_: object = None) -> tuple[bool, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
 
-    assert inside == (True, False)
-    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
+    before = chosen()
+    inside = local(device="cpu").launch(chosen)
+
+    assert inside == (True, False, False)
+    assert chosen() == before
 
 
 @pytest.mark.parametrize(
