@@ -50,7 +50,7 @@ import pruning.scoring
 from foundations.examples import Rows
 from models.build import build_model
 from pruning.hparams import PruningHparams
-from pruning.prune import mask_from_hparams
+from pruning.compute_mask import mask_from_hparams
 from training.desc import TrainDesc
 from training.recipes import recipe
 

@@ -37,12 +37,23 @@ def generator(purpose: str, *keys: int | str) -> torch.Generator:
 
 @contextlib.contextmanager
 def global_generator_from(purpose: str, *keys: int | str) -> Iterator[None]:
-    """Inside the block, let torch's global CPU generator follow a stream; restore its state afterwards.
+    """Inside the block, let the global generators of torch's CPU, NumPy and Python follow a stream; restore them after.
 
     Only for code that takes no generator as an argument, such as the constructors of torch.nn's modules.
     """
+    import random
+
+    import numpy as np
     import torch
 
+    seed = stream_seed(purpose, *keys)
+    of_python, of_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream_seed(purpose, *keys))
-        yield
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

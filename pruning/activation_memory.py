@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,10 +25,12 @@ OF_SECOND_DERIVATIVES = 3
 """How many times as much second derivatives need as a gradient (2.7 for ResNet-20)."""
 
 
-def activation_bytes(network: nn.Module, example: torch.Tensor) -> int:
+def activation_bytes(
+    network: nn.Module, example: Any, run: Callable[[nn.Module, Any], Any] = nn.Module.__call__
+) -> int:
     """Return how many bytes the backward pass of a network needs besides its parameters, for one example (1, ...).
 
-    The network runs once, in eval mode, and draws no random numbers.
+    The network runs once, in eval mode, and draws no random numbers. run: (network, example) -> the outputs.
     """
     kept: dict[int, torch.Tensor] = {}
     own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
@@ -36,14 +40,14 @@ def activation_bytes(network: nn.Module, example: torch.Tensor) -> int:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    devices = [example.device] if example.device.type == "cuda" else []
+    devices = [device] if (device := next(network.parameters()).device).type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
         torch.enable_grad(),
         in_eval_mode(network),
         saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
-        network(example)
+        run(network, example)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from foundations.errors import UsageError
 from foundations.multiply_adds import in_eval_mode
+from pruning.scoring_network import run
 
 _CONVOLUTIONS: tuple[Any, ...] = (torch.conv1d, torch.conv2d, torch.conv3d)
 _TRANSPOSED: tuple[Any, ...] = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
@@ -85,7 +86,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     tracer = _Tracer(model, example)
     with in_eval_mode(model), torch.no_grad(), tracer:
-        outputs = model(example)
+        outputs = run(model, example)
     values = [tracer.node_of(value) for value in _tensors(outputs)]
     return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
 

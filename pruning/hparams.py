@@ -12,6 +12,9 @@ from pruning.level import prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 
+DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
+"""Groups of layers by name, for `prunable_layers`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruningHparams(Hparams):
@@ -58,9 +61,11 @@ class PruningHparams(Hparams):
     """Tensors that are not pruned, separated by commas: names or patterns, such as fc.weight,*conv_jump*. They still
     count in the level."""
 
-    prunable_layers: str = hparam("all", choices=("all", "convolutions", "all_but_classifier"))
-    """The layers that can be pruned: all (convolutional and linear ones), convolutions, or all_but_classifier: not the
-    output layer, nor the linear layers that stand with it in one classifier. Others do not count in the level."""
+    prunable_layers: str = hparam(DEFAULT_LAYERS, unordered=True)
+    """The layers that can be pruned, separated by commas; others do not count in the level. all: the convolutional and
+    linear ones. convolutions. all_but_classifier: not the output layer, nor the linear layers that stand with it in one
+    classifier. Also types of layers (all,LSTM,Embedding), and names or patterns of layers and tensors (encoder.*).
+    """
 
     prune_bias: bool = hparam(False)
     """Prune the biases of these layers too. They count in the level."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from foundations.errors import UsageError
 from pruning.mask import Mask
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -92,6 +93,8 @@ class LiveChannels:
         layers = [self._layers.get(name) for name in self._weights]
         parts = [None if layer is None else layer.part for layer in layers]
         live = [part for part in parts if part is not None]
+        if not value.requires_grad:
+            raise UsageError("the outputs of the network do not depend on its prunable weights.", "strategy")
         gradients: Sequence[Tensor | None] = torch.autograd.grad(value, [*weights, *live], allow_unused=True)
         of_live = iter(gradients[len(weights) :])
         found = {}

@@ -16,10 +16,13 @@ from foundations.files import write_atomically
 from foundations.random_streams import generator
 from foundations.run import MASK, Run
 from pruning.attached_mask import AttachedMask
+from pruning.computed_weights import Computed
 from pruning.hparams import PruningHparams
+from pruning.left_out import warn_of_left_out
 from pruning.mask_files import pack, unpack
+from pruning.named_weights import Weight, named_weights, refuse_unprunable
 from pruning.overlap import overlap, overlap_per_layer
-from pruning.prunable import LAYER_TYPES, prunable_weights, weights_to_prune
+from pruning.prunable import LAYER_TYPES, Choice, prunable_weights, weights_to_prune
 
 
 class Mask(Mapping[str, torch.Tensor]):
@@ -44,15 +47,24 @@ class Mask(Mapping[str, torch.Tensor]):
             self._weights_of(model)
 
     @classmethod
-    def ones(cls, model: nn.Module, layer_types: tuple[type[nn.Module], ...] = LAYER_TYPES) -> Mask:
-        """Return the mask of `model` that keeps every prunable weight."""
-        weights = prunable_weights(model, layer_types)
-        return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()}, model)
+    def ones(cls, model: nn.Module, layer_types: Sequence[Choice] = LAYER_TYPES, *, biases: bool = False) -> Mask:
+        """Return the mask of `model` that keeps every prunable weight.
+
+        layer_types, biases: the layers, as in `pruning.prunable.prunable_weights`: types, names, patterns of names. By
+        default, UnprunedWarning names the weights that are not prunable.
+        """
+        mask = cls._all_of(model, prunable_weights(model, layer_types, biases=biases))
+        if layer_types is LAYER_TYPES:
+            warn_of_left_out(model, mask, stacklevel=2)
+        return mask
 
     @classmethod
     def to_prune(cls, model: nn.Module, hparams: PruningHparams) -> Mask:
         """Return the mask of `model` that keeps every weight that the hyperparameters make prunable."""
-        weights = weights_to_prune(model, hparams)
+        return cls._all_of(model, weights_to_prune(model, hparams))
+
+    @classmethod
+    def _all_of(cls, model: nn.Module, weights: Mapping[str, Weight]) -> Mask:
         return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()}, model)
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -130,25 +142,28 @@ class Mask(Mapping[str, torch.Tensor]):
         """Return this mask for `model`. Raises: UsageError if its names or shapes differ."""
         return Mask(self._tensors, model)
 
-    def _weights_of(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        parameters = dict(model.named_parameters(remove_duplicate=False))
+    def _weights_of(self, model: nn.Module) -> dict[str, Weight]:
+        weights = named_weights(model)
         for name, tensor in self.items():
-            if name not in parameters:
+            if name not in weights:
                 raise UsageError(f"the mask has a tensor '{name}', but {type(model).__name__} has none of that name.")
-            if parameters[name].shape != tensor.shape:
+            if weights[name].shape != tensor.shape:
                 raise UsageError(
                     f"the mask's tensor '{name}' is of shape {tuple(tensor.shape)}, "
-                    f"but {type(model).__name__} has one of shape {tuple(parameters[name].shape)}."
+                    f"but {type(model).__name__} has one of shape {tuple(weights[name].shape)}."
                 )
+            refuse_unprunable(name, weights[name])
         self._model = weakref.ref(model)
-        return {name: parameters[name] for name in self}
+        return {name: weights[name] for name in self}
 
     @torch.no_grad()
     def apply_(self, model: nn.Module) -> None:
         """Set the pruned weights of `model` to zero, in place. Raises: UsageError if names or shapes differ."""
-        weights = self._weights_of(model)
-        for name, weight in weights.items():
-            weight.masked_fill_(~self[name].to(weight.device), 0)
+        for name, weight in self._weights_of(model).items():
+            if isinstance(weight, Computed):
+                weight.apply_(self[name])
+            else:
+                weight.masked_fill_(~self[name].to(weight.device), 0)
 
     def attach(self, optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> AttachedMask:
         """Keep the pruned weights of `model`, and the optimizer's state for them, at zero: now and after each step.
@@ -160,7 +175,24 @@ class Mask(Mapping[str, torch.Tensor]):
         model = model if model is not None else (self._model() if self._model else None)
         if model is None:
             raise UsageError("the mask does not know its model: pass model=... to attach().")
-        return AttachedMask(self, self._weights_of(model), optimizer)
+        return AttachedMask(*self.on_parameters(model), optimizer)
+
+    def on_parameters(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, nn.Parameter]]:
+        """Return, by one name each, which entries of parameters of `model` are kept (bool), and these parameters.
+
+        They are the mask's own tensors, except where a layer computes the weight from other parameters (weight_norm,
+        torch.nn.utils.prune): then those are named. Raises: UsageError if names or shapes differ.
+        """
+        kept: dict[str, torch.Tensor] = {}
+        parameters: dict[str, nn.Parameter] = {}
+        for name, weight in self._weights_of(model).items():
+            if isinstance(weight, Computed):
+                prefix = name.removesuffix(weight.tensor)
+                kept |= {f"{prefix}{part}": mask for part, mask in weight.masks(self[name]).items()}
+                parameters |= {f"{prefix}{part}": parameter for part, parameter in weight.parameters.items()}
+            else:
+                kept[name], parameters[name] = self[name], weight
+        return kept, parameters
 
     def union(self, other: Mask) -> Mask:
         """Return the mask of the weights that either keeps."""

@@ -11,6 +11,7 @@ from pruning.graph import trace
 from pruning.mask import Mask
 from pruning.prunable import prunable_weights
 from pruning.prune import prune
+from pruning.scoring_network import CannotRun
 
 _SIDES = (32, 64, 224, 28, 8, 299)
 
@@ -75,7 +76,7 @@ def _shape_of_inputs(network: nn.Module) -> tuple[int, ...]:
     for shape in candidates:
         try:
             trace(network, shape)
-        except (RuntimeError, ValueError):
+        except CannotRun:
             continue
         return shape
     raise UsageError("the network takes none of the usual shapes; give that of one example.", "input_shape")

@@ -8,10 +8,8 @@ if that is lower, and in float64 if the method needs it.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,12 +17,11 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from foundations.errors import UsageError
+from foundations.errors import OpenPruneError, UsageError
 from foundations.examples import Rows
 from foundations.multiply_adds import in_eval_mode
-from foundations.random_streams import global_generator_from, stream_seed
 from pruning.activation_memory import (
     MOST_ACTIVATIONS,
     MOST_PER_INPUT,
@@ -35,11 +32,22 @@ from pruning.activation_memory import (
 from pruning.hparams import PruningHparams
 from pruning.live_channels import LiveChannels
 from pruning.mask import Mask
+from pruning.normalization import couples_examples
+from pruning.outputs import Loss, Objective
+from pruning.scoring_network import (
+    arguments,
+    gradients_of,
+    has_embeddings,
+    ones_behind_embeddings,
+    ones_like,
+    placed,
+    run,
+    scoring_copy,
+    without_cudnn,
+)
 from pruning.second_derivatives import fast_second_derivatives
 
 Scores = dict[str, torch.Tensor]
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Examples = tuple[torch.Tensor, torch.Tensor]
 _GRADIENT_ENTRIES = 1 << 22
 """The most numbers that the gradients of single examples have at a time, if no micro batch size is given.
 
@@ -51,9 +59,11 @@ ResNet-18 (best of 4); sixteen times as many were slower for all three.
 class Scoring:
     """The masked copy of a network, and what the methods compute with it.
 
-    network: the copy, in the method's mode (dropout is always off). weights: its prunable weights by name, sorted, zero
-    if pruned; only they require gradients. batches: those of the present pass where each pass has its own, read when
-    their turn comes. loss: (outputs, y) -> the mean over the batch.
+    network: the copy, in eval mode but for the normalization layers that the method wants in train mode. weights: its
+    prunable weights by name, sorted, zero if pruned; only they require gradients. batches: those of the present pass
+    where each pass has its own, read when their turn comes. loss: (outputs, y) -> the mean over the batch.
+    objective: the loss, and which of the outputs it is of. example: inputs of one example; by default the first of the
+    batches.
     micro_batch_size: the most examples whose activations are in memory at a time; by default as many as have at most
     MOST_ACTIVATIONS. Where batchnorm couples the examples of a batch, a smaller batch would be another function; then
     activations are recomputed block by block instead: those between blocks are kept, and those inside of one.
@@ -67,11 +77,12 @@ class Scoring:
         *,
         batches: list[Rows] | Callable[[int], list[Rows]],
         input_shape: tuple[int, ...] | None,
-        loss: Loss,
+        loss: Loss | Objective,
         seed: int,
         micro_batch_size: int | None = None,
+        example: Any = None,
     ) -> None:
-        self.network = _copy_for(model, hparams)
+        self.network = scoring_copy(model, hparams)
         parameters = dict(self.network.named_parameters(remove_duplicate=False))
         self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in mask}
         for parameter in parameters.values():
@@ -85,11 +96,16 @@ class Scoring:
         self._passes = 0
         self.batches: list[Rows] = batches(0) if callable(batches) else batches
         self.input_shape = input_shape
-        self.loss = loss
+        self.objective = loss if isinstance(loss, Objective) else Objective(loss)
+        self.loss = self.objective.loss
+        self._example = example
         self.seed = seed
         self._in_eval_mode = hparams.scores_in_eval_mode
         self._micro_batch_size = micro_batch_size
         self._recomputes = False
+        # cuDNN's recurrent layers have no second derivative, and their weights cannot be replaced for vmap.
+        self._is_recurrent = any(isinstance(module, nn.RNNBase) for module in self.network.modules())
+        self._vectorizes = not self._is_recurrent
         self._dense: Scores = {}
         if hparams.method.can_regrow:
             self._dense = {name: weight.detach().clone() for name, weight in self.weights.items()}
@@ -119,11 +135,12 @@ class Scoring:
         for name, weight in self.weights.items():
             if name in self._dense:
                 weight.copy_(self._dense[name])
-                weight.masked_fill_(~mask[name].to(self.device), 0)
+                weight.masked_fill_(~mask[name].to(weight.device), 0)
         if not self._dense:
             for name, pruned in self.mask.newly_pruned_by(mask).items():
                 if len(pruned):
-                    self.weights[name].data.view(-1).index_fill_(0, pruned.to(self.device), 0)
+                    weight = self.weights[name]
+                    weight.data.view(-1).index_fill_(0, pruned.to(weight.device), 0)
         self.mask = mask
 
     @torch.no_grad()
@@ -132,28 +149,33 @@ class Scoring:
 
         None if there are neither examples nor an input shape to run the network on.
         """
-        if not self.batches and self.input_shape is None:
+        example = self._first_example()
+        if example is None:
             return None
-        example = self._first_example() if self.batches else self.ones()
         ran: list[str] = []
         layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
         hooks = [layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
         with in_eval_mode(self.network):
-            self.network(example)
+            self.run(example)
         for hook in hooks:
             hook.remove()
         order = list(dict.fromkeys(ran))
         return [name for name in self.weights if name not in order] + order
 
-    def ones(self) -> torch.Tensor:
-        """Return one example of all ones."""
+    def run(self, inputs: Any) -> Any:
+        """Return the outputs of the network. Raises: UsageError where it cannot run on such inputs."""
+        return run(self.network, inputs)
+
+    def ones(self) -> Any:
+        """Return one example of all ones; where the network takes tokens, an example of tokens."""
+        if self._example is not None:
+            return ones_like(self.network, self._first_example(), self.dtype)
         assert self.input_shape is not None
         return torch.ones(1, *self.input_shape, device=self.device, dtype=self.dtype)
 
     def gradient_of(self, value: torch.Tensor, *, create_graph: bool = False) -> Scores:
         """Return the gradient of a scalar with respect to the weights (zero for weights that it does not depend on)."""
-        weights = list(self.weights.values())
-        gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
+        gradients = gradients_of(value, list(self.weights.values()), create_graph=create_graph)
         if create_graph:
             return dict(zip(self.weights, gradients, strict=True))
         return {name: part.detach().contiguous() for name, part in zip(self.weights, gradients, strict=True)}
@@ -161,10 +183,16 @@ class Scoring:
     def scores_of_flow(self, score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Scores:
         """Return score(w, ∂R/∂w) by element, R = 1ᵀ f(1) the sum of the outputs for one example of all ones.
 
-        It may be 0 for weights that the mask prunes, whatever their gradient.
+        It may be 0 for weights that the mask prunes, whatever their gradient. A network that takes tokens gets the ones
+        in place of its embeddings. Raises: UsageError where an embedding is to be scored, through which nothing flows.
         """
-        with self._live_channels.under(self.mask):
-            return self._live_channels.scores(self.network(self.ones()).sum(), score)
+        ones = self.ones()
+        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(ones) if isinstance(leaf, torch.Tensor))
+        if self._example is None and has_embeddings(self.network):
+            raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
+        behind = ones_behind_embeddings(self.network, self.weights) if takes_tokens else contextlib.nullcontext()
+        with behind, self._live_channels.under(self.mask):
+            return self._live_channels.scores(self.objective.scored(self.run(ones)).sum(), score)
 
     def gradient(self, temperature: float = 1.0) -> Scores:
         """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.
@@ -176,19 +204,20 @@ class Scoring:
     def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
         """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
         batches = self.next_pass()
-        return self._sum((function(self._gradient([batch])), len(batch) / self.size) for batch in batches)
+        total = self._mass(batches)
+        return self._sum(
+            (function(self._gradient([batch])), self._mass([batch]) / total) for batch in self._counted(batches)
+        )
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
-        return self._sum((self._gradient([batch]), 1.0) for batch in self.next_pass())
+        return self._sum((self._gradient([batch]), 1.0) for batch in self._counted(self.next_pass()))
 
     def mean_squared_gradient(self) -> Scores:
         """Return (1 / n) Σ_i (∂L_i/∂w)², where L_i is the loss of example i by itself.
 
         Examples are vectorized by `torch.func.vmap`, as many at a time as micro_batch_size or, by default, a bound on
-        memory allows; with one at a time they are not vectorized, so that any network will do.
-
-        Raises: UsageError if vmap cannot run the network or the loss.
+        memory allows; one by one where vmap cannot run the network or the loss.
         """
         entries = sum(weight.numel() for weight in self.weights.values())
         size = self._micro_batch_size or max(1, _GRADIENT_ENTRIES // max(1, entries))
@@ -205,12 +234,20 @@ class Scoring:
             return self._hessian_gradient_of(batches[0], temperature)
         gradient = self._gradient(batches, temperature)
         parts = self._parts(self.next_pass(), OF_SECOND_DERIVATIVES)
-        return self._sum((self._hessian_product(part, gradient, temperature), len(part) / self.size) for part in parts)
+        total = self._mass(parts)
+        return self._sum(
+            (self._hessian_product(part, gradient, temperature), self._mass([part]) / total)
+            for part in self._counted(parts)
+        )
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
         batches = self.next_pass()
-        return self._sum((self._hessian_gradient_of(batch, temperature), len(batch) / self.size) for batch in batches)
+        total = self._mass(batches)
+        return self._sum(
+            (self._hessian_gradient_of(batch, temperature), self._mass([batch]) / total)
+            for batch in self._counted(batches)
+        )
 
     def _hessian_gradient_of(self, batch: Rows, temperature: float) -> Scores:
         """Return H_b g_b of a batch; its gradient needs no pass of its own if the batch is in one part."""
@@ -218,7 +255,11 @@ class Scoring:
         if len(parts) == 1:
             return self._hessian_product(batch, None, temperature)
         gradient = self._gradient([batch], temperature)
-        return self._sum((self._hessian_product(part, gradient, temperature), len(part) / len(batch)) for part in parts)
+        total = self._mass(parts)
+        return self._sum(
+            (self._hessian_product(part, gradient, temperature), self._mass([part]) / total)
+            for part in self._counted(parts)
+        )
 
     @torch.no_grad()
     def calibrate_batchnorm(self) -> None:
@@ -234,28 +275,35 @@ class Scoring:
             norm.momentum = None
             norm.reset_running_stats()
         for batch in self.next_pass():
-            self.network(self._placed(batch)[0])
+            self.run(self._placed(batch)[0])
         for norm in norms:
             norm.eval()
 
-    def _placed(self, batch: Rows) -> Examples:
+    def _placed(self, batch: Rows) -> tuple[Any, Any]:
         x, y = batch.read()
-        return x.to(self.device, self.dtype if x.is_floating_point() else None), y.to(self.device)
+        return placed(x, self.device, self.dtype), placed(y, self.device, None)
 
     @functools.cached_property
     def _live_channels(self) -> LiveChannels:
         return LiveChannels(self.network, self.weights)
 
-    def _first_example(self) -> torch.Tensor:
-        return self._placed(self.batches[0].split(1)[0])[0]
+    def _first_example(self) -> Any:
+        """Return inputs of one example, None where nothing is known of them."""
+        if self.batches:
+            return self._placed(self.batches[0].split(1)[0])[0]
+        if self._example is not None:
+            return placed(self._example, self.device, self.dtype)
+        return None if self.input_shape is None else self.ones()
 
     @functools.cached_property
     def _bytes_of_example(self) -> int:
         """How much is kept in memory between the forward and the backward pass of an example, or at least a bound."""
         example, largest = self._first_example(), max(len(batch) for batch in self.batches)
-        if largest * example.nbytes * MOST_PER_INPUT <= MOST_ACTIVATIONS // OF_SECOND_DERIVATIVES:
-            return example.nbytes * MOST_PER_INPUT  # small, so there is no need to measure it
-        return activation_bytes(self.network, example)
+        size = sum(leaf.nbytes for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor))
+        is_small = largest * size * MOST_PER_INPUT <= MOST_ACTIVATIONS // OF_SECOND_DERIVATIVES
+        if is_small and not has_embeddings(self.network):  # a token is few bytes, and becomes many
+            return size * MOST_PER_INPUT
+        return activation_bytes(self.network, example, run)
 
     def _at_once(self, times: int) -> int | None:
         """Return the most examples that are in memory at a time, None for whole batches.
@@ -279,43 +327,60 @@ class Scoring:
             recompute_blocks(self.network)
             self._recomputes = True
 
+    def _mass(self, batches: Iterable[Rows]) -> float:
+        """Return by what the mean loss of some batches divides: the number of examples, of those that count."""
+        return sum(self.objective.mass(batch.targets, len(batch)) for batch in batches)
+
+    def _counted(self, batches: Iterable[Rows]) -> Iterable[Rows]:
+        """Return the batches in which some target counts; the mean loss of no targets is not a number."""
+        return (batch for batch in batches if self._mass([batch]) > 0)
+
     def _mean_loss(self, batch: Rows, temperature: float) -> torch.Tensor:
         self._recompute_if_coupled()
         x, y = self._placed(batch)
-        outputs = self.network(x)
-        return self.loss(outputs if temperature == 1 else outputs / temperature, y)
+        return self.objective.value(self.run(x), y, temperature)
 
     def _gradient(self, batches: list[Rows], temperature: float = 1.0) -> Scores:
-        size = sum(len(batch) for batch in batches)
+        total = self._mass(batches)
+        if not total:
+            raise UsageError(
+                "no target of the scoring examples counts: all have the label that is ignored.", "examples"
+            )
         return self._sum(
-            (self.gradient_of(self._mean_loss(part, temperature)), len(part) / size) for part in self._parts(batches)
+            (self.gradient_of(self._mean_loss(part, temperature)), self._mass([part]) / total)
+            for part in self._counted(self._parts(batches))
         )
 
     def _squared_gradients(self, batch: Rows) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
-        if len(batch) == 1:
-            return {name: part.square() for name, part in self.gradient_of(self._mean_loss(batch, 1.0)).items()}
+        if len(batch) > 1 and self._vectorizes and self._mass([batch]) == len(batch):
+            self._mean_loss(batch.split(1)[0], 1.0)  # says what is wrong with the examples, if anything is
+            try:
+                return self._vectorized(batch)
+            except OpenPruneError:
+                raise
+            except (RuntimeError, TypeError, ValueError) as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._vectorizes = False
+        ones = ((self.gradient_of(self._mean_loss(part, 1.0)), 1.0) for part in self._counted(batch.split(1)))
+        return self._sum(({name: part.square() for name, part in scores.items()}, one) for scores, one in ones)
 
-        def loss(weights: Scores, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return self.loss(functional_call(self.network, weights, (x[None],)), y[None])
+    def _vectorized(self, batch: Rows) -> Scores:
+        def loss(weights: Scores, x: Any, y: Any) -> torch.Tensor:
+            x, y = (tree_map_only(torch.Tensor, lambda leaf: leaf[None], tree) for tree in (x, y))
+            outputs = functional_call(self.network, weights, *arguments(self.network, x))
+            return self.objective.value(outputs, y, checked=False)
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
-        try:
-            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
-                gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
-        except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UsageError(
-                "torch.func.vmap cannot run this network or its loss on several examples at a time; "
-                f"with 1, it is not needed. ({reason})",
-                "micro_batch_size",
-            ) from error
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
+            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
         return {name: part.square().sum(0) for name, part in gradients.items()}
 
     def _hessian_product(self, batch: Rows, vector: Scores | None, temperature: float) -> Scores:
         """Return H_b v; v = g_b if no vector is given, from the same forward pass."""
         self._recompute_if_coupled(OF_SECOND_DERIVATIVES)  # before layers get another forward pass
-        with fast_second_derivatives(self.network):
+        with fast_second_derivatives(self.network), without_cudnn() if self._is_recurrent else contextlib.nullcontext():
             with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
                 gradient = self.gradient_of(self._mean_loss(batch, temperature), create_graph=True)
             vector = gradient if vector is None else vector
@@ -333,49 +398,5 @@ class Scoring:
         return total
 
 
-@contextlib.contextmanager
-def without_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Turn gradients on and autocast off, and let the global generators follow this seed, inside the block only."""
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-        torch.random.fork_rng(devices=devices),
-        global_generator_from("scoring", seed),
-    ):
-        for cuda in devices:
-            torch.cuda.default_generators[cuda.index or 0].manual_seed(stream_seed("scoring", seed))
-        yield
-
-
-@torch.no_grad()
-def _copy_for(model: nn.Module, hparams: PruningHparams) -> nn.Module:
-    method = hparams.method
-    network = _copied(model)
-    for module in network.modules():
-        module.training = not hparams.scores_in_eval_mode and not isinstance(module, _DropoutNd)
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
-    if method.float64:
-        network.double()
-    elif any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
-        network.float()
-    if method.transform is not None:
-        method.transform(network, hparams)
-    return network
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """Return a deep copy, in less than half the time: most of it goes to empty dictionaries of hooks."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if type(value) in (dict, OrderedDict, set) and not value:
-                memo[id(value)] = type(value)()
-    return copy.deepcopy(model, memo)
-
-
 def _couples_examples(network: nn.Module) -> bool:
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    return any(norm.training or norm.running_mean is None for norm in norms)
+    return any(couples_examples(module) for module in network.modules())

@@ -13,10 +13,10 @@ from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from foundations.examples import Rows
 from foundations.run import Run
+from pruning.compute_mask import mask_from_hparams, scores_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams, scores_from_hparams
 from pruning.report import sparsity_report
 from pruning.score_statistics import Statistics
 from pruning.scoring import Scores

@@ -85,7 +85,8 @@ def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[st
 
     from foundations.examples import Rows
     from pruning.hparams import PruningHparams
-    from pruning.scoring import Scoring, without_trace
+    from pruning.scoring import Scoring
+    from pruning.scoring_network import without_trace
 
     rows = [Rows.of(*batch) for batch in batches]
     as_grasp = PruningHparams.of({"strategy": "grasp1"})

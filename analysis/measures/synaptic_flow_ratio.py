@@ -148,10 +148,10 @@ def max_ratio(
 
     import torch
 
+    from pruning.compute_mask import mask_from_hparams
     from pruning.hparams import PruningHparams
     from pruning.mask import Mask
     from pruning.methods.synflow import make_absolute
-    from pruning.prune import mask_from_hparams
 
     hparams: Any = PruningHparams.of(
         {"strategy": "synflow", "density": density, "prune_iterations": iterations, "prune_schedule": schedule}

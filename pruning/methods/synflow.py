@@ -64,10 +64,13 @@ def scores_of_flow(scoring: Scoring, score: Callable[[Tensor, Tensor], Tensor]) 
 
     Raises: UsageError in train mode where a batchnorm normalizes a single value.
     """
+    from pruning.scoring_network import SingleExample
+
     try:
         return scoring.scores_of_flow(score)
-    except ValueError as error:
-        raise UsageError(f"the network cannot be scored so: {error}.", "score_in_train_mode") from error
+    except SingleExample as error:
+        reason = "batchnorm cannot normalize the single example of ones by its own statistics in this network."
+        raise UsageError(reason, "score_in_train_mode") from error
 
 
 def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:

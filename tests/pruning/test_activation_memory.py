@@ -9,9 +9,9 @@ from torch import nn
 import pruning.scoring
 from foundations.examples import Rows
 from pruning.activation_memory import activation_bytes
+from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams
 from tests.pruning.nets import LeNet
 
 SHAPE = (3, 8, 8)

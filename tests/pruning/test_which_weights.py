@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams
 from pruning.report import sparsity_report
 
 CONVS = {"0.weight", "3.weight"}

@@ -14,10 +14,11 @@ from analysis.measures.results import measure
 from analysis.measures.unit_conservation import by_unit, consecutive_layers
 from analysis.run import StoredRun
 from foundations.errors import UsageError
+from pruning.compute_mask import scores_from_hparams
 from pruning.graph import trace
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from pruning.prune import prune, scores_from_hparams
+from pruning.prune import prune
 from tests.pruning.nets import VGG
 
 SHAPE = (1, 8, 8)

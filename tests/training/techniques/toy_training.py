@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from foundations.random_streams import generator, stream_seed
 from foundations.step import Step
 from pruning.attached_mask import AttachedMask
+from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
-from pruning.prune import mask_from_hparams
 from tests.training.small_runs import train_desc
 from tests.training.whole_loop import train
 from training.desc import TrainDesc

@@ -1,0 +1,303 @@
+"""From hyperparameters to a mask: score, allocation, schedule and selection put together."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foundations.errors import UsageError, invalid
+from foundations.examples import Rows
+from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples
+from pruning.hparams import ExamplesHparams, PruningHparams
+from pruning.level import kept_of
+from pruning.mask import Mask
+from pruning.method import Direction, Method
+from pruning.named_weights import kept_by_torch, unwrapped
+from pruning.outputs import Loss, Objective
+from pruning.prunable import BATCHNORMS, Choice
+from pruning.registry import ALLOCATIONS, SCHEDULES
+from pruning.scoring import Scores, Scoring
+from pruning.scoring_network import takes_argument, without_trace
+from pruning.selection import inverted, select
+
+OnIteration = Callable[[int, Mask, Scores], None]
+
+
+class TiesWarning(UserWarning):
+    """All scores are equal, so that the order of the weights decides which are pruned."""
+
+
+def mask_from_hparams(
+    model: nn.Module,
+    hparams: PruningHparams,
+    *,
+    seed: int,
+    keep: int | None = None,
+    examples: Examples | Rows | ExamplesOfPass | None = None,
+    batch_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    mask: Mask | None = None,
+    loss: Loss | Objective = F.cross_entropy,
+    micro_batch_size: int | None = None,
+    on_iteration: OnIteration | None = None,
+) -> Mask:
+    """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
+
+    examples: also those that are chosen already and read in parts, or a function that gives such by the number of a
+    pass over them, from 0, for methods whose examples vary.
+    batch_size: used if the hyperparameters do not say how to batch the examples. keep: in place of their level.
+    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
+
+    Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
+    """
+    method = hparams.method
+    whole = starting_mask(model, hparams, mask)
+    _check_values(model)
+    ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
+    start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
+    keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
+    _check_number(keep, start, method, bool(ignored))
+    if keep in (start.kept, start.total):
+        found = start if keep == start.kept else start.union(start.invert())
+        return whole.with_tensors({**found, **ignored})
+    with _scoring(model, hparams, start, seed, examples, batch_size, input_shape, loss, micro_batch_size) as scoring:
+        if method.build_mask is not None:
+            found = method.build_mask(scoring, keep, hparams)
+        else:
+            found = _iterate(scoring, hparams, start, keep, on_iteration)
+    return whole.with_tensors({**found, **ignored})
+
+
+def scores_from_hparams(
+    model: nn.Module,
+    hparams: PruningHparams,
+    mask: Mask,
+    *,
+    seed: int,
+    examples: Examples | Rows | ExamplesOfPass | None = None,
+    batch_size: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    loss: Loss | Objective = F.cross_entropy,
+) -> Scores:
+    """Return the scores by which hyperparameters rank what `mask` names, weights and biases, with that mask applied.
+
+    Nothing is pruned, whatever the level. The arguments are those of `mask_from_hparams`.
+
+    Raises: UsageError, also for a method that builds its mask without scores.
+    """
+    if hparams.method.is_constructive:
+        raise UsageError(f"{hparams.strategy} builds its mask without scores.", "strategy")
+    with _scoring(model, hparams, mask.for_model(model), seed, examples, batch_size, input_shape, loss) as scoring:
+        return _scores(scoring, hparams)
+
+
+@contextlib.contextmanager
+def _scoring(
+    model: nn.Module,
+    hparams: PruningHparams,
+    mask: Mask,
+    seed: int,
+    examples: Examples | Rows | ExamplesOfPass | None,
+    batch_size: int | None,
+    input_shape: tuple[int, ...] | None,
+    loss: Loss | Objective,
+    micro_batch_size: int | None = None,
+) -> Iterator[Scoring]:
+    """Yield what a method sees while it scores; inside the block, random numbers and autocast are those of scoring."""
+    objective = loss if isinstance(loss, Objective) else Objective(loss)
+    rows, example = _rows_and_example(model, hparams, examples, objective, seed)
+    shape = input_shape
+    if shape is not None:
+        example = None
+    elif isinstance(example, Tensor):
+        shape = tuple(example.shape[1:])
+    if hparams.method.needs_input_shape and shape is None and example is None:
+        raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
+    if isinstance(hparams, ExamplesHparams):
+        batch_size = hparams.score_batch_size or batch_size
+    with without_trace(next(iter(model.parameters())).device, seed):
+        yield Scoring(
+            model,
+            mask,
+            hparams,
+            batches=_batches_of(rows, batch_size),
+            input_shape=shape,
+            loss=objective,
+            seed=seed,
+            micro_batch_size=micro_batch_size,
+            example=example,
+        )
+
+
+def _rows_and_example(
+    model: nn.Module,
+    hparams: PruningHparams,
+    examples: Examples | Rows | ExamplesOfPass | None,
+    objective: Objective,
+    seed: int,
+) -> tuple[Rows | ExamplesOfPass | None, Any]:
+    """Return the examples that a method scores with, if it does, and inputs of one example, if there are any."""
+    is_given = examples is not None and not (isinstance(examples, Rows) or _is_function(examples))
+    if not is_given:
+        if hparams.examples_per_class is None:
+            return None, None
+        if examples is None:
+            raise UsageError(f"{hparams.strategy} scores with examples; pass examples=(x, y).", "examples")
+        return examples, None
+    inputs, targets = read_examples(examples, hparams.examples_per_class or 1, objective.ignored_label, seed)
+    if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
+        inputs = {**inputs, "labels": targets}  # such a network computes its loss
+    rows = None
+    if hparams.examples_per_class is not None:
+        rows = chosen_examples((inputs, targets), hparams, objective.ignored_label, seed)
+    return rows, first_example(inputs)
+
+
+def _is_function(examples: Any) -> bool:
+    return callable(examples) and not hasattr(examples, "__len__") and not hasattr(examples, "__iter__")
+
+
+def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
+    """Return the scores under the present mask."""
+    assert hparams.method.score is not None
+    scores = {name: score.detach() for name, score in hparams.method.score(scoring, hparams).items()}
+    if hparams.invert_scores:
+        scores = {name: inverted(score) for name, score in scores.items()}
+    return scores
+
+
+def _iterate(
+    scoring: Scoring, hparams: PruningHparams, start: Mask, keep: int, on_iteration: OnIteration | None
+) -> Mask:
+    """Score and prune again and again, until `keep` weights are left."""
+    counts = SCHEDULES.find(hparams.prune_schedule).counts
+    groups = [
+        (group, counts(group.kept, kept, hparams.iterations)) for group, kept in _groups(hparams, scoring, start, keep)
+    ]
+    mask = start
+    for iteration in range(hparams.iterations):
+        scoring.set_mask(mask)
+        scores = _scores(scoring, hparams)
+        _warn_of_ties(scores, mask)
+        candidates = start if hparams.method.can_regrow else mask
+        now = [(group, kept[iteration]) for group, kept in groups]
+        mask = _select_in_groups(scores, candidates, now, hparams.prune_direction)
+        if on_iteration is not None:
+            on_iteration(iteration + 1, mask, scores)
+    return mask
+
+
+def _groups(hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int) -> list[tuple[Mask, int]]:
+    """Return groups of tensors within which weights are ranked together, and how many weights of each are kept.
+
+    The groups are disjoint and cover `start`; their numbers add up to `keep`, and none exceeds what `start` keeps.
+    """
+    allocation = ALLOCATIONS.find(hparams.allocation)
+    if allocation.kept_per_layer is None:
+        return [(start, keep)]
+    order = scoring.order_of_layers() if allocation.needs_order else list(start)
+    if order is None:
+        raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
+    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
+    counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
+    return [(Mask({name: start[name]}), counts[name]) for name in start]
+
+
+def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], direction: Direction) -> Mask:
+    if len(groups) == 1:
+        return select(scores, mask, groups[0][1], direction)
+    parts = [
+        select(
+            {name: scores[name] for name in group},
+            Mask({name: mask[name] for name in group}),
+            keep,
+            direction,
+        )
+        for group, keep in groups
+    ]
+    return mask.with_tensors({name: tensor for part in parts for name, tensor in part.items()})
+
+
+def _check_values(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            reason = f"'{name}' is on the meta device and has no values; load the weights before pruning."
+            raise UsageError(reason)
+
+
+def _warn_of_ties(scores: Scores, mask: Mask) -> None:
+    """Warn if all scores of what a mask keeps are equal. It stops at the first one that is not."""
+    first: Tensor | None = None
+    for name, tensor in mask.items():
+        score = scores[name].flatten()
+        kept = score if bool(tensor.all()) else score[tensor.flatten().to(score.device)]
+        for part in torch.split(kept, 1 << 16):
+            first = part[:1] if first is None and len(part) else first
+            if first is not None and not bool((part == first.to(part.device)).all()):
+                return
+    if first is not None and mask.kept > 1:
+        message = f"all {mask.kept} scores are {first.item():g}: the order of the weights decides which are pruned"
+        warnings.warn(message, TiesWarning, stacklevel=5)
+
+
+def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool) -> None:
+    if ignores_layers and keep < 0:
+        raise UsageError(
+            f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
+            "pruning_layers_to_ignore",
+        )
+    lowest, highest = (start.kept, start.total) if method.is_constructive else (0, start.kept)
+    if not lowest <= keep <= highest:
+        raise UsageError(f"{keep} of {start.total} weights cannot be kept: the mask to start from keeps {start.kept}.")
+
+
+def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:
+    ignored: dict[str, torch.Tensor] = {}
+    for pattern in filter(None, (hparams.pruning_layers_to_ignore or "").split(",")):
+        names = [pattern] if pattern in mask else fnmatch.filter(mask, pattern)
+        if not names:
+            raise invalid(pattern, "pruning_layers_to_ignore", mask)
+        ignored |= {name: mask[name] for name in names}
+    return ignored
+
+
+def starting_mask(
+    model: nn.Module, hparams: PruningHparams, mask: Mask | None, types: Sequence[Choice] | None = None
+) -> Mask:
+    """Return the mask to start from: the given one, or of the prunable weights what torch.nn.utils.prune keeps.
+
+    types: the prunable layers, where types are among them.
+    """
+    there = kept_by_torch(model)
+    if there and hparams.method.is_constructive:
+        raise UsageError(
+            f"{hparams.strategy} builds its mask of dense weights, but '{next(iter(there))}' is masked by "
+            "torch.nn.utils.prune; take that off first (prune.remove).",
+            "strategy",
+        )
+    if mask is None:
+        if types is None:
+            mask = Mask.to_prune(model, hparams)
+        else:
+            norms = BATCHNORMS if hparams.prune_batchnorm else ()
+            mask = Mask.ones(model, (*types, *norms), biases=hparams.prune_bias)
+        if hparams.method.is_constructive:
+            mask = mask.invert()
+    kept = {name: tensor & there[name] if name in there else tensor for name, tensor in mask.items()}
+    return mask.with_tensors(kept) if there else mask.for_model(model)
+
+
+def _batches_of(examples: Rows | ExamplesOfPass | None, size: int | None) -> list[Rows] | Callable[[int], list[Rows]]:
+    if examples is None:
+        return []
+    if isinstance(examples, Rows):
+        return examples.split(size)
+    of_pass = examples
+    return lambda number: of_pass(number).split(size)

@@ -1,0 +1,199 @@
+"""The `examples` of `prune`: whatever people have becomes rows of inputs and targets, of which some are chosen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils.data import DataLoader, Dataset
+
+from foundations.errors import UsageError
+from foundations.examples import Rows, choose_examples, draw_examples, rows_of
+from foundations.random_streams import global_generator_from, stream_seed
+from pruning.hparams import PruningHparams
+
+Examples = Any
+"""(inputs, targets), a dictionary of both, a list of batches of either kind, a DataLoader or a Dataset."""
+ExamplesOfPass = Callable[[int], Rows]
+"""From the number of a pass over the examples, from 0, to those of that pass."""
+_LABELS = ("labels", "label")
+"""The names of targets in a dictionary of inputs."""
+_BATCH = 64
+_ACCEPTED = (
+    "it takes (inputs, targets), tensors or arrays; a dictionary of inputs with labels; a list of such batches; a "
+    "DataLoader; or a Dataset."
+)
+
+
+def read_examples(examples: Examples, per_class: int, ignored: int | None, seed: int) -> tuple[Any, Any]:
+    """Return inputs and targets, trees of tensors with one row for each example.
+
+    A DataLoader or a Dataset is read once. If its targets are class labels, only the first `per_class` examples of each
+    class are kept, in the loader's order; the global random state that shuffles them is a stream of `seed`, and the
+    caller's is left as it was. ignored: the label that is no class.
+
+    Raises: UsageError for anything else, and where the numbers of rows differ.
+    """
+    if isinstance(examples, Dataset) and not isinstance(examples, DataLoader):
+        examples = DataLoader(examples, batch_size=_BATCH)
+    if isinstance(examples, DataLoader):
+        inputs, targets = _from_loader(examples, per_class, ignored, seed)
+    elif isinstance(examples, list) and examples and all(isinstance(part, tuple | list | Mapping) for part in examples):
+        inputs, targets = _joined([_batch(part) for part in examples])
+    else:
+        inputs, targets = _batch(examples)
+    counts = {len(leaf) if leaf.dim() else None for leaf in tree_leaves((inputs, targets)) if isinstance(leaf, Tensor)}
+    inputs_count = _count(inputs)
+    if targets is not None and inputs_count != _count(targets):
+        raise UsageError(f"there are {inputs_count} inputs and {_count(targets)} targets.", "examples")
+    if len(counts) != 1 or None in counts:
+        raise UsageError("every input and target must have one row for each example.", "examples")
+    if not inputs_count:
+        raise UsageError("there are none.", "examples")
+    return inputs, targets
+
+
+def chosen_examples(
+    examples: tuple[Any, Any], hparams: PruningHparams, ignored: int | None, seed: int
+) -> Rows | ExamplesOfPass:
+    """Return the examples that a method scores with, of inputs and targets, or those of each pass.
+
+    Of examples with class labels (one integer or bool for each), the method's number of each class is chosen by `seed`,
+    unless there are exactly as many: then, as with other targets, all are taken in the order given.
+
+    Raises: UsageError where a class has too few, or if examples without class labels are to be drawn.
+    """
+    inputs, targets = examples
+    per_class = hparams.examples_per_class
+    assert per_class is not None, "only methods that score with examples ask"
+    labels = class_labels(targets)
+    if hparams.draws_examples:
+        if labels is None:
+            raise UsageError("without class labels, all examples are taken in the order given.", "score_examples")
+        classes = set(labels.tolist()) - {ignored}
+        indices = draw_examples(len(labels), per_class * len(classes), seed)
+        return lambda number: _selected(inputs, targets, indices(number))
+    if labels is None or set(Counter(labels.tolist()).values()) == {per_class}:
+        return Rows.of(inputs, targets)
+    return _selected(inputs, targets, choose_examples(labels, per_class, seed, ignored=ignored))
+
+
+def class_labels(targets: Any) -> Tensor | None:
+    """Return targets that are class labels, one integer or bool for each example, None where they are not."""
+    is_vector = isinstance(targets, Tensor) and targets.dim() == 1
+    return targets if is_vector and not (targets.is_floating_point() or targets.is_complex()) else None
+
+
+def first_example(inputs: Any) -> Any:
+    """Return inputs of one example, with the dimension of the batch, of those of many."""
+    return rows_of(inputs, slice(0, 1))
+
+
+def _selected(inputs: Any, targets: Any, chosen: Tensor) -> Rows:
+    return Rows(rows_of(targets, chosen), lambda rows: rows_of(inputs, chosen[rows]), len(chosen))
+
+
+def _batch(batch: Any) -> tuple[Any, Any]:
+    """Return inputs and targets of one batch, or of all examples."""
+    if isinstance(batch, Mapping):
+        labels = next((name for name in _LABELS if name in batch), None)
+        if labels is None:
+            raise UsageError(f"the dictionary has no labels, but {', '.join(map(str, batch))}. {_ACCEPTED}", "examples")
+        rest = {name: value for name, value in batch.items() if name != labels}
+        return _tensors(rest), _tensors(batch[labels])
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        inputs, targets = batch
+        if isinstance(targets, Sequence) and not isinstance(targets, str | Tensor) and not _holds_tensors(targets):
+            targets = np.asarray(targets)
+        return _tensors(inputs), _tensors(targets)
+    described = f"{len(batch)} of them" if isinstance(batch, tuple | list) else f"a {type(batch).__name__}"
+    raise UsageError(f"{described}; {_ACCEPTED}", "examples")
+
+
+def _holds_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, Tensor | np.ndarray) for leaf in tree_leaves(value))
+
+
+def _tensors(value: Any) -> Any:
+    """Return a tree of tensors of one of tensors and arrays. Raises: UsageError for other leaves, besides None."""
+    if isinstance(value, Mapping):
+        return {name: _tensors(part) for name, part in value.items()}
+    return tree_map(_tensor, value)
+
+
+def _tensor(value: Any) -> Any:
+    if value is None or isinstance(value, Tensor | bool):
+        return value
+    try:
+        array = np.asarray(value)
+        return torch.from_numpy(np.ascontiguousarray(array)) if array.ndim else value
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{type(value).__name__} cannot be made a tensor ({error}). {_ACCEPTED}", "examples"
+        ) from error
+
+
+def _count(tree: Any) -> int:
+    return next((len(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.dim()), 0)
+
+
+def _joined(batches: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Return batches as one. Raises: UsageError if they are not alike."""
+    try:
+        joined: tuple[Any, Any] = tree_map(_concatenated, *batches)
+        return joined
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"the batches cannot be joined: {str(error).splitlines()[0]}", "examples") from error
+
+
+def _concatenated(*parts: Any) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]
+
+
+def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) -> tuple[Any, Any]:
+    try:
+        length = len(loader)
+    except TypeError:
+        raise UsageError("this loader has no length; pass a list of some of its batches.", "examples") from None
+    kept: Counter[int] = Counter()
+    batches = []
+    with _random_state_of_its_own(loader, seed):
+        for raw in loader:
+            inputs, targets = _batch(raw)
+            labels = class_labels(targets)
+            if labels is not None:
+                wanted = []
+                for row, label in enumerate(labels.tolist()):
+                    if label != ignored and kept[label] < per_class:
+                        kept[label] += 1
+                        wanted.append(row)
+                if not wanted:
+                    continue
+                index = torch.tensor(wanted)
+                inputs, targets = rows_of(inputs, index), rows_of(targets, index)
+            # Loaders may give their batches memory that they use again.
+            batches.append(tree_map_only(Tensor, Tensor.clone, (inputs, targets)))
+    if not batches:
+        raise UsageError(f"the loader has no examples in its {length} batches.", "examples")
+    return _joined(batches)
+
+
+@contextlib.contextmanager
+def _random_state_of_its_own(loader: Any, seed: int) -> Iterator[None]:
+    """Let what shuffles a loader follow a stream, in the block; its generator and the global ones are restored."""
+    own = getattr(loader, "generator", None)
+    state = None if own is None else own.get_state()
+    with global_generator_from("scoring examples", seed):
+        try:
+            if own is not None:
+                own.manual_seed(stream_seed("scoring examples", seed))
+            yield
+        finally:
+            if own is not None and state is not None:
+                own.set_state(state)
