@@ -84,12 +84,15 @@ if TYPE_CHECKING:
     from pruning.allocation import Allocation as Allocation
     from pruning.allocation import apportion as apportion
     from pruning.allocation import proportional as proportional
+    from pruning.compute_mask import TiesWarning as TiesWarning
     from pruning.hparams import ExamplesHparams as ExamplesHparams
     from pruning.hparams import PruningHparams as PruningHparams
     from pruning.iterations import Schedule as Schedule
+    from pruning.left_out import UnprunedWarning as UnprunedWarning
     from pruning.mask import Mask as Mask
     from pruning.method import EXAMPLES_PER_CLASS as EXAMPLES_PER_CLASS
     from pruning.method import Method as Method
+    from pruning.outputs import OutputsWarning as OutputsWarning
     from pruning.path_kernel import path_kernel_trace as path_kernel_trace
     from pruning.phew_masks import phew_masks as phew_masks
     from pruning.prune import CollapseWarning as CollapseWarning
@@ -122,6 +125,9 @@ _MODULES = {
     "PruningWrapper": "pruning.wrapper",
     "prune": "pruning.prune",
     "CollapseWarning": "pruning.prune",
+    "TiesWarning": "pruning.compute_mask",
+    "UnprunedWarning": "pruning.left_out",
+    "OutputsWarning": "pruning.outputs",
     "sparsity_report": "pruning.report",
     "phew_masks": "pruning.phew_masks",
     "path_kernel_trace": "pruning.path_kernel",

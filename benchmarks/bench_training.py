@@ -28,9 +28,9 @@ from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter
 from foundations.step import Step
 from models.build import build_model
-from models.measure import multiply_adds
 from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
+from pruning.network_size import multiply_adds
 from pruning.prune import prune
 from training.callbacks import checkpoint_in_time, every_epoch, show_progress
 from training.desc import TrainDesc

@@ -20,7 +20,7 @@ from foundations.hparams import Hparams, hparam
 from foundations.step import Step
 from models.initializers import MASKED_INITS
 from pruning.hparams import PruningHparams
-from training.desc import TrainDesc, techniques_of
+from training.desc import TrainDesc, scoring_version, techniques_of
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raised by hand when the branch computes something else from the same description.
@@ -190,13 +190,17 @@ class BranchDesc(Desc):
         return self.techniques is not None and self.techniques.changes_mask
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the branch job, and of the method where it extends a mask.
+        """Return the versions of the branch job, of scoring the network, and of the method where it extends a mask.
 
         The version of the method itself is among the hyperparameters of pruning.
         """
         extends = self.pruning is not None and self.mask is not None
         extension = self.pruning.method.extension_version if self.pruning is not None and extends else 1
-        return {self.kind: BRANCH_VERSION, "extension": extension}
+        prunings = [] if self.techniques is None else self.techniques.scores_with
+        if self.pruning is not None and self.scored is not None:
+            prunings = [*prunings, self.pruning]
+        scoring = scoring_version(self.main.model, *prunings)
+        return {self.kind: BRANCH_VERSION, "extension": extension, "scoring": scoring}
 
     def location(self, replicate: int) -> Location:
         """Return `<the main run's training>/replicate_<n>/branch_<kind>_<digest>`."""

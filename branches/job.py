@@ -10,12 +10,13 @@ from branches.desc import BranchDesc, techniques_in, trained_of
 from foundations.desc import RunRef, Source, StateOf
 from foundations.run import Run
 from models.build import initialize_masked, output_layer
+from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from pruning.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
-from training.masking import keep_mask, prunable_part, prune_with_data
+from training.masking import keep_mask, prunable_part, prune_with_data, say_left_out, saying_warnings
 from training.structure import load_state, state_for, without_added
 
 
@@ -63,7 +64,7 @@ class BranchJob(Job[BranchDesc]):
         """Return the mask that the branch starts from, for a model: that of another run, or of ones."""
         if self.desc.mask is None:
             pruning = self.desc.pruning
-            return Mask.ones(model) if pruning is None else Mask.to_prune(model, pruning)
+            return Mask.to_prune(model, pruning or PruningHparams())
         run = self._run_of(self.desc.mask)
         mask = Mask.of_run(run)
         if self._structure_differs(self.desc.mask.run):
@@ -110,7 +111,11 @@ class BranchJob(Job[BranchDesc]):
 
     def _new_mask(self, model: nn.Module) -> Mask:
         """Score `model`, prune and permute; keep the mask, unless it changes while the network trains."""
-        desc, mask, level = self.desc, self.starting_mask(model), None
+        desc, level = self.desc, None
+        with saying_warnings(self.context):
+            mask = self.starting_mask(model)
+        if desc.pruning is not None and desc.mask is None:
+            say_left_out(model, desc.pruning, mask, self.context)
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
             # Where the mask covers more than can be pruned, no share of the whole was requested.

@@ -82,7 +82,7 @@ def models(argv: Sequence[str], _environment: Environment) -> int:
 
 
 def _size(name: str) -> dict[str, str]:
-    from models.measure import measure
+    from pruning.network_size import measure
     from training.desc import TrainDesc
 
     desc = TrainDesc.of(recipe(name))

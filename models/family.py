@@ -80,6 +80,10 @@ class Family(Registered):
     """Which of the hyperparameters `activation`, `no_batchnorm` and `no_conv_bias` change the network."""
     batchnorm: bool = True
     """Whether its networks have batch normalization, so that hyperparameters about it matter."""
+    dropout: bool = False
+    """Whether its networks drop entries or whole branches in train mode."""
+    dropout_members: tuple[str, ...] = ()
+    """The beginnings of the names of the members that do, where only some do."""
     hparams: type[ModelHparams] | None = None
     """A subclass of ModelHparams with hyperparameters of this family's own, where it has some."""
 

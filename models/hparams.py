@@ -81,6 +81,12 @@ class ModelHparams(Hparams):
         """Whether the network has batch normalization."""
         return FAMILIES.find(self.model_name).batchnorm and not self.no_batchnorm
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the network drops entries or whole branches in train mode."""
+        family, parts = find_family(self.model_name)
+        return family.dropout or parts.member.startswith(family.dropout_members)
+
     def plugins(self) -> list[Plugin]:
         """Return the plug-in that declares the network's family, besides those of other values."""
         own = FAMILIES.plugin_of(self.model_name)

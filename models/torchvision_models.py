@@ -23,6 +23,10 @@ shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 sque
 swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16
 vit_b_32 vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
 """
+_WITH_DROPOUT = (
+    *("alexnet", "convnext", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
+    *("squeezenet", "swin", "vgg"),
+)
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
@@ -51,5 +55,6 @@ TORCHVISION = Family(
     source="torchvision",
     examples=("torchvision_vgg16", "torchvision_vgg16_bn", "torchvision_densenet121", "torchvision_mobilenet_v2"),
     members=tuple(_NAMES.split()),
+    dropout_members=_WITH_DROPOUT,
     options=frozenset(),
 )

@@ -52,6 +52,7 @@ TINYIMAGENET_VGG = Family(
     pattern=f"tinyimagenet_vgg{DEPTH}",
     builder=tinyimagenet_vgg,
     source="Synaptic-Flow",
+    dropout=True,
     examples=tuple(f"tinyimagenet_vgg_{depth}" for depth in _CONVOLUTIONS),
     depths=tuple(_CONVOLUTIONS),
     options=_OPTIONS,

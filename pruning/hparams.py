@@ -141,6 +141,11 @@ class PruningHparams(Hparams):
         return self.method.mode == "eval"
 
     @property
+    def runs_in_train_mode(self) -> bool:
+        """Whether the network runs in train mode to be scored."""
+        return not self.scores_in_eval_mode and (self.method.needs_examples or self.method.depends_on_mask)
+
+    @property
     def prune_direction(self) -> Direction:
         """Which scores are pruned."""
         if self.prune_highest or self.prune_lowest:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from pruning.mask import Mask
+from pruning.named_weights import plain_copy
 
 
 def path_kernel_trace(model: nn.Module, input_shape: tuple[int, ...], mask: Mask | None = None) -> float:
@@ -22,7 +21,7 @@ def path_kernel_trace(model: nn.Module, input_shape: tuple[int, ...], mask: Mask
     Raises: UsageError if the mask is not of this network.
     """
     mask = Mask.ones(model) if mask is None else mask.for_model(model)
-    squared = copy.deepcopy(model).double().eval()
+    squared = plain_copy(model).double().eval()
     with torch.no_grad():
         for parameter in squared.parameters():
             parameter.requires_grad_(True).square_()

@@ -11,7 +11,9 @@ from foundations.errors import UsageError
 from foundations.multiply_adds import uses_of_parameters
 from pruning.connectivity import degrees, effective
 from pruning.graph import Graph, trace
+from pruning.left_out import left_out
 from pruning.mask import Mask
+from pruning.named_weights import plain
 from pruning.score_statistics import Statistics
 
 
@@ -28,6 +30,9 @@ def sparsity_report(
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
     without `requested_kept`, what was achieved was requested. layers: the same by tensor, with its shape.
     collapsed_layers: the tensors of which nothing is left.
+
+    With `model`, also not_prunable, where there are any: the number of weights in each layer that the mask does not
+    cover, besides biases and normalization.
 
     With `model` and the shape of one example, also: effective, what is left without kept weights that are on no path
     from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
@@ -50,7 +55,10 @@ def sparsity_report(
         "collapsed_layers": [name for name in mask if kept[name] == 0],
         "layers": layers,
     }
+    if model is not None and (rest := left_out(model, mask)) is not None:
+        report["not_prunable"] = rest.layers
     if model is not None and input_shape is not None:
+        model = plain(model)
         try:
             report["effective"] = _add_connectivity(layers, mask, trace(model, input_shape))
         except UsageError as reason:

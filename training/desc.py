@@ -14,6 +14,7 @@ from foundations.desc import Desc, RunKind
 from foundations.errors import UsageError
 from foundations.step import Step
 from models.hparams import ModelHparams
+from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raised by hand when the train job computes something else from the same description.
@@ -78,8 +79,9 @@ class TrainDesc(Desc):
         return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the train job."""
-        return {"train": TRAIN_VERSION}
+        """Return the versions of the train job and, where a technique scores the network, of scoring it."""
+        techniques = [] if self.techniques is None else self.techniques.scores_with
+        return {"train": TRAIN_VERSION, "scoring": scoring_version(self.model, *techniques)}
 
     def location(self, replicate: int) -> Location:
         """Return `<kind>_<digest>/replicate_<n>/main`."""
@@ -113,6 +115,14 @@ class TrainDesc(Desc):
     def step(self, text: str, hparam: str = "step") -> Step:
         """Read a step of this training."""
         return Step.parse(text, self.iterations_per_epoch, hparam)
+
+
+def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
+    """Return the version of scoring a network in some ways: 2 for networks with dropout that ran in train mode.
+
+    In version 1, dropout acted while they were scored.
+    """
+    return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
 
 
 def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_mask: bool) -> TechniquesHparams | None:

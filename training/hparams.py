@@ -12,6 +12,7 @@ from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.registry import Plugin
 from foundations.step import Step
+from pruning.hparams import PruningHparams
 from training.registry import TECHNIQUES
 from training.technique import Technique, TechniqueHparams
 
@@ -139,6 +140,11 @@ class TechniquesHparams(Hparams):
     def uses_seed(self) -> bool:
         """Whether one of the techniques draws random numbers."""
         return any(part.uses_seed for _, part in self.parts)
+
+    @property
+    def scores_with(self) -> list[PruningHparams]:
+        """How the techniques score the weights of the network while it trains."""
+        return [part.scores_with for _, part in self.parts if part.scores_with is not None]
 
     @property
     def final_level(self) -> float | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -13,10 +15,12 @@ from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
 from foundations.examples import Rows
 from foundations.run import Run
-from pruning.compute_mask import mask_from_hparams, scores_from_hparams
-from pruning.hparams import PruningHparams
+from pruning.compute_mask import TiesWarning, mask_from_hparams, scores_from_hparams
+from pruning.hparams import DEFAULT_LAYERS, PruningHparams
+from pruning.left_out import UnprunedWarning, left_out
 from pruning.level import kept_of
 from pruning.mask import Mask
+from pruning.outputs import OutputsWarning
 from pruning.report import sparsity_report
 from pruning.score_statistics import Statistics
 from pruning.scoring import Scores
@@ -50,17 +54,39 @@ def prune_with_data(
         if on_scores is not None and done == pruning.iterations:
             on_scores(scores)
 
-    found = mask_from_hparams(
-        model,
-        pruning,
-        examples=_examples(pruning, dataset, context, device, seed),
-        batch_size=dataset.batch_size,
-        seed=seed,
-        input_shape=dataset.input_shape,
-        mask=start,
-        on_iteration=on_iteration,
-    )
+    with saying_warnings(context):
+        found = mask_from_hparams(
+            model,
+            pruning,
+            examples=_examples(pruning, dataset, context, device, seed),
+            batch_size=dataset.batch_size,
+            seed=seed,
+            input_shape=dataset.input_shape,
+            mask=start,
+            on_iteration=on_iteration,
+        )
     return found.with_tensors({**found, **rest}) if rest else found
+
+
+@contextlib.contextmanager
+def saying_warnings(context: Context) -> Iterator[None]:
+    """Report what the pruning library warns of in the block, in place of Python's warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UnprunedWarning | TiesWarning | OutputsWarning):
+            context.reporter.say(f"Warning: {warning.message}")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def say_left_out(model: nn.Module, pruning: PruningHparams | None, mask: Mask, context: Context) -> None:
+    """Report the weights that are not prunable by default, where nothing else was asked for."""
+    if pruning is None or pruning.prunable_layers == DEFAULT_LAYERS:
+        found = left_out(model, mask)
+        if found is not None:
+            context.reporter.say(f"Warning: {found}".replace("prunable_layers", "--prunable_layers"))
 
 
 def score_with_data(

@@ -59,6 +59,11 @@ class TechniqueHparams(Hparams):
         """Return the versions of whatever else computes the result, such as a pruning method."""
         return {}
 
+    @property
+    def scores_with(self) -> PruningHparams | None:
+        """How the technique scores the weights of the network while it trains; None where it does not."""
+        return None
+
 
 H = TypeVar("H", bound=TechniqueHparams)
 

@@ -19,6 +19,7 @@ from analysis.measures.layers import in_order
 from analysis.measures.measure import Columns, Measure, Measured
 from foundations.desc import StateOf
 from foundations.hparams import hparam
+from pruning.hparams import PruningHparams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,14 +85,12 @@ def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[st
     from torch.nn import functional as F
 
     from foundations.examples import Rows
-    from pruning.hparams import PruningHparams
     from pruning.scoring import Scoring
     from pruning.scoring_network import without_trace
 
     rows = [Rows.of(*batch) for batch in batches]
-    as_grasp = PruningHparams.of({"strategy": "grasp1"})
     with without_trace(next(model.parameters()).device, 0):
-        scoring = Scoring(model, mask, as_grasp, batches=rows, input_shape=None, loss=F.cross_entropy, seed=0)
+        scoring = Scoring(model, mask, _as_grasp(), batches=rows, input_shape=None, loss=F.cross_entropy, seed=0)
         return scoring.gradient()
 
 
@@ -119,10 +118,15 @@ def _totals(prefix: str, norms: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}gradient_norm": math.sqrt(flow), f"{prefix}gradient_flow": flow}
 
 
+def _as_grasp() -> PruningHparams:
+    return PruningHparams.of({"strategy": "grasp1"})
+
+
 GRADIENT_FLOW = Measure(
     spelling="gradient_flow",
     summary="norm of the loss's gradient over the kept weights, and its change by pruning",
     paper="Evci et al. 2022, Gradient Flow in Sparse Neural Networks and How Lottery Tickets Win",
     options=GradientFlowOptions,
     compute=compute,
+    scores_with=lambda _: _as_grasp(),
 )

@@ -47,4 +47,5 @@ LAYER_CONSERVATION = Measure(
     paper="Tanaka et al. 2020, Pruning neural networks without any data (SynFlow), figure 4",
     options=ScoringOptions,
     compute=compute,
+    scores_with=lambda options: options.pruning,
 )

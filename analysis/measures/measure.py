@@ -12,6 +12,8 @@ from foundations.registry import Registered
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pruning.hparams import PruningHparams
+
 Takes = Literal["one run", "two runs", "several runs"]
 Columns = dict[str, list[Any]]
 """Columns of a table, by name: lists of str, int or float."""
@@ -78,5 +80,7 @@ class Measure(Registered):
     resolved for each run: None stands for the last state that was kept, or for all of them."""
     takes: Takes = "one run"
     """How many runs it is of: one, just two, or two and more."""
+    scores_with: Callable[[Any], PruningHparams] | None = None
+    """From the options to how the measure scores weights, where it does so."""
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""

@@ -23,7 +23,9 @@ from analysis.measures.inputs import Measuring, current_sha256, steps_of
 from analysis.measures.measure import NOT_FINITE, Measure, Measured
 from analysis.measures.registry import MEASURES
 from analysis.run import StoredRun
+from branches.desc import trained_of
 from foundations.address import digest
+from foundations.desc import RunRef
 from foundations.errors import UsageError, choose_from
 from foundations.files import read_file, write_atomically
 from foundations.hparams import Hparams
@@ -33,6 +35,7 @@ from foundations.store import find_run
 from platforms.base import PlatformHparams
 from platforms.registry import make_platform
 from training.context import Context
+from training.desc import scoring_version
 from training.provenance import versions
 
 FOLDER = ".measures"
@@ -188,6 +191,7 @@ def _description(
     tree: dict[str, Any] = {
         "measure": measure.spelling,
         "version": measure.version,
+        "scoring": _scoring_version(measure, options, runs),
         "options": {name: value for name, value in normal.canonical().items() if name not in steps[0]},
         "runs": [
             {"location": str(run.location), **({"steps": dict(own)} if own else {})}
@@ -195,7 +199,15 @@ def _description(
         ],
         "plugins": dict(sorted(plugins.items())),
     }
-    return {name: part for name, part in tree.items() if part != {} and (name, part) != ("version", 1)}
+    omitted = (("version", 1), ("scoring", 1))
+    return {name: part for name, part in tree.items() if part != {} and (name, part) not in omitted}
+
+
+def _scoring_version(measure: Measure, options: Hparams, runs: Sequence[StoredRun]) -> int:
+    if measure.scores_with is None:
+        return 1
+    pruning = measure.scores_with(options)
+    return max(scoring_version(trained_of(RunRef(run.description)).model, pruning) for run in runs)
 
 
 def _kept(path: Path, description: Mapping[str, Any], context: Context) -> tuple[MeasuredResult | None, str]:

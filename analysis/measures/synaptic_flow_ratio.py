@@ -144,19 +144,18 @@ def max_ratio(
 
     start: the mask to start from; None for all weights. The model is not changed.
     """
-    import copy
-
     import torch
 
     from pruning.compute_mask import mask_from_hparams
     from pruning.hparams import PruningHparams
     from pruning.mask import Mask
     from pruning.methods.synflow import make_absolute
+    from pruning.named_weights import plain_copy
 
     hparams: Any = PruningHparams.of(
         {"strategy": "synflow", "density": density, "prune_iterations": iterations, "prune_schedule": schedule}
     )
-    network = copy.deepcopy(model).double().eval()
+    network = plain_copy(model).double().eval()
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=next(network.parameters()).device)
     former = start or Mask.ones(model)
     ratios: list[float] = []

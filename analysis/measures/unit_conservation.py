@@ -97,4 +97,5 @@ UNIT_CONSERVATION = Measure(
     paper="Tanaka et al. 2020, Pruning neural networks without any data (SynFlow), figure 3",
     options=ScoringOptions,
     compute=compute,
+    scores_with=lambda options: options.pruning,
 )

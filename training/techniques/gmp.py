@@ -65,6 +65,11 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
             return PruningHparams.of(_pruning_values(self.values()))
 
     @property
+    def scores_with(self) -> PruningHparams:
+        """The strategy and its options."""
+        return self.pruning
+
+    @property
     def uses_seed(self) -> bool:
         """Whether the strategy draws at random, or chooses examples."""
         return self.pruning.uses_seed
