@@ -122,7 +122,7 @@ def computed_tensors(layer: nn.Module) -> Iterator[Computed]:
         elif isinstance(hook, SpectralNorm):
             parameters = {f"{hook.name}_orig": getattr(layer, f"{hook.name}_orig")}
             removal = f"torch.nn.utils.remove_spectral_norm(LAYER, '{hook.name}')"
-            yield Computed(layer, hook.name, parameters, "spectral_norm", removal)
+            yield Computed(layer, hook.name, parameters, "spectral_norm", removal, hook)
 
 
 def _of_hook(layer: nn.Module, hook: Any, tensor: str, suffixes: tuple[str, ...], kind: str, remover: str) -> Computed:

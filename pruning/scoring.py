@@ -105,7 +105,7 @@ class Scoring:
         self._recomputes = False
         # cuDNN's recurrent layers have no second derivative, and their weights cannot be replaced for vmap.
         self._is_recurrent = any(isinstance(module, nn.RNNBase) for module in self.network.modules())
-        self._vectorizes = not self._is_recurrent
+        self._vectorizes, self._has_run = not self._is_recurrent, False
         self._dense: Scores = {}
         if hparams.method.can_regrow:
             self._dense = {name: weight.detach().clone() for name, weight in self.weights.items()}
@@ -354,7 +354,9 @@ class Scoring:
     def _squared_gradients(self, batch: Rows) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
         if len(batch) > 1 and self._vectorizes and self._mass([batch]) == len(batch):
-            self._mean_loss(batch.split(1)[0], 1.0)  # says what is wrong with the examples, if anything is
+            if not self._has_run:
+                self.gradient_of(self._mean_loss(batch.split(1)[0], 1.0))  # says what is wrong, if anything is
+                self._has_run = True
             try:
                 return self._vectorized(batch)
             except OpenPruneError:

@@ -59,7 +59,8 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     from pruning.walked_mask import mask_from_walks
     from pruning.walks import Walks
 
-    assert scoring.input_shape is not None
+    if scoring.input_shape is None:
+        raise UsageError("it follows the units of networks of one input, and this one takes several.", "strategy")
     graph = trace(scoring.network, scoring.input_shape)
     weights = {name: weight.cpu() for name, weight in scoring.dense_weights.items()}
     filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []

@@ -37,6 +37,7 @@ def oneshot(parent: Desc, **flags: Any) -> Desc:
 
 DIGITS = preset("digits_resnet_8")
 PRUNED = oneshot(DIGITS, density=0.5)
+SQUEEZENET = preset("cifar_resnet_20", model_name="torchvision_squeezenet1_1")
 LOTTERY = Lottery(DIGITS, PruningHparams.of({}), LotteryHparams(rewinding_steps="50it"))
 DESCRIPTIONS: dict[str, Desc] = {
     "train": train(),
@@ -110,6 +111,24 @@ DESCRIPTIONS: dict[str, Desc] = {
     "gmp with snip, then rigl": preset(
         "digits_resnet_8", technique="gmp,rigl", gmp_strategy="snip2", gmp_score_per_batch=True, gmp_curve="phew"
     ),
+    "squeezenet": SQUEEZENET,
+    "snip10 of squeezenet, whose dropout is off": oneshot(SQUEEZENET, strategy="snip10", density=0.1),
+    "snip10 of squeezenet in eval mode": oneshot(SQUEEZENET, strategy="snip10", density=0.1, score_in_eval_mode=True),
+    "synflow of squeezenet in train mode": oneshot(
+        SQUEEZENET, strategy="synflow", density=0.1, score_in_train_mode=True
+    ),
+    "synflow of squeezenet": oneshot(SQUEEZENET, strategy="synflow", density=0.1),
+    "phew of squeezenet": oneshot(SQUEEZENET, strategy="phew", density=0.1),
+    "magnitude of squeezenet": oneshot(SQUEEZENET, density=0.1),
+    "snip10 of resnet18, which has no dropout": oneshot(
+        preset("cifar_resnet_20", model_name="torchvision_resnet18"), strategy="snip10", density=0.1
+    ),
+    "grasp10 of a VGG with dropout": oneshot(preset("synflow_tinyimagenet_vgg_11"), strategy="grasp10", density=0.1),
+    "magnitude of a VGG with dropout": oneshot(preset("synflow_tinyimagenet_vgg_11"), density=0.1),
+    "gmp of squeezenet with snip10": replace(
+        SQUEEZENET, techniques=TechniquesHparams.of({"technique": "gmp", "gmp_strategy": "snip10", "gmp_density": 0.1})
+    ),
+    "gmp of squeezenet": replace(SQUEEZENET, techniques=TechniquesHparams.of({"technique": "gmp", "gmp_density": 0.1})),
 }
 ADDRESSES = {
     "train": "d8f5a3fe97c8156505a740e9467035b7",
@@ -139,6 +158,18 @@ ADDRESSES = {
     "rigl": "ff1782d726484d775b42009d25c5c2e7",
     "set in a branch": "ef7dcb57ad42eace1d4853a72781743d",
     "gmp with snip, then rigl": "dd60886e31d8ebb5560e1041ed1669d1",
+    "squeezenet": "b8cb9bb0607664530eed50a627081cf6",
+    "snip10 of squeezenet, whose dropout is off": "2a9cca603003302b2b3c36ea86a888d4",
+    "snip10 of squeezenet in eval mode": "36dbfd0710c5349fec0a32cbd78867e9",
+    "synflow of squeezenet in train mode": "4622f8d943adb133d3334e5e23f6e111",
+    "synflow of squeezenet": "ac5664dff4b6bc6cf1191550f2156500",
+    "phew of squeezenet": "e0a687cb199857c1ab693c3cc5afe510",
+    "magnitude of squeezenet": "d80f0484f1d0908ca3afb04c04b70e03",
+    "snip10 of resnet18, which has no dropout": "636e86f6943148725290526658dbbc38",
+    "grasp10 of a VGG with dropout": "10caec11a20351df4716de0c736f540d",
+    "magnitude of a VGG with dropout": "9b15459da6b6c726bec8c7d644ef2bb3",
+    "gmp of squeezenet with snip10": "2415f85115d7bb4496bef539d6cad78f",
+    "gmp of squeezenet": "36e75960546e431fc585abe0afe082be",
 }
 
 

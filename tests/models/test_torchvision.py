@@ -9,6 +9,7 @@ from torchvision import models as theirs
 from torchvision.models.resnet import Bottleneck
 
 from models.build import build_model, construct
+from models.dropout import Dropout
 from models.hparams import ModelHparams
 from models.torchvision_models import TORCHVISION
 
@@ -62,3 +63,18 @@ def test_the_widest_network_for_tiny_imagenet_has_torchvisions_blocks_after_its_
     assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
         f"model.{name}": tensor.shape for name, tensor in reference.state_dict().items()
     }
+
+
+OF_EACH_KIND = (
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3"),
+    *("mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5"),
+    *("squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg16_bn", "vit_b_16", "wide_resnet50_2"),
+)
+
+
+@pytest.mark.parametrize("name", ["tinyimagenet_vgg_11", "cifar_vgg_11", *map("torchvision_{}".format, OF_EACH_KIND)])
+def test_a_family_says_whether_its_networks_have_dropout(name: str) -> None:
+    hparams = ModelHparams(model_name=name, model_init="as_built", batchnorm_init="fixed")
+    with torch.device("meta"):
+        model = construct(hparams, 5, (3, 224, 224))
+    assert hparams.has_dropout == any(isinstance(module, Dropout) for module in model.modules())

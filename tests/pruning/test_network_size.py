@@ -27,7 +27,7 @@ def test_only_convolutional_and_linear_layers_count() -> None:
             x = self.conv(self.up(x))
             return x @ x.transpose(2, 3)
 
-    assert multiply_adds(Products(), (3, 4, 4)) == 6 * 6 * 2 * 5
+    assert multiply_adds(Products(), (3, 4, 4)) == 4 * 4 * 3 * 5 * 9 + 6 * 6 * 2 * 5
 
 
 def test_a_layer_alone_is_counted() -> None:
