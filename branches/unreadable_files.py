@@ -51,7 +51,7 @@ def is_zip_of_arrays(path: Path) -> bool:
 
 def why_not_read(path: Path, error: Exception) -> str:
     """Return why a file holds no tensors that can be read, in a sentence or two. error: what reading it raised."""
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.filename and error.strerror:  # otherwise it is the content
         return f"{error.strerror}."
     with path.open("rb") as file:
         head = file.read(_HEADER)
