@@ -1,4 +1,4 @@
-"""Weights that a state dict holds in parts: torch.nn.utils.prune's masks, and torch's weight_norm."""
+"""Weights that a state dict holds in parts: with masks beside them, and those of torch's weight_norm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Whole:
 
     tensors: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
-    """Of torch.nn.utils.prune, by the name of the tensor that they prune."""
+    """By the name of the tensor that they prune."""
+    is_by_torch: bool
+    """Whether the masks are those of torch.nn.utils.prune, not of layers that multiply their weights by a buffer."""
     normalized: tuple[str, ...]
     """The tensors that were computed from weight_norm's parts."""
 
@@ -31,19 +33,22 @@ class Whole:
 def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
     """Return the tensors of a state dict whose parts are put together.
 
-    `X_orig` and `X_mask` become X, their product, and the mask of X; `X_g` and `X_v`, and in the form of
-    torch.nn.utils.parametrizations `original0` and `original1`, become X = g v / ||v||, in float32 where they have less
-    precision. All other tensors stay. source: the file, for errors.
+    `X_orig` and `X_mask`, or X and `X_mask` as in Synaptic-Flow, become X, their product, and the mask of X. `X_g` and
+    `X_v`, or `original0` and `original1` of torch.nn.utils.parametrizations, become X = g v / ||v||, in float32 where
+    they have less precision. All other tensors stay. source: the file, for errors.
 
     Raises: DamagedError for a mask that does not fit or has values other than 0 and 1, and for another parametrization.
     """
     masks: dict[str, Tensor] = {}
+    is_by_torch = True
     found = _plain_names(tensors, source)
     for name in [name for name in found if name.endswith(_MASK)]:
         own = name.removesuffix(_MASK)
-        if own + _ORIGINAL in found and own not in found:
-            masks[own] = _kept(own, found.pop(name), found[own + _ORIGINAL], source)
-            found[own] = found.pop(own + _ORIGINAL).masked_fill(~masks[own], 0)
+        stored = own if own in found else own + _ORIGINAL
+        if stored in found:
+            masks[own] = _kept(own, found.pop(name), found[stored], source)
+            found[own] = found.pop(stored).masked_fill(~masks[own], 0)
+            is_by_torch = is_by_torch and stored != own
     _refuse_spectral_norm(found, source)
     normalized: list[str] = []
     for name in [name for name in found if name.endswith(_NORM)]:
@@ -55,7 +60,7 @@ def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
             pruned = [masks.pop(part) for part in (own + _DIRECTION, name) if part in masks]
             if pruned:
                 masks[own] = pruned[0].expand(direction.shape) & pruned[-1]
-    return Whole(found, masks, tuple(normalized))
+    return Whole(found, masks, is_by_torch, tuple(normalized))
 
 
 def _plain_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -49,7 +49,9 @@ class Found:
 
     tensors: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
-    """Of torch.nn.utils.prune, by the network's names."""
+    """By the network's names."""
+    is_by_torch: bool
+    """Whether the masks are those of torch.nn.utils.prune."""
     notes: tuple[str, ...]
     """What was chosen, renamed, computed and left out, in words."""
 
@@ -83,6 +85,7 @@ def find_state(content: object, network: Mapping[str, Tensor], source: str) -> F
     return Found(
         {own: reading.whole.tensors[name] for name, own in naming.names.items()},
         {naming.names[name]: mask for name, mask in reading.whole.masks.items() if name in naming.names},
+        reading.whole.is_by_torch,
         tuple(notes),
     )
 
@@ -118,7 +121,7 @@ class _Reading:
 
 def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
     """Read an entry as it is, for networks with parametrizations of their own, or with its parts put together."""
-    plain = Whole(entry.tensors, {}, ())
+    plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
     ways = namings(list(plain.tensors), network)
     try:
         check_stored(source, entry.tensors)

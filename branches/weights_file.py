@@ -28,7 +28,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
 
     The file is one of torch.save, safetensors or numpy.savez. It holds a state dict of the network, as it is or inside
     a checkpoint, with the network's names or torchvision's for the same network, behind any prefix. Parts of
-    torch.nn.utils.prune and of weight_norm are put together; their masks become the run's (see `_mask`). The address
+    torch.nn.utils.prune and of weight_norm are put together; masks become the run's (see `_mask`). The address
     has the SHA-256 of the tensors and the mask. main: which network it is, and how branches of it train.
 
     Raises: EnvironmentFailure where there is no such file; DamagedError where it holds anything but the network's
@@ -78,7 +78,8 @@ def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | 
 def _notes(found: Found, mask: Mask | None) -> list[str]:
     notes = list(found.notes)
     if mask is not None:
-        notes.append(f"{count(len(found.masks), 'mask')} of torch.nn.utils.prune: {mask.sparsity:.1%} pruned")
+        where = "of torch.nn.utils.prune" if found.is_by_torch else "beside their weights"
+        notes.append(f"{count(len(found.masks), 'mask')} {where}: {mask.sparsity:.1%} pruned")
         others = [name for name in found.masks if name not in mask]
         if others:
             notes.append(f"left out {count(len(others), 'mask')} where nothing is pruned: {some(others)}")

@@ -166,6 +166,20 @@ def test_keys_that_no_run_has_are_refused_with_a_suggestion() -> None:
         grouped(pruned("snip1", 0.9), by="stratgy")
 
 
+def test_a_key_that_no_run_has_is_refused_by_the_flag_that_gives_it() -> None:
+    with pytest.raises(UsageError) as error:
+        grouped(pruned("snip1", 0.9), by="strategy,nonsense", flags={"nonsense": "columns"})
+    assert error.value.hparams == ("columns",)
+    with pytest.raises(UsageError) as error:
+        grouped(pruned("snip1", 0.9), over=["nonsense"])
+    assert error.value.hparams == ("over",)
+
+
+def test_trainings_without_branches_are_no_references() -> None:
+    assert not grouped(training(), training(2)).dense
+    assert grouped(training(), training(2), pruned("snip1", 0.9)).dense[0].n == 2
+
+
 def test_a_value_that_no_run_has_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="test_accuracy"):
         cells([pruned("snip1", 0.9)], ["strategy"], Value("test_acuracy"))
@@ -231,6 +245,13 @@ def test_the_value_at_the_best_step_is_where_a_finite_validation_accuracy_is_hig
     assert Value.parse("loss@3ep").of(row) == 30.0
     assert Value.parse("loss@25it").of(row) is None
     assert Value.parse("other@best").of(row) is None
+
+
+def test_a_metric_that_is_no_result_counts_where_it_was_measured(tmp_path: Path) -> None:
+    rows = measured(tmp_path, {("loss", 30): 2.0}), pruned("snip1", 0.9)
+    found = cells(rows, ["strategy"], Value.parse("loss@3ep"))
+
+    assert {cell.keys: cell.values for cell in found.cells} == {("dense",): (2.0,), ("snip1",): ()}
 
 
 @pytest.mark.parametrize("text", ["", "@best", "test_loss@", "test_loss@third"])

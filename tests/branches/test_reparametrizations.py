@@ -29,6 +29,19 @@ def test_masks_of_torch_prune_become_the_mask_of_the_run(importer: Importer, net
     assert run.manifest().results["sparsity"] == mask.sparsity  # type: ignore[union-attr]
 
 
+def test_masks_beside_their_weights_become_the_mask_of_the_run(importer: Importer, weights: dict[str, Tensor]) -> None:
+    masks = {f"{name}_mask": (tensor > 0.01).float() for name, tensor in weights.items() if name.endswith("weight")}
+    masks |= {f"{name}_mask": torch.ones_like(tensor) for name, tensor in weights.items() if name.endswith("bias")}
+
+    run = importer.saved(behind("module.", {**weights, **masks}))
+
+    mask, state = mask_of(run), state_of(run)
+    assert list(mask) == ["fc.weight", "fc_layers.0.weight"]
+    assert all(torch.equal(mask[name], masks[f"{name}_mask"].bool()) for name in mask)
+    assert all(torch.equal(state[name], weights[name] * mask[name]) for name in mask)
+    assert f"4 masks beside their weights: {mask.sparsity:.1%} pruned" in importer.said
+
+
 def test_a_branch_of_a_pruned_import_prunes_within_its_mask(importer: Importer, network: nn.Module) -> None:
     run = importer.saved(pruned_by_torch(network).state_dict())
 
