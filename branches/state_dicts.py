@@ -60,10 +60,10 @@ def find_state(content: object, network: Mapping[str, Tensor], source: str) -> F
     """Return the state of a network that a file holds.
 
     It is the one entry that has all names of the network, and no others but those that `state_names` names. Of several,
-    it is the one with the usual name, before any running mean. network: its own state, whose names and shapes count.
-    source: the file, for errors.
+    it is the one with the usual name, before any running mean. network: its own state, whose names count; those of
+    integers may be lacking. source: the file, for errors.
 
-    Raises: DamagedError where no entry fits, several do that differ, or shapes differ.
+    Raises: DamagedError where no entry fits, or several do that differ.
     """
     entries = list(_entries(content))
     if not entries:
@@ -122,13 +122,15 @@ class _Reading:
 def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
     """Read an entry as it is, for networks with parametrizations of their own, or with its parts put together."""
     plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
-    ways = namings(list(plain.tensors), network)
+    # Numbers of a network that are no weights: batches that batchnorm has counted, seeds of dropout, indices.
+    optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
+    ways = namings(list(plain.tensors), network, optional)
     try:
         check_stored(source, entry.tensors)
         if ways[0].fits:
             return _reading(entry, plain, ways, source)
         together = whole(entry.tensors, source)
-        return _reading(entry, together, namings(list(together.tensors), network), source)
+        return _reading(entry, together, namings(list(together.tensors), network, optional), source)
     except DamagedError as refusal:
         return _Reading(entry, plain, ways[0], refusal)
 

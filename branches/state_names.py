@@ -16,7 +16,7 @@ _AUXILIARY = re.compile(r"(aux[12]|AuxLogits)\..*")
 _COUNTERS = re.compile(r"(?:.*\.)?(num_batches_tracked|n_averaged|total_ops|total_params)")
 """Counts: batches of batchnorm, averages of AveragedModel, operations and parameters of thop."""
 _COUNTED_BATCHES = "num_batches_tracked"
-"""Old files lack them; the network has them."""
+"""Old files lack them, which goes without saying."""
 _AVERAGED = re.compile(r"ema|avg|averag|swa|teacher|momentum|target|shadow|_k\b", re.IGNORECASE)
 """In names of copies whose weights are means over a training."""
 _MOST_PREFIXES = 12
@@ -37,6 +37,8 @@ class Naming:
     """How many names had a wrapper's part inside."""
     dropped: Mapping[str, list[str]] = field(default_factory=dict)
     """What the network has no use for, by what it is: names in the file."""
+    lacking: tuple[str, ...] = ()
+    """The network's names that the file lacks and need not have."""
     missing: tuple[str, ...] = ()
     """The network's names that the file lacks."""
     unknown: tuple[str, ...] = ()
@@ -72,7 +74,8 @@ class Naming:
         if self.unwrapped:
             found.append(f"removed a wrapper's 'module.' or '_orig_mod.' inside {count(self.unwrapped, 'name')}")
         found += [f"left out {len(left)} {what}: {some(left)}" for what, left in self.dropped.items()]
-        return found
+        unsaid = [name for name in self.lacking if not name.endswith(_COUNTED_BATCHES)]
+        return [*found, *([f"kept the network's own {some(unsaid)}"] if unsaid else [])]
 
 
 def some(names: Collection[str], most: int = 3) -> str:
@@ -90,16 +93,17 @@ def is_averaged(name: str) -> bool:
     return bool(_AVERAGED.search(name))
 
 
-def namings(names: Collection[str], network: Collection[str]) -> list[Naming]:
+def namings(names: Collection[str], network: Collection[str], optional: Collection[str] = ()) -> list[Naming]:
     """Return the ways to read names as a network's, best first: those that fit, or else the closest one.
 
     A prefix counts where the names become the network's with all of it removed, or with one put on. Of several that
-    fit, one of a running mean comes last, and otherwise one that leaves nothing out comes first.
+    fit, one of a running mean comes last, and otherwise one that leaves nothing out comes first. optional: names of the
+    network that the file may lack.
     """
     own = frozenset(network)
     found: list[Naming] = []
     for spelled in _spellings(names, own):
-        found += [_naming(spelled, own, *prefixes) for prefixes in _prefixes(spelled.values(), own)]
+        found += [_naming(spelled, own, optional, *prefixes) for prefixes in _prefixes(spelled.values(), own)]
         if any(naming.fits for naming in found):
             break
     fitting: dict[frozenset[tuple[str, str]], Naming] = {}
@@ -141,7 +145,9 @@ def _prefixes(names: Collection[str], network: frozenset[str]) -> list[tuple[str
     return [prefixes for prefixes, _ in ordered[:_MOST_PREFIXES]]
 
 
-def _naming(spelled: Mapping[str, str], network: frozenset[str], removed: str, added: str) -> Naming:
+def _naming(
+    spelled: Mapping[str, str], network: frozenset[str], optional: Collection[str], removed: str, added: str
+) -> Naming:
     names: dict[str, str] = {}
     dropped: dict[str, list[str]] = {}
     unknown: list[str] = []
@@ -162,7 +168,8 @@ def _naming(spelled: Mapping[str, str], network: frozenset[str], removed: str, a
             dropped.setdefault("of the auxiliary heads", []).append(name)
         else:
             unknown.append(name)
-    missing = tuple(sorted(name for name in network - taken if not name.endswith(_COUNTED_BATCHES)))
+    lacking = sorted(network - taken)
+    missing = tuple(name for name in lacking if name not in optional)
     if others and not missing and not unknown:
         dropped[_OTHERS] = others
     else:
@@ -170,7 +177,9 @@ def _naming(spelled: Mapping[str, str], network: frozenset[str], removed: str, a
     unwrapped = sum(
         1 for name, own in names.items() if len(_wrappers(name)) > len(_wrappers(removed)) and spelled[name] != name
     )
-    return Naming(names, removed, added, unwrapped, dropped, missing, tuple(unknown))
+    return Naming(
+        names, removed, added, unwrapped, dropped, tuple(sorted({*lacking} - {*missing})), missing, tuple(unknown)
+    )
 
 
 def _wrappers(name: str) -> list[str]:

@@ -46,8 +46,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     network, source = model.state_dict(), str(path)
     found = find_state(content, network, source)
     _check_shapes(found.tensors, network, main, source)
-    load_state(model, found.tensors)
-    # Old files lack the batches that batchnorm has counted; the network has them.
+    load_state(model, {**network, **found.tensors})
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     mask = _mask(model, found.masks, source)
     computed = Computed(states={main.start: state}, mask=mask, source=source)

@@ -80,6 +80,7 @@ def test_a_level_is_what_was_achieved_where_that_is_not_what_was_asked_for() -> 
     assert only(grouped(pruned("magnitude", 0.9, achieved=0.8))).keys == ("magnitude", 0.8)
     assert level(0.1004, 0.1) == 0.1
     assert level(0.104, 0.1) == 0.104
+    assert (level(0.09951, 0.1), level(0.09951)) == (0.1, 0.0995)
     assert level(1 / 3) == 0.333
 
 

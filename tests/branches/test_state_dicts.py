@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision import models as theirs
 
 from foundations.errors import DamagedError
 from tests.branches.importing import Importer, behind, is_state
@@ -142,6 +143,21 @@ def test_a_prefix_is_exchanged_for_that_of_the_network(tmp_path: Path, digits: P
 
     assert all(torch.equal(tensor, weights[name]) for name, tensor in run.load_state(desc.start).items())
     assert "removed the prefix 'module.'" in importer.said and "put the prefix 'model.'" in importer.said
+
+
+def test_a_network_whose_dropout_has_a_seed_keeps_its_own(tmp_path: Path, digits: Path) -> None:
+    importer = Importer(tmp_path, digits)
+    desc = TrainDesc.of({"dataset_name": "imagenet", "model_name": "torchvision_mobilenet_v2"})
+    torch.manual_seed(0)
+    published = theirs.mobilenet_v2().state_dict()
+    inside = {name.replace("features.", "features.module.", 1): tensor for name, tensor in published.items()}
+
+    run = importer.saved({"state_dict": {f"module.{name}": tensor for name, tensor in inside.items()}}, desc)
+
+    state = run.load_state(desc.start)
+    assert all(torch.equal(state[name], tensor) for name, tensor in published.items())
+    assert sorted(set(state) - set(published)) == ["classifier.0.calls", "classifier.0.seed"]
+    assert "kept the network's own classifier.0.calls, classifier.0.seed" in importer.said
 
 
 def test_what_is_beside_the_network_is_left_out_by_name(importer: Importer, weights: dict[str, Tensor]) -> None:
