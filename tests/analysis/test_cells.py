@@ -176,6 +176,18 @@ def test_a_key_that_no_run_has_is_refused_by_the_flag_that_gives_it() -> None:
     assert error.value.hparams == ("over",)
 
 
+def test_there_is_no_dense_reference_where_the_keys_do_not_tell_it_apart() -> None:
+    found = grouped(training(), pruned("snip1", 0.9), by="dataset_name", where="strategy=snip1")
+
+    assert not found.dense and only(found).n == 1
+
+
+def test_a_training_that_is_not_complete_and_has_no_branches_is_left_out() -> None:
+    found = grouped(training(1, None), training(2))
+
+    assert found.untrained == () and [each.why for each in found.left_out] == ["incomplete"]
+
+
 def test_trainings_without_branches_are_no_references() -> None:
     assert not grouped(training(), training(2)).dense
     assert grouped(training(), training(2), pruned("snip1", 0.9)).dense[0].n == 2

@@ -42,6 +42,14 @@ def test_masks_beside_their_weights_become_the_mask_of_the_run(importer: Importe
     assert f"4 masks beside their weights: {mask.sparsity:.1%} pruned" in importer.said
 
 
+def test_names_like_parts_without_the_other_part_stay_as_they_are(
+    importer: Importer, weights: dict[str, Tensor]
+) -> None:
+    for name in ("attention_mask", "fc.scale_g", "fc.scale_v", "fc.weight_g", "fc.bias_orig"):
+        with pytest.raises(DamagedError, match=rf"Unexpected: 1 in the file \({name}\)"):
+            importer.saved({**weights, name: torch.ones(3)})
+
+
 def test_a_branch_of_a_pruned_import_prunes_within_its_mask(importer: Importer, network: nn.Module) -> None:
     run = importer.saved(pruned_by_torch(network).state_dict())
 
