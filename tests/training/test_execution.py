@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.plan import Target, plan
 from foundations.upkeep import mend, verify
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
-from training.execution import complete, ensure_states, execute
+from training.execution import complete, ensure_states
 
 
 def files_under(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -81,26 +80,6 @@ def test_a_complete_run_is_reused_and_no_byte_changes(tmp_path: Path, digits: Pa
 
     assert complete(desc, context(tmp_path, digits)).reused
     assert files_under(tmp_path) == before
-
-
-@pytest.mark.parametrize("is_spent", [True, False])
-def test_the_bytes_of_runs_that_are_reused_are_checked_as_many_as_one_command_may_read(
-    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch, is_spent: bool
-) -> None:
-    place = context(tmp_path, digits)
-    descs = [train_desc(training_steps="2it", lr=lr) for lr in (0.1, 0.2)]
-    manifests = [complete(desc, place).manifest for desc in descs]
-    first, second = (sum(record.size for record in manifest.files.values()) for manifest in manifests)
-    monkeypatch.setattr("training.execution._BYTES_CHECKED", first + second - is_spent)
-    last = sorted(manifests[1].files, key=lambda name: manifests[1].files[name].size)[-1]
-    flip_a_bit(run_of(descs[1], place).folder / last)
-    made = plan([Target(desc, place.replicate) for desc in descs], place.root)
-
-    if is_spent:
-        assert execute(made, place) == []
-    else:
-        with pytest.raises(DamagedError, match=last):
-            execute(made, place)
 
 
 def test_two_runs_of_one_description_have_the_same_bytes(tmp_path: Path, digits: Path) -> None:
