@@ -275,12 +275,13 @@ def _cell(keys: tuple[Key, ...], is_dense: bool, experiments: Sequence[Sequence[
 
 
 def _references(selected: Sequence[Row], rows: Sequence[Row], by: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """Return the trainings that the selected runs prune, complete ones and others, where the keys tell them apart."""
+    """Return the dense trainings that the selected runs prune, complete ones and others, where keys tell them apart."""
     if not {"strategy", *LEVELS}.intersection(by):
         return [], []
     wanted = {replace(row.run.location, name=MAIN) for row in selected if row.branch}
     found = [row for row in rows if row.run.location in wanted]
-    return [row for row in found if row.status == "complete"], [row for row in found if row.status != "complete"]
+    complete = [row for row in found if row.status == "complete" and not row.sparsity]
+    return complete, [row for row in found if row.status != "complete"]
 
 
 def _key(replicates: Sequence[Row], name: str) -> Key:
@@ -303,7 +304,7 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
             if not density
             else float(f"{1 / density:.6g}")
         )
-    if name == "strategy" and not first.branch:
+    if name == "strategy" and not first.branch and not any(row.sparsity for row in replicates):
         return DENSE
     found = first.value(name)
     return found if isinstance(found, str | int | float | bool | None) else str(found)

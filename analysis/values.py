@@ -68,10 +68,9 @@ class Value:
         if self.at == BEST:
             return metrics.at_best(self.name, BEST_BY)
         if self.at in (MAX, MIN):
-            finite = [
-                value for (name, _), value in metrics.values.items() if name == self.name and math.isfinite(value)
-            ]
-            return (max if self.at == MAX else min)(finite, default=None)
+            measured = [value for (name, _), value in metrics.values.items() if name == self.name]
+            finite = filter(math.isfinite, measured)
+            return (max if self.at == MAX else min)(finite, default=math.nan) if measured else None
         return metrics.values.get((self.name, Step.parse(self.at, row.iterations_per_epoch, "value").iteration))
 
     def unknown(self, known: set[str]) -> UsageError:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HOW_TO_MEND = "Export it again from the run that it came from."
+_NOT_OURS = f"{_HOW_TO_MEND} If another program wrote it, import it with --weights."
 
 
 def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = False) -> None:
@@ -72,7 +73,7 @@ def import_ticket(path: Path, context: Context) -> Run:
     """
     from pruning.mask import Mask
 
-    tensors, facts = tensor_files.read(path, _HOW_TO_MEND)
+    tensors, facts = tensor_files.read(path, _NOT_OURS)
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mask": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -94,6 +95,14 @@ def import_ticket(path: Path, context: Context) -> Run:
     computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
     check_weights(computed)
     return import_run(main, computed, context)
+
+
+def is_ticket(path: Path) -> bool:
+    """Return whether a file is a whole ticket. Raises: OSError."""
+    try:
+        return "lineage" in tensor_files.read(path, "")[1]
+    except EnvironmentFailure:
+        return False
 
 
 def _no_ticket(path: Path, error: Exception) -> DamagedError:

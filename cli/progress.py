@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from cli.plain_table import printable_lines
 from foundations.reporter import NullReporter, Reporter
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class PlainReporter:
     def say(self, line: str) -> None:
         """Print the line."""
         try:
-            print(line, flush=True)
+            print(printable_lines(line), flush=True)
         except BrokenPipeError:
             self._on_closed()
         except OSError:  # a full disk, or a terminal that is gone: log.txt has the line, too
@@ -68,9 +69,9 @@ class TerminalReporter:
     def say(self, line: str) -> None:
         """Print the line."""
         if self._bar is None:
-            print(line, flush=True)
+            print(printable_lines(line), flush=True)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Move the bar of an operation, or begin it."""

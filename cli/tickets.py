@@ -51,8 +51,8 @@ class ImportHparams(Hparams):
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
     Its hparams.log says how it was trained; flags of training override that, and are needed where there is none."""
     weights: bool = hparam(False)
-    """FILE is a state dict (.pth or .safetensors), such as torchvision's pretrained weights; the flags of training say
-    of which network, and how branches of it train."""
+    """FILE has weights of another program (.pth, .safetensors or .npz), such as torchvision's pretrained ones: a state
+    dict, or a checkpoint with one. The flags of training say of which network, and how branches of it train."""
 
 
 @dataclass(frozen=True, kw_only=True)

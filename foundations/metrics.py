@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from foundations.errors import DamagedError
@@ -28,13 +30,18 @@ class Metrics:
 
     def at_best(self, name: str, by: str) -> float | None:
         """Return the value of one metric where another is highest, the first such; None where they never meet."""
-        steps = sorted(step for n, step in self.values if n == by and (name, step) in self.values)
-        return self.values[name, max(steps, key=lambda step: self.values[by, step])] if steps else None
+        best = self._highest(by, {step for n, step in self.values if n == name})
+        return None if best is None else self.values[name, best]
 
     def best_iteration(self, by: str) -> int | None:
-        """Return the iteration where a metric is highest, the first such, or None where it has no values."""
-        steps = sorted(step for name, step in self.values if name == by)
-        return max(steps, key=lambda step: self.values[by, step]) if steps else None
+        """Return the iteration where a metric is highest, the first such, or None where it has no finite value."""
+        return self._highest(by, {step for _, step in self.values})
+
+    def _highest(self, by: str, steps: Set[int]) -> int | None:
+        """Return at which of some iterations a metric is highest, the first such; values that are not finite lose."""
+        found = sorted(step for n, step in self.values if n == by and step in steps)
+        finite = [step for step in found if math.isfinite(self.values[by, step])]
+        return max(finite, key=lambda step: self.values[by, step], default=None)
 
     def names(self) -> list[str]:
         """Return the names that have values, sorted."""

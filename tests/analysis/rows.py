@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def pruned(
     results = {"test_accuracy": accuracy, "sparsity": sparsity if achieved is None else achieved}
     values = {"strategy": strategy, "prune_fraction": sparsity, **hyperparameters}
     return _row(location, {} if accuracy is None else results, values, data)
+
+
+def imported(sparsity: float | None, replicate: int = 1, accuracy: float | None = None, digest: str = "b" * 32) -> Row:
+    """Return the row of an imported run. sparsity: that of the mask that came with it; None where none did."""
+    results = {
+        name: value for name, value in (("sparsity", sparsity), ("test_accuracy", accuracy)) if value is not None
+    }
+    row = _row(Location(f"import_{digest}", replicate, "main"), results, {"is_pruned": sparsity is not None})
+    return replace(row, status="complete")
 
 
 def damaged(replicate: int = 1) -> Row:

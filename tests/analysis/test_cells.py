@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,9 +16,10 @@ from analysis.row import Row
 from analysis.runs import read_rows
 from analysis.values import Value
 from foundations.errors import UsageError
-from foundations.run import METRICS
+from foundations.metrics import BEST_BY, Metrics
+from foundations.run import METRICS, Run
 from tests.analysis.conftest import Family
-from tests.analysis.rows import damaged, pruned, training
+from tests.analysis.rows import damaged, imported, pruned, training
 
 ACCURACY = Value("test_accuracy")
 
@@ -77,6 +80,7 @@ def test_a_level_is_what_was_achieved_where_that_is_not_what_was_asked_for() -> 
     assert only(grouped(pruned("magnitude", 0.9, achieved=0.8))).keys == ("magnitude", 0.8)
     assert level(0.1004, 0.1) == 0.1
     assert level(0.104, 0.1) == 0.104
+    assert (level(0.09951, 0.1), level(0.09951)) == (0.1, 0.0995)
     assert level(1 / 3) == 0.333
 
 
@@ -124,9 +128,69 @@ def test_a_training_that_was_made_only_as_far_as_its_branches_need_is_said_to_be
     assert any("No dense reference" in note for note in found.notes())
 
 
+def branch_of(parent: Row, row: Row) -> Row:
+    location = replace(row.run.location, training=parent.run.location.training)
+    return replace(row, run=Run(Path("/nowhere"), location))
+
+
+def test_a_run_that_was_imported_pruned_is_no_dense_network() -> None:
+    parent = imported(0.7, accuracy=0.85)
+    child = branch_of(parent, pruned("snip1", 0.9))
+
+    found = grouped(parent, child)
+
+    assert [(cell.is_dense, cell.keys) for cell in found.cells] == [(False, ("snip1", 0.9)), (False, (None, 0.7))]
+    assert not found.dense
+    assert [cell.keys for cell in grouped(parent).cells] == [(None, 0.7)]
+
+
+def test_a_run_that_was_imported_pruned_is_no_dense_reference_of_its_branches() -> None:
+    parent, dense = imported(0.7, accuracy=0.85), imported(None, accuracy=0.95, digest="c" * 32)
+    children = [branch_of(parent, pruned("snip1", 0.9)), branch_of(dense, pruned("snip1", 0.8))]
+
+    found = grouped(parent, dense, *children, where="strategy=snip1")
+
+    assert [cell.rows for cell in found.dense] == [(dense,)]
+    assert parent not in [row for cell in found.cells for row in cell.rows] and not found.untrained
+
+
+def test_a_run_that_was_imported_without_a_mask_is_the_dense_reference_of_its_branches() -> None:
+    parent = imported(None, accuracy=0.95)
+
+    found = grouped(parent, branch_of(parent, pruned("snip1", 0.9)))
+
+    assert [(cell.is_dense, cell.keys) for cell in found.cells] == [(True, ("dense", 0.0)), (False, ("snip1", 0.9))]
+
+
 def test_keys_that_no_run_has_are_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match="strategy"):
         grouped(pruned("snip1", 0.9), by="stratgy")
+
+
+def test_a_key_that_no_run_has_is_refused_by_the_flag_that_gives_it() -> None:
+    with pytest.raises(UsageError) as error:
+        grouped(pruned("snip1", 0.9), by="strategy,nonsense", flags={"nonsense": "columns"})
+    assert error.value.hparams == ("columns",)
+    with pytest.raises(UsageError) as error:
+        grouped(pruned("snip1", 0.9), over=["nonsense"])
+    assert error.value.hparams == ("over",)
+
+
+def test_there_is_no_dense_reference_where_the_keys_do_not_tell_it_apart() -> None:
+    found = grouped(training(), pruned("snip1", 0.9), by="dataset_name", where="strategy=snip1")
+
+    assert not found.dense and only(found).n == 1
+
+
+def test_a_training_that_is_not_complete_and_has_no_branches_is_left_out() -> None:
+    found = grouped(training(1, None), training(2))
+
+    assert found.untrained == () and [each.why for each in found.left_out] == ["incomplete"]
+
+
+def test_trainings_without_branches_are_no_references() -> None:
+    assert not grouped(training(), training(2)).dense
+    assert grouped(training(), training(2), pruned("snip1", 0.9)).dense[0].n == 2
 
 
 def test_a_value_that_no_run_has_is_refused_with_those_that_there_are() -> None:
@@ -153,6 +217,54 @@ def test_a_value_is_read_from_metrics_at_any_step(family: Family, text: str, at:
     expected = {"": losses[max(losses)], "3ep": losses[3 * row.iterations_per_epoch], "min": min(losses.values())}
 
     assert Value.parse(text).of(row) == expected[at]
+
+
+def measured(folder: Path, values: dict[tuple[str, int], float]) -> Row:
+    """Return the row of a run that measured something."""
+    run = Run(folder, training().run.location)
+    run.folder.mkdir(parents=True)
+    run.save_metrics(Metrics(values))
+    return replace(training(), run=run, iterations_per_epoch=10)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("loss@max", 3.0), ("loss@min", 1.0)])
+def test_the_highest_and_lowest_of_all_steps_are_of_those_that_are_finite(
+    tmp_path: Path, text: str, expected: float
+) -> None:
+    odd = {("loss", 1): math.inf, ("loss", 2): -math.inf, ("loss", 30): math.nan, ("other", 3): 9.0, ("other", 4): -9.0}
+    row = measured(tmp_path, {**odd, ("loss", 0): 2.0, ("loss", 10): 1.0, ("loss", 20): 3.0})
+
+    assert Value.parse(text).of(row) == expected
+
+
+@pytest.mark.parametrize("text", ["loss@max", "loss@min"])
+def test_a_metric_that_was_never_finite_is_not_a_number_and_one_without_values_nothing(
+    tmp_path: Path, text: str
+) -> None:
+    row = measured(tmp_path, {("loss", 0): math.inf, ("loss", 10): math.nan})
+
+    found = Value.parse(text).of(row)
+
+    assert found is not None and math.isnan(found)
+    assert Value.parse(text.replace("loss", "other")).of(row) is None
+
+
+def test_the_value_at_the_best_step_is_where_a_finite_validation_accuracy_is_highest(tmp_path: Path) -> None:
+    best = {10: 0.5, 20: 0.8, 30: 0.8, 40: math.nan, 50: math.inf}
+    values = {(BEST_BY, step): value for step, value in best.items()}
+    row = measured(tmp_path, {**values, **{("loss", step): float(step) for step in best}})
+
+    assert Value.parse("loss@best").of(row) == 20.0
+    assert Value.parse("loss@3ep").of(row) == 30.0
+    assert Value.parse("loss@25it").of(row) is None
+    assert Value.parse("other@best").of(row) is None
+
+
+def test_a_metric_that_is_no_result_counts_where_it_was_measured(tmp_path: Path) -> None:
+    rows = measured(tmp_path, {("loss", 30): 2.0}), pruned("snip1", 0.9)
+    found = cells(rows, ["strategy"], Value.parse("loss@3ep"))
+
+    assert {cell.keys: cell.values for cell in found.cells} == {("dense",): (2.0,), ("snip1",): ()}
 
 
 @pytest.mark.parametrize("text", ["", "@best", "test_loss@", "test_loss@third"])

@@ -54,6 +54,33 @@ def test_the_value_at_the_best_of_another_metric_is_the_first_such():
     assert metrics.at_best("found", by="nothing") is None
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equal_best_values_the_first_is_the_best(order):
+    values = {("by", 5): 0.7, ("by", 9): 0.9, ("by", 10): 0.9, ("by", 30): 0.9, ("by", 31): 0.8, ("other", 1): 2.0}
+    metrics = Metrics(dict(list(values.items())[::order]))
+
+    assert metrics.best_iteration("by") == 9
+    assert metrics.best_iteration("other") == 1
+    assert metrics.best_iteration("nothing") is None
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_not_the_best(odd):
+    for at in (0, 15, 30):
+        metrics = Metrics({("by", 10): 0.5, ("by", 20): 0.7, ("by", at): odd, ("found", 20): 2.0, ("found", at): 1.0})
+
+        assert metrics.best_iteration("by") == 20
+        assert metrics.at_best("found", by="by") == 2.0
+    only = Metrics({("by", 3): odd, ("found", 3): 1.0})
+    assert only.best_iteration("by") is None
+    assert only.at_best("found", by="by") is None
+
+
+def test_the_last_of_values_is_by_iteration_whatever_the_values_are():
+    assert Metrics({("a", 2): float("nan"), ("a", 1): 5.0}).last("a") != 5.0
+    assert Metrics({("a", -1): 3.0}).last("a") == 3.0
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n", "name,iteration,value\nx,1\n", "name,iteration,value\nx,one,2\n"])
 def test_what_is_no_metrics_file_is_damaged(text):
     with pytest.raises(DamagedError, match=r"metrics\.csv is damaged"):

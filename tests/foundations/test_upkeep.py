@@ -14,7 +14,7 @@ from foundations.address import Location
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
 from foundations.run import Run
-from foundations.upkeep import mend, verify
+from foundations.upkeep import check_bytes, mend, verify
 from tests.foundations.toy_descriptions import ToyDesc, bytes_under, complete_run, flip_a_bit, state, step
 
 STATE = "state_ep2_it0.safetensors"
@@ -42,6 +42,32 @@ def test_a_flipped_bit_in_an_incomplete_runs_state_is_a_problem(tmp_path: Path) 
     flip_a_bit(run.folder / "state_ep0_it0.safetensors")
 
     assert len(verify(run)) == 1
+
+
+def test_checking_bytes_reads_smaller_files_first_and_stops_before_it_has_read_too_many(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    manifest = run.manifest()
+    assert manifest is not None
+    sizes = sorted(record.size for record in manifest.files.values())
+    assert len(sizes) >= 3
+
+    for count in range(len(sizes) + 1):
+        assert check_bytes(run, manifest, sum(sizes[:count])) == sum(sizes[:count])
+    assert check_bytes(run, manifest, sum(sizes[:2]) - 1) == sizes[0]
+    assert check_bytes(run, manifest, sum(sizes) + 1) == sum(sizes)
+
+
+def test_checking_bytes_names_a_file_that_is_not_the_manifests_as_far_as_it_reads(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    manifest = run.manifest()
+    assert manifest is not None
+    last = sorted(manifest.files, key=lambda name: manifest.files[name].size)[-1]
+    total = sum(record.size for record in manifest.files.values())
+    flip_a_bit(run.folder / last)
+
+    with pytest.raises(DamagedError, match=last):
+        check_bytes(run, manifest, total)
+    assert check_bytes(run, manifest, total - 1) < total
 
 
 def test_mending_sets_a_damaged_state_aside_and_leaves_the_run_complete(tmp_path: Path) -> None:

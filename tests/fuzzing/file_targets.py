@@ -120,9 +120,12 @@ def _weights(seeds: Seeds, folder: Path) -> Attempt:
                 path = folder / "some.safetensors"
                 path.write_bytes(data)
                 path.write_bytes(_tensor_file_like(path, data, stream, folder / "executed"))
-            else:
+            elif stream.random() < 0.8:
                 path = folder / "some.pth"
                 path.write_bytes(pickled_tensors_like(tensors, folder / "executed", stream))
+            else:
+                path = folder / stream.choice(("some.npz", "some.pth"))
+                path.write_bytes(npz_like({name: tensor.numpy() for name, tensor in tensors.items()}, stream))
             if command("import", str(path), "--weights", *_TRAINING).code == 0:
                 _use_imported(root, stream)
         _refuse_traces(folder)

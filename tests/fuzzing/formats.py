@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -192,6 +193,48 @@ def pickled_tensors_like(tensors: Mapping[str, torch.Tensor], trace: Path, strea
         )
     elif action == 3:
         content = stream.choice((content.get(name), list(content.values()), {"state_dict": content}))
+    elif action == 4:
+        content = _in_parts(tensors, name, stream)
+    if stream.random() < 0.2:
+        content = _in_a_checkpoint(content, tensors, stream)
     target = io.BytesIO()
     torch.save(content, target, _use_new_zipfile_serialization=stream.random() < 0.7)
     return bytes_like(target.getvalue(), stream) if stream.random() < 0.6 else target.getvalue()
+
+
+def _in_parts(tensors: Mapping[str, torch.Tensor], name: str, stream: random.Random) -> dict[str, torch.Tensor]:
+    """Return a state dict with a tensor in parts, as of torch.nn.utils.prune or weight_norm, some of them odd."""
+    content, whole = dict(tensors), tensors[name]
+    del content[name]
+    one, other = stream.choice((("_orig", "_mask"), ("_g", "_v"), ("_v", "_g"), ("_orig", "_u")))
+    odd = (whole, whole != 0, torch.zeros(()), torch.full(whole.shape, 2), whole[:1], torch.zeros(0, 3))
+    sizes = (1,) * whole.dim()
+    content[name + one] = stream.choice((whole, whole, whole.to_sparse(), torch.zeros(1, *sizes)))
+    content[name + other] = stream.choice((*odd, torch.zeros(sizes), torch.zeros(sizes).expand((10**6,) * whole.dim())))
+    if stream.random() < 0.3:
+        module, _, last = name.rpartition(".")
+        stem = f"{module}.parametrizations.{last}.original"
+        content = {
+            key.replace(name + one, stem + "0").replace(name + other, stem + "1"): content[key] for key in content
+        }
+    return content
+
+
+def _in_a_checkpoint(content: Any, tensors: Mapping[str, torch.Tensor], stream: random.Random) -> dict[Any, Any]:
+    """Return a checkpoint with a state dict inside it, behind a prefix, and what training programs keep beside it."""
+    prefix = stream.choice(("", "module.", "model.", "x." * 300, ".", "..", "\x1b[2J.", "\ud800."))
+    if isinstance(content, dict):
+        content = {f"{prefix}{key}" if isinstance(key, str) else key: value for key, value in content.items()}
+    beside: dict[Any, Any] = {
+        "args": argparse.Namespace(lr=0.1, out=Path("x")),
+        "best": np.float64(0.5),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}},
+        "model_ema": dict(tensors),
+        stream.choice((1, None, "", "\x1b[2J", "other")): stream.choice(
+            (1, {}, [], dict(tensors), {"a": {"b": content}})
+        ),
+    }
+    nested = {stream.choice(("state_dict", "model", "x\n", "module")): content}
+    for _ in range(stream.choice((0, 0, 1, 60))):
+        nested = {"x": nested}
+    return {**nested, **{key: beside[key] for key in stream.sample(list(beside), k=stream.randrange(4))}}

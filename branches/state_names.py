@@ -1,0 +1,186 @@
+"""Which names of a state dict are which of a network: prefixes, wrappers, old spellings, and what may be left out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+_WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""Parts of names that DataParallel, torch.compile and their kind put before a module, wherever it is in a network."""
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+"""How the names of torchvision's DenseNets were written when their weights were published."""
+_AUXILIARY = re.compile(r"(aux[12]|AuxLogits)\..*")
+"""Heads that only help GoogLeNet and Inception to train; networks here are without."""
+_COUNTERS = re.compile(r"(?:.*\.)?(num_batches_tracked|n_averaged|total_ops|total_params)")
+"""Counts: batches of batchnorm, averages of AveragedModel, operations and parameters of thop."""
+_COUNTED_BATCHES = "num_batches_tracked"
+"""Old files lack them, which goes without saying."""
+_AVERAGED = re.compile(r"ema|avg|averag|swa|teacher|momentum|target|shadow|_k\b", re.IGNORECASE)
+"""In names of copies whose weights are means over a training."""
+_MOST_PREFIXES = 12
+_OTHERS = "not under that prefix"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The names of a state dict as names of a network."""
+
+    names: Mapping[str, str]
+    """By name in the file, the name in the network."""
+    removed: str = ""
+    """The prefix that was taken off."""
+    added: str = ""
+    """The prefix that was put on."""
+    unwrapped: int = 0
+    """How many names had a wrapper's part inside."""
+    dropped: Mapping[str, list[str]] = field(default_factory=dict)
+    """What the network has no use for, by what it is: names in the file."""
+    lacking: tuple[str, ...] = ()
+    """The network's names that the file lacks and need not have."""
+    missing: tuple[str, ...] = ()
+    """The network's names that the file lacks."""
+    unknown: tuple[str, ...] = ()
+    """Names in the file that are not the network's."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file has all names of the network, and no others that count."""
+        return not self.missing and not self.unknown
+
+    @property
+    def distance(self) -> int:
+        """How many names are missing or unknown."""
+        return len(self.missing) + len(self.unknown)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether tensors outside the prefix were left out."""
+        return _OTHERS in self.dropped
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the prefix is one of a running mean of a network."""
+        return bool(_AVERAGED.search(self.removed))
+
+    def notes(self) -> list[str]:
+        """Return what was done to the names, in words."""
+        found, names = [], count(len(self.names), "name")
+        if self.removed:
+            found.append(f"removed the prefix '{self.removed}' from {names}")
+        if self.added:
+            found.append(f"put the prefix '{self.added}' before {names}")
+        if self.unwrapped:
+            found.append(f"removed a wrapper's 'module.' or '_orig_mod.' inside {count(self.unwrapped, 'name')}")
+        found += [f"left out {len(left)} {what}: {some(left)}" for what, left in self.dropped.items()]
+        unsaid = [name for name in self.lacking if not name.endswith(_COUNTED_BATCHES)]
+        return [*found, *([f"kept the network's own {some(unsaid)}"] if unsaid else [])]
+
+
+def some(names: Collection[str], most: int = 3) -> str:
+    """Return the first names of a list, in words."""
+    return ", ".join(list(names)[:most]) + (", ..." if len(names) > most else "")
+
+
+def count(number: int, one: str, several: str = "") -> str:
+    """Return a number of things, in words. several: of more than one; by default with an s."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def is_averaged(name: str) -> bool:
+    """Return whether a name is one of a running mean of a network."""
+    return bool(_AVERAGED.search(name))
+
+
+def namings(names: Collection[str], network: Collection[str], optional: Collection[str] = ()) -> list[Naming]:
+    """Return the ways to read names as a network's, best first: those that fit, or else the closest one.
+
+    A prefix counts where the names become the network's with all of it removed, or with one put on. Of several that
+    fit, one of a running mean comes last, and otherwise one that leaves nothing out comes first. optional: names of the
+    network that the file may lack.
+    """
+    own = frozenset(network)
+    found: list[Naming] = []
+    for spelled in _spellings(names, own):
+        found += [_naming(spelled, own, optional, *prefixes) for prefixes in _prefixes(spelled.values(), own)]
+        if any(naming.fits for naming in found):
+            break
+    fitting: dict[frozenset[tuple[str, str]], Naming] = {}
+    for naming in found:
+        if naming.fits:
+            fitting.setdefault(frozenset(naming.names.items()), naming)
+    if fitting:
+        return sorted(fitting.values(), key=lambda naming: (naming.is_averaged, naming.has_others))
+    return [min(found, key=lambda naming: naming.distance)]
+
+
+def _spellings(names: Collection[str], network: frozenset[str]) -> Iterator[dict[str, str]]:
+    """Yield other spellings of the names: themselves, then torchvision's of today, then those without wrappers."""
+    spelled = {name: name for name in names}
+    yield spelled
+    current = {name: _DENSE_LAYER.sub(r"\1\2.", name) for name in names}
+    if current != spelled:
+        yield current
+    unwrapped = {
+        name: ".".join(part for part in other.split(".") if part not in _WRAPPERS) for name, other in current.items()
+    }
+    if unwrapped != current and not any(_WRAPPERS.intersection(name.split(".")) for name in network):
+        yield unwrapped
+
+
+def _prefixes(names: Collection[str], network: frozenset[str]) -> list[tuple[str, str]]:
+    """Return pairs of a prefix to take off and one to put on, those that make most names the network's first."""
+    added = [""]
+    first = min(network, default="").split(".")
+    for depth in range(1, len(first)):
+        prefix = ".".join(first[:depth]) + "."
+        if all(name.startswith(prefix) for name in network):
+            added.append(prefix)
+    votes: Counter[tuple[str, str]] = Counter({("", ""): 0})
+    for name in names:
+        starts = [0, *(at.end() for at in re.finditer(r"\.", name))]
+        votes.update((name[:at], prefix) for at in starts for prefix in added if prefix + name[at:] in network)
+    ordered = sorted(votes.items(), key=lambda item: (-item[1], len(item[0][0]) + len(item[0][1])))
+    return [prefixes for prefixes, _ in ordered[:_MOST_PREFIXES]]
+
+
+def _naming(
+    spelled: Mapping[str, str], network: frozenset[str], optional: Collection[str], removed: str, added: str
+) -> Naming:
+    names: dict[str, str] = {}
+    dropped: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    others: list[str] = []
+    taken: set[str] = set()
+    for name, other in spelled.items():
+        inner = other.removeprefix(removed) if other.startswith(removed) else None
+        own = None if inner is None else added + inner
+        counter = _COUNTERS.fullmatch(other)
+        if own in network and own not in taken:
+            names[name] = own
+            taken.add(own)
+        elif counter is not None:
+            dropped.setdefault(f"'{counter[1]}'", []).append(name)
+        elif inner is None:
+            others.append(name)
+        elif _AUXILIARY.fullmatch(inner):
+            dropped.setdefault("of the auxiliary heads", []).append(name)
+        else:
+            unknown.append(name)
+    lacking = sorted(network - taken)
+    missing = tuple(name for name in lacking if name not in optional)
+    if others and not missing and not unknown:
+        dropped[_OTHERS] = others
+    else:
+        unknown += others
+    unwrapped = sum(
+        1 for name, own in names.items() if len(_wrappers(name)) > len(_wrappers(removed)) and spelled[name] != name
+    )
+    return Naming(
+        names, removed, added, unwrapped, dropped, tuple(sorted({*lacking} - {*missing})), missing, tuple(unknown)
+    )
+
+
+def _wrappers(name: str) -> list[str]:
+    return [part for part in name.split(".") if part in _WRAPPERS]
