@@ -61,7 +61,7 @@ def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] |
         if not files or (not _pairs(path, files) and any(map(holds_images, subfolders(path)))):
             return None
         return _splits(path, list(files), lambda name: np.load(files[name], allow_pickle=False), report)
-    with _explained(path):
+    with _explained(str(path)):
         archive = np.load(path, allow_pickle=False)
         names = list(archive.files)
     with archive:
@@ -69,19 +69,25 @@ def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] |
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(what: str) -> Iterator[None]:
+    """Turn errors of reading inside the block into errors for people. what: names the file or the array."""
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot read {what}: {error.strerror or error}.") from error
     except _UNREADABLE as error:
-        hint = "; save labels with dtype=str or int64" if "pickle" in str(error) else ""
-        raise UsageError(f"{path} holds arrays that cannot be read ({error}{hint}).") from error
+        is_pickled = "allow_pickle" in str(error)
+        reason = "Python objects; save images as uint8, labels as int64 or texts of dtype=str" if is_pickled else error
+        raise UsageError(f"{what} cannot be read ({reason}).") from error
 
 
 def _splits(
     path: Path, names: Sequence[str], load: Callable[[str], Any], report: Callable[[str], None]
 ) -> dict[str, Split]:
+    def loaded(name: str) -> object:
+        with _explained(f"{path}: {name}"):
+            return load(name)
+
     pairs = _pairs(path, names)
     if not pairs:
         raise UsageError(f"{path} holds the arrays {', '.join(sorted(names)) or '(none)'}; {_ACCEPTED}.")
@@ -90,10 +96,8 @@ def _splits(
         report(f"not read: {', '.join(unread)}")
     images, labels = {}, {}
     for split, (of_images, of_labels) in pairs.items():
-        with _explained(path):
-            found, numbers = load(of_images), load(of_labels)
-        images[split] = _checked_images(f"{path}: {of_images}", found, report)
-        labels[split] = _checked_labels(f"{path}: {of_labels}", numbers, len(found))
+        images[split] = _checked_images(f"{path}: {of_images}", loaded(of_images), report)
+        labels[split] = _checked_labels(f"{path}: {of_labels}", loaded(of_labels), len(images[split]))
     class_names, classes = _numbered(path, labels, report)
     if "test" not in pairs:
         parts = dict(zip(SPLITS, held_out(classes["train"], class_names, path, report), strict=True))
@@ -150,7 +154,7 @@ def _is_glued(word: str) -> bool:
     return word[0] in "xy" and split_of(word[1:]) is not None
 
 
-def _checked_images(what: str, images: Any, report: Callable[[str], None]) -> NDArray[np.uint8]:
+def _checked_images(what: str, images: object, report: Callable[[str], None]) -> NDArray[np.uint8]:
     """Return images as uint8 (N, C, H, W). what: names them."""
     if not isinstance(images, np.ndarray):  # as parts of archives may not be
         raise UsageError(f"{what} is something other than an array.")
