@@ -141,8 +141,9 @@ def _say_left_out(path: Path, read: Sequence[ClassFolders], report: Report) -> N
     loose, skipped = [image for each in read for image in each.loose], Counter[str]()
     for each in read:
         skipped += each.skipped
-    if path not in [each.folder for each in read]:
-        images, others = loose_files(path)
+    around = {parent for each in read for parent in each.folder.parents if parent.is_relative_to(path)}
+    for folder in sorted(around):
+        images, others = loose_files(folder)
         loose += images
         skipped.update(other.suffix.lower() for other in others)
     if loose:
