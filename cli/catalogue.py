@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.flags import parse, positional
 from cli.folder_flags import DatasetsRootHparams
-from cli.plain_table import table
+from cli.plain_table import printable_lines, table
 from datasets.added import add_dataset, register_added
 from datasets.prepared import is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS
@@ -107,7 +107,7 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
             names[1],
             Path(names[2]).expanduser(),
             folder,
-            report=print,
+            report=lambda line: print(printable_lines(line)),
             augmentation=flags.augmentation,
             image_size=flags.image_size,
             in_memory=not flags.stream,

@@ -52,7 +52,7 @@ def add_dataset(
     elif image_size is None:
         raise UsageError("it is needed for a dataset that is not in memory.", "image_size")
     else:
-        found = read_index(path, image_size)
+        found = read_index(path, image_size, report)
     metadata = _metadata(augmentation, found.shape, found.mean, found.std, in_memory)
     with locked(name, folder, report):
         for split in SPLITS:

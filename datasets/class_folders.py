@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +19,7 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """A JPEG or PNG image: a file, or a part of an archive."""
+    """An image: a file, or a part of an archive."""
 
     name: str
     file: str
@@ -38,23 +38,33 @@ def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedI
 
 
 def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
-    """Yield the images under a folder, at any depth. below: as above.
+    """Yield the JPEG and PNG images under a folder, at any depth. below: as above. Raises: as `files_under`."""
+    for path in files_under(folder):
+        if path.name.lower().endswith(_SUFFIXES):
+            yield encoded_image(path, below)
 
-    Raises: UsageError for a link to a folder that contains it, whose images would be taken again and again; OSError for
-    a folder that cannot be listed, whose images would be left out.
+
+def encoded_image(path: Path, below: Path | None) -> EncodedImage:
+    """Return an image file. below: as above. Raises: OSError for what is no regular file."""
+    check_regular(path)
+    file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
+    return EncodedImage(path.name, file.as_posix(), 0, path.stat().st_size)
+
+
+def files_under(folder: Path, ignored: Callable[[str], bool] = lambda _: False) -> Iterator[Path]:
+    """Yield the files under a folder, at any depth, folder by folder in the order of names.
+
+    ignored: whether a file or a folder of some name is left out.
+    Raises: UsageError for a link to a folder that contains it, whose files would be taken again and again; OSError for
+    a folder that cannot be listed, whose files would be left out.
     """
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not ignored(name))
         for name in folders:
             link = Path(place) / name
             if link.is_symlink() and Path(place).resolve().is_relative_to(link.resolve()):
                 raise UsageError(f"{link} is a link to a folder that contains it; remove it.")
-        for name in sorted(names):
-            if name.lower().endswith(_SUFFIXES):
-                path = Path(place) / name
-                check_regular(path)
-                file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
-                yield EncodedImage(name, file.as_posix(), 0, path.stat().st_size)
+        yield from (Path(place) / name for name in sorted(names) if not ignored(name))
 
 
 def _raise(error: OSError) -> NoReturn:

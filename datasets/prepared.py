@@ -206,12 +206,13 @@ def _tensors_digest(path: Path) -> str:
     """Return the SHA-256 over name, type, shape and bytes of each tensor of a safetensors file, by name."""
     digest = hashlib.sha256()
     header = read_header(path)
+    size = path.stat().st_size - header.start
     with path.open("rb") as file:
         for name, entry in sorted(header.tensors.items()):
             start, end = entry["data_offsets"]
             digest.update(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
             file.seek(header.start + start)
-            for at in range(start, end, _CHUNK):
+            for at in range(start, min(end, size), _CHUNK):  # a damaged header may claim to have more
                 digest.update(file.read(min(_CHUNK, end - at)))
     return digest.hexdigest()
 
@@ -240,7 +241,7 @@ def read_header(path: Path) -> Header:
 
 def _is_entry(entry: Any) -> bool:
     """Return whether this is what a header says of a tensor."""
-    if not isinstance(entry, dict) or not str(entry.get("dtype")).isalnum():
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or not entry["dtype"].isalnum():
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
     numbers = [*shape, *place] if isinstance(shape, list) and isinstance(place, list) and len(place) == 2 else [None]

@@ -78,6 +78,11 @@ class Platform(ABC):
         """The device of this process."""
 
     @property
+    def processes(self) -> int:
+        """The number of processes in which `launch` runs a job."""
+        return self.world_size
+
+    @property
     def is_primary(self) -> bool:
         """Whether this process writes files and reports to people."""
         return self.rank == 0

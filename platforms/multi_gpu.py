@@ -43,7 +43,7 @@ class MultiGpuPlatform(Platform):
 
         Raises: what the job raises; EnvironmentFailure where a process was killed, within seconds.
         """
-        count, kind = self._count(), self.device.type
+        count, kind = self.processes, self.device.type
         if count == 1:
             return LocalPlatform(self._hparams).launch(job)
         import tempfile
@@ -65,8 +65,9 @@ class MultiGpuPlatform(Platform):
             ]
             return Processes(ranks, Packed(job, self)).result()  # type: ignore[no-any-return]
 
-    def _count(self) -> int:
-        """Return the number of processes. Raises: UsageError, EnvironmentFailure where there are too few GPUs."""
+    @property
+    def processes(self) -> int:
+        """The number of processes. Raises: UsageError, EnvironmentFailure where there are too few GPUs."""
         import torch
 
         asked = self._hparams.num_processes

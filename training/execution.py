@@ -65,9 +65,13 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
     for planned in made:
         check_dataset(planned, context)
     to_do = made.to_do()
-    for planned in to_do:
-        if planned.until > planned.desc.start:
-            context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
+    trained = [planned for planned in to_do if planned.until > planned.desc.start]
+    if trained:
+        from training.small_batches import check_small_batches
+
+        check_small_batches(trained, context)
+    for planned in trained:
+        context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
     begun = [planned for planned in to_do if not planned.exists]
     try:
         computed = [planned for group in _groups(to_do, context.together) for planned in _compute(group, context)]

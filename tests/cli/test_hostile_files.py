@@ -222,6 +222,7 @@ LABELS = {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}
         header({"__metadata__": METADATA, "labels": {**LABELS, "shape": []}}),
         header({"__metadata__": METADATA, "labels": LABELS, "\ud800": LABELS}),
         header({"__metadata__": METADATA, "labels": {**LABELS, "dtype": "\ud800"}}),
+        header({"__metadata__": METADATA, "labels": {"shape": [2], "data_offsets": [0, 16]}}),
         header({"__metadata__": METADATA, "labels": {**LABELS, "shape": "abc"}}),
         header({"__metadata__": METADATA, "labels": {**LABELS, "shape": [-1]}}),
         header({"__metadata__": METADATA, "labels": {**LABELS, "data_offsets": [5]}}),

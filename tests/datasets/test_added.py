@@ -155,9 +155,9 @@ BAD_ARRAYS = [
     ({"images": np.zeros((4, 8, 8, 5), np.uint8), "labels": np.zeros(4, int)}, "neither 1 nor 3 channels"),
     ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(3, int)}, "must be integers"),
     ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(4)}, "must be integers"),
-    ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.full(4, -1)}, "must be 0 or more"),
-    ({"images": np.zeros((1, 8, 8), np.uint8), "labels": np.zeros(1, int)}, "too few"),
-    ({"pictures": np.zeros((4, 8, 8), np.uint8)}, "it takes images and labels"),
+    ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.full(4, -1)}, "one class, '-1'"),
+    ({"images": np.zeros((1, 8, 8), np.uint8), "labels": np.zeros(1, int)}, "one class, '0'"),
+    ({"pictures": np.zeros((4, 8, 8), np.uint8)}, "holds the arrays pictures; it takes .* images and labels"),
 ]
 
 
@@ -172,6 +172,7 @@ def test_arrays_that_are_not_images_are_refused(tmp_path: Path, content: dict[st
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.array([print], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "labels.npy", np.zeros(1, int))
 
     with pytest.raises(UsageError, match="cannot be read"):
         add(tmp_path, tmp_path)

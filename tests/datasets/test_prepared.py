@@ -246,3 +246,26 @@ def test_without_prepared_files_there_is_no_fingerprint(tmp_path: Path) -> None:
     assert fingerprint("digits", tmp_path) is None
     assert not is_prepared("digits", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def with_header(path: Path, entry: dict[str, object]) -> None:
+    text = json.dumps({"labels": entry}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+
+
+def test_a_header_without_a_type_has_no_fingerprint(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with_header(tmp_path / "digits" / "test.safetensors", {"shape": [2], "data_offsets": [0, 16]})
+
+    with pytest.raises(DamagedError, match="test.safetensors"):
+        fingerprint("digits", tmp_path)
+
+
+def test_a_header_that_claims_more_than_the_file_has_is_not_waited_for(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    whole = fingerprint("digits", tmp_path)
+    with_header(
+        tmp_path / "digits" / "test.safetensors", {"dtype": "I64", "shape": [2], "data_offsets": [0, (1 << 62) - 1]}
+    )
+
+    assert fingerprint("digits", tmp_path) != whole

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets.prepared import SPLITS
 from foundations import tensor_files
 from foundations.program import TOP
 from tests.conftest import REPOSITORY
@@ -192,10 +193,14 @@ def _arrays(_: Seeds, folder: Path) -> Attempt:
     pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
     labels = np.arange(20) % 2
     whole: dict[str, NDArray[Any]] = {"images": pixels, "labels": labels}
-    halves = {f"{split}_{name}": array for split in ("train", "test") for name, array in whole.items()}
+    halves = {f"{split}_{name}": array for split in SPLITS for name, array in whole.items()}
+
+    keras = {
+        f"{name}_{split}": halves[f"{split}_{kind}"] for split in SPLITS for name, kind in zip("xy", whole, strict=True)
+    }
 
     def attempt(stream: random.Random) -> None:
-        arrays = stream.choice((whole, halves))
+        arrays = stream.choice((whole, halves, keras))
         if stream.random() < 0.6:
             path = folder / "some.npz"
             path.write_bytes(npz_like(arrays, stream))
@@ -218,7 +223,7 @@ def _images(_: Seeds, folder: Path) -> Attempt:
     images = folder / "images"
     for name in ("a", "b"):
         (images / name).mkdir(parents=True)
-        for number, suffix in enumerate(("png", "jpg", "png")):
+        for number, suffix in enumerate(("png", "jpg", "gif", "webp", "tif", "bmp", "tga", "ppm", "ico", "jp2")):
             colors = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(colors).save(images / name / f"{number}.{suffix}")
     valid = files_in(images)
@@ -233,8 +238,14 @@ def _images(_: Seeds, folder: Path) -> Attempt:
                 path.unlink()
                 path.symlink_to(stream.choice(("/nowhere", "/dev/zero", "..", "../..", "/etc/passwd", path.name)))
             elif action < 0.9:
-                name = stream.choice(("x\n.png", "\x1b.png", "..png", "é.png", "a" * 240 + ".png", "x.PNG", "x"))
-                path.rename(path.with_name(name))
+                names = ("x\n.png", "\x1b.png", "..png", "é.png", "a" * 240 + ".png", "x.PNG", "x", "x.\x1b", "0.csv")
+                path.rename(path.with_name(stream.choice(names)))
+            elif action < 0.95:
+                place = images / stream.choice(
+                    ("train", "Test/a", "a/train", "b/val", "\x1b", "__MACOSX", "a/\x1b", "c")
+                )
+                place.mkdir(parents=True, exist_ok=True)
+                path.rename(place / path.name)
             else:
                 os.mkfifo(path.with_suffix(".jpeg"))
             flags = stream.choice(((), ("--image_size=4",), ("--image_size=8", "--stream")))

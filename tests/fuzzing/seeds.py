@@ -89,10 +89,11 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
 
 
 def _images(folder: Path) -> Path:
-    """Make an image of each of two classes: what decodes them is imported once."""
+    """Make images of each of two classes: what decodes them is imported once."""
     for name in ("a", "b"):
         (folder / "images" / name).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(folder / "images" / name / "0.jpg")
+        for image in ("0.jpg", "1.png"):
+            Image.new("RGB", (8, 8)).save(folder / "images" / name / image)
     return folder / "images"
 
 
