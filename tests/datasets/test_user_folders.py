@@ -1,62 +1,18 @@
-"""Folders of images that users bring, in every arrangement: read rightly, or refused in words."""
+"""Folders of images that users bring, in every arrangement: read rightly, and what is left out is said."""
 
-import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from datasets.hparams import DatasetHparams
 from datasets.loader import open_loader
-from datasets.prepared import fingerprint, load_split, read_header, split_path
-from datasets.registry import DATASETS
-from foundations.errors import UsageError
+from datasets.prepared import fingerprint, load_split
 from tests.datasets import published_files as made
+from tests.datasets.image_folders import STREAMED, class_names, refusal, sizes, write, write_classes, write_splits
 from tests.datasets.loading import add
-
-STREAMED: dict[str, Any] = {"in_memory": False, "image_size": 12}
-
-
-def write(path: Path, seed: int = 0, mode: str = "RGB", **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(made.images(1, 3, 12, seed)[0].transpose(1, 2, 0)).convert(mode).save(path, **options)
-    return path
-
-
-def write_classes(folder: Path, count: int, classes: Sequence[str] = ("cat", "dog"), suffix: str = "png") -> Path:
-    for number, name in enumerate(classes):
-        for n in range(count):
-            write(folder / name / f"{n}.{suffix}", seed=100 * number + n)
-    return folder
-
-
-def write_splits(root: Path, train: str = "train", test: str = "test", suffix: str = "png") -> Path:
-    write_classes(root / train, 5, suffix=suffix)
-    write_classes(root / test, 2, suffix=suffix)
-    return root
-
-
-def sizes(name: str = "mine") -> tuple[int, int, int]:
-    spec = DATASETS.find(name)
-    return spec.num_train, spec.num_test, spec.num_classes
-
-
-def class_names(root: Path) -> list[str]:
-    return read_header(split_path("mine", "train", root / "datasets")).metadata["class_names"].split(",")
-
-
-def refusal(root: Path, path: Path, **options: Any) -> str:
-    """Return the error of adding a folder, which must write nothing and take at most two lines."""
-    with pytest.raises(UsageError) as error:
-        add(root, path, **options)
-    assert not list(root.rglob("*.safetensors"))
-    assert len(str(error.value).splitlines()) <= 2
-    return str(error.value)
 
 
 @pytest.mark.parametrize("options", [{}, STREAMED], ids=["in memory", "streamed"])
@@ -318,141 +274,6 @@ def test_a_class_that_is_named_like_a_split_is_a_class_where_it_holds_images(tmp
     assert any(line.startswith(f"{path / named}: read as a class") for line in lines)
 
 
-def flat_splits(path: Path) -> None:
-    write(path / "train" / "0.png")
-    write(path / "test" / "0.png")
-
-
-def flat_training_images(path: Path) -> None:
-    write(path / "train" / "0.png")
-    write_classes(path / "test", 2)
-
-
-def a_flat_test_set(path: Path) -> None:
-    write_classes(path / "train", 5)
-    write(path / "test" / "0.png")
-
-
-def an_empty_test_set(path: Path) -> None:
-    write_classes(path / "train", 5)
-    (path / "test").mkdir()
-
-
-def an_empty_training_set(path: Path) -> None:
-    (path / "train").mkdir(parents=True)
-    write_classes(path / "test", 5)
-
-
-def classes_around_splits(path: Path) -> None:
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            write(path / name / split / "0.png")
-
-
-def flat_images(path: Path) -> None:
-    write(path / "0.png")
-
-
-def one_class(path: Path) -> None:
-    write_classes(path, 5, ["cat"])
-
-
-def one_class_in_training(path: Path) -> None:
-    write_classes(path / "train", 5, ["cat"])
-    write_classes(path / "test", 5, ["cat"])
-
-
-def images_and_a_table(path: Path) -> None:
-    write(path / "images" / "0.png")
-    (path / "labels.csv").write_text("0.png,cat")
-
-
-def a_table_of_training_labels(path: Path) -> None:
-    write(path / "train" / "0.png")
-    (path / "train.csv").write_text("0.png,cat")
-
-
-def an_archive_of_arrays(path: Path) -> None:
-    path.mkdir()
-    np.savez(path / "mnist.npz", x_train=np.zeros(3))
-
-
-def two_training_sets(path: Path) -> None:
-    write_classes(path / "train_1", 5)
-    write_classes(path / "train_2", 5)
-
-
-def a_test_set_alone(path: Path) -> None:
-    write_classes(path / "validation", 5)
-    write_classes(path / "testing", 5)
-
-
-def a_test_set_beside_the_classes(path: Path) -> None:
-    write_classes(path, 5)
-    write_classes(path / "test", 5)
-
-
-def a_flat_test_set_beside_the_classes(path: Path) -> None:
-    write_classes(path, 5)
-    write(path / "test" / "0.png")
-
-
-def images_of_an_unknown_format(path: Path) -> None:
-    for name in ("cat", "dog"):
-        (path / name).mkdir(parents=True)
-        (path / name / "0.heic").write_bytes(b"x")
-
-
-def one_image_of_a_class(path: Path) -> None:
-    write_classes(path, 30, ["cat", "dog"])
-    write_classes(path, 1, ["emu"])
-
-
-def nothing(path: Path) -> None:
-    path.mkdir()
-
-
-REFUSED = [
-    (flat_splits, "train .*1 are in no class folder, such as '0.png'"),
-    (flat_training_images, "train .*in no class folder"),
-    (a_flat_test_set, "test .*in no class folder"),
-    (an_empty_test_set, "test holds no images"),
-    (an_empty_training_set, "train holds no images"),
-    (classes_around_splits, "cat holds folders for training and for testing"),
-    (flat_images, "in no class folder, such as '0.png'"),
-    (one_class, "only of 'cat'"),
-    (one_class_in_training, "only of 'cat'"),
-    (images_and_a_table, "Labels in labels.csv are not read"),
-    (a_table_of_training_labels, "Labels in train.csv are not read"),
-    (an_archive_of_arrays, "such as .*mnist.npz"),
-    (two_training_sets, r"several folders of training images \(train_1, train_2\)"),
-    (a_test_set_alone, "no folder train beside testing, validation"),
-    (a_test_set_beside_the_classes, "no folder train beside test"),
-    (a_flat_test_set_beside_the_classes, "no folder train beside test"),
-    (images_of_an_unknown_format, "2 .heic"),
-    (one_image_of_a_class, "'emu' has a single example"),
-    (nothing, "no images"),
-]
-
-
-@pytest.mark.parametrize("options", [{}, STREAMED], ids=["in memory", "streamed"])
-@pytest.mark.parametrize(("arrange", "message"), REFUSED, ids=[arrange.__name__ for arrange, _ in REFUSED])
-def test_folders_that_are_not_clear_are_refused(
-    tmp_path: Path, arrange: Any, message: str, options: dict[str, Any]
-) -> None:
-    arrange(tmp_path / "in")
-
-    assert re.search(message, refusal(tmp_path, tmp_path / "in", **options))
-
-
-@pytest.mark.parametrize("name", ["labels.csv", "set.zip", "set.tar.gz", "set.h5", "images.npy", "0.png"])
-def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"x")
-
-    assert "is a file of another kind" in refusal(tmp_path, tmp_path / name)
-    assert "is a file of another kind" in refusal(tmp_path, tmp_path / name, **STREAMED)
-
-
 @pytest.mark.parametrize("options", [{}, STREAMED], ids=["in memory", "streamed"])
 def test_orientations_and_frames_that_are_not_read_are_counted(tmp_path: Path, options: dict[str, Any]) -> None:
     path = write_splits(tmp_path / "in")
@@ -516,17 +337,3 @@ def test_streamed_images_of_every_format_are_decoded_as_they_are_needed(tmp_path
     images, _ = next(loader.test_batches())
     assert images.shape == (5, 3, 12, 12)
     assert torch.isfinite(images).all()
-
-
-def test_a_class_that_links_to_its_own_dataset_is_refused(tmp_path: Path) -> None:
-    path = write_classes(tmp_path / "in", 9)
-    (path / "all").symlink_to(path)
-
-    assert "link to a folder that contains it" in refusal(tmp_path, path)
-
-
-def test_a_name_that_is_not_in_unicode_is_refused_as_a_class(tmp_path: Path) -> None:
-    path = write_classes(tmp_path / "in", 9)
-    os.rename(path / "cat", os.fsencode(path) + b"/\xe9")  # noqa: PTH104
-
-    assert "cannot be the name of a class" in refusal(tmp_path, path)
