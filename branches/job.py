@@ -34,6 +34,11 @@ class BranchJob(Job[BranchDesc]):
         return self.desc.techniques
 
     @property
+    def prunings(self) -> list[PruningHparams]:
+        """How its techniques prune, and how the branch itself does."""
+        return [*super().prunings, *([self.desc.pruning] if self.desc.pruning is not None else [])]
+
+    @property
     def seed(self) -> int:
         """What names the random streams of pruning, permutations and a new initialization."""
         return self.replicate if self.desc.branch.seed is None else self.desc.branch.seed

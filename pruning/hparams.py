@@ -13,6 +13,7 @@ from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
+LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
 """Groups of layers by name, for `prunable_layers`."""
 
 

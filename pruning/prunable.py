@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from foundations.errors import UsageError, did_you_mean
-from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, PruningHparams
+from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, PruningHparams
 from pruning.named_weights import Weight, named_layers, named_weights, refuse_unprunable, tensors_of, unwrapped
 
 LAYER_TYPES: tuple[type[nn.Module], ...] = (
@@ -123,7 +123,7 @@ def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases
     named = _by_name(model, choice, tensors, biases)
     if not named:
         present = sorted({type(module).__name__ for _, module in named_layers(model) if tensors_of(module)})
-        groups = (DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER)
+        groups = sorted(LAYER_GROUPS)
         layers = [name for name, _ in named_layers(model) if name]
         suggestion = did_you_mean(choice, [*groups, *present, *layers, *tensors])
         raise UsageError(

@@ -70,6 +70,10 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
         from training.small_batches import check_small_batches
 
         check_small_batches(trained, context)
+    if to_do:
+        from training.prunable_names import check_prunable_names
+
+        check_prunable_names(to_do, context)
     for planned in trained:
         context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
     begun = [planned for planned in to_do if not planned.exists]

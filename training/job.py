@@ -17,6 +17,7 @@ from foundations.desc import Desc
 from foundations.run import Run
 from models.build import build_model
 from platforms.base import Platform
+from pruning.hparams import PruningHparams
 from pruning.mask import Mask
 from pruning.score_statistics import Statistics
 from training.context import Context
@@ -59,6 +60,11 @@ class Job(ABC, Generic[D]):
     def techniques(self) -> TechniquesHparams | None:
         """What else changes how the run trains."""
         return None
+
+    @property
+    def prunings(self) -> list[PruningHparams]:
+        """How the run's network is scored and pruned."""
+        return [] if self.techniques is None else self.techniques.scores_with
 
     @property
     def replicate(self) -> int:
