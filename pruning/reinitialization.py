@@ -117,7 +117,7 @@ def _method(module: nn.Module) -> str | None:
     for name in _RESETS:
         # Looked up on the class: a compiled network hands on every attribute of the one inside.
         found = vars(module).get(name) or getattr(type(module), name, None)
-        if callable(found) and (name != "reset" or module._parameters):
+        if callable(found) and (name != "reset" or any(own is not None for own in module._parameters.values())):
             return name
     return None
 

@@ -96,7 +96,7 @@ def mask_of_ones(
     chosen = {name: parameter for name, parameter in every.items() if filter_function(name)}
     if not chosen:
         raise UsageError(
-            f"none of the {len(every)} parameters passes it, such as '{next(iter(every), '')}'.", "filter_function"
+            f"it excludes all {len(every)} parameters, such as '{next(iter(every), '')}'.", "filter_function"
         )
     lazy = [name for name, parameter in chosen.items() if is_lazy(parameter)]
     if lazy:
