@@ -92,11 +92,13 @@ if TYPE_CHECKING:
     from pruning.mask import Mask as Mask
     from pruning.method import EXAMPLES_PER_CLASS as EXAMPLES_PER_CLASS
     from pruning.method import Method as Method
+    from pruning.optimizer_state import OptimizerStateWarning as OptimizerStateWarning
     from pruning.outputs import OutputsWarning as OutputsWarning
     from pruning.path_kernel import path_kernel_trace as path_kernel_trace
     from pruning.phew_masks import phew_masks as phew_masks
     from pruning.prune import CollapseWarning as CollapseWarning
     from pruning.prune import prune as prune
+    from pruning.reinitialization import reinitialize_ as reinitialize_
     from pruning.report import sparsity_report as sparsity_report
     from pruning.scoring import Scores as Scores
     from pruning.scoring import Scoring as Scoring
@@ -128,6 +130,8 @@ _MODULES = {
     "TiesWarning": "pruning.compute_mask",
     "UnprunedWarning": "pruning.left_out",
     "OutputsWarning": "pruning.outputs",
+    "OptimizerStateWarning": "pruning.optimizer_state",
+    "reinitialize_": "pruning.reinitialization",
     "sparsity_report": "pruning.report",
     "phew_masks": "pruning.phew_masks",
     "path_kernel_trace": "pruning.path_kernel",

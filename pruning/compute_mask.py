@@ -290,6 +290,12 @@ def starting_mask(
             mask = Mask.ones(model, (*types, *norms), biases=hparams.prune_bias)
         if hparams.method.is_constructive:
             mask = mask.invert()
+    return within_masks_of_torch(model, mask)
+
+
+def within_masks_of_torch(model: nn.Module, mask: Mask) -> Mask:
+    """Return a mask of `model` that also prunes what torch.nn.utils.prune has pruned in it."""
+    there = kept_by_torch(model)
     kept = {name: tensor & there[name] if name in there else tensor for name, tensor in mask.items()}
     return mask.with_tensors(kept) if there else mask.for_model(model)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,17 +165,26 @@ class Mask(Mapping[str, torch.Tensor]):
             else:
                 weight.masked_fill_(~self[name].to(weight.device), 0)
 
-    def attach(self, optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> AttachedMask:
+    def attach(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module | None = None,
+        *,
+        state: Collection[str] | str | None = None,
+    ) -> AttachedMask:
         """Keep the pruned weights of `model`, and the optimizer's state for them, at zero: now and after each step.
 
-        By default, `model` is the one that this mask was made for or last applied to.
+        By default, `model` is the one that this mask was made for or last applied to. Zeroed is the state that is known
+        to have an entry per weight: that of the optimizers of torch.optim and of classes that derive from them, and
+        the tensors of the weight's shape that `state` names, such as ("exp_avg",). Warns of others of that shape.
 
-        Raises: UsageError if no model is known, or if its names or shapes differ.
+        Raises: UsageError if no model is known, if its names or shapes differ, or if the optimizer holds none of the
+        mask's weights, such as one that was made for a copy of the network.
         """
         model = model if model is not None else (self._model() if self._model else None)
         if model is None:
             raise UsageError("the mask does not know its model: pass model=... to attach().")
-        return AttachedMask(*self.on_parameters(model), optimizer)
+        return AttachedMask(*self.on_parameters(model), optimizer, state)
 
     def on_parameters(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, nn.Parameter]]:
         """Return, by one name each, which entries of parameters of `model` are kept (bool), and these parameters.
@@ -193,6 +202,14 @@ class Mask(Mapping[str, torch.Tensor]):
             else:
                 kept[name], parameters[name] = self[name], weight
         return kept, parameters
+
+    def weights_in(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Return the weights of `model` that the mask names, without gradients. Raises: UsageError as `apply_`."""
+        weights = self._weights_of(model)
+        return {
+            name: weight.value() if isinstance(weight, Computed) else weight.detach()
+            for name, weight in weights.items()
+        }
 
     def union(self, other: Mask) -> Mask:
         """Return the mask of the weights that either keeps."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -106,6 +108,49 @@ def test_weights_in_another_precision_stay_zero() -> None:
     model(torch.ones(2, 8, dtype=torch.bfloat16)).sum().backward()
     optimizer.step()
     assert not model.weight[~mask["weight"]].any()
+
+
+def test_an_optimizer_of_a_copy_of_the_network_is_refused() -> None:
+    model = TinyNet()
+    mask = prune(model, "magnitude", density=0.3)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(copy.deepcopy(model).parameters(), lr=0.1)
+    with pytest.raises(UsageError, match="optimizer: it holds none of the 7 tensors.* of a copy of the network"):
+        mask.attach(optimizer)
+    with pytest.raises(UsageError, match="of another network"):
+        mask.attach(torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_network_of_the_optimizer_can_be_passed() -> None:
+    model = TinyNet()
+    mask = prune(model, "magnitude", density=0.3)
+    other = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    mask.attach(optimizer, other)
+    step(other, optimizer, 0)
+    assert not any(part.any() for part in everything_pruned(mask, other, optimizer))
+
+
+def test_weights_that_another_optimizer_trains_are_named() -> None:
+    model = TinyNet()
+    mask = prune(model, "magnitude", density=0.3)
+    with pytest.warns(UserWarning, match=r"does not hold fc\.weight \(1 of the mask's 7 tensors\)"):
+        mask.attach(torch.optim.SGD([p for name, p in model.named_parameters() if name != "fc.weight"], lr=0.1))
+
+
+@pytest.mark.parametrize("layers", [("fc",), ("conv", "block1", "block2", "fc")], ids=["one", "all"])
+def test_frozen_layers_need_not_be_in_the_optimizer(layers: tuple[str, ...]) -> None:
+    model = TinyNet()
+    mask = prune(model, "magnitude", density=0.3)
+    for layer in layers:
+        model.get_submodule(layer).requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask.attach(optimizer)
+        step(model, optimizer, 0)
+    assert not any(part.any() for part in everything_pruned(mask, model, optimizer))
 
 
 def test_a_mask_that_knows_no_model_asks_for_it() -> None:

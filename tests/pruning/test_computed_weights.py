@@ -16,6 +16,7 @@ from foundations.errors import UsageError
 from pruning.mask import Mask
 from pruning.named_weights import plain_copy
 from pruning.prune import prune
+from pruning.wrapper import PruningWrapper
 
 NORMS: dict[str, Callable[[nn.Module, str, Any], object]] = {
     "parametrization": lambda layer, name, dim: parametrizations.weight_norm(layer, name, dim),
@@ -163,3 +164,27 @@ def test_a_plain_copy_computes_the_same_and_leaves_the_network_parametrized() ->
     assert {name for name, _ in plain.named_parameters()} == {f"{i}.{n}" for i in (0, 2, 4) for n in ("weight", "bias")}
     assert torch.equal(model(x), outputs)
     assert parametrize.is_parametrized(model[0])
+
+
+@pytest.mark.parametrize("how", [*NORMS, "torch.nn.utils.prune", "DataParallel inside"])
+def test_a_wrapper_prunes_and_holds_weights_of_every_kind(how: str) -> None:
+    model, x, y = network(), torch.randn(50, 8), torch.arange(50) % 10
+    if how in NORMS:
+        NORMS[how](model[2], "weight", 0)
+    elif how == "torch.nn.utils.prune":
+        torch_prune.l1_unstructured(model[2], "weight", 0.5)
+    else:
+        model = nn.Sequential(nn.DataParallel(model[:3]), *model[3:])
+    wrapper = PruningWrapper(model, 0.5, "cpu", None)
+    assert wrapper.mask.kept == (560 if how == "torch.nn.utils.prune" else 760)
+    optimizer = torch.optim.SGD(wrapper.parameters(), 0.1, 0.9)
+    for _ in range(2):
+        mask = wrapper.prune_weights()
+        for _ in range(2):
+            optimizer.zero_grad()
+            F.cross_entropy(wrapper(x), y).backward()
+            optimizer.step()
+            wrapper(x)
+            assert all(not weight[~mask[name]].any() for name, weight in mask.weights_in(model).items())
+    assert mask.total == 760
+    assert mask.kept == (140 if how == "torch.nn.utils.prune" else 190)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError
+from pruning.level import kept_of
 from pruning.mask import Mask
 from pruning.wrapper import PruningWrapper
 from tests.pruning.nets import TinyNet
@@ -24,6 +25,8 @@ OPTIMIZERS: dict[str, MakeOptimizer] = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
     "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, momentum=0.9),
+    "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.01),
+    "nadam": lambda parameters: torch.optim.NAdam(parameters, lr=0.01),
 }
 
 
@@ -56,15 +59,15 @@ def test_rounds_of_training_pruning_and_rewinding(method: Literal["magnitude", "
         train(wrapper)
         wrapper.prune_weights()
         wrapper.reinitialize()
-        left -= round(left * 0.5)
+        left = kept_of(left, 0.5)
         assert wrapper.mask.kept == left
         assert wrapper.mask.union(before) == before
         for name, kept in wrapper.mask.items():
             assert torch.equal(model.get_parameter(name), initial[name] * kept)
         assert torch.equal(model.get_buffer("bn.running_mean"), initial["bn.running_mean"])
-    pruned, total, percent = wrapper.calculate_percent_pruned()
-    assert (pruned, total) == (wrapper.mask.total - left, wrapper.mask.total)
-    assert percent == pytest.approx(100 * (1 - left / total))
+    unpruned, total, fraction = wrapper.calculate_percent_pruned()
+    assert (unpruned, total) == (left, wrapper.mask.total)
+    assert fraction == pytest.approx(1 - left / total)
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -155,6 +158,7 @@ def test_a_wrapper_that_is_gone_watches_no_optimizer() -> None:
     def watching() -> int:
         return len(torch_optimizer._global_optimizer_post_hooks)
 
+    gc.collect()
     before = watching()
     wrapper = wrap(TinyNet())
     gone = weakref.ref(wrapper)
@@ -174,10 +178,10 @@ def test_each_round_is_logged_with_its_mask(tmp_path: Path) -> None:
         wrapper.prune_weights()
 
     header, *rounds = (tmp_path / "run" / "rounds.csv").read_text().splitlines()
-    pruned, total, percent = wrapper.calculate_percent_pruned()
+    unpruned, total, fraction = wrapper.calculate_percent_pruned()
     assert header == "round,pruned,total,percent_pruned"
     assert [line.split(",")[0] for line in rounds] == ["1", "2"]
-    assert rounds[-1] == f"2,{pruned},{total},{percent:.6f}"
+    assert rounds[-1] == f"2,{total - unpruned},{total},{100 * fraction:.6f}"
     assert Mask.load(tmp_path / "run" / "mask_round_2.safetensors") == wrapper.mask
 
 
@@ -232,6 +236,84 @@ def test_only_the_chosen_layer_types_are_pruned() -> None:
     wrapper.prune_weights()
     assert "fc.weight" not in wrapper.mask
     assert torch.equal(model.fc.weight, before)
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_pruned_weights_are_zero_after_every_step_of_lbfgs_whose_state_is_one_vector(search: str | None) -> None:
+    wrapper = wrap(TinyNet(), prune_rate=0.5)
+    optimizer = torch.optim.LBFGS(wrapper.parameters(), lr=0.1, max_iter=4, line_search_fn=search)
+    inputs = torch.randn(6, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(wrapper(inputs), torch.arange(6) % 3)
+        loss.backward()
+        return loss
+
+    wrapper.prune_weights()
+    before = [parameter.clone() for parameter in wrapper.parameters()]
+    for _ in range(3):
+        optimizer.step(closure)
+        assert moved(wrapper) == 0
+    assert any(not torch.equal(old, new) for old, new in zip(before, wrapper.parameters(), strict=True))
+
+
+def test_a_mask_that_is_set_is_applied_and_enforced() -> None:
+    source, wrapper = wrap(TinyNet(), prune_rate=0.5), wrap(TinyNet())
+    mask = source.prune_weights()
+    for given in (mask, dict(mask), {name: kept.float() for name, kept in mask.items()}):
+        wrapper.mask = given
+        assert wrapper.mask == mask
+        assert moved(wrapper) == 0
+        train(wrapper)
+        assert moved(wrapper) == 0
+
+
+def test_a_mask_that_is_set_replaces_the_one_before_in_an_attached_optimizer() -> None:
+    wrapper = wrap(TinyNet(), prune_rate=0.5)
+    first = wrapper.prune_weights()
+    optimizer = torch.optim.SGD(wrapper.parameters(), lr=0.1)
+    wrapper.attach(optimizer)
+    wrapper.mask = first.union(first.invert())
+    train(wrapper, optimizer=optimizer)
+    assert all(wrapper.model.get_parameter(name)[~kept].any() for name, kept in first.items())
+
+
+def test_a_mask_of_other_names_or_shapes_is_refused_and_changes_nothing() -> None:
+    wrapper = wrap(TinyNet(), prune_rate=0.5)
+    mask = wrapper.prune_weights()
+    before = copy.deepcopy(wrapper.model.state_dict())
+    with pytest.raises(UsageError, match=r"'other\.weight'"):
+        wrapper.mask = {"other.weight": torch.zeros(3, 5)}
+    with pytest.raises(UsageError, match=r"'fc\.weight' is of shape \(2, 5\)"):
+        wrapper.mask = {"fc.weight": torch.zeros(2, 5)}
+    assert wrapper.mask == mask
+    assert all(torch.equal(wrapper.model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_an_optimizer_of_another_network_cannot_be_attached() -> None:
+    wrapper = wrap(TinyNet(), prune_rate=0.5)
+    wrapper.prune_weights()
+    optimizer = torch.optim.SGD(copy.deepcopy(wrapper.model).parameters(), lr=0.1)
+    with pytest.raises(UsageError, match="none of the .* tensors of the mask.*a copy of the network"):
+        wrapper.attach(optimizer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_wrapper_in_another_precision_keeps_its_mask_and_rewinds(dtype: torch.dtype) -> None:
+    wrapper = wrap(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3)), prune_rate=0.5)
+    wrapper.prune_weights()
+    wrapper.to(dtype)
+    optimizer = torch.optim.SGD(wrapper.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(2):
+        wrapper(torch.ones(2, 8, dtype=dtype)).sum().backward()
+        optimizer.step()
+        assert moved(wrapper) == 0
+    wrapper.prune_weights()
+    wrapper.reinitialize()
+    wrapper.reinitialize(randomly=True)
+    assert moved(wrapper) == 0
+    assert {parameter.dtype for parameter in wrapper.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize(
