@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from foundations.examples import Rows
@@ -226,10 +228,11 @@ def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]]
 
 
 def _check_values(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            reason = f"'{name}' is on the meta device and has no values; load the weights before pruning."
-            raise UsageError(reason)
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            raise UsageError(f"'{name}' has no shape yet: run the model once before pruning it.")
+        if tensor.is_meta:
+            raise UsageError(f"'{name}' is on the meta device and has no values; load the weights before pruning.")
 
 
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
 from foundations.errors import UsageError
@@ -68,6 +69,12 @@ def tensors_of(layer: nn.Module) -> dict[str, Weight]:
     hidden = {name for item in computed.values() for name in item.parameters}
     plain = {name: value for name, value in parameters.items() if value is not None and name not in hidden}
     return {**computed, **plain}
+
+
+def layer_type(layer: nn.Module) -> str:
+    """Return the name of a layer's class: that of LSTM also where its weights are parametrized."""
+    kind = type(layer)
+    return (kind.__mro__[1] if is_parametrized(layer) else kind).__name__
 
 
 def named_weights(model: nn.Module) -> dict[str, Weight]:
