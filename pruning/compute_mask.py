@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from foundations.examples import Rows
-from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples
+from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
@@ -118,8 +118,8 @@ def _scoring(
     shape = input_shape
     if shape is not None:
         example = None
-    elif isinstance(example, Tensor):
-        shape = tuple(example.shape[1:])
+    elif len(parts := tensors_of_inputs(example)) == 1:
+        shape = tuple(parts[0].shape[1:])
     if hparams.method.needs_input_shape and shape is None and example is None:
         raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
     if isinstance(hparams, ExamplesHparams):

@@ -95,6 +95,13 @@ def first_example(inputs: Any) -> Any:
     return rows_of(inputs, slice(0, 1))
 
 
+def tensors_of_inputs(inputs: Any) -> list[Tensor]:
+    """Return the tensors that a network takes as inputs, without the labels of a dictionary."""
+    if isinstance(inputs, dict):
+        inputs = [value for name, value in inputs.items() if name not in _LABELS]
+    return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+
+
 def _selected(inputs: Any, targets: Any, chosen: Tensor) -> Rows:
     return Rows(rows_of(targets, chosen), lambda rows: rows_of(inputs, chosen[rows]), len(chosen))
 

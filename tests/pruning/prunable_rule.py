@@ -1,4 +1,4 @@
-"""The rule of what is pruned and counted, written from the parameters of a network and not from the code that prunes."""
+"""The rule of what is pruned and counted, written from the parameters of a network, not from the code that prunes."""
 
 from __future__ import annotations
 
