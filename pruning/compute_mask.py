@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from foundations.examples import Rows
+from pruning.computed_weights import Computed
 from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
@@ -62,6 +63,7 @@ def mask_from_hparams(
     method = hparams.method
     whole = starting_mask(model, hparams, mask)
     _check_values(model)
+    _check_numbers(model, hparams, whole)
     ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
     start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
     keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
@@ -235,6 +237,17 @@ def _check_values(model: nn.Module) -> None:
             raise UsageError(f"'{name}' is on the meta device and has no values; load the weights before pruning.")
 
 
+def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> None:
+    """Check that weights are real, where a method looks at more than their size. Raises: UsageError."""
+    if hparams.method.needs_examples or hparams.method.needs_input_shape:
+        for name, weight in mask.weights_of(model).items():
+            values = weight.parameters.values() if isinstance(weight, Computed) else (weight,)
+            if any(value.is_complex() for value in values):
+                raise UsageError(
+                    f"'{name}' is complex; choose magnitude or random, which take such weights.", "strategy"
+                )
+
+
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:
     """Warn if all scores of what a mask keeps are equal. It stops at the first one that is not."""
     first: Tensor | None = None
@@ -303,4 +316,11 @@ def _batches_of(examples: Rows | ExamplesOfPass | None, size: int | None) -> lis
     if isinstance(examples, Rows):
         return examples.split(size)
     of_pass = examples
-    return lambda number: of_pass(number).split(size)
+
+    def batches(number: int) -> list[Rows]:
+        found = of_pass(number)
+        if not isinstance(found, Rows):
+            raise UsageError(f"it takes no function; pass the {type(found).__name__} that it returns.", "examples")
+        return found.split(size)
+
+    return batches

@@ -20,6 +20,7 @@ from foundations.errors import UsageError, did_you_mean
 from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, PruningHparams
 from pruning.named_weights import (
     Weight,
+    choice_of,
     layer_type,
     named_layers,
     named_weights,
@@ -191,7 +192,9 @@ def _without_weights(model: nn.Module, layer_types: Iterable[Choice]) -> UsageEr
         types = LAYER_TYPES if choice == DEFAULT_LAYERS else () if isinstance(choice, str) else (choice,)
         kinds += [kind.__name__.strip("_") for kind in types] or [str(choice)]
     reason = f"{type(model).__name__} has no prunable weights: it has no layer of type {', '.join(kinds)}."
-    others = sorted({layer_type(module) for _, module in named_layers(model) if tensors_of(module)})
+    if any(".quantized." in type(module).__module__ for module in model.modules()):
+        reason += " Its layers are quantized: prune before quantizing."
+    others = sorted({choice_of(name, module) for name, module in named_layers(model) if tensors_of(module)})
     if others:
         reason += f" It has parameters in {', '.join(others)}; ask for them with prunable_layers='{others[0]}'."
     return UsageError(reason)

@@ -123,6 +123,12 @@ def _refused(network: nn.Module, inputs: Any, error: Exception) -> CannotRun:
     )
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     hint = ""
+    if isinstance(inputs, dict) and not _fits(network, (), inputs):
+        taken = ", ".join(inspect.signature(network.forward).parameters)
+        hint = f" Its forward takes {taken}, and the dictionary holds {', '.join(map(str, inputs))}."
+    if "dtype" in reason or "scalar type" in reason:
+        dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+        hint = f" The method scores in {dtype}: forward must not cast to another type."
     if any(isinstance(leaf, Tensor) and leaf.dtype == torch.uint8 for leaf in tree_leaves(inputs)):
         hint = " Pixels must be floats, as in training: x.float() / 255."
     return CannotRun(f"{type(network).__name__} cannot run on inputs {shown}: {reason}.{hint}", "examples")

@@ -70,6 +70,9 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
             raise UsageError("phew walks from inputs of numbers, and this network takes tokens.", "strategy") from error
         raise
     weights = {name: weight.cpu() for name, weight in scoring.dense_weights.items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise UsageError(f"the weights of '{name}' are not all finite: the network was diverging.")
     filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []
     mask = _filled(scoring.mask, filled, keep)
     of_weights, of_pairs = _preferences(hparams.phew_bias)
