@@ -93,7 +93,16 @@ class Objective:
             ) from error
 
     def scored(self, outputs: Any) -> Tensor:
-        """Return the tensor of the outputs that is scored. Raises: UsageError where it is not clear which that is."""
+        """Return the tensor of the outputs that is scored.
+
+        Raises: UsageError where it is not clear which that is, or if it is complex.
+        """
+        found = self._scored(outputs)
+        if found.is_complex():
+            raise UsageError("the outputs are complex numbers; pass a function that makes them real.", "output")
+        return found
+
+    def _scored(self, outputs: Any) -> Tensor:
         if self.output is not None:
             found = self.output(outputs)
             if not isinstance(found, Tensor):
@@ -105,7 +114,9 @@ class Objective:
         if isinstance(named, Tensor):
             return named
         tensors = [value for value in _parts(outputs) if isinstance(value, Tensor) and value.is_floating_point()]
-        if len(tensors) == 1 or (tensors and isinstance(outputs, tuple | list) and outputs[0] is tensors[0]):
+        # In a tuple, nothing but None and integers may stand before the logits: ((logits, state), loss) is not clear.
+        is_first = tensors and next(filter(_may_be_logits, _parts(outputs))) is tensors[0]
+        if is_first if isinstance(outputs, tuple | list) else len(tensors) == 1:
             if len(tensors) > 1 and not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
@@ -206,6 +217,10 @@ def _parts(outputs: Any) -> list[Any]:
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
         return [getattr(outputs, field.name) for field in dataclasses.fields(outputs)]
     return list(outputs) if isinstance(outputs, tuple | list) else []
+
+
+def _may_be_logits(value: Any) -> bool:
+    return value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, tuple | list | Mapping)
 
 
 def _names(outputs: Any) -> list[str]:

@@ -279,3 +279,34 @@ def test_a_module_without_a_type_of_its_own_is_asked_for_by_name() -> None:
     mask = prune(exported, "magnitude", density=0.3, prunable_layers="0.*,2.*")
 
     assert mask == prune(network(), "magnitude", density=0.3)
+
+
+class Returns(nn.Module):
+    def __init__(self, outputs: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.outputs = network(), outputs
+
+    def forward(self, x: Tensor) -> Any:
+        return self.outputs(self.net(x))
+
+
+@pytest.mark.parametrize("strategy", ["snip2", "fisher2", "synflow"])
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (lambda y: ((y, y), y.mean(1, keepdim=True)), "output: the network returns a tuple"),
+        (lambda y: ({"hidden": y}, y), "output: the network returns a tuple"),
+        (lambda y: y.to(torch.complex64), "output: the outputs are complex numbers"),
+        (lambda y: y.detach(), "do not depend on its prunable weights"),
+    ],
+)
+def test_outputs_that_cannot_be_scored_are_refused(
+    outputs: Callable[[Tensor], Any], message: str, strategy: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pruned((X, Y), strategy, Returns(outputs))
+
+
+@pytest.mark.parametrize("outputs", [lambda y: (None, y), lambda y: (y.argmax(1), y), lambda y: (y, {"hidden": y + 1})])
+def test_the_logits_are_the_first_floats_of_a_tuple(outputs: Callable[[Tensor], Any]) -> None:
+    assert pruned((X, Y), model=Returns(outputs)) == pruned((X, Y), model=Returns(lambda y: y))
