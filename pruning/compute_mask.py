@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from foundations.examples import Rows
-from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples
+from pruning.computed_weights import Computed
+from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
@@ -60,6 +63,7 @@ def mask_from_hparams(
     method = hparams.method
     whole = starting_mask(model, hparams, mask)
     _check_values(model)
+    _check_numbers(model, hparams, whole)
     ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
     start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
     keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
@@ -116,8 +120,8 @@ def _scoring(
     shape = input_shape
     if shape is not None:
         example = None
-    elif isinstance(example, Tensor):
-        shape = tuple(example.shape[1:])
+    elif len(parts := tensors_of_inputs(example)) == 1:
+        shape = tuple(parts[0].shape[1:])
     if hparams.method.needs_input_shape and shape is None and example is None:
         raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
     if isinstance(hparams, ExamplesHparams):
@@ -226,10 +230,22 @@ def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]]
 
 
 def _check_values(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            reason = f"'{name}' is on the meta device and has no values; load the weights before pruning."
-            raise UsageError(reason)
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            raise UsageError(f"'{name}' has no shape yet: run the model once before pruning it.")
+        if tensor.is_meta:
+            raise UsageError(f"'{name}' is on the meta device and has no values; load the weights before pruning.")
+
+
+def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> None:
+    """Check that weights are real, where a method looks at more than their size. Raises: UsageError."""
+    if hparams.method.needs_examples or hparams.method.needs_input_shape:
+        for name, weight in mask.weights_of(model).items():
+            values = weight.parameters.values() if isinstance(weight, Computed) else (weight,)
+            if any(value.is_complex() for value in values):
+                raise UsageError(
+                    f"'{name}' is complex; choose magnitude or random, which take such weights.", "strategy"
+                )
 
 
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:
@@ -306,4 +322,11 @@ def _batches_of(examples: Rows | ExamplesOfPass | None, size: int | None) -> lis
     if isinstance(examples, Rows):
         return examples.split(size)
     of_pass = examples
-    return lambda number: of_pass(number).split(size)
+
+    def batches(number: int) -> list[Rows]:
+        found = of_pass(number)
+        if not isinstance(found, Rows):
+            raise UsageError(f"it takes no function; pass the {type(found).__name__} that it returns.", "examples")
+        return found.split(size)
+
+    return batches

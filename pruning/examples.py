@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from foundations.errors import UsageError
 from foundations.examples import Rows, choose_examples, draw_examples, rows_of
@@ -44,6 +44,8 @@ def read_examples(examples: Examples, per_class: int, ignored: int | None, seed:
         examples = DataLoader(examples, batch_size=_BATCH)
     if isinstance(examples, DataLoader):
         inputs, targets = _from_loader(examples, per_class, ignored, seed)
+    elif isinstance(examples, list) and examples and all(map(_is_item, examples)):
+        inputs, targets = _batch(_collated(examples))
     elif isinstance(examples, list) and examples and all(isinstance(part, tuple | list | Mapping) for part in examples):
         inputs, targets = _joined([_batch(part) for part in examples])
     else:
@@ -95,6 +97,13 @@ def first_example(inputs: Any) -> Any:
     return rows_of(inputs, slice(0, 1))
 
 
+def tensors_of_inputs(inputs: Any) -> list[Tensor]:
+    """Return the tensors that a network takes as inputs, without the labels of a dictionary."""
+    if isinstance(inputs, dict):
+        inputs = [value for name, value in inputs.items() if name not in _LABELS]
+    return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+
+
 def _selected(inputs: Any, targets: Any, chosen: Tensor) -> Rows:
     return Rows(rows_of(targets, chosen), lambda rows: rows_of(inputs, chosen[rows]), len(chosen))
 
@@ -109,15 +118,53 @@ def _batch(batch: Any) -> tuple[Any, Any]:
         return _tensors(rest), _tensors(batch[labels])
     if isinstance(batch, tuple | list) and len(batch) == 2:
         inputs, targets = batch
-        if isinstance(targets, Sequence) and not isinstance(targets, str | Tensor) and not _holds_tensors(targets):
-            targets = np.asarray(targets)
-        return _tensors(inputs), _tensors(targets)
+        targets = _stacked(targets, len(inputs) if isinstance(inputs, list) else _count(inputs))
+        targets = _tensors(targets)
+        return _tensors(_stacked(inputs, _count(targets))), targets
     described = f"{len(batch)} of them" if isinstance(batch, tuple | list) else f"a {type(batch).__name__}"
     raise UsageError(f"{described}; {_ACCEPTED}", "examples")
 
 
-def _holds_tensors(value: Any) -> bool:
-    return any(isinstance(leaf, Tensor | np.ndarray) for leaf in tree_leaves(value))
+def _stacked(value: Any, count: int) -> Any:
+    """Return rows in a list as one array or tensor: numbers, and tensors where these are the `count` rows themselves.
+
+    Other lists are taken as they are, such as a list of several inputs.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | Tensor) or not len(value):
+        return value
+    if not any(isinstance(leaf, Tensor | np.ndarray) for leaf in tree_leaves(value)):
+        if isinstance(value, tuple) and any(isinstance(part, Mapping) for part in value):
+            return value
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise UsageError(f"lists must be rectangular ({str(error).partition('.')[0]}).", "examples") from error
+    shapes = {tuple(part.shape) if isinstance(part, Tensor | np.ndarray) else None for part in value}
+    shape = next(iter(shapes))
+    if isinstance(value, tuple) or len(shapes) > 1 or shape is None:
+        return value
+    is_of_rows = not shape or (len(value) == count and shape[0] != count)
+    return torch.stack([torch.as_tensor(part) for part in value]) if is_of_rows else value
+
+
+def _is_item(part: Any) -> bool:
+    """Return whether something is a single example, as a Dataset returns it: its target is one number."""
+    if isinstance(part, Mapping):
+        target: Any = next((part[name] for name in _LABELS if name in part), None)
+    else:
+        target = part[1] if isinstance(part, tuple | list) and len(part) == 2 else None
+    if isinstance(target, Tensor | np.ndarray):
+        return not target.ndim
+    return isinstance(target, int | float | np.generic)
+
+
+def _collated(items: list[Any]) -> Any:
+    """Return single examples as a batch. Raises: UsageError if they are not alike."""
+    try:
+        return default_collate([dict(item) if isinstance(item, Mapping) else item for item in items])
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"the examples cannot be joined to a batch: {reason}", "examples") from error
 
 
 def _tensors(value: Any) -> Any:
@@ -128,11 +175,18 @@ def _tensors(value: Any) -> Any:
 
 
 def _tensor(value: Any) -> Any:
-    if value is None or isinstance(value, Tensor | bool):
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            raise UsageError("a tensor on the meta device has no values.", "examples")
+        return value if value.layout == torch.strided else value.to_dense()
+    if value is None or isinstance(value, bool):
         return value
     try:
         array = np.asarray(value)
-        return torch.from_numpy(np.ascontiguousarray(array)) if array.ndim else value
+        if not array.ndim:
+            return value
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{type(value).__name__} cannot be made a tensor ({error}). {_ACCEPTED}", "examples"
@@ -165,7 +219,7 @@ def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) ->
     batches = []
     with _random_state_of_its_own(loader, seed):
         for raw in loader:
-            inputs, targets = _batch(raw)
+            inputs, targets = _batch(_collated([raw]) if _is_item(raw) else raw)
             labels = class_labels(targets)
             if labels is not None:
                 wanted = []

@@ -156,7 +156,7 @@ class _Tracer(TorchFunctionMode):
         weight = _argument(args, kwargs, 1, "weight", None)
         bias = _argument(args, kwargs, 2, "bias", None)
         if func is F.linear and dim != result.dim() - 1:
-            raise _cannot_follow(func)
+            raise _cannot_follow(func, f" on dimension {result.dim() - 1}, where units are dimension {dim}")
         transposed = func in _TRANSPOSED
         groups = 1 if func is F.linear else int(_argument(args, kwargs, 6, "groups", 1))
         layer = Node(
@@ -218,10 +218,10 @@ class _Tracer(TorchFunctionMode):
         self._values[id(value)] = (value, node, dim)
 
 
-def _cannot_follow(func: Callable[..., Any]) -> UsageError:
+def _cannot_follow(func: Callable[..., Any], where: str = "") -> UsageError:
     name = resolve_name(func) or getattr(func, "__name__", repr(func))
     return UsageError(
-        f"the units of this network cannot be followed through {name}, but only through layers, sums, "
+        f"the units of this network cannot be followed through {name}{where}, but only through layers, sums, "
         "flattening, concatenations of channels and operations on each channel."
     )
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from pruning.computed_weights import Computed
 from pruning.hparams import DEFAULT_LAYERS
-from pruning.named_weights import named_layers, tensors_of, unwrapped
+from pruning.named_weights import choice_of, named_layers, tensors_of, unwrapped
 from pruning.normalization import is_normalization
 from pruning.prunable import is_bias
 
@@ -28,7 +28,7 @@ class LeftOut:
     layers: dict[str, int]
     """How many there are in each layer, by name; '' is the network itself."""
     types: list[str]
-    """The types of these layers."""
+    """The types of these layers; the names of those without a type of their own."""
     total: int
     """The number of all weights of the network besides biases and normalization."""
 
@@ -67,7 +67,7 @@ def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
     for key, (layer, module, number) in counted.items():
         if key not in covered:
             layers[layer] = layers.get(layer, 0) + number
-            types[type(module).__name__] = None
+            types[choice_of(layer, module)] = None
     if not layers:
         return None
     return LeftOut(layers, list(types), sum(number for _, _, number in counted.values()))

@@ -44,7 +44,7 @@ class Mask(Mapping[str, torch.Tensor]):
         self._kept_indices: dict[str, torch.Tensor] | None = None
         self._model: weakref.ref[nn.Module] | None = None
         if model is not None:
-            self._weights_of(model)
+            self.weights_of(model)
 
     @classmethod
     def ones(cls, model: nn.Module, layer_types: Sequence[Choice] = LAYER_TYPES, *, biases: bool = False) -> Mask:
@@ -142,7 +142,8 @@ class Mask(Mapping[str, torch.Tensor]):
         """Return this mask for `model`. Raises: UsageError if its names or shapes differ."""
         return Mask(self._tensors, model)
 
-    def _weights_of(self, model: nn.Module) -> dict[str, Weight]:
+    def weights_of(self, model: nn.Module) -> dict[str, Weight]:
+        """Return the tensors of `model` that the mask is about. Raises: UsageError if names or shapes differ."""
         weights = named_weights(model)
         for name, tensor in self.items():
             if name not in weights:
@@ -159,7 +160,7 @@ class Mask(Mapping[str, torch.Tensor]):
     @torch.no_grad()
     def apply_(self, model: nn.Module) -> None:
         """Set the pruned weights of `model` to zero, in place. Raises: UsageError if names or shapes differ."""
-        for name, weight in self._weights_of(model).items():
+        for name, weight in self.weights_of(model).items():
             if isinstance(weight, Computed):
                 weight.apply_(self[name])
             else:
@@ -194,7 +195,7 @@ class Mask(Mapping[str, torch.Tensor]):
         """
         kept: dict[str, torch.Tensor] = {}
         parameters: dict[str, nn.Parameter] = {}
-        for name, weight in self._weights_of(model).items():
+        for name, weight in self.weights_of(model).items():
             if isinstance(weight, Computed):
                 prefix = name.removesuffix(weight.tensor)
                 kept |= {f"{prefix}{part}": mask for part, mask in weight.masks(self[name]).items()}
@@ -203,9 +204,9 @@ class Mask(Mapping[str, torch.Tensor]):
                 kept[name], parameters[name] = self[name], weight
         return kept, parameters
 
-    def weights_in(self, model: nn.Module) -> dict[str, torch.Tensor]:
+    def values_in(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """Return the weights of `model` that the mask names, without gradients. Raises: UsageError as `apply_`."""
-        weights = self._weights_of(model)
+        weights = self.weights_of(model)
         return {
             name: weight.value() if isinstance(weight, Computed) else weight.detach()
             for name, weight in weights.items()

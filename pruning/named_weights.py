@@ -7,10 +7,12 @@ its names. Masks know nothing of that: their names are those of the network insi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
 from foundations.errors import UsageError
@@ -24,17 +26,26 @@ Weight = nn.Parameter | Computed
 """A tensor of a layer: a parameter, or computed from some."""
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside of `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel`."""
-    while (inner := _inner(model)) is not None:
-        model = inner
-    return model
+def unwrapped(model: Any) -> nn.Module:
+    """Return the network inside of `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel`.
+
+    Raises: UsageError for TorchScript, and for anything that is no module.
+    """
+    if not isinstance(model, nn.Module):
+        shown = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise UsageError(f"it must be a torch.nn.Module, and not {shown}.", "model")
+    network: nn.Module = model
+    while (inner := _inner(network)) is not None:
+        network = inner
+    return network
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
         found: nn.Module = module.module
         return found
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError("a TorchScript module cannot be pruned; prune the module that it was made from.")
     return module._modules.get(_COMPILED)
 
 
@@ -68,6 +79,17 @@ def tensors_of(layer: nn.Module) -> dict[str, Weight]:
     hidden = {name for item in computed.values() for name in item.parameters}
     plain = {name: value for name, value in parameters.items() if value is not None and name not in hidden}
     return {**computed, **plain}
+
+
+def choice_of(name: str, layer: nn.Module) -> str:
+    """Return how people can ask for a layer: by its type, or by its name where the type is no type of layer."""
+    return (f"{name}.*" if name else "*") if type(layer) is nn.Module else layer_type(layer)
+
+
+def layer_type(layer: nn.Module) -> str:
+    """Return the name of a layer's class: that of LSTM also where its weights are parametrized."""
+    kind = type(layer)
+    return (kind.__mro__[1] if is_parametrized(layer) else kind).__name__
 
 
 def named_weights(model: nn.Module) -> dict[str, Weight]:
@@ -104,6 +126,9 @@ def refuse_unprunable(name: str, weight: Weight) -> None:
         return
     if isinstance(weight, torch.nn.parameter.UninitializedParameter):
         raise UsageError(f"'{name}' has no shape yet: run the model once before pruning it.")
+    if weight.dtype.itemsize == 1 or not (weight.is_floating_point() or weight.is_complex()):
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise UsageError(f"'{name}' holds numbers of type {kind}; prune before quantizing, or choose other layers.")
     if type(weight.data).__name__ == "DTensor" or weight.layout != torch.strided:
         raise UsageError(f"'{name}' is not one dense tensor; gather sharded or sparse weights before pruning.")
 
@@ -116,10 +141,8 @@ def needs_plain_copy(model: nn.Module) -> bool:
 def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy of a network without wrappers, in which every computed tensor is a parameter.
 
-    Raises: UsageError for a TorchScript module or a sharded one, which have no layers to look at.
+    Raises: UsageError for a TorchScript module, which has no layers to look at.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UsageError("a TorchScript module cannot be pruned; prune the module that it was made from.")
     network = copied(unwrapped(model))
     for module in list(network.modules()):
         for name, child in module._modules.items():

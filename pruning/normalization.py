@@ -24,3 +24,8 @@ def couples_examples(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.instancenorm._InstanceNorm) or not has_statistics(module):
         return False
     return module.training or getattr(module, "running_mean", None) is None
+
+
+def any_couples_examples(network: nn.Module) -> bool:
+    """Return whether some layer of a network couples the examples of a batch."""
+    return any(couples_examples(module) for module in network.modules())

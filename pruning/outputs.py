@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from foundations.errors import UsageError
+from pruning.arguments import function
 
 Loss = Callable[[Any, Any], Tensor]
 """(outputs, targets) -> the mean over the batch."""
@@ -38,7 +39,10 @@ class Objective:
     """
 
     def __init__(self, loss: Loss = F.cross_entropy, output: Output | None = None) -> None:
-        self.loss, self.output = loss, output
+        self.loss = function(loss, "loss", "outputs and targets")
+        self.output = function(output, "output", "what the network returns")
+        if loss is None:
+            raise UsageError("it takes a function of outputs and targets.", "loss")
         self._is_cross_entropy = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
         self._has_warned = False
 
@@ -70,10 +74,35 @@ class Objective:
                 self.check(found, targets)
         if temperature != 1:
             found = _divided(found, temperature)
-        return _scalar(self.loss(found, targets))
+        return _scalar(self._loss_of(found, targets) if checked else self.loss(found, targets))
+
+    def _loss_of(self, outputs: Any, targets: Any) -> Any:
+        """Return the loss. Raises: UsageError where a loss of torch refuses its arguments; others raise their own."""
+        try:
+            return self.loss(outputs, targets)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            name = getattr(self.loss, "__name__", type(self.loss).__name__)
+            home = getattr(self.loss, "__module__", None) or ""
+            if not home.startswith("torch.") or isinstance(error, torch.OutOfMemoryError):
+                raise
+            parts = (f"{part.dtype} {tuple(part.shape)}" for part in (outputs, targets) if isinstance(part, Tensor))
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise UsageError(
+                f"{name} does not take these outputs and targets ({', '.join(parts)}): {reason}.".replace("torch.", ""),
+                "loss",
+            ) from error
 
     def scored(self, outputs: Any) -> Tensor:
-        """Return the tensor of the outputs that is scored. Raises: UsageError where it is not clear which that is."""
+        """Return the tensor of the outputs that is scored.
+
+        Raises: UsageError where it is not clear which that is, or if it is complex.
+        """
+        found = self._scored(outputs)
+        if found.is_complex():
+            raise UsageError("the outputs are complex numbers; pass a function that makes them real.", "output")
+        return found
+
+    def _scored(self, outputs: Any) -> Tensor:
         if self.output is not None:
             found = self.output(outputs)
             if not isinstance(found, Tensor):
@@ -85,7 +114,9 @@ class Objective:
         if isinstance(named, Tensor):
             return named
         tensors = [value for value in _parts(outputs) if isinstance(value, Tensor) and value.is_floating_point()]
-        if len(tensors) == 1 or (tensors and isinstance(outputs, tuple | list) and outputs[0] is tensors[0]):
+        # In a tuple, nothing but None and integers may stand before the logits: ((logits, state), loss) is not clear.
+        is_first = tensors and next(filter(_may_be_logits, _parts(outputs))) is tensors[0]
+        if is_first if isinstance(outputs, tuple | list) else len(tensors) == 1:
             if len(tensors) > 1 and not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
@@ -124,6 +155,8 @@ class Objective:
             return
         if targets.shape != (logits.shape[0], *logits.shape[2:]):
             hint = "labels are taken as (n,), such as y[:, 0]" if targets.dim() == 2 else "they must fit"
+            if targets.shape == logits.shape:
+                hint = "probabilities of classes are floats, such as y.float()"
             raise UsageError(f"{shapes}: {hint}, or pass a loss that takes them.", "examples")
         counted = targets[targets != self.ignored_label]
         if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= logits.shape[1]):
@@ -184,6 +217,10 @@ def _parts(outputs: Any) -> list[Any]:
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
         return [getattr(outputs, field.name) for field in dataclasses.fields(outputs)]
     return list(outputs) if isinstance(outputs, tuple | list) else []
+
+
+def _may_be_logits(value: Any) -> bool:
+    return value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, tuple | list | Mapping)
 
 
 def _names(outputs: Any) -> list[str]:

@@ -14,10 +14,20 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundations.errors import UsageError, did_you_mean
 from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, PruningHparams
-from pruning.named_weights import Weight, named_layers, named_weights, refuse_unprunable, tensors_of, unwrapped
+from pruning.named_weights import (
+    Weight,
+    choice_of,
+    layer_type,
+    named_layers,
+    named_weights,
+    refuse_unprunable,
+    tensors_of,
+    unwrapped,
+)
 
 LAYER_TYPES: tuple[type[nn.Module], ...] = (
     nn.Conv1d,
@@ -30,7 +40,8 @@ LAYER_TYPES: tuple[type[nn.Module], ...] = (
     nn.MultiheadAttention,
 )
 CONVOLUTIONS = LAYER_TYPES[:6]
-BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCHNORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
+"""Those of torch.nn: 1-, 2- and 3-dimensional, synchronized and lazy."""
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 Choice = type[nn.Module] | str
 """A type of layers; or the name of one, of a group of layers, of a layer or of a tensor, or a pattern of names."""
@@ -122,7 +133,7 @@ def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases
         return _of_types(model, tuple(types), biases)
     named = _by_name(model, choice, tensors, biases)
     if not named:
-        present = sorted({type(module).__name__ for _, module in named_layers(model) if tensors_of(module)})
+        present = sorted({layer_type(module) for _, module in named_layers(model) if tensors_of(module)})
         groups = sorted(LAYER_GROUPS)
         layers = [name for name, _ in named_layers(model) if name]
         suggestion = did_you_mean(choice, [*groups, *present, *layers, *tensors])
@@ -176,11 +187,14 @@ def _identity(weight: Weight) -> int:
 
 
 def _without_weights(model: nn.Module, layer_types: Iterable[Choice]) -> UsageError:
-    kinds = [choice if isinstance(choice, str) else choice.__name__ for choice in layer_types]
-    if kinds == [DEFAULT_LAYERS]:
-        kinds = [kind.__name__ for kind in LAYER_TYPES]
+    kinds: list[str] = []
+    for choice in layer_types:
+        types = LAYER_TYPES if choice == DEFAULT_LAYERS else () if isinstance(choice, str) else (choice,)
+        kinds += [kind.__name__.strip("_") for kind in types] or [str(choice)]
     reason = f"{type(model).__name__} has no prunable weights: it has no layer of type {', '.join(kinds)}."
-    others = sorted({type(module).__name__ for _, module in named_layers(model) if tensors_of(module)})
+    if any(".quantized." in type(module).__module__ for module in model.modules()):
+        reason += " Its layers are quantized: prune before quantizing."
+    others = sorted({choice_of(name, module) for name, module in named_layers(model) if tensors_of(module)})
     if others:
         reason += f" It has parameters in {', '.join(others)}; ask for them with prunable_layers='{others[0]}'."
     return UsageError(reason)

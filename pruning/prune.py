@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError, choose_from
+from pruning.arguments import plain, shape_of_example, whole_number
 from pruning.compute_mask import OnIteration, mask_from_hparams, starting_mask
 from pruning.examples import Examples
 from pruning.hparams import DEFAULT_LAYERS, PruningHparams
@@ -98,6 +99,9 @@ def prune(
     Raises: UsageError for any argument that is not valid. Warns of layers with no weights left (CollapseWarning), of
     weights that are not prunable by default (UnprunedWarning), and of scores that are all equal (TiesWarning).
     """
+    if not isinstance(strategy, str):
+        raise UsageError(f"{strategy!r} is not a valid value; it takes the name of a method.", "strategy")
+    keep = whole_number(keep, "keep")
     choices = prunable_layers.split(",") if isinstance(prunable_layers, str) else list(prunable_layers)
     by_type = any(not isinstance(choice, str) for choice in choices)
     hparams = _hparams_with(
@@ -128,11 +132,11 @@ def prune(
         seed=seed,
         keep=keep,
         examples=examples,
-        batch_size=batch_size,
-        input_shape=input_shape,
+        batch_size=whole_number(batch_size, "batch_size", 1),
+        input_shape=shape_of_example(input_shape),
         mask=start,
         loss=Objective(loss, output),
-        micro_batch_size=micro_batch_size,
+        micro_batch_size=whole_number(micro_batch_size, "micro_batch_size", 1),
         on_iteration=on_iteration,
     )
     _warn_of_collapse(start, found)
@@ -153,7 +157,7 @@ def _hparams_with(strategy: str, options: Mapping[str, Any], **shared: Any) -> P
                 raise UsageError(f"it is not an argument here; the same is {call}.", option)
             taken = choose_from(option, own) if own else ", which takes none."
             raise UsageError(f"it is not an option of {strategy}{taken}", option)
-    return kind(strategy=strategy, **shared, **options)
+    return kind(strategy=strategy, **{name: plain(value) for name, value in {**shared, **options}.items()})
 
 
 def _warn_of_collapse(start: Mask, mask: Mask) -> None:

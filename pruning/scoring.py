@@ -32,10 +32,11 @@ from pruning.activation_memory import (
 from pruning.hparams import PruningHparams
 from pruning.live_channels import LiveChannels
 from pruning.mask import Mask
-from pruning.normalization import couples_examples
+from pruning.normalization import any_couples_examples
 from pruning.outputs import Loss, Objective
 from pruning.scoring_network import (
     arguments,
+    check_depends_on_weights,
     gradients_of,
     has_embeddings,
     ones_behind_embeddings,
@@ -317,13 +318,13 @@ class Scoring:
 
     def _parts(self, batches: list[Rows], times: int = 1) -> list[Rows]:
         """Split the batches into what is in memory at a time."""
-        if _couples_examples(self.network):
+        if any_couples_examples(self.network):
             return batches
         return [part for batch in batches for part in batch.split(self._at_once(times))]
 
     def _recompute_if_coupled(self, times: int = 1) -> None:
         """Recompute activations where those of a batch are too many and a smaller one would be another function."""
-        if not self._recomputes and _couples_examples(self.network) and self._at_once(times):
+        if not self._recomputes and any_couples_examples(self.network) and self._at_once(times):
             recompute_blocks(self.network)
             self._recomputes = True
 
@@ -355,7 +356,7 @@ class Scoring:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
         if len(batch) > 1 and self._vectorizes and self._mass([batch]) == len(batch):
             if not self._has_run:
-                self.gradient_of(self._mean_loss(batch.split(1)[0], 1.0))  # says what is wrong, if anything is
+                check_depends_on_weights(self._mean_loss(batch.split(1)[0], 1.0))  # checks the examples, too
                 self._has_run = True
             try:
                 return self._vectorized(batch)
@@ -398,7 +399,3 @@ class Scoring:
                 else:
                     total[name] = score.detach() * factor
         return total
-
-
-def _couples_examples(network: nn.Module) -> bool:
-    return any(couples_examples(module) for module in network.modules())

@@ -80,7 +80,7 @@ def run(network: nn.Module, inputs: Any) -> Any:
         if "more than 1 value per channel" in str(error):
             reason = (
                 "batchnorm cannot normalize one example by its own statistics, and one of the scoring batches has a "
-                "single one; choose a size that leaves none."
+                "single one; choose a size that leaves none, or score_in_eval_mode."
             )
             raise SingleExample(reason, "score_batch_size") from error
         raise _refused(network, inputs, error) from error
@@ -123,6 +123,12 @@ def _refused(network: nn.Module, inputs: Any, error: Exception) -> CannotRun:
     )
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     hint = ""
+    if isinstance(inputs, dict) and not _fits(network, (), inputs):
+        taken = ", ".join(inspect.signature(network.forward).parameters)
+        hint = f" Its forward takes {taken}, and the dictionary holds {', '.join(map(str, inputs))}."
+    if "dtype" in reason or "scalar type" in reason:
+        dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+        hint = f" The method scores in {dtype}: forward must not cast to another type."
     if any(isinstance(leaf, Tensor) and leaf.dtype == torch.uint8 for leaf in tree_leaves(inputs)):
         hint = " Pixels must be floats, as in training: x.float() / 255."
     return CannotRun(f"{type(network).__name__} cannot run on inputs {shown}: {reason}.{hint}", "examples")
@@ -183,13 +189,18 @@ def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Paramete
             hook.remove()
 
 
+def check_depends_on_weights(value: Tensor) -> None:
+    """Check that a scalar has a history. Raises: UsageError."""
+    if not value.requires_grad:
+        raise UsageError("the outputs of the network, or the loss, do not depend on its prunable weights.", "loss")
+
+
 def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """Return the gradient of a scalar with respect to each weight; zero for those that it does not depend on.
 
     Raises: UsageError where it depends on none, or has no second derivatives and needs them.
     """
-    if not value.requires_grad:
-        raise UsageError("the outputs of the network, or the loss, do not depend on its prunable weights.", "loss")
+    check_depends_on_weights(value)
     try:
         gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
     except torch.OutOfMemoryError:

@@ -14,9 +14,11 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -38,10 +40,26 @@ def fast_second_derivatives(network: nn.Module) -> Iterator[None]:
             module.forward = forward
             changed.append(module)
     try:
-        yield
+        with WrittenOut():
+            yield
     finally:
         for module in changed:
             del module.forward
+
+
+class WrittenOut(TorchFunctionMode):
+    """Computes operations that PyTorch can differentiate once only by others, which it can differentiate twice."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (F.hardsigmoid, torch._C._nn.hardsigmoid, torch._C._nn.hardsigmoid_):
+            x = args[0] if args else kwargs["input"]
+            y = F.relu6(x + 3) / 6
+            is_in_place = func is torch._C._nn.hardsigmoid_ or kwargs.get("inplace", args[1:] == (True,))
+            return x.copy_(y) if is_in_place else y
+        return func(*args, **kwargs)
 
 
 def _forward_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:

@@ -237,7 +237,7 @@ class PruningWrapper(nn.Module):
         if self.method == "random" or not left:
             return left - pruned
         # The published code keeps what is strictly above the weight of rank `pruned`, counted from 0.
-        weights = self.mask.weights_in(self._network)
+        weights = self.mask.values_in(self._network)
         sizes = torch.cat([weights[name].cpu()[kept].abs() for name, kept in self.mask.items()])
         threshold = sizes.sort().values[min(pruned, left - 1)]
         return int((sizes > threshold).sum())

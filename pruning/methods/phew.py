@@ -52,17 +52,27 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
     phew_bias: see `_preferences`. phew_fill_1x1: 1x1 convolutions are kept whole.
 
-    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights.
+    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights, if the network takes
+    several inputs or tokens, or if its units cannot be followed.
     """
     from foundations.random_streams import generator
     from pruning.graph import trace
+    from pruning.scoring_network import CannotRun, has_embeddings
     from pruning.walked_mask import mask_from_walks
     from pruning.walks import Walks
 
     if scoring.input_shape is None:
-        raise UsageError("it follows the units of networks of one input, and this one takes several.", "strategy")
-    graph = trace(scoring.network, scoring.input_shape)
+        raise UsageError("phew walks from one input, and this network takes several.", "strategy")
+    try:
+        graph = trace(scoring.network, scoring.input_shape)
+    except CannotRun as error:
+        if has_embeddings(scoring.network):
+            raise UsageError("phew walks from inputs of numbers, and this network takes tokens.", "strategy") from error
+        raise
     weights = {name: weight.cpu() for name, weight in scoring.dense_weights.items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise UsageError(f"the weights of '{name}' are not all finite: the network was diverging.")
     filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []
     mask = _filled(scoring.mask, filled, keep)
     of_weights, of_pairs = _preferences(hparams.phew_bias)

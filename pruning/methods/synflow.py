@@ -47,7 +47,7 @@ def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
     """
     means = {id(module.running_mean) for module in network.modules() if hasattr(module, "running_mean")}
     for parameter in network.parameters():
-        parameter.abs_()
+        parameter.copy_(parameter.abs())  # of complex numbers there is no abs_
     for buffer in network.buffers():
         if not buffer.is_floating_point():
             continue

@@ -185,6 +185,6 @@ def test_a_wrapper_prunes_and_holds_weights_of_every_kind(how: str) -> None:
             F.cross_entropy(wrapper(x), y).backward()
             optimizer.step()
             wrapper(x)
-            assert all(not weight[~mask[name]].any() for name, weight in mask.weights_in(model).items())
+            assert all(not weight[~mask[name]].any() for name, weight in mask.values_in(model).items())
     assert mask.total == 760
     assert mask.kept == (140 if how == "torch.nn.utils.prune" else 190)

@@ -174,7 +174,7 @@ def test_inputs_may_be_a_tuple_or_a_dictionary_of_arguments_or_an_argument(strat
 
 
 def test_several_inputs_cannot_be_followed_by_walks() -> None:
-    with pytest.raises(UsageError, match="follows the units of networks of one input"):
+    with pytest.raises(UsageError, match="phew walks from one input"):
         snip(((X, -X), Y), TwoInputs(), "phew")
 
 
