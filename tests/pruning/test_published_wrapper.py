@@ -54,10 +54,10 @@ def test_either_spelling_of_an_argument_will_do(given: dict[str, Any]) -> None:
         ({}, "network: a torch.nn.Module is needed"),
         (
             {"network": TinyNet(), "filter_function": lambda _: False},
-            r"filter_function: it excludes all 21 parameters, such as 'conv.weight'",
+            r"filter_function: it excludes all 21 parameters, such as 'block1.bn1.bias'",
         ),
         ({"network": TinyNet(), "filter_function": "weight"}, "filter_function: it must be a function"),
-        ({"network": nn.LazyLinear(3), "filter_function": everything}, "'weight' has no shape yet"),
+        ({"network": nn.LazyLinear(3), "filter_function": everything}, "'bias' has no shape yet"),
         ({"network": TinyNet(), "rounding": "up"}, "'up' is not a valid value"),
         ({"network": TinyNet(), "prune_rate": True}, "prune_rate: True"),
         ({"network": TinyNet(), "prune_rate": math.nan}, "prune_rate: nan"),
