@@ -27,6 +27,7 @@ from pruning.method import Method
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pruning.graph import Graph
     from pruning.mask import Mask
     from pruning.scoring import Scoring
     from pruning.walks import Preference
@@ -52,15 +53,14 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
     phew_bias: see `_preferences`. phew_fill_1x1: 1x1 convolutions are kept whole.
 
-    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights.
+    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights, or if the network
+    does not take one tensor of numbers, or its units cannot be followed.
     """
     from foundations.random_streams import generator
-    from pruning.graph import trace
     from pruning.walked_mask import mask_from_walks
     from pruning.walks import Walks
 
-    assert scoring.input_shape is not None
-    graph = trace(scoring.network, scoring.input_shape)
+    graph = _traced(scoring)
     weights = {name: weight.cpu() for name, weight in scoring.dense_weights.items()}
     filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []
     mask = _filled(scoring.mask, filled, keep)
@@ -76,6 +76,24 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
         unweighted=filled,
     )
     return mask_from_walks(walks, graph, {name: of_weights(weight) for name, weight in weights.items()}, mask, keep)
+
+
+def _traced(scoring: Scoring) -> Graph:
+    """Return how the units are connected. Raises: UsageError for inputs other than one tensor of numbers."""
+    from pruning.graph import trace
+    from pruning.scoring_network import CannotRun, has_embeddings
+
+    reason = (
+        "phew walks from the units of one input tensor of numbers, but this network takes {}; choose another method."
+    )
+    if scoring.input_shape is None:
+        raise UsageError(reason.format("several inputs, or inputs by name"), "strategy")
+    try:
+        return trace(scoring.network, scoring.input_shape)
+    except CannotRun as error:
+        if has_embeddings(scoring.network):
+            raise UsageError(reason.format("tokens"), "strategy") from error
+        raise
 
 
 def _preferences(bias: str) -> tuple[Preference, Preference | None]:

@@ -54,7 +54,7 @@ def for_networks(**arguments: Any) -> Callable[[Callable[..., None]], Any]:
                 given(tape=networks, **arguments)(check)
             )
 
-        @pytest.mark.parametrize("examples", [pytest.param(150), pytest.param(3000, marks=pytest.mark.slow)])
+        @pytest.mark.parametrize("examples", [pytest.param(100), pytest.param(3000, marks=pytest.mark.slow)])
         def test(examples: int) -> None:
             of(examples)()
 
