@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 
+from foundations.errors import UsageError
 from pruning.mask import Mask
 from pruning.prune import prune
 
@@ -59,3 +60,10 @@ def test_layers_stay_tied_that_torch_pruned_alike(strategy: str) -> None:
     for layer in (model.one, model.other):
         torch_prune.custom_from_mask(layer, "weight", kept)
     assert prune(model, strategy, keep=8, examples=examples) == plain
+
+
+def test_a_level_that_keeps_more_than_torch_left_is_refused_by_its_name() -> None:
+    model = nn.Linear(4, 5)
+    torch_prune.random_unstructured(model, "weight", 0.5)
+    with pytest.raises(UsageError, match=r"16 of 20 weights .* with what torch\.nn\.utils\.prune masks keeps 10"):
+        prune(model, "magnitude", density=0.8)
