@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from models.held import functions_with_state, held_modules
 
 _MOST_SHARED = 1000
 """How many objects that cannot be copied a module may hold."""
@@ -19,8 +22,9 @@ def copied(model: nn.Module) -> nn.Module:
     """Return a deep copy of a module that computes what the module computes and shares no tensor with it.
 
     Unlike `copy.deepcopy`, it copies modules that hold the results of a forward pass (tensors with a history are copied
-    without it), and functions of the module's own (a forward method or a hook) that refer to the module or to tensors:
-    those of the copy refer to the copy. Objects that cannot be copied, such as locks and open files, are shared.
+    without it), and functions of the module's own (a forward method or a hook) that refer to the module or to tensors,
+    in their closure or defaults, or through other functions: those of the copy refer to the copy. Objects that cannot
+    be copied, such as locks and open files, are shared.
     """
     shared: list[object] = []
     while True:
@@ -35,40 +39,39 @@ def copied(model: nn.Module) -> nn.Module:
 
 def _deep_copy(model: nn.Module, shared: list[object]) -> nn.Module:
     memo: dict[int, Any] = {id(value): value for value in shared}
-    functions: list[tuple[types.FunctionType, types.FunctionType]] = []
-    for module in model.modules():
+    for module in held_modules(model):
         for value in vars(module).values():
             if type(value) in (dict, OrderedDict, set) and not value:
                 memo[id(value)] = type(value)()  # most of the time of a deep copy goes to empty dictionaries of hooks
-        for function in _own_functions(module):
-            if function.__closure__ is not None and id(function) not in memo:
-                memo[id(function)] = _with_empty_cells(function)
-                functions.append((function, memo[id(function)]))
+    functions = {id(function): (function, _hollow(function)) for function in functions_with_state(model)}
+    memo |= {key: other for key, (_, other) in functions.items() if key not in memo}
     with _CopiesWithoutHistory():
         made = copy.deepcopy(model, memo)
-        for function, other in functions:
+        for function, other in functions.values():
+            other.__defaults__ = copy.deepcopy(function.__defaults__, memo)
+            other.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
+            other.__dict__.update(copy.deepcopy(function.__dict__, memo))
             for cell, empty in zip(function.__closure__ or (), other.__closure__ or (), strict=True):
-                try:
-                    content = cell.cell_contents
-                except ValueError:  # the cell is empty
-                    continue
-                empty.cell_contents = copy.deepcopy(content, memo)
+                with contextlib.suppress(ValueError):  # the cell is empty
+                    empty.cell_contents = copy.deepcopy(cell.cell_contents, memo)
+    if functions:
+        _rebind(made, {key: other for key, (_, other) in functions.items()})
     return made
 
 
-def _own_functions(module: nn.Module) -> Iterator[types.FunctionType]:
-    """Yield the functions among a module's attributes and its hooks."""
-    for value in vars(module).values():
-        for inner in value.values() if isinstance(value, dict) else (value,):
-            if isinstance(inner, types.FunctionType):
-                yield inner
-
-
-def _with_empty_cells(function: types.FunctionType) -> types.FunctionType:
+def _hollow(function: types.FunctionType) -> types.FunctionType:
+    """Return a function of the same code, with nothing in its closure yet."""
     cells = tuple(types.CellType() for _ in function.__closure__ or ())
-    other = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    other.__kwdefaults__, other.__dict__ = function.__kwdefaults__, dict(function.__dict__)
-    return other
+    return types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+
+
+def _rebind(made: nn.Module, functions: dict[int, types.FunctionType]) -> None:
+    """Give the bound methods of a copy the functions of the copy: deepcopy copies only what they are bound to."""
+    for module in held_modules(made):
+        for owner in (vars(module), *(value for value in vars(module).values() if isinstance(value, dict))):
+            for name, value in owner.items():
+                if isinstance(value, types.MethodType) and id(value.__func__) in functions:
+                    owner[name] = types.MethodType(functions[id(value.__func__)], value.__self__)
 
 
 class _CopiesWithoutHistory(TorchFunctionMode):

@@ -67,7 +67,7 @@ def mask_from_hparams(
     ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
     start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
     keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
-    _check_number(keep, start, method, bool(ignored))
+    _check_number(keep, start, method, bool(ignored), bool(kept_by_torch(model)))
     if keep in (start.kept, start.total):
         found = start if keep == start.kept else start.union(start.invert())
         return whole.with_tensors({**found, **ignored})
@@ -263,7 +263,7 @@ def _warn_of_ties(scores: Scores, mask: Mask) -> None:
         warnings.warn(message, TiesWarning, stacklevel=5)
 
 
-def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool) -> None:
+def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool, is_masked_by_torch: bool) -> None:
     if ignores_layers and keep < 0:
         raise UsageError(
             f"these layers alone hold {-keep} weights more than the level leaves. Ignore fewer layers, or prune less.",
@@ -271,7 +271,10 @@ def _check_number(keep: int, start: Mask, method: Method, ignores_layers: bool) 
         )
     lowest, highest = (start.kept, start.total) if method.is_constructive else (0, start.kept)
     if not lowest <= keep <= highest:
-        raise UsageError(f"{keep} of {start.total} weights cannot be kept: the mask to start from keeps {start.kept}.")
+        by_torch = ", with what torch.nn.utils.prune masks" if is_masked_by_torch else ""
+        raise UsageError(
+            f"{keep} of {start.total} weights cannot be kept: the mask to start from{by_torch} keeps {start.kept}."
+        )
 
 
 def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:

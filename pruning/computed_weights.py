@@ -71,10 +71,7 @@ class Computed:
         if not self.is_weight_norm:
             return dict.fromkeys(self.parameters, kept)
         (g_name, g), (v_name, _) = self.parameters.items()
-        parts = kept.any() if g.dim() == 0 else kept
-        for axis, size in enumerate(g.shape if g.dim() else ()):
-            if size == 1 and parts.shape[axis] != 1:
-                parts = parts.any(axis, keepdim=True)
+        parts = _any_by_part(kept, g)
         return {g_name: parts.view(g.shape), v_name: kept | ~parts}
 
     @property
@@ -90,14 +87,25 @@ class Computed:
             parameter = self.parameters[name]
             parameter.masked_fill_(~mask.to(parameter.device), 0)
         if before is not None:
-            # Without the pruned entries the norm of v is smaller, so g must be, too.
+            # Without the pruned entries the norm of v is smaller, so g must be, too. Where nothing was left to prune, g
+            # stays as it is, to the bit: a mask can be applied again and again.
             (_, g), (_, v) = self.parameters.items()
             axes = [axis for axis, size in enumerate(g.shape) if size == 1 and v.shape[axis] != 1]
-            wanted = before.masked_fill_(~kept.to(before.device), 0)
+            wanted = before.masked_fill(~kept.to(before.device), 0)
             norm = wanted.norm() if g.dim() == 0 else torch.linalg.vector_norm(wanted, dim=axes, keepdim=True)
-            g.copy_(norm.view(g.shape) * g.sign())
+            changed = _any_by_part(wanted != before, g).view(g.shape)
+            g.copy_(torch.where(changed, norm.view(g.shape) * g.sign(), g))
         if self.hook is not None:
             self.hook(self.layer, ())  # what the layer holds until its next forward pass
+
+
+def _any_by_part(entries: Tensor, g: Tensor) -> Tensor:
+    """Return whether any entry (bool) is true, for each part of a weight that has a length of its own in g."""
+    parts = entries.any() if g.dim() == 0 else entries
+    for axis, size in enumerate(g.shape if g.dim() else ()):
+        if size == 1 and parts.shape[axis] != 1:
+            parts = parts.any(axis, keepdim=True)
+    return parts
 
 
 def computed_tensors(layer: nn.Module) -> Iterator[Computed]:
@@ -135,7 +143,11 @@ def _of_hook(layer: nn.Module, hook: Any, tensor: str, suffixes: tuple[str, ...]
 
 @torch.no_grad()
 def make_plain_(model: nn.Module) -> None:
-    """Make every computed tensor of a network a parameter with its present value, in place."""
+    """Make every computed tensor of a network a parameter with its present value, in place.
+
+    Tensors that are equal and computed from the same parameters become one parameter: tied layers stay tied.
+    """
+    made: dict[tuple[nn.Parameter, ...], list[nn.Parameter]] = {}
     for layer in list(model.modules()):
         computed = list(computed_tensors(layer))
         if is_parametrized(layer):
@@ -152,6 +164,10 @@ def make_plain_(model: nn.Module) -> None:
                 layer._parameters.pop(name, None)
             layer._buffers.pop(f"{item.tensor}_mask", None)
             vars(layer).pop(item.tensor, None)
-            setattr(
-                layer, item.tensor, nn.Parameter(values[item.tensor])
-            )  # recurrent layers keep a list of their weights
+            value = values[item.tensor]
+            known = made.setdefault(tuple(item.parameters.values()), [])
+            same = next((parameter for parameter in known if torch.equal(parameter, value)), None)
+            if same is None:
+                same = nn.Parameter(value)
+                known.append(same)
+            setattr(layer, item.tensor, same)  # not _parameters: recurrent layers keep a list of their weights

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from foundations.errors import OpenPruneError, UsageError
 from foundations.random_streams import global_generator_from, stream_seed
+from models.held import convert_, held_modules
 from pruning.hparams import PruningHparams
 from pruning.named_weights import plain_copy
 from pruning.normalization import has_statistics
@@ -51,14 +52,14 @@ def scoring_copy(model: nn.Module, hparams: PruningHparams) -> nn.Module:
     """
     method = hparams.method
     network = plain_copy(model)
-    for module in network.modules():
+    for module in held_modules(network):
         module.training = not hparams.scores_in_eval_mode and has_statistics(module)
         if isinstance(module, nn.RNNBase):
             module.training, module.dropout = True, 0.0  # cuDNN differentiates recurrent layers in train mode only
     if method.float64:
-        network.double()
+        convert_(network, torch.float64)
     elif any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
-        network.float()
+        convert_(network, torch.float32)
     if method.transform is not None:
         method.transform(network, hparams)
     return network

@@ -160,3 +160,27 @@ def test_walks_run_on_networks_of_any_wiring(build: Callable[[], nn.Module]) -> 
     mask = prune(model, "phew", density=0.02, input_shape=(3, 32, 32))
     assert mask.kept == round(0.02 * mask.total)
     assert effective(trace(model, (3, 32, 32)), mask) == mask
+
+
+class TakingTwo(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.fc(x + y)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (TakingTwo(), (torch.ones(6, 4), torch.ones(6, 4)), "strategy: .* takes several"),
+        (TakingTwo(), {"x": torch.ones(6, 4), "y": torch.ones(6, 4)}, "strategy: .* takes several"),
+        (nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)), torch.ones(6, 2, dtype=torch.int64), "takes tokens"),
+    ],
+)
+def test_networks_of_other_inputs_than_one_tensor_of_numbers_are_refused(
+    model: nn.Module, inputs: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        prune(model, "phew", density=0.5, examples=(inputs, torch.arange(6) % 3))

@@ -1,0 +1,134 @@
+"""The contents of a module that torch does not register: layers in plain lists, plain tensors, functions with state.
+
+They take part in its forward pass, but `modules()`, `eval()`, `double()` and `copy.deepcopy` do not reach them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import types
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_CONSTANTS = (
+    types.NoneType,
+    types.EllipsisType,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    torch.dtype,
+    torch.device,
+)
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+
+
+def held_modules(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield all modules that a network registers, or holds in its attributes: in lists, tuples, sets, dictionaries."""
+    yield from _modules_in(network, set())
+
+
+def convert_(network: nn.Module, dtype: torch.dtype) -> None:
+    """Make all floating-point tensors of a network of one dtype, in place: registered ones and others."""
+    reached: set[nn.Module] = set()
+    for module in list(held_modules(network)):
+        if module not in reached:
+            module._apply(lambda own: own.to(dtype) if own.is_floating_point() else own)  # type: ignore[no-untyped-call]
+            reached.update(module.modules())
+        for name, value in vars(module).items():
+            if name not in _REGISTERED:
+                vars(module)[name] = _converted(value, dtype)
+
+
+def functions_with_state(network: nn.Module) -> Iterator[types.FunctionType]:
+    """Yield the functions that a network holds (forward methods and hooks) and that refer to more than constants.
+
+    They refer to it by their closure, by default values or by attributes, or through other functions that do.
+    """
+    found: dict[int, types.FunctionType] = {}
+    seen: set[int] = set()
+    for module in held_modules(network):
+        for value in vars(module).values():
+            _collect_functions(value, found, seen)
+    stateful = {key for key, function in found.items() if any(map(_is_state, _references(function)))}
+    while more := {
+        key
+        for key, function in found.items()
+        if key not in stateful and any(id(value) in stateful for value in _references(function))
+    }:
+        stateful |= more
+    yield from (function for key, function in found.items() if key in stateful)
+
+
+def _collect_functions(value: Any, found: dict[int, types.FunctionType], seen: set[int]) -> None:
+    """Add the Python functions in a value: itself, in containers, in what is called, and in what these refer to."""
+    if id(value) in seen or isinstance(value, (nn.Module, Tensor, type, *_CONSTANTS)):
+        return
+    seen.add(id(value))
+    parts: Iterable[Any] = ()
+    if isinstance(value, types.FunctionType):
+        found[id(value)] = value
+        parts = _references(value)
+    elif isinstance(value, list | tuple | set):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, types.MethodType):
+        parts = (value.__func__, value.__self__)
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif callable(value) and hasattr(value, "__dict__"):
+        parts = vars(value).values()
+    for part in list(parts):
+        _collect_functions(part, found, seen)
+
+
+def _references(function: types.FunctionType) -> list[Any]:
+    """Return the contents of the closure of a function, its defaults and its attributes."""
+    found = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # the cell is empty
+            found.append(cell.cell_contents)
+    return found
+
+
+def _is_state(value: Any) -> bool:
+    """Return whether a copy of a function must refer to a copy of this; of functions, these themselves decide."""
+    if isinstance(value, tuple | frozenset):
+        return any(map(_is_state, value))
+    return not isinstance(value, (type, types.FunctionType, *_CONSTANTS))
+
+
+def _modules_in(value: Any, seen: set[int]) -> Iterator[nn.Module]:
+    if id(value) in seen:
+        return
+    if isinstance(value, nn.Module):
+        seen.add(id(value))
+        yield value
+        yield from _modules_in(vars(value), seen)
+    elif isinstance(value, list | tuple | set | dict):
+        seen.add(id(value))
+        for part in list(value.values() if isinstance(value, dict) else value):
+            yield from _modules_in(part, seen)
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """Return a plain tensor in a dtype; lists and dictionaries of tensors are changed in place. Others stay."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_floating_point():
+        return value.to(dtype)
+    if type(value) is list:
+        value[:] = [_converted(part, dtype) for part in value]
+    elif type(value) in (dict, OrderedDict):
+        for name in value:
+            value[name] = _converted(value[name], dtype)
+    elif type(value) is tuple:
+        return tuple(_converted(part, dtype) for part in value)
+    return value
