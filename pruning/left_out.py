@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from models.held import held_modules
 from pruning.computed_weights import Computed
 from pruning.hparams import DEFAULT_LAYERS
 from pruning.named_weights import choice_of, named_layers, tensors_of, unwrapped
@@ -31,6 +33,8 @@ class LeftOut:
     """The types of these layers; the names of those without a type of their own."""
     total: int
     """The number of all weights of the network besides biases and normalization."""
+    unregistered: int = 0
+    """The number of weights in layers that torch does not know to be the network's: those in plain lists."""
 
     @property
     def count(self) -> int:
@@ -38,14 +42,22 @@ class LeftOut:
         return sum(self.layers.values())
 
     def __str__(self) -> str:
-        """Return a sentence that names them and says how to ask for them."""
-        names = [name or "(the network itself)" for name in self.layers]
-        more = f" and {len(names) - _MOST_NAMED} more layers" if len(names) > _MOST_NAMED else ""
-        choice = ",".join((DEFAULT_LAYERS, *self.types))
-        return (
-            f"{', '.join(names[:_MOST_NAMED])}{more}: {self.count:,} of {self.total:,} weights are not prunable by "
-            f"default; ask for them with prunable_layers='{choice}'."
-        )
+        """Return sentences that name them and say how to ask for them."""
+        sentences = []
+        if self.layers:
+            names = [name or "(the network itself)" for name in self.layers]
+            more = f" and {len(names) - _MOST_NAMED} more layers" if len(names) > _MOST_NAMED else ""
+            choice = ",".join((DEFAULT_LAYERS, *self.types))
+            sentences.append(
+                f"{', '.join(names[:_MOST_NAMED])}{more}: {self.count:,} of {self.total:,} weights are not prunable by "
+                f"default; ask for them with prunable_layers='{choice}'."
+            )
+        if self.unregistered:
+            sentences.append(
+                f"{self.unregistered:,} weights are in layers that the network keeps in plain lists or dictionaries, "
+                "where torch does not find them; keep them in nn.ModuleList or nn.ModuleDict to train and prune them."
+            )
+        return " ".join(sentences)
 
 
 def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
@@ -68,9 +80,20 @@ def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
         if key not in covered:
             layers[layer] = layers.get(layer, 0) + number
             types[choice_of(layer, module)] = None
-    if not layers:
+    unregistered = _unregistered(network)
+    if not layers and not unregistered:
         return None
-    return LeftOut(layers, list(types), sum(number for _, _, number in counted.values()))
+    return LeftOut(layers, list(types), sum(number for _, _, number in counted.values()), unregistered)
+
+
+def _unregistered(network: nn.Module) -> int:
+    """Return the number of weights in modules that a network holds without registering them."""
+    registered, known = {*network.modules()}, {*network.parameters()}
+    hidden: set[nn.Parameter] = set()
+    for module in held_modules(network):
+        if module not in registered:
+            hidden |= {*module.parameters()} - known
+    return sum(parameter.numel() for parameter in hidden if not is_lazy(parameter) and parameter.dim() > 1)
 
 
 def warn_of_left_out(model: nn.Module, names: Collection[str], stacklevel: int) -> None:

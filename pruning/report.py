@@ -56,7 +56,8 @@ def sparsity_report(
         "layers": layers,
     }
     if model is not None and (rest := left_out(model, mask)) is not None:
-        report["not_prunable"] = rest.layers
+        unregistered = {"(not registered)": rest.unregistered} if rest.unregistered else {}
+        report["not_prunable"] = {**rest.layers, **unregistered}
     if model is not None and input_shape is not None:
         model = plain(model)
         try:
