@@ -47,6 +47,8 @@ _NUMBER = r"\d*\.?\d+"
 KINDS: Mapping[str, Kind] = {
     "value": Kind(r".+", "X", "X"),
     "n": Kind(r"\d+", "N", "N"),
+    "vgg": Kind("11|13|16|19", "D", "D"),
+    "small": Kind("20|32|44|56|110", "D", "D"),
     "deep": Kind("18|34|50|101|152", "D", "D"),
     "percent": Kind(_NUMBER + "%?", "P", "P/100", _percent),
     "exponent": Kind(_NUMBER, "C", "10^C", _power),
@@ -153,13 +155,14 @@ def key_of(flag: str) -> str:
 @functools.cache
 def code_bases() -> tuple[CodeBase, ...]:
     """Return the code bases with their words, in the order of the file."""
-    found: list[tuple[list[str], list[Word]]] = []
+    found: list[tuple[tuple[str, str, str], list[Word]]] = []
     for line in FILE.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
-            found.append((_cells(line.strip("[]")), []))
+            name, title, source = _cells(line.strip("[]"))
+            found.append(((name, title, source), []))
         elif line and not line.startswith("#"):
             found[-1][1].append(Word(*_cells(line)))
-    return tuple(CodeBase(*header, tuple(words)) for header, words in found)
+    return tuple(CodeBase(*header, words=tuple(words)) for header, words in found)
 
 
 def is_short_flag(text: str) -> bool:
