@@ -18,6 +18,8 @@ COMMON = "common"
 _NETWORK = ("default_hparams", "model_name")
 _ELSEWHERE = "branch train oneshot"
 """The command whose flags our words are where they are no command."""
+_REFUSALS = ("is not a branch", "is not a command", "is not expected here")
+"""What errors say of a name that is not the value of a hyperparameter."""
 _AT_MOST = 3, 5
 """How many meanings of one word an answer lists, and how many further words it translates."""
 
@@ -76,6 +78,8 @@ def answer_to_flag(flag: str, given: Given, known: Collection[str], command: str
 
 def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
     """Return what a name that an error refuses is called here, in two lines, or None where no code base has it."""
+    if not error.hparams and not any(words in error.reason for words in _REFUSALS):
+        return None
     texts = {text for argument in argv for text in re.split("[=,^]", argument) if text}
     for text in sorted(text for text in texts if f"'{text}'" in error.reason):
         meanings = _named(text, error.hparams, exact=True) or _named(text, error.hparams, exact=False)
@@ -151,8 +155,7 @@ def _differs(base: CodeBase, flag: str, value: str | bool) -> _Meaning | None:
 def _alternatives(chosen: Sequence[_Meaning], known: Collection[str], command: str) -> str:
     by_ours = {each.ours: each for each in chosen}
     if len(by_ours) == 1:
-        note = f" ({chosen[-1].note})" if chosen[-1].note else ""
-        return _placed(chosen[-1].ours, known, command) + note
+        return _placed(chosen[-1].ours, known, command) + _in_brackets(chosen[-1].note)
     listed = list(by_ours.values())[: _AT_MOST[0]]
     return " or ".join(f"{_placed(each.ours, known, command)} ({each.base.title})" for each in listed)
 
@@ -165,6 +168,10 @@ def _placed(ours: str, known: Collection[str], command: str) -> str:
         return f"`{ours}`"
     first = key_of(ours.split()[0].partition("=")[0])
     return f"{ours} of `{_ELSEWHERE}`" if known and first not in known else ours
+
+
+def _in_brackets(note: str) -> str:
+    return f" ({note})" if note else ""
 
 
 def _only(chosen: Sequence[_Meaning]) -> CodeBase | None:
@@ -196,7 +203,8 @@ def _others(chosen: Sequence[_Meaning], asked: str, given: Given, known: Collect
         bases += [] if is_ours else reversed(code_bases())
         meaning = next((each for base in bases if (each := _differs(base, flag, value))), None)
         if meaning and meaning.ours:
-            found.append((_owner([meaning]), f"{typed(flag, value)} is {_placed(meaning.ours, (), command)}"))
+            ours = _placed(meaning.ours, (), command) + _in_brackets(meaning.note)
+            found.append((_owner([meaning]), f"{typed(flag, value)} is {ours}"))
     owners = ["", *(owner for owner, _ in found)]
     listed = [("" if owner == before else owner) + what for before, (owner, what) in zip(owners, found, strict=False)]
     also = f"Also: {'; '.join(listed[: _AT_MOST[1]])}. " if found else ""

@@ -181,6 +181,7 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("branch train oneshot --prune-residual", "Synaptic-Flow's fails there: "),
         ("lottery --prune_percent=10", "ToST's --prune_percent=10 is --pruning_fraction=0.1 ("),
         ("lottery --prune_type=lt", "ToST's --prune_type=lt is `lottery`."),
+        ("train -b 128", "-b=128 is --batch_size=128."),
         ("lottery -npr 25", "There is no flag -npr here: PruningWrapper's -npr=25 is --levels=25 ("),
         ("train --dense-allocation=0.1", "rigl-torch's --dense_allocation=0.1 is --technique=rigl --start_density"),
         ("train --training_precision=bfloat16", "TurboPrune's --training_precision=bfloat16 is --precision=bf16."),
@@ -191,6 +192,7 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("branch train oneshot --default_hparams=ResNet32", "here it is --default_hparams=phew_resnet_32"),
         ("branch train oneshot --dataset_name=tiny-imagenet", "here it is --dataset_name=tinyimagenet (Synaptic-Flow)"),
         ("sweep --grid strategy=mag --dry_run -- branch train oneshot", "here it is --strategy=magnitude."),
+        ("train omp", "'omp' is here `branch train lottery_rewind --strategy=magnitude` ("),
         ("branch train omp", "'omp' is here `branch train lottery_rewind --strategy=magnitude` ("),
         ("branch train PHEW_Res", "'PHEW_Res' is here `branch train chain --strategy=phew`."),
     ],
@@ -214,8 +216,9 @@ def test_further_foreign_words_of_a_command_are_translated_too(
     main(["branch", "train", "oneshot", *theirs.split()])
 
     assert capsys.readouterr().err.splitlines()[1] == (
-        "Also: Synaptic-Flow's --compression=2 is --compression=100; --prune_epochs=100 is --prune_iterations=100; "
-        "--post_epochs=160 is --training_steps=160ep. See: python open_prune.py coming-from synaptic-flow"
+        "Also: Synaptic-Flow's --compression=2 is --compression=100 (an exponent there: 2 keeps 1 / 10^2; here the "
+        "ratio itself); --prune_epochs=100 is --prune_iterations=100; --post_epochs=160 is --training_steps=160ep (in "
+        "`singleshot`, --training_steps is the sum of both). See: python open_prune.py coming-from synaptic-flow"
     )
     assert not no_runs.exists()
 
