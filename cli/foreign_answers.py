@@ -72,7 +72,7 @@ def answer_to_flag(flag: str, given: Given, known: Collection[str], command: str
     if chosen[-1].ours:
         meaning = f"{owner}{typed(flag, value)} is {_alternatives(chosen, known, command)}"
     else:
-        meaning = _nothing(owner, chosen[-1].note)
+        meaning = _nothing(f"{owner}{typed(flag)}", chosen[-1].note)
     return f"There is no flag {typed(flag)} here: {meaning}.\n{_others(chosen, flag, given, known, command)}"
 
 
@@ -185,10 +185,11 @@ def _owner(chosen: Sequence[_Meaning]) -> str:
     return "" if base is None else f"{base.title}'s "
 
 
-def _nothing(owner: str, note: str) -> str:
+def _nothing(named: str, note: str) -> str:
+    """Return the note on a word without one of ours, as a sentence."""
     if note.startswith("not needed"):
-        return f"{owner or 'it '}is {note}"
-    return f"{owner or 'it '}{note}" if note.startswith(("does ", "fails ")) else note
+        return f"{named} is {note}"
+    return f"{named} {note}" if note.startswith(("does ", "fails ")) else note
 
 
 def _others(chosen: Sequence[_Meaning], asked: str, given: Given, known: Collection[str], command: str) -> str:
