@@ -11,6 +11,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from cli.foreign_answers import answer_to_flag, given_in
+from cli.foreign_words import is_short_flag
 from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
 from foundations.hparams import HparamField, Hparams, fields_of, help_of
@@ -48,7 +50,7 @@ def parse(
     Raises: UsageError that names the flag and what is valid; HelpRequested.
     """
     declared: Any = kind
-    given, wants_help = _read(argv, _flag_types(declared), command), bool({"-h", "--help"} & set(argv))
+    (given, stray), wants_help = _read(argv, _flag_types(declared), command), bool({"-h", "--help"} & set(argv))
     values = {**(preset or {}), **given}
     groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
     if wants_help:
@@ -56,7 +58,9 @@ def parse(
     _refuse_shared_names(declared, tuple(groups.items()))
     for name in given:
         if not any(name in _fields_by_name(group) for group in groups.values()):
-            raise _unknown(name, kind, [each for group in groups.values() for each in group.names()], command)
+            raise _unknown(name, argv, kind, [each for group in groups.values() for each in group.names()], command)
+    if stray:
+        raise UsageError(f"'{stray}' is not expected here; flags are written --name=value.\n{_hint(command)}")
     built: Groups = {}
     for name, group in groups.items():
         own = _fields_by_name(group)
@@ -170,22 +174,25 @@ def _is_switch(field: HparamField) -> bool:
     return bool in field.types
 
 
-def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -> dict[str, str | bool]:
-    """Return the text that each flag was given, or whether a bool was.
+def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -> tuple[dict[str, str | bool], str]:
+    """Return the text that each flag was given, or whether a bool was; and the first argument that is of no flag.
 
     A flag that is not known yet, since another one selects the group that it is of, takes a value unless the next
     argument is a flag.
     """
     given: dict[str, str | bool] = {}
-    rest = list(argv)
+    stray, rest = "", list(argv)
     while rest:
         argument = rest.pop(0)
         if argument in ("-h", "--help"):
             continue
         flag, equals, value = argument.partition("=")
         name = _name(flag)
+        if not name and is_short_flag(flag):
+            name = flag  # of another code base; it is answered as an unknown one
         if not name:
-            raise UsageError(f"'{argument}' is not expected here; flags are written --name=value.\n{_hint(command)}")
+            stray = stray or argument
+            continue
         off = name.removeprefix("no_")
         is_off = name not in known and off != name and off in known and _is_switch(known[off])
         if is_off or (name in known and _is_switch(known[name])):
@@ -200,7 +207,7 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
             given[name] = True
             continue
         given[name] = value if equals else rest.pop(0)
-    return given
+    return given, stray
 
 
 def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | None) -> Any:
@@ -225,8 +232,11 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
     return text
 
 
-def _unknown(name: str, kind: Any, known: Sequence[str], command: str) -> UsageError:
+def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], command: str) -> UsageError:
     owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
+    answer = None if owners else answer_to_flag(name, given_in(argv), known, command)
+    if answer is not None:
+        return UsageError(answer)
     suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])
     where = f" It is a flag of {', '.join(f'--{owner}' for owner in owners)}." if owners else suggestion
     return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.flags import PLUGIN, HelpRequested, taken_out
-from cli.openlth_spellings import translated
+from cli.foreign_answers import answer_to_value
+from cli.foreign_words import translated
 from cli.plain_table import printable_lines
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
@@ -57,6 +58,7 @@ COMMANDS = {
     "techniques": Command("cli.catalogue:techniques", "list the techniques, which change how a network trains"),
     "platforms": Command("cli.catalogue:platforms", "list the platforms"),
     "executors": Command("cli.catalogue:executors", "list the executors, which run many jobs"),
+    "coming-from": Command("cli.coming_from:coming_from", "print our words for those of another code base"),
 }
 _HELP = ("-h", "--help", "help")
 
@@ -101,7 +103,7 @@ def _dispatched(argv: list[str]) -> int:
     except OpenPruneError as error:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        _complain(_message(error))
+        _complain(_message(error, argv))
         if error.exit_code == 128 + signal.SIGPIPE:
             _drop_output()
         return error.exit_code
@@ -117,8 +119,14 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _message(error: OpenPruneError) -> str:
-    """Return the error's message, with the hyperparameters that it is about as flags."""
+def _message(error: OpenPruneError, argv: Sequence[str]) -> str:
+    """Return the error's message, with the hyperparameters that it is about as flags.
+
+    A name from another code base is answered with ours.
+    """
+    answer = answer_to_value(error, argv) if isinstance(error, UsageError) else None
+    if answer is not None:
+        return answer
     if isinstance(error, UsageError) and error.hparams:
         return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}"
     return str(error)
@@ -126,9 +134,7 @@ def _message(error: OpenPruneError) -> str:
 
 def _dispatch(argv: list[str]) -> int:
     files, argv = taken_out(PLUGIN, argv)
-    argv, notes = translated(argv)
-    for note in notes:
-        print(f"open_prune: {note}", file=sys.stderr)
+    argv = translated(argv)
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
     if not argv or argv[0] in _HELP:

@@ -78,9 +78,12 @@ def test_looking_and_reusing_import_no_torch(two_runs: Terminal) -> None:
         [*BRANCH, "--tensorboard", "--wandb", "--dry_run"],
         ["train", "--display_output_location"],
         ["train", "--lr=fast"],
+        ["train", "--epochs=160", "--lr=fast"],
         ["strategies"],
         ["datasets"],
         ["platforms"],
+        ["coming-from"],
+        ["coming-from", "synaptic-flow"],
     ]
 
     for arguments, code, _, heavy in answers_of(two_runs, looks):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.openlth_spellings import translated
+from cli.foreign_words import translated
 from tests.cli.terminal import SHORT, Terminal
 
 
@@ -25,7 +25,7 @@ from tests.cli.terminal import SHORT, Terminal
     ],
 )  # fmt: skip
 def test_openlths_words_become_this_projects(theirs: str, ours: str) -> None:
-    assert " ".join(translated(theirs.split())[0]) == ours
+    assert " ".join(translated(theirs.split())) == ours
 
 
 def test_openlths_command_for_a_branch_of_levels_has_the_address_of_this_projects(terminal: Terminal) -> None:

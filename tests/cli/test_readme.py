@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import Terminal
 from tests.datasets.published_files import write_image_folders
 from tests.documents import README, commands_of, python_blocks_of, run_blocks, run_commands, shortened
-
-
-def commands_of_tables(text: str) -> list[str]:
-    """Return the commands in the last cells of table rows, without `python open_prune.py`."""
-    return re.findall(r"^\|.*\| `((?:train|branch) [^`]+)` \|$", text, flags=re.MULTILINE)
 
 
 @pytest.fixture
@@ -48,13 +40,3 @@ def test_every_python_block_of_the_readme_runs() -> None:
 
     assert blocks
     run_blocks(blocks)
-
-
-def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path / "runs", tmp_path / "datasets")
-    commands = commands_of_tables(README.read_text())
-    assert len(commands) >= 5
-    for command in commands:
-        result = terminal.run(*shlex.split(command), "--dry_run")
-        assert result.code == 0, f"{command}\n{result.out}{result.err}"
-        assert "not begun" in result.out
