@@ -11,6 +11,7 @@ from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from pruning.level import prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
+from pruning.rounding import NEAREST, ROUNDINGS, check_rounding
 
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
 """Groups of layers by name, for `prunable_layers`."""
@@ -40,6 +41,13 @@ class PruningHparams(Hparams):
 
     prune_schedule: str = hparam("exponential", choices=SCHEDULES)
     """How the number of weights falls over the iterations."""
+
+    rounding: str = hparam(NEAREST, choices=ROUNDINGS)
+    """How many weights an iteration prunes, and which of equal scores: the nearest whole number, the first ones.
+
+    'synaptic_flow', 'openlth' (and its fork) and 'force' count as these code bases do, in every iteration, and treat
+    equal scores alike, so that their masks are had exactly.
+    """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
     """How the level is spread over the layers: 'global' ranks the weights of all of them together.
@@ -100,6 +108,9 @@ class PruningHparams(Hparams):
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
+        if self.method.is_constructive and self.rounding != NEAREST:
+            raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
+        check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
         directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
         if len(directions) > 1:
             raise UsageError("give one of them, or neither.", *directions)
@@ -170,9 +181,10 @@ class PruningHparams(Hparams):
         simple["allocation"] = ALLOCATIONS.find(self.allocation).spelling
         if self.prune_direction == method.prune_direction:
             simple |= {"prune_highest": False, "prune_lowest": False}
-        if not method.depends_on_mask:
+        has_one_count = not method.depends_on_mask and self.rounding == NEAREST
+        if has_one_count:
             simple["prune_iterations"] = 1
-        if not method.depends_on_mask or self.iterations == 1:
+        if has_one_count or self.iterations == 1:
             simple["prune_schedule"] = "exponential"
         return self.replaced(simple)
 
