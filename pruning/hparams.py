@@ -137,6 +137,11 @@ class PruningHparams(Hparams):
         return False
 
     @property
+    def weighs_batches_equally(self) -> bool:
+        """Whether batches of scoring examples count alike, whatever their size."""
+        return False
+
+    @property
     def level(self) -> float:
         """The prune fraction that the three spellings stand for."""
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
@@ -220,3 +225,19 @@ class ExamplesHparams(PruningHparams):
     def scores_in_eval_mode(self) -> bool:
         """Whether batchnorm uses its running statistics while the network is scored."""
         return self.score_in_eval_mode or super().scores_in_eval_mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchesHparams(ExamplesHparams):
+    """How a network is pruned by a method that scores with gradients of batches."""
+
+    score_batches_equally: bool = hparam(False)
+    """Let batches of scoring examples count alike, whatever their size, rather than by their number of examples.
+
+    Synaptic-Flow, ToST, PHEW, GraSP and FORCE do so.
+    """
+
+    @property
+    def weighs_batches_equally(self) -> bool:
+        """Whether batches of scoring examples count alike, whatever their size."""
+        return self.score_batches_equally

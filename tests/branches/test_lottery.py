@@ -79,7 +79,11 @@ def test_one_shot_prunes_every_level_from_the_dense_training() -> None:
 def test_openlths_rounding_is_of_one_shot_alone_since_levels_are_shares_of_all_weights() -> None:
     pruning = PruningHparams.of({"rounding": "openlth"})
     one_shot = Lottery(train_desc(), pruning, LotteryHparams(one_shot=True))
-    assert all(desc.pruning.rounding == "openlth" for _, desc in one_shot.levels(2) if isinstance(desc, BranchDesc))
+    assert all(
+        desc.pruning and desc.pruning.rounding == "openlth"
+        for _, desc in one_shot.levels(2)
+        if isinstance(desc, BranchDesc)
+    )
     with pytest.raises(UsageError, match="add one_shot"):
         Lottery(train_desc(), pruning, LotteryHparams())
 
