@@ -20,6 +20,7 @@ from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam, overrides, overrides_group
 from foundations.registry import Registered
 from pruning.hparams import PruningHparams
+from pruning.rounding import OPENLTH
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 
@@ -103,6 +104,8 @@ class Lottery:
         spellings = ("prune_fraction", "density", "compression")
         if any(getattr(self.pruning, spelling) is not None for spelling in spellings):
             raise UsageError("the levels say how much is pruned; use pruning_fraction.", *spellings)
+        if self.pruning.rounding == OPENLTH and not self.hparams.one_shot:
+            raise UsageError("levels are shares of all weights, in OpenLTH of those left; add one_shot.", "rounding")
 
     def levels(self, last: int) -> Iterator[tuple[int, Desc]]:
         """Yield each level up to a last one with its description."""

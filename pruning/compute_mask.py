@@ -21,11 +21,12 @@ from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_ex
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.mask import Mask
-from pruning.method import Direction, Method
+from pruning.method import Method
 from pruning.named_weights import kept_by_torch, unwrapped
 from pruning.outputs import Loss, Objective
 from pruning.prunable import BATCHNORMS, Choice
 from pruning.registry import ALLOCATIONS, SCHEDULES
+from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
 from pruning.scoring import Scores, Scoring
 from pruning.scoring_network import takes_argument, without_trace
 from pruning.selection import inverted, select
@@ -68,14 +69,15 @@ def mask_from_hparams(
     start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
     keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
     _check_number(keep, start, method, bool(ignored), bool(kept_by_torch(model)))
-    if keep in (start.kept, start.total):
+    if keep in (start.kept, start.total) and (hparams.rounding == NEAREST or hparams.level == 0):
         found = start if keep == start.kept else start.union(start.invert())
         return whole.with_tensors({**found, **ignored})
     with _scoring(model, hparams, start, seed, examples, batch_size, input_shape, loss, micro_batch_size) as scoring:
         if method.build_mask is not None:
             found = method.build_mask(scoring, keep, hparams)
         else:
-            found = _iterate(scoring, hparams, start, keep, on_iteration)
+            counted = Counted(whole.total, whole.kept, Mask(ignored).kept)
+            found = _iterate(scoring, hparams, start, _groups(hparams, scoring, start, keep, counted), on_iteration)
     return whole.with_tensors({**found, **ignored})
 
 
@@ -177,56 +179,95 @@ def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
     return scores
 
 
+_Count = Callable[[int, int], int]
+"""(number of the iteration, from 1; weights kept before it) -> how many it keeps, but for ties."""
+
+
 def _iterate(
-    scoring: Scoring, hparams: PruningHparams, start: Mask, keep: int, on_iteration: OnIteration | None
+    scoring: Scoring,
+    hparams: PruningHparams,
+    start: Mask,
+    groups: list[tuple[Mask, _Count]],
+    on_iteration: OnIteration | None,
 ) -> Mask:
-    """Score and prune again and again, until `keep` weights are left."""
-    counts = SCHEDULES.find(hparams.prune_schedule).counts
-    groups = [
-        (group, counts(group.kept, kept, hparams.iterations)) for group, kept in _groups(hparams, scoring, start, keep)
-    ]
+    """Score and prune again and again, each group to its number of weights."""
     mask = start
-    for iteration in range(hparams.iterations):
+    for iteration in range(1, hparams.iterations + 1):
         scoring.set_mask(mask)
         scores = _scores(scoring, hparams)
         _warn_of_ties(scores, mask)
         candidates = start if hparams.method.can_regrow else mask
-        now = [(group, kept[iteration]) for group, kept in groups]
-        mask = _select_in_groups(scores, candidates, now, hparams.prune_direction)
+        kept = mask.kept_per_layer()
+        now = [(group, count(iteration, sum(kept[name] for name in group))) for group, count in groups]
+        mask = _select_in_groups(scores, candidates, now, hparams)
         if on_iteration is not None:
-            on_iteration(iteration + 1, mask, scores)
+            on_iteration(iteration, mask, scores)
     return mask
 
 
-def _groups(hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int) -> list[tuple[Mask, int]]:
+def _groups(
+    hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int, counted: Counted
+) -> list[tuple[Mask, _Count]]:
     """Return groups of tensors within which weights are ranked together, and how many weights of each are kept.
 
-    The groups are disjoint and cover `start`; their numbers add up to `keep`, and none exceeds what `start` keeps.
+    The groups are disjoint and cover `start`; unless the rounding is a published one, their last numbers add up to
+    `keep`, and none exceeds what `start` keeps.
     """
     allocation = ALLOCATIONS.find(hparams.allocation)
+    layers = [Mask({name: start[name]}) for name in start]
+    if hparams.rounding != NEAREST:
+        if allocation.kept_per_layer is None:
+            return [(start, _published_count(hparams, counted))]
+        return [(layer, _published_count(hparams, Counted(layer.total, layer.kept))) for layer in layers]
     if allocation.kept_per_layer is None:
-        return [(start, keep)]
+        return [(start, _scheduled_count(hparams, start.kept, keep))]
     order = scoring.order_of_layers() if allocation.needs_order else list(start)
     if order is None:
         raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
     shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
     counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
-    return [(Mask({name: start[name]}), counts[name]) for name in start]
+    targets = zip(layers, (counts[name] for name in start), strict=True)
+    return [(layer, _scheduled_count(hparams, layer.kept, target)) for layer, target in targets]
 
 
-def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], direction: Direction) -> Mask:
-    if len(groups) == 1:
-        return select(scores, mask, groups[0][1], direction)
-    parts = [
-        select(
-            {name: scores[name] for name in group},
-            Mask({name: mask[name] for name in group}),
-            keep,
-            direction,
-        )
-        for group, keep in groups
-    ]
-    return mask.with_tensors({name: tensor for part in parts for name, tensor in part.items()})
+def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:
+    counts = SCHEDULES.find(hparams.prune_schedule).counts(start, target, hparams.iterations)
+    return lambda iteration, _: counts[iteration - 1]
+
+
+def _published_count(hparams: PruningHparams, counted: Counted) -> _Count:
+    highest = hparams.prune_direction == "highest"
+
+    def count(iteration: int, kept: int) -> int:
+        now = Iteration(hparams.level, hparams.prune_schedule, iteration, hparams.iterations, highest)
+        return kept_as_published(hparams.rounding, now, counted, kept)
+
+    return count
+
+
+def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
+    direction, ties = hparams.prune_direction, ties_of(hparams.rounding)
+    parts = []
+    for group, keep in groups:
+        its_scores, its_mask = scores, mask
+        if len(groups) > 1:
+            its_scores = {name: scores[name] for name in group}
+            its_mask = Mask({name: mask[name] for name in group})
+        if hparams.rounding == SYNAPTIC_FLOW and keep == its_mask.kept < its_mask.total and direction == "lowest":
+            keep = _kept_above_zero(its_scores, its_mask)
+        parts.append(select(its_scores, its_mask, min(keep, its_mask.kept), direction, ties))
+    return parts[0] if len(parts) == 1 else mask.with_tensors({k: v for part in parts for k, v in part.items()})
+
+
+def _kept_above_zero(scores: Scores, mask: Mask) -> int:
+    """Return how many kept weights score more than 0, which pruned ones score; all of them, where scores have signs.
+
+    Where ties have pruned more than an iteration asks for, Synaptic-Flow's threshold is that 0.
+    """
+    kept = [scores[name][keeps.to(scores[name].device)] for name, keeps in mask.items()]
+    if any(bool((values < 0).any()) for values in kept):
+        return mask.kept
+    return sum(int(torch.count_nonzero(values)) for values in kept)
 
 
 def _check_values(model: nn.Module) -> None:

@@ -11,6 +11,7 @@ from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from pruning.level import prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
+from pruning.rounding import NEAREST, ROUNDINGS, check_rounding
 
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
 LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
@@ -41,6 +42,13 @@ class PruningHparams(Hparams):
 
     prune_schedule: str = hparam("exponential", choices=SCHEDULES)
     """How the number of weights falls over the iterations."""
+
+    rounding: str = hparam(NEAREST, choices=ROUNDINGS)
+    """How many weights an iteration prunes, and which of equal scores: the nearest whole number, the first ones.
+
+    'synaptic_flow', 'openlth' (and its fork) and 'force' count as these code bases do, in every iteration, and treat
+    equal scores alike, so that their masks are had exactly.
+    """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
     """How the level is spread over the layers: 'global' ranks the weights of all of them together.
@@ -101,6 +109,9 @@ class PruningHparams(Hparams):
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
+        if self.method.is_constructive and self.rounding != NEAREST:
+            raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
+        check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
         directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
         if len(directions) > 1:
             raise UsageError("give one of them, or neither.", *directions)
@@ -124,6 +135,11 @@ class PruningHparams(Hparams):
     @property
     def draws_examples(self) -> bool:
         """Whether the scoring examples are drawn from all classes together, and vary from pass to pass."""
+        return False
+
+    @property
+    def weighs_batches_equally(self) -> bool:
+        """Whether batches of scoring examples count alike, whatever their size."""
         return False
 
     @property
@@ -171,9 +187,10 @@ class PruningHparams(Hparams):
         simple["allocation"] = ALLOCATIONS.find(self.allocation).spelling
         if self.prune_direction == method.prune_direction:
             simple |= {"prune_highest": False, "prune_lowest": False}
-        if not method.depends_on_mask:
+        has_one_count = not method.depends_on_mask and self.rounding == NEAREST
+        if has_one_count:
             simple["prune_iterations"] = 1
-        if not method.depends_on_mask or self.iterations == 1:
+        if has_one_count or self.iterations == 1:
             simple["prune_schedule"] = "exponential"
         return self.replaced(simple)
 
@@ -209,3 +226,19 @@ class ExamplesHparams(PruningHparams):
     def scores_in_eval_mode(self) -> bool:
         """Whether batchnorm uses its running statistics while the network is scored."""
         return self.score_in_eval_mode or super().scores_in_eval_mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchesHparams(ExamplesHparams):
+    """How a network is pruned by a method that scores with gradients of batches."""
+
+    score_batches_equally: bool = hparam(False)
+    """Let batches of scoring examples count alike, whatever their size, rather than by their number of examples.
+
+    Synaptic-Flow, ToST, PHEW, GraSP and FORCE do so.
+    """
+
+    @property
+    def weighs_batches_equally(self) -> bool:
+        """Whether batches of scoring examples count alike, whatever their size."""
+        return self.score_batches_equally

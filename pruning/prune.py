@@ -19,6 +19,7 @@ from pruning.mask import Mask
 from pruning.outputs import Loss, Objective, Output
 from pruning.prunable import Choice
 from pruning.registry import METHODS
+from pruning.rounding import NEAREST
 
 _IN_JOBS = {
     "prune_fraction": "fraction",
@@ -45,6 +46,7 @@ def prune(
     keep: int | None = None,
     iterations: int = 1,
     schedule: str = "exponential",
+    rounding: str = NEAREST,
     allocation: str = "global",
     highest: bool | None = None,
     invert_scores: bool = False,
@@ -73,6 +75,8 @@ def prune(
     it is rounded; by default a fraction of 0.8 is pruned.
     iterations, schedule: how often the network is scored and pruned on the way to the level, and how the number of
     weights falls. allocation: how the level is spread over the layers.
+    rounding: how many weights that is, and which of equal scores go: by default the nearest number, and the first ones;
+    'synaptic_flow', 'openlth' and 'force' count as these code bases do (`pruning.rounding`).
     highest: whether the highest scores are pruned; by default the method says so. invert_scores: rank by 1 / score.
     examples: inputs and targets, each a row for every example: (x, y), tensors or arrays, where x may be a tuple or a
     dictionary of arguments; a dictionary with `labels`; a list of such batches; a DataLoader; or a Dataset. If the
@@ -112,6 +116,7 @@ def prune(
         compression=compression,
         prune_iterations=iterations,
         prune_schedule=schedule,
+        rounding=rounding,
         allocation=allocation,
         prune_highest=bool(highest),
         prune_lowest=highest is not None and not highest,
@@ -123,6 +128,8 @@ def prune(
     )
     if keep is not None and any(level is not None for level in (density, fraction, compression)):
         raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
+    if keep is not None and rounding != NEAREST:
+        raise UsageError(f"it is of a level; give density, fraction or compression with {rounding}.", "rounding")
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)

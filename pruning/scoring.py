@@ -102,6 +102,7 @@ class Scoring:
         self._example = example
         self.seed = seed
         self._in_eval_mode = hparams.scores_in_eval_mode
+        self._weighs_equally = hparams.weighs_batches_equally
         self._micro_batch_size = micro_batch_size
         self._recomputes = False
         # cuDNN's recurrent layers have no second derivative, and their weights cannot be replaced for vmap.
@@ -198,17 +199,15 @@ class Scoring:
     def gradient(self, temperature: float = 1.0) -> Scores:
         """Return ∂L/∂w, where L is the mean loss of all examples, each batch by itself in the forward pass.
 
-        Outputs are divided by `temperature` before the loss.
+        If batches count alike, L is the mean of their mean losses, here and below. Outputs are divided by `temperature`
+        before the loss.
         """
         return self._gradient(self.next_pass(), temperature)
 
     def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
         """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
-        batches = self.next_pass()
-        total = self._mass(batches)
-        return self._sum(
-            (function(self._gradient([batch])), self._mass([batch]) / total) for batch in self._counted(batches)
-        )
+        shares = self._shares(self.next_pass())
+        return self._sum((function(self._gradient([batch])), share) for batch, share in shares)
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
@@ -234,33 +233,21 @@ class Scoring:
         if len(batches) == 1 and self._draw is None:
             return self._hessian_gradient_of(batches[0], temperature)
         gradient = self._gradient(batches, temperature)
-        parts = self._parts(self.next_pass(), OF_SECOND_DERIVATIVES)
-        total = self._mass(parts)
-        return self._sum(
-            (self._hessian_product(part, gradient, temperature), self._mass([part]) / total)
-            for part in self._counted(parts)
-        )
+        shares = self._shares_of_parts(self.next_pass(), OF_SECOND_DERIVATIVES)
+        return self._sum((self._hessian_product(part, gradient, temperature), share) for part, share in shares)
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
-        batches = self.next_pass()
-        total = self._mass(batches)
-        return self._sum(
-            (self._hessian_gradient_of(batch, temperature), self._mass([batch]) / total)
-            for batch in self._counted(batches)
-        )
+        shares = self._shares(self.next_pass())
+        return self._sum((self._hessian_gradient_of(batch, temperature), share) for batch, share in shares)
 
     def _hessian_gradient_of(self, batch: Rows, temperature: float) -> Scores:
         """Return H_b g_b of a batch; its gradient needs no pass of its own if the batch is in one part."""
-        parts = self._parts([batch], OF_SECOND_DERIVATIVES)
-        if len(parts) == 1:
+        shares = self._shares_of_parts([batch], OF_SECOND_DERIVATIVES)
+        if len(shares) == 1:
             return self._hessian_product(batch, None, temperature)
         gradient = self._gradient([batch], temperature)
-        total = self._mass(parts)
-        return self._sum(
-            (self._hessian_product(part, gradient, temperature), self._mass([part]) / total)
-            for part in self._counted(parts)
-        )
+        return self._sum((self._hessian_product(part, gradient, temperature), share) for part, share in shares)
 
     @torch.no_grad()
     def calibrate_batchnorm(self) -> None:
@@ -336,21 +323,34 @@ class Scoring:
         """Return the batches in which some target counts; the mean loss of no targets is not a number."""
         return (batch for batch in batches if self._mass([batch]) > 0)
 
+    def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
+        """Return the batches in which some target counts, each with the weight of its mean loss in that of all."""
+        counted = list(self._counted(batches))
+        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
+        return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
+
+    def _shares_of_parts(self, batches: list[Rows], times: int = 1) -> list[tuple[Rows, float]]:
+        """Return the same of what is in memory at a time."""
+        if not self._weighs_equally:
+            return self._shares(self._parts(batches, times))
+        return [
+            (part, share * self._mass([part]) / self._mass([batch]))
+            for batch, share in self._shares(batches)
+            for part in self._counted(self._parts([batch], times))
+        ]
+
     def _mean_loss(self, batch: Rows, temperature: float) -> torch.Tensor:
         self._recompute_if_coupled()
         x, y = self._placed(batch)
         return self.objective.value(self.run(x), y, temperature)
 
     def _gradient(self, batches: list[Rows], temperature: float = 1.0) -> Scores:
-        total = self._mass(batches)
-        if not total:
+        shares = self._shares_of_parts(batches)
+        if not shares:
             raise UsageError(
                 "no target of the scoring examples counts: all have the label that is ignored.", "examples"
             )
-        return self._sum(
-            (self.gradient_of(self._mean_loss(part, temperature)), self._mass([part]) / total)
-            for part in self._counted(self._parts(batches))
-        )
+        return self._sum((self.gradient_of(self._mean_loss(part, temperature)), share) for part, share in shares)
 
     def _squared_gradients(self, batch: Rows) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""

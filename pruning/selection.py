@@ -12,12 +12,19 @@ import torch
 from foundations.errors import UsageError
 from pruning.mask import Mask, true_indices
 from pruning.method import Direction
+from pruning.rounding import Ties
 
 _SAMPLE = 1 << 16
 _FEW = 1 << 20
 
 
-def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_direction: Direction = "lowest") -> Mask:
+def select(
+    scores: Mapping[str, torch.Tensor],
+    mask: Mask,
+    keep: int,
+    prune_direction: Direction = "lowest",
+    ties: Ties = "in_order",
+) -> Mask:
     """Return the mask of exactly `keep` of the weights that `mask` keeps; those with the lowest scores are pruned.
 
     prune_direction: 'highest' prunes those with the highest scores.
@@ -27,6 +34,9 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
     Weights that `mask` prunes stay pruned, whatever their score. Among equal scores the first ones are pruned, in the
     order of the tensors' names and then of the flat index, in either direction: the weights that a stable sort would
     put first.
+
+    ties: 'pruned' prunes all that score as much as the last one that goes, so that fewer may be left; 'kept' keeps all
+    that score as much as the last one that stays, so that more may be.
 
     Raises: UsageError if `keep` is more than `mask` keeps, if scores and mask do not belong together, or if the score
     of a kept weight is NaN; it names the tensor.
@@ -39,15 +49,13 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
     if keep == kept:
         return mask
     together = [torch.cat(candidates)] if kept <= _FEW else candidates  # each operation on few scores costs the same
-    threshold = kth_smallest(together, kept - keep if prune_direction == "lowest" else keep + 1)
+    rank = kept - keep if prune_direction == "lowest" else keep + 1  # of the last one that goes, from the lowest
+    if ties == "kept" and keep:
+        rank += 1 if prune_direction == "lowest" else -1  # of the last one that stays
+    threshold = kth_smallest(together, rank)
     stays = [values > threshold if prune_direction == "lowest" else values < threshold for values in together]
-    missing = keep - sum(int(torch.count_nonzero(part)) for part in stays)
-    for values, part in zip(reversed(together), reversed(stays), strict=True):
-        if missing == 0:
-            break
-        ties = true_indices(values == threshold)[-missing:]
-        part[ties] = True
-        missing -= len(ties)
+    if ties != "pruned":
+        _keep_equal(together, stays, threshold, keep if ties == "in_order" else None)
     if kept <= _FEW:
         stays = list(torch.split(stays[0], [len(values) for values in candidates]))
     chosen = dict(zip(mask, stays, strict=True))
@@ -55,6 +63,20 @@ def select(scores: Mapping[str, torch.Tensor], mask: Mask, keep: int, prune_dire
         return mask.of_same_shapes({name: part.view(mask[name].shape) for name, part in chosen.items()})
     left = {name: index[name].index_select(0, true_indices(part)) for name, part in chosen.items()}
     return mask.of_same_shapes({name: _true_at(places, mask[name].shape) for name, places in left.items()}, left)
+
+
+def _keep_equal(
+    together: Sequence[torch.Tensor], stays: Sequence[torch.Tensor], threshold: float, keep: int | None
+) -> None:
+    """Keep those at the threshold in place: the last of them until `keep` are kept, or all."""
+    missing = None if keep is None else keep - sum(int(torch.count_nonzero(part)) for part in stays)
+    for values, part in zip(reversed(together), reversed(stays), strict=True):
+        if missing == 0:
+            break
+        equal = true_indices(values == threshold)
+        equal = equal if missing is None else equal[-missing:]
+        part[equal] = True
+        missing = None if missing is None else missing - len(equal)
 
 
 def _true_at(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:

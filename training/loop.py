@@ -40,16 +40,17 @@ def steps(
     is asked for. So the gradients of several trainings can be computed at once (`training.together`).
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
-    at that step. learning_rate maps an iteration (from 0) to the learning rate of its update. hooks: of the techniques,
-    called in this order.
+    at that step. learning_rate maps an iteration (from 0), less those that a technique does not count, to the learning
+    rate of its update. hooks: of the techniques, called in this order.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
     for iteration in range(start.iteration, end.iteration):
         step = start.at(iteration)
         _at(step, hooks, callbacks)
+        rate = learning_rate(iteration - sum(hook.skipped_before(step) for hook in hooks))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(iteration)
+            group["lr"] = rate
         yield next(batches)
         if hooks:
             scaler.unscale_(optimizer)

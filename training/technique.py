@@ -148,6 +148,10 @@ class Hooks(Generic[H]):
         """
         return False
 
+    def skipped_before(self, step: Step) -> int:
+        """Return how many iterations before a step the learning rate is not to count, as the optimizer skipped them."""
+        return 0
+
     def after_step(self, step: Step) -> None:
         """Act after the optimizer's step of the iteration that began at `step`."""
 

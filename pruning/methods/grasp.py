@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foundations.hparams import hparam
-from pruning.hparams import ExamplesHparams
+from pruning.hparams import BatchesHparams
 from pruning.method import EXAMPLES_PER_CLASS, Method
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ TEMPERATURE = 200.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraspHparams(ExamplesHparams):
+class GraspHparams(BatchesHparams):
     """How a network is pruned by GraSP."""
 
     score_per_batch: bool = hparam(False)

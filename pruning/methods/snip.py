@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foundations.hparams import hparam
-from pruning.hparams import ExamplesHparams
+from pruning.hparams import BatchesHparams
 from pruning.method import EXAMPLES_PER_CLASS, Method
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SnipHparams(ExamplesHparams):
+class SnipHparams(BatchesHparams):
     """How a network is pruned by SNIP."""
 
     score_per_batch: bool = hparam(False)

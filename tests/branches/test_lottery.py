@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from branches.desc import BranchDesc
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.randomly_prune import RandomlyPruneFlags, randomly_prune
 from branches.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
@@ -73,6 +74,18 @@ def test_one_shot_prunes_every_level_from_the_dense_training() -> None:
 
     assert [desc.sources()["scored"].run.desc for desc in levels[1:]] == [train_desc()] * 3
     assert all("mask" not in desc.sources() for desc in levels)
+
+
+def test_openlths_rounding_is_of_one_shot_alone_since_levels_are_shares_of_all_weights() -> None:
+    pruning = PruningHparams.of({"rounding": "openlth"})
+    one_shot = Lottery(train_desc(), pruning, LotteryHparams(one_shot=True))
+    assert all(
+        desc.pruning and desc.pruning.rounding == "openlth"
+        for _, desc in one_shot.levels(2)
+        if isinstance(desc, BranchDesc)
+    )
+    with pytest.raises(UsageError, match="add one_shot"):
+        Lottery(train_desc(), pruning, LotteryHparams())
 
 
 def test_pretraining_gives_the_weights_and_counts_as_part_of_the_training(tmp_path: Path, digits: Path) -> None:

@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-
 Description = Mapping[str, Any]
 """The contents of a case.json."""
 
@@ -27,23 +24,18 @@ def same(_: Description) -> float:
 
 
 def normalized_sum_of_batches(case: Description) -> float:
-    """Ours: |w Σ_b g_b| / n with the loss of a batch divided by its n_b. Theirs: |w Σ_b g_b| / norm, of sum 1."""
-    return case["norm"] / case["options"]["num_examples"]
+    """Ours: |w Σ_b g_b| / B, of B batches that count alike. Theirs: |w Σ_b g_b| / norm, of sum 1."""
+    return case["norm"] / len(case["options"]["batch_sizes"])
 
 
 def negated_normalized_product_of_sums(case: Description) -> float:
-    """Ours: -w (Σ_b H_b / n) (Σ_b g_b / n). Theirs: +w (Σ_b H_b) (Σ_b g_b) / norm, and the lowest are pruned."""
-    return -case["norm"] / case["options"]["num_examples"] ** 2
+    """Ours: -w (Σ_b H_b / B) (Σ_b g_b / B). Theirs: +w (Σ_b H_b) (Σ_b g_b) / norm, and the lowest are pruned."""
+    return -case["norm"] / len(case["options"]["batch_sizes"]) ** 2
 
 
 def product_of_sums(case: Description) -> float:
     """Ours: -w H g of the mean loss of all. Theirs: H and g are each summed over the parts, all of one size."""
     return 1 / len(case["options"]["batch_sizes"]) ** 2
-
-
-def every_batch_alike(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return a loss with which batches are summed whatever their size, as in Synaptic-Flow."""
-    return F.cross_entropy(outputs, y) / len(y)
 
 
 # Counting rules: (number of weights, options) -> how many are kept after each iteration, if no scores are equal.
@@ -99,7 +91,7 @@ class Published:
 
 
 FORK, SYNAPTIC_FLOW, PHEW = "123Bailey123/Pruning", "ganguli-lab/Synaptic-Flow", "ShreyasMalakarjunPatil/PHEW"
-SUMMED = {"loss": every_batch_alike}
+ALIKE = {"score_batches_equally": True}
 AS_CODED = {"synflowl2_as_published": True, "synflow_means": "stored"}
 
 PUBLISHED = {
@@ -109,8 +101,8 @@ PUBLISHED = {
     (FORK, "grasp_abs"): Published("graspabsN", kept_by_fork, options={"score_per_batch": True}),
     (FORK, "synflow"): Published("synflow", kept_by_fork, options={"synflow_means": "stored"}),
     (SYNAPTIC_FLOW, "magnitude"): Published("magnitude", kept_by_synaptic_flow),
-    (SYNAPTIC_FLOW, "snip"): Published("snipN", kept_by_synaptic_flow, normalized_sum_of_batches, SUMMED),
-    (SYNAPTIC_FLOW, "grasp"): Published("graspN", kept_by_synaptic_flow, negated_normalized_product_of_sums, SUMMED),
+    (SYNAPTIC_FLOW, "snip"): Published("snipN", kept_by_synaptic_flow, normalized_sum_of_batches, ALIKE),
+    (SYNAPTIC_FLOW, "grasp"): Published("graspN", kept_by_synaptic_flow, negated_normalized_product_of_sums, ALIKE),
     (SYNAPTIC_FLOW, "synflow"): Published("synflow", kept_by_synaptic_flow),
     ("alecwangcq/GraSP", "grasp"): Published("graspN", kept_by_grasp, product_of_sums),
     ("VITA-Group/ToST", "taylor"): Published("taylorN", kept_by_synaptic_flow),

@@ -173,6 +173,54 @@ def test_grasp_takes_its_gradient_from_one_pass_and_its_hessian_from_the_next() 
         torch.testing.assert_close(found[0][name], -(weight * part).detach())
 
 
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_batches_count_alike_whatever_their_size_if_asked_for(micro_batch_size: int | None) -> None:
+    """The loss is the mean of the mean losses of batches of 5, 5 and 2 examples."""
+    model, x, y = LeNet([4], 3, 5).double(), torch.randn(12, 5, dtype=torch.float64), torch.arange(12) % 3
+    weights = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() > 1}
+
+    def scored(strategy: str, **options: Any) -> dict[str, torch.Tensor]:
+        found: list[dict[str, torch.Tensor]] = []
+        given = {
+            "examples": (x, y),
+            "batch_size": 5,
+            "micro_batch_size": micro_batch_size,
+            "loss": mean_of_all,
+            **options,
+        }
+        prune(model, strategy, density=0.5, on_iteration=lambda _n, _m, scores: found.append(scores), **given)
+        return found[0]
+
+    def mean_of_all(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(outputs, F.one_hot(labels, 3).to(outputs.dtype))
+
+    def loss(temperature: float) -> torch.Tensor:
+        batches = zip(x.split(5), y.split(5), strict=True)
+        return torch.stack([mean_of_all(model(part) / temperature, labels) for part, labels in batches]).mean()
+
+    gradient = dict(zip(weights, torch.autograd.grad(loss(1.0), list(weights.values())), strict=True))
+    cooled = torch.autograd.grad(loss(200.0), list(weights.values()), create_graph=True)
+    product = torch.stack([(part * part.detach()).sum() for part in cooled]).sum()
+    hessian = dict(zip(weights, torch.autograd.grad(product, list(weights.values())), strict=True))
+    alike = {"score_batches_equally": True}
+    snip, grasp = scored("snip4", **alike), scored("grasp4", **alike)
+    for name, weight in weights.items():
+        torch.testing.assert_close(snip[name], (weight * gradient[name]).abs().detach())
+        torch.testing.assert_close(grasp[name], -(weight * hessian[name]).detach())
+    by_size = scored("snip4")
+    assert not any(torch.allclose(by_size[name], snip[name]) for name in weights)
+
+
+def test_equal_weights_of_batches_are_in_addresses_only_where_they_are_asked_for() -> None:
+    given = {"strategy": "snip10", "prune_fraction": 0.5}
+
+    def address(**more: Any) -> dict[str, Any]:
+        return PruningHparams.of({**given, **more}).normalized(10).canonical()
+
+    assert address() == given
+    assert address(score_batches_equally=True) == {**given, "score_batches_equally": True}
+
+
 def test_drawn_examples_of_the_library_are_so_many_times_the_classes() -> None:
     model = LeNet([4], 3, 5)
     sizes: list[int] = []

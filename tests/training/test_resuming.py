@@ -65,6 +65,9 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         gmp_density=0.1,
         gmp_frequency="3it",
     ),
+    "rigl by the optimizer's steps with new weights by the raw ones": train_desc(
+        start_density=0.2, mask_update_clock="optimizer_steps", grow_init="random_normal", **RIGL
+    ),
     "ghost skips": train_desc(model_name="digits_resnet_8_2", technique="ghost_skips", skip_init="kaiming_normal"),
     "ghost skips and a soft activation that fade": oneshot_desc(
         "random",

@@ -2,7 +2,8 @@
 
 A recipe is either that of a family of networks, under the family's own names, or one whose name stands for a network
 and all else that a paper's code base does with it: `grasp_vgg_19` for `cifar_vgg_19` with GraSP's initialization, data
-and training. The name of a recipe is not a hyperparameter and is part of no address.
+and training. The name of a recipe is not a hyperparameter and is part of no address. Pruning is not in it, so that a
+recipe fits any strategy: the code of Synaptic-Flow, ToST, PHEW and GraSP scores with `--score_batches_equally`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from training.recipes import Recipe, synaptic_flow
 
 _RESNET = {**synaptic_flow.CIFAR, "milestone_steps": "80ep,120ep"}
 _VGG = {**_RESNET, "linear_init": "small_normal"}
-_MODIFIED_RESNET = {**_RESNET, "model_init": "kaiming_normal_fan_out"}
+_MODIFIED_RESNET = {**_RESNET, "model_init": "kaiming_normal_fan_out", "bias_init": "as_built"}
 _TINY = {"dataset_name": "tinyimagenet2"}
+_TINY_VGG = {**_VGG, **_TINY, "model_init": "kaiming_normal_fan_out"}
 
 PHEW_VGG_BN = Recipe(
     spelling="phew_vgg_D_bn",
@@ -31,7 +32,7 @@ PHEW_TINYIMAGENET_VGG_BN = Recipe(
     pattern=f"phew_tinyimagenet_vgg{DEPTH}_bn",
     model="tinyimagenet_vgg_{depth}",
     source="PHEW",
-    hparams={**_VGG, **_TINY},
+    hparams=_TINY_VGG,
     examples=("phew_tinyimagenet_vgg_11_bn", "phew_tinyimagenet_vgg_16_bn", "phew_tinyimagenet_vgg_19_bn"),
 )
 PHEW_TINYIMAGENET_VGG = Recipe(
@@ -39,7 +40,7 @@ PHEW_TINYIMAGENET_VGG = Recipe(
     pattern=f"phew_tinyimagenet_vgg{DEPTH}",
     model="tinyimagenet_vgg_{depth}",
     source="PHEW",
-    hparams={**_VGG, **_TINY, "no_batchnorm": True},
+    hparams={**_TINY_VGG, "no_batchnorm": True},
     examples=("phew_tinyimagenet_vgg_19",),
 )
 PHEW_TINYIMAGENET_RESNET = Recipe(

@@ -6,7 +6,8 @@
     f        drop_fraction, constant or annealed
 
 So the density of every layer stays what it is. The semantics are those of google-research/rigl, except that ties
-between magnitudes fall in a fixed order, where its code adds noise of 1e-5.
+between magnitudes fall in a fixed order, where its code adds noise of 1e-5, and for the clock, which its code counts by
+optimizer steps (mask_update_clock).
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ from pruning.hparams import PruningHparams
 from pruning.registry import ALLOCATIONS
 from training.cadence import Cadence
 from training.technique import Hooks, TechniqueHparams
+from training.techniques.raw_weights import RawWeights
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from pruning.mask import Mask
+    from training.technique import Training
 
 PREFIX = "mask_update_"
+BATCHES, OPTIMIZER_STEPS = "batches", "optimizer_steps"
+_DRAWN_BY_WEIGHTS = ("random_normal", "random_uniform")
+_OF_START = ("initial_dist", *_DRAWN_BY_WEIGHTS)
+_START = "start."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +58,19 @@ class DropAndGrowHparams(TechniqueHparams):
     """The last step at which an update may be; by default after three quarters of the training."""
     mask_update_frequency: str = hparam("100it", step=True)
     """The time between updates."""
+    mask_update_clock: str = hparam(BATCHES, choices=(BATCHES, OPTIMIZER_STEPS))
+    """What the steps of updates, and of the fraction's anneal, count.
+
+    'batches': iterations from 0, of which an update of RigL takes one, as in rigl-torch (which counts from 1).
+    'optimizer_steps': steps that the optimizer has taken, as in google-research/rigl. There, `frequency` of them lie
+    between two updates of RigL, and the learning rate follows them too; SET counts the step before its update.
+    """
     grow_init: str = hparam(
         "zeros", choices=("zeros", "initial_dist", "random_normal", "random_uniform", "grad_scale", "grad_sign")
     )
-    """The values of new weights: zeros; initial_dist (drawn anew from the layer's initializer); random_normal (with the
-    deviation of the layer's weights) or random_uniform (up to their mean magnitude); grad_scale (the gradient) or
-    grad_sign (its sign)."""
+    """The values of new weights: zeros; initial_dist (those with which the layer's training started, shuffled);
+    random_normal (with the deviation of the layer's raw weights, pruned ones included) or random_uniform (up to their
+    mean magnitude); grad_scale (the gradient) or grad_sign (its sign)."""
     grow_init_divisor: float = hparam(1.0, above=0)
     """By what these values are divided."""
     start_density: float | None = hparam(None, above=0, at_most=1)
@@ -67,7 +81,11 @@ class DropAndGrowHparams(TechniqueHparams):
     @property
     def uses_seed(self) -> bool:
         """Whether the start or the values of new weights are random. Growth of SET is in any case."""
-        return self.start_density is not None or self.grow_init in ("initial_dist", "random_normal", "random_uniform")
+        return self.start_density is not None or self.grow_init in _OF_START
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of the values of new weights that look at other weights."""
+        return {"grow_init": 2} if self.grow_init in _OF_START else {}
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Write the last update out. Raises: UsageError without a mask, or where updates are not in the training."""
@@ -139,13 +157,57 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
 class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
     """A training whose mask moves. Subclasses say where weights grow, and whether in place of the optimizer's step."""
 
+    def __init__(self, training: Training, hparams: DropAndGrowHparams) -> None:
+        super().__init__(training, hparams)
+        self._start: dict[str, Tensor] = {}
+        self._raw = RawWeights()
+
     @functools.cached_property
     def updates(self) -> Cadence:
         """When the mask is updated."""
         return self.hparams.updates(self.training.desc.end)
 
+    @abstractmethod
+    def clock(self, step: Step) -> Step | None:
+        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+
+    def before_mask(self) -> None:
+        """Note the values with which training starts, if new weights depend on them."""
+        if self.hparams.grow_init in _OF_START:
+            parameters = self.training.model.named_parameters(remove_duplicate=False)
+            self._start = {name: parameter.detach().clone() for name, parameter in parameters}
+
     def prepare(self) -> None:
         """Draw the random mask to start from, where there is no other."""
+        self._draw_mask()
+        assert self.training.mask is not None, "the mask is drawn, or the training starts from one"
+        start = {name: value for name, value in self._start.items() if name in self.training.mask}
+        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
+            self._raw.start(start)
+        self._start = start if self.hparams.grow_init == "initial_dist" else {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the values on which new weights depend."""
+        return self._raw.state_dict() | {_START + name: value for name, value in self._start.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take these values."""
+        self._start = {name.removeprefix(_START): value for name, value in state.items() if name.startswith(_START)}
+        self._raw.load_state_dict(state, dict(self.training.model.named_parameters(remove_duplicate=False)))
+
+    def move_raw_weights(self) -> None:
+        """Move the raw values of pruned weights as the optimizer's step moved them."""
+        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
+            self._raw.step(self._weights, self.training.optimizer)
+
+    @property
+    def _weights(self) -> dict[str, torch.nn.Parameter]:
+        """The weights of the mask that are trained, by name."""
+        assert self.training.mask is not None, "prepare made a mask, or the training started from one"
+        parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
+        return {name: parameters[name] for name in self.training.mask if parameters[name].requires_grad}
+
+    def _draw_mask(self) -> None:
         if self.hparams.start_density is not None:
             start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
             mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
@@ -156,15 +218,18 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
     def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
         """Return the growth score of some weights, by name."""
 
-    def update(self, step: Step) -> None:
-        """Drop and grow, and set the weights that are new. Those dropped and grown at once keep their values."""
+    def update(self, step: Step, clock: Step) -> None:
+        """Drop and grow, and set the weights that are new. Those dropped and grown at once keep their values.
+
+        clock: what it shows, by which the fraction is annealed.
+        """
         import torch
 
-        before = self.training.mask
-        assert before is not None, "prepare made a mask, or the training started from one"
-        parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
-        weights = {name: parameters[name] for name in before if parameters[name].requires_grad}
-        after = drop_and_grow(before, weights, self.growth(step, weights), self.hparams.fraction_at(step))
+        before, weights = self.training.mask, self._weights
+        assert before is not None
+        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
+            self._raw.take(before, weights, self.training.optimizer)
+        after = drop_and_grow(before, weights, self.growth(step, weights), self.hparams.fraction_at(clock))
         values = self._new_values(step, weights)
         self.training.set_mask(after)
         if values is not None:
@@ -179,8 +244,6 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         kind = self.hparams.grow_init
         if kind == "zeros":
             return None
-        if kind == "initial_dist":
-            return self.training.initialization("grow_init", step.iteration)
         values = {}
         for name, weight in weights.items():
             if kind.startswith("grad"):
@@ -188,10 +251,13 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
                 values[name] = weight.grad.sign() if kind == "grad_sign" else weight.grad.clone()
                 continue
             drawn = self.training.generator("grow_init", step.iteration, name)
-            if kind == "random_normal":
-                scale = weight.detach().std(correction=0).cpu()
+            if kind == "initial_dist":
+                order = torch.randperm(weight.numel(), generator=drawn)
+                values[name] = self._start[name].cpu().flatten()[order].view(weight.shape)
+            elif kind == "random_normal":
+                scale = self._raw[name].std(correction=0).cpu()
                 values[name] = torch.randn(weight.shape, generator=drawn) * scale
             else:
-                bound = weight.detach().abs().mean().cpu()
+                bound = self._raw[name].abs().mean().cpu()
                 values[name] = (2 * torch.rand(weight.shape, generator=drawn) - 1) * bound
         return values

@@ -1,6 +1,7 @@
 """RigL (Evci et al. 2020, Rigging the Lottery): weights grow where the gradient of the present batch is largest.
 
-At an update the mask changes in place of the optimizer's step, as in google-research/rigl.
+At an update the mask changes in place of the optimizer's step. That takes an iteration, as in rigl-torch, or none
+(mask_update_clock), as in google-research/rigl.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from foundations.step import Step
 from training.technique import Technique
-from training.techniques.drop_and_grow import DropAndGrow, DropAndGrowHparams
+from training.techniques.drop_and_grow import BATCHES, DropAndGrow, DropAndGrowHparams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,25 +21,44 @@ class Rigl(DropAndGrow):
     """Drop by magnitude, grow by gradient."""
 
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
-        """Return |dL/dw| of every weight, pruned ones included, where L has the L2 penalty of the optimizer."""
-        decay = self._weight_decay()
+        """Return |dL/dw| of every weight, pruned ones included, where L is the loss without weight decay."""
         scores = {}
         for name, weight in weights.items():
             assert weight.grad is not None, "every prunable weight is trained"
             # A gradient that is not a number must not end a training that goes on without RigL.
-            scores[name] = (weight.grad + decay * weight.detach()).abs().nan_to_num(nan=0.0)
+            scores[name] = weight.grad.abs().nan_to_num(nan=0.0)
         return scores
+
+    def clock(self, step: Step) -> Step | None:
+        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        updates = self.updates
+        if self.hparams.mask_update_clock == BATCHES:
+            return step if updates.has(step) else None
+        if step < updates.begin:
+            return None
+        done, rest = divmod(updates.since_begin(step), updates.frequency.iteration + 1)
+        shown = step.at(step.iteration - done)
+        return shown if rest == 0 and shown <= updates.end else None
+
+    def skipped_before(self, step: Step) -> int:
+        """Return how many updates were before a step, if the learning rate follows the optimizer's steps."""
+        if self.hparams.mask_update_clock == BATCHES or step <= self.updates.begin:
+            return 0
+        begun = (self.updates.since_begin(step) - 1) // (self.updates.frequency.iteration + 1) + 1
+        return min(begun, self.updates.length // self.updates.frequency.iteration + 1)
 
     def after_backward(self, step: Step) -> bool:
         """Update the mask in place of the optimizer's step."""
-        if not self.updates.has(step):
+        clock = self.clock(step)
+        if clock is None:
             return False
-        self.update(step)
+        self.update(step, clock)
         return True
 
-    def _weight_decay(self) -> float:
-        training = self.training.desc.training
-        return 0.0 if training.optimizer_name == "adamw" else training.weight_decay  # adamw's is no part of the loss
+    def after_step(self, step: Step) -> None:
+        """Move the raw weights, where the optimizer stepped."""
+        if self.clock(step) is None:
+            self.move_raw_weights()
 
 
 RIGL = Technique(
@@ -48,4 +68,5 @@ RIGL = Technique(
     hparams=DropAndGrowHparams,
     hooks=Rigl,
     changes_mask=True,
+    version=2,
 )

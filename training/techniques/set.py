@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from foundations.step import Step
 from training.technique import Technique
-from training.techniques.drop_and_grow import DropAndGrow, DropAndGrowHparams
+from training.techniques.drop_and_grow import BATCHES, DropAndGrow, DropAndGrowHparams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,10 +41,21 @@ class Set(DropAndGrow):
             for name, weight in weights.items()
         }
 
+    def clock(self, step: Step) -> Step | None:
+        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        updates = self.updates
+        if self.hparams.mask_update_clock == BATCHES:
+            return step if updates.has(step) else None
+        first, shown = max(1, updates.begin.iteration), step.at(step.iteration + 1)
+        since = shown.iteration - first
+        return shown if since >= 0 and since % updates.frequency.iteration == 0 and shown <= updates.end else None
+
     def after_step(self, step: Step) -> None:
         """Update the mask."""
-        if self.updates.has(step):
-            self.update(step)
+        self.move_raw_weights()
+        clock = self.clock(step)
+        if clock is not None:
+            self.update(step, clock)
 
 
 SET = Technique(

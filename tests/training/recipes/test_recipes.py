@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
 from foundations.errors import UsageError
+from models.build import build_model
 from models.hparams import ModelHparams
 from models.registry import FAMILIES
 from training.desc import TrainDesc
@@ -72,6 +75,28 @@ PUBLISHED = [
 @pytest.mark.parametrize(("name", "flags"), PUBLISHED)
 def test_recipes_are_those_of_their_papers(name: str, flags: dict[str, Any]) -> None:
     assert recipe(name).items() >= flags.items()
+
+
+def initialized(name: str) -> nn.Module:
+    return build_model(ModelHparams.of(recipe(name)), outputs=200, input_shape=(3, 64, 64), seed_keys=(1,))
+
+
+@pytest.mark.parametrize("name", ["phew_tinyimagenet_vgg_11_bn", "phew_tinyimagenet_vgg_11"])
+def test_phews_vgg_of_tiny_imagenet_is_initialized_by_fan_out_and_its_classifier_by_a_small_normal(name: str) -> None:
+    weights = [parameter for parameter in initialized(name).parameters() if parameter.dim() > 1]
+
+    expected = [math.sqrt(2 / (len(weight) * 9)) if weight.dim() == 4 else 0.01 for weight in weights]
+    assert [weight.detach().std().item() for weight in weights] == pytest.approx(expected, rel=0.1)
+    assert expected[0] == pytest.approx(0.0589, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["phew_tinyimagenet_resnet_18", "phew_resnet_18"])
+def test_phews_resnets_of_18_layers_and_more_keep_pytorchs_bias_of_the_output(name: str) -> None:
+    model = initialized(name)
+
+    (bias,) = (p for n, p in model.named_parameters() if n.endswith("fc.bias"))
+    assert bias.count_nonzero() == len(bias)
+    assert float(bias.abs().max()) <= 1 / math.sqrt(512)
 
 
 def test_a_recipe_for_a_depth_that_does_not_exist_says_which_do() -> None:

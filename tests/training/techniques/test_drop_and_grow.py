@@ -38,50 +38,140 @@ def swapped(kept: Tensor, weight: Tensor, growth: Tensor, fraction: float) -> Te
     return stays.view(kept.shape)
 
 
-def trained_by_hand(start: ToyTraining, technique: str, iterations: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return weights and masks after SGD with momentum and an L2 penalty, every line of it written out."""
-    values = {name: p.detach().clone().requires_grad_() for name, p in start.model.named_parameters()}
+def updated_at(technique: str, clock: str, iteration: int, optimizer_steps: int, last: int) -> int | None:
+    """Return what the clock shows if the mask is updated in an iteration, else None.
+
+    optimizer_steps: how many were taken before the iteration. last: what the clock showed at the last update.
+    """
+    if clock == "batches":
+        return iteration if iteration in (3, 8, 13) else None
+    shown = optimizer_steps + (technique == "set")
+    return shown if 3 <= shown <= 17 and last + 5 <= shown else None
+
+
+def trained_by_hand(
+    start: ToyTraining, technique: str, iterations: int, clock: str = "batches", grow_init: str = "zeros"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return weights and masks after SGD with momentum and an L2 penalty on raw weights, as in google-research/rigl.
+
+    There, weights are multiplied by their masks in the forward pass. Those pruned keep values of their own.
+    """
+    raw = {name: p.clone().requires_grad_() for name, p in start.unmasked.items()}
     assert start.mask is not None
     masks = {name: mask.clone() for name, mask in start.mask.items()}
-    buffers = {name: torch.zeros_like(value) for name, value in values.items()}
+    buffers = {name: torch.zeros_like(value) for name, value in raw.items()}
+    initial = {name: value.detach().clone() for name, value in raw.items()}
     hparams = start.desc.training
+    done, last = 0, -5
     for t in range(iterations):
         x, y = batch(t)
-        loss = F.cross_entropy(torch.func.functional_call(start.model, values, (x,)), y)
-        gradients = dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True))
-        updates = t in (3, 8, 13)
-        fraction = 0.3 / 2 * (1 + math.cos(math.pi * min(t, 14) / 14))
+        masked = {n: (value * masks[n] if n in masks else value).detach().requires_grad_() for n, value in raw.items()}
+        loss = F.cross_entropy(torch.func.functional_call(start.model, masked, (x,)), y)
+        gradients = dict(zip(masked, torch.autograd.grad(loss, list(masked.values())), strict=True))
+        shown = updated_at(technique, clock, t, done, last)
         with torch.no_grad():
-            for name, value in values.items():
-                gradient = gradients[name] + hparams.weight_decay * value
-                if not (updates and technique == "rigl"):
-                    buffers[name].mul_(hparams.momentum).add_(gradient)
+            if shown is None or technique == "set":
+                done += 1
+                for name, value in raw.items():
+                    gradient = gradients[name] * masks[name] if name in masks else gradients[name]
+                    buffers[name].mul_(hparams.momentum).add_(gradient + hparams.weight_decay * value)
                     value -= hparams.lr * buffers[name]
-                if name in masks:
-                    value *= masks[name]
-                    if updates:
-                        stream = start.generator("growth", t, name)
-                        uniform = torch.rand(value.shape, generator=stream, dtype=torch.float64)
-                        growth = gradient.abs() if technique == "rigl" else uniform
-                        before = masks[name]
-                        masks[name] = swapped(before, value, growth, fraction)
-                        buffers[name] *= before
-                    value *= masks[name]
-                    buffers[name] *= masks[name]
-    return {name: value.detach() for name, value in values.items()}, masks
+            if shown is None:
+                continue
+            last, fraction = shown, 0.3 / 2 * (1 + math.cos(math.pi * min(shown, 14) / 14))
+            for name, before in dict(masks).items():
+                uniform = torch.rand(before.shape, generator=start.generator("growth", t, name), dtype=torch.float64)
+                growth = gradients[name].abs() if technique == "rigl" else uniform
+                masks[name] = swapped(before, raw[name] * before, growth, fraction)
+                is_new = masks[name] & ~before
+                drawn = start.generator("grow_init", t, name)
+                raw[name][is_new] = new_values(grow_init, raw[name], initial[name], drawn).double()[is_new]
+                buffers[name][is_new] = 0
+    return {name: value.detach() * masks.get(name, torch.ones(1)) for name, value in raw.items()}, masks
 
 
+def new_values(grow_init: str, raw: Tensor, initial: Tensor, drawn: torch.Generator) -> Tensor:
+    """Return the values of new weights, by the definitions of google-research/rigl."""
+    if grow_init == "initial_dist":
+        return initial.flatten()[torch.randperm(initial.numel(), generator=drawn)].view(initial.shape)
+    if grow_init == "random_normal":
+        return torch.randn(raw.shape, generator=drawn) * raw.std(correction=0)
+    if grow_init == "random_uniform":
+        return (2 * torch.rand(raw.shape, generator=drawn) - 1) * raw.abs().mean()
+    return torch.zeros_like(raw)
+
+
+@pytest.mark.parametrize("grow_init", ["zeros", "initial_dist", "random_normal", "random_uniform"])
+@pytest.mark.parametrize("clock", ["batches", "optimizer_steps"])
 @pytest.mark.parametrize("technique", ["rigl", "set"])
-def test_a_training_in_float64_is_the_one_written_out_by_hand(technique: str) -> None:
+def test_a_training_in_float64_is_the_one_written_out_by_hand(technique: str, clock: str, grow_init: str) -> None:
     training = toy_training()
-    values, masks = trained_by_hand(toy_training(), technique, 25)
+    values, masks = trained_by_hand(toy_training(), technique, 25, clock, grow_init)
 
-    run(training, 25, technique=technique, **UPDATES)
+    flags = {"mask_update_clock": clock, "grow_init": grow_init, **UPDATES}
+    run(training, 25, technique=technique, **flags)
 
     assert training.mask == Mask(masks)
     assert training.mask != toy_training().mask
     for name, parameter in training.model.named_parameters():
-        torch.testing.assert_close(parameter.detach(), values[name], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(parameter.detach(), values[name], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "frequency", "rigl", "set_"),
+    [
+        (0, 4, 1, [0, 2, 4, 6, 8], [0, 1, 2, 3]),
+        (3, 17, 5, [3, 9, 15], [2, 7, 12]),
+        (1, 1, 4, [1], [0]),
+    ],
+)
+def test_optimizer_steps_are_the_clock_of_googles_code(
+    begin: int, end: int, frequency: int, rigl: list[int], set_: list[int]
+) -> None:
+    """With begin 0, end 4 and frequency 1, RigL there updates, steps, updates, steps, and so on."""
+    for technique, expected in (("rigl", rigl), ("set", set_)):
+        training = toy_training()
+        seen: list[Mask | None] = []
+        run(
+            training,
+            20,
+            [lambda _, training=training, seen=seen: seen.append(training.mask)],  # type: ignore[misc]
+            technique=technique,
+            mask_update_clock="optimizer_steps",
+            drop_fraction=0.5,
+            drop_fraction_anneal="constant",
+            mask_update_begin=f"{begin}it",
+            mask_update_end=f"{end}it",
+            mask_update_frequency=f"{frequency}it",
+        )
+        assert [t for t, (one, other) in enumerate(itertools.pairwise(seen)) if one != other] == expected
+
+
+@pytest.mark.parametrize(("clock", "expected"), [("batches", list(range(12))), ("optimizer_steps", None)])
+def test_the_learning_rate_follows_the_optimizers_steps_where_the_clock_does(
+    clock: str, expected: list[int] | None
+) -> None:
+    training, seen = toy_training(), []
+
+    def rate(iteration: int) -> float:
+        seen.append(iteration)
+        return 0.1
+
+    steps: dict[str, Any] = {"mask_update_begin": "2it", "mask_update_end": "7it", "mask_update_frequency": "3it"}
+    run(training, 12, learning_rate=rate, technique="rigl", mask_update_clock=clock, **steps)
+
+    assert seen == (expected or [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 9])
+
+
+def test_growth_by_gradient_ignores_weight_decay() -> None:
+    """With a decay this large, all weights that fall would grow back at once."""
+    flags: dict[str, Any] = {"mask_update_begin": "0it", "mask_update_end": "0it", "drop_fraction": 0.5}
+    plain, decayed = toy_training(weight_decay=0.0), toy_training(weight_decay=100.0)
+
+    run(plain, 1, technique="rigl", **flags)
+    run(decayed, 1, technique="rigl", **flags)
+
+    assert plain.mask == decayed.mask
 
 
 @pytest.mark.parametrize("technique", ["rigl", "set"])
@@ -194,14 +284,13 @@ def test_the_fraction_is_annealed_as_published(anneal: str, expected: Any) -> No
     assert found == pytest.approx([expected(t) for t in updates], rel=1e-12, abs=1e-15)
 
 
-@pytest.mark.parametrize("init", ["initial_dist", "random_normal", "random_uniform", "grad_scale", "grad_sign"])
+@pytest.mark.parametrize("init", ["grad_scale", "grad_sign"])
 def test_new_weights_start_at_the_values_that_are_asked_for(init: str) -> None:
     training = toy_training()
     before = training.mask
     assert before is not None
 
     run(training, 5)
-    weights = {name: weight.clone() for name, weight in training.weights.items()}
     x, y = batch(5)
     loss = F.cross_entropy(training.model(x), y)
     found = torch.autograd.grad(loss, [training.model.get_parameter(name) for name in before])
@@ -220,20 +309,11 @@ def test_new_weights_start_at_the_values_that_are_asked_for(init: str) -> None:
     for name, weight in again.weights.items():
         is_new = again.mask[name] & ~before[name]
         assert is_new.any()
-        values, scale = 4 * weight[is_new], weights[name]
+        values = 4 * weight[is_new]
         if init == "grad_scale":
             torch.testing.assert_close(values, gradients[name][is_new])
-        elif init == "grad_sign":
-            torch.testing.assert_close(values, gradients[name][is_new].sign())
-        elif init == "initial_dist":
-            drawn = again.initialization("grow_init", 5)[name].double()
-            torch.testing.assert_close(values, drawn[is_new])
-        elif init == "random_uniform":
-            assert values.abs().max() <= scale.abs().mean()
         else:
-            stream = again.generator("grow_init", 5, name)
-            expected = torch.randn(weight.shape, generator=stream).double() * scale.std(correction=0)
-            torch.testing.assert_close(values, expected[is_new], rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(values, gradients[name][is_new].sign())
 
 
 def test_a_training_without_a_mask_starts_from_a_random_one_spread_like_erk() -> None:

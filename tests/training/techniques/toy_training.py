@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,8 @@ class ToyTraining:
     mask: Mask | None = None
     seed: int = 3
     attached: AttachedMask | None = None
+    unmasked: dict[str, Tensor] = field(default_factory=dict)
+    """The weights before the mask, which the first run starts from."""
 
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.desc.training, self.model.parameters())
@@ -97,18 +99,32 @@ def toy_training(density: float | None = 0.3, **flags: Any) -> ToyTraining:
     values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, **flags}
     made = ToyTraining(train_desc(**values))
     if density is not None:
+        made.unmasked = {name: p.detach().clone() for name, p in made.model.named_parameters()}
         drawn = torch.Generator().manual_seed(1)
         masks = {name: torch.rand(p.shape, generator=drawn) < density for name, p in made.model.named_parameters()}
         made.set_mask(Mask({name: mask for name, mask in masks.items() if name.endswith("weight")}, made.model))
     return made
 
 
-def run(training: ToyTraining, iterations: int, callbacks: Sequence[Callback] = (), **flags: Any) -> None:
+def run(
+    training: ToyTraining,
+    iterations: int,
+    callbacks: Sequence[Callback] = (),
+    *,
+    learning_rate: Callable[[int], float] | None = None,
+    **flags: Any,
+) -> None:
     """Train from the start with the techniques that the flags name."""
     techniques = TechniquesHparams.of(flags).for_training(step(iterations), has_mask=training.mask is not None)
     hooks = [technique.hooks(training, hparams) for technique, hparams in techniques.parts]
+    if training.unmasked:
+        training.model.load_state_dict(training.unmasked)
+        training.unmasked = {}
     for each in hooks:
         each.before_mask()
+    if training.mask is not None:
+        training.mask.apply_(training.model)
+        training.set_mask(training.mask)
     for each in hooks:
         each.prepare()
 
@@ -123,7 +139,7 @@ def run(training: ToyTraining, iterations: int, callbacks: Sequence[Callback] = 
         training.optimizer,
         Batches(),
         loss,
-        lambda _: training.desc.training.lr,
+        learning_rate or (lambda _: training.desc.training.lr),
         step(0),
         step(iterations),
         callbacks,

@@ -1,0 +1,115 @@
+"""How many weights an iteration keeps where the count follows a published code base. Imports no torch.
+
+`nearest` is not here: it takes the last count from `pruning.level` and those before it from the schedule. The published
+codes round in every iteration, and treat equal scores alike. N weights are prunable, d is the density that is asked
+for, and n the number of iterations:
+
+    synaptic_flow   iteration e prunes int((1 - d_e) N) of all N, d_e = d^(e/n), or 1 - (1 - d) e/n if linear; ties go
+    openlth         each prunes ceil(f R) of the R that are left, f = 1 - d^(1/n), and one more unless it prunes the
+                    highest scores; ties go
+    force           iteration e keeps int(N d_e), d_e = exp(e ln(d) / n), or 1 - e (1 - d)/n if linear; ties stay
+
+They repeat the floating-point arithmetic of the published codes, and so their counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from foundations.errors import UsageError, invalid
+
+NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE = "nearest", "synaptic_flow", "openlth", "force"
+ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE)
+
+Ties = Literal["in_order", "pruned", "kept"]
+"""Which weights at the threshold are pruned: the first ones, as many as it takes; all of them; or none."""
+
+_ALLOCATIONS = {SYNAPTIC_FLOW: ("global", "uniform"), OPENLTH: ("global",), FORCE: ("global",)}
+_SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",), FORCE: ("exponential", "linear")}
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """An iteration of `prune_iterations`, `done` of which are done after it (from 1)."""
+
+    prune_fraction: float
+    schedule: str
+    done: int
+    iterations: int
+    highest: bool
+    """Whether the highest scores are pruned."""
+
+
+def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
+    """Check that the published code has the allocation and the schedule. Raises: UsageError that says which it has."""
+    if allocation not in _ALLOCATIONS.get(rounding, (allocation,)):
+        reason = f"with the rounding {rounding}, {invalid(allocation, 'allocation', _ALLOCATIONS[rounding]).reason}"
+        raise UsageError(reason, "allocation")
+    if schedule not in _SCHEDULES.get(rounding, (schedule,)):
+        reason = f"with the rounding {rounding}, {invalid(schedule, 'prune_schedule', _SCHEDULES[rounding]).reason}"
+        raise UsageError(reason, "prune_schedule")
+
+
+def ties_of(rounding: str) -> Ties:
+    """Return which weights with the score at the threshold are pruned."""
+    if rounding == NEAREST:
+        return "in_order"
+    return "kept" if rounding == FORCE else "pruned"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Weights that are counted together."""
+
+    total: int
+    start: int
+    """How many the starting mask keeps."""
+    ignored: int = 0
+    """How many of these are counted and never pruned."""
+
+
+def kept_as_published(rounding: str, now: Iteration, counted: Counted, kept: int) -> int:
+    """Return how many weights an iteration keeps, besides those ignored, if no scores are equal.
+
+    kept: how many are kept before it, besides those ignored.
+
+    Raises: UsageError where the published code finds no threshold: nothing would be left.
+    """
+    total, ignored = counted.total, counted.ignored
+    if rounding == SYNAPTIC_FLOW:
+        return max(0, min(kept, total - int((1 - _synaptic_flow_density(now)) * total) - ignored))
+    if rounding == FORCE:
+        keep = int(total * _force_density(now)) - ignored
+    else:
+        fraction = 1 - _share_left(now, counted) ** (1 / now.iterations)
+        keep = kept - math.ceil((kept + ignored) * fraction) - (0 if now.highest else 1)
+    if keep < 1:
+        raise UsageError(f"{rounding} finds no threshold: nothing would be left of {total} weights.", "rounding")
+    return keep
+
+
+def _synaptic_flow_density(now: Iteration) -> float:
+    density = _density(now)
+    if now.schedule == "linear":
+        return 1 - (1 - density) * (now.done / now.iterations)
+    return float(density ** (now.done / now.iterations))
+
+
+def _force_density(now: Iteration) -> float:
+    density = _density(now)
+    if now.schedule == "linear":
+        return 1 - now.done * (1 - density) / now.iterations
+    return math.exp(now.done * math.log(density) / now.iterations) if density else 0.0
+
+
+def _share_left(now: Iteration, counted: Counted) -> float:
+    """Return how much of what the starting mask keeps is left in the end."""
+    density = 1 - now.prune_fraction
+    return density if counted.start == counted.total else min(1.0, density * counted.total / counted.start)
+
+
+def _density(now: Iteration) -> float:
+    """Return the density as people write it: 0.2 for a prune fraction of 0.8, not 0.19999999999999996."""
+    return round(1 - now.prune_fraction, 12)
