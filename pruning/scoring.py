@@ -63,8 +63,7 @@ class Scoring:
     network: the copy, in eval mode but for the normalization layers that the method wants in train mode. weights: its
     prunable weights by name, sorted, zero if pruned; only they require gradients. batches: those of the present pass
     where each pass has its own, read when their turn comes. loss: (outputs, y) -> the mean over the batch.
-    objective: the loss, and which of the outputs it is of. example: inputs of one example; by default the first of the
-    batches.
+    objective: the loss, and which of the outputs it is of. example: inputs of one example; by default the first one.
     micro_batch_size: the most examples whose activations are in memory at a time; by default as many as have at most
     MOST_ACTIVATIONS. Where batchnorm couples the examples of a batch, a smaller batch would be another function; then
     activations are recomputed block by block instead: those between blocks are kept, and those inside of one.
@@ -257,9 +256,8 @@ class Scoring:
         """
         if self._in_eval_mode:
             return
-        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
+        norms = [module.train() for module in self.network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
-            norm.train()
             norm.momentum = None
             norm.reset_running_stats()
         for batch in self.next_pass():
