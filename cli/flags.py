@@ -17,6 +17,7 @@ from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
 from foundations.hparams import HparamField, Hparams, fields_of, help_of
 from foundations.program import PROGRAM
+from pruning.hparams import ExamplesHparams
 
 Flags = TypeVar("Flags")
 Groups = dict[str, Hparams]
@@ -233,12 +234,14 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
 
 
 def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], command: str) -> UsageError:
-    owners = [owner for group in _groups_of(kind).values() for owner in group.owners_of(name)]
+    owners = [f"--{owner}" for group in _groups_of(kind).values() for owner in group.owners_of(name)]
+    if not owners and name in ExamplesHparams.names() and command == "train":
+        owners = ["branches that prune, such as `branch train oneshot`"]
     answer = None if owners else answer_to_flag(name, given_in(argv), known, command)
     if answer is not None:
         return UsageError(answer)
     suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])
-    where = f" It is a flag of {', '.join(f'--{owner}' for owner in owners)}." if owners else suggestion
+    where = f" It is a flag of {', '.join(owners)}." if owners else suggestion
     return UsageError(f"There is no flag --{name} here.{where}\n{_hint(command)}")
 
 
