@@ -22,7 +22,7 @@ Examples = Any
 """(inputs, targets), a dictionary of both, a list of batches of either kind, a DataLoader or a Dataset."""
 ExamplesOfPass = Callable[[int], Rows]
 """From the number of a pass over the examples, from 0, to those of that pass."""
-_LABELS = ("labels", "label")
+LABELS = ("labels", "label")
 """The names of targets in a dictionary of inputs."""
 _BATCH = 64
 _ACCEPTED = (
@@ -100,7 +100,7 @@ def first_example(inputs: Any) -> Any:
 def tensors_of_inputs(inputs: Any) -> list[Tensor]:
     """Return the tensors that a network takes as inputs, without the labels of a dictionary."""
     if isinstance(inputs, dict):
-        inputs = [value for name, value in inputs.items() if name not in _LABELS]
+        inputs = [value for name, value in inputs.items() if name not in LABELS]
     return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
 
 
@@ -111,7 +111,7 @@ def _selected(inputs: Any, targets: Any, chosen: Tensor) -> Rows:
 def _batch(batch: Any) -> tuple[Any, Any]:
     """Return inputs and targets of one batch, or of all examples."""
     if isinstance(batch, Mapping):
-        labels = next((name for name in _LABELS if name in batch), None)
+        labels = next((name for name in LABELS if name in batch), None)
         if labels is None:
             raise UsageError(f"the dictionary has no labels, but {', '.join(map(str, batch))}. {_ACCEPTED}", "examples")
         rest = {name: value for name, value in batch.items() if name != labels}
@@ -150,7 +150,7 @@ def _stacked(value: Any, count: int) -> Any:
 def _is_item(part: Any) -> bool:
     """Return whether something is a single example, as a Dataset returns it: its target is one number."""
     if isinstance(part, Mapping):
-        target: Any = next((part[name] for name in _LABELS if name in part), None)
+        target: Any = next((part[name] for name in LABELS if name in part), None)
     else:
         target = part[1] if isinstance(part, tuple | list) and len(part) == 2 else None
     if isinstance(target, Tensor | np.ndarray):

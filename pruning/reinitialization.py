@@ -40,7 +40,7 @@ def reinitialize_(network: nn.Module, buffers: Mapping[str, torch.Tensor] | None
         if left:
             names = ", ".join(left[:_SHOWN]) + (", ..." if len(left) > _SHOWN else "")
             raise UsageError(
-                f"{len(left)} parameters cannot be drawn again: {names}. "
+                f"{len(left)} {'parameter' if len(left) == 1 else 'parameters'} cannot be drawn again: {names}. "
                 "Give the class of the module that they are in a method `reset_parameters` that draws them."
             )
 

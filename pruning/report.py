@@ -42,7 +42,15 @@ def sparsity_report(
     does not run its own forward pass), and `others`, those of biases and of normalization, which no mask takes away.
 
     With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.score_statistics`).
+
+    Raises: UsageError if `mask` is no Mask.
     """
+    if not isinstance(mask, Mask):
+        raise UsageError(
+            f"it takes a Mask, and this is a {type(mask).__name__}. `prune` returns one, and a PruningWrapper has "
+            "one in `mask`. Networks are the argument `model`.",
+            "mask",
+        )
     kept = mask.kept_per_layer()
     layers: dict[str, dict[str, Any]] = {
         name: {"shape": list(tensor.shape), "total": tensor.numel(), **_levels(kept[name], tensor.numel())}

@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from foundations.errors import OpenPruneError, UsageError
 from foundations.random_streams import global_generator_from, stream_seed
 from models.held import convert_, held_modules
+from pruning.examples import LABELS, tensors_of_inputs
+from pruning.functional_dropout import NothingDropped
 from pruning.hparams import PruningHparams
 from pruning.named_weights import plain_copy
 from pruning.normalization import has_statistics
@@ -29,7 +31,7 @@ class SingleExample(UsageError):
 
 @contextlib.contextmanager
 def without_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Turn gradients on and autocast off, and let the global generators follow this seed, inside the block only."""
+    """Turn gradients on, autocast and dropout off, and let global generators follow a seed, inside the block only."""
     devices = [device] if device.type == "cuda" else []
     with (
         torch.inference_mode(False),
@@ -37,6 +39,7 @@ def without_trace(device: torch.device, seed: int) -> Iterator[None]:
         torch.autocast(device.type, enabled=False),
         torch.random.fork_rng(devices=devices),
         global_generator_from("scoring", seed),
+        NothingDropped(),
     ):
         for cuda in devices:
             torch.cuda.default_generators[cuda.index or 0].manual_seed(stream_seed("scoring", seed))
@@ -150,13 +153,19 @@ def has_embeddings(network: nn.Module) -> bool:
 
 
 def ones_like(network: nn.Module, example: Any, dtype: torch.dtype) -> Any:
-    """Return an example with ones in place of its numbers; tokens of a network with embeddings stay as they are."""
-    keeps_integers = has_embeddings(network)
+    """Return an example with ones in place of its numbers.
+
+    Integers and booleans stay as they are where they are not the numbers: tokens of a network with embeddings; what
+    stands beside floats, such as lengths, indices and masks; labels.
+    """
+    keeps_integers = has_embeddings(network) or any(part.is_floating_point() for part in tensors_of_inputs(example))
 
     def ones(tensor: Tensor) -> Tensor:
         is_number = tensor.is_floating_point() or not keeps_integers
         return torch.ones(tensor.shape, device=tensor.device, dtype=dtype) if is_number else tensor
 
+    if isinstance(example, dict):
+        return {name: part if name in LABELS else tree_map_only(Tensor, ones, part) for name, part in example.items()}
     return ones(example) if isinstance(example, Tensor) else tree_map_only(Tensor, ones, example)
 
 

@@ -51,8 +51,12 @@ def choice(name: str, value: str | None, switch: str, is_on: bool, default: str)
 
 def check_rate(rate: float) -> None:
     """Raise a UsageError for a rate that is not a number within 0 and 1."""
-    if isinstance(rate, bool) or not 0 <= rate <= 1:
-        raise UsageError(f"{rate} is not a valid value; it must be at least 0 and at most 1.", "prune_rate")
+    try:
+        is_valid = not isinstance(rate, bool) and bool(0 <= rate <= 1)
+    except (TypeError, ValueError, RuntimeError):  # a text, None, or an array of several
+        is_valid = False
+    if not is_valid:
+        raise UsageError(f"{rate!r} is not a valid value; it must be at least 0 and at most 1.", "prune_rate")
 
 
 def available_device(device: str | torch.device) -> torch.device:

@@ -255,6 +255,61 @@ def test_a_network_that_computes_its_loss_is_scored_by_it() -> None:
     assert prune(model, "synflow", density=0.5, examples=examples).kept == 48
 
 
+class OfSequences(nn.Module):
+    """Takes floats, beside them integers and booleans; with labels, its outputs have a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, order: Tensor, padded: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        steps = torch.arange(x.shape[1]) < lengths[:, None]
+        x = x.gather(1, order[..., None].expand_as(x)) * (steps & ~padded)[..., None]
+        logits = self.out(self.hidden(x).relu().mean(1))
+        return {"logits": logits} if labels is None else {"logits": logits, "loss": F.cross_entropy(logits, labels)}
+
+
+class OfPixels(nn.Module):
+    """Takes pixels of any type; with labels, its outputs have a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.out(x.to(self.out.weight.dtype))
+        return {"logits": logits, "loss": F.cross_entropy(logits, labels)}
+
+
+def test_labels_of_a_network_that_takes_integers_are_no_numbers_to_synflow() -> None:
+    examples = {"x": torch.ones(8, 6, dtype=torch.uint8), "labels": torch.arange(8) % 4}
+    assert prune(OfPixels(), "synflow", density=0.5, examples=examples).kept == 12
+
+
+def test_synflow_makes_ones_of_numbers_and_not_of_what_stands_beside_them() -> None:
+    model, y = OfSequences(), torch.arange(8) % 4
+    x = torch.randn(8, 5, 6)
+    rest = {
+        "lengths": torch.full((8,), 3),
+        "order": torch.arange(5).flip(0).expand(8, 5),
+        "padded": torch.zeros(8, 5, dtype=torch.bool),
+    }
+    found: list[dict[str, Tensor]] = []
+    for labels in ({"labels": y}, None):
+        examples = {"x": x, **rest, **labels} if labels else ((x, *rest.values()), y)
+        prune(
+            model, "synflow", density=0.5, examples=examples, on_iteration=lambda _n, _m, scores: found.append(scores)
+        )
+    copy = OfSequences().double()
+    copy.load_state_dict({name: tensor.abs() for name, tensor in model.state_dict().items()})
+    one = {name: part[:1] for name, part in rest.items()}
+    (expected,) = torch.autograd.grad(copy(torch.ones(1, 5, 6).double(), **one)["logits"].sum(), [copy.hidden.weight])
+    for scores in (found[0], found[-1]):
+        torch.testing.assert_close(scores["hidden.weight"], (copy.hidden.weight * expected).abs().detach())
+
+
 @pytest.mark.filterwarnings("ignore::pruning.left_out.UnprunedWarning")
 def test_synflow_of_a_network_of_tokens_has_ones_behind_the_embeddings() -> None:
     out, tokens = nn.Linear(40, 3), torch.randint(0, 12, (6, 5))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
+from foundations.errors import UsageError
 from pruning.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
@@ -93,3 +96,9 @@ def test_a_report_has_the_statistics_of_scores() -> None:
     report = sparsity_report(mask, scores=score_statistics({"a": torch.tensor([1.0, 3.0])}))
     assert report["layers"]["a"]["scores"]["mean"] == 2.0
     assert "scores" not in report["layers"]["b"]
+
+
+@pytest.mark.parametrize("wrong", [nn.Linear(2, 2), {"a": torch.ones(2, 2)}, None])
+def test_a_report_of_something_other_than_a_mask_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="^mask: it takes a Mask, and this is a "):
+        sparsity_report(wrong)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from foundations.errors import UsageError
 from pruning.mask import Mask
 from pruning.prune import prune
+from pruning.wrapper import PruningWrapper
 
 X, Y = torch.randn(20, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 10
 
@@ -310,3 +311,11 @@ def test_outputs_that_cannot_be_scored_are_refused(
 @pytest.mark.parametrize("outputs", [lambda y: (None, y), lambda y: (y.argmax(1), y), lambda y: (y, {"hidden": y + 1})])
 def test_the_logits_are_the_first_floats_of_a_tuple(outputs: Callable[[Tensor], Any]) -> None:
     assert pruned((X, Y), model=Returns(outputs)) == pruned((X, Y), model=Returns(lambda y: y))
+
+
+@pytest.mark.parametrize("rate", ["0.2", None, [0.2], (), torch.ones(2), np.ones(2), True, float("nan"), 2, {}])
+def test_a_prune_rate_that_is_no_number_within_0_and_1_is_refused(rate: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"^prune_rate: .* is not a valid value; it must be at least 0 and at most 1\.$"
+    ):
+        PruningWrapper(network(), prune_rate=rate, device="cpu", save_dir=None)
