@@ -178,9 +178,11 @@ def _chosen(content: object, entry: Entry, others: list[str]) -> list[str]:
     assert isinstance(content, Mapping)
     if not entry.path and not others:
         return []
+    left = [repr(name) for name in content if name not in entry.path[:1]] if entry.path else []
     return [
         f"took {entry} of {count(len(content), 'entry', 'entries')}"
         + (f" ({some(others)} would fit as well)" if others else "")
+        + (f"; not read: {some(left)}" if left else "")
     ]
 
 

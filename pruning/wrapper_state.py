@@ -54,12 +54,13 @@ class Loaded:
 def read(own: Mapping[str, Any], network: nn.Module, present: Mask) -> Loaded:
     """Read the wrapper's own part of a state dict, for `network`; `present` is the mask that the wrapper has.
 
-    A mask may cover other tensors of the network than the present one.
+    A mask may cover more tensors of the network than the present one. Of those that the present one covers and the file
+    does not, the present masks stay, and the names are missing.
     """
     found = Loaded()
     masks, expected = part(own, MASK), network.state_dict()
     try:
-        found.mask = Mask(masks, network) if masks else None
+        found.mask = Mask({**present, **masks}, network) if masks else None
     except UsageError as error:
         found.errors.append(str(error))
     found.initial = part(own, INITIAL)
@@ -74,7 +75,7 @@ def read(own: Mapping[str, Any], network: nn.Module, present: Mask) -> Loaded:
         found.rounds = [(int(pruned), int(total)) for pruned, total in counts.tolist()]
     elif counts is not None:
         found.errors.append(f"{ROUNDS} must be an integer tensor of shape (rounds, 2).")
-    names = [*(MASK + name for name in (masks or present)), *(INITIAL + name for name in expected), ROUNDS]
+    names = [*(MASK + name for name in sorted({*masks, *present})), *(INITIAL + name for name in expected), ROUNDS]
     found.missing = [name for name in names if name not in own]
     found.unexpected = sorted(own.keys() - set(names))
     return found

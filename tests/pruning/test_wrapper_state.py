@@ -228,3 +228,17 @@ def test_any_mask_and_any_rounds_come_back_from_the_bytes_of_a_state_dict(
     assert other.rounds == wrapper.rounds
     assert_same(other.state_dict(), wrapper.state_dict())
     assert moved(other) == 0
+
+
+def test_a_state_dict_without_the_mask_of_one_layer_is_refused_and_never_lets_weights_grow_back() -> None:
+    wrapper, other = (
+        PruningWrapper(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4)), 0.5, "cpu", None) for _ in range(2)
+    )
+    wrapper.prune_weights()
+    state = wrapper.state_dict()
+    del state["mask.0.weight"]
+    with pytest.raises(RuntimeError, match="mask.0.weight"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, strict=False)
+    assert other.mask.total == 80
+    assert torch.equal(other.mask["1.weight"], wrapper.mask["1.weight"])
