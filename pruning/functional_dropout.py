@@ -18,6 +18,7 @@ _IDENTITIES = frozenset(
     )
 )
 """Functions that return their first argument where nothing is dropped."""
+_WATCHED = _IDENTITIES | {torch.native_dropout, F.scaled_dot_product_attention, F.multi_head_attention_forward}
 _DROPOUT_P = 4
 """The place of dropout_p among the arguments of scaled_dot_product_attention."""
 
@@ -32,6 +33,8 @@ class NothingDropped(TorchFunctionMode):
         self, func: Callable[..., Any], _types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call a function of torch without its dropout."""
+        if func not in _WATCHED:  # nearly always: thousands of calls a pass, attributes of tensors among them
+            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = dict(kwargs or {})
         if func in _IDENTITIES:
             return args[0] if args else kwargs["input"]
