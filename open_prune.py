@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     from datasets.augmentations.none import NONE as NONE
     from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP as PAD4_CROP_FLIP
     from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP as RESIZED_CROP_FLIP
+    from datasets.batches import Loader as Loader
+    from datasets.batches import LoaderConfig as LoaderConfig
     from datasets.hparams import DatasetHparams as DatasetHparams
+    from datasets.loader import open_loader as open_loader
+    from datasets.prepared import ensure_prepared as ensure_prepared
     from datasets.source_files import Download as Download
     from datasets.source_files import Index as Index
     from datasets.source_files import SourceFiles as SourceFiles
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from foundations.plugins import load_plugins as load_plugins
     from foundations.random_streams import generator as generator
     from foundations.step import Step as Step
+    from models.build import build_model as build_model
     from models.family import Family as Family
     from models.family import NetworkSpec as NetworkSpec
     from models.hparams import ModelHparams as ModelHparams
@@ -162,6 +167,12 @@ _MODULES = {
     "apportion": "pruning.allocation",
     "proportional": "pruning.allocation",
     "Schedule": "pruning.iterations",
+    # Networks and batches by name, for a loop of one's own
+    "build_model": "models.build",
+    "ensure_prepared": "datasets.prepared",
+    "open_loader": "datasets.loader",
+    "Loader": "datasets.batches",
+    "LoaderConfig": "datasets.batches",
     # A family of networks, a recipe
     "Family": "models.family",
     "NetworkSpec": "models.family",
