@@ -5,7 +5,7 @@ Connectivity and the Lottery Ticket Hypothesis). Each level has the weights, mas
 
     python open_prune.py lottery --default_hparams=digits_lenet_40_20 --levels=3 --rewinding_steps=50it
 
-on the same machine. From the repository: PYTHONPATH=. python examples/lottery_by_hand.py
+on the same machine. In the repository: PYTHONPATH=. python examples/lottery_by_hand.py
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ DATASETS = Path(os.environ.get("OPEN_PRUNE_DATASETS", "~/open_prune_datasets")).
 # Other layouts of images in memory round convolutions differently. This is the one that jobs choose on a CPU.
 LAYOUT = torch.channels_last if torch.backends.cpu.get_cpu_capability() == "AVX512" else torch.contiguous_format
 
-State = dict[str, Tensor]
-
 
 @dataclass
 class Level:
@@ -51,7 +49,7 @@ class Level:
     number: int
     mask: Mask | None = None
     """The weights that are kept; None at level 0, which is dense."""
-    states: dict[int, State] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     """Weights and buffers by iteration: at the start, at the rewinding step and at the end."""
     metrics: dict[tuple[str, int], float] = field(default_factory=dict)
     """By name and iteration."""
@@ -72,7 +70,7 @@ def lottery(
     # 1. Randomly initialize a neural network f(x; θ_0).
     hparams = ModelHparams(model_name=network, model_init="kaiming_normal", batchnorm_init="uniform")
     model = build_model(hparams, outputs=10, input_shape=digits.input_shape, seed_keys=(replicate,))
-    model.to(memory_format=LAYOUT)  # type: ignore[call-overload]
+    model.to(memory_format=LAYOUT)
 
     # 2. Train it for j iterations, keeping the weights of iteration k on the way.
     level = Level(0)
@@ -122,7 +120,7 @@ def train(model: nn.Module, batches: Loader, level: Level, start: int, keep: int
         optimizer.zero_grad()
         logits = model(images)
         loss = F.cross_entropy(logits, labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         hits = (logits.argmax(1) == labels).sum().item()
         sums += torch.tensor([loss.item() * len(labels), hits, len(labels)], dtype=torch.float64)
@@ -132,15 +130,16 @@ def train(model: nn.Module, batches: Loader, level: Level, start: int, keep: int
 def evaluate(model: nn.Module, batches: Loader) -> dict[str, float]:
     """Return loss and accuracies on the test set."""
     model.eval()
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, and answers among the first five
     for images, labels in batches.test_batches():
         logits = model(images)
-        loss = F.cross_entropy(logits, labels, reduction="sum").item()
+        total = F.cross_entropy(logits, labels, reduction="sum").item()
         hits = (logits.argmax(1) == labels).sum().item()
         in_top5 = (logits.topk(5).indices == labels[:, None]).sum().item()
-        sums += torch.tensor([loss, hits, in_top5], dtype=torch.float64)
+        sums += torch.tensor([total, hits, in_top5], dtype=torch.float64)
     model.train()
-    return dict(zip(("test_loss", "test_accuracy", "test_top5accuracy"), (sums / batches.num_test).tolist(), strict=True))
+    loss, accuracy, top5 = (sums / batches.num_test).tolist()
+    return {"test_loss": loss, "test_accuracy": accuracy, "test_top5accuracy": top5}
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from examples import lottery_by_hand
 from open_prune import open_run
 from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
@@ -19,16 +20,26 @@ from tests.conftest import REPOSITORY
 EXAMPLE = REPOSITORY / "examples" / "lottery_by_hand.py"
 
 
+@pytest.fixture(scope="module")
+def by_hand() -> ModuleType:
+    """The example as a module."""
+    spec = importlib.util.spec_from_file_location("lottery_by_hand", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(("network", "levels", "rewind"), [("digits_lenet_40_20", 3, 50), ("digits_resnet_8_2", 1, 0)])
 def test_each_level_has_the_bytes_of_the_command(
-    network: str, levels: int, rewind: int, tmp_path: Path, digits: Path
+    network: str, levels: int, rewind: int, tmp_path: Path, digits: Path, by_hand: ModuleType
 ) -> None:
     terminal = Terminal(tmp_path, digits)
     command = ("lottery", f"--default_hparams={network}", f"--levels={levels}", f"--rewinding_steps={rewind}it")
     done = terminal.run(*command, "--device=cpu")
     assert done.code == 0, done.err
     folders = terminal.run(*command, "--display_output_location").out.split()
-    found = list(lottery_by_hand.lottery(network, levels, rewind, datasets=digits))
+    found = list(by_hand.lottery(network, levels, rewind, datasets=digits))
 
     assert len(found) == len(folders) == levels + 1
     for level, folder in zip(found, folders, strict=True):

@@ -1,0 +1,100 @@
+"""Read and verify a run with NumPy alone, as docs/format.md describes it: python examples/read_any_run.py FOLDER."""
+
+import hashlib
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool", "C64": "complex64"}
+DTYPES |= {f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError)
+
+
+def require(holds: object, why: str) -> None:
+    """Raise ValueError if something does not hold."""
+    if not holds:
+        raise ValueError(why)
+
+
+def read(path: Path, recorded: Any = None) -> Any:
+    """Return what a file of a run holds; exit with status 1 if it is not what was written, or what a manifest says."""
+    try:
+        require(path.is_file(), "it is missing, or not a regular file")
+        data = path.read_bytes()
+        same = recorded in (None, {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+        require(same, "its size or its SHA-256 is not the one in manifest.json")
+        if path.suffix == ".safetensors":
+            return tensors(data, "/".join(path.parts[-4:]))
+        if path.suffix == ".csv":
+            return [(name, int(at), float(x)) for name, at, x in (row.split(",") for row in data.decode().split()[1:])]
+        return sealed_json(data, path) if path.suffix == ".json" else data
+    except WRONG as error:
+        why = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}, {error}"
+        sys.exit(f"{path} cannot be verified: {' '.join(why.split())}.")
+
+
+def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, whose `sha256` is of the whole file with zeros for these digits."""
+    tree: dict[str, Any] = json.loads(data)
+    zeroed = re.sub(rb'(?m)^( "sha256": ")[0-9a-f]{64}"', rb"\g<1>" + b"0" * 64 + b'"', data, count=1)
+    unsealed = "sha256" not in tree and not re.search(rb'(?m)^ "[^"]*": "[0-9a-f]{64}"', data)  # as the first ones were
+    require(unsealed or tree["sha256"] == hashlib.sha256(zeroed).hexdigest(), "its SHA-256 is not the one it states")
+    require(tree.get("format", 1) == 1, f"it is of format {tree.get('format')}, and this reads format 1")
+    require(tree.get("run", "") in ("", "/".join(path.parts[-4:-1])), f"it is that of {tree.get('run')}")
+    for record in (tree, tree.get("main", tree)) if path.name == "description.json" else ():
+        require(record["schema"] == 2, f"it is of schema {record['schema']}, and this reads schema 2")
+        named = {"kind": record["kind"], "schema": 2, "description": record["canonical"]}
+        text = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        require(hashlib.sha256(text.encode()).hexdigest()[:32] == record["digest"], "it has another address")
+        folder = path.parts[-4] if record is not tree or path.parts[-2] == "main" else path.parts[-2]
+        main_digest = record["canonical"].get("main", "")
+        is_here = folder.endswith(f"_{record['digest']}") and path.parts[-4].endswith(main_digest)
+        require(is_here, "it does not describe the folder that it is in")
+    return tree
+
+
+def tensors(data: bytes, owner: str) -> dict[str, Any]:
+    """Return the arrays of a safetensors file by name: bfloat16 as float32, the bits of a mask as bool."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header, end, found = json.loads(data[8:start]), start, {}
+    stated = json.loads(header.pop("__metadata__")["open_prune"])
+    digest = hashlib.sha256((stated["facts"] + stated.get("owner", "")).encode())
+    for name, entry in sorted(header.items()):
+        kind, (first, last) = DTYPES[entry["dtype"]], (start + offset for offset in entry["data_offsets"])
+        digest.update(json.dumps([name, f"torch.{kind}", entry["shape"]]).encode() + data[first:last])
+        code = np.dtype("uint16" if kind == "bfloat16" else kind).newbyteorder("<")
+        values, end = np.frombuffer(data[first:last], code).reshape(entry["shape"]), max(end, last)
+        found[name] = (values.astype("<u4") << 16).view("<f4") if kind == "bfloat16" else values
+    require(digest.hexdigest() == stated["sha256"] and end == len(data), "its tensors are not those that were written")
+    require(stated.get("owner", owner) == owner, f"it was written as {stated.get('owner')}")
+    for name, shape in json.loads(stated["facts"]).get("shapes", {}).items():
+        found[name] = np.unpackbits(found[name], bitorder="little")[: math.prod(shape)].reshape(shape).astype(bool)
+    return found
+
+
+def main(folder: Path) -> None:
+    """Verify the files of the run in a folder, and print what they hold."""
+    record, there = read(folder / "description.json"), sorted(path.name for path in folder.iterdir())
+    manifest = read(folder / "manifest.json") if "manifest.json" in there else {}
+    ours = r"(state_.*|mask|checkpoint)\.safetensors|sparsity\.json|metrics\.csv"
+    listed = manifest.get("files", {name: None for name in there if re.fullmatch(ours, name)})
+    found = {name: read(folder / name, known) for name, known in listed.items()}
+    states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}
+    mask, last = found.get("mask.safetensors", {}), states[max(states)] if states else "no state"
+    model, data = (record.get("main", record)["hyperparameters"][group] for group in ("model", "dataset"))
+    print(f"{'/'.join(folder.parts[-3:])}: {len(found)} files are as written", "" if manifest else "(not complete)")
+    print(f"{record['kind']} of {model['model_name']} on {data['dataset_name']}, {manifest.get('device')}; {last}")
+    for name, weight in found.get(last, {}).items():
+        print(f"  {name:28} {weight.dtype!s:8} {weight.shape!s:18} kept {np.mean(mask.get(name, 1)):.4f}")
+    density = sum(bits.sum() for bits in mask.values()) / max(1, sum(bits.size for bits in mask.values()))
+    accuracy = [x for name, _, x in found.get("metrics.csv", []) if name == "test_accuracy"]
+    print(f"density {density if mask else 1:.6f}, test accuracy {accuracy[-1] if accuracy else 'not measured'}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve()) if len(sys.argv) == 2 else sys.exit(__doc__)
