@@ -52,9 +52,8 @@ def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
         text = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         require(hashlib.sha256(text.encode()).hexdigest()[:32] == record["digest"], "it has another address")
         folder = path.parts[-4] if record is not tree or path.parts[-2] == "main" else path.parts[-2]
-        main_digest = record["canonical"].get("main", "")
-        is_here = folder.endswith(f"_{record['digest']}") and path.parts[-4].endswith(main_digest)
-        require(is_here, "it does not describe the folder that it is in")
+        require(folder.endswith(f"_{record['digest']}"), "it does not describe the folder that it is in")
+        require(path.parts[-4].endswith(record["canonical"].get("main", "")), "it is a branch of another training")
     return tree
 
 
@@ -86,8 +85,9 @@ def main(folder: Path) -> None:
     found = {name: read(folder / name, known) for name, known in listed.items()}
     states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}
     mask, last = found.get("mask.safetensors", {}), states[max(states)] if states else "no state"
-    model, data = (record.get("main", record)["hyperparameters"][group] for group in ("model", "dataset"))
-    print(f"{'/'.join(folder.parts[-3:])}: {len(found)} files are as written", "" if manifest else "(not complete)")
+    groups = record.get("main", record)["hyperparameters"] | record["hyperparameters"]
+    model, data = groups["model"], groups.get("retrain_dataset", groups["dataset"])
+    print(f"{'/'.join(folder.parts[-3:])}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
     print(f"{record['kind']} of {model['model_name']} on {data['dataset_name']}, {manifest.get('device')}; {last}")
     for name, weight in found.get(last, {}).items():
         print(f"  {name:28} {weight.dtype!s:8} {weight.shape!s:18} kept {np.mean(mask.get(name, 1)):.4f}")

@@ -84,12 +84,13 @@ class Manifest(JsonForms):
         return sealed_json.to_bytes(dataclasses.asdict(self))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Manifest:
+    def from_bytes(cls, data: bytes, file: object = "A manifest") -> Manifest:
         """Read what `to_bytes` returned. Raises: ValueError, KeyError or TypeError for anything else.
 
-        One without a digest of its own, as they were once written, is read as well.
+        One without a digest of its own, as they were once written, is read as well. file: its path, for errors.
+        Raises: EnvironmentFailure for one of a newer format.
         """
-        tree = sealed_json.from_bytes(data)
+        tree = sealed_json.from_bytes(data, file)
         files = {_checked_name(name): FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
         for name, is_right in _FORMS.items():
             if name in tree and not is_right(tree[name]):

@@ -97,7 +97,7 @@ class Run:
         """Return what the manifest says, whether or not the files agree, or None where there is none."""
         data = self._data(MANIFEST)
         try:
-            manifest = None if data is None else Manifest.from_bytes(data)
+            manifest = None if data is None else Manifest.from_bytes(data, self.folder / MANIFEST)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
@@ -333,7 +333,7 @@ class Run:
         if data is None:
             return None
         try:
-            return sealed_json.from_bytes(data)
+            return sealed_json.from_bytes(data, self.folder / name)
         except ValueError as error:
             raise self.damaged(name, str(error)) from error
 

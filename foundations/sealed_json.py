@@ -11,6 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from foundations.errors import EnvironmentFailure
+
+FORMAT = 1
+"""The format of a root (docs/format.md). Files of format 1 do not state it; those of later ones do, as `format`."""
 _OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
 _ANY_DIGEST = re.compile(rb'^ "[^"]*": "[0-9a-f]{64}"', re.MULTILINE)
 _NO_DIGEST = b"0" * 64
@@ -23,10 +27,12 @@ def to_bytes(tree: Mapping[str, Any]) -> bytes:
     return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
 
 
-def from_bytes(data: bytes) -> dict[str, Any]:
+def from_bytes(data: bytes, file: object = "A file") -> dict[str, Any]:
     """Return the object that `to_bytes` was given. Raises: ValueError for anything else.
 
+    file: what an error about the format names.
     One without a digest of its own, as they were once written, is read as well.
+    Raises: EnvironmentFailure for one that is whole, and of a newer format.
     """
     try:
         tree = json.loads(data)
@@ -39,6 +45,10 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         raise ValueError("it is not as it was written")  # the name of its digest was changed
     if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
         raise ValueError("its SHA-256 is not the one that it states")
+    if tree.get("format", FORMAT) != FORMAT:
+        raise EnvironmentFailure(
+            f"{file} is of format {tree['format']}, and this version reads format {FORMAT}: use a newer version."
+        )
     return tree
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations import sealed_json
+from foundations.errors import DamagedError, EnvironmentFailure
 
 TREE = {"layers": [{"name": "fc", "kept": 12, "sha256": "none"}], "total": 1.5, "nothing": None}
 DATA = sealed_json.to_bytes(TREE)
@@ -15,7 +16,7 @@ plain = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text().filter(lambda name: name != "sha256"), plain, max_size=5))
+@given(st.dictionaries(st.text().filter(lambda name: name not in ("sha256", "format")), plain, max_size=5))
 def test_an_object_comes_back(tree):
     assert sealed_json.from_bytes(sealed_json.to_bytes(tree)) == tree
 
@@ -37,3 +38,13 @@ def test_what_was_written_without_a_digest_is_read():
 def test_anything_else_is_refused(data):
     with pytest.raises(ValueError, match="it is not"):
         sealed_json.from_bytes(data)
+
+
+def test_a_newer_format_is_refused_and_is_no_damage():
+    data = sealed_json.to_bytes({**TREE, "format": 2})
+    with pytest.raises(EnvironmentFailure, match=r"^here.json is of format 2, .* reads format 1: use a newer") as error:
+        sealed_json.from_bytes(data, "here.json")
+
+    assert not isinstance(error.value, DamagedError)
+    with pytest.raises(ValueError, match="SHA-256"):
+        sealed_json.from_bytes(data.replace(b'"format": 2', b'"format": 3'))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from foundations import sealed_json
 from foundations.address import Location
-from foundations.errors import DamagedError
+from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.metrics import Metrics
 from foundations.run import Run
 from foundations.upkeep import check_bytes, mend, verify
@@ -111,6 +112,20 @@ def test_mending_sets_an_unreadable_manifest_aside(tmp_path: Path, content: byte
     assert run.manifest() is None
     assert verify(run) == []
     assert run.kept_states(5) == [step(0), step(10)]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "description.json"])
+def test_mending_leaves_a_run_of_a_newer_format_alone(tmp_path: Path, name: str) -> None:
+    run = complete_run(tmp_path)
+    newer = sealed_json.to_bytes({**json.loads((run.folder / name).read_bytes()), "format": 2})
+    (run.folder / "manifest.json").unlink()
+    (run.folder / name).write_bytes(newer)
+    before = bytes_under(tmp_path)
+
+    assert any(f"{name} is of format 2" in str(problem) for problem in verify(run))
+    with pytest.raises(EnvironmentFailure, match="use a newer version"):
+        mend(run)
+    assert bytes_under(tmp_path) == before
 
 
 def test_mending_sets_an_unreadable_description_of_an_incomplete_run_aside(tmp_path: Path) -> None:
