@@ -34,8 +34,7 @@ def read(path: Path, recorded: Any = None) -> Any:
             return [(name, int(at), float(x)) for name, at, x in (row.split(",") for row in data.decode().split()[1:])]
         return sealed_json(data, path) if path.suffix == ".json" else data
     except WRONG as error:
-        why = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}, {error}"
-        sys.exit(f"{path} cannot be verified: {' '.join(why.split())}.")
+        sys.exit(f"{path} cannot be verified ({' '.join(str(error).split())}).")
 
 
 def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
@@ -80,15 +79,13 @@ def main(folder: Path) -> None:
     """Verify the files of the run in a folder, and print what they hold."""
     record, there = read(folder / "description.json"), sorted(path.name for path in folder.iterdir())
     manifest = read(folder / "manifest.json") if "manifest.json" in there else {}
-    ours = r"(state_.*|mask|checkpoint)\.safetensors|sparsity\.json|metrics\.csv"
-    listed = manifest.get("files", {name: None for name in there if re.fullmatch(ours, name)})
+    listed = manifest.get("files", dict.fromkeys(n for n in there if re.match("state_|mask|check|sparsity|metrics", n)))
     found = {name: read(folder / name, known) for name, known in listed.items()}
     states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}
     mask, last = found.get("mask.safetensors", {}), states[max(states)] if states else "no state"
-    groups = record.get("main", record)["hyperparameters"] | record["hyperparameters"]
-    model, data = groups["model"], groups.get("retrain_dataset", groups["dataset"])
+    model, data = record.get("main", record)["hyperparameters"]["model"], ", ".join(manifest.get("dataset", {}))
     print(f"{'/'.join(folder.parts[-3:])}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
-    print(f"{record['kind']} of {model['model_name']} on {data['dataset_name']}, {manifest.get('device')}; {last}")
+    print(f"{record['kind']} of {model['model_name']} on {data or '?'}, {manifest.get('device') or '?'}; {last}")
     for name, weight in found.get(last, {}).items():
         print(f"  {name:28} {weight.dtype!s:8} {weight.shape!s:18} kept {np.mean(mask.get(name, 1)):.4f}")
     density = sum(bits.sum() for bits in mask.values()) / max(1, sum(bits.size for bits in mask.values()))
@@ -97,4 +94,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve()) if len(sys.argv) == 2 else sys.exit(__doc__)
+    try:
+        main(Path(sys.argv[1]).resolve() if len(sys.argv) == 2 else sys.exit(__doc__))
+    except WRONG as why:
+        sys.exit(f"{sys.argv[1]} cannot be verified ({' '.join(str(why).split())}).")
