@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,26 +12,26 @@ from analysis.cells import GRID
 from analysis.row import Row, row_of
 from cli.catalogue import ListingFlags
 from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
-from cli.flags import HelpRequested, flags_of, parse, positional
-from cli.folder_flags import DatasetsRootHparams, RootHparams
+from cli.flags import HelpRequested, parse, positional
 from cli.grid import Sweep
+from cli.job_flags import RequestHparams
 from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
 from cli.progress import reporting
-from cli.sweep import PlannedSweep, asked_by, compute_sweep, plan_sweep
+from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, with_shared
+from cli.sweep_flags import without_shared
 from foundations.address import Location
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.hparams import hparam
+from foundations.hparams import Hparams, hparam
 from foundations.program import PROGRAM
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
-from platforms.executors.site import site_settings
 
 _USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperHparams(RootHparams, DatasetsRootHparams):
+class PaperHparams(Hparams):
     """Which scale, and where the figures go."""
 
     scale: str = hparam("cpu", choices=SCALES)
@@ -39,12 +40,6 @@ class PaperHparams(RootHparams, DatasetsRootHparams):
     """The folder that figures and tables are written to; by default one of the paper's name, here."""
     retry: str | None = hparam(None, choices=("failed",))
     """failed: start runs that failed before again."""
-    no_download: bool = hparam(False)
-    """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
-    dry_run: bool = hparam(False)
-    """Print what would be computed and what is there already, and stop."""
-    quiet: bool = hparam(False)
-    """Print nothing but failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +47,7 @@ class PaperFlags:
     """Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names)."""
 
     paper: PaperHparams = field(default_factory=PaperHparams)
+    job: RequestHparams = field(default_factory=RequestHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
     executor: ExecutorHparams = field(default_factory=ExecutorHparams)
 
@@ -71,25 +67,32 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 def paper(argv: Sequence[str], environment: Environment) -> int:
     """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
     names, rest = positional(argv)
-    flags = parse(PaperFlags, rest, "paper", {"executor": "pool", **site_settings(environment.site)})
+    scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
     if not names:
         raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
     if len(names) > 1:
         raise UsageError(f"give one name.\n{_USAGE}")
-    found, own = find_paper(names[0]), flags.paper
+    found = find_paper(names[0])
+    with _said_of_sweep(found, scale):
+        _, of_file, behind = without_shared(sweep_at(found, scale))
+        flags = parse_whole(PaperFlags, [*of_file, *behind, *rest], "paper", environment)
+    own, job = flags.paper, flags.job
     environment = replace(
         environment,
-        root=own.root_in(environment),
-        datasets=own.datasets_in(environment),
-        no_download=own.no_download or environment.no_download,
+        root=job.root_in(environment),
+        datasets=job.datasets_in(environment),
+        no_download=job.no_download or environment.no_download,
     )
-    planned = planned_paper(found, own.scale, flags.platform, environment)
+    planned = planned_paper(found, own.scale, flags.platform, environment, job)
     measurements, drawings = parts_of(found, own.scale)
-    if not own.quiet or own.dry_run:
-        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n{planned.preview()}", flush=True)
-    if own.dry_run:
+    if job.display_output_location:
+        print(planned.folders())
         return 0
-    quiet = own.quiet
+    if not job.quiet or job.dry_run:
+        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n{planned.preview()}", flush=True)
+    if job.dry_run:
+        return 0
+    quiet = job.quiet
     done = compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=own.retry == "failed")
     if done.exit_code:
         return done.exit_code
@@ -105,15 +108,34 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def planned_paper(found: PaperFile, scale: str, platform: PlatformHparams, environment: Environment) -> PlannedSweep:
+def planned_paper(
+    found: PaperFile,
+    scale: str,
+    platform: PlatformHparams,
+    environment: Environment,
+    job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
+) -> PlannedSweep:
     """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
+    with _said_of_sweep(found, scale):
+        described, *_ = without_shared(sweep_at(found, scale))
+        return plan_sweep(asked_by(with_shared(described, job, platform), environment), environment)
+
+
+def sweep_at(found: PaperFile, scale: str) -> Sweep:
+    """Return the sweep of a file at a scale. Raises: UsageError where it has none."""
     if scale not in found.sweeps:
         raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
-    more = tuple(flags_of(platform))
-    described = Sweep(tuple(replace(grid, flags=more) for grid in found.sweeps[scale].grids))
+    return found.sweeps[scale]
+
+
+@contextlib.contextmanager
+def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
+    """Let mistakes say in which sweep of which file they are."""
     try:
-        return plan_sweep(asked_by(described, environment), environment)
+        yield
     except UsageError as error:
+        if "scale" in error.hparams:
+            raise
         raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
 
 

@@ -6,19 +6,23 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cli.dispatching import Dispatched, dispatch_plan
 from cli.estimate import Estimate, has_checkpoint, iterations_left
-from cli.flags import PLUGIN, parse, positional, taken_out
+from cli.flags import PLUGIN, flags_of, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
+from cli.job_flags import RequestHparams
 from cli.plain_table import duration
 from cli.request import Request
+from cli.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
+from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
 from platforms.executors.site import site_settings
 
@@ -44,10 +48,6 @@ class SweepHparams(Hparams):
     """failed: start runs that failed before again. By default they stay failed, and the sweep says so."""
     export: bool = hparam(False)
     """Print the plain commands of the runs, one a line, in an order in which they can run one by one, and stop."""
-    dry_run: bool = hparam(False)
-    """Print what would be computed and what is there already, and stop."""
-    quiet: bool = hparam(False)
-    """Print nothing but failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,19 @@ class SweepFlags:
     """Compute a grid of runs; repeated, go on with what is left. What stands behind -- is the command of every run."""
 
     sweep: SweepHparams = field(default_factory=SweepHparams)
+    job: RequestHparams = field(default_factory=RequestHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
     executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+class WholeFlags(Protocol):
+    """Flags of a command that gives many runs to an executor."""
+
+    @property
+    def executor(self) -> ExecutorHparams: ...  # noqa: D102
+
+
+Flags = TypeVar("Flags", bound=WholeFlags)
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,10 @@ class PlannedSweep:
             labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
         return labels
 
+    def folders(self) -> str:
+        """Return the folder of each run, a line each."""
+        return "\n".join(dict.fromkeys(str(planned.run.folder) for _, _, planned in self.targets()))
+
     def preview(self) -> str:
         """Return how many runs there are, how many are done, and what is left to do."""
         runs, to_do = list(self.plan), self.plan.to_do()
@@ -117,20 +133,45 @@ class PlannedSweep:
 def sweep(argv: Sequence[str], environment: Environment) -> int:
     """`sweep`: compute a grid of runs."""
     described, rest = described_by(argv)
-    flags = parse(SweepFlags, rest, "sweep", {"executor": "pool", **site_settings(environment.site)})
-    asked = asked_by(described, environment)
+    described, own, behind = without_shared(described)
+    refuse_two_values(rest, behind)
+    flags = parse_whole(SweepFlags, [*own, *behind, *rest], "sweep", environment)
+    asked = asked_by(with_shared(described, flags.job, flags.platform), environment)
     if flags.sweep.export:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
         print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
         return 0
-    planned = plan_sweep(asked, environment)
-    quiet = flags.sweep.quiet or asked[0].request.job.quiet
-    if not quiet or flags.sweep.dry_run:
+    planned, job = plan_sweep(asked, environment), flags.job
+    if job.display_output_location:
+        print(planned.folders())
+        return 0
+    if not job.quiet or job.dry_run:
         print(planned.preview(), flush=True)
-    if flags.sweep.dry_run:
+    if job.dry_run:
         return 0
     is_retry = flags.sweep.retry == "failed"
-    return compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=is_retry).exit_code
+    return compute_sweep(planned, flags.executor, environment, quiet=job.quiet, retry_failed=is_retry).exit_code
+
+
+def parse_whole(kind: type[Flags], argv: Sequence[str], command: str, environment: Environment) -> Flags:
+    """Return the flags of a command that gives many runs to an executor. Raises: UsageError, HelpRequested."""
+    flags = parse(kind, argv, command, {"executor": "pool", **site_settings(environment.site)})
+    if flags.executor.executor is None:
+        from platforms.executors.registry import EXECUTORS
+
+        names = ", ".join(EXECUTORS.spellings())
+        raise UsageError(f"the runs of a {command} are given to an executor; choose from {names}.", "executor")
+    return flags
+
+
+def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams) -> Sweep:
+    """Return a sweep whose runs are given the flags that they share, but for those that only print.
+
+    Raises: UsageError where a grid varies what is fixed for all its runs.
+    """
+    refuse_disagreement(described)
+    shared = (*flags_of(job.replaced({"dry_run": False, "display_output_location": False})), *flags_of(platform))
+    return Sweep(tuple(replace(grid, flags=(*grid.flags, *shared)) for grid in described.grids))
 
 
 def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:

@@ -198,6 +198,22 @@ def test_a_dry_run_computes_and_writes_nothing(terminal: Terminal, file: Path) -
     assert [path.name for path in file.parent.iterdir() if path.suffix != ".toml"] == []
 
 
+def test_flags_of_the_work_in_a_file_hold_unless_the_command_line_says_otherwise(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file, there = tmp_path / "mine.toml", tmp_path / "there"
+    file.write_text(PAPER.replace("gamma = 0.1", f"gamma = 0.1\nroot = '{there}'\ndry_run = true"))
+
+    of_file = terminal.run("paper", str(file))
+    of_both = terminal.run("paper", str(file), f"--root={tmp_path / 'here'}", "--display_output_location")
+
+    assert "0 done" in of_file.out
+    assert len(of_both.out.splitlines()) == 10
+    assert all(line.startswith(str(tmp_path / "here")) for line in of_both.out.splitlines())
+    assert not there.exists()
+    assert not terminal.root.exists()
+
+
 def test_a_paper_is_computed_measured_and_drawn_of_its_runs_alone(
     own_two_runs: Terminal, file: Path, tmp_path: Path
 ) -> None:
@@ -251,6 +267,11 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
         (PAPER.split("[cpu.sweep]")[0], ["[cpu.sweep] or [full.sweep] is missing"]),
         (PAPER.replace("density = [0.5, 0.25]", "dencity = [0.5]"), ["Did you mean '--density'?", "[cpu.sweep]"]),
         (PAPER.replace("command", "comand"), ["[cpu.sweep]", "Did you mean 'command'?"]),
+        (PAPER.replace("gamma = 0.1", "density = 0.1"), ["--density", "0.5, 0.25", "fixed", "[cpu.sweep]", "as found"]),
+        (PAPER.replace("gamma = 0.1", "threads = [1, 2]"), ["not a value of a flag", "[cpu.sweep]"]),
+        (PAPER + "threads = [1, 2]", ["--threads", "all runs of a sweep share it", "[cpu.sweep]"]),
+        (PAPER + "threads = 1", ["--threads", "not given in one, 1 in another", "[cpu.sweep]"]),
+        (PAPER + "plugin = 'mine.py'", ["--plugin", "on the command line", "[cpu.sweep]"]),
         (PAPER + "[[plot]]\nlines = 'strategy'", ["[[plot]]: 'name' is missing"]),
         (PAPER + "[[plot]]\nname = 'curve'", ["[[plot]]", "Did you mean 'curves'?"]),
         (PAPER + "[[plot]]\nname = 'curves'\nline = 'strategy'", ["[[plot]]", "Did you mean '--lines'?"]),
