@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from analysis.cells import GRID
 from analysis.row import Row, row_of
+from branches.desc import is_untrained
 from cli.catalogue import ListingFlags
 from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
 from cli.flags import HelpRequested, parse, positional
 from cli.grid import Sweep
 from cli.job_flags import RequestHparams
 from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
+from cli.plain_table import duration
 from cli.progress import reporting
+from cli.request import Request
 from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, with_shared
 from cli.sweep_flags import without_shared
 from foundations.address import Location
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
+from foundations.plan import PlannedRun
 from foundations.program import PROGRAM
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
@@ -99,7 +104,9 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     rows = rows_of(planned)
     with reporting(quiet) as reporter:
         for each in measurements:
-            each.measure(rows, environment, flags.platform.device, reporter)
+            began = time.monotonic()
+            count = each.measure(rows, environment, flags.platform.device, reporter)
+            reporter.say(f"measured {each}: {count} run{'s' * (count != 1)}, {duration(time.monotonic() - began)}")
     folder = Path(own.out or found.name).expanduser()
     for drawing in drawings:
         written = drawing.write(rows, folder)
@@ -118,7 +125,26 @@ def planned_paper(
     """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
     with _said_of_sweep(found, scale):
         described, *_ = without_shared(sweep_at(found, scale))
-        return plan_sweep(asked_by(with_shared(described, job, platform), environment), environment)
+        measurements, drawings = parts_of(found, scale)
+        asked = asked_by(with_shared(described, job, platform), environment)
+        if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
+            asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
+        return plan_sweep(asked, environment)
+
+
+def _without_evaluation(request: Request) -> Request:
+    """Return a request that asks no more of untrained runs than their first state and mask: nobody reads their metrics.
+
+    The bytes of these are the same as in a complete run, and the command of the run goes on from there.
+    """
+    targets = {}
+    for name, target in request.targets.items():
+        desc = target.desc
+        if is_untrained(desc):
+            has_mask = desc.mask_step is not None
+            target = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
+        targets[name] = target
+    return replace(request, targets=targets)
 
 
 def sweep_at(found: PaperFile, scale: str) -> Sweep:
@@ -154,8 +180,8 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
     A run that several named grids ask for has a row for each of them. The trainings that others prune have no grid:
     they are the reference of all.
     """
-    found = {(each.run.location, asked.grid): each.run for asked, _, each in planned.targets()}
-    rows = {run.location: row_of(run) for run in found.values()}
+    found = dict.fromkeys((each.run.location, asked.grid) for asked, _, each in planned.targets())
+    rows = {each.run.location: _row_of(each) for each in planned.requested()}
     has_branches = any(row.branch for row in rows.values())
     named: dict[tuple[Location, str], Row] = {}
     for location, grid in found:
@@ -165,3 +191,13 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
         else:
             named[location, ""] = row
     return list(named.values())
+
+
+def _row_of(planned: PlannedRun) -> Row:
+    """Return what is known of a run; one that has all that was asked of it counts as complete."""
+    row = row_of(planned.run)
+    if row.status != "incomplete" or planned.is_target or not planned.is_done:
+        return row
+    report = planned.run.sparsity()
+    achieved = {} if report is None else {name: report["achieved"][name] for name in ("density", "sparsity")}
+    return replace(row, status="complete", results=achieved)

@@ -94,6 +94,10 @@ class PlannedSweep:
             for name, target in each.request.targets.items():
                 yield each, name, self.plan[target.desc.location(target.replicate)]
 
+    def requested(self) -> list[PlannedRun]:
+        """Return the runs that the points ask for, each once."""
+        return list(dict.fromkeys(planned for *_, planned in self.targets()))
+
     def labels(self) -> dict[PlannedRun, str]:
         """Return what the runs of a sweep are called, for people."""
         labels: dict[PlannedRun, str] = {}
@@ -107,17 +111,16 @@ class PlannedSweep:
 
     def preview(self) -> str:
         """Return how many runs there are, how many are done, and what is left to do."""
-        runs, to_do = list(self.plan), self.plan.to_do()
+        runs, to_do, requested = list(self.plan), self.plan.to_do(), self.requested()
         targets = sum(len(each.request.targets) for each in self.asked)
-        distinct = sum(planned.is_target for planned in runs)
-        done = sum(planned.is_target and planned.is_done for planned in runs)
+        distinct, done = len(requested), sum(planned.is_done for planned in requested)
         iterations = sum(map(iterations_left, to_do))
         lines = [
             f"{targets} run{'s' if targets != 1 else ''}"
             + (f" ({distinct} different ones)" if distinct != targets else "")
             + f", {done} done"
         ]
-        ancestors = [planned for planned in to_do if not planned.is_target]
+        ancestors = [planned for planned in to_do if planned not in requested]
         if ancestors:
             lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
         if to_do:
@@ -191,7 +194,7 @@ def compute_sweep(
         planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
     )
     if not quiet:
-        print(_summary(planned.plan, outcome))
+        print(_summary(planned.requested(), outcome))
     return outcome
 
 
@@ -237,9 +240,8 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     return found
 
 
-def _summary(made: Plan, outcome: Dispatched) -> str:
-    """Return what became of a sweep."""
-    targets = [planned for planned in made if planned.is_target]
+def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:
+    """Return what became of the runs that a sweep asked for."""
     computed = set(map(id, outcome.computed))
     done = [planned for planned in targets if planned.is_done]
     ours = sum(id(planned) in computed for planned in done)

@@ -245,6 +245,79 @@ def test_a_paper_is_computed_measured_and_drawn_of_its_runs_alone(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
 
 
+UNTRAINED = """
+title = "Untrained networks"
+paper = "Somebody 2020, Something"
+figure = "Figure 2"
+shows = "Layers."
+
+[cpu.sweep]
+command = "branch train oneshot"
+
+[cpu.sweep.base]
+default_hparams = "digits_lenet_16"
+training_steps = "0it"
+
+[[cpu.sweep.grid]]
+strategy = ["magnitude", "snip1"]
+density = 0.25
+
+[[cpu.sweep.grid]]
+command = "train"
+
+[[measure]]
+name = "layer_conservation"
+strategy = ["magnitude", "snip1"]
+
+[[plot]]
+name = "layers"
+file = "layers"
+lines = "strategy,density"
+
+[[plot]]
+name = "measure"
+measure = "layer_conservation"
+x = "inverse_size"
+y = "average_score"
+lines = "branch"
+"""
+
+
+def test_a_paper_of_untrained_networks_evaluates_none_unless_something_shows_their_accuracy(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file, again = tmp_path / "untrained.toml", Terminal(tmp_path / "again", terminal.datasets)
+    file.write_text(UNTRAINED)
+
+    made = terminal.run("paper", str(file), f"--out={tmp_path / 'out'}")
+    repeated = terminal.run("paper", str(file), f"--out={tmp_path / 'out'}")
+
+    assert made.code == 0, made.out + made.err
+    assert "3 of 3 runs are complete: 3 computed now" in made.out
+    assert "measured layer_conservation strategy=snip1: 3 runs" in made.out
+    assert "3 of 3 runs are complete: 0 computed now, 3 before" in repeated.out
+    assert not list(terminal.root.rglob("metrics.csv"))
+    points = list(csv.DictReader((tmp_path / "out" / "layers.csv").read_text().splitlines()))
+    assert {point["strategy"] for point in points} == {"magnitude", "snip1"}
+    (tmp_path / "out").rename(tmp_path / "without")
+
+    file.write_text(UNTRAINED + "[[table]]\nrows = 'strategy'\n")
+    for each in (terminal, again):
+        complete = each.run("paper", str(file), f"--out={tmp_path / each.root.name}")
+        assert complete.code == 0, complete.out + complete.err
+
+    assert len(list(terminal.root.rglob("metrics.csv"))) == 3
+    assert _digests(terminal) == _digests(again)
+    for drawn in (tmp_path / "without").glob("*.csv"):
+        assert drawn.read_bytes() == (tmp_path / again.root.name / drawn.name).read_bytes()
+
+
+def _digests(terminal: Terminal) -> dict[str, str]:
+    """Return the digests of the files of runs that are the same whenever they are computed."""
+    endings = (".safetensors", "metrics.csv", "sparsity.json")
+    return {name: digest for name, (digest, _) in terminal.files().items() if name.endswith(endings)}
+
+
 def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
     planned = planned_paper(read_paper(file), "cpu", PlatformHparams(), environment)
