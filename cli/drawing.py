@@ -26,6 +26,7 @@ from foundations.errors import UsageError
 from foundations.files import write_atomically
 from foundations.hparams import Hparams
 from foundations.reporter import Reporter
+from pruning.hparams import PruningHparams
 
 FIGURE_FORMATS = ("pdf", "png")
 """In which a figure is written: for papers, and to look at."""
@@ -44,6 +45,11 @@ class Measurement:
     def reads_metrics(self) -> bool:
         """Whether it may need what was measured while runs trained: those of plug-ins may."""
         return self.kind.plugin is not None
+
+    @property
+    def scoring(self) -> PruningHparams | None:
+        """How it scores networks, if it does."""
+        return None if self.kind.scores_with is None else self.kind.scores_with(self.options)
 
     def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> int:
         """Measure the runs that are meant, each once, and return their number; results that are there are reused.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from analysis.cells import GRID
 from analysis.row import Row, row_of
-from branches.desc import is_untrained
+from branches.desc import is_untrained, trained_of
 from cli.catalogue import ListingFlags
 from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
 from cli.flags import HelpRequested, parse, positional
@@ -20,10 +20,12 @@ from cli.job_flags import RequestHparams
 from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
 from cli.plain_table import duration
 from cli.progress import reporting
+from cli.rates import Case, scoring_case
 from cli.request import Request
-from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, with_shared
+from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
 from cli.sweep_flags import without_shared
 from foundations.address import Location
+from foundations.desc import RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
@@ -64,6 +66,7 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
     for name in paper_names():
         found = read_paper(FOLDER / f"{name}.toml")
         text = f"{found.figure} of {found.paper}: {found.title}. {found.shows}"
+        text += "".join(f" (--scale={scale}: {words}.)" for scale, words in found.takes.items())
         blocks.append(f"{name}\n{textwrap.fill(text, 116, initial_indent='    ', subsequent_indent='    ')}")
     print("\n".join(blocks))
     return 0
@@ -94,7 +97,8 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
         print(planned.folders())
         return 0
     if not job.quiet or job.dry_run:
-        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n{planned.preview()}", flush=True)
+        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}", flush=True)
+        print(preview_of(planned, flags, environment, _scored(planned, measurements)), flush=True)
     if job.dry_run:
         return 0
     quiet = job.quiet
@@ -191,6 +195,17 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
         else:
             named[location, ""] = row
     return list(named.values())
+
+
+def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[Case]:
+    """Return how the networks of the runs are scored by measures, once for each: those that are there do not count."""
+    return [
+        scoring_case(trained_of(RunRef(each.desc)), pruning)
+        for measurement in measurements
+        if (pruning := measurement.scoring) is not None
+        for each in planned.requested()
+        if not each.is_done
+    ]
 
 
 def _row_of(planned: PlannedRun) -> Row:

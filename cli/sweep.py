@@ -13,7 +13,7 @@ from cli.estimate import Estimate, has_checkpoint, iterations_left
 from cli.flags import PLUGIN, flags_of, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.job_flags import RequestHparams
-from cli.plain_table import duration
+from cli.rates import Case, Rates
 from cli.request import Request
 from cli.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.environment import Environment
@@ -23,7 +23,8 @@ from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
 from platforms.base import PlatformHparams
-from platforms.executors.base import ExecutorHparams
+from platforms.executors.base import ExecutorHparams, Program
+from platforms.executors.registry import EXECUTORS, make_executor
 from platforms.executors.site import site_settings
 
 _REQUESTS = {
@@ -63,6 +64,10 @@ class SweepFlags:
 class WholeFlags(Protocol):
     """Flags of a command that gives many runs to an executor."""
 
+    @property
+    def job(self) -> RequestHparams: ...  # noqa: D102
+    @property
+    def platform(self) -> PlatformHparams: ...  # noqa: D102
     @property
     def executor(self) -> ExecutorHparams: ...  # noqa: D102
 
@@ -109,8 +114,14 @@ class PlannedSweep:
         """Return the folder of each run, a line each."""
         return "\n".join(dict.fromkeys(str(planned.run.folder) for _, _, planned in self.targets()))
 
-    def preview(self) -> str:
-        """Return how many runs there are, how many are done, and what is left to do."""
+    def preview(
+        self, rates: Rates | None = None, *, at_once: int = 1, is_timed: bool = False, measured: Sequence[Case] = ()
+    ) -> str:
+        """Return how many runs there are, how many are done, what is left to do, and how long that takes.
+
+        rates: what was timed on this machine. is_timed: whether to time what is missing. measured: how networks are
+        scored besides, by measures.
+        """
         runs, to_do, requested = list(self.plan), self.plan.to_do(), self.requested()
         targets = sum(len(each.request.targets) for each in self.asked)
         distinct, done = len(requested), sum(planned.is_done for planned in requested)
@@ -124,8 +135,11 @@ class PlannedSweep:
         if ancestors:
             lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
         if to_do:
-            seconds = Estimate(planned for planned in runs if planned.is_done).seconds(to_do, 1)
-            time = f"about {duration(seconds)} of computing" if seconds is not None else "time not known yet"
+            only_at_end = self.asked[0].request.job.evaluate_only_at_end
+            estimate = Estimate((each for each in runs if each.is_done), rates, only_at_end=only_at_end)
+            if is_timed:
+                estimate.time(to_do, measured)
+            time = estimate.said(to_do, min(at_once, len(to_do)), measured)
             resumed = sum(map(has_checkpoint, to_do))
             lines.append(
                 f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
@@ -149,7 +163,7 @@ def sweep(argv: Sequence[str], environment: Environment) -> int:
         print(planned.folders())
         return 0
     if not job.quiet or job.dry_run:
-        print(planned.preview(), flush=True)
+        print(preview_of(planned, flags, environment), flush=True)
     if job.dry_run:
         return 0
     is_retry = flags.sweep.retry == "failed"
@@ -160,8 +174,6 @@ def parse_whole(kind: type[Flags], argv: Sequence[str], command: str, environmen
     """Return the flags of a command that gives many runs to an executor. Raises: UsageError, HelpRequested."""
     flags = parse(kind, argv, command, {"executor": "pool", **site_settings(environment.site)})
     if flags.executor.executor is None:
-        from platforms.executors.registry import EXECUTORS
-
         names = ", ".join(EXECUTORS.spellings())
         raise UsageError(f"the runs of a {command} are given to an executor; choose from {names}.", "executor")
     return flags
@@ -175,6 +187,18 @@ def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams
     refuse_disagreement(described)
     shared = (*flags_of(job.replaced({"dry_run": False, "display_output_location": False})), *flags_of(platform))
     return Sweep(tuple(replace(grid, flags=(*grid.flags, *shared)) for grid in described.grids))
+
+
+def preview_of(
+    planned: PlannedSweep, flags: WholeFlags, environment: Environment, measured: Sequence[Case] = ()
+) -> str:
+    """Return the preview of a sweep with what this machine takes; a dry run times what is not known."""
+    at_once, threads = 1, None
+    if EXECUTORS.find(str(flags.executor.executor)).is_local:
+        with make_executor(flags.executor, Program(entry="")) as executor:
+            at_once, threads = executor.slots(), executor.threads()
+    rates = Rates.of(flags.platform, threads, environment)
+    return planned.preview(rates, at_once=at_once, is_timed=flags.job.dry_run, measured=measured)
 
 
 def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:

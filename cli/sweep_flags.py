@@ -34,6 +34,8 @@ def without_shared(described: Sweep) -> tuple[Sweep, list[str], list[str]]:
     Raises: UsageError where one of them varies, or where they differ between grids.
     """
     split = [_split(grid) for grid in described.grids]
+    if not split:
+        return described, [], []
     _, given, behind = split[0]
     for _, other, others in split[1:]:
         _refuse_difference(given | behind, other | others)

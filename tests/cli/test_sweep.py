@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import time
@@ -141,6 +142,39 @@ def test_grids_of_a_file_that_differ_in_what_all_runs_share_are_refused(terminal
     file.write_text("command = 'train'\n[[grid]]\nthreads = 1\n[[grid]]\nbase = { threads = 2 }\n")
 
     terminal.run("sweep", str(file)).assert_is_for_people(2, "--threads", "1 in one, 2 in another")
+
+
+def test_the_first_dry_run_on_a_machine_times_a_few_steps_and_later_ones_know_them(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal.environment["OPEN_PRUNE_CACHE"] = str(tmp_path / "cache")
+    command = ("sweep", *GRID, "--dry_run", "--", *BRANCH, *SHORT, "--threads=1")
+
+    first, second = terminal.cold(*command), terminal.run(*command)
+    longer = terminal.run(*command[:-1], "--training_steps=3000ep")
+    elsewhere = terminal.run(*command, "--executor=slurm")
+
+    assert re.search(r"72 iterations left, about .* s of computing.* \(a few steps were timed, in .* s\)", first.out)
+    assert re.search(r"72 iterations left, about [^(]*$", second.out.strip())
+    assert re.search(r"72000 iterations left, about [^(]*$", longer.out.strip())
+    assert "time not known yet, and not timed" in elsewhere.out
+    assert not terminal.root.exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["rates.json"]
+
+
+def test_rates_that_cannot_be_read_or_kept_are_timed_again(terminal: Terminal, tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "rates.json"
+    kept.parent.mkdir()
+    terminal.environment["OPEN_PRUNE_CACHE"] = str(kept.parent)
+    command = ("sweep", "--grid", "replicate=1", "--dry_run", "--", *DIGITS)
+    for text in ("not JSON", "[]", '{"a": 1}', '{"a": {"iteration": "x"}}'):
+        kept.write_text(text)
+        assert "a few steps were timed" in terminal.run(*command).out
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("a file")
+
+    assert "a few steps were timed" in terminal.run(*command).out
 
 
 def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unasked(terminal: Terminal) -> None:
