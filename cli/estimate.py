@@ -69,7 +69,7 @@ class Estimate:
         if seconds is None:
             elsewhere = rates is not None and not rates.is_here
             return "time not known yet" + (", and not timed: the jobs run elsewhere" if elsewhere else "")
-        words = f"about {duration(seconds)} of computing"
+        words = (f"about {duration(seconds)}" if seconds >= 1 else "less than a second") + " of computing"
         if at_once > 1 and seconds >= 1:
             words += f", with {at_once} jobs at once about {duration(self.seconds(rest, at_once, measured) or 0.0)}"
         untimed = [case for case in {*map(scoring_of, rest), *measured} if case and not (rates and rates.get(*case))]

@@ -28,8 +28,8 @@ measure = "effective_sparsity"
 [[table]]                             # the flags of `table`
 rows = "strategy"
 
-What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone. There, `takes` may say how long that took,
-and on which machine.
+What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone. There, `takes` may say how long
+that took, and on which machine.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import platform as machine
+import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,13 +145,18 @@ def _work(channel: Connection, cases: Sequence[tuple[str, Case]], platform: Plat
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nothing, stream)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST + 1)  # ends it also where its parent was killed
     with contextlib.suppress(Exception):
         from platforms.registry import make_platform
         from training.timing import time_scoring, time_training
 
         for key, (desc, pruning) in cases:
-            with contextlib.suppress(Exception):
-                work = partial(time_training, desc) if pruning is None else partial(time_scoring, desc, pruning)
-                channel.send((key, make_platform(platform).launch(work)))
+            work = partial(time_training, desc) if pruning is None else partial(time_scoring, desc, pruning)
+            try:
+                seconds = make_platform(platform).launch(work)
+            except Exception:
+                continue
+            channel.send((key, seconds))
     channel.close()
     os._exit(0)

@@ -142,7 +142,9 @@ class PlannedSweep:
             time = estimate.said(to_do, min(at_once, len(to_do)), measured)
             resumed = sum(map(has_checkpoint, to_do))
             lines.append(
-                f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
+                (f"{iterations} iterations left" if iterations else "nothing to train")
+                + f", {time}"
+                + (f"; {resumed} go on from a checkpoint" if resumed else "")
             )
         return "\n".join(lines)
 
