@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
@@ -39,6 +40,7 @@ Seconds = Mapping[str, float]
 _LEVEL = {"prune_fraction": 0.5, "density": None, "compression": None}
 
 
+@functools.lru_cache(maxsize=4096)
 def scoring_case(desc: TrainDesc, pruning: PruningHparams) -> Case:
     """Return how a network is scored, whatever its level: that hardly matters for the time."""
     return desc, pruning.replaced(_LEVEL).simplified()

@@ -187,6 +187,7 @@ def test_papers_are_listed_with_what_they_show(terminal: Terminal) -> None:
     for name in paper_names():
         assert f"\n{name}\n" in f"\n{out}"
         assert find_paper(name).shows in text
+        assert find_paper(name).takes["cpu"] in text
 
 
 def test_a_dry_run_computes_and_writes_nothing(terminal: Terminal, file: Path) -> None:
