@@ -48,7 +48,8 @@ class Estimate:
             if (scoring := scoring_of(planned)) is not None:
                 scorings[scoring] = None
         in_order = sorted(trainings, key=lambda case: -trainings[case])
-        self._rates.time([*in_order, *dict.fromkeys([*scorings, *measured])])
+        trained = [case for case in in_order if trainings[case]]
+        self._rates.time(dict.fromkeys([*trained, *scorings, *measured, *in_order]))
 
     def seconds(self, rest: Iterable[PlannedRun], at_once: int, measured: Iterable[Case] = ()) -> float | None:
         """Return about how long some runs take, several at once; None where no run like one of them is known.

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from foundations.environment import Environment
 
 LONGEST = 10.0
-"""Seconds that all timing of a command takes at most."""
+"""Seconds that all timing of a command takes at most, once torch is imported."""
+_IMPORT = 20.0
+"""Seconds that importing torch takes at most."""
 _FILE = "rates.json"
 Case = tuple[TrainDesc, PruningHparams | None]
 """What is timed: a training, or how the network of a training is pruned."""
@@ -126,13 +128,16 @@ def _timed(cases: Sequence[tuple[str, Case]], platform: PlatformHparams) -> dict
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_work, args=(theirs, cases, platform), daemon=True)
     found: dict[str, Seconds] = {}
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + _IMPORT
     child.start()
     theirs.close()
     try:
         while ours.poll(max(0.0, deadline - time.monotonic())):
             key, seconds = ours.recv()
-            found[key] = seconds
+            if key:
+                found[key] = seconds
+            else:  # it has imported torch, and begins
+                deadline = time.monotonic() + LONGEST
     except EOFError:  # it has timed all
         pass
     finally:
@@ -148,11 +153,12 @@ def _work(channel: Connection, cases: Sequence[tuple[str, Case]], platform: Plat
     for stream in (1, 2):
         os.dup2(nothing, stream)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST + 1)  # ends it also where its parent was killed
+    signal.setitimer(signal.ITIMER_REAL, _IMPORT + LONGEST)  # ends it also where its parent was killed
     with contextlib.suppress(Exception):
         from platforms.registry import make_platform
         from training.timing import time_scoring, time_training
 
+        channel.send(("", {}))
         for key, (desc, pruning) in cases:
             work = partial(time_training, desc) if pruning is None else partial(time_scoring, desc, pruning)
             try:
