@@ -222,6 +222,11 @@ def trained_of(run: RunRef) -> TrainDesc:
     return run.desc.as_trained
 
 
+def is_untrained(desc: Desc) -> bool:
+    """Return whether a run has no iterations and no techniques, so that its first state and mask are its last."""
+    return desc.start == desc.end and techniques_in(RunRef(desc)) is None
+
+
 def techniques_in(run: RunRef) -> TechniquesHparams | None:
     """Return the techniques of a run."""
     assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"

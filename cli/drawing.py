@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from analysis.figures.figure import FigureKind, FigureOptions
 from analysis.figures.registry import FIGURES
@@ -26,6 +26,7 @@ from foundations.errors import UsageError
 from foundations.files import write_atomically
 from foundations.hparams import Hparams
 from foundations.reporter import Reporter
+from pruning.hparams import PruningHparams
 
 FIGURE_FORMATS = ("pdf", "png")
 """In which a figure is written: for papers, and to look at."""
@@ -40,8 +41,18 @@ class Measurement:
     options: Hparams
     part: Part
 
-    def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> None:
-        """Measure the runs that are meant, each once; results that are there are reused.
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether it may need what was measured while runs trained: those of plug-ins may."""
+        return self.kind.plugin is not None
+
+    @property
+    def scoring(self) -> PruningHparams | None:
+        """How it scores networks, if it does."""
+        return None if self.kind.scores_with is None else self.kind.scores_with(self.options)
+
+    def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> int:
+        """Measure the runs that are meant, each once, and return their number; results that are there are reused.
 
         Raises: UsageError that says which part of the file it is about; as `analysis.measures.results.result_of`.
         """
@@ -59,10 +70,18 @@ class Measurement:
                 reporter=reporter,
                 no_download=environment.no_download,
             )
+        return len(runs)
+
+    def __str__(self) -> str:
+        return " ".join((self.kind.spelling, *(argument.removeprefix("--") for argument in self.part.arguments)))
 
 
 class Drawing(Protocol):
     """A figure or a table of the runs of a sweep."""
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether it needs what was measured while runs trained, or only their states and masks."""
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """Write files into a folder; return which, in words, and what a reader must know beside them.
@@ -79,6 +98,11 @@ class FigureDrawing:
     options: FigureOptions
     part: Part
 
+    @property
+    def reads_metrics(self) -> bool:
+        """See `Drawing`."""
+        return self.kind.reads_metrics
+
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """See `Drawing`."""
         with _said_of(self.part):
@@ -93,6 +117,7 @@ class TableDrawing:
 
     options: TableOptions
     part: Part
+    reads_metrics: ClassVar[bool] = True
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """See `Drawing`."""

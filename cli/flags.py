@@ -120,6 +120,23 @@ def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, others
 
 
+def separated(argv: Sequence[str], known: Mapping[str, HparamField]) -> tuple[list[str], list[str]]:
+    """Split arguments into those of some flags, with the values that stand behind them, and the others."""
+    found, others, rest = [], [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        flag, equals, value = argument.partition("=")
+        name = _name(flag)
+        off = name.removeprefix("no_")
+        if name not in known and not (off in known and _is_switch(known[off])):
+            others.append(argument)
+        elif not equals and name in known and not _is_switch(known[name]) and rest and not rest[0].startswith("--"):
+            found.append(f"--{name}={rest.pop(0)}")
+        else:
+            found.append(f"--{name}{equals}{value}")
+    return found, others
+
+
 @functools.cache
 def _groups_of(kind: Any) -> dict[str, type[Hparams]]:
     hints = typing.get_type_hints(kind)

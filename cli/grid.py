@@ -31,6 +31,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from cli.foreign_answers import given_in
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 
@@ -86,9 +87,10 @@ class Grid:
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
                 varied |= dict(zip(axis.flags, chosen, strict=True))
-            point, added = self.base | varied, dict(varied)
+            point, added = self.base | given_in(self.flags) | varied, dict(varied)
             for rule in self.rules:
                 if all(point.get(name) == value for name, value in rule.where.items()):
+                    _refuse_change(rule, varied)
                     added = rule.set | added
             words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
             yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
@@ -111,6 +113,18 @@ class Sweep:
         if (count := sum(map(len, self.grids))) > _MOST_VALUES:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
+
+
+def _refuse_change(rule: Rule, varied: Point) -> None:
+    """Raise UsageError where a rule gives a flag that the grid varies another value."""
+    for name, value in rule.set.items():
+        if name in varied and varied[name] != value:
+            where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
+            raise UsageError(
+                f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}. "
+                "Keep one of the two.",
+                name,
+            )
 
 
 def arguments_of(point: Point) -> list[str]:
@@ -167,7 +181,10 @@ def parse_rule(text: str) -> Rule:
     Raises: UsageError.
     """
     where, colon, changes = text.partition(":")
-    pairs = [dict(part.partition("=")[::2] for part in side.split(",")) for side in (where, changes)]
+    pairs = [
+        {name.strip().removeprefix("--").replace("-", "_"): value for name, _, value in parts}
+        for parts in ([part.partition("=") for part in side.split(",")] for side in (where, changes))
+    ]
     if not colon or not all(name and value for side in pairs for name, value in side.items()):
         raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
     return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))

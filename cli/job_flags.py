@@ -61,7 +61,17 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobHparams(WorkHparams):
+class RequestHparams(WorkHparams):
+    """How work on runs is done, or what is printed in its place. Not part of a run's address."""
+
+    display_output_location: bool = hparam(False)
+    """Print the run's directory and stop."""
+    dry_run: bool = hparam(False)
+    """Print what would be computed and what is there already, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHparams(RequestHparams):
     """How the job is done. Not part of a run's address."""
 
     default_hparams: str | None = hparam(None)
@@ -71,10 +81,6 @@ class JobHparams(WorkHparams):
     """Which repetition of the experiment: each has its own random streams and its own directory."""
     weight_save_steps: str | None = hparam(None)
     """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
-    display_output_location: bool = hparam(False)
-    """Print the run's directory and stop."""
-    dry_run: bool = hparam(False)
-    """Print what would be computed and what is there already, and stop."""
 
 
 def make_context(

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from analysis.cells import GRID
 from analysis.row import Row, row_of
+from branches.desc import is_untrained, trained_of
 from cli.catalogue import ListingFlags
 from cli.drawing import Drawing, Measurement, drawing_of, measurement_of
-from cli.flags import HelpRequested, flags_of, parse, positional
-from cli.folder_flags import DatasetsRootHparams, RootHparams
+from cli.flags import HelpRequested, parse, positional
 from cli.grid import Sweep
+from cli.job_flags import RequestHparams
 from cli.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
+from cli.plain_table import duration
 from cli.progress import reporting
-from cli.sweep import PlannedSweep, asked_by, compute_sweep, plan_sweep
+from cli.rates import Case, scoring_case
+from cli.request import Request
+from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
+from cli.sweep_flags import without_shared
 from foundations.address import Location
+from foundations.desc import RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.hparams import hparam
+from foundations.hparams import Hparams, hparam
+from foundations.plan import PlannedRun
 from foundations.program import PROGRAM
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
-from platforms.executors.site import site_settings
 
 _USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperHparams(RootHparams, DatasetsRootHparams):
+class PaperHparams(Hparams):
     """Which scale, and where the figures go."""
 
     scale: str = hparam("cpu", choices=SCALES)
@@ -39,12 +47,6 @@ class PaperHparams(RootHparams, DatasetsRootHparams):
     """The folder that figures and tables are written to; by default one of the paper's name, here."""
     retry: str | None = hparam(None, choices=("failed",))
     """failed: start runs that failed before again."""
-    no_download: bool = hparam(False)
-    """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
-    dry_run: bool = hparam(False)
-    """Print what would be computed and what is there already, and stop."""
-    quiet: bool = hparam(False)
-    """Print nothing but failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class PaperFlags:
     """Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names)."""
 
     paper: PaperHparams = field(default_factory=PaperHparams)
+    job: RequestHparams = field(default_factory=RequestHparams)
     platform: PlatformHparams = field(default_factory=PlatformHparams)
     executor: ExecutorHparams = field(default_factory=ExecutorHparams)
 
@@ -63,6 +66,7 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
     for name in paper_names():
         found = read_paper(FOLDER / f"{name}.toml")
         text = f"{found.figure} of {found.paper}: {found.title}. {found.shows}"
+        text += "".join(f" (--scale={scale}: {words}.)" for scale, words in found.takes.items())
         blocks.append(f"{name}\n{textwrap.fill(text, 116, initial_indent='    ', subsequent_indent='    ')}")
     print("\n".join(blocks))
     return 0
@@ -71,32 +75,42 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 def paper(argv: Sequence[str], environment: Environment) -> int:
     """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
     names, rest = positional(argv)
-    flags = parse(PaperFlags, rest, "paper", {"executor": "pool", **site_settings(environment.site)})
+    scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
     if not names:
         raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
     if len(names) > 1:
         raise UsageError(f"give one name.\n{_USAGE}")
-    found, own = find_paper(names[0]), flags.paper
+    found = find_paper(names[0])
+    with _said_of_sweep(found, scale):
+        _, of_file, behind = without_shared(sweep_at(found, scale))
+        flags = parse_whole(PaperFlags, [*of_file, *behind, *rest], "paper", environment)
+    own, job = flags.paper, flags.job
     environment = replace(
         environment,
-        root=own.root_in(environment),
-        datasets=own.datasets_in(environment),
-        no_download=own.no_download or environment.no_download,
+        root=job.root_in(environment),
+        datasets=job.datasets_in(environment),
+        no_download=job.no_download or environment.no_download,
     )
-    planned = planned_paper(found, own.scale, flags.platform, environment)
+    planned = planned_paper(found, own.scale, flags.platform, environment, job)
     measurements, drawings = parts_of(found, own.scale)
-    if not own.quiet or own.dry_run:
-        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n{planned.preview()}", flush=True)
-    if own.dry_run:
+    if job.display_output_location:
+        print(planned.folders())
         return 0
-    quiet = own.quiet
+    if not job.quiet or job.dry_run:
+        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}", flush=True)
+        print(preview_of(planned, flags, environment, _scored(planned, measurements)), flush=True)
+    if job.dry_run:
+        return 0
+    quiet = job.quiet
     done = compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=own.retry == "failed")
     if done.exit_code:
         return done.exit_code
     rows = rows_of(planned)
     with reporting(quiet) as reporter:
         for each in measurements:
-            each.measure(rows, environment, flags.platform.device, reporter)
+            began = time.monotonic()
+            count = each.measure(rows, environment, flags.platform.device, reporter)
+            reporter.say(f"measured {each}: {count} run{'s' * (count != 1)}, {duration(time.monotonic() - began)}")
     folder = Path(own.out or found.name).expanduser()
     for drawing in drawings:
         written = drawing.write(rows, folder)
@@ -105,15 +119,53 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def planned_paper(found: PaperFile, scale: str, platform: PlatformHparams, environment: Environment) -> PlannedSweep:
+def planned_paper(
+    found: PaperFile,
+    scale: str,
+    platform: PlatformHparams,
+    environment: Environment,
+    job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
+) -> PlannedSweep:
     """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
+    with _said_of_sweep(found, scale):
+        described, *_ = without_shared(sweep_at(found, scale))
+        measurements, drawings = parts_of(found, scale)
+        asked = asked_by(with_shared(described, job, platform), environment)
+        if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
+            asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
+        return plan_sweep(asked, environment)
+
+
+def _without_evaluation(request: Request) -> Request:
+    """Return a request that asks no more of untrained runs than their first state and mask: nobody reads their metrics.
+
+    The bytes of these are the same as in a complete run, and the command of the run goes on from there.
+    """
+    targets = {}
+    for name, target in request.targets.items():
+        desc = target.desc
+        if is_untrained(desc):
+            has_mask = desc.mask_step is not None
+            target = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
+        targets[name] = target
+    return replace(request, targets=targets)
+
+
+def sweep_at(found: PaperFile, scale: str) -> Sweep:
+    """Return the sweep of a file at a scale. Raises: UsageError where it has none."""
     if scale not in found.sweeps:
         raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
-    more = tuple(flags_of(platform))
-    described = Sweep(tuple(replace(grid, flags=more) for grid in found.sweeps[scale].grids))
+    return found.sweeps[scale]
+
+
+@contextlib.contextmanager
+def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
+    """Let mistakes say in which sweep of which file they are."""
     try:
-        return plan_sweep(asked_by(described, environment), environment)
+        yield
     except UsageError as error:
+        if "scale" in error.hparams:
+            raise
         raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
 
 
@@ -132,8 +184,8 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
     A run that several named grids ask for has a row for each of them. The trainings that others prune have no grid:
     they are the reference of all.
     """
-    found = {(each.run.location, asked.grid): each.run for asked, _, each in planned.targets()}
-    rows = {run.location: row_of(run) for run in found.values()}
+    found = dict.fromkeys((each.run.location, asked.grid) for asked, _, each in planned.targets())
+    rows = {each.run.location: _row_of(each) for each in planned.requested()}
     has_branches = any(row.branch for row in rows.values())
     named: dict[tuple[Location, str], Row] = {}
     for location, grid in found:
@@ -143,3 +195,24 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
         else:
             named[location, ""] = row
     return list(named.values())
+
+
+def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[Case]:
+    """Return how the networks of the runs are scored by measures, once for each: those that are there do not count."""
+    return [
+        scoring_case(trained_of(RunRef(each.desc)), pruning)
+        for measurement in measurements
+        if (pruning := measurement.scoring) is not None
+        for each in planned.requested()
+        if not each.is_done
+    ]
+
+
+def _row_of(planned: PlannedRun) -> Row:
+    """Return what is known of a run; one that has all that was asked of it counts as complete."""
+    row = row_of(planned.run)
+    if row.status != "incomplete" or planned.is_target or not planned.is_done:
+        return row
+    report = planned.run.sparsity()
+    achieved = {} if report is None else {name: report["achieved"][name] for name in ("density", "sparsity")}
+    return replace(row, status="complete", results=achieved)

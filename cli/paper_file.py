@@ -28,7 +28,8 @@ measure = "effective_sparsity"
 [[table]]                             # the flags of `table`
 rows = "strategy"
 
-What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone.
+What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone. There, `takes` may say how long
+that took, and on which machine.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ FOLDER = TOP / "papers"
 """The files that come with open_prune."""
 SCALES = ("cpu", "full")
 _ABOUT = ("title", "paper", "figure", "shows")
+_TAKES = "takes"
 _PARTS = ("measure", "plot", "table")
 
 
@@ -81,6 +83,8 @@ class PaperFile:
     """By scale."""
     parts: Mapping[str, tuple[Part, ...]]
     """By scale: measures first, then what is drawn, in the order of the file."""
+    takes: Mapping[str, str]
+    """By scale: about how long it takes, and on which machine, in words; nothing where that is not known."""
 
 
 def paper_names() -> list[str]:
@@ -110,18 +114,21 @@ def read_paper(path: Path) -> PaperFile:
     about = {key: _text(tree, key, str(path)) for key in _ABOUT}
     sweeps: dict[str, Sweep] = {}
     parts: dict[str, tuple[Part, ...]] = {}
+    takes: dict[str, str] = {}
     for scale in SCALES:
         if scale not in tree:
             continue
         own, where = tree[scale], f"{path}, [{scale}]"
-        refuse_unknown(own, ("sweep", *_PARTS), where)
+        refuse_unknown(own, (_TAKES, "sweep", *_PARTS), where)
         if "sweep" not in own:
             raise UsageError(f"{path}: [{scale}.sweep] is missing: the runs at this scale.")
+        if _TAKES in own:
+            takes[scale] = _text(own, _TAKES, where)
         sweeps[scale] = sweep_of(own["sweep"], f"{path}, [{scale}.sweep]")
         parts[scale] = _parts(itertools.chain(_tables(tree, path), _tables(own, path, f"{scale}.")), path.stem)
     if not sweeps:
         raise UsageError(f"{path}: [cpu.sweep] or [full.sweep] is missing: the runs of the figure.")
-    return PaperFile(path.stem, **about, sweeps=sweeps, parts=parts)
+    return PaperFile(path.stem, **about, sweeps=sweeps, parts=parts, takes=takes)
 
 
 def _tables(tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:

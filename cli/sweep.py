@@ -6,20 +6,25 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cli.dispatching import Dispatched, dispatch_plan
 from cli.estimate import Estimate, has_checkpoint, iterations_left
-from cli.flags import PLUGIN, parse, positional, taken_out
+from cli.flags import PLUGIN, flags_of, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
-from cli.plain_table import duration
+from cli.job_flags import RequestHparams
+from cli.rates import Case, Rates
 from cli.request import Request
+from cli.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
 from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
-from platforms.executors.base import ExecutorHparams
+from platforms.base import PlatformHparams
+from platforms.executors.base import ExecutorHparams, Program
+from platforms.executors.registry import EXECUTORS, make_executor
 from platforms.executors.site import site_settings
 
 _REQUESTS = {
@@ -44,10 +49,6 @@ class SweepHparams(Hparams):
     """failed: start runs that failed before again. By default they stay failed, and the sweep says so."""
     export: bool = hparam(False)
     """Print the plain commands of the runs, one a line, in an order in which they can run one by one, and stop."""
-    dry_run: bool = hparam(False)
-    """Print what would be computed and what is there already, and stop."""
-    quiet: bool = hparam(False)
-    """Print nothing but failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,23 @@ class SweepFlags:
     """Compute a grid of runs; repeated, go on with what is left. What stands behind -- is the command of every run."""
 
     sweep: SweepHparams = field(default_factory=SweepHparams)
+    job: RequestHparams = field(default_factory=RequestHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
     executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+class WholeFlags(Protocol):
+    """Flags of a command that gives many runs to an executor."""
+
+    @property
+    def job(self) -> RequestHparams: ...  # noqa: D102
+    @property
+    def platform(self) -> PlatformHparams: ...  # noqa: D102
+    @property
+    def executor(self) -> ExecutorHparams: ...  # noqa: D102
+
+
+Flags = TypeVar("Flags", bound=WholeFlags)
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,10 @@ class PlannedSweep:
             for name, target in each.request.targets.items():
                 yield each, name, self.plan[target.desc.location(target.replicate)]
 
+    def requested(self) -> list[PlannedRun]:
+        """Return the runs that the points ask for, each once."""
+        return list(dict.fromkeys(planned for *_, planned in self.targets()))
+
     def labels(self) -> dict[PlannedRun, str]:
         """Return what the runs of a sweep are called, for people."""
         labels: dict[PlannedRun, str] = {}
@@ -89,27 +110,41 @@ class PlannedSweep:
             labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
         return labels
 
-    def preview(self) -> str:
-        """Return how many runs there are, how many are done, and what is left to do."""
-        runs, to_do = list(self.plan), self.plan.to_do()
+    def folders(self) -> str:
+        """Return the folder of each run, a line each."""
+        return "\n".join(dict.fromkeys(str(planned.run.folder) for _, _, planned in self.targets()))
+
+    def preview(
+        self, rates: Rates | None = None, *, at_once: int = 1, is_timed: bool = False, measured: Sequence[Case] = ()
+    ) -> str:
+        """Return how many runs there are, how many are done, what is left to do, and how long that takes.
+
+        rates: what was timed on this machine. is_timed: whether to time what is missing. measured: how networks are
+        scored besides, by measures.
+        """
+        runs, to_do, requested = list(self.plan), self.plan.to_do(), self.requested()
         targets = sum(len(each.request.targets) for each in self.asked)
-        distinct = sum(planned.is_target for planned in runs)
-        done = sum(planned.is_target and planned.is_done for planned in runs)
+        distinct, done = len(requested), sum(planned.is_done for planned in requested)
         iterations = sum(map(iterations_left, to_do))
         lines = [
             f"{targets} run{'s' if targets != 1 else ''}"
             + (f" ({distinct} different ones)" if distinct != targets else "")
             + f", {done} done"
         ]
-        ancestors = [planned for planned in to_do if not planned.is_target]
+        ancestors = [planned for planned in to_do if planned not in requested]
         if ancestors:
             lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
         if to_do:
-            seconds = Estimate(planned for planned in runs if planned.is_done).seconds(to_do, 1)
-            time = f"about {duration(seconds)} of computing" if seconds is not None else "time not known yet"
+            only_at_end = self.asked[0].request.job.evaluate_only_at_end
+            estimate = Estimate((each for each in runs if each.is_done), rates, only_at_end=only_at_end)
+            if is_timed:
+                estimate.time(to_do, measured)
+            time = estimate.said(to_do, min(at_once, len(to_do)), measured)
             resumed = sum(map(has_checkpoint, to_do))
             lines.append(
-                f"{iterations} iterations left, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else "")
+                (f"{iterations} iterations left" if iterations else "nothing to train")
+                + f", {time}"
+                + (f"; {resumed} go on from a checkpoint" if resumed else "")
             )
         return "\n".join(lines)
 
@@ -117,20 +152,55 @@ class PlannedSweep:
 def sweep(argv: Sequence[str], environment: Environment) -> int:
     """`sweep`: compute a grid of runs."""
     described, rest = described_by(argv)
-    flags = parse(SweepFlags, rest, "sweep", {"executor": "pool", **site_settings(environment.site)})
-    asked = asked_by(described, environment)
+    described, own, behind = without_shared(described)
+    refuse_two_values(rest, behind)
+    flags = parse_whole(SweepFlags, [*own, *behind, *rest], "sweep", environment)
+    asked = asked_by(with_shared(described, flags.job, flags.platform), environment)
     if flags.sweep.export:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
         print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
         return 0
-    planned = plan_sweep(asked, environment)
-    quiet = flags.sweep.quiet or asked[0].request.job.quiet
-    if not quiet or flags.sweep.dry_run:
-        print(planned.preview(), flush=True)
-    if flags.sweep.dry_run:
+    planned, job = plan_sweep(asked, environment), flags.job
+    if job.display_output_location:
+        print(planned.folders())
+        return 0
+    if not job.quiet or job.dry_run:
+        print(preview_of(planned, flags, environment), flush=True)
+    if job.dry_run:
         return 0
     is_retry = flags.sweep.retry == "failed"
-    return compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=is_retry).exit_code
+    return compute_sweep(planned, flags.executor, environment, quiet=job.quiet, retry_failed=is_retry).exit_code
+
+
+def parse_whole(kind: type[Flags], argv: Sequence[str], command: str, environment: Environment) -> Flags:
+    """Return the flags of a command that gives many runs to an executor. Raises: UsageError, HelpRequested."""
+    flags = parse(kind, argv, command, {"executor": "pool", **site_settings(environment.site)})
+    if flags.executor.executor is None:
+        names = ", ".join(EXECUTORS.spellings())
+        raise UsageError(f"the runs of a {command} are given to an executor; choose from {names}.", "executor")
+    return flags
+
+
+def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams) -> Sweep:
+    """Return a sweep whose runs are given the flags that they share, but for those that only print.
+
+    Raises: UsageError where a grid varies what is fixed for all its runs.
+    """
+    refuse_disagreement(described)
+    shared = (*flags_of(job.replaced({"dry_run": False, "display_output_location": False})), *flags_of(platform))
+    return Sweep(tuple(replace(grid, flags=(*grid.flags, *shared)) for grid in described.grids))
+
+
+def preview_of(
+    planned: PlannedSweep, flags: WholeFlags, environment: Environment, measured: Sequence[Case] = ()
+) -> str:
+    """Return the preview of a sweep with what this machine takes; a dry run times what is not known."""
+    at_once, threads = 1, None
+    if EXECUTORS.find(str(flags.executor.executor)).is_local:
+        with make_executor(flags.executor, Program(entry="")) as executor:
+            at_once, threads = executor.slots(), executor.threads()
+    rates = Rates.of(flags.platform, threads, environment)
+    return planned.preview(rates, at_once=at_once, is_timed=flags.job.dry_run, measured=measured)
 
 
 def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
@@ -150,7 +220,7 @@ def compute_sweep(
         planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
     )
     if not quiet:
-        print(_summary(planned.plan, outcome))
+        print(_summary(planned.requested(), outcome))
     return outcome
 
 
@@ -196,9 +266,8 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     return found
 
 
-def _summary(made: Plan, outcome: Dispatched) -> str:
-    """Return what became of a sweep."""
-    targets = [planned for planned in made if planned.is_target]
+def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:
+    """Return what became of the runs that a sweep asked for."""
     computed = set(map(id, outcome.computed))
     done = [planned for planned in targets if planned.is_done]
     ours = sum(id(planned) in computed for planned in done)

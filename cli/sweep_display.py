@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-_SECONDS_BETWEEN_LINES = 60.0
+_SECONDS_BETWEEN_LINES = 20.0
+_SHOWN_STEPS = 4
 _SHOWN_ROWS = 24
 
 
@@ -83,7 +84,7 @@ class PlainDisplay(QuietDisplay):
         self._last = self._last or now
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            self.say(self.totals(dispatch))
+            self.say(self.totals(dispatch) + _steps(dispatch))
 
 
 class LiveDisplay(PlainDisplay):
@@ -111,6 +112,15 @@ class LiveDisplay(PlainDisplay):
             made.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in cells))
         made.caption, made.caption_justify = self.totals(dispatch), "left"
         return made
+
+
+def _steps(dispatch: Dispatch) -> str:
+    """Return how far some of the runs are that are worked on, in words, such as `: prune 12 of 100`."""
+    holders = (
+        read_holder(item.planned.run.lock_path) or {} for item in dispatch.in_state(State.RUNNING)[:_SHOWN_STEPS]
+    )
+    steps = [" ".join(filter(None, progress_of(facts))) for facts in holders]
+    return ": " + "; ".join(filter(None, steps)) if any(steps) else ""
 
 
 def progress_of(facts: Mapping[str, Any]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ def _home() -> Path:
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD, _PLUGINS and _SITE, or their defaults."""
+    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD, _PLUGINS, _SITE and _CACHE, or their defaults."""
 
     root: Path
     datasets: Path
@@ -30,6 +30,8 @@ class Environment:
     plugins: tuple[Path, ...] = ()
     site: Path | None = None
     """The file with the settings of the site (`platforms.executors.site`), if there is one."""
+    cache: Path | None = None
+    """The folder for what can be measured again, such as how fast this machine is; None to keep nothing."""
 
     @classmethod
     def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
@@ -43,8 +45,16 @@ class Environment:
             plugins=tuple(
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
+            cache=_cache(home),
             site=Path(named).expanduser() if named else usual if usual.exists() else None,
         )
+
+
+def _cache(home: Path) -> Path | None:
+    named = os.environ.get("OPEN_PRUNE_CACHE")
+    if named is None:
+        return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "open_prune"
+    return Path(named).expanduser() if named else None
 
 
 def _folder(given: Path | str | None, variable: str, usual: Path) -> Path:

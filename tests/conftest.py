@@ -9,6 +9,7 @@ import pytest
 
 # Before torch is imported, and for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPEN_PRUNE_CACHE"] = ""  # nothing is timed for estimates, and nothing is kept in the user's cache
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

@@ -131,6 +131,8 @@ class FigureKind(Registered):
     draw: Callable[[Sequence[Row], Any], DrawnFigure]
     options: type[FigureOptions] = FigureOptions
     """Its options, which become flags."""
+    reads_metrics: bool = True
+    """Whether it needs what was measured while runs trained, or only their states and masks."""
 
 
 def format_of(path: Path) -> str:

@@ -227,4 +227,5 @@ LAYERS = FigureKind(
     summary="the density of each layer, direct and effective: a line for each group of runs",
     draw=draw,
     options=LayersOptions,
+    reads_metrics=False,
 )

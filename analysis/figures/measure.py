@@ -351,4 +351,5 @@ MEASURE = FigureKind(
     summary="what a measure found of runs: dots, or means as lines",
     draw=draw,
     options=MeasureOptions,
+    reads_metrics=False,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from analysis.run import StoredRun
-from branches.desc import techniques_in, trained_of
+from branches.desc import is_untrained, techniques_in, trained_of
 from foundations.address import Location
 from foundations.desc import RunRef
 from foundations.errors import EnvironmentFailure
@@ -109,7 +109,8 @@ class MeasuredRun(StoredRun):
     @property
     def metrics(self) -> Metrics:
         """What `StoredRun.metrics` is."""
-        refuse_incomplete(self)
+        if self.manifest is None:
+            raise _incomplete(self)
         self._note(METRICS)
         return super().metrics
 
@@ -150,12 +151,19 @@ class MeasuredRun(StoredRun):
 
 
 def refuse_incomplete(run: StoredRun) -> None:
-    """Raise EnvironmentFailure where a run is not complete, DamagedError where it is damaged."""
-    if run.manifest is None:
-        raise EnvironmentFailure(
-            f"{run} is {run.status}, so it cannot be measured yet. Run its command again: it continues from where it "
-            "stopped."
-        )
+    """Raise EnvironmentFailure where a run may get further states or another mask, DamagedError where it is damaged.
+
+    A run of no iterations has all of them as soon as it has its first state: what is missing is its evaluation.
+    """
+    if run.manifest is None and not (is_untrained(run.description) and run.steps):
+        raise _incomplete(run)
+
+
+def _incomplete(run: StoredRun) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"{run} is {run.status}, so it cannot be measured yet. Run its command again: it continues from where it "
+        "stopped."
+    )
 
 
 def current_sha256(run: Run, name: str) -> str | None:

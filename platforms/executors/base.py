@@ -107,6 +107,10 @@ class Executor(ABC):
         """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
         return 1
 
+    def threads(self) -> int | None:
+        """Return how many CPU threads a job on this machine has; None where jobs may run on other machines."""
+        return None
+
     def states(self) -> Mapping[str, str]:
         """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
         return {}
@@ -148,3 +152,5 @@ class ExecutorKind(Registered):
     """Called with the hyperparameters, of the class above. Raises: EnvironmentFailure where the engine is missing."""
     runs: str
     """Where it runs jobs, in a few words."""
+    is_local: bool = False
+    """Whether it runs jobs on this machine alone, and can be made without reaching anything else."""

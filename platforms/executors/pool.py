@@ -105,6 +105,10 @@ class Pool(Executor):
         """Return how many slots there are."""
         return self._size
 
+    def threads(self) -> int:
+        """Return how many threads a job has."""
+        return self._threads
+
     def states(self) -> Mapping[str, str]:
         """Return that all of them run."""
         return dict.fromkeys(self._running, "running")
@@ -126,7 +130,7 @@ class Pool(Executor):
         return [] if is_given or not self._gpus else [f"--device=cuda:{slot % len(self._gpus)}"]
 
 
-POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in processes of this machine")
+POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in processes of this machine", is_local=True)
 
 
 def _exit_code(worker: _Worker) -> int:

@@ -110,6 +110,7 @@ class Terminal:
             "OPEN_PRUNE_DATASETS": str(self.datasets),
             "OPEN_PRUNE_NO_DOWNLOAD": "1",
             "OPEN_PRUNE_SITE": os.devnull,
+            "OPEN_PRUNE_CACHE": "",
             "OMP_NUM_THREADS": "1",
             **self.environment,
         }

@@ -56,10 +56,18 @@ def test_the_last_axis_varies_first_and_rules_add_flags() -> None:
     )
 
 
-def test_a_rule_does_not_change_what_the_grid_varies() -> None:
-    grid = Grid(("train",), {}, (parse_axis("a=1"), parse_axis("b=2")), (parse_rule("a=1:b=3,c=4"),))
+def test_a_rule_for_what_the_grid_varies_is_refused_unless_it_says_the_same() -> None:
+    axes = parse_axis("a=1"), parse_axis("b=2")
 
-    assert [arguments for arguments, _ in grid.points()] == [("train", "--b=2", "--c=4", "--a=1")]
+    assert len(list(Grid(("train",), {}, axes, (parse_rule("a=1:b=2"),)).points())) == 1
+    with pytest.raises(UsageError, match=r"b: the grid varies it .* 3 where a=1"):
+        list(Grid(("train",), {}, axes, (parse_rule("a=1:b=3,c=4"),)).points())
+
+
+def test_a_rule_looks_at_the_flags_of_every_run_as_well() -> None:
+    grid = Grid(("train",), {}, (parse_axis("a=1"),), (parse_rule("--some-flag=x:c=4"),), ("--some_flag=x",))
+
+    assert [arguments for arguments, _ in grid.points()] == [("train", "--some_flag=x", "--c=4", "--a=1")]
 
 
 def test_flags_vary_together() -> None:

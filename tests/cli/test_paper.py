@@ -187,6 +187,7 @@ def test_papers_are_listed_with_what_they_show(terminal: Terminal) -> None:
     for name in paper_names():
         assert f"\n{name}\n" in f"\n{out}"
         assert find_paper(name).shows in text
+        assert find_paper(name).takes["cpu"] in text
 
 
 def test_a_dry_run_computes_and_writes_nothing(terminal: Terminal, file: Path) -> None:
@@ -196,6 +197,22 @@ def test_a_dry_run_computes_and_writes_nothing(terminal: Terminal, file: Path) -
     assert "11 runs (10 different ones), 0 done" in out
     assert not terminal.root.exists()
     assert [path.name for path in file.parent.iterdir() if path.suffix != ".toml"] == []
+
+
+def test_flags_of_the_work_in_a_file_hold_unless_the_command_line_says_otherwise(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file, there = tmp_path / "mine.toml", tmp_path / "there"
+    file.write_text(PAPER.replace("gamma = 0.1", f"gamma = 0.1\nroot = '{there}'\ndry_run = true"))
+
+    of_file = terminal.run("paper", str(file))
+    of_both = terminal.run("paper", str(file), f"--root={tmp_path / 'here'}", "--display_output_location")
+
+    assert "0 done" in of_file.out
+    assert len(of_both.out.splitlines()) == 10
+    assert all(line.startswith(str(tmp_path / "here")) for line in of_both.out.splitlines())
+    assert not there.exists()
+    assert not terminal.root.exists()
 
 
 def test_a_paper_is_computed_measured_and_drawn_of_its_runs_alone(
@@ -229,6 +246,79 @@ def test_a_paper_is_computed_measured_and_drawn_of_its_runs_alone(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
 
 
+UNTRAINED = """
+title = "Untrained networks"
+paper = "Somebody 2020, Something"
+figure = "Figure 2"
+shows = "Layers."
+
+[cpu.sweep]
+command = "branch train oneshot"
+
+[cpu.sweep.base]
+default_hparams = "digits_lenet_16"
+training_steps = "0it"
+
+[[cpu.sweep.grid]]
+strategy = ["magnitude", "snip1"]
+density = 0.25
+
+[[cpu.sweep.grid]]
+command = "train"
+
+[[measure]]
+name = "layer_conservation"
+strategy = ["magnitude", "snip1"]
+
+[[plot]]
+name = "layers"
+file = "layers"
+lines = "strategy,density"
+
+[[plot]]
+name = "measure"
+measure = "layer_conservation"
+x = "inverse_size"
+y = "average_score"
+lines = "branch"
+"""
+
+
+def test_a_paper_of_untrained_networks_evaluates_none_unless_something_shows_their_accuracy(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file, again = tmp_path / "untrained.toml", Terminal(tmp_path / "again", terminal.datasets)
+    file.write_text(UNTRAINED)
+
+    made = terminal.run("paper", str(file), f"--out={tmp_path / 'out'}")
+    repeated = terminal.run("paper", str(file), f"--out={tmp_path / 'out'}")
+
+    assert made.code == 0, made.out + made.err
+    assert "3 of 3 runs are complete: 3 computed now" in made.out
+    assert "measured layer_conservation strategy=snip1: 3 runs" in made.out
+    assert "3 of 3 runs are complete: 0 computed now, 3 before" in repeated.out
+    assert not list(terminal.root.rglob("metrics.csv"))
+    points = list(csv.DictReader((tmp_path / "out" / "layers.csv").read_text().splitlines()))
+    assert {point["strategy"] for point in points} == {"magnitude", "snip1"}
+    (tmp_path / "out").rename(tmp_path / "without")
+
+    file.write_text(UNTRAINED + "[[table]]\nrows = 'strategy'\n")
+    for each in (terminal, again):
+        complete = each.run("paper", str(file), f"--out={tmp_path / each.root.name}")
+        assert complete.code == 0, complete.out + complete.err
+
+    assert len(list(terminal.root.rglob("metrics.csv"))) == 3
+    assert _digests(terminal) == _digests(again)
+    for drawn in (tmp_path / "without").glob("*.csv"):
+        assert drawn.read_bytes() == (tmp_path / again.root.name / drawn.name).read_bytes()
+
+
+def _digests(terminal: Terminal) -> dict[str, str]:
+    """Return the digests of the files of runs that are the same whenever they are computed."""
+    endings = (".safetensors", "metrics.csv", "sparsity.json")
+    return {name: digest for name, (digest, _) in terminal.files().items() if name.endswith(endings)}
+
+
 def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
     planned = planned_paper(read_paper(file), "cpu", PlatformHparams(), environment)
@@ -251,6 +341,11 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
         (PAPER.split("[cpu.sweep]")[0], ["[cpu.sweep] or [full.sweep] is missing"]),
         (PAPER.replace("density = [0.5, 0.25]", "dencity = [0.5]"), ["Did you mean '--density'?", "[cpu.sweep]"]),
         (PAPER.replace("command", "comand"), ["[cpu.sweep]", "Did you mean 'command'?"]),
+        (PAPER.replace("gamma = 0.1", "density = 0.1"), ["--density", "0.5, 0.25", "fixed", "[cpu.sweep]", "as found"]),
+        (PAPER.replace("gamma = 0.1", "threads = [1, 2]"), ["not a value of a flag", "[cpu.sweep]"]),
+        (PAPER + "threads = [1, 2]", ["--threads", "all runs of a sweep share it", "[cpu.sweep]"]),
+        (PAPER + "threads = 1", ["--threads", "not given in one, 1 in another", "[cpu.sweep]"]),
+        (PAPER + "plugin = 'mine.py'", ["--plugin", "on the command line", "[cpu.sweep]"]),
         (PAPER + "[[plot]]\nlines = 'strategy'", ["[[plot]]: 'name' is missing"]),
         (PAPER + "[[plot]]\nname = 'curve'", ["[[plot]]", "Did you mean 'curves'?"]),
         (PAPER + "[[plot]]\nname = 'curves'\nline = 'strategy'", ["[[plot]]", "Did you mean '--lines'?"]),

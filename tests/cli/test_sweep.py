@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import time
@@ -75,6 +76,107 @@ def test_a_preview_computes_nothing(terminal: Terminal) -> None:
         "8 runs, 0 done\n2 more that they draw on are made as far as they are needed\n144 iterations left" in shown.out
     )
     assert not terminal.root.exists()
+
+
+DIGITS = ("train", *SHORT)
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--dry-run", "--display_output_location"])
+def test_a_sweep_whose_command_asks_to_print_only_computes_nothing(terminal: Terminal, flag: str) -> None:
+    shown = terminal.cold("sweep", "--grid", "replicate=1-2", "--", *DIGITS, flag)
+
+    assert shown.code == 0, shown.err
+    assert "2 runs, 0 done" in shown.out or len(shown.out.splitlines()) == 2
+    assert not terminal.root.exists()
+
+
+def test_flags_of_the_work_hold_wherever_they_stand(terminal: Terminal, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    file = tmp_path / "sweep.toml"
+    file.write_text(f'command = "train"\n[base]\nroot = "{elsewhere}"\n[[grid]]\nreplicate = [1, 2]\n')
+
+    done = terminal.run("sweep", str(file), "--quiet", "--", *SHORT, "--jobs=1", "--evaluate_only_at_end")
+
+    assert (done.code, done.out) == (0, ""), done.out + done.err
+    assert not terminal.root.exists()
+    metrics = [path.read_text() for path in elsewhere.rglob("metrics.csv")]
+    assert len(metrics) == 2
+    assert all(text.count("test_accuracy") == 2 for text in metrics)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "words"),
+    [
+        (("--grid", "lr=0.1,0.01"), ("--lr=0.2",), ("--lr", "0.1, 0.01", "0.2")),
+        (("--grid", "lr=0.1,0.01"), ("--lr", "0.1"), ("--lr", "0.1, 0.01", "fixed")),
+        (("--grid", "strategy=magnitude,snip1"), ("--pruning_strategy=random",), ("--strategy", "snip1", "random")),
+        (("--grid", "density=0.5,0.2"), ("--compression=5",), ("--density", "--compression", "0.5", "0.8")),
+        (("--grid", "data-order-seed=1,2"), ("--data_order_seed=3",), ("--data_order_seed", "1, 2", "3")),
+        (("--grid", "reinitialize=true,false"), ("--no_reinitialize",), ("--reinitialize", "on, off")),
+        (("--grid", "lr=0.1", "--grid", "lr=0.2"), (), ("--lr", "twice")),
+        (("--grid", "lr,lr=0.1:0.2"), (), ("--lr", "twice")),
+        (("--grid", "threads=1,2"), (), ("--threads", "all runs of a sweep share it")),
+        (("--grid", "replicate=1-2", "--when", "replicate=1:device=cpu"), (), ("--device", "share")),
+        (("--threads=1",), ("--threads=2",), ("--threads", "1 before --", "2 behind it")),
+        (("--grid", "plugin=a.py,b.py"), (), ("--plugin", "on the command line")),
+        ((), ("--executor=None",), ("--executor", "pool")),
+    ],
+)
+def test_flags_that_disagree_are_refused_with_both(
+    terminal: Terminal, before: tuple[str, ...], behind: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    result = terminal.run("sweep", *before, "--", *BRANCH, *SHORT, *behind)
+
+    result.assert_is_for_people(2, *words)
+    assert not terminal.root.exists()
+
+
+def test_a_fixed_flag_of_the_value_of_the_grid_is_no_disagreement(terminal: Terminal) -> None:
+    shown = terminal.run("sweep", "--grid", "lr=0.1", "--dry_run", "--", *DIGITS, "--lr=1e-1")
+
+    assert "1 run, 0 done" in shown.out
+
+
+def test_grids_of_a_file_that_differ_in_what_all_runs_share_are_refused(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text("command = 'train'\n[[grid]]\nthreads = 1\n[[grid]]\nbase = { threads = 2 }\n")
+
+    terminal.run("sweep", str(file)).assert_is_for_people(2, "--threads", "1 in one, 2 in another")
+
+
+def test_the_first_dry_run_on_a_machine_times_a_few_steps_and_later_ones_know_them(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal.environment["OPEN_PRUNE_CACHE"] = str(tmp_path / "cache")
+    command = ("sweep", *GRID, "--dry_run", "--", *BRANCH, *SHORT, "--threads=1")
+
+    first, second = terminal.cold(*command), terminal.run(*command)
+    longer = terminal.run(*command[:-1], "--training_steps=3000ep")
+    elsewhere = terminal.run(*command, "--executor=slurm")
+
+    assert re.search(
+        r"72 iterations left, (about|less than) .* of computing.* \(a few steps were timed, in .* s\)", first.out
+    )
+    assert re.search(r"72 iterations left, (about|less than) [^(]*$", second.out.strip())
+    assert re.search(r"72000 iterations left, about [^(]*$", longer.out.strip())
+    assert "time not known yet, and not timed" in elsewhere.out
+    assert not terminal.root.exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["rates.json"]
+
+
+def test_rates_that_cannot_be_read_or_kept_are_timed_again(terminal: Terminal, tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "rates.json"
+    kept.parent.mkdir()
+    terminal.environment["OPEN_PRUNE_CACHE"] = str(kept.parent)
+    command = ("sweep", "--grid", "replicate=1", "--dry_run", "--", *DIGITS)
+    for text in ("not JSON", "[]", '{"a": 1}', '{"a": {"iteration": "x"}}'):
+        kept.write_text(text)
+        assert "a few steps were timed" in terminal.run(*command).out
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("a file")
+
+    assert "a few steps were timed" in terminal.run(*command).out
 
 
 def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unasked(terminal: Terminal) -> None:
