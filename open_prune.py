@@ -263,12 +263,18 @@ def __dir__() -> list[str]:
 
 def main() -> int:
     """Run the command of the arguments of this process; return its exit code."""
-    try:
-        from cli.main import main as run
-    except KeyboardInterrupt:  # later ones are caught where commands are run
-        return 130
+    from foundations.errors import Interrupted
+    from foundations.interrupts import BEGINS_AGAIN, Interrupts, end
 
-    return run(sys.argv[1:])
+    try:
+        with Interrupts(BEGINS_AGAIN).caught():  # while modules are imported; commands catch signals themselves
+            from cli.main import main as run
+
+            code = run(sys.argv[1:])
+    except Interrupted as stop:
+        sys.stderr.write(f"open_prune: {stop}\n")
+        code = stop.exit_code
+    return end(code)
 
 
 if __name__ == "__main__":

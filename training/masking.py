@@ -54,7 +54,7 @@ def prune_with_data(
         if on_scores is not None and done == pruning.iterations:
             on_scores(scores)
 
-    with saying_warnings(context):
+    with saying_warnings(context), context.interrupts.at_once():
         found = mask_from_hparams(
             model,
             pruning,

@@ -18,12 +18,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from foundations.hparams import hparam
+from foundations.interrupts import blocked, unblock
 from foundations.program import TOP
 from foundations.registry import load
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
@@ -64,6 +65,14 @@ class Pool(Executor):
         self._threads = max(1, cores // self._size)
         self._running: dict[str, tuple[_Worker, int]] = {}
         self._spare: _Worker | None = None
+
+    def prepare(self) -> None:
+        """Start the fork server, and wait until it has imported what jobs need."""
+        try:
+            self._spare = self._spare or self._forked()
+        except BaseException:
+            _kill_fork_server()
+            raise
 
     def has_room(self) -> bool:
         """Return whether a slot is free."""
@@ -115,7 +124,7 @@ class Pool(Executor):
         context.set_forkserver_preload(["__main__", __name__, *self._program.preload])
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,))
-        with _found_by_the_fork_server():
+        with _found_by_the_fork_server(), blocked():  # signals are ours: we ask the jobs to stop
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -142,6 +151,7 @@ def _exit_code(worker: _Worker) -> int:
 def _work(channel: connection.Connection) -> None:
     """In a child: wait for a job, do it, say how it ended. End when the parent has ended."""
     os.setsid()  # Ctrl-C on the terminal is the parent's; it asks its children to stop
+    unblock()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         task: _Task = channel.recv()
@@ -180,6 +190,15 @@ def _found_by_the_fork_server() -> Iterator[None]:
         os.environ.pop("PYTHONPATH")
         if former is not None:
             os.environ["PYTHONPATH"] = former
+
+
+def _kill_fork_server() -> None:
+    """End the fork server while it still imports. Python starts another one where one is needed."""
+    found = getattr(forkserver, "_forkserver", None)
+    pid = getattr(found, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:
