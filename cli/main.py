@@ -95,7 +95,7 @@ def _open_standard_streams() -> None:
 
 def _dispatched(argv: list[str]) -> int:
     try:
-        with Interrupts(BEGINS_AGAIN).caught():
+        with Interrupts(BEGINS_AGAIN, argv[0] if argv and argv[0] in COMMANDS else "").caught():
             return _dispatch(argv)
     except HelpRequested as help_text:
         print(help_text)

@@ -19,7 +19,7 @@ _SECONDS_TO_UNWIND = 1.0
 """How long the program may take to clean up after a signal. Then the process ends: files are whole at any moment."""
 _SECONDS_TO_REPEAT = 0.05
 CONTINUES = "The same command continues from what was kept."
-BEGINS_AGAIN = "The same command begins it again."
+BEGINS_AGAIN = "Nothing is half-written; the same command begins again."
 
 
 class Interrupts:
@@ -30,10 +30,10 @@ class Interrupts:
     a second one raises. `at_once()`, inside `deferred()`, is for long parts of such a loop that can be abandoned.
     """
 
-    def __init__(self, what_now: str = CONTINUES) -> None:
-        """Take the sentence that says how to go on after a signal that nothing else describes."""
+    def __init__(self, what_now: str = CONTINUES, work: str = "") -> None:
+        """Take the sentence that says how to go on, and the work that a signal stops, for its message."""
         self.signal_number: int | None = None
-        self._what_now = what_now
+        self._what_now, self._work = what_now, work
         self._deferred = 0
         """How many `deferred` blocks are open."""
         self._at_once = 0
@@ -81,6 +81,15 @@ class Interrupts:
             self._deferred -= 1
 
     @contextlib.contextmanager
+    def working_on(self, work: str) -> Iterator[None]:
+        """Inside the block, the message about a signal names this work."""
+        former, self._work = self._work, work
+        try:
+            yield
+        finally:
+            self._work = former
+
+    @contextlib.contextmanager
     def at_once(self, what_now: str = CONTINUES) -> Iterator[None]:
         """Inside the block, a signal raises Interrupted, also within `deferred()`, and where it came before the block.
 
@@ -119,7 +128,8 @@ class Interrupts:
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM
-        return Interrupted(f"Stopped by {signal.Signals(number).name}. {what_now}", number)
+        work = f" in {self._work}" if self._work else ""
+        return Interrupted(f"Stopped by {signal.Signals(number).name}{work}. {what_now}", number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = self.signal_number is None

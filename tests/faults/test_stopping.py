@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stopping import PHASES, STRIKES, Phase, Theatre
+from tests.faults.phases import PHASES, Phase
+from tests.faults.stopping import STRIKES, Theatre
 
 _OFTEN = ("training", "gradual pruning", "first second of a sweep", "verify")
 _LOADED = 3.0

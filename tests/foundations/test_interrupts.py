@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -72,10 +73,8 @@ def test_an_error_after_a_signal_that_was_handled_is_itself():
     interrupts = Interrupts()
 
     with pytest.raises(RuntimeError, match="disk"), interrupts.caught():
-        try:
+        with contextlib.suppress(Interrupted):
             os.kill(os.getpid(), signal.SIGTERM)
-        except Interrupted:
-            pass
         raise RuntimeError("the disk is full")
 
 
