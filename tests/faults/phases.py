@@ -103,7 +103,14 @@ _SYNFLOW = ("--strategy=synflow", "--prune_iterations=1500")
 PHASES: dict[str, Phase] = {
     "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.decode:*", prepare=_images),
     "preparing digits": Phase(_TRAIN, "datasets.prepared:_prepare"),
-    "opening data": Phase(_TRAIN, "datasets.loader:open_loader"),
+    "streamed images": Phase(
+        ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=3ep", "--num_workers=2"),
+        "training.session:compute_gradients",
+        (("datasets", "add", "mine", "{folder}/images", "--stream", "--image_size=32"),),
+        later=0.5,
+        kept="Checkpoint at step",
+        prepare=_images,
+    ),
     "importing torch": Phase(_TRAIN, "torch:<module>"),
     "evaluation": Phase(
         ("train", *_SLOW_NETWORK, "--slow_products=20", "--batch_size=16"), "training.evaluation:evaluate", later=0.3
