@@ -10,7 +10,12 @@ your own (methods, datasets, networks, branches) import from here all that they 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as signal, which imports enum first: ten milliseconds
 import sys
+
+if __name__ == "__main__":  # until `main` catches it, SIGINT ends the process without a traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -263,6 +268,7 @@ def __dir__() -> list[str]:
 
 def main() -> int:
     """Run the command of the arguments of this process; return its exit code."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from foundations.errors import Interrupted
     from foundations.interrupts import BEGINS_AGAIN, Interrupts, end
 

@@ -178,6 +178,9 @@ def end(exit_code: int) -> int:
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Inside the block, this process gets no SIGINT and no SIGTERM; processes that it starts there keep it so."""
+    from multiprocessing import resource_tracker  # not in every command
+
+    resource_tracker.ensure_running()  # started in the block, it would unblock them
     former = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
     try:
         yield
