@@ -124,7 +124,9 @@ class Pool(Executor):
         context.set_forkserver_preload(["__main__", __name__, *self._program.preload])
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,))
-        with _found_by_the_fork_server(), blocked():  # signals are ours: we ask the jobs to stop
+        with _found_by_the_fork_server():
+            with blocked():  # in the server and its children; we ask the jobs to stop
+                forkserver.ensure_running()
             process.start()
         theirs.close()
         return _Worker(process, ours)
