@@ -195,7 +195,6 @@ def _follow(connection: Connection, interrupts: Interrupts, send: Callable[[str,
 
 
 def _disconnect() -> None:
-    from torch import distributed
-
-    if distributed.is_initialized():
+    distributed = sys.modules.get("torch.distributed")  # a signal may have cut off its import
+    if distributed is not None and hasattr(distributed, "is_initialized") and distributed.is_initialized():
         distributed.destroy_process_group()

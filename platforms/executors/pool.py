@@ -65,6 +65,7 @@ class Pool(Executor):
         self._threads = max(1, cores // self._size)
         self._running: dict[str, tuple[_Worker, int]] = {}
         self._spare: _Worker | None = None
+        self._is_stopped = False
 
     def prepare(self) -> None:
         """Start the fork server, and wait until it has imported what jobs need."""
@@ -101,6 +102,7 @@ class Pool(Executor):
 
     def stop(self) -> None:
         """Send SIGTERM to every job."""
+        self._is_stopped = True
         for worker, _ in self._running.values():
             worker.process.terminate()
 
@@ -108,7 +110,11 @@ class Pool(Executor):
         """Let the child that waits for a job end."""
         if self._spare is not None:
             self._spare.channel.close()
+            if self._is_stopped:
+                self._spare.process.kill()
             self._spare = None
+        if self._is_stopped:
+            _kill_fork_server()
 
     def slots(self) -> int:
         """Return how many slots there are."""
@@ -195,7 +201,7 @@ def _found_by_the_fork_server() -> Iterator[None]:
 
 
 def _kill_fork_server() -> None:
-    """End the fork server while it still imports. Python starts another one where one is needed."""
+    """End the fork server at once, also while it imports. Python starts another one where one is needed."""
     found = getattr(forkserver, "_forkserver", None)
     pid = getattr(found, "_forkserver_pid", None)
     if pid is not None:
