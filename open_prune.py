@@ -10,7 +10,12 @@ your own (methods, datasets, networks, branches) import from here all that they 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as signal, which imports enum first: ten milliseconds
 import sys
+
+if __name__ == "__main__":  # until `main` catches it, SIGINT ends the process without a traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -274,12 +279,19 @@ def __dir__() -> list[str]:
 
 def main() -> int:
     """Run the command of the arguments of this process; return its exit code."""
-    try:
-        from cli.main import main as run
-    except KeyboardInterrupt:  # later ones are caught where commands are run
-        return 130
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    from foundations.errors import Interrupted
+    from foundations.interrupts import BEGINS_AGAIN, Interrupts, end
 
-    return run(sys.argv[1:])
+    try:
+        with Interrupts(BEGINS_AGAIN).caught():  # while modules are imported; commands catch signals themselves
+            from cli.main import main as run
+
+            code = run(sys.argv[1:])
+    except Interrupted as stop:
+        sys.stderr.write(f"open_prune: {stop}\n")
+        code = stop.exit_code
+    return end(code)
 
 
 if __name__ == "__main__":

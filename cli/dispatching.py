@@ -77,7 +77,6 @@ def dispatch_plan(
         running_sweep(root, what) as sweep,
         display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
         interrupts.caught(),
-        interrupts.deferred(),
     ):
 
         def wish() -> Wish:
@@ -89,7 +88,10 @@ def dispatch_plan(
 
         noting = _Noting(shown, sweep)
         work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
-        work.run()
+        if work.items:
+            executor.prepare()
+        with interrupts.deferred():
+            work.run()
         _remove_job_files(made, folder)
         items = work.items.values()
         return Dispatched(

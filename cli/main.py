@@ -16,7 +16,8 @@ from cli.foreign_answers import answer_to_value
 from cli.foreign_words import translated
 from cli.plain_table import printable_lines
 from foundations.environment import Environment
-from foundations.errors import OpenPruneError, UsageError, choose_from
+from foundations.errors import Interrupted, OpenPruneError, UsageError, choose_from
+from foundations.interrupts import BEGINS_AGAIN, Interrupts
 from foundations.plugins import load_plugins
 from foundations.program import PROGRAM, version
 from foundations.registry import load
@@ -70,8 +71,6 @@ def main(argv: Sequence[str]) -> int:
         code = _dispatched(list(argv))
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         _drop_output()
         return 128 + signal.SIGPIPE
@@ -96,11 +95,12 @@ def _open_standard_streams() -> None:
 
 def _dispatched(argv: list[str]) -> int:
     try:
-        return _dispatch(argv)
+        with Interrupts(BEGINS_AGAIN, argv[0] if argv and argv[0] in COMMANDS else "").caught():
+            return _dispatch(argv)
     except HelpRequested as help_text:
         print(help_text)
         return 0
-    except OpenPruneError as error:
+    except (OpenPruneError, Interrupted) as error:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         _complain(_message(error, argv))
@@ -119,7 +119,7 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _message(error: OpenPruneError, argv: Sequence[str]) -> str:
+def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
     """Return the error's message, with the hyperparameters that it is about as flags.
 
     A name from another code base is answered with ours.

@@ -77,7 +77,8 @@ def run_request(request: Request, environment: Environment) -> int:
         def work(context: Context) -> list[PlannedRun]:
             return execute(made, replace(context, together=together_of(request)))
 
-        code, computed = 0, with_context(job, request.platform, environment, work, replicate=job.replicate)
+        code = 0
+        computed = with_context(job, request.platform, environment, work, replicate=job.replicate, named=request.what)
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
     return code
@@ -99,9 +100,13 @@ def with_context(
     *,
     replicate: int = 1,
     wait: bool = True,
+    named: str = "",
 ) -> Result:
-    """Return what some work comes to in the context that the flags describe, with signals caught."""
-    interrupts = Interrupts()
+    """Return what some work comes to in the context that the flags describe, with signals caught.
+
+    named: the work, for the message about a signal.
+    """
+    interrupts = Interrupts(work=named)
     with reporting(job.quiet, partial(interrupts.stop, signal.SIGPIPE)) as reporter:
         context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
         with interrupts.caught():

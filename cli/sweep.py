@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,7 +221,9 @@ def compute_sweep(
         planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
     )
     if not quiet:
-        print(_summary(planned.requested(), outcome))
+        print(_summary(planned.requested(), outcome), flush=True)
+    if outcome.is_stopped and not outcome.still:
+        print("open_prune: Stopped; the jobs wrote checkpoints. The same command goes on from there.", file=sys.stderr)
     return outcome
 
 
@@ -275,6 +278,6 @@ def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:
     lines = [f"{len(done)} of {len(targets)} {are} complete: {ours} computed now, {len(done) - ours} before"]
     if outcome.failed:
         lines.append(f"{len(outcome.failed)} failed. Once the cause is mended, repeat the sweep with --retry failed.")
-    if outcome.is_stopped:
-        lines.append(outcome.still or "Stopped. The same command goes on from there.")
+    if outcome.still:
+        lines.append(outcome.still)
     return "\n".join(lines)

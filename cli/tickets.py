@@ -105,7 +105,7 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
             return [ImportedRun(import_weights(path, flags.train_desc(), context), context.replicate)]
         return [ImportedRun(import_ticket(path, context), context.replicate)]
 
-    found = with_context(flags.job, flags.platform, environment, work, replicate=flags.job.replicate)
+    found = with_context(flags.job, flags.platform, environment, work, replicate=flags.job.replicate, named="import")
     if len(found) == 1:
         print(f"Imported {path} as {short_address(found[0].run)}\nfolder: {found[0].run.folder}")
     elif not flags.job.quiet:

@@ -13,7 +13,7 @@ from cli.folder_flags import RootHparams
 from cli.plain_table import duration, table
 from cli.sweep_display import progress_of
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import Interrupted, UsageError
 from foundations.hparams import hparam
 from foundations.locks import is_held, read_holder
 from foundations.store import all_runs, short_address
@@ -56,10 +56,13 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
-        while True:
-            live.update(Text(drawn(root), no_wrap=True), refresh=True)
-            time.sleep(2)
+    try:
+        with Live(console=Console(), auto_refresh=False, screen=True) as live:
+            while True:
+                live.update(Text(drawn(root), no_wrap=True), refresh=True)
+                time.sleep(2)
+    except Interrupted as stop:  # how one leaves it
+        return stop.exit_code
 
 
 def stop(argv: Sequence[str], environment: Environment) -> int:

@@ -45,10 +45,11 @@ class Busy(OpenPruneError):
     exit_code = 75  # "temporary failure; try again later" in sysexits.h
 
 
-class Interrupted(OpenPruneError):
-    """The job was asked to stop (SIGINT or SIGTERM), has written its checkpoint and can be resumed.
+class Interrupted(BaseException):
+    """The process was asked to stop (SIGINT or SIGTERM); a training has written its checkpoint and can be resumed.
 
     The exit code is the shell's convention for a process ended by that signal: 130 for SIGINT, 143 for SIGTERM.
+    A signal may raise it anywhere, so it is no Exception: code of others that catches those must not drop it.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

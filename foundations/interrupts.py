@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from foundations.errors import Interrupted
+
+_NUMBERS = {signal.SIGINT, signal.SIGTERM}
+_SECONDS_TO_UNWIND = 1.0
+"""How long the program may take to clean up after a signal. Then the process ends: files are whole at any moment."""
+_SECONDS_TO_REPEAT = 0.05
+CONTINUES = "The same command continues from what was kept."
+BEGINS_AGAIN = "Nothing is half-written; the same command begins again."
 
 
 class Interrupts:
@@ -15,24 +27,46 @@ class Interrupts:
 
     Ordinarily a signal raises Interrupted at once: files are written whole or not at all, so nothing is left half done.
     Inside `deferred()` the first signal only sets `signal_number`, for a loop that wants to write its checkpoint first;
-    a second one raises.
+    a second one raises. `at_once()`, inside `deferred()`, is for long parts of such a loop that can be abandoned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what_now: str = CONTINUES, work: str = "") -> None:
+        """Take the sentence that says how to go on, and the work that a signal stops, for its message."""
         self.signal_number: int | None = None
+        self._what_now, self._work = what_now, work
         self._deferred = 0
         """How many `deferred` blocks are open."""
+        self._at_once = 0
+        """How many `at_once` blocks are open."""
+        self._unwound: threading.Event | None = None
+        """Set when the program has cleaned up after a signal; None where there was none."""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Install the handlers, in the main thread; restore the former ones at the end."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        former = {number: signal.signal(number, self._handle) for number in signals}
-        try:
+        """Install the handlers; restore the former ones at the end. In other threads than the main one, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
             yield
+            return
+        former_hook = sys.unraisablehook
+
+        def hook(unraisable: Any) -> None:
+            if not isinstance(unraisable.exc_value, Interrupted):
+                former_hook(unraisable)
+            elif self.signal_number is not None:  # it was raised in a destructor, where it is lost: once more
+                repeat = (threading.main_thread().ident, self.signal_number)
+                threading.Timer(_SECONDS_TO_REPEAT, signal.pthread_kill, repeat).start()
+
+        former = {number: signal.signal(number, self._handle) for number in _NUMBERS}
+        sys.unraisablehook = hook
+        try:
+            with self._only_interrupted():
+                yield
         finally:
+            sys.unraisablehook = former_hook
             for number, handler in former.items():
                 signal.signal(number, handler)
+            if self._unwound is not None:
+                self._unwound.set()
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -46,6 +80,47 @@ class Interrupts:
         finally:
             self._deferred -= 1
 
+    @contextlib.contextmanager
+    def working_on(self, work: str) -> Iterator[None]:
+        """Inside the block, the message about a signal names this work."""
+        former, self._work = self._work, work
+        try:
+            yield
+        finally:
+            self._work = former
+
+    @contextlib.contextmanager
+    def at_once(self, what_now: str = CONTINUES) -> Iterator[None]:
+        """Inside the block, a signal raises Interrupted, also within `deferred()`, and where it came before the block.
+
+        what_now: the sentence that says how to go on.
+        """
+        former, self._what_now = self._what_now, what_now
+        self._at_once += 1
+        try:
+            if self.signal_number is not None:
+                raise self.interrupted(what_now)
+            with self._only_interrupted():
+                yield
+        finally:
+            self._at_once -= 1
+            self._what_now = former
+
+    @contextlib.contextmanager
+    def _only_interrupted(self) -> Iterator[None]:
+        """Raise Interrupted in place of an error that it led to, as where it cut off the end of a `with` block."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Interrupted) and _came_of_signal(error):
+                raise self.interrupted(self._what_now) from None
+            raise
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether a loop is under way that writes its checkpoint first."""
+        return self._deferred > 0
+
     def stop(self, number: int) -> None:
         """Act as if a signal had come."""
         self._handle(number, None)
@@ -53,10 +128,66 @@ class Interrupts:
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM
-        return Interrupted(f"Stopped by {signal.Signals(number).name}. {what_now}", number)
+        work = f" in {self._work}" if self._work else ""
+        return Interrupted(f"Stopped by {signal.Signals(number).name}{work}. {what_now}", number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = self.signal_number is None
         self.signal_number = number
-        if not (self._deferred and first):
-            raise self.interrupted("The same command continues from what was kept.")
+        if self._deferred and not self._at_once and first:
+            return
+        stop = self.interrupted(self._what_now)
+        if self._unwound is None and not self._deferred:
+            self._unwound = threading.Event()
+            threading.Thread(target=_end_unless, args=(self._unwound, stop), daemon=True).start()
+        raise stop
+
+
+def _came_of_signal(error: BaseException) -> bool:
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, Interrupted):
+        found = found.__cause__ or found.__context__
+    return found is not None
+
+
+def _end_unless(unwound: threading.Event, stop: Interrupted) -> None:
+    """End the process where the exception has not ended the work in time: code of others may have dropped it."""
+    if not unwound.wait(_SECONDS_TO_UNWIND):
+        with contextlib.suppress(OSError):
+            os.write(2, f"open_prune: {stop}\n".encode())
+        os._exit(stop.exit_code)
+
+
+def end(exit_code: int) -> int:
+    """Do what is left for a process whose work is done; return the exit code.
+
+    From now on, SIGINT and SIGTERM end it without a word. After a signal, it ends here: to take down torch costs half a
+    second.
+    """
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
+    if exit_code in {128 + number for number in _NUMBERS}:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(exit_code)
+    return exit_code
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Inside the block, this process gets no SIGINT and no SIGTERM; processes that it starts there keep it so."""
+    from multiprocessing import resource_tracker  # not in every command
+
+    resource_tracker.ensure_running()  # started in the block, it would unblock them
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def unblock() -> None:
+    """Let this process, which was started in `blocked()`, get SIGINT and SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)

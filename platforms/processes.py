@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from foundations.errors import EnvironmentFailure, OpenPruneError
-from foundations.interrupts import Interrupts
+from foundations.errors import EnvironmentFailure, Interrupted, OpenPruneError
+from foundations.interrupts import CONTINUES, Interrupts, blocked
 from foundations.reporter import NullReporter, Reporter
 from platforms.base import Platform
 from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error, run_rank
@@ -27,6 +27,8 @@ from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error,
 _SECONDS_BETWEEN_LOOKS = 0.1
 _GRACE_SECONDS = 3.0
 """How long the others may take to fail for a reason of their own once a process has failed."""
+_SECONDS_TO_ANSWER = 0.7
+"""How long the primary process may take to say that it writes a checkpoint, once it is asked to stop, or to end."""
 _NESTED = 20_000
 """How deep descriptions may nest that are sent to other processes: a long chain of branches nests deeply."""
 
@@ -80,21 +82,23 @@ class Processes:
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
         self._results: dict[int, Any] = {}
-        self._refusals: dict[int, OpenPruneError] = {}
+        self._refusals: dict[int, OpenPruneError | Interrupted] = {}
         self._failures: dict[int, str] = {}
         self._deaths: dict[int, int] = {}
         self._open: set[Connection] = set()
+        self._asked: float | None = None
+        """When the primary process was asked to stop."""
+        self._will_keep = False
+        """Whether it has said that it will write a checkpoint first."""
 
     def result(self) -> Any:
         """Run the job, and return what the primary process returns. Raises: what is most telling of what went wrong."""
-        interrupts, has_passed_on = self._packed.interrupts, False
+        interrupts = self._packed.interrupts
         deadline: float | None = None
         with interrupts.deferred(), self._running():
             while len(self._results) < len(self._ranks):
-                if interrupts.signal_number is not None and not has_passed_on:
-                    has_passed_on = True
-                    with contextlib.suppress(OSError):  # it has just ended, as the next look will find
-                        self._connections[0].send(interrupts.signal_number)
+                if interrupts.signal_number is not None:
+                    self._pass_on(interrupts)
                 self._listen()
                 if deadline is None and (self._refusals or self._failures or self._deaths):
                     deadline = time.monotonic() + _GRACE_SECONDS
@@ -104,12 +108,22 @@ class Processes:
                 process.join(_GRACE_SECONDS)
         return self._results[0]
 
+    def _pass_on(self, interrupts: Interrupts) -> None:
+        """Ask the primary process to stop. Raises: Interrupted where it starts or computes what it cannot keep."""
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+            with contextlib.suppress(OSError):  # it has just ended, as the next look will find
+                self._connections[0].send(interrupts.signal_number)
+        elif not self._will_keep and now - self._asked > _SECONDS_TO_ANSWER and 0 not in self._ended():
+            raise interrupts.interrupted(CONTINUES)
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """Start the processes; at the end, none is left."""
         context = multiprocessing.get_context("spawn")
         try:
-            with _signals_blocked():  # a terminal signals them, too; they follow this process
+            with blocked():  # a terminal signals them, too; they follow this process
                 for rank in self._ranks:
                     own, others = context.Pipe()
                     process = context.Process(target=run_rank, args=(rank, self._packed.job, others))
@@ -142,6 +156,8 @@ class Processes:
                 self._packed.reporter.say(content)
             elif kind == "progress":
                 self._packed.reporter.progress(*content)
+            elif kind == "trains":
+                self._will_keep = True
             elif kind == "result":
                 self._results[number] = content
             elif kind == "refused":
@@ -169,7 +185,7 @@ class Processes:
         """Return whether nothing is to come that says more: where the primary process refused, or all have ended."""
         return 0 in self._refusals or len(self._ended()) == len(self._ranks)
 
-    def _error(self) -> Exception:
+    def _error(self) -> BaseException:
         """Return the error of the process that failed first: the others lost it, and failed of that."""
         if self._refusals:
             return self._refusals[min(self._refusals)]
@@ -181,14 +197,3 @@ class Processes:
             )
         number, trace = next(iter(self._failures.items()))
         return RuntimeError(f"process {number} of {len(self._ranks)} failed:\n{trace}")
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Inside the block, started processes get no SIGINT and no SIGTERM, and keep it so."""
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)

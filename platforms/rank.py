@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import io
 import os
 import pickle
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from foundations.errors import OpenPruneError
+from foundations.errors import Interrupted, OpenPruneError
 from foundations.interrupts import Interrupts
 from foundations.plugins import load_plugins
 from foundations.reporter import NullReporter, Reporter
@@ -36,6 +37,7 @@ _STEP_TIMEOUT = timedelta(minutes=30)
 _DECISION_TIMEOUT = timedelta(days=7)
 """How long the others wait while the primary process alone computes, such as scores. If it dies, they are ended."""
 _SECONDS_BETWEEN_REPORTS = 0.1
+Refusal = TypeVar("Refusal", OpenPruneError, Interrupted)
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,18 @@ def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
             connection.send((kind, content))
 
     with interrupts.caught():
-        threading.Thread(target=_follow, args=(connection,), daemon=True).start()
+        threading.Thread(target=_follow, args=(connection, interrupts, send), daemon=True).start()
         try:
             reporter = _Forwarding(send) if rank.number == 0 else NullReporter()
             send("result", _result(rank, job, interrupts, reporter))
-        except OpenPruneError as error:
+        except (OpenPruneError, Interrupted) as error:
             send("refused", (type(error), error.args, vars(error)))
         except BaseException:
             send("failed", traceback.format_exc())
     _disconnect()
 
 
-def restored_error(kind: type[OpenPruneError], args: tuple[Any, ...], facts: dict[str, Any]) -> OpenPruneError:
+def restored_error(kind: type[Refusal], args: tuple[Any, ...], facts: dict[str, Any]) -> Refusal:
     """Return an error from what a process sent of it; its class may be built from other arguments."""
     error = kind.__new__(kind, *args)
     vars(error).update(facts)
@@ -176,18 +178,23 @@ def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) 
         return _Unpickler(io.BytesIO(job), stand_ins).load()(platform)
 
 
-def _follow(connection: Connection) -> None:
-    """Raise the signals that the process that started this one passes on, and end with it."""
+def _follow(connection: Connection, interrupts: Interrupts, send: Callable[[str, Any], None]) -> None:
+    """Raise the signals that the process that started this one passes on, and end with it.
+
+    Where it trains, it says so: a checkpoint will be written first.
+    """
     while True:
         try:
             number = connection.recv()
         except (EOFError, OSError):
             os._exit(1)
+        if interrupts.is_deferred:
+            with contextlib.suppress(OSError):
+                send("trains", None)
         _thread.interrupt_main(number)
 
 
 def _disconnect() -> None:
-    from torch import distributed
-
-    if distributed.is_initialized():
+    distributed = sys.modules.get("torch.distributed")  # a signal may have cut off its import
+    if distributed is not None and hasattr(distributed, "is_initialized") and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -43,14 +43,19 @@ def every_epoch(callback: Callback) -> Callback:
     return called
 
 
-def record(measure: Callable[[], dict[str, float]], metrics: Metrics, say: Callable[[str], None]) -> Callback:
-    """Measure and record, once for each step, and report all values of the step in a line."""
+def record(measure: Callable[[], dict[str, float] | None], metrics: Metrics, say: Callable[[str], None]) -> Callback:
+    """Measure and record, once for each step, and report all values of the step in a line.
+
+    measure: returns None where it was stopped; nothing is recorded then, and who resumes there measures again.
+    """
 
     def called(step: Step) -> None:
         if ("test_loss", step.iteration) in metrics.values:
             return
         others = {name: value for (name, at), value in metrics.values.items() if at == step.iteration}
         values = measure()
+        if values is None:
+            return
         for name, value in values.items():
             metrics.add(name, step.iteration, value)
         words = "  ".join(f"{name} {value:.4f}" for name, value in (values | others).items())
@@ -85,9 +90,14 @@ def checkpoint_in_time(
             save(step)
             last = clock()
         if stop:
-            raise interrupts.interrupted(f"Checkpoint at step {step}; the same command continues from there.")
+            raise interrupts.interrupted(continues_at(step))
 
     return called
+
+
+def continues_at(step: Step) -> str:
+    """Return the sentence about a training that was stopped after a checkpoint."""
+    return f"Checkpoint at step {step}; the same command continues from there."
 
 
 def stop_when_asked(interrupts: Interrupts) -> Callback:
@@ -95,6 +105,6 @@ def stop_when_asked(interrupts: Interrupts) -> Callback:
 
     def called(_step: Step) -> None:
         if interrupts.signal_number is not None:
-            raise interrupts.interrupted("The same command starts the replay anew.")
+            raise interrupts.interrupted("The same command starts the replay again.")
 
     return called

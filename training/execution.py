@@ -155,12 +155,18 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
                 check_dataset(planned, context)
             else:
                 contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
-        failed = _work(contexts, context) if contexts else {}
+        with context.interrupts.working_on(_named(contexts)):
+            failed = _work(contexts, context) if contexts else {}
         for planned in contexts:
             planned.refresh()
     for error in failed.values():
         raise error
     return [*contexts, *(planned for each in busy for planned in _compute([each], context))]
+
+
+def _named(planned: Collection[PlannedRun]) -> str:
+    names = [str(each.run) for each in planned]
+    return names[0] if len(names) == 1 else f"{len(names)} runs"
 
 
 def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from foundations.desc import flat_hyperparameters
-from foundations.errors import Interrupted, OpenPruneError
+from foundations.errors import OpenPruneError
 from foundations.files import write_atomically
 from foundations.manifest import Manifest
 from foundations.metrics import Metrics
@@ -91,8 +91,6 @@ class Follower:
     def _surviving(self, name: str) -> Iterator[None]:
         try:
             yield
-        except Interrupted:
-            raise
         except Exception as error:
             log = self._logs.pop(name, None)
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
@@ -122,8 +120,6 @@ def catch_up(run: Run, names: Sequence[str], say: Callable[[str], None]) -> None
             missing = [name for name in names if not _is_told(run, name, manifest)]
             with following(run, missing, say) as follower:
                 follower.finish()
-    except Interrupted:
-        raise
     except (OpenPruneError, OSError) as error:
         say(f"{run} was not logged. {error}")
 

@@ -26,6 +26,8 @@ from pruning.score_statistics import Statistics
 from pruning.scoring import Scores
 from training.context import Context
 
+_SCORES_AGAIN = "The same command scores again from the start, and reuses what was complete."
+
 
 def prune_with_data(
     model: nn.Module,
@@ -54,7 +56,7 @@ def prune_with_data(
         if on_scores is not None and done == pruning.iterations:
             on_scores(scores)
 
-    with saying_warnings(context):
+    with saying_warnings(context), context.interrupts.at_once(_SCORES_AGAIN):
         found = mask_from_hparams(
             model,
             pruning,

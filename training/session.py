@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from datasets.batches import Loader, LoaderConfig
 from datasets.loader import open_loader
-from foundations.errors import DamagedError, UsageError
+from foundations.errors import DamagedError, Interrupted, UsageError
 from foundations.metrics import Metrics
 from foundations.random_streams import generator
 from foundations.run import CHECKPOINT, Run
@@ -27,6 +27,7 @@ from pruning.score_statistics import Statistics, score_statistics
 from training.callbacks import (
     at_steps,
     checkpoint_in_time,
+    continues_at,
     every_epoch,
     record,
     show_progress,
@@ -86,6 +87,8 @@ class Session:
         """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
         self._pruned: tuple[Mask, Statistics] | None = None
         self._attached: AttachedMask | None = None
+        self._is_pruning = False
+        """Whether a technique has the network scored, which a signal may cut off."""
         parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
@@ -115,6 +118,11 @@ class Session:
     def is_structural(self) -> bool:
         """Whether techniques changed the structure of the network."""
         return self.techniques is not None and self.techniques.structural is not None
+
+    @property
+    def _may_prune_again(self) -> bool:
+        """Whether the state is still that of a step when the network is scored before it."""
+        return all(hooks.prunes_first for hooks in self.hooks.values())
 
     @property
     def changes_loss(self) -> bool:
@@ -149,7 +157,9 @@ class Session:
             seed=self.seed,
             on_scores=lambda scores: statistics.update(score_statistics(scores)),
         )
+        self._is_pruning = True
         mask = self.platform.agree(pruned)
+        self._is_pruning = False
         self._pruned = mask, statistics
         return mask
 
@@ -209,7 +219,16 @@ class Session:
                 lambda _: tell(progress.metrics),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
             ]
-        yield from self._steps(progress.step, until, callbacks)
+        step = progress.step
+        try:
+            for batch in self._steps(step, until, callbacks):
+                yield batch
+                step = step.at(step.iteration + 1)
+        except Interrupted as stop:
+            if self._is_pruning and self._may_prune_again and self.platform.is_primary:
+                save_checkpoint(step)
+                raise self.context.interrupts.interrupted(continues_at(step)) from stop
+            raise
         note(until)
 
     def replay(
@@ -281,10 +300,13 @@ class Session:
                 self.context.reporter.say(line)
                 run.log(line)
 
-        def measure() -> dict[str, float]:
-            found = self._evaluated(self.loader.test_batches(), "test")
-            if self.desc.dataset.validation_examples:
-                found |= self._evaluated(self.loader.validation_batches(), "validation")
+        def measure() -> dict[str, float] | None:
+            try:
+                found = self._evaluated(self.loader.test_batches(), "test")
+                if self.desc.dataset.validation_examples:
+                    found |= self._evaluated(self.loader.validation_batches(), "validation")
+            except Interrupted:
+                return None  # the checkpoint of this step comes after
             return found
 
         measured = record(measure, progress.metrics, say)
@@ -298,7 +320,7 @@ class Session:
         """Return loss and accuracy over the batches of all processes."""
         if self.parallel is not None:
             self.parallel.align_buffers()
-        with matrix_products(self.desc.training.precision):
+        with matrix_products(self.desc.training.precision), self.context.interrupts.at_once():
             return evaluate(
                 self.model,
                 batches,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from foundations.hparams import Hparams
 from foundations.registry import Registered
@@ -121,6 +121,13 @@ class Hooks(Generic[H]):
 
     def prepare(self) -> None:
         """Change the network or its mask before the first step. Not called when a training is resumed."""
+
+    prunes_first: ClassVar[bool] = False
+    """Whether `before_step` is the only place where the technique prunes in training, and it changes nothing before.
+
+    Then a training that is stopped while the network is scored writes a checkpoint of this step. Else it continues from
+    the last one.
+    """
 
     def before_step(self, step: Step) -> None:
         """Act at a step before the network is evaluated and its state kept; at the last step too.

@@ -13,7 +13,7 @@ import torch
 
 from datasets.added import register_added
 from foundations.desc import Desc
-from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
+from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, OpenPruneError
 from foundations.manifest import Manifest
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plan import PlannedRun
@@ -53,7 +53,7 @@ def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Gener
     created = platform.is_primary and run.create(desc)
     try:
         yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
-    except OpenPruneError:
+    except (OpenPruneError, Interrupted):
         if created:
             run.undo_create()  # a job that was refused leaves nothing that looks like a run to resume
         raise

@@ -81,6 +81,9 @@ class Executor(ABC):
     takes_waiting_jobs: ClassVar[bool] = False
     """Whether it takes jobs before those that they come after have ended, and starts them in order by itself."""
 
+    def prepare(self) -> None:
+        """Make ready for the first job, where that takes time; a signal may interrupt it."""
+
     @abstractmethod
     def has_room(self) -> bool:
         """Return whether it takes another job now."""

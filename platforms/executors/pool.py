@@ -18,12 +18,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from foundations.hparams import hparam
+from foundations.interrupts import blocked, unblock
 from foundations.program import TOP
 from foundations.registry import load
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
@@ -64,6 +65,15 @@ class Pool(Executor):
         self._threads = max(1, cores // self._size)
         self._running: dict[str, tuple[_Worker, int]] = {}
         self._spare: _Worker | None = None
+        self._is_stopped = False
+
+    def prepare(self) -> None:
+        """Start the fork server, and wait until it has imported what jobs need."""
+        try:
+            self._spare = self._spare or self._forked()
+        except BaseException:
+            _kill_fork_server()
+            raise
 
     def has_room(self) -> bool:
         """Return whether a slot is free."""
@@ -92,6 +102,7 @@ class Pool(Executor):
 
     def stop(self) -> None:
         """Send SIGTERM to every job."""
+        self._is_stopped = True
         for worker, _ in self._running.values():
             worker.process.terminate()
 
@@ -99,7 +110,11 @@ class Pool(Executor):
         """Let the child that waits for a job end."""
         if self._spare is not None:
             self._spare.channel.close()
+            if self._is_stopped:
+                self._spare.process.kill()
             self._spare = None
+        if self._is_stopped:
+            _kill_fork_server()
 
     def slots(self) -> int:
         """Return how many slots there are."""
@@ -120,6 +135,8 @@ class Pool(Executor):
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,))
         with _found_by_the_fork_server():
+            with blocked():  # in the server and its children; we ask the jobs to stop
+                forkserver.ensure_running()
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -146,6 +163,7 @@ def _exit_code(worker: _Worker) -> int:
 def _work(channel: connection.Connection) -> None:
     """In a child: wait for a job, do it, say how it ended. End when the parent has ended."""
     os.setsid()  # Ctrl-C on the terminal is the parent's; it asks its children to stop
+    unblock()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         task: _Task = channel.recv()
@@ -184,6 +202,15 @@ def _found_by_the_fork_server() -> Iterator[None]:
         os.environ.pop("PYTHONPATH")
         if former is not None:
             os.environ["PYTHONPATH"] = former
+
+
+def _kill_fork_server() -> None:
+    """End the fork server at once, also while it imports. Python starts another one where one is needed."""
+    found = getattr(forkserver, "_forkserver", None)
+    pid = getattr(found, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

@@ -225,7 +225,7 @@ def test_two_sweeps_at_once_share_the_work_and_can_be_watched_and_stopped(termin
     assert watched.count(" running") >= 2, watched
     assert stopped.out.count("Asked ") == 2
     assert all(result.code == 130 for result in results), [result.out + result.err for result in results]
-    assert all("The same command goes on from there." in result.out for result in results)
+    assert all("The same command goes on from there." in result.err for result in results)
     assert terminal.run("watch").out.strip() == f"Nothing is being computed under {terminal.root}."
 
     results = [sweep.result() for sweep in [terminal.start(*command) for _ in range(2)]]

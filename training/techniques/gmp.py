@@ -154,6 +154,8 @@ def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
 class Gmp(Hooks[GmpHparams]):
     """Prune what is left at the steps of the schedule."""
 
+    prunes_first = True
+
     @functools.cached_property
     def prunings(self) -> Cadence:
         """When the network is pruned; besides, it is at the end."""
