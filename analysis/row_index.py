@@ -30,7 +30,7 @@ from foundations.files import read_file, replacing
 from foundations.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
-_FORM = 1
+_FORM = 2
 """Raised when the content of an index has another form, or is taken from the files in another way."""
 LEAST_NEW = 100
 """Runs that are not in the index yet, from which on writing it pays."""
@@ -52,6 +52,18 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
         index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
         yield index.row_of
     index.write()
+
+
+def remembered_groups(root: Path) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """Return the groups of hyperparameters of runs in the index, by location, without looking at the runs.
+
+    A description never changes, so they are right for those that are still there. Runs share equal groups.
+    """
+    if not hasattr(os, "geteuid"):
+        return {}
+    with _without_collector():
+        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
+        return index.groups()
 
 
 @contextlib.contextmanager
@@ -99,6 +111,13 @@ class _Index:
             self._new += 1
         return row
 
+    def groups(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
+        """Return the groups of hyperparameters of each run."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, IndexError):
+            pool = self._pool
+            return {name: tuple([pool[number] for number in known[3]]) for name, known in self._known.items()}
+        return {}
+
     def write(self) -> None:
         """Replace the index, where enough is new."""
         if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
@@ -114,7 +133,7 @@ class _Index:
         known = self._known.get(name)
         if known is None or known[0] != key:
             return None
-        _, kinds, sources, groups, per_epoch, (names, values), fingerprint, (files, sizes) = known
+        _, kinds, sources, groups, per_epoch, (names, values), fingerprint, (files, sizes), steps = known
         return Facts(
             kinds=self._once("kinds", kinds, tuple),
             sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
@@ -123,6 +142,7 @@ class _Index:
             results=dict(zip(self._pool[names], values, strict=True)),
             fingerprint=self._pool[fingerprint],
             sizes=dict(zip(self._pool[files], sizes, strict=True)),
+            steps=self._pool[steps],
         )
 
     def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
@@ -168,6 +188,7 @@ def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
             [pooled(list(facts.results)), list(facts.results.values())],
             pooled(facts.fingerprint),
             [pooled(list(facts.sizes)), list(facts.sizes.values())],
+            pooled(dict(facts.steps)),
         ]
         for name, (key, facts) in seen.items()
     }

@@ -18,6 +18,19 @@ def all_runs(root: Path) -> Iterator[Run]:
 
     Raises: EnvironmentFailure where the root is there and cannot be read.
     """
+    for location, is_closed in _locations(root):
+        run = Run(root, location)
+        if is_closed or _holds_run(run.folder):
+            yield run
+
+
+def all_locations(root: Path) -> Iterator[Location]:
+    """Yield where runs are by the names of folders alone, without looking into these. Raises: as `all_runs`."""
+    return (location for location, _ in _locations(root))
+
+
+def _locations(root: Path) -> Iterator[tuple[Location, bool]]:
+    """Yield where runs may be, and whether that is in a folder that cannot be looked into."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
@@ -27,11 +40,10 @@ def all_runs(root: Path) -> Iterator[Run]:
                 try:
                     names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
                 except OSError:  # a colleague's, say: whoever reads the run says so
-                    yield Run(root, Location(training.name, int(number), MAIN))
+                    yield Location(training.name, int(number), MAIN), True
                     continue
                 for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
-                    if _holds_run(f"{replicate}/{name}"):
-                        yield Run(root, Location(training.name, int(number), name))
+                    yield Location(training.name, int(number), name), False
 
 
 def short_address(run: Run) -> str:
@@ -49,14 +61,15 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     exact = _at(root, whole)
     if exact is not None:
         return exact
-    runs = list(all_runs(root))
-    found = [run for run in runs if whole in (str(run.location), str(run.folder))]
-    if not found:
+    named = list(_locations(root))
+    meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
+    if not meant:
         stem, _, replicate = whole.partition("/")
-        found = [run for run in runs if _is_meant(run.location, stem, replicate)]
-        preferred = [run for run in found if run.location.replicate == prefer]
-        if len({run.location.digest for run in found}) == len(preferred) == 1:
-            found = preferred
+        meant = [each for each in named if _is_meant(each[0], stem, replicate)]
+    found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
+    preferred = [run for run in found if run.location.replicate == prefer]
+    if len({run.location.digest for run in found}) == len(preferred) == 1:
+        found = preferred
     if len(found) == 1:
         return found[0]
     if not found:
@@ -82,6 +95,16 @@ def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]
         name: Location.of(source["training"], source.get("replicate", run.location.replicate), source["name"])
         for name, source in record.get("sources", {}).items()
     }
+
+
+SOURCE_FLAGS = {"scored": "prune", "state": "state", "mask": "mask", "statistics": "statistics"}
+"""How flags begin that say which run is drawn on (_experiment), and at which step (_step), by the sources' names."""
+
+
+def source_steps(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return at which steps the states are that a run draws on, by the names of the flags, such as state_step."""
+    steps = {SOURCE_FLAGS.get(name, name): source.get("step") for name, source in record.get("sources", {}).items()}
+    return {f"{name}_step": str(step) for name, step in steps.items() if step is not None}
 
 
 def users_by_location(root: Path) -> dict[Location, list[Run]]:
