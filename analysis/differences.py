@@ -70,7 +70,7 @@ class _Comparison:
     """A comparison of runs and of those that they draw on, each once."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, ...]] = set()
+        self._found: dict[tuple[str, ...], list[Difference]] = {}
 
     def of(self, runs: Sequence[Described], generation: int = 0) -> list[Difference]:
         """Return the differences of runs and, as far as they do not follow from them, of the runs that they draw on."""
@@ -104,8 +104,9 @@ class _Comparison:
         if len(nodes) < len(runs) or len({node.generations for node in nodes}) > 1:
             return [row]
         key = tuple(node.identity for node in nodes)
-        inner = [] if key in self._seen else self.of(nodes, generation + 1)
-        self._seen.add(key)
+        if key not in self._found:
+            self._found[key] = self.of(nodes, generation + 1)
+        inner = self._found[key]
         causes = _causes(inner, known)
         if inner and not causes:
             return []

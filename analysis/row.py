@@ -65,6 +65,8 @@ class Row:
     """Of its training."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """At which steps it takes the states that it draws on, by the names of the flags: prune_step, state_step."""
+    groups: tuple[Mapping[str, Any], ...] = ()
+    """The groups that its hyperparameters are from; many runs share each. Empty where that is not known."""
 
     @property
     def problem(self) -> str:
@@ -216,6 +218,7 @@ class Facts:
             fingerprint=self.fingerprint,
             iterations_per_epoch=self.iterations_per_epoch,
             steps=self.steps,
+            groups=self.groups,
         )
 
 

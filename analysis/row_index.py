@@ -36,6 +36,8 @@ LEAST_NEW = 100
 """Runs that are not in the index yet, from which on writing it pays."""
 UNSETTLED_SECONDS = 3.0
 """For so long after a file has changed, it may change again without any difference in its times."""
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+"""Errors of an index that cannot be read."""
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -54,16 +56,17 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
     index.write()
 
 
-def remembered_groups(root: Path) -> dict[str, tuple[Mapping[str, Any], ...]]:
-    """Return the groups of hyperparameters of runs in the index, by location, without looking at the runs.
+def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
+    """Return groups of hyperparameters, among other values, and by location the numbers of those of each run.
 
-    A description never changes, so they are right for those that are still there. Runs share equal groups.
+    They are of the index, and the runs are not looked at. A description never changes, so they are right for those that
+    are still there.
     """
-    if not hasattr(os, "geteuid"):
-        return {}
-    with _without_collector():
-        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
-        return index.groups()
+    if hasattr(os, "geteuid"):
+        with contextlib.suppress(*_UNREADABLE), _without_collector():
+            pool, groups, _ = _content(root / FOLDER / f"rows_{os.geteuid()}.json")
+            return pool, groups
+    return [], {}
 
 
 @contextlib.contextmanager
@@ -83,12 +86,14 @@ class _Index:
         self._path = path
         self._now = time.time()  # the same for all, so that ages can be compared
         self._pool: list[Any] = []
-        self._known: dict[str, list[Any]] = {}
+        self._known: dict[str, tuple[list[int], list[Any]]] = {}
         self._made: dict[tuple[str, int], Any] = {}
         self._seen: dict[str, tuple[str, Facts]] = {}
         self._new = 0
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._pool, self._known = _content(path)
+        with contextlib.suppress(*_UNREADABLE):
+            pool, groups, rest = _content(path)
+            self._known = dict(zip(groups, zip(groups.values(), json.loads(rest), strict=True), strict=True))
+            self._pool = pool
 
     def row_of(self, run: Run) -> Row:
         """Return the row of a run."""
@@ -111,13 +116,6 @@ class _Index:
             self._new += 1
         return row
 
-    def groups(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
-        """Return the groups of hyperparameters of each run."""
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, IndexError):
-            pool = self._pool
-            return {name: tuple([pool[number] for number in known[3]]) for name, known in self._known.items()}
-        return {}
-
     def write(self) -> None:
         """Replace the index, where enough is new."""
         if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
@@ -131,9 +129,9 @@ class _Index:
     def _facts(self, name: str, key: str) -> Facts | None:
         """Return what is remembered of a run; None where it is of other files."""
         known = self._known.get(name)
-        if known is None or known[0] != key:
+        if known is None or known[1][0] != key:
             return None
-        _, kinds, sources, groups, per_epoch, (names, values), fingerprint, (files, sizes), steps = known
+        groups, (_, kinds, sources, per_epoch, (names, values), fingerprint, (files, sizes), steps) = known
         return Facts(
             kinds=self._once("kinds", kinds, tuple),
             sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
@@ -153,18 +151,22 @@ class _Index:
         return made
 
 
-def _content(path: Path) -> tuple[list[Any], dict[str, list[Any]]]:
-    """Return the values that runs share, and what there is of each run. Raises: OSError or ValueError, and others."""
+def _content(path: Path) -> tuple[list[Any], dict[str, list[int]], bytes]:
+    """Return the values that runs share, the numbers of the groups of each run, and what else there is of each, as JSON.
+
+    Raises: OSError or ValueError, and others.
+    """
     data = read_file(path)
     if path.stat().st_uid != os.geteuid():
         raise ValueError("it is another user's")
     digest, _, text = data.partition(b"\n")
     if digest.decode() != hashlib.sha256(text).hexdigest():
         raise ValueError("it is damaged")
-    tree = json.loads(text)
+    first, _, rest = text.partition(b"\n")
+    tree = json.loads(first)
     if tree["form"] != _FORM:
         raise ValueError("it is of another form")
-    return tree["pool"], tree["runs"]
+    return tree["pool"], tree["groups"], rest
 
 
 def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
@@ -178,21 +180,22 @@ def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
             pool.append(value)
         return number
 
-    runs = {
-        name: [
+    groups = {name: [pooled(group) for group in facts.groups] for name, (_, facts) in seen.items()}
+    rest = [
+        [
             key,
             pooled(list(facts.kinds)),
             pooled([[source.training, source.replicate, source.name] for source in facts.sources]),
-            [pooled(group) for group in facts.groups],
             facts.iterations_per_epoch,
             [pooled(list(facts.results)), list(facts.results.values())],
             pooled(facts.fingerprint),
             [pooled(list(facts.sizes)), list(facts.sizes.values())],
             pooled(dict(facts.steps)),
         ]
-        for name, (key, facts) in seen.items()
-    }
-    text = json.dumps({"form": _FORM, "pool": pool, "runs": runs}, separators=(",", ":"), allow_nan=False).encode()
+        for key, facts in seen.values()
+    ]
+    first = {"form": _FORM, "pool": pool, "groups": groups}
+    text = b"\n".join(json.dumps(part, separators=(",", ":"), allow_nan=False).encode() for part in (first, rest))
     return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
 
 

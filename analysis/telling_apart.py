@@ -18,6 +18,8 @@ _LEVELS = ("prune_fraction", "density", "compression")
 _NOTHING = (None, False, "", "0it")
 _FEW = 12
 """Runs that are compared by their descriptions, where nothing else tells them apart."""
+Key = tuple[Any, ...]
+"""Kinds, network, data, strategy and techniques."""
 _MOST_GROUPS = 40
 _USUAL, _FEWEST_USUAL = 0.7, 4
 """The share of the runs, and the number, that have a value that is said once for all."""
@@ -31,8 +33,7 @@ def told_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     keys = [(row.kinds, *(row.hyperparameters.get(name) for name in _SHOWN)) for row in rows]
     found: list[dict[str, Any]] = [{} for _ in rows]
-    names = dict.fromkeys(itertools.chain.from_iterable(row.hyperparameters for row in rows))
-    for name in names:
+    for name in _varying(rows, keys):
         if name not in _SHOWN:
             _add(found, name, [row.hyperparameters.get(name, _MISSING) for row in rows], rows, keys)
     for name in dict.fromkeys(itertools.chain.from_iterable(row.steps for row in rows)):
@@ -68,6 +69,31 @@ def abridged(
     return spare, usual
 
 
+def _varying(rows: Sequence[Row], keys: Sequence[Key]) -> list[str]:
+    """Return the hyperparameters that may have several values, or that runs of one kind have or lack.
+
+    Of thousands of runs, most share their groups: each group is looked at once.
+    """
+    known: dict[int, tuple[Mapping[str, Any], frozenset[str]]] = {}
+    names_of: dict[Hashable, set[frozenset[frozenset[str]]]] = {}
+    for row, key in zip(rows, keys, strict=True):
+        groups = row.groups or (row.hyperparameters,)
+        for group in groups:
+            if id(group) not in known:
+                known[id(group)] = group, frozenset(group)
+        names_of.setdefault(key, set()).add(frozenset([known[id(group)][1] for group in groups]))
+    values: dict[str, set[Any]] = {}
+    for group, _ in known.values():
+        for name, value in group.items():
+            values.setdefault(name, set()).add(value)
+    lacked: set[str] = set()
+    for schemas in names_of.values():
+        if len(schemas) > 1:
+            sets = [frozenset(itertools.chain.from_iterable(schema)) for schema in schemas]
+            lacked |= frozenset.union(*sets) - frozenset.intersection(*sets)
+    return [name for name, distinct in values.items() if len(distinct) > 1 or name in lacked]
+
+
 class _Missing:
     pass
 
@@ -76,7 +102,7 @@ _MISSING = _Missing()
 
 
 def _add(
-    found: Sequence[dict[str, Any]], name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Hashable]
+    found: Sequence[dict[str, Any]], name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Key]
 ) -> None:
     """Add the values of a name, where they are different and do not follow from what is shown."""
     distinct = set(values) - {_MISSING}
@@ -87,7 +113,7 @@ def _add(
     if len(distinct) > 1 and not differ([value for value, _ in having], per_epoch):
         return
     by_network: dict[Hashable, Any] = {}
-    networks = [(row.kinds, row.model, row.data) for row in rows]
+    networks = (key[:3] for key in keys)
     if all(by_network.setdefault(key, value) == value for key, value in zip(networks, values, strict=True)):
         return
     for own, value, row in zip(found, values, rows, strict=True):
@@ -95,7 +121,7 @@ def _add(
             own[name] = in_epochs(value, row.iterations_per_epoch)
 
 
-def _is_added_later(name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Hashable]) -> bool:
+def _is_added_later(name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Key]) -> bool:
     """Return whether runs lack a hyperparameter that others of their kind have, with a value that changes something."""
     lacking = {key for key, value in zip(keys, values, strict=True) if value is _MISSING}
     if not lacking:
@@ -112,7 +138,7 @@ def _is_added_later(name: str, values: Sequence[Any], rows: Sequence[Row], keys:
         return False
 
 
-def _add_lineage(found: Sequence[dict[str, Any]], rows: Sequence[Row], keys: Sequence[Hashable]) -> None:
+def _add_lineage(found: Sequence[dict[str, Any]], rows: Sequence[Row], keys: Sequence[Key]) -> None:
     """Add what the descriptions of runs differ in that look alike otherwise, such as their parents or plug-ins."""
     groups: dict[Hashable, list[int]] = {}
     for number, (row, own, key) in enumerate(zip(rows, found, keys, strict=True)):

@@ -133,7 +133,9 @@ def difference_cells(difference: Difference) -> list[str]:
     """Return the name of a difference, and its values as texts that are different where the values are."""
     short = [shortened(value) for value in difference.values]
     by_text: dict[str, Any] = {}
-    is_clear = all(by_text.setdefault(text, value) == value for text, value in zip(short, difference.values, strict=True))
+    is_clear = all(
+        by_text.setdefault(text, value) == value for text, value in zip(short, difference.values, strict=True)
+    )
     texts = short if is_clear else ["" if value is None else str(value) for value in difference.values]
     return [f"plug-in {difference.name}" if difference.kind == PLUGIN else difference.name, *texts]
 

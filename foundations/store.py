@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,19 @@ def all_runs(root: Path) -> Iterator[Run]:
 
     Raises: EnvironmentFailure where the root is there and cannot be read.
     """
-    for location, is_closed in _locations(root):
-        run = Run(root, location)
+    for name, is_closed in _names(root):
+        run = Run(root, Location(*name))
         if is_closed or _holds_run(run.folder):
             yield run
 
 
-def all_locations(root: Path) -> Iterator[Location]:
-    """Yield where runs are by the names of folders alone, without looking into these. Raises: as `all_runs`."""
-    return (location for location, _ in _locations(root))
+def all_names(root: Path) -> Iterator[str]:
+    """Yield where runs are, as text, by the names of folders, without looking into these. Raises: as `all_runs`."""
+    return (f"{training}/replicate_{number}/{name}" for (training, number, name), _ in _names(root))
 
 
-def _locations(root: Path) -> Iterator[tuple[Location, bool]]:
-    """Yield where runs may be, and whether that is in a folder that cannot be looked into."""
+def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
+    """Yield the parts of the locations of runs, and whether that is in a folder that cannot be looked into."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
@@ -40,10 +40,10 @@ def _locations(root: Path) -> Iterator[tuple[Location, bool]]:
                 try:
                     names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
                 except OSError:  # a colleague's, say: whoever reads the run says so
-                    yield Location(training.name, int(number), MAIN), True
+                    yield (training.name, int(number), MAIN), True
                     continue
                 for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
-                    yield Location(training.name, int(number), name), False
+                    yield (training.name, int(number), name), False
 
 
 def short_address(run: Run) -> str:
@@ -61,7 +61,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     exact = _at(root, whole)
     if exact is not None:
         return exact
-    named = list(_locations(root))
+    named = [(Location(*name), is_closed) for name, is_closed in _names(root)]
     meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
     if not meant:
         stem, _, replicate = whole.partition("/")
@@ -121,16 +121,30 @@ def users_by_location(root: Path) -> dict[Location, list[Run]]:
 
 def users_of(run: Run) -> list[Run]:
     """Return every run that draws on a run, directly or not, and every branch in a training's directory."""
-    users = users_by_location(run.root)
-    beside = [other for other in all_runs(run.root) if other.folder.parent == run.folder.parent]
-    waiting = [other for other in beside if other.location.name != MAIN] if run.location.name == MAIN else []
-    waiting += users.get(run.location, [])
+    return with_users([run])[:-1]
+
+
+def with_users(runs: Sequence[Run]) -> list[Run]:
+    """Return some runs of a root, and all that draw on them or are branches beside them, in an order for removal.
+
+    Each comes before those that it draws on.
+    """
+    if not runs:
+        return []
+    users = users_by_location(runs[0].root)
+    for other in all_runs(runs[0].root):
+        if other.location.name != MAIN:
+            main = Location(other.location.training, other.location.replicate, MAIN)
+            users.setdefault(main, []).append(other)
     found: dict[Location, Run] = {}
+    waiting, seen = [(run, False) for run in reversed(runs)], set()
     while waiting:
-        user = waiting.pop(0)
-        if user.location not in found:
-            found[user.location] = user
-            waiting += users.get(user.location, [])
+        run, are_users_found = waiting.pop()
+        if are_users_found:
+            found[run.location] = run
+        elif run.location not in seen:
+            seen.add(run.location)
+            waiting += [(run, True), *((user, False) for user in users.get(run.location, []))]
     return list(found.values())
 
 
