@@ -35,6 +35,8 @@ COLUMNS = (
     "problem",
 )
 """What every row has, in the order of tables."""
+ACHIEVED = ("density", "compression")
+"""What can be asked of every row, too: what is left of the prunable weights, from achieved counts."""
 HPARAM, RESULT = "hparam.", "result."
 """What the name of a hyperparameter or a result may begin with, where it means something else without."""
 

@@ -152,7 +152,7 @@ class _Index:
 
 
 def _content(path: Path) -> tuple[list[Any], dict[str, list[int]], bytes]:
-    """Return the values that runs share, the numbers of the groups of each run, and what else there is of each, as JSON.
+    """Return the values that runs share, the numbers of the groups of each run, and as JSON what else there is of each.
 
     Raises: OSError or ValueError, and others.
     """

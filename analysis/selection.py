@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Sequence
 
 from analysis.conditions import EQUAL, Where, conditions_of
-from analysis.row import COLUMNS, HPARAM, RESULT, Row
+from analysis.row import ACHIEVED, COLUMNS, HPARAM, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
 
 __all__ = ["Where", "check_names", "chosen", "ordered"]
@@ -49,10 +49,10 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
     return [*sorted(having, key=order, reverse=descending), *lacking]
 
 
-def check_names(names: Collection[str], rows: Sequence[Row], argument: str, others: Sequence[str] = ()) -> None:
+def check_names(names: Collection[str], rows: Sequence[Row], argument: str, further: Sequence[str] = ()) -> None:
     """Check that some row has each of some columns, results or hyperparameters. Where there are no rows, none is known.
 
-    others: further names to choose from. Raises: UsageError about `argument` that lists what there is.
+    further: other names to choose from. Raises: UsageError about `argument` that lists what there is.
     """
     if not names or not rows:
         return
@@ -60,11 +60,13 @@ def check_names(names: Collection[str], rows: Sequence[Row], argument: str, othe
     results = set(itertools.chain.from_iterable(row.results for row in rows))
     steps = set(itertools.chain.from_iterable(row.steps for row in rows))
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
-    known = {*COLUMNS, *others, *hparams, *results, *steps}
+    always = (*COLUMNS, *ACHIEVED, *further)
+    known = {*always, *hparams, *results, *steps}
     for name in names:
         if name not in known | prefixed:
+            others = ", ".join(sorted(results.difference(always))) or "no run is complete"
             raise UsageError(
-                f"no run has a '{name}'.{did_you_mean(name, known)} Choose from {', '.join((*COLUMNS, *others))}, "
-                f"any result ({', '.join(sorted(results)) or 'no run is complete'}), or any hyperparameter.",
+                f"no run has a '{name}'.{did_you_mean(name, known)} Choose from {', '.join(always)}, any result "
+                f"({others}), or any hyperparameter.",
                 argument,
             )

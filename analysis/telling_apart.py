@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from analysis.described import Described
-from analysis.differences import HYPERPARAMETER, differences, differ, in_epochs
+from analysis.differences import HYPERPARAMETER, differ, differences, in_epochs
 from analysis.row import Row
 from foundations.errors import OpenPruneError
 

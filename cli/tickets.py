@@ -43,8 +43,10 @@ class ExportHparams(ChosenHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags:
-    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE), or a file for each of several runs
-    (export FOLDER --where strategy=snip10)."""
+    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE).
+
+    Or write those of several runs into a folder, a file each (export FOLDER --where strategy=snip10).
+    """
 
     export: ExportHparams = field(default_factory=ExportHparams)
 

@@ -54,7 +54,7 @@ def imported(content: str, **values: Any) -> ImportDesc:
 
 
 def retrained(lr: float, main: TrainDesc) -> BranchDesc:
-    return retrain(RunRef(main), PruningHparams(), RetrainFlags(**{"retrain_lr": lr}))  # type: ignore[arg-type]
+    return retrain(RunRef(main), PruningHparams(), RetrainFlags(retrain_lr=lr))
 
 
 def masked_by(run: Desc) -> BranchDesc:
@@ -78,7 +78,11 @@ PAIRS: dict[str, tuple[Desc, Desc, set[str]]] = {
     "precision": (train(), train(precision="bf16"), {"precision"}),
     "the network": (train(), train(model_name="digits_lenet_32"), {"model_name"}),
     "the initialization": (train(), train(model_init="kaiming_uniform"), {"model_init"}),
-    "held out examples": (train(training_steps="60it"), train(training_steps="60it", validation_examples=100), {"validation_examples"}),
+    "held out examples": (
+        train(training_steps="60it"),
+        train(training_steps="60it", validation_examples=100),
+        {"validation_examples"},
+    ),
     "the dataset": (
         train(model_name="cifar_vgg_16", dataset_name="cifar10", training_steps="9it"),
         train(model_name="cifar_vgg_16", dataset_name="cifar100", training_steps="9it"),
@@ -139,7 +143,7 @@ PAIRS: dict[str, tuple[Desc, Desc, set[str]]] = {
         prune(imported("a")),
         {"content", "main.kind"},
     ),
-}  # fmt: skip
+}
 
 
 def names_between(root: Path, *descs: Desc) -> set[str]:
@@ -191,7 +195,7 @@ def test_the_values_stand_in_the_order_of_the_runs(root: Path) -> None:
     assert values["kind"] == ("train", "train", "oneshot")
 
 
-def test_replicates_differ_in_the_replicate(root: Path, tmp_path: Path) -> None:
+def test_replicates_differ_in_the_replicate(root: Path) -> None:
     found = differences([Described.stored(Run(root, train().location(1))), Described.asked(train(), 2)])
 
     assert [(each.name, each.values) for each in found] == [("replicate", (1, 2))]
