@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.described import Described
-from analysis.differences import DATA, PLUGIN, PROGRAM, Difference, differences, differences_in_computing
+from analysis.differences import DATA, PROGRAM, Difference, differences, differences_in_computing
 from analysis.row import Row, row_of
-from analysis.telling_apart import shortened
+from cli.difference_cells import difference_cells
 from cli.fitted_table import banded_table, terminal_width
 from cli.flags import parse, positional
 from cli.folder_flags import RootHparams
@@ -127,17 +127,6 @@ def _text(compared: Compared, width: int | None) -> str:
         lines += ["", "They do not differ in anything that is described."]
     lines += [line for row in compared.rows if row.problem for line in ("", row.problem)]
     return "\n".join(lines)
-
-
-def difference_cells(difference: Difference) -> list[str]:
-    """Return the name of a difference, and its values as texts that are different where the values are."""
-    short = [shortened(value) for value in difference.values]
-    by_text: dict[str, Any] = {}
-    is_clear = all(
-        by_text.setdefault(text, value) == value for text, value in zip(short, difference.values, strict=True)
-    )
-    texts = short if is_clear else ["" if value is None else str(value) for value in difference.values]
-    return [f"plug-in {difference.name}" if difference.kind == PLUGIN else difference.name, *texts]
 
 
 def _result(name: str, value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.differences import in_epochs
 from analysis.lineage import by_descent
-from analysis.row import Row
+from analysis.row import COLUMNS, Row
 from analysis.runs import columns_of, read_rows
 from analysis.selection import check_names, chosen, ordered
 from analysis.telling_apart import abridged, shortened, told_apart
@@ -189,5 +189,6 @@ def _cells(row: Row, names: Sequence[str]) -> dict[str, str]:
         elif name == "age":
             cells[name] = "" if value is None else duration(value)
         else:
-            cells[name] = shortened(in_epochs(value, row.iterations_per_epoch))
+            # None of the usual columns is a step; thousands of runs are listed.
+            cells[name] = shortened(value if name in COLUMNS else in_epochs(value, row.iterations_per_epoch))
     return cells

@@ -10,7 +10,7 @@ from analysis.described import Described
 from analysis.differences import PLUGIN, VERSION
 from analysis.nearest import Nearest, nearest
 from analysis.row import Row, row_of
-from cli.compare import difference_cells
+from cli.difference_cells import difference_cells
 from cli.fitted_table import banded_table, terminal_width, wrapped
 from cli.flags import HelpRequested
 from cli.foreign_words import translated

@@ -18,10 +18,9 @@ def all_runs(root: Path) -> Iterator[Run]:
 
     Raises: EnvironmentFailure where the root is there and cannot be read.
     """
-    for name, is_closed in _names(root):
-        run = Run(root, Location(*name))
-        if is_closed or _holds_run(run.folder):
-            yield run
+    for (training, number, name), is_closed in _names(root):
+        if is_closed or _holds_run(f"{root}/{training}/replicate_{number}/{name}"):
+            yield Run(root, Location(training, number, name))
 
 
 def all_names(root: Path) -> Iterator[str]:
