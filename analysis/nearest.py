@@ -16,7 +16,7 @@ from typing import Any
 from analysis.described import Described
 from analysis.differences import Difference, differences
 from analysis.row import Row, row_of
-from analysis.row_index import remembered_groups
+from analysis.row_index import remembered_groups, without_collector
 from foundations.address import Location
 from foundations.desc import hyperparameter_groups
 from foundations.errors import OpenPruneError
@@ -44,7 +44,8 @@ class Nearest:
 
 def nearest(asked: Described, root: Path) -> Nearest | None:
     """Return the run under a root that differs least from a description; None where no other run can be read."""
-    ranked = _ranked(asked, root)
+    with without_collector():
+        ranked = _ranked(asked, root)
     found: list[tuple[float, int, Nearest]] = []
     for place, location in enumerate(ranked):
         row = row_of(Run(root, location))

@@ -50,7 +50,7 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
     if not hasattr(os, "geteuid"):
         yield row_of
         return
-    with _without_collector():
+    with without_collector():
         index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
         yield index.row_of
     index.write()
@@ -63,14 +63,14 @@ def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
     are still there.
     """
     if hasattr(os, "geteuid"):
-        with contextlib.suppress(*_UNREADABLE), _without_collector():
+        with contextlib.suppress(*_UNREADABLE), without_collector():
             pool, groups, _ = _content(root / FOLDER / f"rows_{os.geteuid()}.json")
             return pool, groups
     return [], {}
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Pause the garbage collector, which would look at hundreds of thousands of objects that are no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
