@@ -162,10 +162,12 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
     columns = [name for name in columns if name not in _ONLY_IF_ANY or any(row[name] for row in cells)]
     same: list[str] = []
     for name in _FOLDED if len(rows) > 1 else ():
-        is_same = name in columns and len({row[name] for row in cells}) == 1
+        # A damaged run has nothing but its status.
+        found = {row[name] for row, of in zip(cells, rows, strict=True) if of.is_readable or name == "status"}
+        is_same = name in columns and len(found) == 1
         if width is not None and is_same and not is_within(table(cells, columns), width):
             columns.remove(name)
-            same.append(f"{name} {cells[0][name] or 'none'}")
+            same.append(f"{name} {next(iter(found)) or 'none'}")
     head = [f"All runs: {', '.join(same)}", ""] if same else []
     body = fitted_table(cells, columns, width, _IMPORTANCE)
     return "\n".join([*_paragraphs(head, width), body, *_paragraphs(foot, width)])
