@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from foundations.errors import OpenPruneError, choose_from
 from foundations.locks import is_held
 from foundations.manifest import Manifest
 from foundations.run import MANIFEST, Run
-from foundations.store import short_address, source_locations
+from foundations.store import short_address, source_locations, source_steps
 
 COLUMNS = (
     "address",
@@ -34,6 +35,8 @@ COLUMNS = (
     "problem",
 )
 """What every row has, in the order of tables."""
+ACHIEVED = ("density", "compression")
+"""What can be asked of every row, too: what is left of the prunable weights, from achieved counts."""
 HPARAM, RESULT = "hparam.", "result."
 """What the name of a hyperparameter or a result may begin with, where it means something else without."""
 
@@ -62,6 +65,10 @@ class Row:
     """SHA-256 of the prepared dataset that it was computed from; None until it is complete."""
     iterations_per_epoch: int = 1
     """Of its training."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """At which steps it takes the states that it draws on, by the names of the flags: prune_step, state_step."""
+    groups: tuple[Mapping[str, Any], ...] = ()
+    """The groups that its hyperparameters are from; many runs share each. Empty where that is not known."""
 
     @property
     def problem(self) -> str:
@@ -120,17 +127,22 @@ class Row:
         return self.results.get("test_accuracy")
 
     def value(self, key: str) -> Any:
-        """Return a column, else a result, else a hyperparameter of that name; None where there is none.
+        """Return a column, else a result, else a hyperparameter, else a step of that name; None where there is none.
 
         `result.density` and `hparam.density` are a result and a hyperparameter, whatever else has the name.
+        `compression` is the achieved one.
         """
         if key in COLUMNS:
             return getattr(self, key)
+        if key == "compression" and self.sparsity is not None:
+            return 1 / (1 - self.sparsity) if self.sparsity < 1 else math.inf
         if key.startswith(HPARAM):
             return self.hyperparameters.get(key.removeprefix(HPARAM))
         if key.startswith(RESULT):
             return self.results.get(key.removeprefix(RESULT))
-        return self.results[key] if key in self.results else self.hyperparameters.get(key)
+        if key in self.results:
+            return self.results[key]
+        return self.hyperparameters[key] if key in self.hyperparameters else self.steps.get(key)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data, ready for JSON. What cannot be known of a damaged run is left out."""
@@ -141,6 +153,7 @@ class Row:
             "replicate": self.replicate,
             "branch": self.branch,
             "sources": [str(source) for source in self.sources],
+            "steps": dict(self.steps),
             "status": self.status,
             "hyperparameters": dict(self.hyperparameters),
             "results": dict(self.results),
@@ -172,6 +185,8 @@ class Facts:
     fingerprint: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Of the files that the manifest lists, in bytes."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Of the states that it draws on, as a row has them."""
 
     @classmethod
     def of(cls, run: Run, record: Mapping[str, Any], manifest: Manifest | None) -> Facts:
@@ -181,6 +196,7 @@ class Facts:
             sources=tuple(location for _, location in sorted(source_locations(run, record).items())),
             groups=hyperparameter_groups(record),
             iterations_per_epoch=int(record["iterations_per_epoch"]),
+            steps=source_steps(record),
         )
         if manifest is None:
             return facts
@@ -203,6 +219,8 @@ class Facts:
             age=max(0.0, age),
             fingerprint=self.fingerprint,
             iterations_per_epoch=self.iterations_per_epoch,
+            steps=self.steps,
+            groups=self.groups,
         )
 
 

@@ -30,12 +30,14 @@ from foundations.files import read_file, replacing
 from foundations.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
-_FORM = 1
+_FORM = 2
 """Raised when the content of an index has another form, or is taken from the files in another way."""
 LEAST_NEW = 100
 """Runs that are not in the index yet, from which on writing it pays."""
 UNSETTLED_SECONDS = 3.0
 """For so long after a file has changed, it may change again without any difference in its times."""
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+"""Errors of an index that cannot be read."""
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -48,14 +50,27 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
     if not hasattr(os, "geteuid"):
         yield row_of
         return
-    with _without_collector():
+    with without_collector():
         index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
         yield index.row_of
     index.write()
 
 
+def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
+    """Return groups of hyperparameters, among other values, and by location the numbers of those of each run.
+
+    They are of the index, and the runs are not looked at. A description never changes, so they are right for those that
+    are still there.
+    """
+    if hasattr(os, "geteuid"):
+        with contextlib.suppress(*_UNREADABLE), without_collector():
+            pool, groups, _ = _content(root / FOLDER / f"rows_{os.geteuid()}.json")
+            return pool, groups
+    return [], {}
+
+
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Pause the garbage collector, which would look at hundreds of thousands of objects that are no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -71,12 +86,14 @@ class _Index:
         self._path = path
         self._now = time.time()  # the same for all, so that ages can be compared
         self._pool: list[Any] = []
-        self._known: dict[str, list[Any]] = {}
+        self._known: dict[str, tuple[list[int], list[Any]]] = {}
         self._made: dict[tuple[str, int], Any] = {}
         self._seen: dict[str, tuple[str, Facts]] = {}
         self._new = 0
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._pool, self._known = _content(path)
+        with contextlib.suppress(*_UNREADABLE):
+            pool, groups, rest = _content(path)
+            self._known = dict(zip(groups, zip(groups.values(), json.loads(rest), strict=True), strict=True))
+            self._pool = pool
 
     def row_of(self, run: Run) -> Row:
         """Return the row of a run."""
@@ -112,9 +129,9 @@ class _Index:
     def _facts(self, name: str, key: str) -> Facts | None:
         """Return what is remembered of a run; None where it is of other files."""
         known = self._known.get(name)
-        if known is None or known[0] != key:
+        if known is None or known[1][0] != key:
             return None
-        _, kinds, sources, groups, per_epoch, (names, values), fingerprint, (files, sizes) = known
+        groups, (_, kinds, sources, per_epoch, (names, values), fingerprint, (files, sizes), steps) = known
         return Facts(
             kinds=self._once("kinds", kinds, tuple),
             sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
@@ -123,6 +140,7 @@ class _Index:
             results=dict(zip(self._pool[names], values, strict=True)),
             fingerprint=self._pool[fingerprint],
             sizes=dict(zip(self._pool[files], sizes, strict=True)),
+            steps=self._pool[steps],
         )
 
     def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
@@ -133,18 +151,22 @@ class _Index:
         return made
 
 
-def _content(path: Path) -> tuple[list[Any], dict[str, list[Any]]]:
-    """Return the values that runs share, and what there is of each run. Raises: OSError or ValueError, and others."""
+def _content(path: Path) -> tuple[list[Any], dict[str, list[int]], bytes]:
+    """Return the values that runs share, the numbers of the groups of each run, and as JSON what else there is of each.
+
+    Raises: OSError or ValueError, and others.
+    """
     data = read_file(path)
     if path.stat().st_uid != os.geteuid():
         raise ValueError("it is another user's")
     digest, _, text = data.partition(b"\n")
     if digest.decode() != hashlib.sha256(text).hexdigest():
         raise ValueError("it is damaged")
-    tree = json.loads(text)
+    first, _, rest = text.partition(b"\n")
+    tree = json.loads(first)
     if tree["form"] != _FORM:
         raise ValueError("it is of another form")
-    return tree["pool"], tree["runs"]
+    return tree["pool"], tree["groups"], rest
 
 
 def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
@@ -158,20 +180,22 @@ def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
             pool.append(value)
         return number
 
-    runs = {
-        name: [
+    groups = {name: [pooled(group) for group in facts.groups] for name, (_, facts) in seen.items()}
+    rest = [
+        [
             key,
             pooled(list(facts.kinds)),
             pooled([[source.training, source.replicate, source.name] for source in facts.sources]),
-            [pooled(group) for group in facts.groups],
             facts.iterations_per_epoch,
             [pooled(list(facts.results)), list(facts.results.values())],
             pooled(facts.fingerprint),
             [pooled(list(facts.sizes)), list(facts.sizes.values())],
+            pooled(dict(facts.steps)),
         ]
-        for name, (key, facts) in seen.items()
-    }
-    text = json.dumps({"form": _FORM, "pool": pool, "runs": runs}, separators=(",", ":"), allow_nan=False).encode()
+        for key, facts in seen.values()
+    ]
+    first = {"form": _FORM, "pool": pool, "groups": groups}
+    text = b"\n".join(json.dumps(part, separators=(",", ":"), allow_nan=False).encode() for part in (first, rest))
     return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
 
 

@@ -38,12 +38,18 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
     import pandas as pd
 
     rows = by_descent(read_rows(Environment.read(root).root))
-    selected = chosen(rows, where)
+    return pd.DataFrame(columns_of(chosen(rows, where), rows))
+
+
+def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return all that is known of some runs, as `runs` names it: by column, a value for each run.
+
+    rows: all runs under the root, which say what names are taken.
+    """
     results = set(itertools.chain.from_iterable(row.results for row in rows))
     columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
     columns |= _hyperparameters(selected, taken=results.union(COLUMNS))
-    columns |= _results(selected)
-    return pd.DataFrame(columns)
+    return columns | _results(selected)
 
 
 def read_rows(root: Path) -> list[Row]:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from analysis.row import COLUMNS, HPARAM, RESULT, Row
+from analysis.conditions import EQUAL, Where, conditions_of
+from analysis.row import ACHIEVED, COLUMNS, HPARAM, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
-from foundations.step import Step
 
-Where = str | Mapping[str, Any]
-"""`"strategy=snip10,status=complete"`, or `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`.
-
-Keys are columns, results and hyperparameters. All of them must hold; of several values for a key, one.
-"""
+__all__ = ["Where", "check_names", "chosen", "ordered"]
 
 
 def chosen(rows: Sequence[Row], where: Where | None) -> list[Row]:
     """Return the rows that have what `where` asks for, in their order.
 
-    Numbers are compared as numbers (`1e-1` is 0.1, and so is what differs in its last digits only), steps as steps of
-    the run (`3ep` is 69it), all else as text without regard to capitals.
-    Raises: UsageError for a text that is not key=value, and for a key that no row has.
+    Conditions are `key=value`, `!=`, `<`, `<=`, `>` and `>=`, with commas between; all must hold, but of several `=`
+    for one key, one. Numbers are compared as numbers (`1e-1` is 0.1, 30% is 0.3, and what differs in the last digits
+    only is equal), steps as steps of the run (`3ep` is 69it), ages as durations (`age<2h`), all else as text without
+    regard to capitals, where * and ? stand for any letters and any one. A row that lacks the value matches nothing but
+    `key=None`.
+    Raises: UsageError for a text that is not a condition, for a key that no row has, and for an order of texts.
     """
-    wanted = _wanted(where)
-    _check_keys(wanted, rows, "where")
-    return [row for row in rows if all(any(_is_same(row, key, one) for one in wanted[key]) for key in wanted)]
+    conditions = conditions_of(where)
+    check_names([condition.key for condition in conditions], rows, "where")
+    any_of: dict[str, list[int]] = {}
+    for number, condition in enumerate(conditions):
+        condition.check(rows)
+        any_of.setdefault(condition.key if condition.sign == EQUAL else f"{number} alone", []).append(number)
+    groups = [[conditions[number] for number in numbers] for numbers in any_of.values()]
+    return [row for row in rows if all(any(each.holds(row) for each in group) for group in groups)]
 
 
 def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
@@ -35,7 +37,7 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
 
     Raises: UsageError for a key that no row has.
     """
-    _check_keys([key], rows, "sort")
+    check_names([key], rows, "sort")
     having = [row for row in rows if row.value(key) is not None]
     lacking = [row for row in rows if row.value(key) is None]
 
@@ -47,55 +49,24 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
     return [*sorted(having, key=order, reverse=descending), *lacking]
 
 
-def _wanted(where: Where | None) -> dict[str, list[Any]]:
-    """Return, by key, the values of which a row must have one."""
-    wanted: dict[str, list[Any]] = {}
-    if isinstance(where, str):
-        for part in filter(None, where.split(",")):
-            key, equals, value = part.partition("=")
-            if not equals or not key:
-                raise UsageError(
-                    f"'{where}' is not key=value, such as model=cifar_resnet_20 or status=complete.", "where"
-                )
-            wanted.setdefault(key, []).append(value)
-        return wanted
-    for key, value in (where or {}).items():
-        wanted[key] = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    return wanted
+def check_names(names: Collection[str], rows: Sequence[Row], argument: str, further: Sequence[str] = ()) -> None:
+    """Check that some row has each of some columns, results or hyperparameters. Where there are no rows, none is known.
 
-
-def _check_keys(keys: Collection[str], rows: Sequence[Row], argument: str) -> None:
-    if not keys or not rows:
+    further: other names to choose from. Raises: UsageError about `argument` that lists what there is.
+    """
+    if not names or not rows:
         return
     hparams = set(itertools.chain.from_iterable(row.hyperparameters for row in rows))
     results = set(itertools.chain.from_iterable(row.results for row in rows))
+    steps = set(itertools.chain.from_iterable(row.steps for row in rows))
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
-    known = {*COLUMNS, *hparams, *results}
-    for key in keys:
-        if key not in known | prefixed:
+    always = (*COLUMNS, *ACHIEVED, *further)
+    known = {*always, *hparams, *results, *steps}
+    for name in names:
+        if name not in known | prefixed:
+            others = ", ".join(sorted(results.difference(always))) or "no run is complete"
             raise UsageError(
-                f"no run has a '{key}'.{did_you_mean(key, known)} Choose from {', '.join(COLUMNS)}, "
-                "or any hyperparameter or result.",
+                f"no run has a '{name}'.{did_you_mean(name, known)} Choose from {', '.join(always)}, any result "
+                f"({others}), or any hyperparameter.",
                 argument,
             )
-
-
-def _is_same(row: Row, key: str, wanted: Any) -> bool:
-    found = row.value(key)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return str(found).lower() == str(wanted).lower() or _is_same_step(found, wanted, row)
-    try:
-        number = float(wanted)
-    except (TypeError, ValueError):
-        return False
-    # The level of a lottery is 1 - 0.8^n: nobody types its last digits. Whole numbers, such as seeds, are exact.
-    return found == number if isinstance(found, int) else math.isclose(found, number, rel_tol=1e-9)
-
-
-def _is_same_step(found: Any, wanted: Any, row: Row) -> bool:
-    if not (isinstance(found, str) and found.endswith("it") and isinstance(wanted, str) and "ep" in wanted):
-        return False
-    try:
-        return found == str(Step.parse(wanted, row.iterations_per_epoch))
-    except UsageError:
-        return False

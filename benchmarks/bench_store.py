@@ -59,6 +59,20 @@ with TemporaryDirectory() as folder:
 ALL = f"assert len(runs(root=root)) == {COUNT}"
 TABLE = COMMAND.format(name="table", flags=["--over=lr"], least=0)
 ONE = "from pathlib import Path; assert open_run(next(Path(root).glob('train_*')).name, root).results"
+LOOK = """
+import contextlib, io, os, sys
+from cli.main import main
+root = sys.argv[1]
+names = sorted(name for name in os.listdir(root) if name.startswith("train_"))[:2]
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    assert main([{arguments}, f"--root={{root}}"]) == 0
+assert {words!r} in out.getvalue(), out.getvalue()
+assert not {{"torch", "pandas", "numpy"}} & set(sys.modules), "looking must not import these"
+"""
+COMPARE = LOOK.format(arguments='"compare", *names', words="lr")
+ASKED = ("branch", "train", "oneshot", "--default_hparams=cifar_resnet_20", "--lr=0.105", "--strategy=snip10")
+WHY = LOOK.format(arguments=f'"why", *{ASKED}', words="The nearest is")
 LS = COMMAND.format(name="ls", flags=[], least=COUNT)
 SOME_LISTED = COMMAND.format(name="ls", flags=FILTER, least=SOME)
 
@@ -79,6 +93,8 @@ WORKS = (
     Work(f"ls of {COUNT:,} runs, without an index", LS, "at most 3", is_cold=True),
     Work(f"ls of {SOME} of {COUNT:,} runs", SOME_LISTED, "at most 0.5"),
     Work(f"ls of {SOME} of {COUNT:,} runs, without an index", SOME_LISTED, "at most 2.5", is_cold=True),
+    Work(f"two of {COUNT:,} runs compared", COMPARE, "at most 0.3"),
+    Work(f"why a run is computed, beside {COUNT:,} runs", WHY, "at most 0.3"),
     Work(f"{COUNT:,} runs as a data frame", READ.format(work=ALL), "at most 2"),
     Work(f"one of {COUNT:,} runs opened by its address", READ.format(work=ONE), "at most 1"),
     Work(f"{COUNT:,} runs as a table of means", TABLE, "at most 3"),

@@ -43,6 +43,8 @@ COMMANDS = {
     "watch": Command("cli.watch:watch", "show what is being computed, anywhere on the root"),
     "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
     "ls": Command("cli.listing:ls", "list the runs"),
+    "compare": Command("cli.compare:compare", "compare runs: what they differ in, and their results"),
+    "why": Command("cli.why:why", "say whether a command's run is there, and what the nearest differs in"),
     "show": Command("cli.show:show", "show one run: description, results, files, layers"),
     "table": Command("cli.tables:table", "print a table of results: mean and spread over replicates"),
     "plot": Command("cli.plots:plot", "draw a figure of runs: plot curves --out curves.pdf"),

@@ -22,7 +22,8 @@ class ReportHparams(RootHparams):
     """Which runs the report is on, and what it shows of them."""
 
     where: str | None = hparam(None)
-    """Only runs with key=value, several with commas, as in `ls`. The trainings that they prune are shown as well."""
+    """Only runs with key=value, several with commas, as in `ls` ('density<0.3'). The trainings that they prune are
+    shown as well."""
     value: str = hparam("test_accuracy")
     """The metric or result that is compared: at the end (test_accuracy), where accuracy on held out examples is best
     (test_accuracy@best), at a step (test_accuracy@10ep), or the highest or lowest of all (test_loss@min)."""

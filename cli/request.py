@@ -27,6 +27,12 @@ from training.context import Context
 from training.execution import execute
 
 Result = TypeVar("Result")
+REQUESTS = {
+    "train": "cli.jobs:train_request",
+    "branch": "cli.branch:branch_request",
+    "lottery": "cli.lottery:lottery_request",
+}
+"""The commands that compute runs, and the functions that say what they ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +121,12 @@ def with_context(
 
 def plan_table(made: Plan) -> str:
     """Return the runs of a plan in order, with what is there and what would be computed."""
-    rows = [{"run": str(p.run), "is": p.status, "to do": _to_do(p)} for p in made]
+    rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
     return table(rows, ("run", "is", "to do"))
 
 
-def _to_do(planned: PlannedRun) -> str:
+def to_do(planned: PlannedRun) -> str:
+    """Return what a plan does with a run, in words."""
     if planned.is_done:
         return "nothing"
     missing = planned.missing()

@@ -15,7 +15,7 @@ from cli.flags import PLUGIN, flags_of, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.job_flags import RequestHparams
 from cli.rates import Case, Rates
-from cli.request import Request
+from cli.request import REQUESTS, Request
 from cli.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -28,12 +28,6 @@ from platforms.executors.base import ExecutorHparams, Program
 from platforms.executors.registry import EXECUTORS, make_executor
 from platforms.executors.site import site_settings
 
-_REQUESTS = {
-    "train": "cli.jobs:train_request",
-    "branch": "cli.branch:branch_request",
-    "lottery": "cli.lottery:lottery_request",
-}
-"""The commands that a sweep repeats, and the functions that say what they ask for."""
 _USAGE = f"usage: {PROGRAM} sweep [FILE.toml] [--grid FLAG=VALUES]... [FLAGS] [-- COMMAND FLAGS]"
 
 
@@ -256,10 +250,10 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     """Return what each point of a sweep asks for. Raises: UsageError that says which run it is about."""
     found = []
     for argv, label, grid in described.points():
-        if argv[0] not in _REQUESTS:
-            raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(_REQUESTS)}.")
+        if argv[0] not in REQUESTS:
+            raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(REQUESTS)}.")
         try:
-            request: Request = load(_REQUESTS[argv[0]])(argv[1:], environment)
+            request: Request = load(REQUESTS[argv[0]])(argv[1:], environment)
         except UsageError as error:
             where = f"\n(in the run with {label})" if label else ""
             raise UsageError(f"{error.reason}{where}", *error.hparams) from error

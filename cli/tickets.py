@@ -6,26 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from analysis.row import row_of
 from branches.openlth_experiment import ImportedRun, import_experiment, is_experiment, log_of
 from branches.openlth_files import export_openlth, import_openlth
 from branches.tickets import export_ticket, import_ticket
 from branches.weights_file import import_weights
+from cli.choosing import ChosenHparams
+from cli.fitted_table import terminal_width
 from cli.flags import parse, positional
-from cli.folder_flags import RootHparams
 from cli.jobs import TrainFlags, parse_job
+from cli.listing import listed
 from cli.plain_table import percent, table
 from cli.request import with_context
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.files import explain_os_errors
 from foundations.hparams import Hparams, hparam
 from foundations.program import PROGRAM
+from foundations.run import Run
 from foundations.step import Step
 from foundations.store import find_run, short_address
 from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportHparams(RootHparams):
+class ExportHparams(ChosenHparams):
     """What is written, and how."""
 
     step: str | None = hparam(None, step=True)
@@ -38,7 +43,10 @@ class ExportHparams(RootHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags:
-    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE)."""
+    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE).
+
+    Or write those of several runs into a folder, a file each (export FOLDER --where strategy=snip10).
+    """
 
     export: ExportHparams = field(default_factory=ExportHparams)
 
@@ -66,18 +74,52 @@ def export(argv: Sequence[str], environment: Environment) -> int:
     """`export ADDRESS FILE`: write a ticket."""
     names, rest = positional(argv)
     flags = parse(ExportFlags, rest, "export").export
-    if len(names) != 2:
-        raise UsageError(f"export takes an address and a file: {PROGRAM} export ADDRESS ticket.safetensors")
+    if len(names) != (2 if flags.where is None else 1):
+        raise UsageError(
+            f"export takes an address and a file, or --where and a folder: {PROGRAM} export ADDRESS ticket.safetensors"
+        )
     if flags.dense and flags.openlth:
         raise UsageError("give one of them.", "dense", "openlth")
-    run, path = find_run(flags.root_in(environment), names[0]), Path(names[1])
+    root, path = flags.root_in(environment), Path(names[-1])
+    if flags.where is None:
+        files = {path: find_run(root, names[0])}
+        if flags.dry_run:
+            print(listed([row_of(run) for run in files.values()], [], terminal_width()))
+    else:
+        files = _files(flags, root, path)
+    if flags.dry_run:
+        print("\n".join(f"{run} would be written to {file}" for file, run in files.items()))
+        return 0
+    for file, run in files.items():
+        _export(run, file, flags)
+    return 0 if files else 1
+
+
+def _files(flags: ExportHparams, root: Path, folder: Path) -> dict[Path, Run]:
+    """Return the files that the chosen runs are written to, and list these runs; name those that are not complete."""
+    rows = flags.rows(root)
+    complete = [row for row in rows if row.status == "complete"]
+    if not complete:
+        print(f"No complete runs under {root} with {flags.where}. Nothing was written.")
+    else:
+        print(listed(complete, [], terminal_width()))
+    for row in rows:
+        if row.status != "complete":
+            print(f"Left out, {row.status}: {row.address}")
+    if complete and not flags.dry_run:
+        with explain_os_errors("make", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    ending = "" if flags.openlth else ".safetensors"
+    return {folder / f"{row.digest}_{row.replicate}{ending}": row.run for row in complete}
+
+
+def _export(run: Run, path: Path, flags: ExportHparams) -> None:
     step = None if flags.step is None else Step.parse(flags.step, run.record()["iterations_per_epoch"])
     if flags.openlth:
         export_openlth(run, step, path)
     else:
         export_ticket(run, step, path, dense=flags.dense)
     print(f"Wrote {run} to {path}")
-    return 0
 
 
 def import_(argv: Sequence[str], environment: Environment) -> int:

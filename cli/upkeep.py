@@ -7,8 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from analysis.row import row_of
+from cli.choosing import ChosenHparams
+from cli.fitted_table import terminal_width
 from cli.flags import parse, positional
 from cli.folder_flags import RootHparams
+from cli.listing import listed
 from cli.plain_table import printable, printable_lines
 from foundations import upkeep
 from foundations.environment import Environment
@@ -17,7 +21,7 @@ from foundations.files import explain_os_errors
 from foundations.hparams import hparam
 from foundations.program import PROGRAM
 from foundations.run import Run
-from foundations.store import all_runs, find_run, users_of
+from foundations.store import all_runs, find_run, short_address, with_users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +40,20 @@ class VerifyFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveHparams(RootHparams):
-    """Where runs are, and what may be removed."""
+class RemoveHparams(ChosenHparams):
+    """Which runs are removed."""
 
-    force: bool = hparam(False)
+    yes: bool = hparam(False)
     """Do not ask."""
+    force: bool = hparam(False)
+    """Do not ask: as --yes."""
     with_branches: bool = hparam(False)
     """Remove a parent together with its branches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveFlags:
-    """Remove a run (rm ADDRESS)."""
+    """Remove a run (rm ADDRESS), or all that a condition holds for (rm --where 'status=incomplete,age>30d')."""
 
     remove: RemoveHparams = field(default_factory=RemoveHparams)
 
@@ -108,32 +114,51 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
 
     names, rest = positional(argv)
     flags = parse(RemoveFlags, rest, "rm").remove
-    if len(names) != 1:
-        raise UsageError(f"rm takes one address: {PROGRAM} rm ADDRESS (`ls` lists them).")
-    run = find_run(flags.root_in(environment), names[0])
-    users = users_of(run)
+    root = flags.root_in(environment)
+    usage = f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them)."
+    if len(names) != (flags.where is None):
+        raise UsageError(usage)
+    chosen = [row_of(find_run(root, names[0]))] if names else flags.rows(root)
+    if not chosen:
+        print(f"No runs under {root} with {flags.where}. Nothing was removed.")
+        return 1
+    runs = [row.run for row in chosen]
+    to_remove, meant = with_users(runs), {run.location for run in runs}
+    users = [run for run in to_remove if run.location not in meant]
     if users and not flags.with_branches:
-        raise UsageError(
-            f"{run} has {len(users)} branch(es), which draw on it. Remove them too with --with_branches, or first."
-        )
-    to_remove = [*reversed(users), run]
-    if not flags.force and not _confirmed(to_remove):
+        raise _refusal(runs, users)
+    if flags.where is not None or flags.dry_run:
+        print(listed([row_of(run) for run in to_remove], [], terminal_width()))
+    if flags.dry_run:
+        print(f"{len(to_remove)} run(s) would be removed.")
+        return 0
+    if not (flags.force or flags.yes) and not _confirmed(to_remove, is_listed=flags.where is not None):
         print("Nothing was removed.")
         return 1
     for each in to_remove:
         _remove(each)
         print(f"Removed {each}.")
-    with explain_os_errors("remove results of measures in", run.root):
-        forgotten = forget(run.root, [str(each) for each in to_remove])
+    with explain_os_errors("remove results of measures in", root):
+        forgotten = forget(root, [str(each) for each in to_remove])
     if forgotten:
         print(f"Removed {forgotten} result(s) of measures.")
     return 0
 
 
-def _confirmed(to_remove: Sequence[Run]) -> bool:
+def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
+    """Return the error for runs that others draw on."""
+    if len(runs) == 1:
+        what = f"{runs[0]} has {len(users)} branch(es), which draw on it"
+    else:
+        some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
+        what = f"{len(users)} run(s) that are not among the {len(runs)} draw on them: {some}"
+    return UsageError(f"{what}. Remove them too with --with_branches, or first.")
+
+
+def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("rm asks before it removes; without a terminal, give --force.")
-    for run in to_remove:
+        raise UsageError("rm asks before it removes; without a terminal, give --yes (or --force).")
+    for run in () if is_listed else to_remove:
         print(f"  {run}")
     return input(f"Remove {len(to_remove)} run(s)? [y/N] ").strip().lower() in ("y", "yes")
 

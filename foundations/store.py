@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,18 @@ def all_runs(root: Path) -> Iterator[Run]:
 
     Raises: EnvironmentFailure where the root is there and cannot be read.
     """
+    for (training, number, name), is_closed in _names(root):
+        if is_closed or _holds_run(f"{root}/{training}/replicate_{number}/{name}"):
+            yield Run(root, Location(training, number, name))
+
+
+def all_names(root: Path) -> Iterator[str]:
+    """Yield where runs are, as text, by the names of folders, without looking into these. Raises: as `all_runs`."""
+    return (f"{training}/replicate_{number}/{name}" for (training, number, name), _ in _names(root))
+
+
+def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
+    """Yield the parts of the locations of runs, and whether that is in a folder that cannot be looked into."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
@@ -27,11 +39,10 @@ def all_runs(root: Path) -> Iterator[Run]:
                 try:
                     names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
                 except OSError:  # a colleague's, say: whoever reads the run says so
-                    yield Run(root, Location(training.name, int(number), MAIN))
+                    yield (training.name, int(number), MAIN), True
                     continue
                 for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
-                    if _holds_run(f"{replicate}/{name}"):
-                        yield Run(root, Location(training.name, int(number), name))
+                    yield (training.name, int(number), name), False
 
 
 def short_address(run: Run) -> str:
@@ -49,14 +60,15 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     exact = _at(root, whole)
     if exact is not None:
         return exact
-    runs = list(all_runs(root))
-    found = [run for run in runs if whole in (str(run.location), str(run.folder))]
-    if not found:
+    named = [(Location(*name), is_closed) for name, is_closed in _names(root)]
+    meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
+    if not meant:
         stem, _, replicate = whole.partition("/")
-        found = [run for run in runs if _is_meant(run.location, stem, replicate)]
-        preferred = [run for run in found if run.location.replicate == prefer]
-        if len({run.location.digest for run in found}) == len(preferred) == 1:
-            found = preferred
+        meant = [each for each in named if _is_meant(each[0], stem, replicate)]
+    found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
+    preferred = [run for run in found if run.location.replicate == prefer]
+    if len({run.location.digest for run in found}) == len(preferred) == 1:
+        found = preferred
     if len(found) == 1:
         return found[0]
     if not found:
@@ -84,6 +96,16 @@ def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]
     }
 
 
+SOURCE_FLAGS = {"scored": "prune", "state": "state", "mask": "mask", "statistics": "statistics"}
+"""How flags begin that say which run is drawn on (_experiment), and at which step (_step), by the sources' names."""
+
+
+def source_steps(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return at which steps the states are that a run draws on, by the names of the flags, such as state_step."""
+    steps = {SOURCE_FLAGS.get(name, name): source.get("step") for name, source in record.get("sources", {}).items()}
+    return {f"{name}_step": str(step) for name, step in steps.items() if step is not None}
+
+
 def users_by_location(root: Path) -> dict[Location, list[Run]]:
     """Return, by location, the runs that draw on the run there. Runs that cannot be read are left out."""
     users: dict[Location, list[Run]] = {}
@@ -98,16 +120,30 @@ def users_by_location(root: Path) -> dict[Location, list[Run]]:
 
 def users_of(run: Run) -> list[Run]:
     """Return every run that draws on a run, directly or not, and every branch in a training's directory."""
-    users = users_by_location(run.root)
-    beside = [other for other in all_runs(run.root) if other.folder.parent == run.folder.parent]
-    waiting = [other for other in beside if other.location.name != MAIN] if run.location.name == MAIN else []
-    waiting += users.get(run.location, [])
+    return with_users([run])[:-1]
+
+
+def with_users(runs: Sequence[Run]) -> list[Run]:
+    """Return some runs of a root, and all that draw on them or are branches beside them, in an order for removal.
+
+    Each comes before those that it draws on.
+    """
+    if not runs:
+        return []
+    users = users_by_location(runs[0].root)
+    for other in all_runs(runs[0].root):
+        if other.location.name != MAIN:
+            main = Location(other.location.training, other.location.replicate, MAIN)
+            users.setdefault(main, []).append(other)
     found: dict[Location, Run] = {}
+    waiting, seen = [(run, False) for run in reversed(runs)], set()
     while waiting:
-        user = waiting.pop(0)
-        if user.location not in found:
-            found[user.location] = user
-            waiting += users.get(user.location, [])
+        run, are_users_found = waiting.pop()
+        if are_users_found:
+            found[run.location] = run
+        elif run.location not in seen:
+            seen.add(run.location)
+            waiting += [(run, True), *((user, False) for user in users.get(run.location, []))]
     return list(found.values())
 
 

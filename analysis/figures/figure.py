@@ -34,7 +34,7 @@ class FigureOptions(Hparams):
     """What is drawn, and how large."""
 
     where: str | None = hparam(None)
-    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random."""
+    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random, 'density<0.3'."""
     width: str = hparam("single")
     """single (a column of a paper: 3.25 inches), double (both columns: 6.75 inches), or a number of inches."""
     height: float | None = hparam(None, above=0, at_most=40)

@@ -36,7 +36,7 @@ class TableOptions(Hparams):
     """A metric or another result: test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples
     is best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps, which selects on the test set)."""
     where: str | None = hparam(None)
-    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random."""
+    """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random, 'density<0.3'."""
     over: str | None = hparam(None)
     """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
     data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""

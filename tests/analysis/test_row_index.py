@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analysis import row_index
+from analysis.described import Described
+from analysis.nearest import nearest
 from analysis.row import Row, row_of
 from analysis.runs import read_rows
 from foundations.run import Run
@@ -132,9 +135,11 @@ def with_digest(text: bytes) -> bytes:
         b"\xff\n{}",
         with_digest(b"{}"),
         with_digest(b"[" * 100_000),
-        with_digest(b'{"form": 1, "pool": [], "runs": 5}'),
-        with_digest(b'{"form": 1, "pool": {}, "runs": {}}'),
-        with_digest(b'{"form": 0, "pool": [], "runs": {}}'),
+        with_digest(b'{"form": 2, "pool": [], "groups": 5}\n[]'),
+        with_digest(b'{"form": 2, "pool": {}, "groups": {}}\n{}'),
+        with_digest(b'{"form": 2, "pool": [], "groups": {"train": []}}\n[]'),
+        with_digest(b'{"form": 2, "pool": [], "groups": {}}'),
+        with_digest(b'{"form": 0, "pool": [], "groups": {}}\n[]'),
     ],
 )
 def test_an_index_of_anything_else_is_made_anew(indexed: Family, content: bytes) -> None:
@@ -145,23 +150,44 @@ def test_an_index_of_anything_else_is_made_anew(indexed: Family, content: bytes)
     assert index_of(indexed.root).read_bytes() == good
 
 
+def parts_of(path: Path) -> tuple[dict[str, Any], list[list[Any]]]:
+    """Return what an index has of all runs together, and of each."""
+    _, first, entries = path.read_bytes().split(b"\n")
+    return json.loads(first), json.loads(entries)
+
+
+def with_parts(first: dict[str, Any], entries: list[list[Any]]) -> bytes:
+    return with_digest(json.dumps(first).encode() + b"\n" + json.dumps(entries).encode())
+
+
 @pytest.mark.parametrize("value", [None, 7, "x", [], {}, [[]], [9, 9], -1, 10**9])
 @pytest.mark.parametrize("place", range(1, 8))
 def test_an_index_with_an_entry_of_another_form_does_no_harm(indexed: Family, place: int, value: object) -> None:
-    tree = json.loads(index_of(indexed.root).read_bytes().partition(b"\n")[2])
-    for entry in tree["runs"].values():
+    first, entries = parts_of(index_of(indexed.root))
+    for entry in entries:
         entry[place] = value
-    index_of(indexed.root).write_bytes(with_digest(json.dumps(tree).encode()))
+    index_of(indexed.root).write_bytes(with_parts(first, entries))
 
     assert [row.location for row in read_rows(indexed.root)] == [str(run.location) for run in all_runs(indexed.root)]
 
 
+@pytest.mark.parametrize("value", [None, 7, "x", {}, [[]], ["x"], [-1], [10**9]])
+def test_groups_of_another_form_do_no_harm(indexed: Family, value: object) -> None:
+    first, entries = parts_of(index_of(indexed.root))
+    first["groups"] = dict.fromkeys(first["groups"], value)
+    index_of(indexed.root).write_bytes(with_parts(first, entries))
+    asked = Described.stored(next(iter(all_runs(indexed.root))))
+
+    assert [row.location for row in read_rows(indexed.root)] == [str(run.location) for run in all_runs(indexed.root)]
+    assert nearest(asked, indexed.root) is not None
+
+
 def test_the_index_of_another_user_is_not_looked_at(indexed: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = json.loads(index_of(indexed.root).read_bytes().partition(b"\n")[2])
-    for entry in tree["runs"].values():
-        entry[5][1] = [0.999 for _ in entry[5][1]]
+    first, entries = parts_of(index_of(indexed.root))
+    for entry in entries:
+        entry[4][1] = [0.999 for _ in entry[4][1]]
     user = os.geteuid() + 1
-    index_of(indexed.root).with_name(f"rows_{user}.json").write_bytes(with_digest(json.dumps(tree).encode()))
+    index_of(indexed.root).with_name(f"rows_{user}.json").write_bytes(with_parts(first, entries))
     monkeypatch.setattr(os, "geteuid", lambda: user)
 
     assert ageless(read_rows(indexed.root)) == from_files(indexed.root)
