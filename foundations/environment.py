@@ -39,12 +39,17 @@ class Environment:
         return cls(
             root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
             datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
-            no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
+            no_download=is_switched_on("OPEN_PRUNE_NO_DOWNLOAD"),
             plugins=tuple(
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
             site=Path(named).expanduser() if named else usual if usual.exists() else None,
         )
+
+
+def is_switched_on(variable: str) -> bool:
+    """Return whether an environment variable is set to anything but 0, false or no."""
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
 
 
 def _folder(given: Path | str | None, variable: str, usual: Path) -> Path:

@@ -34,6 +34,7 @@ from pruning.live_channels import LiveChannels
 from pruning.mask import Mask
 from pruning.normalization import any_couples_examples
 from pruning.outputs import Loss, Objective
+from pruning.plugin_results import check_asks_for_examples
 from pruning.scoring_network import (
     arguments,
     check_depends_on_weights,
@@ -100,6 +101,7 @@ class Scoring:
         self.loss = self.objective.loss
         self._example = example
         self.seed = seed
+        self._method = hparams.method
         self._in_eval_mode = hparams.scores_in_eval_mode
         self._weighs_equally = hparams.weighs_batches_equally
         self._micro_batch_size = micro_batch_size
@@ -120,6 +122,7 @@ class Scoring:
 
     def next_pass(self) -> list[Rows]:
         """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
+        check_asks_for_examples(self._method)
         if self._draw is not None and self._passes:
             self.batches = self._draw(self._passes)
         self._passes += 1

@@ -273,12 +273,15 @@ class KiteHparams({base}):
     \'\'\'An option of a kite.\'\'\'
 """
 METHOD_WITH_OPTION = OPTION.format(kind="Method", base="PruningHparams") + (
-    "KITE = Method(spelling='kite', paper='', hparams=KiteHparams, score=None, depends_on_mask=False)\n"
+    "KITE = Method(spelling='kite', paper='', hparams=KiteHparams, score=lambda s, h: {{}})\n"
 )
 TECHNIQUE_WITH_OPTION = OPTION.format(kind="Technique", base="TechniqueHparams") + (
     "from open_prune import Hooks\nKITE = Technique(spelling='kite', summary='', hparams=KiteHparams, hooks=Hooks)\n"
 )
-KITE = "from open_prune import Method, PruningHparams\nM = Method(spelling='{}', paper='', hparams=PruningHparams)\n"
+KITE = (
+    "from open_prune import Method, PruningHparams\n"
+    "M = Method(spelling='{}', paper='', hparams=PruningHparams, score=lambda s, h: {{}})\n"
+)
 MISTAKES = {
     "a missing file": ({}, ("ls", "--plugin=nowhere.py"), ("--plugin: nowhere.py cannot be read",)),
     "no file": ({}, ("ls", "--plugin"), ("--plugin: a value is missing",)),
