@@ -47,6 +47,12 @@ class Environment:
         )
 
 
+def used_plugins_file() -> Path:
+    """Return the file of the user's own with the SHA-256 of each plug-in that the user has run (`kept_plugins`)."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else _home() / ".local" / "state") / "open_prune" / "plugins"
+
+
 def is_switched_on(variable: str) -> bool:
     """Return whether an environment variable is set to anything but 0, false or no."""
     return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,14 +32,17 @@ def load_plugins(paths: Iterable[Path | str]) -> None:
     file of that name, or another version of the file, is loaded already.
     """
     for path in paths:
-        _load(Path(path))
+        load_plugin(Path(path))
 
 
-def _load(path: Path) -> None:
+def load_plugin(path: Path, sha256: str | None = None) -> None:
+    """Load one file, as `load_plugins` does. sha256: that of the bytes; others are not executed."""
     try:
         source = read_file(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "plugin") from error
+    if sha256 is not None and hashlib.sha256(source).hexdigest() != sha256:
+        return
     plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest(), source)
     for known in loaded_plugins():
         if known.name == plugin.name:
@@ -113,8 +116,15 @@ def is_loaded(plugin: Plugin) -> bool:
     return any((known.name, known.sha256) == (plugin.name, plugin.sha256) for known in loaded_plugins())
 
 
-def check_loaded(plugins: Iterable[Plugin], what: str) -> None:
+def name_is_loaded(name: str) -> bool:
+    """Return whether a plug-in of that name is loaded, in whatever version."""
+    return any(known.name == name for known in loaded_plugins())
+
+
+def check_loaded(plugins: Iterable[Plugin], what: str, hint: Callable[[Plugin], str] = lambda _: "") -> None:
     """Check that plug-ins are loaded in just these versions. what: what needs them, for the error.
+
+    hint: from a plug-in to a sentence that says how it can be loaded, or nothing.
 
     Raises: UsageError about `plugin`.
     """
@@ -124,4 +134,7 @@ def check_loaded(plugins: Iterable[Plugin], what: str) -> None:
         other = next((known for known in loaded_plugins() if known.name == plugin.name), None)
         needs = f"{what} needs the plug-in {plugin.path} with SHA-256 {plugin.sha256[:12]}..."
         found = "which is not loaded" if other is None else f"but {other.path} is another version"
-        raise UsageError(f"{needs}, {found}.", "plugin")
+        advice = hint(plugin)
+        if advice and other is not None:
+            advice += " in its place."
+        raise UsageError(f"{needs}, {found}." + (f"\n{advice}" if advice else ""), "plugin")

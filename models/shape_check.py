@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foundations.errors import OpenPruneError, PluginError, UsageError
-from foundations.users_code import article, mistake, place_of_error, words_of
+from foundations.users_code import article, mistake, place_of, place_of_entry, place_of_error, words_of
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES
@@ -40,7 +40,7 @@ def check_network(
         place, reason = place_of_error(error), words_of(error).split("\n")[0].partition(": ")[2] or words_of(error)
         what = f"{hparams.model_name} cannot run on the images of {dataset_name}, {images}: {reason}"
         if family.plugin is not None:
-            raise PluginError(f"{place or mistake(family.builder, family, '').reason}: {what}") from error
+            raise PluginError(f"{place or place_of(family.builder) or place_of_entry(family)}: {what}") from error
         raise UsageError(what, "model_name", "dataset_name") from error
     finally:
         for module, mode in modes.items():

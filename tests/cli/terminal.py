@@ -111,6 +111,7 @@ class Terminal:
             "OPEN_PRUNE_NO_DOWNLOAD": "1",
             "OPEN_PRUNE_SITE": os.devnull,
             "OMP_NUM_THREADS": "1",
+            "XDG_STATE_HOME": str(self.root.parent / "state"),
             **self.environment,
         }
 
