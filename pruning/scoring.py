@@ -264,11 +264,12 @@ class Scoring:
             norm.momentum = None
             norm.reset_running_stats()
         for batch in self.next_pass():
-            self.run(self._placed(batch)[0])
+            self.run(self.tensors(batch)[0])
         for norm in norms:
             norm.eval()
 
-    def _placed(self, batch: Rows) -> tuple[Any, Any]:
+    def tensors(self, batch: Rows) -> tuple[Any, Any]:
+        """Return inputs and targets of a batch on the device, floats among the inputs in the weights' precision."""
         x, y = batch.read()
         return placed(x, self.device, self.dtype), placed(y, self.device, None)
 
@@ -279,7 +280,7 @@ class Scoring:
     def _first_example(self) -> Any:
         """Return inputs of one example, None where nothing is known of them."""
         if self.batches:
-            return self._placed(self.batches[0].split(1)[0])[0]
+            return self.tensors(self.batches[0].split(1)[0])[0]
         if self._example is not None:
             return placed(self._example, self.device, self.dtype)
         return None if self.input_shape is None else self.ones()
@@ -342,7 +343,7 @@ class Scoring:
 
     def _mean_loss(self, batch: Rows, temperature: float) -> torch.Tensor:
         self._recompute_if_coupled()
-        x, y = self._placed(batch)
+        x, y = self.tensors(batch)
         return self.objective.value(self.run(x), y, temperature)
 
     def _gradient(self, batches: list[Rows], temperature: float = 1.0) -> Scores:
@@ -378,7 +379,7 @@ class Scoring:
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
-            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
+            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self.tensors(batch))
         return {name: part.square().sum(0) for name, part in gradients.items()}
 
     def _hessian_product(self, batch: Rows, vector: Scores | None, temperature: float) -> Scores:

@@ -298,3 +298,26 @@ def test_mistakes_are_told_in_words(terminal: Terminal, tmp_path: Path, mistake:
 
 def test_the_readme_shows_the_method_as_it_is() -> None:
     assert f"```python\n{(EXAMPLES / 'my_method.py').read_text()}```" in (REPOSITORY / "README.md").read_text()
+
+
+def test_models_knows_datasets_that_were_added_and_those_of_plug_ins(terminal: Terminal, tmp_path: Path) -> None:
+    import numpy as np
+
+    terminal = Terminal(terminal.root, tmp_path / "datasets")
+    np.savez(tmp_path / "dots.npz", x=np.zeros((8, 8, 8), np.uint8), y=np.arange(8) % 2)
+    added = terminal.run("datasets", "add", "dots", str(tmp_path / "dots.npz"))
+    assert added.code == 0, added.err
+    (tmp_path / "mine.py").write_text(
+        (EXAMPLES / "my_dataset.py").read_text()
+        + "\nfrom open_prune import Recipe\n"
+        + "".join(
+            f"R{name} = Recipe(spelling='on_{name}', source='', model='cifar_resnet_8', "
+            f"hparams={{'dataset_name': '{name}'}})\n"
+            for name in ("dots", "gratings")
+        )
+    )
+
+    listed = terminal.run("models", "on_", f"--plugin={tmp_path / 'mine.py'}")
+
+    assert listed.code == 0, listed.err
+    assert all(re.search(rf"on_{name} +{name} ", listed.out) for name in ("dots", "gratings")), listed.out
