@@ -101,10 +101,7 @@ class Scoring:
         self.loss = self.objective.loss
         self._example = example
         self.seed = seed
-        self._method = hparams.method
-        self._in_eval_mode = hparams.scores_in_eval_mode
-        self._weighs_equally = hparams.weighs_batches_equally
-        self._micro_batch_size = micro_batch_size
+        self._hparams, self._micro_batch_size = hparams, micro_batch_size
         self._recomputes = False
         # cuDNN's recurrent layers have no second derivative, and their weights cannot be replaced for vmap.
         self._is_recurrent = any(isinstance(module, nn.RNNBase) for module in self.network.modules())
@@ -122,7 +119,7 @@ class Scoring:
 
     def next_pass(self) -> list[Rows]:
         """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
-        check_asks_for_examples(self._method)
+        check_asks_for_examples(self._hparams.method)
         if self._draw is not None and self._passes:
             self.batches = self._draw(self._passes)
         self._passes += 1
@@ -257,7 +254,7 @@ class Scoring:
 
         In eval mode the stored statistics stay.
         """
-        if self._in_eval_mode:
+        if self._hparams.scores_in_eval_mode:
             return
         norms = [module.train() for module in self.network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
@@ -328,12 +325,12 @@ class Scoring:
     def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
         """Return the batches in which some target counts, each with the weight of its mean loss in that of all."""
         counted = list(self._counted(batches))
-        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
+        masses = [1.0 if self._hparams.weighs_batches_equally else self._mass([batch]) for batch in counted]
         return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
 
     def _shares_of_parts(self, batches: list[Rows], times: int = 1) -> list[tuple[Rows, float]]:
         """Return the same of what is in memory at a time."""
-        if not self._weighs_equally:
+        if not self._hparams.weighs_batches_equally:
             return self._shares(self._parts(batches, times))
         return [
             (part, share * self._mass([part]) / self._mass([batch]))
