@@ -8,6 +8,7 @@ from typing import Any
 from foundations.address import MAIN, Location
 from foundations.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
+from foundations.kept_plugins import how_to_load, load_kept
 from foundations.plugins import check_loaded, plugins_of
 from foundations.program import PROGRAM
 from foundations.registry import Registry
@@ -57,7 +58,9 @@ def _main(run: Run, record: Mapping[str, Any]) -> Desc | None:
 
 
 def _read(run: Run, record: Mapping[str, Any], main: Desc | None, runs: Mapping[str, Desc]) -> Desc:
-    check_loaded(plugins_of(record), str(run))
+    needed = plugins_of(record)
+    load_kept(needed, run)
+    check_loaded(needed, str(run), lambda plugin: how_to_load(plugin, run))
     try:
         desc = KINDS.find(record["kind"]).desc.from_record(record, main, runs)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from foundations.program import PROGRAM
 from foundations.run import Run
 from foundations.step import BEST
 from foundations.store import find_run
+from foundations.users_code import returned
 from platforms.base import PlatformHparams
 from platforms.executors.base import ExecutorHparams
 from pruning.hparams import PruningHparams
@@ -81,10 +82,11 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     if found.describe_each is None:
         desc = _described(found, run, pruning, own, flags.techniques)
         return single_request(desc, flags, _defaults(found, flags, rest))
-    targets = {
-        name: Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
-        for name, desc in found.describe_each(run, pruning, own, finish).items()
-    }
+    described = returned(found.describe_each(run, pruning, own, finish), Mapping, found.describe_each, found)
+    targets = {}
+    for number, each in described.items():
+        desc = returned(each, Desc, found.describe_each, found)
+        targets[number] = Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
     return Request(
         targets=targets,
         job=flags.job,
@@ -100,7 +102,7 @@ def _described(
     found: Branch, run: RunRef, pruning: PruningHparams, own: Hparams, techniques: TechniquesHparams
 ) -> Desc:
     """Return the description of a branch; the replicates of a sweep share it."""
-    return _with_techniques(techniques, found.describe(run, pruning, own))
+    return _with_techniques(techniques, returned(found.describe(run, pruning, own), Desc, found.describe, found))
 
 
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from datasets.prepared import is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.hparams import Hparams, hparam
+from foundations.hparams import hparam
 from platforms.executors.registry import EXECUTORS
 from platforms.registry import PLATFORMS
 from pruning.registry import METHODS
@@ -28,7 +28,7 @@ class ListingFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelsHparams(Hparams):
+class ModelsHparams(DatasetsRootHparams):
     """Which, and how much of them."""
 
     names_only: bool = hparam(False)
@@ -61,10 +61,11 @@ class DatasetsFlags:
     datasets: AddHparams = field(default_factory=AddHparams)
 
 
-def models(argv: Sequence[str], _environment: Environment) -> int:
+def models(argv: Sequence[str], environment: Environment) -> int:
     """`models [BEGINNING]`: the recipes and their networks."""
     beginnings, rest = positional(argv)
     flags = parse(ModelsFlags, rest, "models").models
+    register_added(flags.datasets_in(environment))
     rows = [
         {"name": name, "family": line.spelling, "source": line.source}
         for line in recipes()

@@ -106,7 +106,7 @@ class FigureDrawing:
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """See `Drawing`."""
         with _said_of(self.part):
-            drawn = self.kind.draw(rows, self.options)
+            drawn = self.kind.drawn(rows, self.options)
         paths = [folder / f"{self.part.file}.{ending}" for ending in FIGURE_FORMATS]
         return [*(f"wrote {path}" for path in drawn.write(*paths)), *drawn.notes]
 
@@ -128,7 +128,7 @@ class TableDrawing:
         for name in TABLE_FORMATS_WRITTEN:
             found = TABLE_FORMATS.find(name)
             path = folder / f"{self.part.file}{found.endings[0]}"
-            write_atomically(path, found.write(made).encode())
+            write_atomically(path, found.text(made).encode())
             said.append(f"wrote {path}")
         return [*said, *made.notes]
 

@@ -51,15 +51,15 @@ _FRACTIONS = ("sparsity", "density")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowHparams(RootHparams):
-    """Where runs are, and how one is shown."""
+class FormatHparams(RootHparams):
+    """Where runs are, and how they are shown."""
 
     json: bool = hparam(False)
     """Print every column and hyperparameter as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListHparams(ShowHparams):
+class ListHparams(FormatHparams):
     """Which runs, in which order, and how they are shown."""
 
     where: str | None = hparam(None)

@@ -14,6 +14,7 @@ from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.plan import Target
+from foundations.users_code import returned
 from pruning.hparams import PruningHparams
 from training.recipes import lottery_recipe
 
@@ -56,7 +57,11 @@ def branch_lottery_request(name: str, argv: Sequence[str], environment: Environm
     kind.__doc__ = found.describe.__doc__
     flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
     wanted = parse_levels(flags.lottery.levels)
-    return _over_levels(flags, wanted, lambda levels, level: found.describe(levels, level, flags.branch), argv)
+
+    def describe(levels: Lottery, level: RunRef) -> Desc:
+        return returned(found.describe(levels, level, flags.branch), Desc, found.describe, found)
+
+    return _over_levels(flags, wanted, describe, argv)
 
 
 def _over_levels(

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from cli.flags import PLUGIN, HelpRequested, taken_out
 from cli.foreign_answers import answer_to_value
 from cli.foreign_words import translated
 from cli.plain_table import printable_lines
-from foundations.environment import Environment
-from foundations.errors import Interrupted, OpenPruneError, UsageError, choose_from
+from foundations.environment import Environment, is_switched_on
+from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts
 from foundations.plugins import load_plugins
 from foundations.program import PROGRAM, version
 from foundations.registry import load
+from foundations.users_code import is_raised_by_plugin, place_of_error, words_of
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,29 @@ def _dispatched(argv: list[str]) -> int:
     except (OpenPruneError, Interrupted) as error:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
+        _show_traceback(error)
         _complain(_message(error, argv))
         if error.exit_code == 128 + signal.SIGPIPE:
             _drop_output()
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        place = place_of_error(error)
+        if not place:
+            raise
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        _show_traceback(error)
+        _complain(f"{place}: {words_of(error)}")
+        return 1
+
+
+def _show_traceback(error: BaseException) -> None:
+    """Print the whole traceback of an error where OPEN_PRUNE_TRACEBACK asks for it."""
+    if is_switched_on("OPEN_PRUNE_TRACEBACK"):
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exception(error)
 
 
 def _complain(message: str) -> None:
@@ -130,8 +151,16 @@ def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
     if answer is not None:
         return answer
     if isinstance(error, UsageError) and error.hparams:
-        return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}"
-    return str(error)
+        return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}{_in_plugin(error)}"
+    return f"{error}{_in_plugin(error)}"
+
+
+def _in_plugin(error: OpenPruneError | Interrupted) -> str:
+    """Return the line of a plug-in that brought an error about, in words, where that is known and not said."""
+    if isinstance(error, PluginError | Interrupted) or is_raised_by_plugin(error):
+        return ""
+    place = place_of_error(error)
+    return f"\n(in {place})" if place else ""
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -165,5 +194,6 @@ def _overview() -> str:
             "",
             "--plugin=FILE.py, on any command, adds the methods, datasets, networks, ... that a file of",
             f"your own declares; OPEN_PRUNE_PLUGINS lists such files for every command, separated by '{os.pathsep}'.",
+            "OPEN_PRUNE_TRACEBACK=1 prints the whole traceback of an error, as in your own code.",
         ]
     )

@@ -51,7 +51,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     paths = [Path(each) for each in (flags.output.out or f"{names[0]}.{FORMATS[0]}").split(",")]
     for path in paths:
         format_of(path)  # a mistake is told before anything is drawn
-    drawn = found.draw(read_rows(flags.output.root_in(environment)), flags.figure)
+    drawn = found.drawn(read_rows(flags.output.root_in(environment)), flags.figure)
     for written in drawn.write(*paths):
         print(f"wrote {written}")
     for note in drawn.notes:

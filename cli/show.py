@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,27 @@ from typing import Any
 from analysis.row import Row, row_of
 from cli.family_tree import children, descent
 from cli.flags import parse, positional
-from cli.listing import ShowHparams
+from cli.listing import FormatHparams
 from cli.plain_table import duration, figure, percent, printable_lines, table
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.plugins import is_loaded, plugins_of
+from foundations.files import read_file
+from foundations.hparams import hparam
+from foundations.kept_plugins import kept_path, kept_source, may_load
+from foundations.plugins import Plugin, is_loaded, plugins_of
 from foundations.program import PROGRAM
+from foundations.registry import loaded_plugins
+from foundations.run import Run
 from foundations.store import find_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowHparams(FormatHparams):
+    """Where runs are, and how one is shown."""
+
+    plugin_diff: bool = hparam(False)
+    """Print what has changed in the run's plug-ins since: a unified diff from the files that the run used to those that
+    are there now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +48,9 @@ def show(argv: Sequence[str], environment: Environment) -> int:
     if len(names) != 1:
         raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
     run = find_run(flags.root_in(environment), names[0])
+    if flags.plugin_diff:
+        print(printable_lines("\n".join(plugin_diff(run))))
+        return 0
     row = row_of(run)
     if flags.json:
         print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
@@ -51,7 +69,7 @@ def _described(row: Row) -> list[str]:
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
     lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
-    lines += _plugins(run.record())
+    lines += _plugins(run)
     if manifest is not None:
         lines += ["", "Results"]
         lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
@@ -67,14 +85,48 @@ def _described(row: Row) -> list[str]:
     return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
 
 
-def _plugins(record: dict[str, Any]) -> list[str]:
-    """Return the plug-ins that the run or its main run needs, and how to load those that are not."""
-    needed = {plugin.name: plugin for part in (record.get("main", {}), record) for plugin in plugins_of(part)}
+def _plugins(run: Run) -> list[str]:
+    """Return the plug-ins that the run or its main run needs, where they are kept, and which have to be asked for."""
     lines = []
-    for plugin in needed.values():
-        how = "" if is_loaded(plugin) else "   (not loaded: jobs that draw on this run need --plugin with this file)"
-        lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...{how}")
+    for plugin in _needed(run):
+        lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...")
+        kept = kept_source(plugin, run.root) is not None
+        lines += [f"    kept as {kept_path(plugin, run.root)}"] if kept else []
+        if not is_loaded(plugin) and not may_load(plugin, run):
+            which = "this" if kept else "the"
+            lines.append(f"    not loaded: jobs that draw on this run need --plugin with {which} file")
     return ["", "Plug-ins", *lines] if lines else []
+
+
+def plugin_diff(run: Run) -> list[str]:
+    """Return, for each plug-in of a run, a unified diff from the file that the run used to the one that is there now.
+
+    That is the file of a loaded plug-in of the same name, else the one at the path that the run recorded.
+    """
+    needed = _needed(run)
+    return [line for plugin in needed for line in _difference(plugin, run)] or ["The run uses no plug-in."]
+
+
+def _difference(plugin: Plugin, run: Run) -> list[str]:
+    kept = kept_source(plugin, run.root)
+    if kept is None:
+        return [f"{plugin.name}: the file that the run used is not kept under {run.root}."]
+    now = next((known.path for known in loaded_plugins() if known.name == plugin.name), plugin.path)
+    try:
+        current = read_file(now)
+    except OSError as error:
+        reason = f"{now} cannot be read now: {error.strerror}"
+        return [f"{plugin.name}: {reason}. The run's file is {kept_path(plugin, run.root)}"]
+    before, after = (source.decode(errors="replace").splitlines() for source in (kept, current))
+    names = (f"{kept_path(plugin, run.root)} (of the run)", f"{now} (now)")
+    lines = list(difflib.unified_diff(before, after, *names, lineterm=""))
+    return lines or [f"{plugin.name}: {now} is as the run used it."]
+
+
+def _needed(run: Run) -> list[Plugin]:
+    record = run.record()
+    parts = (record.get("main", {}), record)
+    return list({plugin.name: plugin for part in parts for plugin in plugins_of(part)}.values())
 
 
 def _mask(report: dict[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ def table(argv: Sequence[str], environment: Environment) -> int:
     if not made.lines:
         print(f"No runs under {root}" + (f" with {flags.table.where}." if flags.table.where else "."))
         return 0
-    write = partial(text, is_terminal=sys.stdout.isatty()) if chosen is TEXT and path is None else chosen.write
+    write = partial(text, is_terminal=sys.stdout.isatty()) if chosen is TEXT and path is None else chosen.text
     content = write(made)
     if path is None:
         print(content, end="")

@@ -13,6 +13,7 @@ from datasets.batches import Batch, Loader, LoaderConfig
 from datasets.changes import changed_examples, changed_test_examples
 from datasets.hparams import DatasetHparams
 from datasets.prepared import load_split
+from datasets.split_checks import checked_images
 
 
 class MemoryLoader(Loader):
@@ -36,7 +37,7 @@ class MemoryLoader(Loader):
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:
         batch = self._hparams.augmentation.draw(self.num_train, self._stored, self._hparams, stream)
         order = order.to(self._device)
-        return (batch(order[part], part) for part in slices)
+        return (checked_images(batch, self._hparams)(order[part], part) for part in slices)
 
     def _train_images(self, numbers: Tensor) -> Tensor:
         return transforms.take(self._stored, numbers.to(self._device))

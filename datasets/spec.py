@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasets.augmentations.augmentation import Augmentation
 from datasets.augmentations.none import NONE
+from foundations.errors import UsageError
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
@@ -42,6 +43,25 @@ class DatasetSpec(Registered):
     """The class of its hyperparameters, where it adds some of its own to those of `DatasetHparams`."""
     is_added: bool = False
     """Whether a user added it with `datasets add`."""
+
+    def check_declared(self) -> None:
+        """Check that the numbers are of one dataset of images."""
+        for name in ("num_train", "num_test", "num_classes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        channels, height, width = self.input_shape
+        if min(channels, height, width) < 1:
+            raise UsageError(f"input_shape is {self.input_shape}; it must be (channels, height, width), of 1 or more.")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != channels:
+                raise UsageError(f"{name} has {len(getattr(self, name))} numbers, for images of {channels} channels.")
+        if min(self.std) <= 0:
+            raise UsageError(f"std is {self.std}; it must be above 0.")
+        if self.augmentation.channels not in (None, channels):
+            needed = self.augmentation.channels
+            raise UsageError(f"{self.augmentation.spelling} needs images of {needed} channels, not of {channels}.")
+        if not self.in_memory and self.augmentation is not NONE and not self.augmentation.can_stream:
+            raise UsageError(f"{self.augmentation.spelling} works only on datasets in memory.")
 
     @property
     def folder(self) -> str:

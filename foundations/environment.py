@@ -41,7 +41,7 @@ class Environment:
         return cls(
             root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
             datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
-            no_download=os.environ.get("OPEN_PRUNE_NO_DOWNLOAD", "").lower() not in ("", "0", "false", "no"),
+            no_download=is_switched_on("OPEN_PRUNE_NO_DOWNLOAD"),
             plugins=tuple(
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
@@ -55,6 +55,17 @@ def _cache(home: Path) -> Path | None:
     if named is None:
         return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "open_prune"
     return Path(named).expanduser() if named else None
+
+
+def used_plugins_file() -> Path:
+    """Return the file of the user's own with the SHA-256 of each plug-in that the user has run (`kept_plugins`)."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else _home() / ".local" / "state") / "open_prune" / "plugins"
+
+
+def is_switched_on(variable: str) -> bool:
+    """Return whether an environment variable is set to anything but 0, false or no."""
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
 
 
 def _folder(given: Path | str | None, variable: str, usual: Path) -> Path:

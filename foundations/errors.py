@@ -31,6 +31,10 @@ class UsageError(OpenPruneError):
         super().__init__(": ".join(filter(None, (", ".join(hparams), reason))))
 
 
+class PluginError(UsageError):
+    """A mistake in a plug-in. The message names the user's own file and line, and fits in four lines."""
+
+
 class EnvironmentFailure(OpenPruneError):
     """A failure of the environment: no data, no network, a full disk, no permission, no such state."""
 

@@ -11,18 +11,18 @@ file makes new runs. What the file imports is not hashed: it counts as a library
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from foundations.errors import UsageError
+from foundations.declarations import check_entry
+from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.registry import Plugin as Plugin
-from foundations.registry import Registered, add_plugin, loaded_plugins
+from foundations.registry import Registered, add_plugin, executing, loaded_plugins
+from foundations.users_code import place_of_error, words_of
 
 
 def load_plugins(paths: Iterable[Path | str]) -> None:
@@ -32,15 +32,18 @@ def load_plugins(paths: Iterable[Path | str]) -> None:
     file of that name, or another version of the file, is loaded already.
     """
     for path in paths:
-        _load(Path(path))
+        load_plugin(Path(path))
 
 
-def _load(path: Path) -> None:
+def load_plugin(path: Path, sha256: str | None = None) -> None:
+    """Load one file, as `load_plugins` does. sha256: that of the bytes; others are not executed."""
     try:
         source = read_file(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "plugin") from error
-    plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest())
+    if sha256 is not None and hashlib.sha256(source).hexdigest() != sha256:
+        return
+    plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest(), source)
     for known in loaded_plugins():
         if known.name == plugin.name:
             if known.sha256 == plugin.sha256:
@@ -56,8 +59,9 @@ def _load(path: Path) -> None:
     module.__file__ = str(plugin.path)
     sys.modules[module.__name__] = module
     try:
-        _execute(module, module.__file__, source)
-        _check_declared(module, path)
+        with executing(module.__file__):
+            _execute(module, module.__file__, source)
+            _check_declared(module, path)
     except UsageError:
         del sys.modules[module.__name__]
         raise
@@ -65,33 +69,36 @@ def _load(path: Path) -> None:
 
 
 def _execute(module: ModuleType, file: str, source: bytes) -> None:
-    """Execute the bytes that were hashed, as a module's. Raises: UsageError that names the line of an error."""
+    """Execute the bytes that were hashed, as a module's. Raises: PluginError that names the line of an error."""
     try:
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        message = f"{file}, line {_line_of(error, file)}: {type(error).__name__}: {reason}"
-        raise UsageError(message, "plugin") from error
+        raise PluginError(f"{place_of_error(error) or f'{file}, line 1'}: {words_of(error)}", "plugin") from error
 
 
 def _check_declared(module: ModuleType, path: Path) -> None:
-    """Check that a module declares something, under patterns that can be read. Raises: UsageError."""
+    """Check that a module declares something, and that it can be used. Raises: PluginError that names the line."""
     declared = [value for value in vars(module).values() if isinstance(value, Registered)]
+    for name, value in vars(module).items():
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        for entry in held:
+            if isinstance(entry, Registered) and entry.line and not any(entry is each for each in declared):
+                where = f"{module.__file__}, line {entry.line}"
+                raise PluginError(
+                    f"{where}: '{entry.spelling}' is only in '{name}'; give it a name of its own.", "plugin"
+                )
     if not declared:
-        raise UsageError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
+        raise PluginError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
     for entry in declared:
+        if not entry.line:
+            continue  # imported from elsewhere
         try:
-            re.compile(entry.pattern)
-        except re.error as error:
-            raise UsageError(f"{path}: the pattern of '{entry.spelling}' is not valid: {error}.", "plugin") from error
-
-
-def _line_of(error: BaseException, file: str) -> int:
-    """Return the line of a file at which an error came up: the innermost one, where it called other code."""
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return error.lineno or 1
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == file and frame.lineno), 1)
+            check_entry(entry)
+        except UsageError as error:
+            where = f"{module.__file__}, line {entry.line}: '{entry.spelling}', a {type(entry).__name__}"
+            raise PluginError(f"{where}: {error}", "plugin") from error
+        except Exception as error:  # code of the plug-in that the checks called
+            raise PluginError(f"{place_of_error(error) or module.__file__}: {words_of(error)}", "plugin") from error
 
 
 def records_of(plugins: Iterable[Plugin]) -> dict[str, dict[str, str]]:
@@ -109,8 +116,15 @@ def is_loaded(plugin: Plugin) -> bool:
     return any((known.name, known.sha256) == (plugin.name, plugin.sha256) for known in loaded_plugins())
 
 
-def check_loaded(plugins: Iterable[Plugin], what: str) -> None:
+def name_is_loaded(name: str) -> bool:
+    """Return whether a plug-in of that name is loaded, in whatever version."""
+    return any(known.name == name for known in loaded_plugins())
+
+
+def check_loaded(plugins: Iterable[Plugin], what: str, hint: Callable[[Plugin], str] = lambda _: "") -> None:
     """Check that plug-ins are loaded in just these versions. what: what needs them, for the error.
+
+    hint: from a plug-in to a sentence that says how it can be loaded, or nothing.
 
     Raises: UsageError about `plugin`.
     """
@@ -120,4 +134,7 @@ def check_loaded(plugins: Iterable[Plugin], what: str) -> None:
         other = next((known for known in loaded_plugins() if known.name == plugin.name), None)
         needs = f"{what} needs the plug-in {plugin.path} with SHA-256 {plugin.sha256[:12]}..."
         found = "which is not loaded" if other is None else f"but {other.path} is another version"
-        raise UsageError(f"{needs}, {found}.", "plugin")
+        advice = hint(plugin)
+        if advice and other is not None:
+            advice += " in its place."
+        raise UsageError(f"{needs}, {found}." + (f"\n{advice}" if advice else ""), "plugin")

@@ -13,9 +13,11 @@ Files of a user's own (`foundations.plugins`) declare such objects, too: every r
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,8 @@ class Plugin:
     path: Path
     sha256: str
     """Of the file's bytes, in hexadecimal digits."""
+    source: bytes = field(default=b"", compare=False, repr=False)
+    """The file's bytes, where the plug-in is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +53,17 @@ class Registered:
     """Names to list and to suggest, where the spelling is a pattern."""
     plugin: Plugin | None = field(default=None, init=False)
     """The plug-in that declares it, once a registry has taken it from there; None for what comes with open_prune."""
+    line: int = field(default=0, init=False)
+    """The line of a plug-in's file that declares it; 0 for what comes with open_prune."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", _line_under_way())
+
+    def check_declared(self) -> None:
+        """Check what the types of the fields do not say. Called when a plug-in that declares it is loaded.
+
+        Raises: UsageError that names the field.
+        """
 
     @property
     def known_names(self) -> tuple[str, ...]:
@@ -62,6 +77,8 @@ class Registered:
 
 Entry = TypeVar("Entry", bound=Registered)
 _PLUGINS: dict[Plugin, ModuleType] = {}
+_EXECUTED: list[str] = []
+"""The file of the plug-in that is executed at present."""
 
 
 class Registry(Generic[Entry]):
@@ -147,6 +164,29 @@ class Registry(Generic[Entry]):
             object.__setattr__(entry, "plugin", plugin)
         self._entries += added
         self._taken.add(plugin)
+
+
+@contextlib.contextmanager
+def executing(file: str) -> Iterator[None]:
+    """Let what is declared in the block know its line in the file of a plug-in, which is executed there."""
+    _EXECUTED.append(file)
+    try:
+        yield
+    finally:
+        _EXECUTED.pop()
+
+
+def plugins_under_way() -> tuple[str, ...]:
+    """Return the files of the plug-ins that are executed at present."""
+    return tuple(_EXECUTED)
+
+
+def _line_under_way() -> int:
+    """Return the line of the plug-in's file that is executed at present, or 0 where there is none."""
+    frame = sys._getframe(1) if _EXECUTED else None
+    while frame is not None and frame.f_code.co_filename != _EXECUTED[-1]:
+        frame = frame.f_back
+    return 0 if frame is None else frame.f_lineno
 
 
 def add_plugin(plugin: Plugin, module: ModuleType) -> None:

@@ -31,6 +31,7 @@ from foundations.address import Location
 from foundations.desc import Desc, Source, StateOf, check_record
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import PART, explain_os_errors, read_file, sha256_of_file, write_atomically
+from foundations.kept_plugins import keep_plugins
 from foundations.locks import Holder, lock
 from foundations.manifest import FileRecord, Manifest
 from foundations.metrics import BEST_BY, Metrics
@@ -139,8 +140,9 @@ class Run:
     def create(self, desc: Desc) -> bool:
         """Write the description, or compare it with the one that is there; return whether it was written.
 
-        Raises: DamagedError on a mismatch.
+        The root keeps the files of the plug-ins that compute the run. Raises: DamagedError on a mismatch.
         """
+        keep_plugins([*desc.main.plugins(), *desc.plugins()], self.root)
         if self.exists():
             self.check(desc)
             return False

@@ -9,10 +9,13 @@ from torch import nn
 
 from foundations.errors import EnvironmentFailure, UsageError, did_you_mean
 from foundations.random_streams import generator, global_generator_from
+from foundations.registry import Registered
+from foundations.users_code import article, mistake
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
-from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS
+from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS, Fill, MaskedInit
 from models.registry import find_family
+from models.shape_check import check_built
 
 
 def build_model(
@@ -42,28 +45,38 @@ def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, 
     hparams = ModelHparams.of(hparams.values())  # of the family's own class
     spec = NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams)
     try:
-        return family.builder(spec)
+        model = family.builder(spec)
     except RuntimeError as error:
         if "allocate memory" in str(error):
             raise EnvironmentFailure(f"There is not enough memory for the network '{hparams.model_name}'.") from error
         raise
+    check_built(model, family)
+    return model
 
 
 @torch.no_grad()
 def initialize(model: nn.Module, hparams: ModelHparams) -> None:
     """Fill the weights in place from torch's global generator, in the order of the modules."""
-    fill_weight = WEIGHT_INITS.find(hparams.model_init).fill
-    fill_linear = WEIGHT_INITS.find(hparams.linear_init or hparams.model_init).fill
-    fill_bias = BIAS_INITS.find(hparams.bias_init).fill
+    weight_init = WEIGHT_INITS.find(hparams.model_init)
+    linear_init = WEIGHT_INITS.find(hparams.linear_init or hparams.model_init)
+    bias_init = BIAS_INITS.find(hparams.bias_init)
     batchnorm_init = BATCHNORM_INITS.find(hparams.batchnorm_init)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            (fill_linear if isinstance(module, nn.Linear) else fill_weight)(module.weight)
+            init = linear_init if isinstance(module, nn.Linear) else weight_init
+            _fill(module.weight, init.fill, init)
             if module.bias is not None:
-                fill_bias(module.bias)
+                _fill(module.bias, bias_init.fill, bias_init)
         elif isinstance(module, nn.BatchNorm2d):
-            batchnorm_init.fill_scale(module.weight)
+            _fill(module.weight, batchnorm_init.fill_scale, batchnorm_init)
             module.bias.fill_(batchnorm_init.shift)
+
+
+def _fill(tensor: torch.Tensor, fill: Fill, init: Registered) -> None:
+    """Fill a tensor in place. Raises: PluginError where a plug-in's initializer returns another one instead."""
+    returned = fill(tensor)
+    if init.plugin is not None and isinstance(returned, torch.Tensor) and returned.data_ptr() != tensor.data_ptr():
+        raise mistake(fill, init, "returned a new tensor; it must fill the one that it is given, in place.")
 
 
 @torch.no_grad()
@@ -75,13 +88,27 @@ def initialize_masked(
     mask: by name of a parameter, True where it is kept (bool, of the parameter's shape). What the mask prunes is drawn
     too. Parameters of one dimension are left alone. seed_keys: the rest of the key of the random stream.
     """
-    std = MASKED_INITS.find(masked_init).std
+    init = MASKED_INITS.find(masked_init)
     random = generator("masked init", *seed_keys)
     for name, kept in mask.items():
         if kept.dim() > 1:
             parameter = model.get_parameter(name)
-            drawn = torch.randn(kept.shape, generator=random, dtype=torch.float64) * std(kept)
-            parameter.copy_(drawn)
+            drawn = torch.randn(kept.shape, generator=random, dtype=torch.float64)
+            parameter.copy_(drawn * _checked_std(init, kept))
+
+
+def _checked_std(init: MaskedInit, kept: torch.Tensor) -> torch.Tensor:
+    """Return the deviation of each weight. Raises: PluginError where a plug-in's initializer returns something else."""
+    std = init.std(kept)
+    if init.plugin is not None:
+        if not isinstance(std, torch.Tensor):
+            raise mistake(init.std, init, f"returned {article(std)}; it must return a tensor.")
+        try:
+            std.expand(kept.shape)
+        except RuntimeError:
+            shapes = f"{tuple(std.shape)} for a mask of shape {tuple(kept.shape)}"
+            raise mistake(init.std, init, f"returned a tensor of shape {shapes}.") from None
+    return std
 
 
 def freeze(model: nn.Module, hparams: ModelHparams) -> None:

@@ -19,10 +19,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from foundations.errors import Interrupted, OpenPruneError
+from foundations.errors import Interrupted, OpenPruneError, PluginError
 from foundations.interrupts import Interrupts
 from foundations.plugins import load_plugins
 from foundations.reporter import NullReporter, Reporter
+from foundations.users_code import place_of_error, words_of
 from platforms.base import Platform, Result
 from platforms.local import keep_freed_memory, prepared
 
@@ -124,8 +125,13 @@ def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
             send("result", _result(rank, job, interrupts, reporter))
         except (OpenPruneError, Interrupted) as error:
             send("refused", (type(error), error.args, vars(error)))
-        except BaseException:
-            send("failed", traceback.format_exc())
+        except BaseException as error:
+            place = place_of_error(error)
+            if place:
+                failure = PluginError(f"{place}: {words_of(error)}")
+                send("refused", (PluginError, failure.args, vars(failure)))
+            else:
+                send("failed", traceback.format_exc())
     _disconnect()
 
 

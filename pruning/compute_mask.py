@@ -24,6 +24,7 @@ from pruning.mask import Mask
 from pruning.method import Method
 from pruning.named_weights import kept_by_torch, unwrapped
 from pruning.outputs import Loss, Objective
+from pruning.plugin_results import check_counts, check_mask, check_scores, checked_counts_of
 from pruning.prunable import BATCHNORMS, Choice
 from pruning.registry import ALLOCATIONS, SCHEDULES
 from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
@@ -75,6 +76,7 @@ def mask_from_hparams(
     with _scoring(model, hparams, start, seed, examples, batch_size, input_shape, loss, micro_batch_size) as scoring:
         if method.build_mask is not None:
             found = method.build_mask(scoring, keep, hparams)
+            check_mask(found, start, keep, method)
         else:
             counted = Counted(whole.total, whole.kept, Mask(ignored).kept)
             found = _iterate(scoring, hparams, start, _groups(hparams, scoring, start, keep, counted), on_iteration)
@@ -173,7 +175,9 @@ def _is_function(examples: Any) -> bool:
 def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
     """Return the scores under the present mask."""
     assert hparams.method.score is not None
-    scores = {name: score.detach() for name, score in hparams.method.score(scoring, hparams).items()}
+    found = hparams.method.score(scoring, hparams)
+    check_scores(found, scoring.mask, hparams.method)
+    scores = {name: score.detach() for name, score in found.items()}
     if hparams.invert_scores:
         scores = {name: inverted(score) for name, score in scores.items()}
     return scores
@@ -226,12 +230,13 @@ def _groups(
         raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
     shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
     counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
+    check_counts(counts, start.kept_per_layer(), keep, allocation)
     targets = zip(layers, (counts[name] for name in start), strict=True)
     return [(layer, _scheduled_count(hparams, layer.kept, target)) for layer, target in targets]
 
 
 def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:
-    counts = SCHEDULES.find(hparams.prune_schedule).counts(start, target, hparams.iterations)
+    counts = checked_counts_of(SCHEDULES.find(hparams.prune_schedule), start, target, hparams.iterations)
     return lambda iteration, _: counts[iteration - 1]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from foundations.errors import UsageError
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
@@ -52,6 +54,21 @@ class Method(Registered):
     """Raised by hand when results change. Addresses contain it if it is not 1."""
     extension_version: int = 1
     """Of a constructive method: raised by hand when only masks change that extend another one."""
+
+    def check_declared(self) -> None:
+        """Check that the method has one way to prune, and a name that says with how many examples it scores."""
+        if (self.score is None) == (self.build_mask is None):
+            raise UsageError("give it either a score or, if it is constructive, build_mask.")
+        from pruning.hparams import ExamplesHparams  # which holds the registry of methods
+
+        scores_with_examples = issubclass(self.hparams, ExamplesHparams)
+        names_their_number = "(?P<examples_per_class>" in self.pattern
+        if (scores_with_examples or names_their_number) and not self.needs_examples:
+            word = re.sub(r"[^a-z_]", "", self.spelling) or "mine"
+            raise UsageError(
+                f"it scores with examples, so its names must say how many: spelling='{word}N',\n"
+                f'pattern=f"{word}{{EXAMPLES_PER_CLASS}}", examples=("{word}10",).'
+            )
 
     @property
     def is_constructive(self) -> bool:

@@ -34,6 +34,7 @@ from pruning.live_channels import LiveChannels
 from pruning.mask import Mask
 from pruning.normalization import any_couples_examples
 from pruning.outputs import Loss, Objective
+from pruning.plugin_results import check_asks_for_examples
 from pruning.scoring_network import (
     arguments,
     check_depends_on_weights,
@@ -100,9 +101,7 @@ class Scoring:
         self.loss = self.objective.loss
         self._example = example
         self.seed = seed
-        self._in_eval_mode = hparams.scores_in_eval_mode
-        self._weighs_equally = hparams.weighs_batches_equally
-        self._micro_batch_size = micro_batch_size
+        self._hparams, self._micro_batch_size = hparams, micro_batch_size
         self._recomputes = False
         # cuDNN's recurrent layers have no second derivative, and their weights cannot be replaced for vmap.
         self._is_recurrent = any(isinstance(module, nn.RNNBase) for module in self.network.modules())
@@ -120,6 +119,7 @@ class Scoring:
 
     def next_pass(self) -> list[Rows]:
         """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
+        check_asks_for_examples(self._hparams.method)
         if self._draw is not None and self._passes:
             self.batches = self._draw(self._passes)
         self._passes += 1
@@ -254,18 +254,19 @@ class Scoring:
 
         In eval mode the stored statistics stay.
         """
-        if self._in_eval_mode:
+        if self._hparams.scores_in_eval_mode:
             return
         norms = [module.train() for module in self.network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
             norm.momentum = None
             norm.reset_running_stats()
         for batch in self.next_pass():
-            self.run(self._placed(batch)[0])
+            self.run(self.tensors(batch)[0])
         for norm in norms:
             norm.eval()
 
-    def _placed(self, batch: Rows) -> tuple[Any, Any]:
+    def tensors(self, batch: Rows) -> tuple[Any, Any]:
+        """Return inputs and targets of a batch on the device, floats among the inputs in the weights' precision."""
         x, y = batch.read()
         return placed(x, self.device, self.dtype), placed(y, self.device, None)
 
@@ -276,7 +277,7 @@ class Scoring:
     def _first_example(self) -> Any:
         """Return inputs of one example, None where nothing is known of them."""
         if self.batches:
-            return self._placed(self.batches[0].split(1)[0])[0]
+            return self.tensors(self.batches[0].split(1)[0])[0]
         if self._example is not None:
             return placed(self._example, self.device, self.dtype)
         return None if self.input_shape is None else self.ones()
@@ -324,12 +325,12 @@ class Scoring:
     def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
         """Return the batches in which some target counts, each with the weight of its mean loss in that of all."""
         counted = list(self._counted(batches))
-        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
+        masses = [1.0 if self._hparams.weighs_batches_equally else self._mass([batch]) for batch in counted]
         return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
 
     def _shares_of_parts(self, batches: list[Rows], times: int = 1) -> list[tuple[Rows, float]]:
         """Return the same of what is in memory at a time."""
-        if not self._weighs_equally:
+        if not self._hparams.weighs_batches_equally:
             return self._shares(self._parts(batches, times))
         return [
             (part, share * self._mass([part]) / self._mass([batch]))
@@ -339,7 +340,7 @@ class Scoring:
 
     def _mean_loss(self, batch: Rows, temperature: float) -> torch.Tensor:
         self._recompute_if_coupled()
-        x, y = self._placed(batch)
+        x, y = self.tensors(batch)
         return self.objective.value(self.run(x), y, temperature)
 
     def _gradient(self, batches: list[Rows], temperature: float = 1.0) -> Scores:
@@ -375,7 +376,7 @@ class Scoring:
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
-            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self._placed(batch))
+            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *self.tensors(batch))
         return {name: part.square().sum(0) for name, part in gradients.items()}
 
     def _hessian_product(self, batch: Rows, vector: Scores | None, temperature: float) -> Scores:

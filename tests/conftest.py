@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 # Before torch is imported, and for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPEN_PRUNE_CACHE"] = ""  # nothing is timed for estimates, and nothing is kept in the user's cache
+os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "open_prune_tests_state")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

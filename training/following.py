@@ -15,6 +15,7 @@ from foundations.manifest import Manifest
 from foundations.metrics import Metrics
 from foundations.run import METRICS, Run
 from foundations.store import short_address
+from foundations.users_code import place_of_error, returned
 from training.loggers.logger import Log, LoggedRun, Logger
 from training.loggers.registry import LOGGERS
 
@@ -85,7 +86,7 @@ class Follower:
             hyperparameters=flat_hyperparameters(self._run.record()),
             folder=folder,
         )
-        return logger.begin(logged, **options)
+        return returned(logger.begin(logged, **options), Log, logger.begin, logger)
 
     @contextlib.contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
@@ -94,6 +95,8 @@ class Follower:
         except Exception as error:
             log = self._logs.pop(name, None)
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            if LOGGERS.find(name).plugin is not None and not isinstance(error, OpenPruneError):
+                why = f"{place_of_error(error)}: {why}"
             self._say(f"The logger {name} failed; the run {short_address(self._run)} is not affected by it. ({why})")
             if log is not None:
                 with contextlib.suppress(Exception):

@@ -16,6 +16,7 @@ from torch import nn
 from foundations.desc import Desc
 from foundations.run import Run
 from models.build import build_model
+from models.shape_check import check_network
 from platforms.base import Platform
 from pruning.hparams import PruningHparams
 from pruning.mask import Mask
@@ -119,9 +120,11 @@ def initialized_model(desc: TrainDesc, *seed_keys: int | str, techniques: Techni
     """Return the description's network on the CPU, its weights drawn from the stream that the keys name.
 
     techniques: those of the run, which may change the structure of the network; the description's own are ignored.
-    Raises: UsageError where one of them cannot change this network.
+    Raises: UsageError where one of them cannot change this network, or the network cannot run on the dataset's images.
     """
-    model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=seed_keys)
+    shape = desc.dataset.input_shape
+    model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=seed_keys)
+    check_network(model, desc.model, desc.outputs, shape, desc.dataset.dataset_name)
     if techniques is not None:
         transform(model, desc.model, techniques, seed_keys)
     return model

@@ -34,6 +34,7 @@ from training.callbacks import (
     stop_when_asked,
     where_best,
 )
+from training.checked_hooks import hooks_of
 from training.checkpoints import Progress, checkpoint_of, load_checkpoint
 from training.context import Context
 from training.cuda_graph import Replayed, recorder_for
@@ -92,7 +93,7 @@ class Session:
         parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
-        self.hooks = {technique.spelling: technique.hooks(self, hparams) for technique, hparams in parts}
+        self.hooks = {technique.spelling: hooks_of(technique, self, hparams) for technique, hparams in parts}
         self.recorded: Replayed | None = None
         """The forward and backward pass, where it is recorded as a CUDA graph."""
         record = recorder_for(platform.device) if context.cuda_graphs else None

@@ -15,6 +15,7 @@ from foundations.errors import DamagedError
 from foundations.random_streams import global_generator_from
 from models.build import construct, freeze
 from models.hparams import ModelHparams
+from training.checked_hooks import transform_checked
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 
@@ -31,7 +32,7 @@ def transform(
     for technique, own in techniques.parts:
         if technique.transform is not None:
             with global_generator_from("transform", technique.spelling, *keys):
-                technique.transform(model, own)
+                transform_checked(technique, model, own)
     if techniques.structural is not None:
         freeze(model, hparams)
 

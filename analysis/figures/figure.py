@@ -16,6 +16,7 @@ from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
+from foundations.users_code import returned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +134,10 @@ class FigureKind(Registered):
     """Its options, which become flags."""
     reads_metrics: bool = True
     """Whether it needs what was measured while runs trained, or only their states and masks."""
+
+    def drawn(self, rows: Sequence[Row], options: FigureOptions) -> DrawnFigure:
+        """Return the figure of some rows. Raises: also PluginError where a plug-in's `draw` returns something else."""
+        return returned(self.draw(rows, options), DrawnFigure, self.draw, self)
 
 
 def format_of(path: Path) -> str:

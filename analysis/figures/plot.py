@@ -24,4 +24,4 @@ def plot(kind: str, /, root: Path | str | None = None, **options: Any) -> DrawnF
     for name in options:
         if name not in group.names():
             raise UsageError(f"it is not an option of {kind}{choose_from(name, group.names())}", name)
-    return found.draw(read_rows(Environment.read(root).root), group.of(options))
+    return found.drawn(read_rows(Environment.read(root).root), group.of(options))

@@ -32,6 +32,7 @@ from foundations.hparams import Hparams
 from foundations.plugins import load_plugins
 from foundations.reporter import NullReporter, Reporter
 from foundations.store import find_run
+from foundations.users_code import article, mistake, returned
 from platforms.base import PlatformHparams
 from platforms.registry import make_platform
 from training.context import Context
@@ -139,7 +140,9 @@ def result_of(
     if kept is not None:
         return kept
     measuring.progress(f"measure {measure.spelling}", 0, 1, "results")
-    measured = context.platform.launch(lambda _: measure.compute(measuring, options, *opened))
+    found: Any = context.platform.launch(lambda _: measure.compute(measuring, options, *opened))
+    measured = returned(found, Measured, measure.compute, measure)
+    _check_numbers(measured, measure)
     measuring.progress(f"measure {measure.spelling}", 1, 1, "results")
     result = MeasuredResult(
         **{name: getattr(measured, name) for name in ("values", "table")},
@@ -154,6 +157,20 @@ def result_of(
     )
     write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
     return result
+
+
+def _check_numbers(measured: Measured, measure: Measure) -> None:
+    """Raise PluginError where a plug-in's measure returned values that are no numbers, or columns that are no lists."""
+    if measure.plugin is None:
+        return
+    for name, value in measured.values.items():
+        if not isinstance(value, int | float):
+            raise mistake(measure.compute, measure, f"returned {article(value)} as '{name}'; it must be a number.")
+    for name, column in measured.table.items():
+        wrong = [each for each in column if not isinstance(each, str | int | float)]
+        if wrong:
+            reason = f"returned {article(wrong[0])} in the column '{name}'; it must hold names or numbers."
+            raise mistake(measure.compute, measure, reason)
 
 
 def forget(root: Path, locations: Collection[str]) -> int:

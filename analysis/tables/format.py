@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from analysis.tables.table import ResultsTable
 from foundations.registry import Registered
+from foundations.users_code import returned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,3 +22,7 @@ class TableFormat(Registered):
     """Returns the whole text, which ends with a line break."""
     has_notes: bool = True
     """Whether the text has the notes; if not, they are told beside it."""
+
+    def text(self, made: ResultsTable) -> str:
+        """Return the text of a table. Raises: also PluginError where a plug-in's `write` returns something else."""
+        return returned(self.write(made), str, self.write, self)

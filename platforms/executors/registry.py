@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foundations.registry import Registry
+from foundations.users_code import returned
 from platforms.executors.base import Executor, ExecutorHparams, ExecutorKind, Program
 
 EXECUTORS = Registry(
@@ -18,4 +19,5 @@ EXECUTORS = Registry(
 
 def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
     """Return the executor that the hyperparameters name. Raises: UsageError for an unknown one; EnvironmentFailure."""
-    return EXECUTORS.find(hparams.executor or "pool").make(hparams, program)
+    found = EXECUTORS.find(hparams.executor or "pool")
+    return returned(found.make(hparams, program), Executor, found.make, found)

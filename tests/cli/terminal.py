@@ -112,6 +112,7 @@ class Terminal:
             "OPEN_PRUNE_SITE": os.devnull,
             "OPEN_PRUNE_CACHE": "",
             "OMP_NUM_THREADS": "1",
+            "XDG_STATE_HOME": str(self.root.parent / "state"),
             **self.environment,
         }
 

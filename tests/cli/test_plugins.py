@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -183,10 +184,13 @@ def test_python_reads_a_run_of_a_plug_in_with_the_files_in_the_environment(termi
     assert terminal.run(*job_of("my_method", SHORT)).code == 0
     code = "from open_prune import open_run, runs; print(open_run(runs().address[1]).description.pruning.fan_in_power)"
 
+    keeping = terminal.python(code)
+    shutil.rmtree(terminal.root / ".plugins")
     lacking = terminal.python(code)
     terminal.environment["OPEN_PRUNE_PLUGINS"] = str(EXAMPLES / "my_method.py")
     having = terminal.python(code)
 
+    assert keeping.out.strip() == "0.25", keeping.err
     assert having.out.strip() == "0.25", having.err
     assert lacking.code == 1
     assert "my_method.py" in lacking.err.strip().splitlines()[-1]
@@ -219,41 +223,6 @@ def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) ->
     assert terminal.run("train", *SHORT, "--dry_run").code == 0  # prepared files of a plug-in are not an added dataset
 
 
-@pytest.fixture
-def orphan(terminal: Terminal) -> str:
-    """The address of a complete run of my_method's, in the terminal's root."""
-    job = job_of("my_method", (*LENET, "--training_steps=0it"))
-    assert terminal.run(*job).code == 0
-    return terminal.where(*job).name
-
-
-def test_a_run_is_listed_shown_and_verified_without_its_plug_in(terminal: Terminal, orphan: str) -> None:
-    assert "fan_in_magnitude" in terminal.run("ls").out
-    assert terminal.run("verify", orphan).code == 0
-
-    shown = terminal.run("show", orphan)
-
-    assert shown.code == 0
-    version = sha256_of_file(EXAMPLES / "my_method.py")[:12]
-    (line,) = [line for line in shown.out.splitlines() if f"{EXAMPLES / 'my_method.py'}, SHA-256 {version}" in line]
-    assert "not loaded" in line
-    assert "--plugin" in line
-    assert "not loaded" not in terminal.run("show", orphan, f"--plugin={EXAMPLES / 'my_method.py'}").out
-
-
-@pytest.mark.parametrize("use", [("branch", "{}", "oneshot"), ("branch", "train", "oneshot", "--mask_experiment={}")])
-def test_a_run_whose_plug_in_is_missing_or_another_version_cannot_be_drawn_on(
-    terminal: Terminal, tmp_path: Path, orphan: str, use: tuple[str, ...]
-) -> None:
-    command = [word.format(orphan) for word in use]
-    version = sha256_of_file(EXAMPLES / "my_method.py")[:12]
-    other = changed("my_method", tmp_path / "other") / "my_method.py"
-
-    terminal.run(*command).assert_is_for_people(2, "--plugin", "my_method.py", version, "which is not loaded")
-    terminal.run(*command, f"--plugin={other}").assert_is_for_people(2, "--plugin", version, f"{other} is another")
-    assert terminal.run(*command, f"--plugin={EXAMPLES / 'my_method.py'}", "--dry_run").code == 0
-
-
 def test_a_ticket_of_a_network_of_a_plug_in_is_imported_with_it(terminal: Terminal, tmp_path: Path) -> None:
     job, ticket = job_of("my_model", (*LENET, "--training_steps=0it")), str(tmp_path / "ticket.safetensors")
     assert terminal.run(*job).code == 0
@@ -261,6 +230,10 @@ def test_a_ticket_of_a_network_of_a_plug_in_is_imported_with_it(terminal: Termin
 
     terminal.run("import", ticket).assert_is_for_people(2, "--plugin", "my_model.py", "not loaded")
     assert terminal.run("import", ticket, f"--plugin={EXAMPLES / 'my_model.py'}").code == 0
+    address = next(terminal.root.glob("import_*")).name
+    kept = terminal.root / ".plugins" / sha256_of_file(EXAMPLES / "my_model.py") / "my_model.py"
+    asked = terminal.run("branch", address, "oneshot", "--dry_run")
+    asked.assert_is_for_people(2, "which is not loaded", f"--plugin={kept}")
 
 
 OPTION = """
@@ -273,12 +246,15 @@ class KiteHparams({base}):
     \'\'\'An option of a kite.\'\'\'
 """
 METHOD_WITH_OPTION = OPTION.format(kind="Method", base="PruningHparams") + (
-    "KITE = Method(spelling='kite', paper='', hparams=KiteHparams, score=None, depends_on_mask=False)\n"
+    "KITE = Method(spelling='kite', paper='', hparams=KiteHparams, score=lambda s, h: {{}})\n"
 )
 TECHNIQUE_WITH_OPTION = OPTION.format(kind="Technique", base="TechniqueHparams") + (
     "from open_prune import Hooks\nKITE = Technique(spelling='kite', summary='', hparams=KiteHparams, hooks=Hooks)\n"
 )
-KITE = "from open_prune import Method, PruningHparams\nM = Method(spelling='{}', paper='', hparams=PruningHparams)\n"
+KITE = (
+    "from open_prune import Method, PruningHparams\n"
+    "M = Method(spelling='{}', paper='', hparams=PruningHparams, score=lambda s, h: {{}})\n"
+)
 MISTAKES = {
     "a missing file": ({}, ("ls", "--plugin=nowhere.py"), ("--plugin: nowhere.py cannot be read",)),
     "no file": ({}, ("ls", "--plugin"), ("--plugin: a value is missing",)),
@@ -322,3 +298,26 @@ def test_mistakes_are_told_in_words(terminal: Terminal, tmp_path: Path, mistake:
 
 def test_the_readme_shows_the_method_as_it_is() -> None:
     assert f"```python\n{(EXAMPLES / 'my_method.py').read_text()}```" in (REPOSITORY / "README.md").read_text()
+
+
+def test_models_knows_datasets_that_were_added_and_those_of_plug_ins(terminal: Terminal, tmp_path: Path) -> None:
+    import numpy as np
+
+    terminal = Terminal(terminal.root, tmp_path / "datasets")
+    np.savez(tmp_path / "dots.npz", x=np.zeros((8, 8, 8), np.uint8), y=np.arange(8) % 2)
+    added = terminal.run("datasets", "add", "dots", str(tmp_path / "dots.npz"))
+    assert added.code == 0, added.err
+    (tmp_path / "mine.py").write_text(
+        (EXAMPLES / "my_dataset.py").read_text()
+        + "\nfrom open_prune import Recipe\n"
+        + "".join(
+            f"R{name} = Recipe(spelling='on_{name}', source='', model='cifar_resnet_8', "
+            f"hparams={{'dataset_name': '{name}'}})\n"
+            for name in ("dots", "gratings")
+        )
+    )
+
+    listed = terminal.run("models", "on_", f"--plugin={tmp_path / 'mine.py'}")
+
+    assert listed.code == 0, listed.err
+    assert all(re.search(rf"on_{name} +{name} ", listed.out) for name in ("dots", "gratings")), listed.out

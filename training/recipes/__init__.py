@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from foundations.errors import UsageError
+from datasets.hparams import DatasetHparams
+from foundations.errors import PluginError, UsageError, did_you_mean
+from foundations.hparams import Hparams
 from foundations.registry import Registered, Registry
+from foundations.users_code import place_of_entry
 from models.family import Family
+from models.hparams import ModelHparams
 from models.registry import FAMILIES, canonical_model_name
+from pruning.hparams import PruningHparams
+from training.hparams import TechniquesHparams, TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +89,24 @@ def recipe(name: str) -> dict[str, Any]:
         model = canonical_model_name(found.model.format(**groups) or name)
     except UsageError as error:
         raise UsageError(error.reason, "default_hparams") from error
-    return {"model_name": model, **found.hparams}
+    values = {"model_name": model, **found.hparams}
+    if found.plugin is not None:
+        _check_values(found, values)
+    return values
+
+
+def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
+    """Check the hyperparameters of a plug-in's recipe. Raises: PluginError that names one which there is not."""
+    place = f"{place_of_entry(found)}: the recipe '{found.spelling}'"
+    try:
+        kinds: list[type[Hparams]] = [DatasetHparams, ModelHparams, TrainingHparams, TechniquesHparams, PruningHparams]
+        groups = [kind.of(values) for kind in kinds]
+    except UsageError as error:
+        raise PluginError(f"{place} has a value that is not valid: {error}") from error
+    known = [name for group in groups for name in group.names()]
+    for name in found.hparams:
+        if name not in known:
+            raise PluginError(f"{place} sets {name}, which is no hyperparameter.{did_you_mean(name, known)}")
 
 
 def lottery_recipe(name: str) -> dict[str, Any]:

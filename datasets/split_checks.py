@@ -1,0 +1,77 @@
+"""Checks of what a plug-in's dataset reads, and of what a plug-in's augmentation makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from datasets.augmentations.augmentation import MemoryBatches
+from datasets.hparams import DatasetHparams
+from datasets.source_files import Index, Split
+from datasets.spec import DatasetSpec
+from foundations.users_code import article, mistake
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check_splits(splits: object, spec: DatasetSpec, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+    """Check the splits that a plug-in's dataset reads. shapes: those that the arrays of each split must have, by name.
+
+    Raises: PluginError that names the function and what it must return.
+    """
+    if spec.plugin is None:
+        return
+    kind = Split if spec.in_memory else Index
+    if not isinstance(splits, Mapping):
+        raise mistake(spec.read, spec, f"returned {article(splits)}; it must return {{'train': ..., 'test': ...}}.")
+    for split, expected in shapes.items():
+        if not isinstance(splits.get(split), kind):
+            found = article(splits.get(split))
+            raise mistake(spec.read, spec, f"returned {found} as '{split}'; it must be a {kind.__name__}.")
+        reason = _problem(splits[split], spec, expected)
+        if reason:
+            raise mistake(spec.read, spec, f"returned, as '{split}', {reason}")
+
+
+def checked_images(batch: Any, hparams: DatasetHparams) -> MemoryBatches:
+    """Return what makes an augmentation's batches, checked where a plug-in declares it.
+
+    Raises: PluginError, here or when a batch is made, that names the function and what it must return.
+    """
+    augmentation = hparams.augmentation
+    if augmentation.plugin is None:
+        return batch  # type: ignore[no-any-return]
+    if not callable(batch):
+        reason = f"returned {article(batch)}; it must return a function of numbers and positions."
+        raise mistake(augmentation.draw, augmentation, reason)
+
+    def checked(numbers: Tensor, positions: slice) -> Tensor:
+        images: Any = batch(numbers, positions)
+        expected = (len(numbers), *hparams.input_shape)
+        found = f"{images.dtype} {tuple(images.shape)}" if hasattr(images, "dtype") else article(images)
+        if found != f"torch.uint8 {expected}":
+            raise mistake(batch, augmentation, f"returned {found}; it must return images torch.uint8 {expected}.")
+        return images  # type: ignore[no-any-return]
+
+    return checked
+
+
+def _problem(content: Any, spec: DatasetSpec, expected: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what is wrong with a split, in words, or nothing."""
+    import numpy as np
+
+    for name, array in content.arrays().items():
+        if not isinstance(array, np.ndarray):
+            return f"{name} that are {article(array)}; they must be a numpy array."
+        if name in expected and array.shape != expected[name]:
+            return f"{name} of shape {array.shape}; by its declaration they are {expected[name]}."
+        wanted = np.uint8 if name in ("images", "files") else np.int64
+        if array.dtype != wanted:
+            return f"{name} of dtype {array.dtype}; they must be {np.dtype(wanted)}."
+    labels = content.labels
+    if labels.min() < 0 or labels.max() >= spec.num_classes:
+        return f"labels from {labels.min()} to {labels.max()}; those of {spec.num_classes} classes begin at 0."
+    if len(content.class_names) != spec.num_classes:
+        return f"{len(content.class_names)} class names; it has {spec.num_classes} classes."
+    return ""

@@ -1,0 +1,125 @@
+"""The code of plug-ins: where a function or an error of it stands, so that messages name the user's own lines."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from foundations.errors import PluginError
+from foundations.program import PREFIX, TOP
+from foundations.registry import Registered, loaded_plugins, plugins_under_way
+
+T = TypeVar("T")
+_LINES = 3
+"""The most lines of an error's own message that are shown."""
+_WIDTH = 400
+"""The most characters of such a line."""
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_FLOORS = frozenset(path.name for path in TOP.iterdir() if (path / "__init__.py").is_file()) | {"open_prune"}
+
+
+def place_of(function: Any) -> str:
+    """Return `FILE, line N` of the definition of a function, a class or a callable object, or nothing where unknown."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    try:
+        if not (inspect.isclass(function) or inspect.isfunction(function)):
+            function = type(function)
+        if inspect.isfunction(function):
+            return f"{function.__code__.co_filename}, line {function.__code__.co_firstlineno}"
+        return f"{inspect.getsourcefile(function)}, line {inspect.getsourcelines(function)[1]}"
+    except (OSError, TypeError):
+        return ""
+
+
+def place_of_entry(entry: Registered) -> str:
+    """Return `FILE, line N` of the declaration of a loaded plug-in's entry, or nothing for one of open_prune's own."""
+    return f"{entry.plugin.path}, line {entry.line}" if entry.plugin is not None else ""
+
+
+def mistake(function: Callable[..., Any], entry: Registered, reason: str) -> PluginError:
+    """Return the error for what a function of an entry did. reason: what, after the function's name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    place = place_of(function) or place_of_entry(entry)
+    return PluginError(f"{place}: {name}, of '{entry.spelling}', {reason}" if place else f"{name} {reason}")
+
+
+def returned(value: T, kind: type[Any], function: Callable[..., Any], entry: Registered) -> T:
+    """Return what a function of an entry returned. Raises: PluginError where a plug-in's is not of a type."""
+    if entry.plugin is not None and not isinstance(value, kind):
+        raise mistake(function, entry, f"returned {article(value)}; it must return a {kind.__name__}.")
+    return value
+
+
+def article(value: object) -> str:
+    """Return what kind of thing a value is, for a sentence: `nothing (None)`, `a list`, `an int`."""
+    if value is None:
+        return "nothing (None)"
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+
+
+def place_of_error(error: BaseException) -> str:
+    """Return `FILE, line N` of the innermost line of a plug-in that an error passed through, or nothing.
+
+    Where an error was raised from another one, that one counts as well.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        lines = [place for place in _places(current) if place]
+        if isinstance(current, SyntaxError) and current.filename and _is_users_file(current.filename):
+            return f"{current.filename}, line {current.lineno or 1}"
+        if lines:
+            return lines[-1]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return ""
+
+
+def is_raised_by_plugin(error: BaseException) -> bool:
+    """Return whether the line that raised an error is one of a plug-in."""
+    places = list(_places(error))
+    return bool(places) and bool(places[-1])
+
+
+def words_of(error: BaseException) -> str:
+    """Return the kind of an error and the first lines of its message."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    lines = [
+        line[:_WIDTH] + ("..." if len(line) > _WIDTH else "") for line in text.strip().splitlines() if line.strip()
+    ]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], f"... ({len(lines) - _LINES + 1} more lines)"]
+    return f"{type(error).__name__}: " + "\n".join(lines) if lines else type(error).__name__
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Yield, from the outermost frame to the innermost one, `FILE, line N` for a plug-in's frames, else nothing."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        yield f"{frame.f_code.co_filename}, line {trace.tb_lineno}" if _is_users(frame) else ""
+        trace = trace.tb_next
+
+
+def _is_users(frame: FrameType) -> bool:
+    floor = str(frame.f_globals.get("__name__", "")).removeprefix(PREFIX).partition(".")[0]
+    return floor not in _FLOORS and floor != "__main__" and _is_users_file(frame.f_code.co_filename)
+
+
+def _is_users_file(file: str) -> bool:
+    """Return whether a file is a plug-in, or lies beside or below one, as what it imports of the user's own does."""
+    if file.startswith("<"):
+        return False
+    path = Path(file)
+    if "site-packages" in path.parts or path.is_relative_to(_STANDARD_LIBRARY):
+        return False
+    plugins = [*(plugin.path for plugin in loaded_plugins()), *map(Path, plugins_under_way())]
+    return any(path == plugin or path.is_relative_to(plugin.parent) for plugin in plugins)

@@ -1,0 +1,121 @@
+"""Checks of what the functions of a plug-in's methods, allocations and schedules return, before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from foundations.users_code import article, mistake
+from pruning.allocation import Allocation
+from pruning.iterations import Schedule
+from pruning.mask import Mask
+from pruning.method import Method
+
+_SHOWN = 3
+"""The most names that a message lists."""
+
+
+def check_scores(scores: Any, mask: Mask, method: Method) -> None:
+    """Check that there is one score, a real number, for each weight. mask: which weights are kept.
+
+    Raises: PluginError that names the function, and the tensor.
+    """
+    if method.plugin is None or method.score is None:
+        return
+    if not isinstance(scores, dict):
+        raise mistake(method.score, method, f"returned {article(scores)}; it must return a dict of tensors by name.")
+    _check_names(scores, mask, method.score, method)
+    for name, keeps in mask.items():
+        reason = _problem(scores[name], keeps)
+        if reason:
+            raise mistake(method.score, method, f"returned, for '{name}', {reason}")
+
+
+def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
+    """Check that a constructive method built a mask of the right tensors that keeps the right number of weights.
+
+    Raises: PluginError that names the function.
+    """
+    if method.plugin is None or method.build_mask is None:
+        return
+    function = method.build_mask
+    if not isinstance(found, Mask):
+        raise mistake(function, method, f"returned {article(found)}; it must return a Mask.")
+    _check_names(found, start, function, method)
+    for name, keeps in start.items():
+        if found[name].shape != keeps.shape:
+            shapes = f"{tuple(found[name].shape)}; the weights are of {tuple(keeps.shape)}"
+            raise mistake(function, method, f"returned, for '{name}', a mask of shape {shapes}.")
+    if found.kept != keep:
+        raise mistake(function, method, f"returned a mask that keeps {found.kept} weights; {keep} were asked for.")
+
+
+def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Allocation) -> None:
+    """Check how many weights an allocation keeps in each layer. Raises: PluginError that names the function."""
+    function = allocation.kept_per_layer
+    if allocation.plugin is None or function is None:
+        return
+    if not isinstance(counts, dict):
+        raise mistake(function, allocation, f"returned {article(counts)}; it must return a dict of whole numbers.")
+    _check_names(counts, room, function, allocation)
+    for name, most in room.items():
+        if not isinstance(counts[name], int) or not 0 <= counts[name] <= most:
+            raise mistake(function, allocation, f"returned {counts[name]!r} for '{name}'; it can keep 0 to {most}.")
+    if sum(counts.values()) != keep:
+        raise mistake(function, allocation, f"returned numbers that add up to {sum(counts.values())}, not to {keep}.")
+
+
+def checked_counts_of(schedule: Schedule, start: int, target: int, iterations: int) -> list[int]:
+    """Return how many weights are kept after each iteration. Raises: PluginError that names the function."""
+    counts = schedule.counts(start, target, iterations)
+    if schedule.plugin is not None:
+        before = start
+        for done, count in enumerate(counts, 1):
+            if not isinstance(count, int) or not target <= count <= before:
+                reason = f"returned {count!r} for iteration {done} of {iterations}; it must be an int"
+                raise mistake(schedule.kept_after, schedule, f"{reason} from {target} to {before}.")
+            before = count
+    return counts
+
+
+def check_asks_for_examples(method: Method) -> None:
+    """Check, where a method asks for examples, that its names say how many. Raises: PluginError."""
+    function = method.score or method.build_mask
+    if method.plugin is None or method.needs_examples or function is None:
+        return
+    word = method.spelling.rstrip("0123456789N")
+    raise mistake(
+        function,
+        method,
+        "asks for scoring examples, and there are none: its names must say how many of each class.\n"
+        f'Declare spelling="{word}N", pattern=f"{word}{{EXAMPLES_PER_CLASS}}", examples=("{word}10",), '
+        "hparams=ExamplesHparams or a subclass.",
+    )
+
+
+def _check_names(found: Iterable[str], wanted: Collection[str], function: Callable[..., Any], entry: Any) -> None:
+    missing = [name for name in wanted if name not in set(found)]
+    if missing:
+        raise mistake(function, entry, f"returned nothing for {_listed(missing)} ({len(missing)} of {len(wanted)}).")
+    extra = [str(name) for name in found if name not in wanted]
+    if extra:
+        raise mistake(function, entry, f"returned something for {_listed(extra)}, which it was not asked about.")
+
+
+def _problem(score: Any, keeps: torch.Tensor) -> str:
+    """Return what is wrong with the score of a tensor, in words, or nothing."""
+    if not isinstance(score, torch.Tensor):
+        return f"{article(score)}, not a tensor."
+    if score.shape != keeps.shape:
+        return f"a tensor of shape {tuple(score.shape)}; the weights are of {tuple(keeps.shape)}."
+    if score.is_complex() or score.dtype == torch.bool or score.is_meta or score.layout != torch.strided:
+        kind = str(score.dtype if score.layout == torch.strided else score.layout)
+        return f"scores that are {'on the meta device' if score.is_meta else kind}; they must be real numbers."
+    nans = torch.count_nonzero(score.detach()[keeps.to(score.device)].isnan())
+    return f"NaN for {int(nans):,} of {int(keeps.sum()):,} kept weights." if nans else ""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

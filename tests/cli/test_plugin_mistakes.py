@@ -1,0 +1,343 @@
+"""Mistakes in plug-ins: told in at most four lines, which name the user's file and line and none of open_prune's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import LENET, Terminal
+
+ONE_STEP = (*LENET, "--training_steps=1it")
+PRUNE = ("branch", "train", "oneshot", "--density=0.3", "--strategy=mine", *ONE_STEP)
+PRUNE10 = ("branch", "train", "oneshot", "--density=0.3", "--strategy=mine2", *ONE_STEP)
+METHOD = """
+from open_prune import EXAMPLES_PER_CLASS, ExamplesHparams, Method, PruningHparams
+def score(scoring, hparams):
+    {}
+MINE = Method(spelling="mine", paper="", hparams=PruningHparams, score=score)
+"""
+DATASET = """
+import numpy as np
+from open_prune import DatasetSpec, Split
+def read(files):
+    {}
+def split(count, shape=(1, 8, 8), kind=np.uint8):
+    return Split(np.zeros((count, *shape), kind), np.arange(count) % 2, ("a", "b"), "")
+MINE = DatasetSpec(spelling="mine", num_train=8, num_test=4, num_classes=2, input_shape=(1, 8, 8), mean=(0.5,),
+                   std=(0.3,), read=read, origin="")
+"""
+TRAIN_ON = ("train", *ONE_STEP, "--dataset_name=mine", "--batch_size=8")
+FAMILY = """
+from open_prune import Family
+def build(spec):
+    from torch import nn
+    {}
+MINE = Family(spelling="mine", builder=build, source="", options=frozenset(), batchnorm=False)
+"""
+TRAIN = ("train", "--model_name=mine", "--dataset_name=digits", "--training_steps=1it")
+TECHNIQUE = """
+from open_prune import Hooks, Technique, TechniqueHparams
+class Mine(Hooks):
+    def {}
+MINE = Technique(spelling="mine", summary="", hooks=Mine)
+"""
+TRAIN_WITH = ("train", "--technique=mine", *ONE_STEP)
+DECLARED = "from open_prune import *\nimport open_prune\n{}\n"
+MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
+    # When the file is loaded.
+    "a method with examples and no number": (
+        "from open_prune import ExamplesHparams, Method\n"
+        "MINE = Method(spelling='mine', paper='', hparams=ExamplesHparams, score=lambda s, h: {})\n",
+        ("ls",),
+        2,
+        "mine.py, line 2: 'mine', a Method: it scores with examples, so its names must say how many",
+    ),
+    "a method without a score": (
+        "from open_prune import Method, PruningHparams\n"
+        "MINE = Method(spelling='mine', paper='', hparams=PruningHparams)",
+        ("ls",),
+        2,
+        "line 2: 'mine', a Method: give it either a score or, if it is constructive, build_mask",
+    ),
+    "a score of one argument": (
+        METHOD.replace("scoring, hparams", "scoring").format("return {}"),
+        ("ls",),
+        2,
+        "line 5: 'mine', a Method: score is called with 2 arguments; score(scoring) does not take them.",
+    ),
+    "a direction that is none": (
+        METHOD.format("return {}").replace('paper=""', 'paper="", prune_direction="low"'),
+        ("ls",),
+        2,
+        "line 5: 'mine', a Method: prune_direction is 'low'; it must be Direction",
+    ),
+    "options without @dataclass": (
+        "from open_prune import Method, PruningHparams, hparam\n"
+        "class Mine(PruningHparams):\n    power: float = hparam(1.0)\n"
+        "MINE = Method(spelling='mine', paper='', hparams=Mine, score=lambda s, h: {})\n",
+        ("ls",),
+        2,
+        "line 4: 'mine', a Method: Mine needs @dataclass(frozen=True, kw_only=True) above it.",
+    ),
+    "constants of other channels": (
+        DATASET.replace("mean=(0.5,)", "mean=(0.5, 0.5, 0.5)").format("return {}"),
+        ("ls",),
+        2,
+        "'mine', a DatasetSpec: mean has 3 numbers, for images of 1 channels.",
+    ),
+    "a shape as two numbers": (
+        DATASET.replace("input_shape=(1, 8, 8)", "input_shape=(8, 8)").format("return {}"),
+        ("ls",),
+        2,
+        "'mine', a DatasetSpec: input_shape is (8, 8); it must be tuple[int, int, int].",
+    ),
+    "hooks that are an object": (
+        TECHNIQUE.format("after_step(self, step): ...").replace("hooks=Mine", "hooks='Mine'"),
+        ("ls",),
+        2,
+        "'mine', a Technique: hooks is 'Mine'; it must be Callable",
+    ),
+    "entries in a list": (
+        "from open_prune import Method, PruningHparams\n"
+        "ALL = [Method(spelling='mine', paper='', hparams=PruningHparams, score=lambda s, h: {})]",
+        ("ls",),
+        2,
+        "line 2: 'mine' is only in 'ALL'; give it a name of its own.",
+    ),
+    # When it is called.
+    "a score that returns nothing": (
+        METHOD.format("pass"),
+        PRUNE,
+        2,
+        "mine.py, line 3: score, of 'mine', returned nothing (None); it must return a dict of tensors by name.",
+    ),
+    "missing tensors": (
+        METHOD.format("return dict(list(scoring.weights.items())[1:])"),
+        PRUNE,
+        2,
+        "line 3: score, of 'mine', returned nothing for 'fc.weight' (1 of 2).",
+    ),
+    "a misshapen tensor": (
+        METHOD.format("return {n: w.sum(0) for n, w in scoring.weights.items()}"),
+        PRUNE,
+        2,
+        "line 3: score, of 'mine', returned, for 'fc.weight', a tensor of shape (16,); the weights are of (10, 16).",
+    ),
+    "extra names": (
+        METHOD.format("return {**scoring.weights, 'x': 1}"),
+        PRUNE,
+        2,
+        "line 3: score, of 'mine', returned something for 'x', which it was not asked about.",
+    ),
+    "NaN": (
+        METHOD.format("return {n: w / 0 * 0 for n, w in scoring.weights.items()}"),
+        PRUNE,
+        2,
+        "line 3: score, of 'mine', returned, for 'fc.weight', NaN for 160 of 160 kept weights.",
+    ),
+    "complex scores": (
+        METHOD.format("return {n: w * 1j for n, w in scoring.weights.items()}"),
+        PRUNE,
+        2,
+        "scores that are torch.complex64; they must be real numbers.",
+    ),
+    "numbers in place of tensors": (
+        METHOD.format("return {n: 1.0 for n in scoring.weights}"),
+        PRUNE,
+        2,
+        "returned, for 'fc.weight', a float, not a tensor.",
+    ),
+    "examples that are asked for without a number": (
+        METHOD.format("return scoring.gradient()"),
+        PRUNE,
+        2,
+        "line 3: score, of 'mine', asks for scoring examples, and there are none",
+    ),
+    "an error in a score": (
+        METHOD.format("return scoring.weights['x']"),
+        PRUNE,
+        1,
+        "mine.py, line 4: KeyError: 'x'",
+    ),
+    "an error in what a score calls": (
+        METHOD.format("return scoring.gradient_of('x')"),
+        PRUNE,
+        1,
+        "mine.py, line 4: ",
+    ),
+    "an allocation of wrong sums": (
+        "from open_prune import Allocation\ndef spread(shapes, room, keep):\n    return {name: 1 for name in shapes}\n"
+        "MINE = Allocation(spelling='mine', summary='', kept_per_layer=spread)\n",
+        ("branch", "train", "oneshot", "--allocation=mine", *ONE_STEP),
+        2,
+        "mine.py, line 2: spread, of 'mine', returned numbers that add up to 2, not to",
+    ),
+    "a schedule that rises": (
+        "from open_prune import Schedule\ndef left(start, target, done, of):\n    return start + done\n"
+        "MINE = Schedule(spelling='mine', summary='', kept_after=left)\n",
+        (
+            "branch",
+            "train",
+            "oneshot",
+            "--strategy=synflow",
+            "--prune_schedule=mine",
+            "--prune_iterations=3",
+            *ONE_STEP,
+        ),
+        2,
+        "line 2: left, of 'mine', returned",
+    ),
+    "a dataset that reads nothing": (
+        DATASET.format("pass"),
+        TRAIN_ON,
+        2,
+        "line 4: read, of 'mine', returned nothing (None); it must return {'train': ..., 'test': ...}.",
+    ),
+    "a dataset of other images than it declares": (
+        DATASET.format("return {'train': split(8), 'test': split(4, (3, 8, 8))}"),
+        TRAIN_ON,
+        2,
+        "returned, as 'test', images of shape (4, 3, 8, 8); by its declaration they are (4, 1, 8, 8).",
+    ),
+    "a dataset of floats": (
+        DATASET.format("return {'train': split(8, kind=float), 'test': split(4)}"),
+        TRAIN_ON,
+        2,
+        "returned, as 'train', images of dtype float64; they must be uint8.",
+    ),
+    "a dataset of another shape than the family takes": (
+        DATASET.format("return {'train': split(8), 'test': split(4)}"),
+        ("train", "--model_name=cifar_vgg_11", "--dataset_name=mine", "--training_steps=1it"),
+        2,
+        "--model_name, --dataset_name: cifar_vgg_11 cannot run on the images of mine, 1 x 8 x 8: ",
+    ),
+    "a family that takes another shape": (
+        FAMILY.format("return nn.Sequential(nn.Flatten(), nn.Linear(3072, spec.outputs))"),
+        TRAIN,
+        2,
+        "mine.py, line 3: mine cannot run on the images of digits, 1 x 8 x 8: ",
+    ),
+    "a family that builds nothing": (
+        FAMILY.format("nn.Linear(64, 10)"),
+        TRAIN,
+        2,
+        "line 3: build, of 'mine', returned nothing (None); it must return an nn.Module.",
+    ),
+    "a family of other outputs": (
+        FAMILY.format("return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))"),
+        TRAIN,
+        2,
+        "built a network that returns float32 (2, 7), not float (2, 10)",
+    ),
+    "an initializer that returns a tensor": (
+        "from models.initializers import WeightInit\n"
+        "MINE = WeightInit(spelling='mine', fill=lambda weight: weight * 0.1)\n",
+        ("train", "--model_init=mine", *ONE_STEP),
+        2,
+        "line 2: <lambda>, of 'mine', returned a new tensor; it must fill the one that it is given, in place.",
+    ),
+    "a loss that returns nothing": (
+        TECHNIQUE.format("loss(self, value, logits, labels): value * 2"),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 4: loss, of 'mine', returned nothing (None); it must return the loss",
+    ),
+    "a choice that returns nothing": (
+        TECHNIQUE.format("after_backward(self, step): ..."),
+        TRAIN_WITH,
+        2,
+        "after_backward, of 'mine', returned nothing (None); it must return whether to skip",
+    ),
+    "hooks that are not Hooks": (
+        TECHNIQUE.format("x(self): ...").replace("hooks=Mine", "hooks=lambda training, hparams: None"),
+        TRAIN_WITH,
+        2,
+        "returned nothing (None); it must return a Hooks.",
+    ),
+    "an error in a hook": (
+        TECHNIQUE.format("before_step(self, step): raise ValueError('one\\n two\\n three\\n four\\n five')"),
+        TRAIN_WITH,
+        1,
+        "mine.py, line 4: ValueError: one",
+    ),
+    "a branch that describes nothing": (
+        "from open_prune import Branch\nfrom branches.named_branch import SeedFlags\n"
+        "def mine(parent, pruning, flags):\n"
+        "    '''Nothing.'''\nMINE = Branch(spelling='mine', describe=mine, flags=SeedFlags)\n",
+        ("branch", "train", "mine", *ONE_STEP),
+        2,
+        "line 3: mine, of 'mine', returned nothing (None); it must return a Desc.",
+    ),
+    "a recipe of an unknown hyperparameter": (
+        "from open_prune import Recipe\n"
+        "MINE = Recipe(spelling='mine', source='', model='cifar_resnet_8', hparams={'learning_rate': 1})\n",
+        ("train", "--default_hparams=mine", "--dry_run"),
+        2,
+        "line 2: the recipe 'mine' sets learning_rate, which is no hyperparameter.",
+    ),
+    "a platform that makes nothing": (
+        "from platforms.base import PlatformKind\nMINE = PlatformKind(spelling='mine', make=lambda h: None, runs='')\n",
+        ("train", "--platform=mine", *ONE_STEP),
+        2,
+        "line 2: <lambda>, of 'mine', returned nothing (None); it must return a Platform.",
+    ),
+    "a figure that draws nothing": (
+        "from analysis.figures.figure import FigureKind\n"
+        "MINE = FigureKind(spelling='mine', summary='', draw=lambda rows, options: None)\n",
+        ("plot", "mine"),
+        2,
+        "line 2: <lambda>, of 'mine', returned nothing (None); it must return a DrawnFigure.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_the_users_file_and_line_alone(tmp_path: Path, digits: Path, name: str) -> None:
+    source, command, code, words = MISTAKES[name]
+    (tmp_path / "mine.py").write_text(source)
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    (datasets / "digits").symlink_to(digits / "digits")
+
+    result = Terminal(tmp_path / "root", datasets).run(*command, f"--plugin={tmp_path / 'mine.py'}")
+
+    assert result.code == code, result.out + result.err
+    assert words in result.err, result.err
+    said = [line for line in result.err.strip().splitlines() if "warning" not in line.lower()]
+    assert 1 <= len(said) <= 4, result.err
+    assert str(tmp_path / "mine.py") in result.err or "--model_name" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_an_error_in_a_helper_of_a_plug_in_names_the_helper(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "helper_of_mine.py").write_text("def share(x):\n    return x / 0\n")
+    (tmp_path / "mine.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport helper_of_mine\n"
+        + METHOD.format("return helper_of_mine.share(1)")
+    )
+
+    result = terminal.run(*PRUNE, f"--plugin={tmp_path / 'mine.py'}")
+
+    assert f"{tmp_path}/helper_of_mine.py, line 2: ZeroDivisionError: division by zero" in result.err
+
+
+def test_the_whole_traceback_is_printed_where_it_is_asked_for(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(METHOD.format("return scoring.weights['x']"))
+    terminal.environment["OPEN_PRUNE_TRACEBACK"] = "1"
+
+    result = terminal.run(*PRUNE, f"--plugin={tmp_path / 'mine.py'}")
+
+    assert "Traceback (most recent call last)" in result.err
+    assert "compute_mask.py" in result.err
+    assert result.err.strip().endswith("mine.py, line 4: KeyError: 'x'")
+
+
+def test_a_logger_that_fails_is_named_by_its_line_and_the_run_goes_on(terminal: Terminal, tmp_path: Path) -> None:
+    source = "from open_prune import Logger\ndef begin(run):\n    return run.nothing\n"
+    (tmp_path / "mine.py").write_text(f"{source}MINE = Logger(spelling='mine', begin=begin, shows='')\n")
+
+    result = terminal.run("train", *ONE_STEP, "--log=mine", f"--plugin={tmp_path / 'mine.py'}")
+
+    assert result.code == 0
+    assert f"{tmp_path / 'mine.py'}, line 3: 'LoggedRun' object has no attribute 'nothing'" in result.out + result.err

@@ -1,0 +1,27 @@
+"""docs/methods.md names everything that a method may use of `Scoring`."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from pruning.hparams import PruningHparams
+from pruning.mask import Mask
+from pruning.scoring import Scoring
+from tests.conftest import REPOSITORY
+
+
+def test_the_page_about_methods_says_all_that_scoring_offers() -> None:
+    page = (REPOSITORY / "docs" / "methods.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)[`(]", row)}
+    model = nn.Linear(2, 2)
+    hparams = PruningHparams(strategy="magnitude")
+    scoring = Scoring(
+        model, Mask.ones(model), hparams, batches=[], input_shape=None, loss=nn.functional.cross_entropy, seed=0
+    )
+
+    offered = {name for name in (*vars(scoring), *vars(Scoring)) if not name.startswith("_")}
+
+    assert sorted(offered - named) == []

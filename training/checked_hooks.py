@@ -1,0 +1,82 @@
+"""Checks of what the hooks of a plug-in's technique return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foundations.users_code import article, mistake
+from training.technique import Hooks, Technique, TechniqueHparams, Training
+
+
+def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams) -> Hooks[Any]:
+    """Return what a technique does in a training; of a plug-in's technique, with its results checked at each call.
+
+    Raises: PluginError where it is not a Hooks.
+    """
+    hooks = technique.hooks(training, hparams)
+    if technique.plugin is None:
+        return hooks
+    if not isinstance(hooks, Hooks):
+        raise mistake(technique.hooks, technique, f"returned {article(hooks)}; it must return a Hooks.")
+    for name, (is_right, words) in _RESULTS.items():
+        if getattr(type(hooks), name) is not getattr(Hooks, name):
+            setattr(hooks, name, _checked(getattr(hooks, name), technique, is_right, words))
+    return hooks
+
+
+def transform_checked(technique: Technique, model: nn.Module, hparams: TechniqueHparams) -> None:
+    """Let a technique change a network in place. Raises: PluginError where it returns another one instead."""
+    assert technique.transform is not None
+    returned: Any = technique.transform(model, hparams)
+    if technique.plugin is not None and isinstance(returned, nn.Module) and returned is not model:
+        reason = f"returned {article(returned)}; it must change the network that it is given, in place."
+        raise mistake(technique.transform, technique, reason)
+
+
+def _checked(
+    hook: Callable[..., Any], technique: Technique, is_right: Callable[[Any], bool], words: str
+) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        result = hook(*arguments, **options)
+        if not is_right(result):
+            shown = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else article(result)
+            raise mistake(hook, technique, f"returned {shown}; it must return {words}.")
+        return result
+
+    return call
+
+
+def _is_scalar(result: Any) -> bool:
+    return isinstance(result, Tensor) and result.dim() == 0 and result.is_floating_point()
+
+
+def _is_loss(result: Any) -> bool:
+    return _is_scalar(result) and (result.requires_grad or not torch.is_grad_enabled())
+
+
+def _is_choice(result: Any) -> bool:
+    return isinstance(result, bool) or (isinstance(result, Tensor) and result.numel() == 1)
+
+
+def _is_count(result: Any) -> bool:
+    return isinstance(result, int) and not isinstance(result, bool)
+
+
+def _is_state(result: Any) -> bool:
+    return isinstance(result, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in result.items()
+    )
+
+
+_RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "loss": (_is_loss, "the loss, a float tensor of shape () with a gradient"),
+    "reported_loss": (_is_scalar, "the sum of losses, a float tensor of shape ()"),
+    "after_backward": (_is_choice, "whether to skip the optimizer's step, True or False"),
+    "skipped_before": (_is_count, "a number of iterations, an int"),
+    "state_dict": (_is_state, "a dict of tensors by name"),
+}
+"""The hooks that return something: what is right, and in words."""
