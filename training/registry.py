@@ -17,5 +17,6 @@ TECHNIQUES = Registry(
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",
+        "training.techniques.freeze_small",
     ),
 )
