@@ -82,6 +82,10 @@ class PruningHparams(Hparams):
     prune_batchnorm: bool = hparam(False)
     """Prune the scales of batch normalization too, and with --prune_bias its shifts. They count in the level."""
 
+    prune_residual: bool = hparam(False)
+    """Prune the scales of identity shortcuts too, in networks that have them (--technique=shortcut_scales). They count
+    in the level."""
+
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the hyperparameters of the method that `values["strategy"]` names, else of the default method.
@@ -104,7 +108,7 @@ class PruningHparams(Hparams):
                 "strategy",
             )
         if self.method.is_constructive:
-            names = ("prunable_layers", "prune_bias", "prune_batchnorm")
+            names = ("prunable_layers", "prune_bias", "prune_batchnorm", "prune_residual")
             for name in names:
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)

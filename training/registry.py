@@ -18,5 +18,6 @@ TECHNIQUES = Registry(
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",
         "training.techniques.freeze_small",
+        "training.techniques.shortcut_scales",
     ),
 )

@@ -178,7 +178,7 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("branch train oneshot --model vgg16-bn", "is --default_hparams=synflow_vgg_16_bn (Synaptic-Flow) or "),
         ("branch train oneshot --model lenet", "--default_hparams takes the names that `models` lists."),
         ("branch train oneshot --expid x", "here: --expid does nothing there."),
-        ("branch train oneshot --prune-residual", "Synaptic-Flow's --prune_residual fails there: "),
+        ("branch train oneshot --prune-train-mode", "is --strategy=synflow --score_in_train_mode ("),
         ("lottery --prune_percent=10", "ToST's --prune_percent=10 is --pruning_fraction=0.1 ("),
         ("lottery --prune_type=lt", "ToST's --prune_type=lt is --default_hparams=tost_lt_fc1 ("),
         ("train -b 128", "-b=128 is --batch_size=128."),

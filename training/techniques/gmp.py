@@ -163,7 +163,10 @@ class Gmp(Hooks[GmpHparams]):
         """Start from a mask of ones where there is none."""
         if self.training.mask is None:
             pruning = self.hparams.pruning
-            prunable = {name: getattr(pruning, name) for name in ("prunable_layers", "prune_bias", "prune_batchnorm")}
+            prunable = {
+                name: getattr(pruning, name)
+                for name in ("prunable_layers", "prune_bias", "prune_batchnorm", "prune_residual")
+            }
             self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0, **prunable)))
 
     def before_step(self, step: Step) -> None:
