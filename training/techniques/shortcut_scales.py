@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def transform(model: nn.Module, hparams: TechniqueHparams) -> None:
+def transform(model: nn.Module, _hparams: TechniqueHparams) -> None:
     """Put scales on the identity shortcuts of the network. Raises: UsageError for a network that has none."""
     from models.networks.shortcut_scales import add_shortcut_scales
 
