@@ -242,7 +242,10 @@ def test_a_flag_of_ours_keeps_its_meaning_unless_the_code_base_is_known(
         ("ls --epochs=1", "There is no flag --epochs here.\n"),
         ("branch train oneshot --strategy=sinp", "Did you mean 'snipN'?"),
         ("train --lr=0.1 60", "'60' is not expected here; flags are written --name=value."),
-        ("branch train oneshot --prune-bias True", "--prune_bias: it takes no value; write --prune_bias, or --no_prune"),
+        (
+            "branch train oneshot --prune-bias True",
+            "--prune_bias: it takes no value; write --prune_bias, or --no_prune",
+        ),
     ],
 )
 def test_other_mistakes_are_answered_as_before(
