@@ -154,11 +154,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
     (folder / "datasets" / "digits").symlink_to(digits / "digits")
     random = np.random.default_rng(0)
     for side, channels in ((8, 1), (32, 3), (64, 3)):
-        arrays = {}
-        for split in ("train", "test"):
-            arrays[f"x_{split}"] = random.integers(0, 255, (20, side, side, channels), dtype=np.uint8)
-            arrays[f"y_{split}"] = np.arange(20) % 10
-        np.savez(folder / f"own{side}.npz", **arrays)
+        images = random.integers(0, 255, (2, 20, side, side, channels), dtype=np.uint8)
+        labels = np.arange(20) % 10
+        np.savez(folder / f"own{side}.npz", x_train=images[0], x_test=images[1], y_train=labels, y_test=labels)
         made = main(["datasets", "add", f"own{side}", f"{folder}/own{side}.npz", f"--datasets_root={folder}/datasets"])
         assert made == 0
     return folder
