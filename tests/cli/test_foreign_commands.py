@@ -60,6 +60,7 @@ OF_PRESETS: Mapping[str, str] = {
     "batch_size": "8",
     "normalization": "None",
     "training_steps": "1it",
+    "validation_examples": "4",
     "device": "cpu",
 }
 """Flags of jobs whose preset is of another network. An epoch has three iterations."""
