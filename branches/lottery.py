@@ -43,6 +43,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     level_steps: str | None = hparam(None, step=True)
     """Train level 0 and every level but the last for this long, in place of the whole training (Synaptic-Flow's
     multishot, whose --pre-epochs these are)."""
+    dense_lr: float | None = hparam(None, above=0)
+    """Train level 0 with this learning rate, and the other levels with --lr (ToST's lottery: 0.001 and 0.0012)."""
     keep_statistics: bool = hparam(False)
     """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
     Synaptic-Flow's multishot."""
@@ -118,14 +120,16 @@ class Lottery:
 
     def dense(self) -> Desc:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
+        lr = self.hparams.dense_lr
+        training = self.short if lr is None else replace(self.short, lr=lr)
         if self.pretraining is None:
-            return replace(self.main, training=self.short)
+            return replace(self.main, training=training)
         return BranchDesc(
             main=self.main,
             state=self.rewound,
             branch=self.branch,
             techniques=self.main.techniques,
-            retrain_training=self.short,
+            retrain_training=training,
         )
 
     @cached_property

@@ -33,6 +33,10 @@ _PLUGIN_HELP = (
 )
 
 
+_TRUTHS = ("True", "False", "true", "false")
+"""Values that flags of other programs take and switches here do not."""
+
+
 class HelpRequested(Exception):
     """`--help` was given; the text is the help."""
 
@@ -214,7 +218,7 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
         off = name.removeprefix("no_")
         is_off = name not in known and off != name and off in known and _is_switch(known[off])
         if is_off or (name in known and _is_switch(known[name])):
-            if equals:
+            if equals or (rest and rest[0] in _TRUTHS):
                 raise UsageError(f"it takes no value; write --{off}, or --no_{off} for the opposite.", off)
             given[off if is_off else name] = not is_off
             continue

@@ -14,6 +14,7 @@ from foundations.users_code import article, mistake
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS, Fill, MaskedInit
+from models.networks.shortcut_scales import ShortcutScale
 from models.registry import find_family
 from models.shape_check import check_built
 
@@ -126,8 +127,11 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
         )
     batchnorms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     outputs = {id(p) for p in output_layer(model).parameters()}
+    scales = {id(p) for m in model.modules() if isinstance(m, ShortcutScale) for p in m.parameters()}
     for name, parameter in model.named_parameters():
-        if id(parameter) in batchnorms:
+        if id(parameter) in scales:
+            frozen = True
+        elif id(parameter) in batchnorms:
             frozen = hparams.batchnorm_frozen
         elif id(parameter) in outputs:
             frozen = hparams.output_frozen

@@ -16,6 +16,8 @@ from pruning.rounding import NEAREST, ROUNDINGS, check_rounding
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
 LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
 """Groups of layers by name, for `prunable_layers`."""
+PRUNABLE = ("prunable_layers", "prune_bias", "prune_batchnorm", "prune_residual")
+"""The hyperparameters that say which weights can be pruned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,10 @@ class PruningHparams(Hparams):
     prune_batchnorm: bool = hparam(False)
     """Prune the scales of batch normalization too, and with --prune_bias its shifts. They count in the level."""
 
+    prune_residual: bool = hparam(False)
+    """Prune the scales of identity shortcuts too, in networks that have them (--technique=shortcut_scales). They count
+    in the level."""
+
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the hyperparameters of the method that `values["strategy"]` names, else of the default method.
@@ -104,8 +110,7 @@ class PruningHparams(Hparams):
                 "strategy",
             )
         if self.method.is_constructive:
-            names = ("prunable_layers", "prune_bias", "prune_batchnorm")
-            for name in names:
+            for name in PRUNABLE:
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level

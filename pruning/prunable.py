@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundations.errors import UsageError, did_you_mean
+from models.networks.shortcut_scales import ShortcutScale
 from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, PruningHparams
 from pruning.named_weights import (
     Weight,
@@ -91,11 +92,22 @@ def weights_to_prune(model: nn.Module, hparams: PruningHparams) -> dict[str, Wei
     """
     try:
         layers = tuple(hparams.prunable_layers.split(","))
-        norms = BATCHNORMS if hparams.prune_batchnorm else ()
-        return prunable_weights(model, (*layers, *norms), biases=hparams.prune_bias)
+        return prunable_weights(model, (*layers, *_further_types(model, hparams)), biases=hparams.prune_bias)
     except UsageError as error:
         is_asked_for = hparams.prunable_layers != DEFAULT_LAYERS and not error.hparams
         raise UsageError(error.reason, "prunable_layers") if is_asked_for else error from None
+
+
+def _further_types(model: nn.Module, hparams: PruningHparams) -> tuple[type[nn.Module], ...]:
+    """Return the types of layers that hyperparameters add. Raises: UsageError where there are no scales to prune."""
+    has_scales = any(isinstance(module, ShortcutScale) for module in unwrapped(model).modules())
+    if hparams.prune_residual and not has_scales:
+        raise UsageError(
+            "the identity shortcuts of this network have no scales; add the technique shortcut_scales.",
+            "prune_residual",
+        )
+    norms = BATCHNORMS if hparams.prune_batchnorm else ()
+    return (*norms, ShortcutScale) if hparams.prune_residual else norms
 
 
 def classifier_layers(model: nn.Module) -> list[str]:

@@ -17,5 +17,7 @@ TECHNIQUES = Registry(
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",
+        "training.techniques.freeze_small",
+        "training.techniques.shortcut_scales",
     ),
 )

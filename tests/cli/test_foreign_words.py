@@ -178,11 +178,11 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("branch train oneshot --model vgg16-bn", "is --default_hparams=synflow_vgg_16_bn (Synaptic-Flow) or "),
         ("branch train oneshot --model lenet", "--default_hparams takes the names that `models` lists."),
         ("branch train oneshot --expid x", "here: --expid does nothing there."),
-        ("branch train oneshot --prune-residual", "Synaptic-Flow's --prune_residual fails there: "),
+        ("branch train oneshot --prune-train-mode", "is --strategy=synflow --score_in_train_mode ("),
         ("lottery --prune_percent=10", "ToST's --prune_percent=10 is --pruning_fraction=0.1 ("),
-        ("lottery --prune_type=lt", "ToST's --prune_type=lt is `lottery`."),
+        ("lottery --prune_type=lt", "ToST's --prune_type=lt is --default_hparams=tost_lt_fc1 ("),
         ("train -b 128", "-b=128 is --batch_size=128."),
-        ("lottery -npr 25", "There is no flag -npr here: PruningWrapper's -npr=25 is --levels=25 ("),
+        ("lottery -npr 25", "There is no flag -npr here: PruningWrapper's -npr=25 is --levels=24 ("),
         ("train --dense-allocation=0.1", "rigl-torch's --dense_allocation=0.1 is --technique=rigl --start_density"),
         ("train --training_precision=bfloat16", "TurboPrune's --training_precision=bfloat16 is --precision=bf16."),
         ("branch train oneshot --strategy=mag", "--strategy: 'mag' is not a valid value; here it is --strategy=mag"),
@@ -194,7 +194,7 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("sweep --grid strategy=mag --dry_run -- branch train oneshot", "here it is --strategy=magnitude."),
         ("train omp", "'omp' is here `branch train lottery_rewind --strategy=magnitude` ("),
         ("branch train omp", "'omp' is here `branch train lottery_rewind --strategy=magnitude` ("),
-        ("branch train PHEW_Res", "'PHEW_Res' is here `branch train chain --strategy=phew`."),
+        ("branch train PHEW_Res", "'PHEW_Res' is here `branch train chain --strategy=phew --technique=bias_masks`."),
     ],
 )  # fmt: skip
 def test_a_foreign_word_is_answered_with_ours(
@@ -242,6 +242,10 @@ def test_a_flag_of_ours_keeps_its_meaning_unless_the_code_base_is_known(
         ("ls --epochs=1", "There is no flag --epochs here.\n"),
         ("branch train oneshot --strategy=sinp", "Did you mean 'snipN'?"),
         ("train --lr=0.1 60", "'60' is not expected here; flags are written --name=value."),
+        (
+            "branch train oneshot --prune-bias True",
+            "--prune_bias: it takes no value; write --prune_bias, or --no_prune",
+        ),
     ],
 )
 def test_other_mistakes_are_answered_as_before(

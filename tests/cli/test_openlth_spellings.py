@@ -107,7 +107,7 @@ def test_the_pruning_wrappers_demo_has_a_preset(terminal: Terminal) -> None:
         *("lottery", "--default_hparams=pruningwrapper_svhn", "--reinitialize", "--display_output_location")
     ).out.split()
 
-    assert len(folders) == len(reinitialized) == 26
+    assert len(folders) == len(reinitialized) == 25
     assert folders[0] == reinitialized[0]
     assert not set(folders[1:]) & set(reinitialized[1:])
 

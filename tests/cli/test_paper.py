@@ -14,6 +14,7 @@ from analysis.figures.lines import grouped
 from analysis.row import Row
 from analysis.tables.table import make_table
 from analysis.values import Value
+from branches.desc import BranchDesc
 from cli.drawing import FigureDrawing, TableDrawing
 from cli.flags import value_of
 from cli.paper import parts_of, planned_paper, rows_of
@@ -396,3 +397,18 @@ def test_a_measure_of_no_run_is_refused(file: Path, tmp_path: Path, of: str) -> 
 
     with pytest.raises(UsageError, match=r"two_methods\.toml, \[\[measure\]\]: .*" + of.partition("=")[0]):
         parts_of(found, "cpu")[0][0].measure(rows, environment, "cpu", NullReporter())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", ["phew_accuracy", "phew_initialization"])
+def test_every_experiment_with_walks_has_masks_of_biases(name: str, scale: str, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "runs", tmp_path / "datasets", no_download=True)
+    planned = planned_paper(find_paper(name), scale, PlatformHparams(), environment)
+
+    descs = [target.desc for _, _, target in planned.targets()]
+    found = {
+        (desc.pruning.strategy == "phew", desc.techniques is not None and desc.techniques.technique == "bias_masks")
+        for desc in descs
+        if isinstance(desc, BranchDesc) and desc.pruning is not None
+    }
+    assert found == {(True, True), (False, False)}

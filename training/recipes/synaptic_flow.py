@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models import convnets, imagenet_resnet, lenet, vgg
 from models.family import DEPTH
-from training.recipes import Recipe
+from training.recipes import Recipe, standard
 
 _SMALL = {
     "dataset_name": "mnist",
@@ -49,6 +49,11 @@ _TINY_VGG_INIT = {
     "batchnorm_init": "fixed",
 }
 _TINY_RESNET_INIT = {"model_init": "kaiming_normal_fan_out", "linear_init": "as_built", "batchnorm_init": "fixed"}
+# torchvision's networks and its own initialization of them, with the augmentation of its loader. It gives no training
+# for ImageNet: this is torchvision's.
+_IMAGENET = {**standard.TORCHVISION, "outputs": 1000, "augment_as": "resized_crop_jitter_flip", "crop_scale": 0.2}
+_IMAGENET_VGG = {**_IMAGENET, **_TINY_VGG_INIT}
+_IMAGENET_RESNET = {**_IMAGENET, **_TINY_RESNET_INIT}
 _CIFAR_RESNET_18 = {
     **CIFAR,
     **_TINY_RESNET_INIT,
@@ -133,4 +138,36 @@ SYNFLOW_TINYIMAGENET_VGG = Recipe(
     source="Synaptic-Flow",
     hparams={**_TINY, **_TINY_VGG_INIT, "no_batchnorm": True},
     examples=("synflow_tinyimagenet_vgg_16",),
+)
+SYNFLOW_IMAGENET_VGG_BN = Recipe(
+    spelling="synflow_imagenet_vgg_D_bn",
+    pattern=f"synflow_imagenet_vgg{DEPTH}_bn",
+    model="torchvision_vgg{depth}_bn",
+    source="Synaptic-Flow; training: torchvision",
+    hparams=_IMAGENET_VGG,
+    examples=("synflow_imagenet_vgg_16_bn", "synflow_imagenet_vgg_19_bn"),
+)
+SYNFLOW_IMAGENET_VGG = Recipe(
+    spelling="synflow_imagenet_vgg_D",
+    pattern=f"synflow_imagenet_vgg{DEPTH}",
+    model="torchvision_vgg{depth}",
+    source="Synaptic-Flow; training: torchvision",
+    hparams=_IMAGENET_VGG,
+    examples=("synflow_imagenet_vgg_11", "synflow_imagenet_vgg_16", "synflow_imagenet_vgg_19"),
+)
+SYNFLOW_IMAGENET_RESNET = Recipe(
+    spelling="synflow_imagenet_resnet_D",
+    pattern=r"synflow_imagenet_resnet_(?P<depth>18|34|50|101|152)",
+    model="torchvision_resnet{depth}",
+    source="Synaptic-Flow; training: torchvision",
+    hparams=_IMAGENET_RESNET,
+    examples=("synflow_imagenet_resnet_18", "synflow_imagenet_resnet_50"),
+)
+SYNFLOW_IMAGENET_WIDE_RESNET = Recipe(
+    spelling="synflow_imagenet_wide_resnet_D",
+    pattern=r"synflow_imagenet_wide_resnet_(?P<depth>50|101)",
+    model="torchvision_wide_resnet{depth}_2",
+    source="Synaptic-Flow; training: torchvision",
+    hparams=_IMAGENET_RESNET,
+    examples=("synflow_imagenet_wide_resnet_50", "synflow_imagenet_wide_resnet_101"),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from models import convnets, imagenet_resnet
 from training.recipes import Recipe, openlth
 
@@ -36,6 +39,16 @@ _LTH = {
     "weight_decay": 1e-4,
 }
 _LTH_CIFAR = {**_LTH, "dataset_name": "cifar10"}
+# Its lottery: every tensor that is called weight, batchnorm's scales included, loses a tenth of what it has in each of
+# 34 prunings; weights are rewound, running statistics are not. Its first training uses Adam's default learning rate.
+_ROUNDS = {
+    "levels": "34",
+    "pruning_fraction": 0.1,
+    "dense_lr": 0.001,
+    "keep_statistics": True,
+    "allocation": "uniform",
+    "prune_batchnorm": True,
+}
 
 CIFAR_JUMPRESNET = Recipe.of_family(imagenet_resnet.CIFAR_JUMPRESNET, _TRAINING)
 TOST_LENET5_MNIST = Recipe.of_family(convnets.TOST_LENET5_MNIST, _LTH)
@@ -90,3 +103,22 @@ TOST_LTH_DENSENET_121 = Recipe(
     spelling="tost_lth_densenet_121", model="torchvision_densenet121", source="ToST", hparams=_LTH_CIFAR
 )
 TOST_FC1 = Recipe(spelling="tost_fc1", model="mnist_lenet_300_100", source="ToST", hparams=_LTH)
+
+
+def _lottery(name: str, model: str, hparams: Mapping[str, Any]) -> Recipe:
+    return Recipe(
+        spelling=f"tost_lt_{name}",
+        model=model,
+        source="ToST's lottery, --prune_type=lt",
+        hparams=hparams,
+        lottery=_ROUNDS,
+    )
+
+
+TOST_LT_FC1 = _lottery("fc1", "mnist_lenet_300_100", _LTH)
+TOST_LT_LENET5_MNIST = _lottery("lenet5_mnist", "tost_lenet5_mnist", _LTH)
+TOST_LT_LENET5_CIFAR = _lottery("lenet5_cifar", "tost_lenet5_cifar", _LTH_CIFAR)
+TOST_LT_ALEXNET = _lottery("alexnet", "tost_alexnet", _LTH_CIFAR)
+TOST_LT_VGG_16 = _lottery("vgg_16", "torchvision_vgg16", _LTH_CIFAR)
+TOST_LT_RESNET_18 = _lottery("resnet_18", "cifar_modifiedresnet_18", _LTH_CIFAR)
+TOST_LT_DENSENET_121 = _lottery("densenet_121", "torchvision_densenet121", _LTH_CIFAR)

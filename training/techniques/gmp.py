@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
 from foundations.step import Step
-from pruning.hparams import PruningHparams
+from pruning.hparams import PRUNABLE, PruningHparams
 from pruning.level import kept_of
 from training.cadence import Cadence
 from training.technique import Hooks, Technique, TechniqueHparams
@@ -165,7 +165,7 @@ class Gmp(Hooks[GmpHparams]):
         """Start from a mask of ones where there is none."""
         if self.training.mask is None:
             pruning = self.hparams.pruning
-            prunable = {name: getattr(pruning, name) for name in ("prunable_layers", "prune_bias", "prune_batchnorm")}
+            prunable = {name: getattr(pruning, name) for name in PRUNABLE}
             self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0, **prunable)))
 
     def before_step(self, step: Step) -> None:

@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
+from branches.desc import BranchDesc, trained_of
+from branches.lottery import Lottery, LotteryHparams
 from datasets.hparams import DatasetHparams
 from foundations.address import canonical_json
+from foundations.desc import RunRef, StateOf
 from foundations.errors import UsageError
-from models.build import build_model
+from models.build import build_model, construct
 from models.hparams import ModelHparams
 from models.registry import FAMILIES
+from pruning.hparams import PruningHparams
+from pruning.prunable import weights_to_prune
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
-from training.recipes import recipe, recipes
+from training.recipes import lottery_recipe, recipe, recipes
 
 NAMES = [name for entry in recipes() for name in entry.names]
 FROZEN: dict[str, str] = json.loads((Path(__file__).parent / "digests.json").read_text())
@@ -143,3 +149,45 @@ def test_wide_networks_of_basic_blocks_are_those_of_synaptic_flow_that_are_not_w
     wide, plain = recipe(f"synflow_tinyimagenet_wide_resnet_{depth}"), recipe(f"synflow_tinyimagenet_resnet_{depth}")
 
     assert TrainDesc.of(wide).digest == TrainDesc.of(plain).digest
+
+
+def test_pruning_wrappers_demo_prunes_what_has_weight_and_not_fc_in_its_name() -> None:
+    values = lottery_recipe("pruningwrapper_svhn")
+    with torch.device("meta"):
+        model = construct(ModelHparams.of(values), 10, (3, 32, 32))
+
+    found = weights_to_prune(model, PruningHparams.of(values))
+
+    assert set(found) == {name for name, _ in model.named_parameters() if "weight" in name and "fc" not in name}
+    assert values["levels"] == "24"
+
+
+@pytest.mark.parametrize("name", ["tost_lt_fc1", "tost_lt_resnet_18"])
+def test_tosts_lottery_is_one_preset(name: str) -> None:
+    values = lottery_recipe(name)
+    described = Lottery(TrainDesc.of(values), PruningHparams.of(values), LotteryHparams.of(values))
+
+    levels = [desc for _, desc in described.levels(int(described.hparams.levels))]
+
+    assert len(levels) == 35
+    assert [trained_of(RunRef(each)).training.lr for each in levels] == [0.001, *[0.0012] * 34]
+    last = levels[-1]
+    assert isinstance(last, BranchDesc)
+    assert last.pruning is not None
+    assert last.pruning.level == pytest.approx(1 - 0.9**34)
+    assert last.statistics == StateOf(RunRef(levels[-2]), levels[-2].end)
+    assert last.state == StateOf(RunRef(levels[0]), levels[0].start)
+
+
+@pytest.mark.parametrize("name", ["synflow_imagenet_resnet_18", "synflow_imagenet_vgg_11"])
+def test_synaptic_flow_initializes_torchvisions_convolutions_by_fan_out(name: str) -> None:
+    model = build_model(ModelHparams.of(recipe(name)), outputs=10, input_shape=(3, 64, 64), seed_keys=(1,))
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
+
+    expected = [math.sqrt(2 / (conv.out_channels * conv.kernel_size[0] ** 2)) for conv in convs]
+    assert [conv.weight.detach().std().item() for conv in convs] == pytest.approx(expected, rel=0.05)
+    is_vgg = "vgg" in name
+    assert linear.weight.detach().std().item() == pytest.approx(0.01 if is_vgg else 1 / math.sqrt(3 * 512), rel=0.05)
+    assert linear.bias.count_nonzero().item() == (0 if is_vgg else 1000)
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 1000)

@@ -1,0 +1,53 @@
+"""The gradients of small weights are zero, so that what is pruned stays so: the training step of ToST's lottery.
+
+The published code (`LTH/main.py`) zeroes the gradient of every weight below 1e-6. It takes no absolute value, so that
+of every negative weight is zero: `freeze_negative`. Weight decay and momentum still move these weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.hparams import hparam
+from foundations.step import Step
+from training.technique import Hooks, Technique, TechniqueHparams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAME = "weight"
+"""What the names of the tensors end with: those of batch normalization are among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeSmallHparams(TechniqueHparams):
+    """Which weights get no gradient."""
+
+    freeze_below: float = hparam(1e-6, above=0)
+    """Zero the gradient of every weight whose absolute value is below this: of all tensors called weight."""
+    freeze_negative: bool = hparam(False)
+    """Compare the weight itself, so that no negative weight gets a gradient: as in ToST's published lottery."""
+
+
+class FreezeSmall(Hooks[FreezeSmallHparams]):
+    """Zero gradients before each step of the optimizer."""
+
+    def after_backward(self, step: Step) -> bool:
+        """Zero the gradients of small weights."""
+        for name, weight in self.training.model.named_parameters():
+            if weight.grad is not None and name.rpartition(".")[2] == _NAME:
+                weight.grad.masked_fill_(self._is_small(weight.detach()), 0.0)
+        return False
+
+    def _is_small(self, weight: Tensor) -> Tensor:
+        return (weight if self.hparams.freeze_negative else weight.abs()) < self.hparams.freeze_below
+
+
+FREEZE_SMALL = Technique(
+    spelling="freeze_small",
+    summary="no gradients for weights that are zero, or with an option for negative ones",
+    paper="Jaiswal et al. 2022 (ToST): its lottery",
+    hparams=FreezeSmallHparams,
+    hooks=FreezeSmall,
+)
