@@ -16,7 +16,7 @@ class Look:
     """How a line is drawn."""
 
     color: int
-    """Which of the style sheet's colours, which are those of `style.PALETTE`, and lighter in dark mode."""
+    """Which of the style sheet's colours, which are those of `style.PALETTE`, and others in dark mode."""
     dash: str
     mark: str
     """The name of a marker, as matplotlib has it; chart.js draws it."""
