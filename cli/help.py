@@ -30,13 +30,13 @@ MOST_USED = frozenset(
         *("weight_decay", "technique", "root", "default_hparams", "replicate", "dry_run", "quiet", "platform"),
         *("device", "executor", "strategy", "density", "compression", "allocation"),
         *("levels", "pruning_fraction", "rewinding_steps", "prune_step", "state_step", "grid", "when", "retry"),
-        "evaluate_only_at_end",
+        *("weight_save_steps", "evaluate_only_at_end"),
     )
 )
 LEVELS = frozenset(("density", "compression"))
 """Flags that a lottery has no use for: its levels say how much is pruned."""
-_MOST_LETTERS = 52
-"""Of a help text that is on one line of the flags most used."""
+_MOST_LETTERS = (300, 104, 52)
+"""Of the help text of a flag most used: the most with which all are on two screens."""
 _FEWEST_LETTERS = 8
 """Of a help text: a shorter beginning says too little."""
 _FLAGS = ("-h", "--help")
@@ -120,21 +120,19 @@ def _sections(name: str, declared: type[Hparams], group: type[Hparams]) -> list[
     return [section for section in found if section.fields]
 
 
-def _written(
-    head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any], *, is_short: bool = False
-) -> str:
-    """Return a page of help. head: usage and description. is_short: with the first sentence of each text."""
-    page = argparse.HelpFormatter("", max_help_position=28 if is_short else 24)
+def _written(head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any], letters: int = 0) -> str:
+    """Return a page of help. head: usage and description. letters: of each text, where it is not all of it."""
+    page = argparse.HelpFormatter("", max_help_position=28 if letters else 24)
     page.add_usage(head[0], [], [])
     page.add_text(head[1])
     for section in sections:
         page.start_section(section.title)
         for each in section.fields:
-            text = _help_of(each, section.texts[each.name], values.get(each.name, each.default), is_short=is_short)
+            text = _help_of(each, section.texts[each.name], values.get(each.name, each.default), letters)
             page.add_argument(_action(each.name, text, None if bool in each.types else _metavar(each)))
         page.end_section()
     page.start_section("Of every command")
-    page.add_argument(_action(PLUGIN, "Load a Python file of your own." if is_short else _PLUGIN_HELP, "FILE"))
+    page.add_argument(_action(PLUGIN, "Load a Python file of your own." if letters else _PLUGIN_HELP, "FILE"))
     page.end_section()
     return page.format_help().rstrip()
 
@@ -166,7 +164,11 @@ def _most_used(head: tuple[str, str], sections: Sequence[Section], values: Mappi
         if adding:
             flag = adding[0].partition("=")[0]
             lines.append(" " * column + _listed([each.partition("=")[2] for each in adding], width, f"by --{flag}: "))
-    return _written(head, shown, values, is_short=True) + "\n".join(lines)
+    for letters in _MOST_LETTERS:
+        page = _written(head, shown, values, letters) + "\n".join(lines)
+        if len(page.splitlines()) <= TWO_SCREENS:
+            break
+    return page
 
 
 def _listed(names: Sequence[str], width: int, start: str = "") -> str:
@@ -213,11 +215,11 @@ def title_of(group: type[Hparams]) -> str:
     return " ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
 
 
-def _help_of(each: HparamField, words: str, default: Any, *, is_short: bool) -> str:
+def _help_of(each: HparamField, words: str, default: Any, letters: int) -> str:
     """Return the help of a flag: what it is, its choices, its default."""
     end = "" if default in (None, False) else f" (default: {default})"
-    if is_short:
-        return _shortened(words, _MOST_LETTERS - len(end)) + end
+    if letters:
+        return _shortened(words, letters - len(end)) + end
     if not set(each.choices) <= set(re.findall(r"\w+", words)):
         words += f" Choose from {', '.join(each.choices)}."
     return words + end

@@ -137,7 +137,8 @@ def known_group(names: Sequence[str], keys: Sequence[Key], members: Sequence[Cel
     parts: dict[str, tuple[str, ...]] = {}
     known = dict(zip(names, keys, strict=True)) if keys else {}
     if is_dense or "strategy" in known:
-        parts["strategy"] = (DENSE if is_dense else str(known["strategy"]),)
+        strategy = DENSE if is_dense else str(known["strategy"])
+        parts["strategy"] = strategy, f"strategy={strategy}"
     parts |= {name: _texts_of(name, key) for name, key in known.items() if name != "strategy"}
     return known_line(", ".join(shown for shown, *_ in parts.values()), parts, members)
 

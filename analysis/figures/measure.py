@@ -259,7 +259,7 @@ def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
     if options.kind == "scatter":
         shown = [each for each in series.found if _is_shown(each, options)]
         size = 3.0 if len(shown) <= _MOST_LARGE_DOTS else 1.6
-        dots: Any = {**_DOT, "color": look.color, "marker": look.marker, "markersize": size}
+        dots: Any = {**_DOT, "color": look.color, "marker": look.shape, "markersize": size}
         (artist,) = axes.plot([each.x for each in shown], [each.y for each in shown], label=series.label, **dots)
         return artist
     cells = _averaged(series, options)

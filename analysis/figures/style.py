@@ -83,9 +83,11 @@ DASHES = (_SOLID, _BROKEN, _DOTTED)
 _HANDLE, _LETTER = 0.45, 0.058
 """Inches that an entry of a legend takes beside its label, and for each letter of it."""
 _MARKERS = "os^vDd<>P*ph8HX"
-_OWN_MARKERS = "Xh8H"
+_OWN_MARKERS = ("X", "star4", "star3", "h")
 """Those that no strategy of open_prune has."""
-_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "D": 3.0, "s": 3.3, "d": 4.0}
+_SHAPES: dict[str, Any] = {"star4": (4, 1, 0), "star3": (3, 1, 0)}
+"""What matplotlib calls the markers that it has no letter for."""
+_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "star4": 6.0, "star3": 6.0, "D": 3.0, "s": 3.3, "d": 4.0}
 """Points, where a marker looks smaller or larger than others of its size."""
 _EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 # By place in the registry of methods: kindred ones (GraSP and its absolute form) share a colour.
@@ -119,6 +121,11 @@ class Look:
     marker: str
 
     @property
+    def shape(self) -> Any:
+        """The marker, as matplotlib takes it."""
+        return _SHAPES.get(self.marker, self.marker)
+
+    @property
     def line(self) -> dict[str, Any]:
         """A line without markers, by matplotlib's names."""
         return {"color": self.color, "linestyle": self.linestyle}
@@ -126,13 +133,13 @@ class Look:
     @property
     def filled(self) -> dict[str, Any]:
         """Filled markers, by matplotlib's names."""
-        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
+        return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
 
     @property
     def open(self) -> dict[str, Any]:
         """Open markers, by matplotlib's names."""
         colors = {"markeredgecolor": self.color, "markerfacecolor": "white", "markeredgewidth": 0.8}
-        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **colors}
+        return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **colors}
 
 
 DENSE_LOOK = Look("black", (0, (3, 1.5)), "None")

@@ -19,7 +19,7 @@ class Look:
     """Which of the style sheet's colours, which are those of `style.PALETTE`, and others in dark mode."""
     dash: str
     mark: str
-    """The name of a marker, as matplotlib has it; chart.js draws it."""
+    """The name of a marker, as `style.Look` has it; chart.js draws it."""
 
 
 def looks(strategies: Sequence[str | None]) -> list[Look]:
