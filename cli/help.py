@@ -163,7 +163,7 @@ def _most_used(head: tuple[str, str], sections: Sequence[Section], values: Mappi
         lines.append(f"  {name:<{column - 2}}{_listed(left, width)}" if left else f"  {name}")
         if adding:
             flag = adding[0].partition("=")[0]
-            lines.append(" " * column + _listed([each.partition("=")[2] for each in adding], width, f"by --{flag}: "))
+            lines.append(" " * column + _listed([each.partition("=")[2] for each in adding], width, f"with --{flag}: "))
     for letters in _MOST_LETTERS:
         page = _written(head, shown, values, letters) + "\n".join(lines)
         if len(page.splitlines()) <= TWO_SCREENS:

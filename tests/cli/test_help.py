@@ -65,6 +65,6 @@ def test_the_flags_that_a_technique_or_a_strategy_adds_are_found(terminal: Termi
 def test_the_flags_of_a_technique_of_a_plug_in_are_found(terminal: Terminal) -> None:
     plugin = "--plugin=examples/my_technique.py"
 
-    assert "by --technique: swa, " in terminal.run("train", plugin, "--help").out
+    assert "with --technique: swa, " in terminal.run("train", plugin, "--help").out
     assert "--swa_begin" in flags_in(terminal.run("train", plugin, "--help=techniques").out)
     assert "--swa_begin" in flags_in(terminal.run("train", plugin, "--technique=swa", "--help").out)
