@@ -67,12 +67,10 @@ def dispatch_plan(
 
     def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
         files = [folder / _job_file(planned) for planned in runs]
-        names = tuple(str(planned.run) for planned in runs)
         for planned, file in zip(runs, files, strict=True):
             write_job_file(planned, file)
-        return CommandJob(
-            str(runs[0].run), ("run", *map(str, files), *arguments), runs[0].run.output_path, after, names
-        )
+        output, names = runs[0].run.output_path, tuple(str(planned.run) for planned in runs)
+        return CommandJob(names[0], ("run", *map(str, files), *arguments), output, after, names)
 
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)

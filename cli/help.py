@@ -128,7 +128,8 @@ def _written(head: tuple[str, str], sections: Sequence[Section], values: Mapping
     for section in sections:
         page.start_section(section.title)
         for each in section.fields:
-            text = _help_of(each, section.texts[each.name], values.get(each.name, each.default), letters)
+            most = 0 if each.name in section.selected else letters
+            text = _help_of(each, section.texts[each.name], values.get(each.name, each.default), most)
             page.add_argument(_action(each.name, text, None if bool in each.types else _metavar(each)))
         page.end_section()
     page.start_section("Of every command")
