@@ -14,6 +14,7 @@ from branches.kinds import load_ref
 from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES, LEVEL_BRANCHES
 from cli.flags import Groups, HelpRequested, RunOf, positional
+from cli.help import help_asked
 from cli.job_flags import JobHparams
 from cli.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
 from cli.lottery import branch_lottery_request
@@ -59,7 +60,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return what `branch` asks for. Raises: UsageError, HelpRequested."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
-    if names in ([], ["train"], ["lottery"]) and (not rest or rest[0] in ("-h", "--help")):
+    if names in ([], ["train"], ["lottery"]) and (not rest or help_asked(rest) is not None):
         listed = list_level_branches() if names == ["lottery"] else list_branches()
         parent = names[0] if names else "train"
         raise HelpRequested(f"{usage}\n\n{listed}\n\n`branch {parent} BRANCH --help` lists the flags.")

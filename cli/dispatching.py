@@ -10,7 +10,8 @@ from pathlib import Path
 
 from branches.job_files import write_job_file
 from cli.estimate import Estimate
-from cli.flags import PLUGIN, flags_of
+from cli.flags import flags_of
+from cli.help import PLUGIN
 from cli.job_flags import WorkHparams
 from cli.request import Request, together_of, with_context
 from cli.sweep_display import display
@@ -68,7 +69,8 @@ def dispatch_plan(
         files = [folder / _job_file(planned) for planned in runs]
         for planned, file in zip(runs, files, strict=True):
             write_job_file(planned, file)
-        return CommandJob(str(runs[0].run), ("run", *map(str, files), *arguments), runs[0].run.output_path, after)
+        output, names = runs[0].run.output_path, tuple(str(planned.run) for planned in runs)
+        return CommandJob(names[0], ("run", *map(str, files), *arguments), output, after, names)
 
     interrupts, runs = Interrupts(), list(made)
     estimate = Estimate(planned for planned in runs if planned.is_done)
@@ -130,6 +132,9 @@ class _Noting:
         if now - self._last >= self._seconds:
             self._last = now
             counts = {state.value: len(dispatch.in_state(state)) for state in State}
+            queued = len(dispatch.queued())  # submitted, and not started
+            counts[State.RUNNING.value] -= queued
+            counts[State.WAITING.value] += queued
             self._sweep.note(**counts)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
-import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cli.foreign_answers import answer_to_flag, given_in
 from cli.foreign_words import is_short_flag
+from cli.help import PLUGIN, help_asked, help_text, title_of, without_help
 from foundations.desc import RunRef
 from foundations.errors import UsageError, did_you_mean
 from foundations.hparams import HparamField, Hparams, fields_of, help_of
@@ -23,14 +22,6 @@ Flags = TypeVar("Flags")
 Groups = dict[str, Hparams]
 RunOf = Callable[[str, Groups], RunRef]
 """(text of a flag that names a run, the groups before its own) -> the run."""
-
-
-PLUGIN = "plugin"
-"""The flag that every command takes; it is taken out of the arguments before the others are read."""
-_PLUGIN_HELP = (
-    "A Python file of your own that declares methods, datasets, networks or branches for this command to use. Repeat "
-    "the flag for more files. OPEN_PRUNE_PLUGINS lists files for every command."
-)
 
 
 _TRUTHS = ("True", "False", "true", "false")
@@ -55,11 +46,12 @@ def parse(
     Raises: UsageError that names the flag and what is valid; HelpRequested.
     """
     declared: Any = kind
-    (given, stray), wants_help = _read(argv, _flag_types(declared), command), bool({"-h", "--help"} & set(argv))
+    asked, argv = help_asked(argv), without_help(argv)
+    given, stray = _read(argv, _flag_types(declared), command)
     values = {**(preset or {}), **given}
     groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
-    if wants_help:
-        raise HelpRequested(_help(kind, groups, command, values))
+    if asked is not None:
+        raise HelpRequested(help_text(kind, _groups_of(declared), groups, command, values, asked))
     _refuse_shared_names(declared, tuple(groups.items()))
     for name in given:
         if not any(name in _fields_by_name(group) for group in groups.values()):
@@ -178,17 +170,12 @@ def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]
             words = []
             for name in names:
                 owners = [] if field in declared[name].names() else groups[name].owners_of(field)
-                words.append(" and ".join(f"--{owner}" for owner in owners) or f"'{_title(groups[name])}'")
+                words.append(" and ".join(f"--{owner}" for owner in owners) or f"'{title_of(groups[name])}'")
             raise UsageError(
                 f"this is a flag of {' and of '.join(words)}, and would set both. Rename the option of the plug-in: "
                 "begin it with the name of what it belongs to.",
                 field,
             )
-
-
-def _title(group: type[Hparams]) -> str:
-    """Return the heading of a group of flags."""
-    return " ".join((group.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
 
 
 def _is_switch(field: HparamField) -> bool:
@@ -206,8 +193,6 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
     stray, rest = "", list(argv)
     while rest:
         argument = rest.pop(0)
-        if argument in ("-h", "--help"):
-            continue
         flag, equals, value = argument.partition("=")
         name = _name(flag)
         if not name and is_short_flag(flag):
@@ -268,30 +253,3 @@ def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], co
 
 def _hint(command: str) -> str:
     return f"See: {PROGRAM} {command} --help"
-
-
-def _help(kind: Any, groups: Mapping[str, type[Hparams]], command: str, values: Mapping[str, Any]) -> str:
-    parser = argparse.ArgumentParser(
-        usage=f"{PROGRAM} {command} [FLAGS]", description=(kind.__doc__ or "").replace("%", "%%")
-    )
-    for group in groups.values():
-        section = parser.add_argument_group(_title(group))
-        texts = help_of(group)
-        for field in fields_of(group):
-            default = values.get(field.name, field.default)
-            words = texts[field.name]
-            if not set(field.choices) <= set(re.findall(r"\w+", words)):
-                words += f" Choose from {', '.join(field.choices)}."
-            words += "" if default in (None, False) else f" (default: {default})"
-            options = {"action": "store_true"} if _is_switch(field) else {"metavar": _metavar(field)}
-            section.add_argument(f"--{field.name}", help=words.replace("%", "%%"), **options)  # type: ignore[arg-type]
-    parser.add_argument_group("Of every command").add_argument(f"--{PLUGIN}", metavar="FILE", help=_PLUGIN_HELP)
-    return parser.format_help().rstrip()
-
-
-def _metavar(field: HparamField) -> str:
-    if RunRef in field.types:
-        return "RUN"
-    if field.rule.is_step or field.rule.is_step_list:
-        return "STEP" if field.rule.is_step else "STEPS"
-    return next(word for kind, word in ((int, "INT"), (float, "FLOAT"), (str, "TEXT")) if kind in field.types)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.flags import PLUGIN, HelpRequested, taken_out
+from cli.flags import HelpRequested, taken_out
 from cli.foreign_answers import answer_to_value
 from cli.foreign_words import translated
+from cli.help import PLUGIN
 from cli.plain_table import printable_lines
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
@@ -168,7 +169,7 @@ def _dispatch(argv: list[str]) -> int:
     argv = translated(argv)
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
-    if not argv or argv[0] in _HELP:
+    if not argv or argv[0].partition("=")[0] in _HELP:
         print(_overview())
         return 0
     if argv[0] == "--version":

@@ -27,6 +27,7 @@ measure = "effective_sparsity"
 
 [[table]]                             # the flags of `table`
 rows = "strategy"
+labels = { synflow = "SynFlow" }      # or one text, as the flag has it; at the top of the file: of all plots and tables
 
 What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone. There, `takes` may say how long
 that took, and on which machine.
@@ -51,6 +52,9 @@ SCALES = ("cpu", "full")
 _ABOUT = ("title", "paper", "figure", "shows")
 _TAKES = "takes"
 _PARTS = ("measure", "plot", "table")
+LABELS = "labels"
+"""The key of the names of lines: of a plot or a table, or of the whole file."""
+_LABELLED = ("plot", "table")
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def find_paper(text: str) -> PaperFile:
 def read_paper(path: Path) -> PaperFile:
     """Return what a file says. Raises: EnvironmentFailure, or UsageError that names the file and the key."""
     tree = read_toml(path)
-    refuse_unknown(tree, (*_ABOUT, *_PARTS, *SCALES), str(path))
+    refuse_unknown(tree, (*_ABOUT, LABELS, *_PARTS, *SCALES), str(path))
     about = {key: _text(tree, key, str(path)) for key in _ABOUT}
     sweeps: dict[str, Sweep] = {}
     parts: dict[str, tuple[Part, ...]] = {}
@@ -125,7 +129,9 @@ def read_paper(path: Path) -> PaperFile:
         if _TAKES in own:
             takes[scale] = _text(own, _TAKES, where)
         sweeps[scale] = sweep_of(own["sweep"], f"{path}, [{scale}.sweep]")
-        parts[scale] = _parts(itertools.chain(_tables(tree, path), _tables(own, path, f"{scale}.")), path.stem)
+        parts[scale] = _parts(
+            itertools.chain(_tables(tree, path), _tables(own, path, f"{scale}.")), path.stem, tree.get(LABELS)
+        )
     if not sweeps:
         raise UsageError(f"{path}: [cpu.sweep] or [full.sweep] is missing: the runs of the figure.")
     return PaperFile(path.stem, **about, sweeps=sweeps, parts=parts, takes=takes)
@@ -140,8 +146,8 @@ def _tables(tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[t
             yield command, table, f"{path}, [[{prefix}{command}]]{which}"
 
 
-def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str) -> tuple[Part, ...]:
-    """Return measures first: figures show them."""
+def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str, labels: Any) -> tuple[Part, ...]:
+    """Return measures first: figures show them. labels: those of the file, for parts without their own."""
     made, measured, taken = list[Part](), dict[str, dict[str, str]](), set[str]()
     for command, table, where in sorted(found, key=lambda each: each[0] != "measure"):
         name = "" if command == "table" else _text(table, "name", where)
@@ -159,6 +165,7 @@ def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str) -> tuple
         if file in taken:
             raise UsageError(f"{where}: another one is written to '{file}', too. Give each a `file` of its own.")
         taken.add(file)
+        given = {**({LABELS: labels} if labels and command in _LABELLED else {}), **given}
         flags = {key: _joined(value, key, where) for key, value in given.items()}
         flags = {**measured.get(str(flags.get("measure")), {}), **flags} if name == "measure" else flags
         made.append(Part(command, name, tuple(arguments_of(flags)), where, file=file))
@@ -166,7 +173,11 @@ def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str) -> tuple
 
 
 def _joined(value: Any, key: str, where: str) -> Value:
-    """Return the value of a flag; lists are joined by commas."""
+    """Return the value of a flag; lists are joined by commas, labels may also be a table: { snip10 = "SNIP" }."""
+    if key == LABELS and isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):
+        value = [f"{name}={label}" for name, label in value.items()]
+    if key == LABELS and isinstance(value, list) and all(isinstance(each, str) for each in value) and value:
+        return ";".join([*value, ""])
     if isinstance(value, list) and value and all(isinstance(each, str | int | float) for each in value):
         return ",".join(map(str, value))
     if isinstance(value, str | int | float):

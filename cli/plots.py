@@ -13,6 +13,7 @@ from analysis.figures.registry import FIGURES
 from analysis.runs import read_rows
 from cli.flags import HelpRequested, parse, positional
 from cli.folder_flags import RootHparams
+from cli.help import ALL, help_asked
 from cli.plain_table import table
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -40,7 +41,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     """`plot KIND`: draw a figure, and write its points beside it."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} plot KIND [FLAGS]"
-    if not names and (not rest or {"-h", "--help"} & set(rest)):
+    if not names and (not rest or help_asked(rest) is not None):
         raise _overview()
     if len(names) != 1:
         raise UsageError(f"plot takes one kind of figure, such as: plot curves.\n{usage}")
@@ -62,7 +63,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
 def _overview() -> HelpRequested:
     """Return the help of `plot` without a kind: the kinds, and the flags of all."""
     try:
-        parse(PlotFlags, ["--help"], "plot KIND")
+        parse(PlotFlags, [f"--help={ALL}"], "plot KIND")
     except HelpRequested as flags:
         return HelpRequested(f"{_listed()}\n\n`plot KIND --help` lists the flags of one.\n\n{flags}")
     raise AssertionError("--help asks for help")

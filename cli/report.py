@@ -32,6 +32,10 @@ class ReportHparams(RootHparams):
     else is needed for runs of one line and level to be one experiment."""
     over: str | None = hparam(None)
     """Hyperparameters over which means are taken on purpose, separated by commas, such as data_order_seed."""
+    labels: str | None = hparam(None)
+    """Names of lines, KEY=LABEL, with commas between, or semicolons where names have commas: snip10=SNIP,
+    oneshot:magnitude=IMP. A key is a strategy, branch:strategy, another value that tells lines apart, or a whole
+    name."""
     spread: str = hparam("std", choices=tuple(SPREADS))
     """std, sem, minmax or ci95: standard deviation, standard error, extremes, 95% confidence interval of the mean."""
     out: str = hparam("report.html")
@@ -60,7 +64,8 @@ def report(argv: Sequence[str], environment: Environment) -> int:
         raise UsageError(f"there are no runs under {root}.")
     lines = None if flags.lines is None else _names(flags.lines)
     value = Value.parse(flags.value)
-    page = page_of(rows, value, where=flags.where, by=lines, over=_names(flags.over or ""), spread=flags.spread)
+    over = _names(flags.over or "")
+    page = page_of(rows, value, where=flags.where, by=lines, over=over, spread=flags.spread, labels=flags.labels)
     if not page.runs:
         raise UsageError(f"no run under {root} is {flags.where}.", "where")
     write_atomically(path, html_of(page).encode(errors="replace"))

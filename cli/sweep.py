@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 
 from cli.dispatching import Dispatched, dispatch_plan
 from cli.estimate import Estimate, has_checkpoint, iterations_left
-from cli.flags import PLUGIN, flags_of, parse, positional, taken_out
+from cli.flags import flags_of, parse, positional, taken_out
 from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
+from cli.help import PLUGIN, help_asked
 from cli.job_flags import RequestHparams
 from cli.rates import Case, Rates
 from cli.request import REQUESTS, Request
@@ -231,7 +232,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
     rules, own = taken_out("when", own)
     names, rest = positional(own)
     words, flags = positional(argv[cut + 1 :])
-    if {"-h", "--help"} & set(rest):
+    if help_asked(rest) is not None:
         return Sweep(), rest
     if len(names) > 1 or not (names or words):
         raise UsageError(f"give one file, or a command behind --.\n{_USAGE}")

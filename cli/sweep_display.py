@@ -52,9 +52,11 @@ class QuietDisplay:
     def totals(self, dispatch: Dispatch) -> str:
         """Return how far the whole is, in a line."""
         open_items = dispatch.in_state(State.WAITING, State.RUNNING, State.ELSEWHERE)
-        running, elsewhere = len(dispatch.in_state(State.RUNNING)), len(dispatch.in_state(State.ELSEWHERE))
+        queued, elsewhere = len(dispatch.queued()), len(dispatch.in_state(State.ELSEWHERE))
+        running = len(dispatch.in_state(State.RUNNING)) - queued
         failed = len(dispatch.in_state(State.FAILED))
         parts = [f"{self._total - len(open_items) - failed} of {self._total} done", f"{running} running"]
+        parts += [f"{queued} waiting in the queue"] if queued else []
         parts += [f"{elsewhere} in other processes"] if elsewhere else []
         parts += [f"{failed} failed"] if failed else []
         left = self._estimate.seconds((item.planned for item in open_items), self._at_once)

@@ -10,7 +10,8 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from cli.flags import PLUGIN, separated
+from cli.flags import separated
+from cli.help import PLUGIN
 from cli.foreign_answers import given_in
 from cli.grid import Axis, Grid, Point, Sweep, Value, arguments_of
 from cli.job_flags import RequestHparams

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cli.flags import parse, positional
 from cli.folder_flags import RootHparams
 from cli.plain_table import duration, table
 from cli.sweep_display import progress_of
+from foundations.address import Location
 from foundations.environment import Environment
 from foundations.errors import Interrupted, UsageError
 from foundations.hparams import hparam
 from foundations.locks import is_held, read_holder
-from foundations.store import all_runs, short_address
+from foundations.store import all_runs
 from foundations.sweeps import ask_to_stop, known_sweeps
+from platforms.executors.slurm_records import QueuedRun, queued_runs
 
+_JOBS = ".jobs"
+"""The folder of the executors, under the root."""
+_QUEUE_SECONDS = 15.0
+"""Between questions to Slurm."""
+_WHAT, _HOST = 32, 16
+"""Letters of what a sweep computes, and of a machine's name."""
 _SILENT_SECONDS = 300.0
 """A process that has noted nothing for so long may hang, or be on a machine that is gone."""
 
@@ -33,7 +42,7 @@ class WatchHparams(RootHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchFlags:
-    """Show the runs and sweeps that processes work on, anywhere on the root."""
+    """Show the runs and sweeps that processes work on, anywhere on the root, and runs that wait in Slurm's queue."""
 
     watch: WatchHparams = field(default_factory=WatchHparams)
 
@@ -50,16 +59,19 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
     flags = parse(WatchFlags, argv, "watch").watch
     root = flags.root_in(environment)
     if flags.once or not sys.stdout.isatty():
-        print(drawn(root))
+        print(drawn(root, queued_runs(root / _JOBS)))
         return 0
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     try:
+        queue, asked = queued_runs(root / _JOBS), time.monotonic()
         with Live(console=Console(), auto_refresh=False, screen=True) as live:
             while True:
-                live.update(Text(drawn(root), no_wrap=True), refresh=True)
+                if time.monotonic() - asked >= _QUEUE_SECONDS:
+                    queue, asked = queued_runs(root / _JOBS), time.monotonic()
+                live.update(Text(drawn(root, queue), no_wrap=True), refresh=True)
                 time.sleep(2)
     except Interrupted as stop:  # how one leaves it
         return stop.exit_code
@@ -76,50 +88,70 @@ def stop(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def drawn(root: Path) -> str:
-    """Return the sweeps and runs that are worked on, or were until their process was killed, as tables."""
+def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
+    """Return the sweeps and runs that are worked on, were until their process was killed, or wait, as tables.
+
+    queue: the runs that wait in Slurm's queue; None where Slurm does not answer.
+    """
     parts = []
     sweeps = [
         {
             "sweep": each.name,
             "is": "running" if each.is_alive else "killed",
-            "what": str(each.facts.get("what", "")),
+            "what": _cut(str(each.facts.get("what", "")), _WHAT),
             **{state: str(each.facts.get(state, "")) for state in ("done", "running", "waiting", "failed")},
         }
         for each in known_sweeps(root)
     ]
     if sweeps:
         parts.append(table(sweeps, tuple(sweeps[0])))
-    rows = _run_rows(root)
+    rows = _run_rows(root, queue or ())
     if rows:
         parts.append(table(rows, tuple(rows[0])))
+    if queue is None:
+        parts.append("Slurm does not answer, so runs that wait in its queue are not shown.")
     return "\n\n".join(parts) or f"Nothing is being computed under {root}."
 
 
-def _run_rows(root: Path) -> list[dict[str, str]]:
-    waiting = {path.name for path in (root / ".locks").glob("*.holder")}
-    rows = []
-    for run in all_runs(root) if waiting else ():
-        facts = read_holder(run.lock_path) if run.lock_path.with_suffix(".holder").name in waiting else None
+def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
+    """Return the runs that are worked on, then those that wait in Slurm's queue."""
+    noted = {path.name for path in (root / ".locks").glob("*.holder")}
+    rows, running = [], set()
+    for run in all_runs(root) if noted else ():
+        facts = read_holder(run.lock_path) if run.lock_path.with_suffix(".holder").name in noted else None
         if facts is None:
             continue
+        running.add(str(run.location))
         step, speed = progress_of(facts)
         silent = time.time() - float(facts.get("at", 0))
-        rows.append(
-            {
-                "address": short_address(run),
-                "run": run.location.name,
-                "is": _state(run.lock_path, silent),
-                "step": step,
-                "speed": speed,
-                "since": duration(max(0.0, time.time() - float(facts.get("since", 0)))),
-                "host": f"{facts.get('host')}:{facts.get('pid')}",
-            }
-        )
+        host = _cut(str(facts.get("host")), _HOST)
+        rows.append(_row(run.location, _state(run.lock_path, silent), step, speed, facts, f"{host}:{facts.get('pid')}"))
+    for each in queue:
+        location = Location.parse(each.run)
+        if location is not None and each.run not in running:
+            why = f"({each.state.reason})" if each.state.reason else ""
+            rows.append(_row(location, "waiting", why, "", {"since": each.since}, f"slurm:{each.number}"))
     return rows
+
+
+def _row(location: Location, state: str, step: str, speed: str, facts: Mapping[str, Any], host: str) -> dict[str, str]:
+    return {
+        "address": f"{location.digest[:8]}/{location.replicate}",
+        "run": location.name.removesuffix(f"_{location.digest}").removeprefix("branch_"),
+        "is": state,
+        "step": step,
+        "speed": speed,
+        "since": duration(max(0.0, time.time() - float(facts.get("since", 0)))),
+        "host": host,
+    }
+
+
+def _cut(text: str, letters: int) -> str:
+    """Return a text of at most so many letters."""
+    return text if len(text) <= letters else f"{text[: letters - 3]}..."
 
 
 def _state(lock_path: Path, silent: float) -> str:
     if not is_held(lock_path):
-        return "stale: its process was killed"
+        return "killed"
     return "running" if silent < _SILENT_SECONDS else f"silent for {duration(silent)}"

@@ -192,9 +192,17 @@ class Hparams(JsonForms):
         return cls
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:  # noqa: ARG003 (subclasses look at the name)
-        """Return what a group must be selected by to have a field: names of `group_for`'s values, for errors."""
-        return []
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the values that select a group with more fields, such as `technique=rigl`, and these groups.
+
+        Groups whose `group_for` returns others override this, for help and errors.
+        """
+        return {}
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the values that a group must be selected by to have a field: `technique=rigl`."""
+        return [owner for owner, group in cls.owners().items() if name in group.names()]
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -314,7 +322,15 @@ def overrides_group(
             rule = dataclasses.replace(field.rule, elided=None, help=help.format(field.name))
             hint = hints[field.name] | None
             fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
-    return _generated(name, fields, base, summary)
+    made = _generated(name, fields, base, summary)
+    made._prefix = prefix  # type: ignore[attr-defined]
+    return made
+
+
+def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
+    """Return the fields of a group that come from an `overrides_group`, by their prefix: one thing, for its help."""
+    prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
+    return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
 
 
 def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:

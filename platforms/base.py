@@ -37,11 +37,11 @@ class PlatformHparams(Hparams):
         return cast("type[Self]", found.hparams)
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:
-        """Return the platforms that have a hyperparameter of that name."""
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the platforms, and the groups of their hyperparameters."""
         from platforms.registry import PLATFORMS
 
-        return [f"platform={platform.spelling}" for platform in PLATFORMS if name in platform.hparams.names()]
+        return {f"platform={each.spelling}": each.hparams for each in PLATFORMS}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -130,6 +130,11 @@ class Dispatch:
         """Return the runs that are in some states, in the order of the plan."""
         return [item for item in self.items.values() if item.state in states]
 
+    def queued(self) -> list[Item]:
+        """Return the runs whose jobs wait in the executor's queue, of those that count as running."""
+        names = self._executor.queued()
+        return [item for item in self.in_state(State.RUNNING) if item.job in names]
+
     def run(self) -> bool:
         """Work until every run is done or has failed, or a stop is asked for; return whether all are done."""
         if not self._retry_failed:

@@ -97,9 +97,9 @@ class PruningHparams(Hparams):
         return cast("type[Self]", METHODS.find(values.get("strategy", PruningHparams.strategy)).hparams)
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:
-        """Return the strategies whose methods have an option of that name."""
-        return [f"strategy={method.spelling}" for method in METHODS if name in method.hparams.names()]
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the strategies, and the groups with the options of their methods."""
+        return {f"strategy={method.spelling}": method.hparams for method in METHODS}
 
     def validate(self) -> None:
         """Check that the class is the method's, that the level is one number, and that the direction is clear."""

@@ -103,9 +103,9 @@ class TechniquesHparams(Hparams):
         return cast("type[Self]", _merged(kinds) if kinds else TechniquesHparams)
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:
-        """Return the techniques that have a hyperparameter of that name."""
-        return [f"technique={each.spelling}" for each in TECHNIQUES if name in each.hparams.group_for({}).names()]
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the techniques, and the groups of their hyperparameters."""
+        return {f"technique={each.spelling}": each.hparams.group_for({}) for each in TECHNIQUES}
 
     def validate(self) -> None:
         """Check that the techniques exist, each given once, and what each requires of its own hyperparameters."""

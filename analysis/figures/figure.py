@@ -58,6 +58,10 @@ class GroupsOptions(FigureOptions):
     over: str | None = hparam(None)
     """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
     data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
+    labels: str | None = hparam(None)
+    """Names of lines, KEY=LABEL, with commas between, or semicolons where names have commas: snip10=SNIP,
+    oneshot:magnitude=IMP. A key is a strategy, branch:strategy, another value that tells lines apart, or a whole
+    name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,9 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
     last = next((name for name in linear if shapes[name][0] == outputs), None)
 
     def place(name: str) -> tuple[bool, bool, bool, list[tuple[bool, int, str]]]:
-        parts = [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+        # `denseblock1` precedes `transition1`, and that `denseblock2`; `downsample` comes after `conv2`.
+        numbers = [(re.search(r"\d+", part), part) for part in name.split(".")]
+        parts = [(found is None, int(found[0]) if found else 0, part) for found, part in numbers]
         return name == last, name in linear, name != first, parts
 
     return sorted(shapes, key=place)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
 from analysis.figures.figure import GroupsOptions, LinesOptions
 from analysis.figures.style import Look, looks, place_of
+from analysis.labels import Known, Labels, known_line, labels_for
 from analysis.row import Row
 from analysis.selection import chosen
 from analysis.values import Value
@@ -51,6 +52,8 @@ class Lines:
     lines: tuple[Line, ...]
     replicates: int
     """The highest number of runs that there are of a cell, complete or not."""
+    labels: Labels
+    """The names that lines and panels were given."""
 
     def missing(self, cell: Cell) -> int:
         """Return how many runs a cell has less than another one."""
@@ -106,25 +109,48 @@ def lines_of(found: Cells, options: GroupsOptions) -> Lines:
     kinds = list(dict.fromkeys((is_dense, keys) for is_dense, _, keys in groups))
     kinds.sort(key=lambda kind: (not kind[0], place_of(_strategy(names, kind[1]))))
     is_only_dense = sum(is_dense for is_dense, _ in kinds) == 1
-    labels = [DENSE if dense and is_only_dense else label_of(names, keys, is_dense=dense) for dense, keys in kinds]
+    cells_of = [[cell for group in groups if (group[0], group[2]) == kind for cell in groups[group]] for kind in kinds]
+    known = [
+        known_group(names, () if dense and is_only_dense else keys, members, is_dense=dense)
+        for (dense, keys), members in zip(kinds, cells_of, strict=True)
+    ]
+    panel_texts = [text for group in groups if by_panel for text in _texts_of(by_panel, group[1])]
+    labels = labels_for(options.labels, known, panel_texts)
     drawn_as = looks([DENSE if is_dense else _strategy(names, keys) for is_dense, keys in kinds])
     lines = []
     for (is_dense, panel, keys), members in groups.items():
         place = kinds.index((is_dense, keys))
-        lines.append(Line(keys, labels[place], drawn_as[place], panel, tuple(members), is_dense))
+        lines.append(Line(keys, labels.of_line(known[place]), drawn_as[place], panel, tuple(members), is_dense))
     panels = tuple(dict.fromkeys(line.panel for line in lines if not line.is_dense or line.panel is not None))
     if by_panel == "strategy":
         panels = tuple(sorted(panels, key=lambda panel: place_of(str(panel))))
     lines.sort(key=lambda line: kinds.index((line.is_dense, line.keys)))
     counts = [cell.n + len(cell.left_out) for cell in found.pruned or found.cells]
-    return Lines(names, by_panel, panels or (None,), tuple(lines), max(counts, default=0))
+    return Lines(names, by_panel, panels or (None,), tuple(lines), max(counts, default=0), labels)
 
 
-def label_of(names: Sequence[str], keys: Sequence[Key], *, is_dense: bool = False) -> str:
-    """Return what a group is called in a legend: `snip10, lr 0.1`."""
-    parts = [key_text(name, key) for name, key in zip(names, keys, strict=True) if name != "strategy"]
-    strategy = [DENSE] if is_dense else [str(_strategy(names, keys))] if "strategy" in names else []
-    return ", ".join([*strategy, *parts])
+def known_group(names: Sequence[str], keys: Sequence[Key], members: Sequence[Cell], *, is_dense: bool = False) -> Known:
+    """Return what a group is known by; without labels, it is called `snip10, lr 0.1` in a legend.
+
+    keys: its values of the names; nothing where they tell nothing.
+    """
+    parts: dict[str, tuple[str, ...]] = {}
+    known = dict(zip(names, keys, strict=True)) if keys else {}
+    if is_dense or "strategy" in known:
+        strategy = DENSE if is_dense else str(known["strategy"])
+        parts["strategy"] = strategy, f"strategy={strategy}"
+    parts |= {name: _texts_of(name, key) for name, key in known.items() if name != "strategy"}
+    return known_line(", ".join(shown for shown, *_ in parts.values()), parts, members)
+
+
+def panel_title(labels: Labels, name: str, panel: Key) -> str:
+    """Return what a panel is called."""
+    texts = _texts_of(name, panel)
+    return next((labels.given[text] for text in texts if text in labels.given), texts[0])
+
+
+def _texts_of(name: str, key: Key) -> tuple[str, ...]:
+    return key_text(name, key), str(key), f"{name}={key}"
 
 
 def key_text(name: str, key: Key) -> str:
@@ -167,7 +193,7 @@ def title_panels(found: Lines, axes: Sequence[Axes]) -> None:
     """Write above each panel what it shows."""
     if found.panel:
         for each, panel in zip(axes, found.panels, strict=True):
-            each.set_title(key_text(found.panel, panel))
+            each.set_title(panel_title(found.labels, found.panel, panel))
 
 
 def spread_note(found: Lines, options: LinesOptions) -> str:

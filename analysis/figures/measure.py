@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells import DENSE, LEVELS, Cell, Key, addresses_of, differences, names_in
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
-from analysis.figures.lines import draw_band, key_text, label_of
+from analysis.figures.lines import draw_band, key_text, known_group, panel_title
 from analysis.figures.style import Look, label_axes, legend, log_ticks, looks, new_figure, place_of, styled
+from analysis.labels import Labels, labels_for
 from analysis.measures.measure import Measure
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
@@ -117,7 +118,7 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
                 notes.append(f"Left out, damaged, see `verify`: {row.address}.")
     if not found:
         raise UsageError("all runs that are chosen are damaged; see `verify`.", "where")
-    series = _series(found, options)
+    labels, series = _series(found, options)
     with styled():
         panels = sorted({each.panel for each in series}, key=_order)
         figure, axes = new_figure(options.width, options.height, len(panels), is_shared=not options.free_axes)
@@ -127,7 +128,7 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
         for panel, ax in zip(panels, axes, strict=True):
             _finish(ax, options)
             if options.panels:
-                ax.set_title(key_text(options.panels, panel))
+                ax.set_title(panel_title(labels, options.panels, panel))
         label_axes(figure, axes, _words(options.x), _words(y))
         entries = [(artist, label) for label, artist in drawn.items()]
         legend(figure, entries if len(entries) > 1 else [], options.title)
@@ -220,21 +221,30 @@ def _of_row(row: Row, name: str) -> Any:
     return DENSE if name == "strategy" and not row.branch else row.value(name)
 
 
-def _series(found: Sequence[Found], options: MeasureOptions) -> list[Series]:
-    """Return what is found by colour and panel."""
+def _series(found: Sequence[Found], options: MeasureOptions) -> tuple[Labels, list[Series]]:
+    """Return what is found by colour and panel, and the names that were given."""
     names = names_in(options.lines)
     kinds = list(dict.fromkeys(tuple(each.keys[name] for name in names) for each in found))
     strategies = [dict(zip(names, kind, strict=True)).get("strategy") for kind in kinds]
     drawn_as = looks([None if strategy is None else str(strategy) for strategy in strategies])
+    rows_of: dict[tuple[Key, ...], dict[int, Row]] = {kind: {} for kind in kinds}
+    for each in found:
+        rows_of[tuple(each.keys[name] for name in names)][id(each.row)] = each.row
+    known = [known_group(names, kind, [Cell(kind, False, tuple(rows_of[kind].values()))]) for kind in kinds]
+    panels = {each.keys[options.panels] for each in found} if options.panels else set()
+    labels = labels_for(
+        options.labels, known, [text for key in panels for text in (key_text(str(options.panels), key), str(key))]
+    )
     by_place: dict[tuple[int, Key], Series] = {}
     for each in found:
         kind = tuple(each.keys[name] for name in names)
         place, panel = kinds.index(kind), each.keys[options.panels] if options.panels else None
         if (place, panel) not in by_place:
             look = replace(drawn_as[place], marker="o") if drawn_as[place].marker == "None" else drawn_as[place]
-            by_place[place, panel] = Series(label_of(names, kind), panel, look)
+            by_place[place, panel] = Series(labels.of_line(known[place]), panel, look)
         by_place[place, panel].found.append(each)
-    return [by_place[key] for key in sorted(by_place, key=lambda key: (place_of(str(strategies[key[0]])), key[0]))]
+    in_order = sorted(by_place, key=lambda key: (place_of(str(strategies[key[0]])), key[0]))
+    return labels, [by_place[key] for key in in_order]
 
 
 def _order(panel: Key) -> tuple[int, bool, float, str]:
@@ -249,7 +259,7 @@ def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
     if options.kind == "scatter":
         shown = [each for each in series.found if _is_shown(each, options)]
         size = 3.0 if len(shown) <= _MOST_LARGE_DOTS else 1.6
-        dots: Any = {**_DOT, "color": look.color, "marker": look.marker, "markersize": size}
+        dots: Any = {**_DOT, "color": look.color, "marker": look.shape, "markersize": size}
         (artist,) = axes.plot([each.x for each in shown], [each.y for each in shown], label=series.label, **dots)
         return artist
     cells = _averaged(series, options)

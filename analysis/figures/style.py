@@ -1,14 +1,16 @@
 """One style for all figures, fit for a paper of two columns. Imports no torch.
 
-Colours are told apart by people with any colour vision (Okabe and Ito 2008, and indigo of Tol's 'muted'), and a marker
-stands beside each colour, so that figures can be read in black and white. A strategy has one colour and marker in every
-figure: its place in the registry of methods. Files are the same bytes whenever the same runs are drawn: no dates, fixed
-identifiers, and a font that comes with matplotlib, so that all machines have it.
+Colours are told apart by people with any colour vision (Okabe and Ito 2008, indigo of Tol's 'muted', and five more for
+plug-ins), and a marker stands beside each colour, so that figures can be read in black and white. A strategy has one
+colour and marker in every figure: those of its place in the registry of methods or, if it is a plug-in's, those that
+follow from its name. Files are the same bytes whenever the same runs are drawn: no dates, fixed identifiers, and a font
+that comes with matplotlib, so that all machines have it.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import itertools
 import math
@@ -71,7 +73,9 @@ _SETTINGS: Any = {  # matplotlib's types list every setting
 }
 _GREY, _ORANGE, _BLUE, _SKY = "#666666", "#E69F00", "#0072B2", "#56B4E9"
 _GREEN, _INDIGO, _VERMILLION, _PURPLE = "#009E73", "#332288", "#D55E00", "#CC79A7"
-PALETTE = (_GREY, _ORANGE, _BLUE, _SKY, _GREEN, _INDIGO, _VERMILLION, _PURPLE)
+_OWN_COLORS = ("#6C2400", "#0000FC", "#90C06C", "#546CFC", "#243054")
+"""Brown, pure blue, leaf green, periwinkle and navy: those of plug-ins, which no other line has."""
+PALETTE = (_GREY, _ORANGE, _BLUE, _SKY, _GREEN, _INDIGO, _VERMILLION, _PURPLE, *_OWN_COLORS)
 _SOLID: Any = "-"
 _BROKEN: Any = (0, (4, 1.2))
 _DOTTED: Any = (0, (1, 1.1))
@@ -79,7 +83,11 @@ DASHES = (_SOLID, _BROKEN, _DOTTED)
 _HANDLE, _LETTER = 0.45, 0.058
 """Inches that an entry of a legend takes beside its label, and for each letter of it."""
 _MARKERS = "os^vDd<>P*ph8HX"
-_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "D": 3.0, "s": 3.3, "d": 4.0}
+_OWN_MARKERS = ("X", "star4", "star3", "h")
+"""Those that no strategy of open_prune has."""
+_SHAPES: dict[str, Any] = {"star4": (4, 1, 0), "star3": (3, 1, 0)}
+"""What matplotlib calls the markers that it has no letter for."""
+_SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "star4": 6.0, "star3": 6.0, "D": 3.0, "s": 3.3, "d": 4.0}
 """Points, where a marker looks smaller or larger than others of its size."""
 _EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 # By place in the registry of methods: kindred ones (GraSP and its absolute form) share a colour.
@@ -113,6 +121,11 @@ class Look:
     marker: str
 
     @property
+    def shape(self) -> Any:
+        """The marker, as matplotlib takes it."""
+        return _SHAPES.get(self.marker, self.marker)
+
+    @property
     def line(self) -> dict[str, Any]:
         """A line without markers, by matplotlib's names."""
         return {"color": self.color, "linestyle": self.linestyle}
@@ -120,13 +133,13 @@ class Look:
     @property
     def filled(self) -> dict[str, Any]:
         """Filled markers, by matplotlib's names."""
-        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
+        return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
 
     @property
     def open(self) -> dict[str, Any]:
         """Open markers, by matplotlib's names."""
         colors = {"markeredgecolor": self.color, "markerfacecolor": "white", "markeredgewidth": 0.8}
-        return {"marker": self.marker, "markersize": _SIZES.get(self.marker, 3.8), **colors}
+        return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **colors}
 
 
 DENSE_LOOK = Look("black", (0, (3, 1.5)), "None")
@@ -146,14 +159,15 @@ def styled() -> Iterator[None]:
 
 
 def looks(strategies: Sequence[str | None]) -> list[Look]:
-    """Return how each of some lines is drawn; no two look the same.
+    """Return how each of some lines is drawn; no two look the same, as long as there are looks.
 
     strategies: that of each line, which its colour stands for, or None where lines are of something else.
     """
     found: list[Look] = []
     others = itertools.count()
+    own = _own_looks(frozenset(strategy for strategy in strategies if strategy and _is_own(strategy)))
     for strategy in strategies:
-        look = _look_of_method(strategy) if strategy else None
+        look = own.get(strategy) or _look_of_method(strategy) if strategy else None
         if look is None:
             place = next(others)
             look = Look(*_OTHERS[place % len(_OTHERS)], _MARKERS[place % len(_MARKERS)])
@@ -270,17 +284,40 @@ def _places() -> dict[str, int]:
     return {method.spelling: place for place, method in enumerate(METHODS)}
 
 
-def _look_of_method(strategy: str) -> Look | None:
-    """Return the look of a strategy; None where it is not the name of a method."""
+def _look_of_method(strategy: str) -> Look:
+    """Return the look of a strategy of open_prune, or of dense networks."""
     if strategy == DENSE:
         return DENSE_LOOK
-    if strategy not in METHODS:
-        return None
     place = place_of(strategy)
-    if place < len(_METHODS):
-        return Look(*_METHODS[place], _MARKERS[place])
-    place -= len(_METHODS)  # those of plug-ins
-    return Look(PALETTE[(place + 1) % len(PALETTE)], _DOTTED, _MARKERS[-1 - place % len(_MARKERS)])
+    return Look(*_METHODS[place], _MARKERS[place])
+
+
+def _is_own(strategy: str) -> bool:
+    """Return whether a strategy is a plug-in's, which need not be loaded where its runs are drawn."""
+    return strategy != DENSE and place_of(strategy) >= len(_METHODS)
+
+
+@functools.lru_cache(maxsize=64)
+def _own_looks(strategies: frozenset[str]) -> dict[str, Look]:
+    """Return the looks of plug-ins' strategies, which follow from their names.
+
+    Where two names come to the same colour, the first in alphabetical order has it, and the other one takes the next
+    that is free. Methods of loaded plug-ins keep theirs in figures that do not show them.
+    """
+    names = {*strategies, *(method.spelling for method in METHODS if method.plugin and not method.pattern)}
+    wishes = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in sorted(names)}
+    number = len(_OWN_COLORS)
+    first = {wish % number: name for name, wish in reversed(wishes.items())}
+    found: dict[str, Look] = {}
+    for name in sorted(wishes, key=lambda name: (first[wishes[name] % number] != name, name)):
+        place, mark = wishes[name] % number, wishes[name] // number % len(_OWN_MARKERS)
+        colors, markers = _OWN_COLORS[place:] + _OWN_COLORS[:place], _OWN_MARKERS[mark:] + _OWN_MARKERS[:mark]
+        used = {(each.color, str(each.linestyle)) for each in found.values()}
+        marked = {each.marker for each in found.values()}
+        choices = [Look(color, dashes, marker) for dashes in DASHES for color in colors for marker in markers]
+        fresh = [look for look in choices if look not in found.values()] or choices
+        found[name] = min(fresh, key=lambda each: ((each.color, str(each.linestyle)) in used, each.marker in marked))
+    return found
 
 
 def _different(look: Look, taken: Sequence[Look]) -> Look:

@@ -34,9 +34,9 @@ class ScoringOptions(Hparams):
         return cast("type[Self]", _with_options_of(PruningHparams.group_for(values)))
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:
-        """Return the strategies whose methods have an option of that name."""
-        return PruningHparams.owners_of(name)
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the strategies, and the groups with the options of their methods."""
+        return PruningHparams.owners()
 
     @property
     def pruning(self) -> PruningHparams:

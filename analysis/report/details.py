@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.cells import Cell
+from analysis.figures.layers import in_order
 from analysis.row import Row
 from foundations.errors import OpenPruneError
 from foundations.manifest import Manifest
 
+FEWEST_STEPS = 3
+"""Of a training curve: a line through two points would show nothing of what is between them."""
 DIGITS = 5
 """Significant digits of what is only drawn."""
 
@@ -25,7 +28,8 @@ class Details:
     metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """By name and iteration."""
     layers: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
-    """Density of each prunable tensor, direct and effective (None where that is unknown), from 0 to 1."""
+    """Density of each prunable tensor in the network's order, direct and effective (None where that is unknown), from
+    0 to 1."""
     collapsed: tuple[str, ...] = ()
     """The tensors of which nothing is left."""
     problem: str = ""
@@ -69,22 +73,24 @@ def details_of(row: Row) -> Details:
         return Details(problem=f"{row.run.folder} holds a report on its mask of another form.")
 
 
-def curves_of(cell: Cell, details: Mapping[str, Details]) -> dict[str, Curve]:
-    """Return the training curves of a cell by metric, at all steps."""
+def curves_of(cell: Cell, details: Mapping[str, Details]) -> tuple[dict[str, Curve], dict[str, int]]:
+    """Return the training curves of a cell by metric, and those that are none: at how many steps they were measured."""
     runs = [details[row.location].metrics for row in cell.rows]
     if not runs or len({row.iterations_per_epoch for row in cell.rows}) > 1:
-        return {}
-    found = {}
+        return {}, {}
+    found, too_short = {}, {}
     for name in sorted(set(runs[0]).intersection(*runs[1:])):
         measured = [run[name] for run in runs]
         shared = sorted(set(measured[0]).intersection(*measured[1:]))
         steps = [step for step in shared if all(math.isfinite(values[step]) for values in measured)]
-        if len(steps) > 1:
+        if len(steps) < FEWEST_STEPS:
+            too_short[name] = len(steps)
+        else:
             by_step = [[values[step] for values in measured] for step in steps]
             epochs = tuple(step / cell.rows[0].iterations_per_epoch for step in steps)
             extremes = (_short(map(min, by_step)), _short(map(max, by_step))) if len(runs) > 1 else ((), ())
             found[name] = Curve(_short(epochs), _short(map(statistics.fmean, by_step)), *extremes)
-    return found
+    return found, too_short
 
 
 def thinned(curve: Curve, points: int) -> Curve:
@@ -120,11 +126,15 @@ def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[st
 
 def _mask(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float | None]], tuple[str, ...]]:
     """Return the densities of a mask's tensors, and those that are empty, from `pruning.report.sparsity_report`."""
-    layers = {
-        name: (_finite(layer["density"]), None if (found := layer.get("effective_density")) is None else _finite(found))
-        for name, layer in report["layers"].items()
-    }
+    found = report["layers"]
+    names = in_order({name: layer.get("shape", ()) for name, layer in found.items()})
+    layers = {name: (_finite(found[name]["density"]), _effective(found[name])) for name in names}
     return layers, tuple(map(str, report["collapsed_layers"]))
+
+
+def _effective(layer: Mapping[str, Any]) -> float | None:
+    found = layer.get("effective_density")
+    return None if found is None else _finite(found)
 
 
 def _finite(value: Any) -> float:

@@ -44,16 +44,23 @@ def _naming(rows: Sequence[Row], found: Sequence[str], names: Sequence[str]) -> 
     return [name for name in names if any(row.value(name) not in _NOTHING for row in unnamed)][:1]
 
 
+def parts_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> dict[str, tuple[str, ...]]:
+    """Return how a line's values may be written, the usual way first. names and values: its keys without the level."""
+    parts: dict[str, tuple[str, ...]] = {"strategy": (DENSE,)} if is_dense else {}
+    for name, value in zip(names, values, strict=True):
+        pair = f"{name}={text_of(value)}"
+        if value is True:
+            parts[name] = (name, pair)
+        elif value not in (None, False, "", DENSE):
+            parts[name] = (text_of(value), pair) if name in _FIRST else (pair, text_of(value))
+    return parts
+
+
 def label_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> str:
     """Return what a line is called. names and values: its keys without the level."""
-    known = dict(zip(names, values, strict=True))
-    parts = [DENSE] if is_dense else []
-    for name, value in known.items():
-        if value is True:
-            parts.append(name)
-        elif value not in (None, False, "", DENSE):
-            parts.append(text_of(value) if name in _FIRST else f"{name}={text_of(value)}")
-    return ", ".join(parts) or ", ".join(f"{name}={text_of(value)}" for name, value in known.items()) or "all runs"
+    parts = [shown for shown, *_ in parts_of(names, values, is_dense=is_dense).values()]
+    pairs = [f"{name}={text_of(value)}" for name, value in zip(names, values, strict=True)]
+    return ", ".join(parts) or ", ".join(pairs) or "all runs"
 
 
 def text_of(value: object) -> str:

@@ -16,10 +16,10 @@ class Look:
     """How a line is drawn."""
 
     color: int
-    """Which of the style sheet's colours, which are those of `style.PALETTE`, and lighter in dark mode."""
+    """Which of the style sheet's colours, which are those of `style.PALETTE`, and others in dark mode."""
     dash: str
     mark: str
-    """The name of a marker, as matplotlib has it; chart.js draws it."""
+    """The name of a marker, as `style.Look` has it; chart.js draws it."""
 
 
 def looks(strategies: Sequence[str | None]) -> list[Look]:

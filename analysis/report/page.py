@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.cells import Cell, Cells, Key, cells, differences
-from analysis.report.details import Curve, Details, Layers, curves_of, details_of, layers_of, thinned
-from analysis.report.lines import LEVEL_HYPERPARAMETERS, label_of, telling_keys, text_of
+from analysis.labels import known_line, labels_for
+from analysis.report.details import FEWEST_STEPS, Curve, Details, Layers, curves_of, details_of, layers_of, thinned
+from analysis.report.lines import LEVEL_HYPERPARAMETERS, label_of, parts_of, telling_keys, text_of
 from analysis.report.provenance import Provenance, RunLine, provenance_of
 from analysis.report.warnings import Warned, warnings_of
 from analysis.row import Row
@@ -16,8 +17,8 @@ from analysis.values import Value
 
 LEVEL = "density"
 """What the runs of a line are grouped by: the achieved fraction of prunable weights that is left."""
-MOST_NAMED = 6
-"""More lines are counted in the title, not named."""
+LONGEST_TITLE = 44
+"""Letters of the title: lines are counted, not named, where their names are longer."""
 PLURALS = {"strategy": "strategies", "branch": "branches", "dataset_name": "datasets", "model_name": "networks"}
 MOST_VALUES = 12
 """More values of one hyperparameter are counted, not listed."""
@@ -34,6 +35,8 @@ class Line:
     label: str
     keys: dict[str, str]
     is_dense: bool
+    strategy: str | None
+    """What its colour stands for."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Page:
     """The hyperparameters that all runs share."""
     training: tuple[dict[str, Curve], ...]
     """By point, then by metric."""
+    no_curves: str
+    """Why there are no curves of some metrics, or of any; empty where there are all."""
     curve_points: int | None
     """How many points training curves were thinned to; None where each has all its points."""
     layers: tuple[Layers | None, ...]
@@ -110,17 +115,19 @@ class Page:
 
     @property
     def title(self) -> str:
-        """What is compared, in a few words."""
+        """What is compared, in a few words: at most two lines of a phone."""
         lines = [line for line in self.lines if not line.is_dense] or list(self.lines)
-        names = [line.label for line in lines]
-        if len(names) > MOST_NAMED:
-            found = {key: list(dict.fromkeys(line.keys[key] for line in lines)) for key in self.by}
-            names = [
-                values[0] if len(values) == 1 else f"{len(values)} {PLURALS.get(key, f'values of {key}')}"
-                for key, values in found.items()
-            ]
-        data = _listed([*dict.fromkeys(name for name, _, _ in self.provenance.data if name)])
-        return _listed(names) + (f" on {data}" if data else "")
+        named = _listed([line.label for line in lines])
+        found = {key: list(dict.fromkeys(line.keys[key] for line in lines)) for key in self.by}
+        kinds = [
+            values[0] if len(values) == 1 else f"{len(values)} {PLURALS.get(key, f'values of {key}')}"
+            for key, values in found.items()
+        ]
+        names = [*dict.fromkeys(name for name, _, _ in self.provenance.data if name)]
+        data = [f" on {_listed(names)}", f" on {len(names)} datasets", ""] if names else [""]
+        whole = [text for text in (named, _listed(kinds), f"{len(lines)} lines") if text]
+        titles = [text + on for text in whole for on in data[: 1 if text is named and len(names) == 1 else 2]]
+        return next((title for title in titles if len(title) <= LONGEST_TITLE), titles[-1][:LONGEST_TITLE])
 
 
 def page_of(
@@ -131,6 +138,7 @@ def page_of(
     by: Sequence[str] | None = None,
     over: Collection[str] = (),
     spread: str = "std",
+    labels: str | None = None,
 ) -> Page:
     """Return a report on the runs that `where` chooses, and on the trainings that they prune.
 
@@ -138,18 +146,18 @@ def page_of(
     by: hyperparameters that tell lines apart; by default `telling_keys`.
     over: hyperparameters over which means are taken on purpose.
     spread: one of `analysis.cells.SPREADS`.
-    Raises: UsageError where a key or the value is unknown, or no run is chosen.
+    labels: names of lines, as `analysis.labels.labels_for` reads them.
+    Raises: UsageError where a key, a label's line or the value is unknown, or no run is chosen.
     """
     keys = telling_keys(_compared(rows, where), over) if by is None else tuple(dict.fromkeys(by))
     found = cells(rows, [*keys, LEVEL], value, where=where, over=over, flags=dict.fromkeys(by or (), "lines"))
     runs, places = _runs_of(found)
     details = {row.location: details_of(row) for row in runs}
-    lines = _lines(found)
+    lines = _lines(found, labels)
     points = tuple(_point(cell, found, lines, places, spread) for cell in found.cells)
-    training, curve_points = _training(found, details)
+    training, curve_points, no_curves = _training(found, details)
     varying, common = _hyperparameters(found, keys, over)
-    labels = {key: line.label for key, line in lines.items()}
-    names = [(labels[cell.is_dense, cell.keys[:-1]], percent(cell.keys[-1])) for cell in found.cells]
+    names = [(lines[cell.is_dense, cell.keys[:-1]].label, percent(cell.keys[-1])) for cell in found.cells]
     run_lines, provenance = provenance_of(found, runs, details)
     return Page(
         value=value,
@@ -162,6 +170,7 @@ def page_of(
         varying=varying,
         common=common,
         training=training,
+        no_curves=no_curves,
         curve_points=curve_points,
         layers=tuple(None if is_mixed_in(found, cell) else layers_of(cell, details) for cell in found.cells),
         runs=run_lines,
@@ -191,17 +200,24 @@ def _runs_of(found: Cells) -> tuple[list[Row], dict[str, int]]:
     return list(by_location.values()), {location: place for place, location in enumerate(by_location)}
 
 
-def _lines(found: Cells) -> dict[tuple[bool, tuple[Key, ...]], Line]:
-    """Return the lines by their keys. No two have the same label."""
+def _lines(found: Cells, text: str | None) -> dict[tuple[bool, tuple[Key, ...]], Line]:
+    """Return the lines by their keys. No two have the same label. text: labels that were given."""
     names = found.by[:-1]
     keys = list(dict.fromkeys((cell.is_dense, cell.keys[:-1]) for cell in found.cells))
-    labels = [label_of(names, values, is_dense=is_dense) for is_dense, values in keys]
-    lines = {}
-    for (is_dense, values), label in zip(keys, labels, strict=True):
-        texts = {name: text_of(value) for name, value in zip(names, values, strict=True)}
-        if labels.count(label) > 1:
-            label += f" ({', '.join(f'{name}={text}' for name, text in texts.items())})"
-        lines[is_dense, values] = Line(label, texts, is_dense)
+    wholes = [label_of(names, values, is_dense=is_dense) for is_dense, values in keys]
+    known, lines = [], {}
+    for (is_dense, values), whole in zip(keys, wholes, strict=True):
+        members = [cell for cell in found.cells if (cell.is_dense, cell.keys[:-1]) == (is_dense, values)]
+        if wholes.count(whole) > 1:
+            whole += f" ({', '.join(f'{name}={text_of(value)}' for name, value in zip(names, values, strict=True))})"
+        known.append(known_line(whole, parts_of(names, values, is_dense=is_dense), members))
+    labels = labels_for(text, known)
+    for (is_dense, values), line in zip(keys, known, strict=True):
+        found_keys = dict(zip(names, values, strict=True))
+        texts = {name: text_of(value) for name, value in found_keys.items()}
+        strategy = found_keys.get("strategy")
+        drawn_as = None if strategy is None else str(strategy)
+        lines[is_dense, values] = Line(labels.of_line(line), texts, is_dense, drawn_as)
     return lines
 
 
@@ -264,11 +280,33 @@ def _in_order(values: Sequence[str]) -> list[str]:
     return [*map(text_of, sorted(numbers)), *sorted(others)]
 
 
-def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[str, Curve], ...], int | None]:
-    """Return the training curves of all cells, and how many points each was thinned to."""
-    curves = [{} if is_mixed_in(found, cell) else curves_of(cell, details) for cell in found.cells]
+def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[str, Curve], ...], int | None, str]:
+    """Return the training curves of all cells, how many points each was thinned to, and why some are not drawn."""
+    read = [({}, {}) if is_mixed_in(found, cell) else curves_of(cell, details) for cell in found.cells]
+    curves: list[dict[str, Curve]] = [each for each, _ in read]
     number = sum(map(len, curves))
     points = max(FEWEST_POINTS, min(MOST_POINTS, CURVE_POINTS // max(1, number)))
     is_thinned = any(len(curve.epochs) > points for each in curves for curve in each.values())
     made = tuple({name: thinned(curve, points) for name, curve in each.items()} for each in curves)
-    return made, points if is_thinned else None
+    return made, points if is_thinned else None, _no_curves(curves, [each for _, each in read])
+
+
+def _no_curves(curves: Sequence[Mapping[str, Curve]], too_short: Sequence[Mapping[str, int]]) -> str:
+    """Return why metrics have no curve, in a sentence or two."""
+    drawn = {name for each in curves for name in each}
+    groups: dict[str, int] = {}
+    for each in too_short:
+        for name in each:
+            groups[name] = groups.get(name, 0) + 1
+    if not drawn and not groups:
+        return "No training curves: no metric was measured during training by all replicates of a point."
+    found, short = [], [name for name in groups if name not in drawn]
+    if short:
+        found.append(
+            f"No training curves of {_listed(short)}: measured at fewer than {FEWEST_STEPS} steps. Runs with "
+            "evaluate_only_at_end measure at the first and the last step alone."
+        )
+    partly = max((groups[name] for name in groups if name in drawn), default=0)
+    if partly:
+        found.append(f"Not drawn: {partly} of {len(curves)} points, measured at fewer than {FEWEST_STEPS} steps.")
+    return " ".join(found)

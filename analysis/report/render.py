@@ -112,7 +112,7 @@ def _data(page: Page) -> dict[str, Any]:
 
 def _lines(page: Page) -> list[dict[str, Any]]:
     """Return the lines and how they are drawn; dense networks have a look of their own."""
-    drawn = iter(looks([line.keys.get("strategy") for line in page.lines if not line.is_dense]))
+    drawn = iter(looks([line.strategy for line in page.lines if not line.is_dense]))
     return [
         {"label": line.label, "dense": line.is_dense, **({} if line.is_dense else asdict(next(drawn)))}
         for line in page.lines

@@ -43,6 +43,7 @@ def latex(table: ResultsTable) -> str:
                 r"\smallskip",
                 rf"\begin{{tabular}}{{{alignment}}}",
                 r"\toprule",
+                *_named_columns(table),
                 rf"{' & '.join(head)} \\",
                 r"\midrule",
                 *(rf"{' & '.join(row)} \\" for row in rows),
@@ -54,6 +55,13 @@ def latex(table: ResultsTable) -> str:
         )
         + "\n"
     )
+
+
+def _named_columns(table: ResultsTable) -> list[str]:
+    """Return the line above the columns that names what they are, with a rule below it."""
+    first, number = len(table.head), len(table.columns)
+    name = rf"\multicolumn{{{number}}}{{c}}{{{_escaped(table.column_key)}}}"
+    return [rf"{'& ' * first}{name} \\", rf"\cmidrule(l){{{first + 1}-{first + number}}}"] if number else []
 
 
 def _cell(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from analysis.tables.table import Entry, ResultsTable
 
 def markdown(table: ResultsTable) -> str:
     """Return the table as GitHub and others render it, the best of each column in bold."""
-    head = [*map(_escaped, table.head), *map(_escaped, table.columns)]
+    head = [*map(_escaped, table.head), *(_escaped(f"{table.column_key} {column}") for column in table.columns)]
     rules = ["---"] * len(table.head) + ["---:"] * len(table.columns)
     rows = [[*map(_escaped, line.keys), *map(_cell, line.entries)] for line in table.lines]
     lines = [f"| {' | '.join(row)} |" for row in (head, rules, *rows)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
+from analysis.labels import Known, Labels, known_line, labels_for
 from analysis.row import Row
 from analysis.runs import read_rows
 from analysis.values import Value
@@ -40,6 +41,10 @@ class TableOptions(Hparams):
     over: str | None = hparam(None)
     """Take means over runs that differ in these on purpose, with commas between: hyperparameters, such as
     data_order_seed. Runs that differ in anything but their replicate are refused otherwise."""
+    labels: str | None = hparam(None)
+    """Names of rows, KEY=LABEL, with commas between, or semicolons where names have commas: snip10=SNIP,
+    oneshot:magnitude=IMP. A key is a strategy, branch:strategy, another value that tells rows apart, or a whole
+    name."""
     spread: str = hparam("std", choices=tuple(SPREADS))
     """What stands behind the mean: std (standard deviation), sem (standard error of the mean), minmax (lowest and
     highest), ci95 (95% confidence interval of the mean, by Student's t)."""
@@ -156,21 +161,22 @@ def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
         (cell.is_dense, cell.keys): _entry(cell, value, options, is_n_shown=len(counts) > 1) for cell in found.cells
     }
     best, pruned_at = _best(found, keys), {cell.keys[-1] for cell in found.pruned}
+    rows_known = _known_rows(found, head, texts)
+    of_columns = () if options.columns in LEVELS else texts[options.columns].values()
+    labels = labels_for(options.labels, list(rows_known.values()), of_columns)
     lines = []
-    for is_dense, row_keys in dict.fromkeys((cell.is_dense, cell.keys[:-1]) for cell in found.cells):
-        names = [texts[name][key] for name, key in zip(head, row_keys, strict=True)]
-        if is_dense and "strategy" not in head:
-            names[-1] = DENSE if names[-1] == _NOTHING else f"{names[-1]} ({DENSE})"
+    for (is_dense, row_keys), known in rows_known.items():
         entries = []
         for key in keys:
             entry = written.get((is_dense, (*row_keys, key)), Entry(is_expected=not is_dense and key in pruned_at))
             is_best = not is_dense and entry.cell is not None and entry.cell.mean == best.get(key, math.nan)
             entries.append(replace(entry, is_best=is_best))
-        lines.append(Line(tuple(names), tuple(entries)))
+        lines.append(Line(_labelled(known, labels), tuple(entries)))
     notes = [note for note in found.notes() if lines]
     if any(entry.is_partial for line in lines for entry in line.entries):
         notes.insert(0, "* Replicates are left out of the mean.")
     columns = tuple(texts[options.columns][key] for key in keys)
+    columns = tuple(labels.given.get(text, text) if of_columns else text for text in columns)
     caption = options.caption or _caption(value, options.spread, counts)
     return ResultsTable(head, options.columns, columns, tuple(lines), caption, tuple(notes), found, options.spread)
 
@@ -198,6 +204,34 @@ def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
         if len(set(found.values())) == len(distinct):
             break
     return found
+
+
+def _known_rows(
+    found: Cells, head: Sequence[str], texts: dict[str, dict[Key, str]]
+) -> dict[tuple[bool, tuple[Key, ...]], Known]:
+    """Return what the rows are known by, for labels: the names in their first columns."""
+    members: dict[tuple[bool, tuple[Key, ...]], list[Cell]] = {}
+    for cell in found.cells:
+        members.setdefault((cell.is_dense, cell.keys[:-1]), []).append(cell)
+    known = {}
+    for (is_dense, keys), cells_of_row in members.items():
+        parts: dict[str, tuple[str, ...]]
+        parts = {name: (texts[name][key], str(key), f"{name}={key}") for name, key in zip(head, keys, strict=True)}
+        if is_dense and head and "strategy" not in head:
+            last = parts[head[-1]][0]
+            parts[head[-1]] = (DENSE if last == _NOTHING else f"{last} ({DENSE})", DENSE)
+        whole = ", ".join(shown for shown, *_ in parts.values())
+        known[is_dense, keys] = known_line(whole, parts, cells_of_row)
+    return known
+
+
+def _labelled(row: Known, labels: Labels) -> tuple[str, ...]:
+    """Return the first columns of a row. A label of the whole row stands in that of the strategy, or in the first."""
+    names = {name: labels.part(row, name) for name in row.parts}
+    of_row = [labels.given[key] for key in (row.whole, *row.pairs) if key in labels.given]
+    if of_row and names:
+        names["strategy" if "strategy" in names else next(iter(names))] = of_row[0]
+    return tuple(names.values())
 
 
 def _best(found: Cells, keys: Sequence[Key]) -> dict[Key, float]:

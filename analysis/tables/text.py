@@ -22,7 +22,9 @@ def text(table: ResultsTable, *, is_terminal: bool = False) -> str:
         padded = zip(cells, widths, strict=True)
         return [cell.ljust(width) if place < first else cell.rjust(width) for place, (cell, width) in enumerate(padded)]
 
-    lines = [table.caption, "", "  ".join(aligned(head)), "  ".join("-" * width for width in widths)]
+    place = sum(width + 2 for width in widths[:first])  # the columns' own name stands above the first of them
+    named = " " * place + table.column_key if table.columns else ""
+    lines = [table.caption, "", named, "  ".join(aligned(head)), "  ".join("-" * width for width in widths)]
     for row, line in zip(rows, table.lines, strict=True):
         cells = aligned(row)
         for place, entry in enumerate(line.entries, first):

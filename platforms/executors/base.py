@@ -37,11 +37,15 @@ class ExecutorHparams(Hparams):
         return found if issubclass(found, cls) else cls
 
     @classmethod
-    def owners_of(cls, name: str) -> list[str]:
-        """Return the executors that have an option of some name."""
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the executors, and the groups of their options."""
         from platforms.executors.registry import EXECUTORS
 
-        return [f"executor={each.spelling}" for each in EXECUTORS if name in each.hparams.names()]
+        return {f"executor={each.spelling}": each.hparams for each in EXECUTORS}
+
+
+QUEUED = frozenset(("pending", "held", "configuring", "requeued", "requeue hold", "requeue fed", "resv del hold"))
+"""The states of jobs that wait in a queue, as `Executor.states` calls them."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class CommandJob:
     """The file to which standard output and errors are appended."""
     after: tuple[str, ...] = ()
     """The names of submitted jobs that must have ended well before it starts."""
+    runs: tuple[str, ...] = ()
+    """The runs that it computes, for people who watch a queue; by default the one of its name."""
 
 
 def with_threads(job: CommandJob, threads: int) -> list[str]:
@@ -117,6 +123,10 @@ class Executor(ABC):
     def states(self) -> Mapping[str, str]:
         """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
         return {}
+
+    def queued(self) -> set[str]:
+        """Return the names of the submitted jobs that a queue has and that have not started."""
+        return {name for name, state in self.states().items() if state in QUEUED}
 
     def how_to_look(self) -> str:
         """Return how to look at jobs that go on without this process, in words; nothing where none do."""

@@ -23,6 +23,7 @@ from foundations.program import INSTALLED, TOP
 from platforms.executors import slurm_queue
 from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
 from platforms.executors.slurm_queue import JobState
+from platforms.executors.slurm_records import note_submitted
 from platforms.executors.slurm_task import SlurmTask, record_of
 from platforms.executors.stopping import STOP, STOPPED
 
@@ -211,6 +212,9 @@ class Slurm(Executor):
         self._count += len(group)
         for job, key, made in zip(group, keys, submitted, strict=True):
             self._jobs[job.name] = _Submitted(job, key, made.job_id)
+        note_submitted(
+            self._records, [(made.job_id, key, job) for job, key, made in zip(group, keys, submitted, strict=True)]
+        )
 
     def _parameters(self, after: Sequence[str]) -> dict[str, Any]:
         """Return submitit's words for the hyperparameters."""

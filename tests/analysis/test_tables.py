@@ -186,3 +186,16 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("columns, name", [("sparsity", "sparsity"), ("lr", "lr")])
+def test_a_table_names_what_its_columns_are(columns: str, name: str) -> None:
+    rows = [pruned("snip1", 0.5, lr=0.1), pruned("synflow", 0.5, lr=0.1)]
+    made = make_table(rows, TableOptions(columns=columns))
+    text = TABLE_FORMATS.find("text").write(made).splitlines()
+    place = next(number for number, line in enumerate(text) if line.startswith("strategy"))
+
+    assert text[place - 1].split() == [name]
+    assert text[place - 1].index(name) == len("strategy  ")
+    assert f"| {name} " in TABLE_FORMATS.find("markdown").write(made)
+    assert rf"& \multicolumn{{1}}{{c}}{{{name}}} \\" in TABLE_FORMATS.find("latex").write(made)

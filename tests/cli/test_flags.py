@@ -30,7 +30,7 @@ def test_help_lists_what_the_refusal_of_a_wrong_value_lists(terminal: Terminal, 
     command = ("branch", "train", "oneshot")
 
     refusal = terminal.run(*command, f"{flag}=zzzzzz").err
-    text = terminal.run(*command, "--help").out.partition(f"\n  {flag} ")[2].partition("\n  --")[0]
+    text = terminal.run(*command, "--help=all").out.partition(f"\n  {flag} ")[2].partition("\n  --")[0]
 
     choices = refusal.partition("choose from ")[2].strip().rstrip(".").split(", ")
     assert len(choices) > 2

@@ -65,10 +65,10 @@ def test_the_numbers_of_a_latex_table_are_those_of_the_runs_files(grid: Terminal
     assert grid.run("table", "--out", str(tmp_path / "table.tex")).code == 0
 
     lines = (tmp_path / "table.tex").read_text().splitlines()
-    body = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r"\\")]
-    columns = [int(re.sub(r"\D", "", name)) for name in body[0][1:]]
+    _, head, *body = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r"\\")]
+    columns = [int(re.sub(r"\D", "", name)) for name in head[1:]]
     found = {}
-    for strategy, *cells in body[1:]:
+    for strategy, *cells in body:
         for column, cell in zip(columns, cells, strict=True):
             numbers = re.findall(r"\d+\.\d+", cell)
             if numbers:

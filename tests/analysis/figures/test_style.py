@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 import xml.etree.ElementTree as ElementTree
@@ -13,9 +14,11 @@ import pytest
 from matplotlib import rcParams
 from matplotlib.colors import to_rgb
 
+from analysis.cells import DENSE
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.style import PALETTE, WIDTHS, log_ticks, looks, new_figure, styled
+from analysis.report import looks as report_looks
 from foundations.errors import UsageError
 from pruning.registry import METHODS
 from tests.analysis.rows import pruned, training
@@ -155,3 +158,67 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path: Path)
         drawn().write(tmp_path / "a.png", tmp_path / "a.jpg")
 
     assert list(tmp_path.iterdir()) == []
+
+
+BUILT_IN = ("random", "magnitude", "snip10", "force10", "grasp10", "synflow", "phew", "taylor10")
+
+
+@pytest.mark.parametrize("name", ["mine", "edge_popup", "a", "method_of_mine_7", "x" * 60])
+def test_a_strategy_of_a_plug_in_looks_the_same_whatever_else_is_drawn(name: str) -> None:
+    alone = looks([name])
+
+    assert looks([*BUILT_IN, name])[-1] == looks([name, *BUILT_IN])[0] == looks([DENSE, name, None])[1] == alone[0]
+
+
+def test_a_strategy_of_a_plug_in_has_a_colour_and_a_marker_that_no_other_method_has() -> None:
+    methods = [method.examples[0] if method.examples else method.spelling for method in METHODS]
+    known = looks([name.replace("N", "10") for name in methods])
+
+    for name in ("mine", "edge_popup", "wanda", "hessian"):
+        (look,) = looks([name])
+        assert look.color not in {each.color for each in known}
+        assert look.marker not in {each.marker for each in known}
+
+
+def test_strategies_of_plug_ins_differ_in_colour_as_long_as_there_are_colours() -> None:
+    for names in itertools.combinations([f"method_{letter}" for letter in "abcdefg"], 5):
+        found = looks(names)
+        assert len({look.color for look in found}) == 5
+        assert looks(names[::-1]) == found[::-1]
+
+
+def test_many_strategies_of_plug_ins_all_look_different() -> None:
+    found = looks([*BUILT_IN, *(f"method_{number}" for number in range(40))])
+
+    assert len(set(found)) == len(found)
+
+
+def test_a_strategy_of_a_plug_in_looks_the_same_in_reports() -> None:
+    names = [*BUILT_IN, "mine", "edge_popup"]
+
+    for look, of_report in zip(looks(names), report_looks.looks(names), strict=True):
+        assert (look.color, look.marker) == (PALETTE[of_report.color], of_report.mark)
+
+
+def _schemes() -> list[dict[str, str]]:
+    """Return the colours of a report's style sheet: light, dark and print."""
+    found: dict[str, list[str]] = {}
+    sheet = (Path(report_looks.__file__).parent / "style.css").read_text()
+    for name, value in re.findall(r"--(c\d+|paper): (#\w+);", sheet):
+        found.setdefault(name, []).append(value)
+    return [{name: values[place] for name, values in found.items()} for place in range(3)]
+
+
+def test_a_report_has_all_colours_in_light_in_dark_and_in_print() -> None:
+    for scheme in _schemes():
+        assert set(scheme) == {"paper", *(f"c{place}" for place in range(len(PALETTE)))}
+
+
+@pytest.mark.parametrize("vision", [_DEUTERANOPIA, _PROTANOPIA])
+@pytest.mark.parametrize("place", [0, 1])
+def test_colours_of_reports_are_told_apart_on_light_and_on_dark(
+    place: int, vision: tuple[tuple[float, ...], ...]
+) -> None:
+    seen = [_lab(colour, vision) for name, colour in _schemes()[place].items() if name != "paper"]
+
+    assert min(math.dist(*pair) for pair in itertools.combinations(seen, 2)) > 13

@@ -30,13 +30,14 @@ def write_pruned(
     *,
     layers: Mapping[str, tuple[float, float]] | None = None,
     collapsed: Sequence[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
     training: Mapping[str, Any] | None = None,
     pruning: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> str:
     """Write a branch; it is not complete if it has no accuracy. Return its address.
 
-    layers: direct and effective density by name. training, pruning: hyperparameters.
+    layers: direct and effective density by name. shapes: of some of them. training, pruning: hyperparameters.
     """
     main = _training(training or {})
     hyperparameters = {"pruning": {"strategy": strategy, "prune_fraction": 1 - density, **(pruning or {})}}
@@ -53,7 +54,7 @@ def write_pruned(
     report = {
         "collapsed_layers": list(collapsed),
         "layers": {
-            name: {"density": direct, "effective_density": effective}
+            name: {"density": direct, "effective_density": effective, "shape": list((shapes or {}).get(name, ()))}
             for name, (direct, effective) in (layers or {"fc.weight": (density, density)}).items()
         },
     }

@@ -217,3 +217,36 @@ def test_unknown_values_and_keys_are_refused(tmp_path: Path) -> None:
     for options in ({"value": "test_acuracy"}, {"by": ["stratgy"]}, {"where": "stratgy=snip1"}):
         with pytest.raises(UsageError):
             page(tmp_path, **options)
+
+
+def test_layers_are_in_the_order_of_the_network(tmp_path: Path) -> None:
+    names = ["conv.weight", "blocks.2.conv1.weight", "blocks.2.conv2.weight", "blocks.10.conv1.weight", "fc.weight"]
+    shapes = [(8, 3, 3, 3), *[(8, 8, 3, 3)] * 3, (10, 8)]
+    layers = dict.fromkeys(sorted(names), (0.5, 0.5))
+    write_pruned(tmp_path, "snip1", 0.5, layers=layers, shapes=dict(zip(names, shapes, strict=True)))
+
+    (found,) = page(tmp_path).layers
+
+    assert found is not None
+    assert list(found.names) == names
+
+
+@pytest.mark.parametrize("steps, is_drawn", [((0, 20), False), ((0, 10, 20), True)])
+def test_a_training_curve_needs_three_steps_and_the_page_says_so(
+    tmp_path: Path, steps: tuple[int, ...], is_drawn: bool
+) -> None:
+    write_pruned(tmp_path, "snip1", 0.5, metrics={"test_accuracy": dict.fromkeys(steps, 0.5)})
+
+    found = page(tmp_path)
+
+    assert ("test_accuracy" in found.training[0]) == is_drawn
+    assert ("No training curves of test_accuracy" in found.no_curves) != is_drawn
+    assert bool(found.no_curves) != is_drawn
+
+
+def test_the_title_counts_lines_whose_names_are_long(tmp_path: Path) -> None:
+    for strategy in ("snip1", "synflow", "a_rather_long_name_of_a_strategy", "another_rather_long_name"):
+        write_pruned(tmp_path, strategy, 0.5)
+
+    assert page(tmp_path).title == "4 strategies on digits"
+    assert page(tmp_path, where="strategy=snip1,strategy=synflow").title == "snip1 and synflow on digits"
