@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cli.flags import separated
-from cli.help import PLUGIN
 from cli.foreign_answers import given_in
 from cli.grid import Axis, Grid, Point, Sweep, Value, arguments_of
+from cli.help import PLUGIN
 from cli.job_flags import RequestHparams
 from foundations.errors import UsageError
 from foundations.hparams import HparamField, fields_of
