@@ -291,8 +291,7 @@ class StoredRun:
 
     def _replay_context(self) -> Context:
         """Return where and how states are computed that were not kept."""
-        from platforms.base import PlatformHparams
-        from platforms.registry import make_platform
+        from platforms.base import PlatformHparams, make_platform
         from training.context import Context
 
         return Context(

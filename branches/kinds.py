@@ -9,9 +9,9 @@ from foundations.address import MAIN, Location
 from foundations.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
 from foundations.kept_plugins import how_to_load, load_kept
-from foundations.plugins import check_loaded, plugins_of
+from foundations.plugins import check_loaded
 from foundations.program import PROGRAM
-from foundations.registry import Registry
+from foundations.registry import Registry, plugins_of
 from foundations.run import Run
 from foundations.store import source_locations
 

@@ -15,7 +15,8 @@ from branches.imports import Computed, check_weights, import_run
 from foundations import tensor_files
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.files import write_atomically
-from foundations.plugins import check_loaded, plugins_of
+from foundations.plugins import check_loaded
+from foundations.registry import plugins_of
 from foundations.run import Run
 from foundations.step import Step
 from foundations.store import source_runs

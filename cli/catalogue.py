@@ -15,8 +15,8 @@ from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import hparam
-from platforms.executors.registry import EXECUTORS
-from platforms.registry import PLATFORMS
+from platforms.base import PLATFORMS
+from platforms.executors.base import EXECUTORS
 from pruning.registry import METHODS
 from training.recipes import recipe, recipes
 from training.registry import TECHNIQUES

@@ -22,8 +22,7 @@ from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
 from foundations.sweeps import RunningSweep, running_sweep
 from platforms.dispatch import Dispatch, Item, Observer, State, Wish
-from platforms.executors.base import CommandJob, Program
-from platforms.executors.registry import make_executor
+from platforms.executors.base import CommandJob, Program, make_executor
 from training.context import Context
 from training.execution import catch_up_logs, check_dataset
 

@@ -10,8 +10,7 @@ from foundations.errors import UsageError
 from foundations.hparams import hparam
 from foundations.interrupts import Interrupts
 from foundations.reporter import Reporter
-from platforms.base import PlatformHparams
-from platforms.registry import make_platform
+from platforms.base import PlatformHparams, make_platform
 from training.context import Context
 
 

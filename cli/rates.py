@@ -155,7 +155,7 @@ def _work(channel: Connection, cases: Sequence[tuple[str, Case]], platform: Plat
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, _IMPORT + LONGEST)  # ends it also where its parent was killed
     with contextlib.suppress(Exception):
-        from platforms.registry import make_platform
+        from platforms.base import make_platform
         from training.timing import time_scoring, time_training
 
         channel.send(("", {}))

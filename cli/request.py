@@ -1,30 +1,22 @@
-"""What a command asks for, and what becomes of it: planned, computed here or by an executor, and summed up."""
+"""The runs that a command asks for, and how they are computed."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cli.job_flags import JobHparams, WorkHparams, make_context
-from cli.plain_table import duration, figure, percent, table
 from cli.progress import reporting
-from foundations.address import canonical_json
-from foundations.desc import Desc
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
-from foundations.plan import Plan, PlannedRun, Target, plan
-from foundations.run import Run
-from foundations.store import short_address
-from platforms.base import PlatformHparams
+from foundations.plan import Target
+from platforms.base import PLATFORMS, PlatformHparams
 from platforms.executors.base import ExecutorHparams
-from platforms.registry import PLATFORMS
 from training.context import Context
-from training.execution import execute
 
 Result = TypeVar("Result")
 REQUESTS = {
@@ -56,40 +48,6 @@ class Request:
         return str(locations[0]) + (f" and {len(locations) - 1} more" if len(locations) > 1 else "")
 
 
-def run_request(request: Request, environment: Environment) -> int:
-    """Compute what is asked for, or reuse it, and print what became of it. Return the exit code."""
-    job, targets = request.job, request.targets
-    root = job.root_in(environment)
-    if job.display_output_location:
-        for target in targets.values():
-            print(target.desc.location(target.replicate).under(root))
-        return 0
-    made = plan(targets.values(), root)
-    runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
-    if job.dry_run:
-        print(_preview(request, made, runs))
-        return 0
-    if request.first_line and not job.quiet:
-        print(request.first_line, flush=True)
-    if request.executor.executor is not None:
-        from cli.dispatching import dispatch_plan
-
-        outcome = dispatch_plan(made, request, environment, request.what)
-        if outcome.still:
-            print(outcome.still)
-        code, computed = outcome.exit_code, outcome.computed
-    else:
-
-        def work(context: Context) -> list[PlannedRun]:
-            return execute(made, replace(context, together=together_of(request)))
-
-        code = 0
-        computed = with_context(job, request.platform, environment, work, replicate=job.replicate, named=request.what)
-    if not job.quiet and all(planned.manifest for planned in runs.values()):
-        print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
-    return code
-
-
 def together_of(request: Request) -> int:
     """Return how many runs a process trains at once. Raises: UsageError where several processes work on one run."""
     together, platform = request.executor.together, PLATFORMS.find(request.platform.platform)
@@ -117,88 +75,3 @@ def with_context(
         context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
         with interrupts.caught():
             return work(context)
-
-
-def plan_table(made: Plan) -> str:
-    """Return the runs of a plan in order, with what is there and what would be computed."""
-    rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
-    return table(rows, ("run", "is", "to do"))
-
-
-def to_do(planned: PlannedRun) -> str:
-    """Return what a plan does with a run, in words."""
-    if planned.is_done:
-        return "nothing"
-    missing = planned.missing()
-    if planned.manifest is None and planned.until > planned.desc.start:
-        return f"train to {planned.until}"
-    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
-
-
-def _preview(request: Request, made: Plan, runs: Mapping[str, PlannedRun]) -> str:
-    if request.series:
-        lines = [f"{request.series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
-    else:
-        (planned,) = runs.values()
-        desc: Desc = planned.desc
-        facts = {
-            "run": str(planned.run),
-            "folder": str(planned.run.folder),
-            "status": "complete: nothing to compute" if planned.is_done else planned.status,
-            "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
-            "described by": canonical_json(desc.canonical),
-        }
-        lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
-    return "\n".join([*lines, "", plan_table(made)])
-
-
-def _rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
-    """Return the results of several runs as a table."""
-    rows = []
-    for name, planned in runs.items():
-        results = planned.manifest.results if planned.manifest else {}
-        rows.append(
-            {
-                series: name,
-                "sparsity": percent(results.get("sparsity", 0.0)),
-                "accuracy": percent(results.get("test_accuracy")),
-                "this time": "computed" if planned in computed else "reused",
-                "address": short_address(planned.run),
-            }
-        )
-    return f"{table(rows, tuple(rows[0]))}\nresults under: {root}"
-
-
-def _summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
-    """Return the results of one run."""
-    assert planned.manifest is not None
-    results = planned.manifest.results
-    reused = "reused: the run was complete, nothing was computed"
-    figures: dict[str, Any] = {
-        "test accuracy": percent(results.get("test_accuracy")),
-        "top-5 accuracy": percent(results.get("test_top5accuracy")),
-        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
-        "held out": _validation(results),
-        "sparsity": percent(results.get("sparsity")),
-        "collapsed": _collapsed(planned.run),
-        "training time": duration(planned.manifest.wall_seconds),
-        "this time": "computed" if planned in computed else reused,
-        "results in": str(planned.run.folder),
-    }
-    return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
-
-
-def _validation(results: Mapping[str, float | None]) -> str:
-    """Return how a run does on the examples that it held out, if any, in words."""
-    if "validation_accuracy" not in results:
-        return ""
-    selected = percent(results.get("selected_test_accuracy"))
-    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
-
-
-def _collapsed(run: Run) -> str:
-    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
-    report = run.sparsity() or {"collapsed_layers": [], "layers": []}
-    names = report["collapsed_layers"]
-    some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{len(names)} of {len(report['layers'])} layers have no weights left: {some}" if names else ""

@@ -18,9 +18,9 @@ from foundations.errors import UsageError
 from foundations.files import read_file
 from foundations.hparams import hparam
 from foundations.kept_plugins import kept_path, kept_source, may_load
-from foundations.plugins import Plugin, is_loaded, plugins_of
+from foundations.plugins import is_loaded
 from foundations.program import PROGRAM
-from foundations.registry import loaded_plugins
+from foundations.registry import Plugin, loaded_plugins, plugins_of
 from foundations.run import Run
 from foundations.store import find_run
 

@@ -25,8 +25,7 @@ from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
 from platforms.base import PlatformHparams
-from platforms.executors.base import ExecutorHparams, Program
-from platforms.executors.registry import EXECUTORS, make_executor
+from platforms.executors.base import EXECUTORS, ExecutorHparams, Program, make_executor
 from platforms.executors.site import site_settings
 
 _USAGE = f"usage: {PROGRAM} sweep [FILE.toml] [--grid FLAG=VALUES]... [FLAGS] [-- COMMAND FLAGS]"

@@ -22,8 +22,8 @@ from foundations.hparams import HparamField, fields_of
 @functools.cache
 def shared_fields() -> Mapping[str, HparamField]:
     """Return the flags that all runs of a sweep share, by name: of the work, of platforms and of executors."""
-    from platforms.executors.registry import EXECUTORS
-    from platforms.registry import PLATFORMS
+    from platforms.base import PLATFORMS
+    from platforms.executors.base import EXECUTORS
 
     groups = [RequestHparams, *(kind.hparams for kind in PLATFORMS), *(kind.hparams for kind in EXECUTORS)]
     return {field.name: field for group in groups for field in fields_of(group)}

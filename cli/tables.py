@@ -11,8 +11,8 @@ from pathlib import Path
 from analysis.runs import read_rows
 from analysis.tables.format import TableFormat
 from analysis.tables.registry import TABLE_FORMATS
-from analysis.tables.table import TableOptions, make_table
-from analysis.tables.text import TEXT, text
+from analysis.tables.table import ResultsTable, TableOptions, make_table
+from analysis.tables.text import TEXT
 from cli.flags import parse
 from cli.folder_flags import RootHparams
 from foundations.environment import Environment
@@ -49,7 +49,11 @@ def table(argv: Sequence[str], environment: Environment) -> int:
     if not made.lines:
         print(f"No runs under {root}" + (f" with {flags.table.where}." if flags.table.where else "."))
         return 0
-    write = partial(text, is_terminal=sys.stdout.isatty()) if chosen is TEXT and path is None else chosen.text
+    write = (
+        partial(ResultsTable.aligned, is_terminal=sys.stdout.isatty())
+        if chosen is TEXT and path is None
+        else chosen.text
+    )
     content = write(made)
     if path is None:
         print(content, end="")

@@ -22,7 +22,7 @@ from models import networks
 from models.activations import ACTIVATIONS
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS
 from models.registry import FAMILIES
-from platforms.registry import PLATFORMS
+from platforms.base import PLATFORMS
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 from training import work as _work  # noqa: F401
 from training.provenance import versions

@@ -10,12 +10,13 @@ from analysis.described import Described
 from analysis.differences import PLUGIN, VERSION
 from analysis.nearest import Nearest, nearest
 from analysis.row import Row, row_of
+from cli.compute import to_do
 from cli.difference_cells import difference_cells
 from cli.fitted_table import banded_table, terminal_width, wrapped
 from cli.flags import HelpRequested
 from cli.foreign_words import translated
 from cli.plain_table import duration, printable_lines
-from cli.request import REQUESTS, Request, to_do
+from cli.request import REQUESTS, Request
 from datasets.prepared import fingerprint
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from foundations.address import MAIN, SCHEMA_VERSION, Location, digest
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values
-from foundations.plugins import records_of
 from foundations.program import PROGRAM
-from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares
+from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares, records_of
 from foundations.step import Step
 
 # A branch trains as its training does, where it does not say otherwise, but without that one's techniques.

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from foundations.declarations import check_entry
 from foundations.errors import PluginError, UsageError
@@ -99,16 +98,6 @@ def _check_declared(module: ModuleType, path: Path) -> None:
             raise PluginError(f"{where}: {error}", "plugin") from error
         except Exception as error:  # code of the plug-in that the checks called
             raise PluginError(f"{place_of_error(error) or module.__file__}: {words_of(error)}", "plugin") from error
-
-
-def records_of(plugins: Iterable[Plugin]) -> dict[str, dict[str, str]]:
-    """Return plug-ins as plain data, which descriptions and tickets hold: path and SHA-256 by name."""
-    return {plugin.name: {"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins}
-
-
-def plugins_of(record: Mapping[str, Any]) -> list[Plugin]:
-    """Return the plug-ins that a stored description or ticket names in `plugins`, as they were when it was written."""
-    return [Plugin(name, Path(one["path"]), one["sha256"]) for name, one in record.get("plugins", {}).items()]
 
 
 def is_loaded(plugin: Plugin) -> bool:

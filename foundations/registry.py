@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -228,3 +228,13 @@ def import_by_name(module: str) -> ModuleType:
     """Import a module: one of open_prune by its name in the repository, also where it is installed, or any other."""
     is_inside = INSTALLED and importlib.util.find_spec(PREFIX + module.partition(".")[0]) is not None
     return importlib.import_module(PREFIX + module if is_inside else module)
+
+
+def records_of(plugins: Iterable[Plugin]) -> dict[str, dict[str, str]]:
+    """Return plug-ins as plain data, which descriptions and tickets hold: path and SHA-256 by name."""
+    return {plugin.name: {"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins}
+
+
+def plugins_of(record: Mapping[str, Any]) -> list[Plugin]:
+    """Return the plug-ins that a stored description or ticket names in `plugins`, as they were when it was written."""
+    return [Plugin(name, Path(one["path"]), one["sha256"]) for name, one in record.get("plugins", {}).items()]

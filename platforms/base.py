@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from foundations.hparams import Hparams, hparam
-from foundations.registry import Registered
+from foundations.registry import Registered, Registry
+from foundations.users_code import returned
 
 if TYPE_CHECKING:
     import torch
@@ -31,16 +32,12 @@ class PlatformHparams(Hparams):
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class with the hyperparameters of the platform. Raises: UsageError for an unknown one."""
-        from platforms.registry import PLATFORMS  # which holds what is declared with this class
-
         found = PLATFORMS.find(str(values.get("platform", PlatformHparams.platform)))
         return cast("type[Self]", found.hparams)
 
     @classmethod
     def owners(cls) -> Mapping[str, type[Hparams]]:
         """Return the platforms, and the groups of their hyperparameters."""
-        from platforms.registry import PLATFORMS
-
         return {f"platform={each.spelling}": each.hparams for each in PLATFORMS}
 
 
@@ -122,3 +119,13 @@ class Platform(ABC):
         if self.device.type == "cpu":
             return f"cpu ({torch.get_num_threads()} threads)"
         return self.device.type
+
+
+PLATFORMS = Registry(PlatformKind, "platform", ("platforms.local", "platforms.multi_gpu"))
+"""The platforms by name."""
+
+
+def make_platform(hparams: PlatformHparams) -> Platform:
+    """Return the platform that the hyperparameters name. Raises: UsageError for an unknown one."""
+    found = PLATFORMS.find(hparams.platform)
+    return returned(found.make(PlatformHparams.of(hparams.values())), Platform, found.make, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from foundations.errors import UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
@@ -26,6 +26,8 @@ class PruningHparams(Hparams):
 
     A method with options of its own has a subclass. `PruningHparams.of({"strategy": "snip10"})` builds the right one.
     """
+
+    scores_with_examples: ClassVar[bool] = False
 
     strategy: str = hparam("magnitude", elided=ALWAYS_WRITTEN, choices=METHODS)
     """The method that scores the weights, such as magnitude, random or snip10 (10 examples per class)."""
@@ -208,6 +210,8 @@ class PruningHparams(Hparams):
 @dataclass(frozen=True, kw_only=True)
 class ExamplesHparams(PruningHparams):
     """How a network is pruned by a method that scores with examples."""
+
+    scores_with_examples: ClassVar[bool] = True
 
     score_batch_size: int | None = hparam(None, at_least=1)
     """The size of the batches of scoring examples (if not given, the training batch size); matters to batchnorm."""

@@ -59,9 +59,7 @@ class Method(Registered):
         """Check that the method has one way to prune, and a name that says with how many examples it scores."""
         if (self.score is None) == (self.build_mask is None):
             raise UsageError("give it either a score or, if it is constructive, build_mask.")
-        from pruning.hparams import ExamplesHparams  # which holds the registry of methods
-
-        scores_with_examples = issubclass(self.hparams, ExamplesHparams)
+        scores_with_examples = self.hparams.scores_with_examples
         names_their_number = "(?P<examples_per_class>" in self.pattern
         if (scores_with_examples or names_their_number) and not self.needs_examples:
             word = re.sub(r"[^a-z_]", "", self.spelling) or "mine"

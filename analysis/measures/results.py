@@ -33,8 +33,7 @@ from foundations.plugins import load_plugins
 from foundations.reporter import NullReporter, Reporter
 from foundations.store import find_run
 from foundations.users_code import article, mistake, returned
-from platforms.base import PlatformHparams
-from platforms.registry import make_platform
+from platforms.base import PlatformHparams, make_platform
 from training.context import Context
 from training.desc import scoring_version
 from training.provenance import versions

@@ -96,6 +96,9 @@ class Line:
     entries: tuple[Entry, ...]
 
 
+_BOLD, _PLAIN = "\033[1m", "\033[0m"
+
+
 @dataclass(frozen=True)
 class ResultsTable:
     """Results in rows and columns. `str` is the text format."""
@@ -113,9 +116,36 @@ class ResultsTable:
     spread: str
 
     def __str__(self) -> str:
-        from analysis.tables.text import text
+        return self.aligned()
 
-        return text(self)
+    def aligned(self, *, is_terminal: bool = False) -> str:
+        """Return the table as text with aligned columns, its caption above and its notes below.
+
+        is_terminal: whether the best of each column is bold.
+        """
+        head = [*self.head, *self.columns]
+        rows = [[*line.keys, *(entry.text for entry in line.entries)] for line in self.lines]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        first = len(self.head)
+
+        def padded(cells: list[str]) -> list[str]:
+            pairs = zip(cells, widths, strict=True)
+            return [
+                cell.ljust(width) if place < first else cell.rjust(width) for place, (cell, width) in enumerate(pairs)
+            ]
+
+        place = sum(width + 2 for width in widths[:first])  # the columns' own name stands above the first of them
+        named = " " * place + self.column_key if self.columns else ""
+        lines = [self.caption, "", named, "  ".join(padded(head)), "  ".join("-" * width for width in widths)]
+        for row, line in zip(rows, self.lines, strict=True):
+            cells = padded(row)
+            for place, entry in enumerate(line.entries, first):
+                if is_terminal and entry.is_best:
+                    cells[place] = f"{_BOLD}{cells[place]}{_PLAIN}"
+            lines.append("  ".join(cells))
+        if self.notes:
+            lines += ["", *self.notes]
+        return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def points(self) -> list[dict[str, Any]]:
         """Return a row for each cell: its keys, mean, low, high, n, values, and the addresses behind them."""

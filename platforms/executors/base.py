@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from foundations.hparams import Hparams, hparam
-from foundations.registry import Registered
+from foundations.registry import Registered, Registry
+from foundations.users_code import returned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,6 @@ class ExecutorHparams(Hparams):
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class that has the options of the executor that is named."""
-        from platforms.executors.registry import EXECUTORS
-
         name = values.get("executor")
         found = cls if name in (None, "None") else EXECUTORS.find(name).hparams
         return found if issubclass(found, cls) else cls
@@ -39,8 +38,6 @@ class ExecutorHparams(Hparams):
     @classmethod
     def owners(cls) -> Mapping[str, type[Hparams]]:
         """Return the executors, and the groups of their options."""
-        from platforms.executors.registry import EXECUTORS
-
         return {f"executor={each.spelling}": each.hparams for each in EXECUTORS}
 
 
@@ -167,3 +164,21 @@ class ExecutorKind(Registered):
     """Where it runs jobs, in a few words."""
     is_local: bool = False
     """Whether it runs jobs on this machine alone, and can be made without reaching anything else."""
+
+
+EXECUTORS = Registry(
+    ExecutorKind,
+    "executor",
+    (
+        "platforms.executors.pool",
+        "platforms.executors.slurm",
+        "platforms.executors.ray",
+    ),
+)
+"""The executors by name."""
+
+
+def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
+    """Return the executor that the hyperparameters name. Raises: UsageError for an unknown one; EnvironmentFailure."""
+    found = EXECUTORS.find(hparams.executor or "pool")
+    return returned(found.make(hparams, program), Executor, found.make, found)

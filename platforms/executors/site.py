@@ -54,12 +54,12 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
 
 
 def _known() -> dict[str, HparamField]:
-    from platforms.executors.registry import EXECUTORS
+    from platforms.executors.base import EXECUTORS
 
     return {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
 
 
 def _find(name: str) -> None:
-    from platforms.executors.registry import EXECUTORS
+    from platforms.executors.base import EXECUTORS
 
     EXECUTORS.find(name)

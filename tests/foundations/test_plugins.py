@@ -16,8 +16,8 @@ from foundations.address import MAIN, Location
 from foundations.desc import check_record
 from foundations.errors import DamagedError, UsageError
 from foundations.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam
-from foundations.plugins import check_loaded, load_plugins, plugins_of
-from foundations.registry import Registered, Registry, loaded_plugins
+from foundations.plugins import check_loaded, load_plugins
+from foundations.registry import Registered, Registry, loaded_plugins, plugins_of
 from tests.foundations.toy_descriptions import ToyDesc
 
 

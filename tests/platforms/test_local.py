@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from foundations.errors import EnvironmentFailure, UsageError
-from platforms.base import PlatformHparams
+from platforms.base import PLATFORMS, PlatformHparams, make_platform
 from platforms.local import LocalPlatform
-from platforms.registry import PLATFORMS, make_platform
 from tests.conftest import REPOSITORY
 
 

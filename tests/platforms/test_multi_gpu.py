@@ -17,9 +17,8 @@ from foundations.errors import EnvironmentFailure, UsageError
 from foundations.files import sha256_of_file
 from foundations.metrics import Metrics
 from foundations.run import Run
-from platforms.base import PlatformHparams
+from platforms.base import PlatformHparams, make_platform
 from platforms.multi_gpu import MultiGpuHparams, MultiGpuPlatform
-from platforms.registry import make_platform
 from pruning.mask import Mask
 from tests.cli.terminal import LONG, SHORT, Running, Terminal
 from tests.conftest import REPOSITORY

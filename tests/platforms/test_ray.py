@@ -12,9 +12,8 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.base import CommandJob, Program
+from platforms.executors.base import CommandJob, Program, make_executor
 from platforms.executors.ray import RayHparams
-from platforms.executors.registry import make_executor
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.platforms.test_slurm import ENDLESS, GRID, all_ended, log_of, wait_for
 

@@ -18,8 +18,7 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.base import CommandJob, Ended, Executor, Program
-from platforms.executors.registry import make_executor
+from platforms.executors.base import CommandJob, Ended, Executor, Program, make_executor
 from platforms.executors.slurm import SlurmHparams
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.conftest import SHARED
