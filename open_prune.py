@@ -19,7 +19,7 @@ if __name__ == "__main__":  # until `main` catches it, SIGINT ends the process w
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # What type checkers and editors read of the names in _MODULES; `X as X` says that X is meant for others.
+    # The names of the library: `_modules` reads them here, as type checkers and editors do. `X as X` makes X public.
     from analysis.figures.figure import DrawnFigure as DrawnFigure
     from analysis.figures.figure import FigureKind as FigureKind
     from analysis.figures.figure import FigureOptions as FigureOptions
@@ -131,150 +131,42 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = {
-    # Pruning any network
-    "Mask": "pruning.mask",
-    "PruningWrapper": "pruning.wrapper",
-    "prune": "pruning.prune",
-    "CollapseWarning": "pruning.prune",
-    "TiesWarning": "pruning.compute_mask",
-    "UnprunedWarning": "pruning.left_out",
-    "OutputsWarning": "pruning.outputs",
-    "OptimizerStateWarning": "pruning.optimizer_state",
-    "reinitialize_": "pruning.reinitialization",
-    "sparsity_report": "pruning.report",
-    "phew_masks": "pruning.phew_masks",
-    "path_kernel_trace": "pruning.path_kernel",
-    # Preparing any network
-    "gradinit": "training.gradinit",
-    "GradInitStep": "training.gradinit",
-    # Reading runs
-    "open_run": "analysis.run",
-    "results_table": "analysis.tables.table",
-    "ResultsTable": "analysis.tables.table",
-    "TableFormat": "analysis.tables.format",
-    "runs": "analysis.runs",
-    "measure": "analysis.measures.results",
-    "MeasuredResult": "analysis.measures.results",
-    # Figures of runs, and declaring a kind of figure
-    "plot": "analysis.figures.plot",
-    "DrawnFigure": "analysis.figures.figure",
-    "FigureKind": "analysis.figures.figure",
-    "FigureOptions": "analysis.figures.figure",
-    # Declaring a method, an allocation, a schedule
-    "Method": "pruning.method",
-    "EXAMPLES_PER_CLASS": "pruning.method",
-    "PruningHparams": "pruning.hparams",
-    "ExamplesHparams": "pruning.hparams",
-    "Scores": "pruning.scoring",
-    "Scoring": "pruning.scoring",
-    "Allocation": "pruning.allocation",
-    "apportion": "pruning.allocation",
-    "proportional": "pruning.allocation",
-    "Schedule": "pruning.iterations",
-    # Networks and batches by name, for a loop of one's own
-    "build_model": "models.build",
-    "ensure_prepared": "datasets.prepared",
-    "open_loader": "datasets.loader",
-    "Loader": "datasets.batches",
-    "LoaderConfig": "datasets.batches",
-    # A family of networks, a recipe
-    "Family": "models.family",
-    "NetworkSpec": "models.family",
-    "ModelHparams": "models.hparams",
-    "Recipe": "training.recipes",
-    # An initializer
-    "WeightInit": "models.initializers",
-    "MaskedInit": "models.initializers",
-    # A dataset, an augmentation
-    "DatasetSpec": "datasets.spec",
-    "DatasetHparams": "datasets.hparams",
-    "Download": "datasets.source_files",
-    "Index": "datasets.source_files",
-    "SourceFiles": "datasets.source_files",
-    "Split": "datasets.source_files",
-    "Augmentation": "datasets.augmentations.augmentation",
-    "MemoryBatches": "datasets.augmentations.augmentation",
-    "StreamedBatches": "datasets.augmentations.augmentation",
-    "NONE": "datasets.augmentations.none",
-    "PAD4_CROP_FLIP": "datasets.augmentations.pad4_crop_flip",
-    "RESIZED_CROP_FLIP": "datasets.augmentations.resized_crop_flip",
-    # A technique
-    "Technique": "training.technique",
-    "TechniqueHparams": "training.technique",
-    "TechniquesHparams": "training.hparams",
-    "Hooks": "training.technique",
-    "Training": "training.technique",
-    "Fading": "models.networks.fading",
-    "FadingHooks": "training.techniques.fading",
-    "FadingHparams": "training.techniques.fading",
-    "Logger": "training.loggers.logger",
-    "Log": "training.loggers.logger",
-    "LoggedRun": "training.loggers.logger",
-    # A branch, a kind of run
-    "Branch": "branches.named_branch",
-    "SeedFlags": "branches.named_branch",
-    "branch_of": "branches.named_branch",
-    "oneshot": "branches.oneshot",
-    "OneshotFlags": "branches.oneshot",
-    "last_state": "branches.named_branch",
-    "BranchDesc": "branches.desc",
-    "BranchHparams": "branches.desc",
-    "main_of": "branches.desc",
-    "mask_of": "branches.desc",
-    "LevelBranch": "branches.lottery",
-    "Lottery": "branches.lottery",
-    "Desc": "foundations.desc",
-    "MaskOf": "foundations.desc",
-    "RunKind": "foundations.desc",
-    "RunRef": "foundations.desc",
-    "StateOf": "foundations.desc",
-    "TrainDesc": "training.desc",
-    "TrainingHparams": "training.hparams",
-    # A measure
-    "Measure": "analysis.measures.measure",
-    "Measured": "analysis.measures.measure",
-    "StepOptions": "analysis.measures.measure",
-    "MeasuredRun": "analysis.measures.inputs",
-    "Measuring": "analysis.measures.inputs",
-    "DataOptions": "analysis.measures.data",
-    "Examples": "analysis.measures.data",
-    # A platform
-    "Platform": "platforms.base",
-    "PlatformHparams": "platforms.base",
-    "PlatformKind": "platforms.base",
-    # Using such files from Python
-    "load_plugins": "foundations.plugins",
-    # What all of these use
-    "ALWAYS_WRITTEN": "foundations.hparams",
-    "Hparams": "foundations.hparams",
-    "hparam": "foundations.hparams",
-    "Step": "foundations.step",
-    "generator": "foundations.random_streams",
-    "DamagedError": "foundations.errors",
-    "EnvironmentFailure": "foundations.errors",
-    "OpenPruneError": "foundations.errors",
-    "UsageError": "foundations.errors",
-}
-"""The module of each name of the library."""
 
-__all__ = ["__version__", "main", *_MODULES]
+_names: dict[str, str] = {}
+
+
+def _modules() -> dict[str, str]:
+    """Return the module of each name of the library, as the imports under TYPE_CHECKING say."""
+    if not _names:
+        import ast
+
+        with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long to import as all else here
+            statements = ast.parse(file.read()).body
+        block = next(
+            each for each in statements if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"
+        )
+        for node in block.body:
+            if isinstance(node, ast.ImportFrom):
+                _names.update((alias.name, str(node.module)) for alias in node.names)
+    return _names
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return ["__version__", "main", *_modules()]
     if name == "__version__":
         from foundations.program import version
 
         return version()
-    if name not in _MODULES:
+    if name.startswith("__") or name not in _modules():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from foundations.registry import load
+    import importlib
 
-    return load(f"{_MODULES[name]}:{name}")
+    return getattr(importlib.import_module(_modules()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
 
 
 def main() -> int:
