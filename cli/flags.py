@@ -204,7 +204,7 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
         is_off = name not in known and off != name and off in known and _is_switch(known[off])
         if is_off or (name in known and _is_switch(known[name])):
             if equals or (rest and rest[0] in _TRUTHS):
-                raise UsageError(f"it takes no value; write --{off}, or --no_{off} for the opposite.", off)
+                raise _takes_no_value(off)
             given[off if is_off else name] = not is_off
             continue
         following = rest[0] if rest and not rest[0].startswith("--") else None
@@ -220,6 +220,8 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
 def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | None) -> Any:
     if bool in field.types and isinstance(text, bool):
         return text
+    if bool in field.types:
+        raise _takes_no_value(field.name)
     if isinstance(text, bool):
         raise UsageError(f"a value is missing; write --{field.name}=VALUE.", field.name)
     if text == "None" and type(None) in field.types:
@@ -237,6 +239,10 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
             except ValueError as error:
                 raise UsageError(f"'{text}' is not a valid value; it takes {words}.", field.name) from error
     return text
+
+
+def _takes_no_value(name: str) -> UsageError:
+    return UsageError(f"it takes no value; write --{name}, or --no_{name} for the opposite.", name)
 
 
 def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], command: str) -> UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +60,7 @@ def _is_loss(result: Any) -> bool:
 
 
 def _is_choice(result: Any) -> bool:
-    return isinstance(result, bool) or (isinstance(result, Tensor) and result.numel() == 1)
+    return isinstance(result, bool | np.bool_) or (isinstance(result, Tensor) and result.numel() == 1)
 
 
 def _is_count(result: Any) -> bool:
