@@ -115,7 +115,7 @@ def _dispatched(argv: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in's sys.exit, too
         place = place_of_error(error)
         if not place:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,11 @@ def _with_arrays(content: Any) -> Any:
     """Return a split whose images and labels are numpy's arrays, labels of int64, as far as they are such numbers."""
     import numpy as np
 
-    changed = {"labels": content.labels}
-    if isinstance(content, Split) and hasattr(content.images, "numpy"):
-        changed["images"] = content.images.numpy()
-    if hasattr(content.labels, "numpy") or isinstance(content.labels, list | tuple):
-        changed["labels"] = np.asarray(content.labels)
+    changed = {"labels": content.labels, **({"images": content.images} if isinstance(content, Split) else {})}
+    for name, array in changed.items():
+        if hasattr(array, "numpy") or isinstance(array, list | tuple):
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # then it is refused as what it is
+                changed[name] = np.asarray(array)
     labels = changed["labels"]
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
         changed["labels"] = labels.astype(np.int64, copy=False)

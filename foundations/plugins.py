@@ -24,7 +24,7 @@ from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, executing, loaded_plugins
-from foundations.users_code import place_of_error, words_of
+from foundations.users_code import is_own, place_of_error, words_of
 
 
 def load_plugins(paths: Iterable[Path | str]) -> None:
@@ -109,7 +109,7 @@ def _check_declared(module: ModuleType, path: Path) -> None:
                 raise PluginError(
                     f"{where}: '{entry.spelling}' is only in '{name}'; give it a name of its own.", "plugin"
                 )
-    if not declared:
+    if not any(entry.line for entry in declared) and all(is_own(entry) for entry in declared):
         raise PluginError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
     for entry in declared:
         if not entry.line:

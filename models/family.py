@@ -89,6 +89,10 @@ class Family(Registered):
 
     def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
         """Return what a name says. Raises: UsageError for a depth or a member that the family does not have."""
+        for group in ("depth", "width"):
+            if not groups.get(group, "0").isdecimal():
+                reason = f"'{name}' is not a valid value; the {group} of {self.spelling} is a number."
+                raise UsageError(reason, "model_name")
         depth, member = int(groups.get("depth", 0)), groups.get("member", "")
         if depth and self.depths and depth not in self.depths:
             reason = f"'{name}' is not a valid value; in {self.spelling}, D is {_in_words(self.depths)}."

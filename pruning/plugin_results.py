@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
         raise mistake(function, allocation, f"returned {article(counts)}; it must return a dict of whole numbers.")
     _check_names(counts, room, function, allocation)
     for name, most in room.items():
-        if not isinstance(counts[name], Integral) or not 0 <= counts[name] <= most:
+        if not isinstance(counts[name], int | np.integer) or not 0 <= counts[name] <= most:
             raise mistake(function, allocation, f"returned {counts[name]!r} for '{name}'; it can keep 0 to {most}.")
     if sum(counts.values()) != keep:
         raise mistake(function, allocation, f"returned numbers that add up to {sum(counts.values())}, not to {keep}.")
@@ -82,14 +81,14 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
 
 def checked_counts_of(schedule: Schedule, start: int, target: int, iterations: int) -> list[int]:
     """Return how many weights are kept after each iteration. Raises: PluginError that names the function."""
-    counts = schedule.counts(start, target, iterations)
+    counts: list[Any] = [*schedule.counts(start, target, iterations)]
     if schedule.plugin is not None:
         before = start
         for done, count in enumerate(counts, 1):
-            if not isinstance(count, Integral) or not target <= count <= before:
+            if not isinstance(count, int | np.integer) or not target <= count <= before:
                 reason = f"returned {count!r} for iteration {done} of {iterations}; it must be an int"
                 raise mistake(schedule.kept_after, schedule, f"{reason} from {target} to {before}.")
-            before = count
+            before = int(count)
     return counts
 
 

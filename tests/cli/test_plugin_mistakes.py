@@ -202,6 +202,12 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "returned, as 'test', images of shape (4, 3, 8, 8); by its declaration they are (4, 1, 8, 8).",
     ),
+    "a dataset of ragged labels": (
+        DATASET.format("return {'train': Split(split(8).images, [[1], [2, 3]], ('a', 'b'), ''), 'test': split(4)}"),
+        TRAIN_ON,
+        2,
+        "line 4: read, of 'mine', returned, as 'train', labels that are a list; they must be a numpy array.",
+    ),
     "a dataset of floats": (
         DATASET.format("return {'train': split(8, kind=float), 'test': split(4)}"),
         TRAIN_ON,
@@ -213,6 +219,12 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         ("train", "--model_name=cifar_vgg_11", "--dataset_name=mine", "--training_steps=1it"),
         2,
         "--model_name, --dataset_name: cifar_vgg_11 cannot run on the images of mine, 1 x 8 x 8: ",
+    ),
+    "a family whose depth is a word": (
+        FAMILY.replace('spelling="mine"', r'spelling="mine_D", pattern=r"mine_(?P<depth>\w+)"').format("..."),
+        ("train", "--model_name=mine_deep", *TRAIN[2:]),
+        2,
+        "--model_name: 'mine_deep' is not a valid value; the depth of mine_D is a number.",
     ),
     "a family that takes another shape": (
         FAMILY.format("return nn.Sequential(nn.Flatten(), nn.Linear(3072, spec.outputs))"),
@@ -251,11 +263,48 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "after_backward, of 'mine', returned nothing (None); it must return whether to skip",
     ),
+    "a hook of no arguments": (
+        TECHNIQUE.format("after_step(self): ..."),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 4: after_step, of 'mine', is called with 1 argument after self, and does not take them.",
+    ),
+    "a hook of another name": (
+        TECHNIQUE.format("on_step(self, step): ..."),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 3: Mine, of 'mine', has none of the hooks before_mask, prepare,",
+    ),
     "hooks that are not Hooks": (
         TECHNIQUE.format("x(self): ...").replace("hooks=Mine", "hooks=lambda training, hparams: None"),
         TRAIN_WITH,
         2,
         "returned nothing (None); it must return a Hooks.",
+    ),
+    "an exit in a score": (
+        METHOD.format("raise SystemExit(3)"),
+        PRUNE,
+        1,
+        "mine.py, line 4: SystemExit: 3",
+    ),
+    "a name that is taken": (
+        METHOD.format("return scoring.weights").replace("'mine'", "'magnitude'").replace('"mine"', '"magnitude"'),
+        ("branch", "train", "oneshot", "--strategy=magnitude", *ONE_STEP),
+        2,
+        "mine.py declares 'magnitude', but 'magnitude' is already a name of 'magnitude'; choose another name.",
+    ),
+    "a declaration inside a function": (
+        "from open_prune import *\ndef declare():\n    return Method(spelling='mine')\n",
+        PRUNE,
+        2,
+        "mine.py declares nothing, such as a Method",
+    ),
+    "points that are a number": (
+        "from matplotlib.figure import Figure\nfrom open_prune import DrawnFigure, FigureKind\n"
+        "MINE = FigureKind(spelling='mine', summary='', draw=lambda rows, options: DrawnFigure(Figure(), 3))\n",
+        ("plot", "mine"),
+        2,
+        "line 3: <lambda>, of 'mine', returned points that are no dictionaries in a tuple.",
     ),
     "an error in a hook": (
         TECHNIQUE.format("before_step(self, step): raise ValueError('one\\n two\\n three\\n four\\n five')"),
@@ -473,6 +522,6 @@ def test_a_measure_may_return_numbers_of_numpy_and_torch(terminal: Terminal, tmp
     result = terminal.run("measure", "mine", "train", "--json", f"--plugin={tmp_path / 'mine.py'}")
 
     assert result.code == 0, result.err
-    found = json.loads(result.out)
+    [found] = json.loads(result.out)
     assert found["values"] == {"mean": 0.5, "count": 3}
     assert found["table"] == {"layer": ["a", "b"], "size": [1, 2], "ratio": [0.375, 0.5]}
