@@ -109,7 +109,7 @@ def _check_declared(module: ModuleType, path: Path) -> None:
                 raise PluginError(
                     f"{where}: '{entry.spelling}' is only in '{name}'; give it a name of its own.", "plugin"
                 )
-    if not any(entry.line for entry in declared) and all(is_own(entry) for entry in declared):
+    if all(is_own(entry) for entry in declared):
         raise PluginError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
     for entry in declared:
         if not entry.line:
