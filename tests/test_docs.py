@@ -25,8 +25,8 @@ EXAMPLES = {path.name: path.read_text() for path in sorted((REPOSITORY / "exampl
 INDEX = REPOSITORY / "docs/README.md"
 OTHERS = ("CONTRIBUTING.md", "benchmarks/README.md", "tests/golden/README.md")
 LINKING = [README, *(REPOSITORY / name for name in OTHERS), *PAGES]
-OWN_WORDS = """run parent branch replicate level address description state ticket main mask strategy technique preset root
-plan manifest sweep executor platform measure line point"""
+OWN_WORDS = """run parent branch replicate level address description state ticket main mask strategy technique preset
+root plan manifest sweep executor platform measure line point"""
 # Its blocks need runs that are there: tests/analysis/test_docs.py.
 WITHOUT_RUNS = [page for page in PAGES if page.name != "reading_runs.md"]
 
