@@ -64,10 +64,11 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def run_commands(commands: Sequence[str], folder: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Run commands in order, each in a process of its own, with arguments that may be changed."""
+    """Run commands in order, each in a process of its own, with arguments that may be changed and `~` as the folder."""
     terminal = Terminal(folder / "runs", folder / "datasets", {"HOME": str(folder)})
     for command in commands:
-        result = terminal.run(*change(shlex.split(command, comments=True)[2:]))
+        words = shlex.split(command, comments=True)[2:]
+        result = terminal.run(*change([re.sub("^~(?=/)", str(folder), word) for word in words]))
         assert result.code == 0, f"{command}\n{result.out}{result.err}"
 
 
