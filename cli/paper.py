@@ -74,7 +74,7 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 
 def paper(argv: Sequence[str], environment: Environment) -> int:
     """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, PaperFlags)
     scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
     if not names:
         raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
