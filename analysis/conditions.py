@@ -35,6 +35,7 @@ _PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,"']|["'])+""", re.DOTALL)
 """A condition: text without commas but those in quotes."""
 _FRACTION = re.compile(r"sparsity|density|prune_fraction|(.*_)?accuracy")
 """Keys whose values are from 0 to 1."""
+_QUOTES = ('"', "'")
 _NOTHING = "none"
 _DIGITS = 1e-9
 """How much numbers that count as equal may differ, as a share: nobody types the last digits of 1 - 0.8^n."""
@@ -119,9 +120,11 @@ def _read(part: str, where: str) -> Condition:
     wanted = match["wanted"]
     if wanted.startswith(("<", ">", "=", "!")):
         raise UsageError(f"'{part.strip()}' is not a condition; choose from =, !=, <, <=, >, >=.", "where")
-    is_quoted = len(wanted) > 1 and wanted[0] == wanted[-1] and wanted[0] in "\"'"
+    is_quoted = len(wanted) > 1 and wanted[0] == wanted[-1] and wanted[0] in _QUOTES
     if any(sign in wanted for sign in "<>=") and not is_quoted:
         raise UsageError(f"'{part.strip()}' is more than one condition; write commas between them.", "where")
+    if not is_quoted and (wanted[:1] in _QUOTES or wanted[-1:] in _QUOTES):
+        raise UsageError(f"'{part.strip()}' has a quote that is not closed.", "where")
     wanted = wanted[1:-1] if is_quoted else wanted
     sign = EQUAL if match["sign"] == "==" else match["sign"]
     if sign in ORDERS and not wanted:
@@ -176,6 +179,13 @@ def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | N
     other = _number(wanted)
     other = _seconds(wanted) if other is None else other
     return None if other is None else (float(found), other)
+
+
+def as_number(value: Any, per_epoch: int) -> float | None:
+    """Return a value that has an order among numbers: itself, or the iteration of a step; None for all else."""
+    if _is_step(value):
+        return _iteration(value, per_epoch)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _number(wanted: Any) -> float | None:

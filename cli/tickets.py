@@ -130,9 +130,13 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
     if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
-    for name, is_given in (("executor", flags.executor.executor is not None), ("dry_run", flags.job.dry_run)):
-        if is_given:
-            raise UsageError("files are imported here and now; leave it out.", name)
+    refused = {
+        "executor": flags.executor.executor is not None,
+        "dry_run": flags.job.dry_run,
+        "display_output_location": flags.job.display_output_location,
+    }
+    for name in (name for name, is_given in refused.items() if is_given):
+        raise UsageError("files are imported here and now; leave it out.", name)
     if flags.reading.openlth and flags.reading.weights:
         raise UsageError("give one of them.", "openlth", "weights")
 

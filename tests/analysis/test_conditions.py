@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.row import Row
-from analysis.selection import chosen
+from analysis.selection import chosen, ordered
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
 
@@ -124,6 +124,8 @@ def test_numbers_that_differ_in_the_last_digits_only_are_equal_in_every_comparis
         ("prune_fraction=80", "from 0 to 1"),
         ("strategy=snip10 and lr>0.1", "more than one condition; write commas"),
         ("strategy!=snip10;lr=0.1", "more than one condition"),
+        ("strategy!='snip10", "has a quote that is not closed"),
+        ('strategy!=snip10",lr>0.1', "has a quote that is not closed"),
         ("status=done", "'done' is not a status; choose from complete, incomplete"),
         ("status!=complet", "Did you mean 'complete'?"),
         ("age<1h30min", "A duration is a number with one of s, min, h, d"),
@@ -151,3 +153,14 @@ def test_a_mapping_has_values_that_are_equal() -> None:
     mapping: dict[str, Any] = {"lr": [0.1, 0.2], "status": "complete"}
 
     assert chosen(ROWS, mapping) == ROWS[:2]
+
+
+def test_steps_are_ordered_as_steps_of_their_runs() -> None:
+    rows = [
+        training(1, 0.9, training_steps="100it"),
+        replace(training(2, 0.9, training_steps="3ep"), iterations_per_epoch=10),
+        training(3, 0.9, training_steps="9it"),
+    ]
+
+    assert ordered(rows, "training_steps", descending=False) == [rows[2], rows[1], rows[0]]
+    assert ordered(rows, "training_steps", descending=True) == [rows[0], rows[1], rows[2]]
