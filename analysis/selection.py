@@ -33,7 +33,7 @@ def chosen(rows: Sequence[Row], where: Where | None) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
-    """Return the rows by a column, result or hyperparameter: numbers and steps first, then texts, then those without it.
+    """Return the rows by a column, result or hyperparameter: numbers and steps first, then texts, then no value.
 
     Raises: UsageError for a key that no row has.
     """

@@ -119,16 +119,14 @@ class Sweep:
         """Yield the points of each grid, with its name. Raises: UsageError where there are too many to be meant."""
         if (count := sum(map(len, self.grids))) > _MOST_VALUES:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
-        self._refuse_idle_rules()
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
 
-    def _refuse_idle_rules(self) -> None:
-        """Raise UsageError for a rule with a value that no run of any grid is given."""
+    def refuse_idle(self, rules: Sequence[Rule]) -> None:
+        """Raise UsageError for one of some rules with a value that no run of any grid is given."""
         values = [grid.values() for grid in self.grids]
-        for rule in (rule for grid in self.grids for rule in grid.rules):
-            for name, value in rule.where.items():
-                if not any(value in given.get(name, ()) for given in values):
-                    raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
+        for name, value in (pair for rule in rules for pair in rule.where.items()):
+            if not any(value in given.get(name, ()) for given in values):
+                raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
 
 
 def _refuse_change(rule: Rule, varied: Point) -> None:

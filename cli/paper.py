@@ -25,7 +25,7 @@ from cli.request import Request
 from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
 from cli.sweep_flags import without_shared
 from foundations.address import Location
-from foundations.desc import RunRef
+from foundations.desc import RunRef, flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
@@ -133,7 +133,12 @@ def planned_paper(
         asked = asked_by(with_shared(described, job, platform), environment)
         if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
             asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
-        return plan_sweep(asked, environment)
+        planned = plan_sweep(asked, environment)
+    names = {name for each in planned.requested() for name in flat_hyperparameters(each.desc.record())}
+    parts: list[Measurement | Drawing] = [*measurements, *drawings]
+    for part in parts:
+        part.check_keys(names)
+    return planned
 
 
 def _without_evaluation(request: Request) -> Request:

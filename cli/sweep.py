@@ -244,6 +244,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
             for each in file.grids
         )
     )
+    whole.refuse_idle(more)
     return whole, rest
 
 

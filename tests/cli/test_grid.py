@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.grid import Grid, Sweep, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
+from cli.sweep import described_by
 from foundations.errors import UsageError
 
 
@@ -72,12 +72,19 @@ def test_a_rule_looks_at_the_flags_of_every_run_as_well() -> None:
 
 
 @pytest.mark.parametrize("where", ["strategy=force10", "strateggy=snip10", "lr=0.2"])
-def test_a_rule_that_no_run_meets_is_refused(where: str) -> None:
-    fixed = Grid(("train",), {"lr": "0.1"}, (parse_axis("strategy=snip10,synflow"),))
-    rule = parse_rule(f"{where}:prune_iterations=100")
+def test_a_rule_that_no_run_meets_is_refused_on_the_command_line(where: str) -> None:
+    command = [
+        "--grid",
+        "strategy=snip10,synflow",
+        "--when",
+        f"{where}:prune_iterations=100",
+        "--",
+        "train",
+        "--lr=0.1",
+    ]
 
     with pytest.raises(UsageError, match=f"when: no run is given {where}"):
-        list(Sweep((replace(fixed, rules=(rule,)),)).points())
+        described_by(command)
 
 
 def test_a_rule_may_be_for_one_grid_of_several() -> None:
