@@ -230,7 +230,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
     cut = list(argv).index("--") if "--" in argv else len(argv)
     grids, own = taken_out("grid", argv[:cut])
     rules, own = taken_out("when", own)
-    names, rest = positional(own)
+    names, rest = positional(own, SweepFlags)
     words, flags = positional(argv[cut + 1 :])
     if help_asked(rest) is not None:
         return Sweep(), rest
@@ -244,6 +244,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
             for each in file.grids
         )
     )
+    whole.refuse_idle(more)
     return whole, rest
 
 

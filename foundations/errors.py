@@ -62,9 +62,10 @@ class Interrupted(BaseException):
 
 
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the closest name, or nothing where none is close."""
-    close = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """Return ` Did you mean 'x'?` for the closest name, capitals aside, or nothing where none is close."""
+    by_folded = {name.casefold(): name for name in reversed(list(names))}
+    close = difflib.get_close_matches(wrong.casefold(), list(by_folded)[::-1], n=1, cutoff=0.6)
+    return f" Did you mean '{by_folded[close[0]]}'?" if close else ""
 
 
 def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None = None) -> str:
