@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -30,10 +30,15 @@ class Interrupts:
     a second one raises. `at_once()`, inside `deferred()`, is for long parts of such a loop that can be abandoned.
     """
 
-    def __init__(self, what_now: str = CONTINUES, work: str = "") -> None:
-        """Take the sentence that says how to go on, and the work that a signal stops, for its message."""
+    def __init__(
+        self, what_now: str = CONTINUES, work: str = "", tell: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Take the sentence that says how to go on, and the work that a signal stops, for its message.
+
+        tell: called with True when signals begin to be deferred, and with False when they no longer are.
+        """
         self.signal_number: int | None = None
-        self._what_now, self._work = what_now, work
+        self._what_now, self._work, self._tell = what_now, work, tell
         self._deferred = 0
         """How many `deferred` blocks are open."""
         self._at_once = 0
@@ -76,9 +81,13 @@ class Interrupts:
         """
         self._deferred += 1
         try:
+            if self._deferred == 1:
+                self._tell(True)
             yield
         finally:
             self._deferred -= 1
+            if self._deferred == 0:
+                self._tell(False)
 
     @contextlib.contextmanager
     def working_on(self, work: str) -> Iterator[None]:
@@ -115,11 +124,6 @@ class Interrupts:
             if not isinstance(error, Interrupted) and _came_of_signal(error):
                 raise self.interrupted(self._what_now) from None
             raise
-
-    @property
-    def is_deferred(self) -> bool:
-        """Whether a loop is under way that writes its checkpoint first."""
-        return self._deferred > 0
 
     def stop(self, number: int) -> None:
         """Act as if a signal had come."""

@@ -97,6 +97,46 @@ def _images(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / "images" / name / f"{number}.png")
 
 
+PAPER = """
+title = "Ratios"
+paper = "a test"
+figure = "A figure"
+shows = "Nothing."
+
+[cpu]
+takes = "a moment"
+
+[cpu.sweep]
+command = "train"
+
+[cpu.sweep.base]
+default_hparams = "digits_lenet_16"
+batch_size = 256
+training_steps = "2it"
+
+[[cpu.sweep.grid]]
+replicate = "1-2"
+
+[[measure]]
+name = "synaptic_flow_ratio"
+schedules = ["linear,exponential"]
+exponents = ["1,2"]
+iterations = ["1,10,200"]
+
+[[plot]]
+name = "measure"
+measure = "synaptic_flow_ratio"
+x = "iterations"
+y = "ratio"
+"""
+"""A paper that measures for a second or more."""
+
+
+def _paper(folder: Path) -> None:
+    (folder / "paper.toml").write_text(PAPER)
+
+
+_MEASURED = ("paper", "{folder}/paper.toml", "--jobs=2")
 _GMP = ("--technique=gmp", "--gmp_end=2it", "--gmp_frequency=1it", "--gmp_density=0.1")
 _TRAIN = ("train", *SMALL)
 _SYNFLOW = ("--strategy=synflow", "--prune_iterations=1500")
@@ -165,8 +205,15 @@ PHASES: dict[str, Phase] = {
         "cli.tickets:import_",
         (_TRAIN, ("export", "train_", "{folder}/ticket.safetensors")),
     ),
-    "paper": Phase(
-        ("paper", "demo", "--jobs=2", "--out={folder}/demo"), "platforms.dispatch:run", later=1.0, is_repeated=False
+    "paper": Phase(("paper", "demo", "--jobs=2", "--out={folder}/demo"), "platforms.dispatch:run", later=1.0),
+    "paper, measuring": Phase(
+        (*_MEASURED, "--out={folder}/drawn"), "analysis.measures.results:result_of", prepare=_paper, later=0.2
+    ),
+    "paper, drawing": Phase(
+        (*_MEASURED, "--out={folder}/again"),
+        "cli.drawing:write",
+        ((*_MEASURED, "--out={folder}/drawn"),),
+        prepare=_paper,
     ),
     "sweep": Phase((*_RUNS, "train", *_LONG), "platforms.executors.pool:ended", later=1.5),
     "first second of a sweep": Phase((*_RUNS, "train", *_LONG), "platforms.executors.pool:_forked", later=0.3),
@@ -178,18 +225,22 @@ PHASES: dict[str, Phase] = {
             "--together=2",
             "--",
             "train",
-            *_LONG,
+            *_LENET,
+            "--evaluate_only_at_end",
+            "--training_steps=1500it",
             "--model_name=digits_resnet_8_2",
         ),
         "platforms.executors.pool:ended",
         later=2.5,
-        is_repeated=False,
     ),
     "starting processes": Phase(
         ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"), "platforms.processes:_listen", later=0.5
     ),
     "several processes": Phase(
-        ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"), "platforms.processes:_listen", later=9.0
+        ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"),
+        "training.loop:steps",  # in the processes that it starts
+        later=0.3,
+        kept="Checkpoint at step",
     ),
     "watch": Phase(("watch",), "cli.watch:watch", (_TRAIN,), is_repeated=False),
 }
