@@ -38,7 +38,8 @@ class Interrupts:
         tell: called with True when signals begin to be deferred, and with False when they no longer are.
         """
         self.signal_number: int | None = None
-        self._what_now, self._work, self._tell = what_now, work, tell
+        self.work = work
+        self._what_now, self._tell = what_now, tell
         self._deferred = 0
         """How many `deferred` blocks are open."""
         self._at_once = 0
@@ -92,11 +93,11 @@ class Interrupts:
     @contextlib.contextmanager
     def working_on(self, work: str) -> Iterator[None]:
         """Inside the block, the message about a signal names this work."""
-        former, self._work = self._work, work
+        former, self.work = self.work, work
         try:
             yield
         finally:
-            self._work = former
+            self.work = former
 
     @contextlib.contextmanager
     def at_once(self, what_now: str = CONTINUES) -> Iterator[None]:
@@ -132,7 +133,7 @@ class Interrupts:
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM
-        work = f" in {self._work}" if self._work else ""
+        work = f" in {self.work}" if self.work else ""
         return Interrupted(f"Stopped by {signal.Signals(number).name}{work}. {what_now}", number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

@@ -127,7 +127,8 @@ class Processes:
             with blocked():  # a terminal signals them, too; they follow this process
                 for rank in self._ranks:
                     own, others = context.Pipe()
-                    process = context.Process(target=run_rank, args=(rank, self._packed.job, others))
+                    work = self._packed.interrupts.work
+                    process = context.Process(target=run_rank, args=(rank, self._packed.job, others, work))
                     process.start()
                     others.close()
                     self._connections.append(own)

@@ -106,9 +106,10 @@ class RankPlatform(Platform):
         return f"{super().describe()}, {self.world_size} processes"
 
 
-def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
+def run_rank(rank: Rank, job: bytes, connection: Connection, work: str) -> None:
     """Run a job as one of several processes; send what it reports, and its result or error. In a new process.
 
+    work: the job, for the message about a signal.
     SIGINT and SIGTERM are blocked in it. The process that started it sends the number of a signal to pass on.
     """
     lock = threading.Lock()
@@ -117,7 +118,7 @@ def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
         with lock:
             connection.send((kind, content))
 
-    interrupts = Interrupts(tell=partial(send, "trains"))
+    interrupts = Interrupts(work=work, tell=partial(send, "trains"))
     with interrupts.caught():
         threading.Thread(target=_follow, args=(connection,), daemon=True).start()
         try:

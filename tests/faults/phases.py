@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,17 @@ class SlowHparams(ModelHparams):
 
     slow_products: int = hparam(1, at_least=0)
     """Matrix products in each forward pass, in one operation."""
+    slow_sum: int = hparam(0, at_least=0)
+    """Summands of a sum in each forward pass, during which no other thread of Python can run."""
 
 
 class Slow(nn.Module):
-    def __init__(self, products, inputs, outputs):
+    def __init__(self, products, summands, inputs, outputs):
         super().__init__()
-        self.products, self.linear = products, nn.Linear(inputs, outputs)
+        self.products, self.summands, self.linear = products, summands, nn.Linear(inputs, outputs)
 
     def forward(self, images):
+        sum(range(self.summands))
         if self.products:
             torch.bmm(_MATRIX.expand(self.products, 800, 800), _MATRIX.expand(self.products, 800, 800))
         return self.linear(images.flatten(1))
@@ -49,7 +53,7 @@ class Slow(nn.Module):
 def slow_linear(spec: NetworkSpec) -> nn.Module:
     """Build the network."""
     channels, height, width = spec.input_shape
-    return Slow(spec.hparams.slow_products, channels * height * width, spec.outputs)
+    return Slow(spec.hparams.slow_products, spec.hparams.slow_sum, channels * height * width, spec.outputs)
 
 
 SLOW = Family(
@@ -88,12 +92,12 @@ class Phase:
     """Whether the same command goes on, and must end as if it had never been stopped."""
 
 
-def _images(folder: Path) -> None:
+def _images(folder: Path, count: int = 400, side: int = 160) -> None:
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (folder / "images" / name).mkdir(parents=True)
-        for number in range(400):
-            pixels = generator.integers(0, 255, (160, 160, 3), dtype=np.uint8)
+        for number in range(count):
+            pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name / f"{number}.png")
 
 
@@ -144,12 +148,12 @@ PHASES: dict[str, Phase] = {
     "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.decode:*", prepare=_images),
     "preparing digits": Phase(_TRAIN, "datasets.prepared:_prepare"),
     "streamed images": Phase(
-        ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=3ep", "--num_workers=2"),
+        ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=6ep", "--num_workers=2"),
         "training.session:compute_gradients",
         (("datasets", "add", "mine", "{folder}/images", "--stream", "--image_size=32"),),
-        later=0.5,
+        later=0.2,
         kept="Checkpoint at step",
-        prepare=_images,
+        prepare=partial(_images, count=150, side=48),
     ),
     "importing torch": Phase(_TRAIN, "torch:<module>"),
     "evaluation": Phase(
@@ -240,6 +244,20 @@ PHASES: dict[str, Phase] = {
         ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"),
         "training.loop:steps",  # in the processes that it starts
         later=0.3,
+        kept="Checkpoint at step",
+    ),
+    "several slow processes": Phase(
+        (
+            "train",
+            *_SLOW_NETWORK,
+            "--slow_products=0",
+            "--slow_sum=60000000",
+            "--batch_size=1024",
+            "--platform=multi_gpu",
+            "--num_processes=2",
+        ),
+        "training.session:compute_gradients",  # in the processes that it starts
+        bound=12.0,
         kept="Checkpoint at step",
     ),
     "watch": Phase(("watch",), "cli.watch:watch", (_TRAIN,), is_repeated=False),
