@@ -231,7 +231,7 @@ PHASES: dict[str, Phase] = {
             "train",
             *_LENET,
             "--evaluate_only_at_end",
-            "--training_steps=1500it",
+            "--training_steps=200it",
             "--model_name=digits_resnet_8_2",
         ),
         "platforms.executors.pool:ended",
