@@ -28,7 +28,8 @@ from foundations.store import short_address
 _USAGE = f"""usage: {PROGRAM} why COMMAND FLAGS
 
 Say whether the run of a command is there, and else which run is nearest and what differs, or what would be computed.
-Nothing is computed. COMMAND is train, branch or lottery with its flags:
+Nothing is computed. COMMAND is train, branch or lottery with its flags. `--plugin FILE`
+loads a file of your own, as for every command.
 
   {PROGRAM} why branch train oneshot --strategy=snip10 --lr=0.2"""
 

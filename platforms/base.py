@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
+from platforms.memory_format import memory_format
 
 if TYPE_CHECKING:
     import torch
@@ -88,22 +89,8 @@ class Platform(ABC):
         return self.rank == 0
 
     def memory_format(self, precision: str, model: nn.Module | None = None) -> torch.memory_format:
-        """Return the layout of images in memory that is fastest on the device for a network, and safe.
-
-        On CPUs with AVX-512, channels_last runs a ResNet-20 step 1.25 times faster than the default layout. On those
-        without, oneDNN's kernels for it (torch 2.15) corrupt the heap in convolutions of few channels: the process
-        aborts, or trains on overwritten numbers. With AVX-512 (torch 2.15), so do 1 x 1 convolutions with a stride,
-        seen with 2 to 8 input channels and images of 48 x 48 and more in the backward pass; networks with one of fewer
-        than 16, the lanes of a register, have the default layout. On CUDA it pays where tensor cores do the work, that
-        is in any precision but float32.
-        """
-        import torch
-
-        if self.device.type == "cpu":
-            channels_last = torch.backends.cpu.get_cpu_capability() == "AVX512" and not _has_narrow_shortcuts(model)
-        else:
-            channels_last = self.device.type == "cuda" and precision != "float32"
-        return torch.channels_last if channels_last else torch.contiguous_format
+        """Return the layout of images in memory for a network on the device (see `memory_format`)."""
+        return memory_format(self.device, precision, model)
 
     def agree(self, decide: Callable[[], Result]) -> Result:
         """Return, in every process, what `decide` returns in the primary one; the others do not call it.
@@ -124,16 +111,3 @@ class Platform(ABC):
         if self.device.type == "cpu":
             return f"cpu ({torch.get_num_threads()} threads)"
         return self.device.type
-
-
-def _has_narrow_shortcuts(model: nn.Module | None) -> bool:
-    """Return whether a network has a 1 x 1 convolution with a stride and few input channels."""
-    from torch import nn
-
-    return model is not None and any(
-        isinstance(layer, nn.Conv2d)
-        and set(layer.kernel_size) == {1}
-        and max(layer.stride) > 1
-        and layer.in_channels < 16
-        for layer in model.modules()
-    )
