@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from platforms.base import Platform as Platform
     from platforms.base import PlatformHparams as PlatformHparams
     from platforms.base import PlatformKind as PlatformKind
+    from platforms.memory_format import memory_format as memory_format
     from pruning.allocation import Allocation as Allocation
     from pruning.allocation import apportion as apportion
     from pruning.allocation import proportional as proportional

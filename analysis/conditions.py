@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.row import Row
-from foundations.errors import UsageError
+from analysis.row import STATUSES, Row
+from foundations.errors import UsageError, choose_from
 from foundations.step import HOW_TO_WRITE_A_STEP, Step
 
 Where = str | Mapping[str, Any]
@@ -31,6 +31,11 @@ _CONDITION = re.compile(r"\s*(?P<key>[^<>=!]*[^<>=!\s])\s*(?P<sign><=|>=|!=|==?|
 _STEP = re.compile(r"(?=\d)(\d+ep)?(\d+it)?", re.ASCII)
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|min|h|d)", re.ASCII)
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,"']|["'])+""", re.DOTALL)
+"""A condition: text without commas but those in quotes."""
+_FRACTION = re.compile(r"sparsity|density|prune_fraction|(.*_)?accuracy")
+"""Keys whose values are from 0 to 1."""
+_QUOTES = ('"', "'")
 _NOTHING = "none"
 _DIGITS = 1e-9
 """How much numbers that count as equal may differ, as a share: nobody types the last digits of 1 - 0.8^n."""
@@ -63,7 +68,15 @@ class Condition:
         return ORDERS[self.sign](*pair)
 
     def check(self, rows: Iterable[Row]) -> None:
-        """Raise UsageError where an order is asked for that no value of the rows can have."""
+        """Raise UsageError where no value can meet it, or every value does, whatever the rows are.
+
+        So an order of texts, a percentage without its sign, and a status that does not exist are refused.
+        """
+        number = _number(self.wanted)
+        if _FRACTION.fullmatch(self.key) and number is not None and not -1 <= number <= 1:
+            raise UsageError(f"{self}: '{self.key}' is from 0 to 1; write {self.wanted}% for a percentage.", "where")
+        if self.key == "status" and not any(_is_like(status, str(self.wanted)) for status in STATUSES):
+            raise UsageError(f"{self}: '{self.wanted}' is not a status{choose_from(self.wanted, STATUSES)}", "where")
         if self.sign not in ORDERS:
             return
         found = [value for row in rows if (value := row.value(self.key)) is not None]
@@ -71,8 +84,15 @@ class Condition:
             example = next(iter(found))
             if any(_is_number(value) or _is_step(value) for value in found):
                 what = f"'{self.wanted}' cannot be compared with it; it has values such as {example}"
-                raise UsageError(f"{self}: {what}. {HOW_TO_WRITE_A_STEP.capitalize()}, a duration like 2h.", "where")
+                raise UsageError(f"{self}: {what}.{self._how_to_write(example)}", "where")
             raise UsageError(f"{self}: '{self.key}' is a text, such as '{example}'; compare it by = or !=.", "where")
+
+    def _how_to_write(self, example: Any) -> str:
+        if _is_step(example):
+            return f" {HOW_TO_WRITE_A_STEP.capitalize()}."
+        if self.key == "age":
+            return f" A duration is a number with one of {', '.join(_SECONDS)}, such as 2h."
+        return " A percentage is written like 30%." if _FRACTION.fullmatch(self.key) else ""
 
     def __str__(self) -> str:
         return f"{self.key}{self.sign}{self.wanted}"
@@ -81,7 +101,7 @@ class Condition:
 def conditions_of(where: Where | None) -> list[Condition]:
     """Read conditions. Raises: UsageError for a text that is none."""
     if isinstance(where, str):
-        return [_read(part, where) for part in where.split(",") if part.strip()]
+        return [_read(part, where) for part in _PART.findall(where) if part.strip()]
     found = []
     for key, value in (where or {}).items():
         values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
@@ -100,6 +120,12 @@ def _read(part: str, where: str) -> Condition:
     wanted = match["wanted"]
     if wanted.startswith(("<", ">", "=", "!")):
         raise UsageError(f"'{part.strip()}' is not a condition; choose from =, !=, <, <=, >, >=.", "where")
+    is_quoted = len(wanted) > 1 and wanted[0] == wanted[-1] and wanted[0] in _QUOTES
+    if any(sign in wanted for sign in "<>=") and not is_quoted:
+        raise UsageError(f"'{part.strip()}' is more than one condition; write commas between them.", "where")
+    if not is_quoted and (wanted[:1] in _QUOTES or wanted[-1:] in _QUOTES):
+        raise UsageError(f"'{part.strip()}' has a quote that is not closed.", "where")
+    wanted = wanted[1:-1] if is_quoted else wanted
     sign = EQUAL if match["sign"] == "==" else match["sign"]
     if sign in ORDERS and not wanted:
         raise UsageError(f"'{part.strip()}' compares with nothing; write a number, a step or a duration.", "where")
@@ -107,7 +133,9 @@ def _read(part: str, where: str) -> Condition:
 
 
 def _of_no_condition(part: str) -> str:
-    return "" if part.strip() == "" else f" ('{part.strip()}' has no =, !=, <, <=, > or >=)"
+    return (
+        "" if part.strip() == "" else f" ('{part.strip()}' has no =, !=, <, <=, > or >=; commas of a value need quotes)"
+    )
 
 
 def _asks_for_nothing(condition: Condition) -> bool:
@@ -123,14 +151,20 @@ def _is_equal(found: Any, wanted: Any, row: Row) -> bool:
             return False
         return found == number if isinstance(found, int) else _close(found, number)  # seeds are exact
     texts = str(found).lower(), str(wanted).lower()
-    if texts[0] == texts[1]:
+    if texts[0] == texts[1] or (found == "" and texts[1] == _NOTHING):
         return True
     if found is None or isinstance(found, bool) or not isinstance(wanted, str):
         return False
-    if _is_step(found) and _is_step(wanted):
-        return _iteration(found, row.iterations_per_epoch) == _iteration(wanted, row.iterations_per_epoch)
-    is_pattern = any(sign in wanted for sign in "*?")
-    return is_pattern and fnmatch.fnmatchcase(texts[0], texts[1].replace("[", "[[]"))
+    steps = str(found).split(","), wanted.split(",")
+    if all(map(_is_step, steps[0])) and all(map(_is_step, steps[1])):
+        first, second = ([_iteration(step, row.iterations_per_epoch) for step in each] for each in steps)
+        return first == second
+    return any(sign in wanted for sign in "*?") and _is_like(found, wanted)
+
+
+def _is_like(found: Any, pattern: str) -> bool:
+    """Return whether a text is as a pattern of * and ? says, without regard to capitals."""
+    return fnmatch.fnmatchcase(str(found).lower(), pattern.lower().replace("[", "[[]"))
 
 
 def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | None:
@@ -145,6 +179,13 @@ def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | N
     other = _number(wanted)
     other = _seconds(wanted) if other is None else other
     return None if other is None else (float(found), other)
+
+
+def as_number(value: Any, per_epoch: int) -> float | None:
+    """Return a value that has an order among numbers: itself, or the iteration of a step; None for all else."""
+    if _is_step(value):
+        return _iteration(value, per_epoch)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _number(wanted: Any) -> float | None:

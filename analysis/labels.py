@@ -80,7 +80,7 @@ def labels_for(text: str | None, lines: Sequence[Known], others: Iterable[str] =
         return Labels()
     known = dict.fromkeys([each for line in lines for each in line.texts() if each] + list(others))
     given: dict[str, str] = {}
-    for entry in filter(None, (each.strip() for each in (text or "").split(";" if ";" in (text or "") else ","))):
+    for entry in entries_of(text):
         key, label = _split(entry, known, [line.whole for line in lines])
         if key in given:
             raise UsageError(f"'{key}' is given two labels, '{given[key]}' and '{label}'.", FLAG)
@@ -90,11 +90,20 @@ def labels_for(text: str | None, lines: Sequence[Known], others: Iterable[str] =
     return labels
 
 
+def entries_of(text: str | None) -> list[str]:
+    """Return the entries of a text, without looking for their lines. Raises: UsageError where one is not KEY=LABEL."""
+    parts = (text or "").split(";" if ";" in (text or "") else ",")
+    entries = [part.strip() for part in parts if part.strip()]
+    for entry in entries:
+        key, _, label = entry.partition("=")
+        if not key.strip() or not label.strip():
+            raise UsageError(f"'{entry}' is not KEY=LABEL, such as snip10=SNIP.", FLAG)
+    return entries
+
+
 def _split(entry: str, known: Mapping[str, None], wholes: Sequence[str]) -> tuple[str, str]:
     """Return the key and the label of an entry. Both may have equals signs: the longest key that is known is meant."""
     cuts = [place for place, letter in enumerate(entry) if letter == "="]
-    if not cuts or not entry[: cuts[0]].strip() or not entry[cuts[0] + 1 :].strip():
-        raise UsageError(f"'{entry}' is not KEY=LABEL, such as snip10=SNIP.", FLAG)
     pairs = [(entry[:cut].strip(), entry[cut + 1 :].strip()) for cut in reversed(cuts)]
     for key, label in pairs:
         if key in known and label:

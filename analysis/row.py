@@ -35,6 +35,7 @@ COLUMNS = (
     "problem",
 )
 """What every row has, in the order of tables."""
+STATUSES = ("complete", "incomplete", "running", "damaged", "missing")
 ACHIEVED = ("density", "compression")
 """What can be asked of every row, too: what is left of the prunable weights, from achieved counts."""
 HPARAM, RESULT = "hparam.", "result."

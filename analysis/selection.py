@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Sequence
 
-from analysis.conditions import EQUAL, Where, conditions_of
+from analysis.conditions import EQUAL, Where, as_number, conditions_of
 from analysis.row import ACHIEVED, COLUMNS, HPARAM, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
 
@@ -33,7 +33,7 @@ def chosen(rows: Sequence[Row], where: Where | None) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
-    """Return the rows by a column, result or hyperparameter: numbers before texts, and those that lack it last.
+    """Return the rows by a column, result or hyperparameter: numbers and steps first, then texts, then no value.
 
     Raises: UsageError for a key that no row has.
     """
@@ -43,8 +43,8 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
 
     def order(row: Row) -> tuple[bool, float, str]:
         value = row.value(key)
-        is_text = not isinstance(value, int | float)
-        return is_text, 0.0 if is_text else float(value), str(value)
+        number = as_number(value, row.iterations_per_epoch)
+        return number is None, number or 0.0, str(value)
 
     return [*sorted(having, key=order, reverse=descending), *lacking]
 

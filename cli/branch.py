@@ -13,14 +13,13 @@ from branches.desc import BranchDesc
 from branches.kinds import load_ref
 from branches.named_branch import Branch, main_run
 from branches.registry import BRANCHES, LEVEL_BRANCHES
-from cli.compute import run_request
 from cli.flags import Groups, HelpRequested, RunOf, positional
 from cli.help import help_asked
 from cli.job_flags import JobHparams
 from cli.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
 from cli.lottery import branch_lottery_request
 from cli.plain_table import table
-from cli.request import Request
+from cli.request import Request, run_request
 from foundations.address import MAIN
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment

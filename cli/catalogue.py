@@ -63,7 +63,7 @@ class DatasetsFlags:
 
 def models(argv: Sequence[str], environment: Environment) -> int:
     """`models [BEGINNING]`: the recipes and their networks."""
-    beginnings, rest = positional(argv)
+    beginnings, rest = positional(argv, ModelsFlags)
     flags = parse(ModelsFlags, rest, "models").models
     register_added(flags.datasets_in(environment))
     rows = [
@@ -98,7 +98,7 @@ def _size(name: str) -> dict[str, str]:
 
 def datasets(argv: Sequence[str], environment: Environment) -> int:
     """`datasets`: the datasets; `datasets add NAME PATH`: one more."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, DatasetsFlags)
     flags = parse(DatasetsFlags, rest, "datasets").datasets
     folder = flags.datasets_in(environment)
     if names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cli.flags import parse, positional
@@ -34,15 +34,12 @@ class ComingFromFlags:
 
 def coming_from(argv: Sequence[str], _environment: Environment) -> int:
     """`coming-from`: the code bases; `coming-from NAME`: the words of one of them."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, ComingFromFlags)
     is_markdown = parse(ComingFromFlags, rest, "coming-from").output.format == "markdown"
     bases = {base.name: base for base in code_bases()}
     if len(names) > 1:
         raise UsageError("coming-from takes nothing, or the name of one code base: coming-from synaptic-flow.")
-    for name in names:
-        if name not in bases:
-            raise UsageError(f"'{name}' is not a code base{choose_from(name, bases)}")
-    chosen = [bases[name] for name in names] or list(bases.values())
+    chosen = [_named(name, bases) for name in names] or list(bases.values())
     if is_markdown:
         print("\n\n".join(map(markdown, chosen)))
     elif names:
@@ -51,6 +48,19 @@ def coming_from(argv: Sequence[str], _environment: Environment) -> int:
         rows = [{"name": base.name, "words": str(len(base.words)), "code base": _described(base)} for base in chosen]
         print(table(rows, ("name", "words", "code base")))
     return 0
+
+
+def _named(name: str, bases: Mapping[str, CodeBase]) -> CodeBase:
+    """Return the code base that a name means: letters and digits count, and so does a beginning that only one has."""
+
+    def plain(text: str) -> str:
+        return "".join(filter(str.isalnum, text.casefold()))
+
+    meant = [base for base in bases.values() if plain(name) in (plain(base.name), plain(base.title))]
+    meant = meant or [base for base in bases.values() if plain(name) and plain(base.name).startswith(plain(name))]
+    if len(meant) != 1:
+        raise UsageError(f"'{name}' is not a code base{choose_from(name, bases)}")
+    return meant[0]
 
 
 def markdown(base: CodeBase) -> str:

@@ -53,7 +53,7 @@ class Compared:
 
 def compare(argv: Sequence[str], environment: Environment) -> int:
     """`compare A B [C...]`: what runs differ in, and their results."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, CompareFlags)
     flags = parse(CompareFlags, rest, "compare").comparison
     if len(names) < 2:
         raise UsageError(f"compare takes addresses: {COMMAND} compare ADDRESS ADDRESS... (`ls` lists them).")

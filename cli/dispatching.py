@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from branches.job_files import write_job_file
 from cli.estimate import Estimate
 from cli.flags import flags_of
 from cli.help import PLUGIN
 from cli.job_flags import WorkHparams
-from cli.request import Request, together_of, with_context
 from cli.sweep_display import display
 from foundations.environment import Environment
 from foundations.interrupts import Interrupts
@@ -23,8 +22,9 @@ from foundations.registry import loaded_plugins
 from foundations.sweeps import RunningSweep, running_sweep
 from platforms.dispatch import Dispatch, Item, Observer, State, Wish
 from platforms.executors.base import CommandJob, Program, make_executor
-from training.context import Context
-from training.execution import catch_up_logs, check_dataset
+
+if TYPE_CHECKING:
+    from cli.request import Request
 
 _PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.warm",), command=COMMAND)
 
@@ -55,13 +55,12 @@ def dispatch_plan(
     labels: Mapping[PlannedRun, str] | None = None,
     retry_failed: bool = False,
 ) -> Dispatched:
-    """Work through a plan with the executor of a request, and say what happens.
+    """Work through a plan, for which `prepare_dispatch` was called, with the executor of a request; say what happens.
 
     what: what is computed, in words, for `watch`. labels: what runs are called.
     """
-    root, together = request.job.root_in(environment), together_of(request)
+    root, together = request.job.root_in(environment), request.together
     folder = root / ".jobs"
-    with_context(request.job, request.platform, environment, partial(_prepare, made))
     arguments = _arguments(request, environment)
 
     def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
@@ -135,13 +134,6 @@ class _Noting:
             counts[State.RUNNING.value] -= queued
             counts[State.WAITING.value] += queued
             self._sweep.note(**counts)
-
-
-def _prepare(made: Plan, context: Context) -> None:
-    """Refuse results of other data, and let the loggers follow what is complete; jobs do so with what they compute."""
-    for planned in made:
-        check_dataset(planned, context)
-    catch_up_logs(made, context)
 
 
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:

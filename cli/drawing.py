@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from analysis.cells import GRID
+from analysis.conditions import conditions_of
 from analysis.figures.figure import FigureKind, FigureOptions
 from analysis.figures.registry import FIGURES
-from analysis.measures.measure import Measure
+from analysis.labels import FLAG, entries_of
+from analysis.measures.measure import Measure, NoOptions
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
-from analysis.row import Row
+from analysis.row import ACHIEVED, COLUMNS, Row
 from analysis.run import StoredRun
 from analysis.selection import chosen
 from analysis.tables.registry import TABLE_FORMATS
@@ -22,10 +25,11 @@ from analysis.tables.table import TableOptions, make_table
 from cli.flags import parse
 from cli.paper_file import Part
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import UsageError, did_you_mean
 from foundations.files import write_atomically
 from foundations.hparams import Hparams
 from foundations.reporter import Reporter
+from foundations.store import SOURCE_FLAGS
 from pruning.hparams import PruningHparams
 
 FIGURE_FORMATS = ("pdf", "png")
@@ -72,12 +76,38 @@ class Measurement:
             )
         return len(runs)
 
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, NoOptions(), hyperparameters)
+
     def __str__(self) -> str:
         return " ".join((self.kind.spelling, *(argument.removeprefix("--") for argument in self.part.arguments)))
 
 
+_CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
+"""Options of figures and tables that name columns, hyperparameters or results."""
+_MEASURED = ("accuracy", "loss")
+"""How results end that no hyperparameter has; others are known from runs alone."""
+
+
+def _refuse_unknown_keys(part: Part, options: Hparams, hyperparameters: Collection[str]) -> None:
+    """Raise UsageError for a key that no run of a sweep will have, where that is known before they are computed."""
+    known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
+    choosing = () if part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
+    keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
+    for name, where in (("of", part.of), ("where", getattr(options, "where", None))):
+        keys += [(name, condition.key) for condition in conditions_of(where)]
+    with _said_of(part):
+        for name, key in keys:
+            if key and key not in known and not key.endswith(_MEASURED) and "." not in key:
+                raise UsageError(f"no run of the sweep has a '{key}'.{did_you_mean(key, known)}", name)
+
+
 class Drawing(Protocol):
     """A figure or a table of the runs of a sweep."""
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """Raise UsageError for a key that no run of the sweep will have. hyperparameters: the names of theirs."""
 
     @property
     def reads_metrics(self) -> bool:
@@ -103,6 +133,10 @@ class FigureDrawing:
         """See `Drawing`."""
         return self.kind.reads_metrics
 
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, self.options, hyperparameters)
+
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """See `Drawing`."""
         with _said_of(self.part):
@@ -118,6 +152,10 @@ class TableDrawing:
     options: TableOptions
     part: Part
     reads_metrics: ClassVar[bool] = True
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, self.options, hyperparameters)
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """See `Drawing`."""
@@ -152,7 +190,11 @@ def drawing_of(part: Part) -> Drawing:
 def _options_of(options: type[Hparams], part: Part) -> Any:
     """Return the options that a part gives a measure, a figure or a table."""
     flags = dataclasses.make_dataclass("PartFlags", [("options", options)], frozen=True)
-    return parse(flags, part.arguments, " ".join(filter(None, (part.command, part.name)))).options
+    found: Any = parse(flags, part.arguments, " ".join(filter(None, (part.command, part.name)))).options
+    for where in (part.of, getattr(found, "where", None)):
+        conditions_of(where)
+    entries_of(getattr(found, FLAG, None))
+    return found
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ RunOf = Callable[[str, Groups], RunRef]
 
 _TRUTHS = ("True", "False", "true", "false")
 """Values that flags of other programs take and switches here do not."""
+_GIVEN_ONCE = ("where",)
+"""Flags of which the last one does not override those before: `rm` would remove more runs than all of them choose."""
 
 
 class HelpRequested(Exception):
@@ -85,10 +87,31 @@ def flags_of(group: Hparams) -> list[str]:
     return found
 
 
-def positional(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split leading arguments that are not flags from the rest."""
+def positional(argv: Sequence[str], kind: Any = None) -> tuple[list[str], list[str]]:
+    """Split arguments that are not flags from the rest: those wherever they stand, or without `kind` the leading ones.
+
+    kind: the flags of the command, which say whether the argument behind a flag is its value.
+    """
     count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
-    return list(argv[:count]), list(argv[count:])
+    names, rest = list(argv[:count]), list(argv[count:])
+    if kind is None:
+        return names, rest
+    known, flags = _flag_types(kind), list[str]()
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            names.append(argument)
+            continue
+        flags.append(argument)
+        name = _name(argument)
+        is_switch = (name if name in known else name.removeprefix("no_")) in _switches(known)
+        if name and "=" not in argument and not is_switch and rest and not rest[0].startswith("--"):
+            flags.append(rest.pop(0))
+    return names, flags
+
+
+def _switches(known: Mapping[str, HparamField]) -> set[str]:
+    return {name for name, field in known.items() if _is_switch(field)}
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
@@ -204,9 +227,11 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
         is_off = name not in known and off != name and off in known and _is_switch(known[off])
         if is_off or (name in known and _is_switch(known[name])):
             if equals or (rest and rest[0] in _TRUTHS):
-                raise UsageError(f"it takes no value; write --{off}, or --no_{off} for the opposite.", off)
+                raise _takes_no_value(off)
             given[off if is_off else name] = not is_off
             continue
+        if name in given and name in _GIVEN_ONCE:
+            raise UsageError("it is given twice; write one, with commas between the conditions.", name)
         following = rest[0] if rest and not rest[0].startswith("--") else None
         if not equals and following is None:
             if name in known:
@@ -220,6 +245,8 @@ def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -
 def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | None) -> Any:
     if bool in field.types and isinstance(text, bool):
         return text
+    if bool in field.types:
+        raise _takes_no_value(field.name)
     if isinstance(text, bool):
         raise UsageError(f"a value is missing; write --{field.name}=VALUE.", field.name)
     if text == "None" and type(None) in field.types:
@@ -237,6 +264,10 @@ def _value(field: HparamField, text: str | bool, built: Groups, run_of: RunOf | 
             except ValueError as error:
                 raise UsageError(f"'{text}' is not a valid value; it takes {words}.", field.name) from error
     return text
+
+
+def _takes_no_value(name: str) -> UsageError:
+    return UsageError(f"it takes no value; write --{name}, or --no_{name} for the opposite.", name)
 
 
 def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], command: str) -> UsageError:

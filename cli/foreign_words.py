@@ -29,6 +29,15 @@ def _epochs(text: str) -> str:
     return ",".join(f"{number}ep" for number in re.findall(r"\d+", text))
 
 
+def _dataset(text: str) -> str:
+    """Return our name of a dataset that others write with dashes, or in one word: fashion_mnist for FashionMNIST."""
+    from datasets.registry import DATASETS
+
+    plain = re.sub(r"[^a-z0-9]", "", text.lower())
+    names = {each.spelling.replace("_", ""): each.spelling for each in DATASETS}
+    return names.get(plain, text.lower())
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of placeholder."""
@@ -55,7 +64,9 @@ KINDS: Mapping[str, Kind] = {
     "epochs": Kind(r"[\[(]?\s*\d+(?:[,\s]+\d+)*\s*[\])]?", "M,N", "Mep,Nep", _epochs),
     "seed": Kind(r"\d+", "N", "N", lambda text: str(max(1, int(text)))),
     "levels": Kind(r"\d+", "N", "N-1", lambda text: str(max(0, int(text) - 1))),
+    "fraction": Kind(r"0?\.\d+|[01](?:\.0*)?", "X", "X"),
     "name": Kind(r"[\w.-]+", "NAME", "NAME", str.lower),
+    "dataset": Kind(r"[\w.-]+", "NAME", "NAME", _dataset),
 }
 _PLACEHOLDER = r"\{(\w+)\}"
 

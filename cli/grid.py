@@ -95,6 +95,13 @@ class Grid:
             words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
             yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
 
+    def values(self) -> dict[str, set[Value]]:
+        """Return the values that runs are given, by flag."""
+        found = {name: {value} for name, value in (self.base | given_in(self.flags)).items()}
+        for axis in self.axes:
+            found |= {flag: {values[place] for values in axis.values} for place, flag in enumerate(axis.flags)}
+        return found
+
     def __len__(self) -> int:
         count = 1
         for axis in self.axes:
@@ -113,6 +120,13 @@ class Sweep:
         if (count := sum(map(len, self.grids))) > _MOST_VALUES:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
+
+    def refuse_idle(self, rules: Sequence[Rule]) -> None:
+        """Raise UsageError for one of some rules with a value that no run of any grid is given."""
+        values = [grid.values() for grid in self.grids]
+        for name, value in (pair for rule in rules for pair in rule.where.items()):
+            if not any(value in given.get(name, ()) for given in values):
+                raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
 
 
 def _refuse_change(rule: Rule, varied: Point) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from branches.desc import trained_of
-from cli.compute import run_request
 from cli.flags import RunOf, parse, value_of
 from cli.job_flags import JobHparams
-from cli.request import Request
+from cli.request import Request, run_request
 from datasets.added import register_added
 from datasets.hparams import DatasetHparams
 from foundations.desc import Desc, RunRef

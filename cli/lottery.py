@@ -8,9 +8,8 @@ from typing import Any
 
 from branches.lottery import Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.compute import run_request
 from cli.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
-from cli.request import Request
+from cli.request import Request, run_request
 from foundations.desc import Desc, RunRef
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from

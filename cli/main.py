@@ -115,7 +115,7 @@ def _dispatched(argv: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in's sys.exit, too
         place = place_of_error(error)
         if not place:
             raise
@@ -169,7 +169,10 @@ def _dispatch(argv: list[str]) -> int:
     argv = translated(argv)
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
-    if not argv or argv[0].partition("=")[0] in _HELP:
+    flag, _, topic = argv[0].partition("=") if argv else ("", "", "")
+    if flag in _HELP and (topic or "".join(argv[1:2])) in COMMANDS:
+        argv = [*([topic] if topic else []), *argv[1:], "--help"]
+    elif not argv or flag in _HELP:
         print(_overview())
         return 0
     if argv[0] == "--version":

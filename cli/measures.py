@@ -58,7 +58,7 @@ def measures(argv: Sequence[str], _environment: Environment) -> int:
 
 def measure(argv: Sequence[str], environment: Environment) -> int:
     """`measure NAME ADDRESS...`: compute a measure of runs, or reuse it."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, MeasureFlags)
     if names and names[0] not in MEASURES:
         raise UsageError(MEASURES.unknown(names[0]).reason)  # it is not given by a flag
     found = MEASURES.find(names[0]) if names else None

@@ -25,7 +25,7 @@ from cli.request import Request
 from cli.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
 from cli.sweep_flags import without_shared
 from foundations.address import Location
-from foundations.desc import RunRef
+from foundations.desc import RunRef, flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.hparams import Hparams, hparam
@@ -74,7 +74,7 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 
 def paper(argv: Sequence[str], environment: Environment) -> int:
     """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, PaperFlags)
     scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
     if not names:
         raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
@@ -133,7 +133,12 @@ def planned_paper(
         asked = asked_by(with_shared(described, job, platform), environment)
         if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
             asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
-        return plan_sweep(asked, environment)
+        planned = plan_sweep(asked, environment)
+    names = {name for each in planned.requested() for name in flat_hyperparameters(each.desc.record())}
+    parts: list[Measurement | Drawing] = [*measurements, *drawings]
+    for part in parts:
+        part.check_keys(names)
+    return planned
 
 
 def _without_evaluation(request: Request) -> Request:

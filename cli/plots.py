@@ -39,7 +39,7 @@ class PlotFlags:
 
 def plot(argv: Sequence[str], environment: Environment) -> int:
     """`plot KIND`: draw a figure, and write its points beside it."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, PlotFlags)
     usage = f"usage: {PROGRAM} plot KIND [FLAGS]"
     if not names and (not rest or help_asked(rest) is not None):
         raise _overview()

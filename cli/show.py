@@ -43,7 +43,7 @@ class ShowFlags:
 
 def show(argv: Sequence[str], environment: Environment) -> int:
     """`show ADDRESS`: all about one run."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, ShowFlags)
     flags = parse(ShowFlags, rest, "show").showing
     if len(names) != 1:
         raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")

@@ -16,7 +16,7 @@ from cli.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.help import PLUGIN, help_asked
 from cli.job_flags import RequestHparams
 from cli.rates import Case, Rates
-from cli.request import REQUESTS, Request
+from cli.request import REQUESTS, Request, prepare_dispatch
 from cli.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -211,6 +211,7 @@ def compute_sweep(
     first = planned.asked[0]
     request = replace(first.request, job=replace(first.request.job, quiet=quiet), executor=executor)
     what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
+    prepare_dispatch(planned.plan, request, environment)
     outcome = dispatch_plan(
         planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
     )
@@ -229,7 +230,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
     cut = list(argv).index("--") if "--" in argv else len(argv)
     grids, own = taken_out("grid", argv[:cut])
     rules, own = taken_out("when", own)
-    names, rest = positional(own)
+    names, rest = positional(own, SweepFlags)
     words, flags = positional(argv[cut + 1 :])
     if help_asked(rest) is not None:
         return Sweep(), rest
@@ -243,6 +244,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
             for each in file.grids
         )
     )
+    whole.refuse_idle(more)
     return whole, rest
 
 

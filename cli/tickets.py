@@ -72,7 +72,7 @@ class ImportFlags(TrainFlags):
 
 def export(argv: Sequence[str], environment: Environment) -> int:
     """`export ADDRESS FILE`: write a ticket."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, ExportFlags)
     flags = parse(ExportFlags, rest, "export").export
     if len(names) != (2 if flags.where is None else 1):
         raise UsageError(
@@ -124,17 +124,19 @@ def _export(run: Run, path: Path, flags: ExportHparams) -> None:
 
 def import_(argv: Sequence[str], environment: Environment) -> int:
     """`import FILE`: make a ticket a run, or a directory of OpenLTH's one or more runs."""
-    names, rest = positional(argv)
-    if not names and rest[:1] == ["--openlth"]:
-        names, rest = positional(rest[1:])
-        rest = ["--openlth", *rest]
+    names, rest = positional(argv, ImportFlags)
     path = Path(names[0]) if len(names) == 1 else None
     log = log_of(path) if path is not None and "--openlth" in rest else None
     flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
     if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
-    if flags.executor.executor is not None:
-        raise UsageError("files are imported here and now.", "executor")
+    refused = {
+        "executor": flags.executor.executor is not None,
+        "dry_run": flags.job.dry_run,
+        "display_output_location": flags.job.display_output_location,
+    }
+    for name in (name for name, is_given in refused.items() if is_given):
+        raise UsageError("files are imported here and now; leave it out.", name)
     if flags.reading.openlth and flags.reading.weights:
         raise UsageError("give one of them.", "openlth", "weights")
 

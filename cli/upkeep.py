@@ -60,7 +60,7 @@ class RemoveFlags:
 
 def verify(argv: Sequence[str], environment: Environment) -> int:
     """`verify [ADDRESS]`: check every byte; exit code 1 where something is damaged and was not mended."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, VerifyFlags)
     flags = parse(VerifyFlags, rest, "verify").verify
     root = flags.root_in(environment)
     if len(names) > 1:
@@ -112,7 +112,7 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
     """`rm ADDRESS`: remove a run and what measures kept about it, after asking."""
     from analysis.measures.results import forget
 
-    names, rest = positional(argv)
+    names, rest = positional(argv, RemoveFlags)
     flags = parse(RemoveFlags, rest, "rm").remove
     root = flags.root_in(environment)
     usage = f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them)."

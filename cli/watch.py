@@ -79,7 +79,7 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
 
 def stop(argv: Sequence[str], environment: Environment) -> int:
     """`stop [SWEEP]`: ask sweeps to end."""
-    names, rest = positional(argv)
+    names, rest = positional(argv, StopFlags)
     flags = parse(StopFlags, rest, "stop").stop
     if len(names) > 1:
         raise UsageError("stop takes one sweep, or none for all of them; `watch` lists them.")

@@ -10,13 +10,13 @@ from analysis.described import Described
 from analysis.differences import PLUGIN, VERSION
 from analysis.nearest import Nearest, nearest
 from analysis.row import Row, row_of
-from cli.compute import to_do
 from cli.difference_cells import difference_cells
 from cli.fitted_table import banded_table, terminal_width, wrapped
 from cli.flags import HelpRequested
 from cli.foreign_words import translated
 from cli.plain_table import duration, printable_lines
 from cli.request import REQUESTS, Request
+from cli.summaries import to_do
 from datasets.prepared import fingerprint
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError, UsageError, choose_from
@@ -29,7 +29,8 @@ from foundations.store import short_address
 _USAGE = f"""usage: {PROGRAM} why COMMAND FLAGS
 
 Say whether the run of a command is there, and else which run is nearest and what differs, or what would be computed.
-Nothing is computed. COMMAND is train, branch or lottery with its flags:
+Nothing is computed. COMMAND is train, branch or lottery with its flags. `--plugin FILE`
+loads a file of your own, as for every command.
 
   {PROGRAM} why branch train oneshot --strategy=snip10 --lr=0.2"""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.registry import DATASETS
 from datasets.source_files import Index, SourceFiles, Split
 from datasets.spec import DatasetSpec
-from datasets.split_checks import check_splits
+from datasets.split_checks import checked_splits
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import check_regular, explain_os_errors, read_file, replacing, sweep_parts
 from foundations.locks import lock
@@ -89,8 +89,8 @@ def locked(name: str, folder: Path, report: Callable[[str], None]) -> Iterator[N
 
 
 def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Callable[[str], None]) -> None:
-    splits = spec.read(SourceFiles(spec.folder, folder, allow_download, report))
-    check_splits(splits, spec, {split: _shapes(spec, split) for split in SPLITS})
+    read = spec.read(SourceFiles(spec.folder, folder, allow_download, report))
+    splits = checked_splits(read, spec, {split: _shapes(spec, split) for split in SPLITS})
     for split in SPLITS:
         expected = _shapes(spec, split)
         found = {name: array.shape for name, array in splits[split].arrays().items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasets.augmentations.augmentation import MemoryBatches
@@ -15,23 +17,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_splits(splits: object, spec: DatasetSpec, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
-    """Check the splits that a plug-in's dataset reads. shapes: those that the arrays of each split must have, by name.
+def checked_splits(
+    splits: Any, spec: DatasetSpec, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
+) -> Mapping[str, Split | Index]:
+    """Return the splits that a dataset reads; of a plug-in's, after a check, and as numpy's arrays.
+
+    shapes: those that the arrays of each split must have, by name. A plug-in may return tensors of torch, lists of
+    labels, and labels of any whole numbers.
 
     Raises: PluginError that names the function and what it must return.
     """
     if spec.plugin is None:
-        return
+        return splits  # type: ignore[no-any-return]
     kind = Split if spec.in_memory else Index
     if not isinstance(splits, Mapping):
         raise mistake(spec.read, spec, f"returned {article(splits)}; it must return {{'train': ..., 'test': ...}}.")
+    checked = {}
     for split, expected in shapes.items():
         if not isinstance(splits.get(split), kind):
             found = article(splits.get(split))
             raise mistake(spec.read, spec, f"returned {found} as '{split}'; it must be a {kind.__name__}.")
-        reason = _problem(splits[split], spec, expected)
+        checked[split] = _with_arrays(splits[split])
+        reason = _problem(checked[split], spec, expected)
         if reason:
             raise mistake(spec.read, spec, f"returned, as '{split}', {reason}")
+    return checked
 
 
 def checked_images(batch: Any, hparams: DatasetHparams) -> MemoryBatches:
@@ -55,6 +65,21 @@ def checked_images(batch: Any, hparams: DatasetHparams) -> MemoryBatches:
         return images  # type: ignore[no-any-return]
 
     return checked
+
+
+def _with_arrays(content: Any) -> Any:
+    """Return a split whose images and labels are numpy's arrays, labels of int64, as far as they are such numbers."""
+    import numpy as np
+
+    changed = {"labels": content.labels, **({"images": content.images} if isinstance(content, Split) else {})}
+    for name, array in changed.items():
+        if hasattr(array, "numpy") or isinstance(array, list | tuple):
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # then it is refused as what it is
+                changed[name] = np.asarray(array)
+    labels = changed["labels"]
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+        changed["labels"] = labels.astype(np.int64, copy=False)
+    return replace(content, **changed)
 
 
 def _problem(content: Any, spec: DatasetSpec, expected: Mapping[str, tuple[int, ...]]) -> str:

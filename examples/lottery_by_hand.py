@@ -27,6 +27,7 @@ from open_prune import (
     ModelHparams,
     build_model,
     ensure_prepared,
+    memory_format,
     open_loader,
     prune,
 )
@@ -38,8 +39,6 @@ EPOCHS, BATCH_SIZE = 12, 64
 LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1e-4
 DROPS, GAMMA = (6, 9), 0.1  # the epochs at which the learning rate is multiplied by gamma
 DATASETS = Path(os.environ.get("OPEN_PRUNE_DATASETS", "~/open_prune_datasets")).expanduser()
-# Other layouts of images in memory round convolutions differently. This is the one that jobs choose on a CPU.
-LAYOUT = torch.channels_last if torch.backends.cpu.get_cpu_capability() == "AVX512" else torch.contiguous_format
 
 
 @dataclass
@@ -65,12 +64,13 @@ def lottery(
     """
     ensure_prepared("digits", datasets, allow_download=False, report=print)
     digits = DatasetHparams(dataset_name="digits", batch_size=BATCH_SIZE)
-    batches = open_loader(digits, datasets, LoaderConfig(memory_format=LAYOUT, order_key=replicate))
 
     # 1. Randomly initialize a neural network f(x; θ_0).
     hparams = ModelHparams(model_name=network, model_init="kaiming_normal", batchnorm_init="uniform")
     model = build_model(hparams, outputs=10, input_shape=digits.input_shape, seed_keys=(replicate,))
-    model.to(memory_format=LAYOUT)
+    layout = memory_format(torch.device("cpu"), "float32", model)  # others round convolutions differently
+    model.to(memory_format=layout)
+    batches = open_loader(digits, datasets, LoaderConfig(memory_format=layout, order_key=replicate))
 
     # 2. Train it for j iterations, keeping the weights of iteration k on the way.
     level = Level(0)

@@ -11,7 +11,7 @@ class TailLog(Log):
     """Lines such as `23 test_accuracy=0.89 test_loss=0.36`."""
 
     def __init__(self, run: LoggedRun) -> None:
-        """Begin the file anew."""
+        """Open an empty file."""
         self._file = (run.folder / "measured.txt").open("w", buffering=1)
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -20,7 +20,7 @@ class TailLog(Log):
         self._file.write(f"{iteration} {words}\n")
 
     def finish(self, iteration: int, results: Mapping[str, float]) -> None:
-        """Write the sparsity and whatever else the run came to."""
+        """Write the sparsity and the other results."""
         self.add(iteration, results)
 
     def close(self) -> None:

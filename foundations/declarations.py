@@ -43,7 +43,8 @@ class _Names(dict[str, Any]):
 def check_entry(entry: Registered) -> None:
     """Check what a plug-in declares. Raises: UsageError that names the field and what it takes."""
     for name, text, kind in _fields(type(entry)):
-        value = getattr(entry, name)
+        value = _converted(getattr(entry, name), kind)
+        object.__setattr__(entry, name, value)
         if not _fits(value, kind):
             raise UsageError(f"{name} is {_shown(value)}; it must be {text}.")
         if value is not None:
@@ -142,6 +143,12 @@ def _fits_inside(value: Any, origin: type, arguments: tuple[Any, ...]) -> bool:
     if isinstance(value, tuple | list | frozenset | set) and arguments:
         return all(_fits(each, arguments[0]) for each in value)
     return True
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a list as the tuple, or a set as the frozenset, that a field takes; any other value as it is."""
+    other: Any = tuple(value) if type(value) is list else frozenset(value) if type(value) is set else value
+    return other if not _fits(value, kind) and _fits(other, kind) else value
 
 
 def _check_arguments(name: str, function: Any, kind: Any) -> None:

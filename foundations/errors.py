@@ -62,9 +62,15 @@ class Interrupted(BaseException):
 
 
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the closest name, or nothing where none is close."""
-    close = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """Return ` Did you mean 'x'?` for the closest name, capitals aside, or nothing where none is close."""
+    by_folded: dict[str, list[str]] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    close = difflib.get_close_matches(wrong.casefold(), by_folded, n=1, cutoff=0.6)
+    if not close:
+        return ""
+    name = max(by_folded[close[0]], key=lambda name: difflib.SequenceMatcher(None, wrong, name).ratio())
+    return f" Did you mean '{name}'?"
 
 
 def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None = None) -> str:

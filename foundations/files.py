@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import stat
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     sweep_parts(path.parent, of=path.name)
-    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PART}")
+    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
     try:
         yield part
         with part.open("rb") as file:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -30,10 +30,16 @@ class Interrupts:
     a second one raises. `at_once()`, inside `deferred()`, is for long parts of such a loop that can be abandoned.
     """
 
-    def __init__(self, what_now: str = CONTINUES, work: str = "") -> None:
-        """Take the sentence that says how to go on, and the work that a signal stops, for its message."""
+    def __init__(
+        self, what_now: str = CONTINUES, work: str = "", tell: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Take the sentence that says how to go on, and the work that a signal stops, for its message.
+
+        tell: called with True when signals begin to be deferred, and with False when they no longer are.
+        """
         self.signal_number: int | None = None
-        self._what_now, self._work = what_now, work
+        self.work = work
+        self._what_now, self._tell = what_now, tell
         self._deferred = 0
         """How many `deferred` blocks are open."""
         self._at_once = 0
@@ -76,18 +82,22 @@ class Interrupts:
         """
         self._deferred += 1
         try:
+            if self._deferred == 1:
+                self._tell(True)
             yield
         finally:
             self._deferred -= 1
+            if self._deferred == 0:
+                self._tell(False)
 
     @contextlib.contextmanager
     def working_on(self, work: str) -> Iterator[None]:
         """Inside the block, the message about a signal names this work."""
-        former, self._work = self._work, work
+        former, self.work = self.work, work
         try:
             yield
         finally:
-            self._work = former
+            self.work = former
 
     @contextlib.contextmanager
     def at_once(self, what_now: str = CONTINUES) -> Iterator[None]:
@@ -116,11 +126,6 @@ class Interrupts:
                 raise self.interrupted(self._what_now) from None
             raise
 
-    @property
-    def is_deferred(self) -> bool:
-        """Whether a loop is under way that writes its checkpoint first."""
-        return self._deferred > 0
-
     def stop(self, number: int) -> None:
         """Act as if a signal had come."""
         self._handle(number, None)
@@ -128,7 +133,7 @@ class Interrupts:
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM
-        work = f" in {self._work}" if self._work else ""
+        work = f" in {self.work}" if self.work else ""
         return Interrupted(f"Stopped by {signal.Signals(number).name}{work}. {what_now}", number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

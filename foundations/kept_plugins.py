@@ -64,7 +64,15 @@ def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
     """
     for plugin in plugins:
         if not is_loaded(plugin) and not name_is_loaded(plugin.name) and may_load(plugin, run):
-            load_plugin(kept_path(plugin, run.root), plugin.sha256)
+            load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_own_folder(plugin))
+
+
+def _own_folder(plugin: Plugin) -> Path | None:
+    """Return the folder in which a plug-in lay, for the modules beside it, or None where it is not the user's."""
+    try:
+        return plugin.path.parent if os.stat(plugin.path.parent).st_uid == os.geteuid() else None  # noqa: PTH116
+    except OSError:
+        return None
 
 
 def may_load(plugin: Plugin, run: Run) -> bool:

@@ -5,12 +5,14 @@ A plug-in is a Python file with objects that a registry takes:
     FAN_IN = Method(spelling="fan_in", paper="...", hparams=FanInHparams, score=fan_in)
 
 Its name and the SHA-256 of its bytes stand in the address of every run that uses something from it, so a change in the
-file makes new runs. What the file imports is not hashed: it counts as a library, like torch.
+file makes new runs. What the file imports is not hashed: it counts as a library, like torch. Modules that lie beside it
+can be imported, as those beside a script can; open_prune's and installed ones come first.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +23,7 @@ from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, executing, loaded_plugins
-from foundations.users_code import place_of_error, words_of
+from foundations.users_code import is_own, place_of_error, words_of
 
 
 def load_plugins(paths: Iterable[Path | str]) -> None:
@@ -34,8 +36,12 @@ def load_plugins(paths: Iterable[Path | str]) -> None:
         load_plugin(Path(path))
 
 
-def load_plugin(path: Path, sha256: str | None = None) -> None:
-    """Load one file, as `load_plugins` does. sha256: that of the bytes; others are not executed."""
+def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = None) -> None:
+    """Load one file, as `load_plugins` does.
+
+    sha256: that of the bytes; others are not executed. beside: the folder of the modules that the file imports, if it
+    is not the file's own.
+    """
     try:
         source = read_file(path)
     except OSError as error:
@@ -53,6 +59,10 @@ def load_plugin(path: Path, sha256: str | None = None) -> None:
                 else f"{known.path} and {plugin.path} have the same name; rename one of them."
             )
             raise UsageError(reason, "plugin")
+    folder = beside or plugin.path.parent
+    _check_modules(plugin, folder)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     # Dataclasses and help texts look a class's module up. A name with a space is not that of any module to import.
     module = ModuleType(f"open_prune plug-in {plugin.name}")
     module.__file__ = str(plugin.path)
@@ -65,6 +75,18 @@ def load_plugin(path: Path, sha256: str | None = None) -> None:
         del sys.modules[module.__name__]
         raise
     add_plugin(plugin, module)
+
+
+def _check_modules(plugin: Plugin, folder: Path) -> None:
+    """Check that what a plug-in imports from its folder is not another's module of that name. Raises: UsageError."""
+    others = {known.path.parent for known in loaded_plugins()} - {folder}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).parent in others and re.search(rb"\b%s\b" % re.escape(name.encode()), plugin.source):
+            own = folder / Path(file).name
+            if own.is_file() and read_file(own) != read_file(Path(file)):
+                reason = f"{file} and {own} have the same name, and two plug-ins import them; rename one of them."
+                raise UsageError(reason, "plugin")
 
 
 def _execute(module: ModuleType, file: str, source: bytes) -> None:
@@ -86,7 +108,7 @@ def _check_declared(module: ModuleType, path: Path) -> None:
                 raise PluginError(
                     f"{where}: '{entry.spelling}' is only in '{name}'; give it a name of its own.", "plugin"
                 )
-    if not declared:
+    if all(is_own(entry) for entry in declared):
         raise PluginError(f"{path} declares nothing, such as a Method, a DatasetSpec, a Family or a Branch.", "plugin")
     for entry in declared:
         if not entry.line:

@@ -143,6 +143,8 @@ class Registry(Generic[Entry]):
         return UsageError(f"'{name}' is not a valid value{choose_from(near, self.spellings(), names)}", self._hparam)
 
     def _look_up(self, name: str) -> tuple[Entry, dict[str, str]] | None:
+        if len(self._taken) < len(_PLUGINS):
+            iter(self)  # which refuses names that are taken, also where this one was found before
         if name not in self._found:
             for entry in self:
                 match = entry.match(name)

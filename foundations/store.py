@@ -33,16 +33,18 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
+        folder = training.name
         for replicate in sorted(training.glob("replicate_*")):
-            number = replicate.name.removeprefix("replicate_")
-            if number.isdecimal():
+            digits = replicate.name.removeprefix("replicate_")
+            if digits.isdecimal():
+                number = int(digits)
                 try:
                     names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
                 except OSError:  # a colleague's, say: whoever reads the run says so
-                    yield (training.name, int(number), MAIN), True
+                    yield (folder, number, MAIN), True
                     continue
-                for name in (MAIN, *sorted(name for name in names if name.startswith("branch_"))):
-                    yield (training.name, int(number), name), False
+                for name in (MAIN, *sorted([name for name in names if name.startswith("branch_")])):
+                    yield (folder, number, name), False
 
 
 def short_address(run: Run) -> str:
@@ -60,7 +62,9 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     exact = _at(root, whole)
     if exact is not None:
         return exact
-    named = [(Location(*name), is_closed) for name, is_closed in _names(root)]
+    begins = "" if whole.count("/") > 1 else whole.partition("/")[0]
+    likely = ((name, is_closed) for name, is_closed in _names(root) if begins in name[0] or begins in name[2])
+    named = [(Location(*name), is_closed) for name, is_closed in likely]
     meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
     if not meant:
         stem, _, replicate = whole.partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,16 @@ def place_of_error(error: BaseException) -> str:
     return ""
 
 
+def is_own(entry: Registered) -> bool:
+    """Return whether a module of open_prune declares an entry, which a plug-in only imports."""
+    modules = [module for name, module in list(sys.modules.items()) if _is_own_module(name)]
+    return any(value is entry for module in modules for value in list(vars(module).values()))
+
+
+def _is_own_module(name: str) -> bool:
+    return name.removeprefix(PREFIX).partition(".")[0] in _FLOORS
+
+
 def is_raised_by_plugin(error: BaseException) -> bool:
     """Return whether the line that raised an error is one of a plug-in."""
     places = list(_places(error))
@@ -110,8 +121,8 @@ def _places(error: BaseException) -> Iterator[str]:
 
 
 def _is_users(frame: FrameType) -> bool:
-    floor = str(frame.f_globals.get("__name__", "")).removeprefix(PREFIX).partition(".")[0]
-    return floor not in _FLOORS and floor != "__main__" and _is_users_file(frame.f_code.co_filename)
+    name = str(frame.f_globals.get("__name__", ""))
+    return not _is_own_module(name) and name != "__main__" and _is_users_file(frame.f_code.co_filename)
 
 
 def _is_users_file(file: str) -> bool:

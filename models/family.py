@@ -73,9 +73,9 @@ class Family(Registered):
     width: int = 0
     """The width of a name that gives none."""
     depths: Sequence[int] = ()
-    """The valid depths, where names have one."""
+    """The valid depths, where names have one and not any will do."""
     members: tuple[str, ...] = ()
-    """The valid members, where names have one."""
+    """The valid members, where names have one and not any will do."""
     options: frozenset[str] = frozenset({"activation"})
     """Which of the hyperparameters `activation`, `no_batchnorm` and `no_conv_bias` change the network."""
     batchnorm: bool = True
@@ -89,11 +89,15 @@ class Family(Registered):
 
     def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
         """Return what a name says. Raises: UsageError for a depth or a member that the family does not have."""
+        for group in ("depth", "width"):
+            if not groups.get(group, "0").isdecimal():
+                reason = f"'{name}' is not a valid value; the {group} of {self.spelling} is a number."
+                raise UsageError(reason, "model_name")
         depth, member = int(groups.get("depth", 0)), groups.get("member", "")
-        if depth and depth not in self.depths:
+        if depth and self.depths and depth not in self.depths:
             reason = f"'{name}' is not a valid value; in {self.spelling}, D is {_in_words(self.depths)}."
             raise UsageError(reason, "model_name")
-        if member and member not in self.members:
+        if member and self.members and member not in self.members:
             refusal = f"'{name}' is not a valid value of {self.spelling}{choose_from(member, self.members)}"
             raise UsageError(refusal, "model_name")
         units = tuple(int(count) for count in groups.get("units", "").split("_") if count)
@@ -103,4 +107,4 @@ class Family(Registered):
 def _in_words(depths: Sequence[int]) -> str:
     if isinstance(depths, range) and len(depths) > 5:
         return f"{', '.join(map(str, depths[:5]))}, ... ({depths.step}n + {depths.start % depths.step})"
-    return f"{', '.join(map(str, depths[:-1]))} or {depths[-1]}"
+    return " or ".join(filter(None, (", ".join(map(str, depths[:-1])), str(depths[-1]))))

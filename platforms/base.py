@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered, Registry
 from foundations.users_code import returned
+from platforms.memory_format import memory_format
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Result = TypeVar("Result")
 
@@ -84,21 +85,9 @@ class Platform(ABC):
         """Whether this process writes files and reports to people."""
         return self.rank == 0
 
-    def memory_format(self, precision: str) -> torch.memory_format:
-        """Return the layout of images in memory that is fastest on the device, and safe.
-
-        On CPUs with AVX-512, channels_last runs a ResNet-20 step 1.25 times faster than the default layout. On those
-        without, oneDNN's kernels for it (torch 2.15) corrupt the heap in convolutions of few channels: the process
-        aborts, or trains on overwritten numbers. On CUDA it pays where tensor cores do the work, that is in any
-        precision but float32.
-        """
-        import torch
-
-        if self.device.type == "cpu":
-            channels_last = torch.backends.cpu.get_cpu_capability() == "AVX512"
-        else:
-            channels_last = self.device.type == "cuda" and precision != "float32"
-        return torch.channels_last if channels_last else torch.contiguous_format
+    def memory_format(self, precision: str, model: nn.Module | None = None) -> torch.memory_format:
+        """Return the layout of images in memory for a network on the device (see `memory_format`)."""
+        return memory_format(self.device, precision, model)
 
     def agree(self, decide: Callable[[], Result]) -> Result:
         """Return, in every process, what `decide` returns in the primary one; the others do not call it.

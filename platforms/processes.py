@@ -27,8 +27,8 @@ from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error,
 _SECONDS_BETWEEN_LOOKS = 0.1
 _GRACE_SECONDS = 3.0
 """How long the others may take to fail for a reason of their own once a process has failed."""
-_SECONDS_TO_ANSWER = 0.7
-"""How long the primary process may take to say that it writes a checkpoint, once it is asked to stop, or to end."""
+_SECONDS_TO_END = 0.7
+"""How long the primary process may take to end where it does not train, once it is asked to stop."""
 _NESTED = 20_000
 """How deep descriptions may nest that are sent to other processes: a long chain of branches nests deeply."""
 
@@ -86,10 +86,10 @@ class Processes:
         self._failures: dict[int, str] = {}
         self._deaths: dict[int, int] = {}
         self._open: set[Connection] = set()
+        self._trains = False
+        """Whether the primary process trains: asked to stop, it writes a checkpoint first."""
         self._asked: float | None = None
-        """When the primary process was asked to stop."""
-        self._will_keep = False
-        """Whether it has said that it will write a checkpoint first."""
+        """When it was asked to stop, or since then was last known to train."""
 
     def result(self) -> Any:
         """Run the job, and return what the primary process returns. Raises: what is most telling of what went wrong."""
@@ -112,10 +112,11 @@ class Processes:
         """Ask the primary process to stop. Raises: Interrupted where it starts or computes what it cannot keep."""
         now = time.monotonic()
         if self._asked is None:
-            self._asked = now
             with contextlib.suppress(OSError):  # it has just ended, as the next look will find
                 self._connections[0].send(interrupts.signal_number)
-        elif not self._will_keep and now - self._asked > _SECONDS_TO_ANSWER and 0 not in self._ended():
+        if self._asked is None or self._trains:
+            self._asked = now
+        elif now - self._asked > _SECONDS_TO_END and 0 not in self._ended():
             raise interrupts.interrupted(CONTINUES)
 
     @contextlib.contextmanager
@@ -126,7 +127,8 @@ class Processes:
             with blocked():  # a terminal signals them, too; they follow this process
                 for rank in self._ranks:
                     own, others = context.Pipe()
-                    process = context.Process(target=run_rank, args=(rank, self._packed.job, others))
+                    work = self._packed.interrupts.work
+                    process = context.Process(target=run_rank, args=(rank, self._packed.job, others, work))
                     process.start()
                     others.close()
                     self._connections.append(own)
@@ -157,7 +159,7 @@ class Processes:
             elif kind == "progress":
                 self._packed.reporter.progress(*content)
             elif kind == "trains":
-                self._will_keep = True
+                self._trains = content if number == 0 else self._trains
             elif kind == "result":
                 self._results[number] = content
             elif kind == "refused":

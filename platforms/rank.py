@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import io
 import os
 import pickle
@@ -15,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,19 +107,21 @@ class RankPlatform(Platform):
         return f"{super().describe()}, {self.world_size} processes"
 
 
-def run_rank(rank: Rank, job: bytes, connection: Connection) -> None:
+def run_rank(rank: Rank, job: bytes, connection: Connection, work: str) -> None:
     """Run a job as one of several processes; send what it reports, and its result or error. In a new process.
 
+    work: the job, for the message about a signal.
     SIGINT and SIGTERM are blocked in it. The process that started it sends the number of a signal to pass on.
     """
-    interrupts, lock = Interrupts(), threading.Lock()
+    lock = threading.Lock()
 
     def send(kind: str, content: Any) -> None:
         with lock:
             connection.send((kind, content))
 
+    interrupts = Interrupts(work=work, tell=partial(send, "trains"))
     with interrupts.caught():
-        threading.Thread(target=_follow, args=(connection, interrupts, send), daemon=True).start()
+        threading.Thread(target=_follow, args=(connection,), daemon=True).start()
         try:
             reporter = _Forwarding(send) if rank.number == 0 else NullReporter()
             send("result", _result(rank, job, interrupts, reporter))
@@ -184,19 +186,13 @@ def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) 
         return _Unpickler(io.BytesIO(job), stand_ins).load()(platform)
 
 
-def _follow(connection: Connection, interrupts: Interrupts, send: Callable[[str, Any], None]) -> None:
-    """Raise the signals that the process that started this one passes on, and end with it.
-
-    Where it trains, it says so: a checkpoint will be written first.
-    """
+def _follow(connection: Connection) -> None:
+    """Raise the signals that the process that started this one passes on, and end with it."""
     while True:
         try:
             number = connection.recv()
         except (EOFError, OSError):
             os._exit(1)
-        if interrupts.is_deferred:
-            with contextlib.suppress(OSError):
-                send("trains", None)
         _thread.interrupt_main(number)
 
 

@@ -24,7 +24,7 @@ from pruning.mask import Mask
 from pruning.method import Method
 from pruning.named_weights import kept_by_torch, unwrapped
 from pruning.outputs import Loss, Objective
-from pruning.plugin_results import check_counts, check_mask, check_scores, checked_counts_of
+from pruning.plugin_results import check_counts, check_mask, checked_counts_of, checked_scores
 from pruning.prunable import BATCHNORMS, Choice
 from pruning.registry import ALLOCATIONS, SCHEDULES
 from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
@@ -175,9 +175,7 @@ def _is_function(examples: Any) -> bool:
 def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
     """Return the scores under the present mask."""
     assert hparams.method.score is not None
-    found = hparams.method.score(scoring, hparams)
-    check_scores(found, scoring.mask, hparams.method)
-    scores = {name: score.detach() for name, score in found.items()}
+    scores = checked_scores(hparams.method.score(scoring, hparams), scoring.mask, hparams.method)
     if hparams.invert_scores:
         scores = {name: inverted(score) for name, score in scores.items()}
     return scores

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from foundations.users_code import article, mistake
@@ -13,24 +14,35 @@ from pruning.iterations import Schedule
 from pruning.mask import Mask
 from pruning.method import Method
 
+if TYPE_CHECKING:
+    from pruning.scoring import Scores
+
 _SHOWN = 3
 """The most names that a message lists."""
 
 
-def check_scores(scores: Any, mask: Mask, method: Method) -> None:
-    """Check that there is one score, a real number, for each weight. mask: which weights are kept.
+def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
+    """Return scores as tensors, after a check that there is one, a real number, for each weight.
+
+    mask: which weights are kept. A plug-in may return numpy's arrays.
 
     Raises: PluginError that names the function, and the tensor.
     """
     if method.plugin is None or method.score is None:
-        return
+        return {name: score.detach() for name, score in scores.items()}
     if not isinstance(scores, dict):
         raise mistake(method.score, method, f"returned {article(scores)}; it must return a dict of tensors by name.")
     _check_names(scores, mask, method.score, method)
+    tensors = {}
     for name, keeps in mask.items():
-        reason = _problem(scores[name], keeps)
+        score = scores[name]
+        if isinstance(score, np.ndarray) and score.dtype.kind in "fiu":
+            score = torch.from_numpy(np.array(score, score.dtype.newbyteorder("="))).to(keeps.device)
+        reason = _problem(score, keeps)
         if reason:
             raise mistake(method.score, method, f"returned, for '{name}', {reason}")
+        tensors[name] = score.detach()
+    return tensors
 
 
 def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
@@ -61,7 +73,7 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
         raise mistake(function, allocation, f"returned {article(counts)}; it must return a dict of whole numbers.")
     _check_names(counts, room, function, allocation)
     for name, most in room.items():
-        if not isinstance(counts[name], int) or not 0 <= counts[name] <= most:
+        if not isinstance(counts[name], int | np.integer) or not 0 <= counts[name] <= most:
             raise mistake(function, allocation, f"returned {counts[name]!r} for '{name}'; it can keep 0 to {most}.")
     if sum(counts.values()) != keep:
         raise mistake(function, allocation, f"returned numbers that add up to {sum(counts.values())}, not to {keep}.")
@@ -69,14 +81,14 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
 
 def checked_counts_of(schedule: Schedule, start: int, target: int, iterations: int) -> list[int]:
     """Return how many weights are kept after each iteration. Raises: PluginError that names the function."""
-    counts = schedule.counts(start, target, iterations)
+    counts: list[Any] = [*schedule.counts(start, target, iterations)]
     if schedule.plugin is not None:
         before = start
         for done, count in enumerate(counts, 1):
-            if not isinstance(count, int) or not target <= count <= before:
+            if not isinstance(count, int | np.integer) or not target <= count <= before:
                 reason = f"returned {count!r} for iteration {done} of {iterations}; it must be an int"
                 raise mistake(schedule.kept_after, schedule, f"{reason} from {target} to {before}.")
-            before = count
+            before = int(count)
     return counts
 
 

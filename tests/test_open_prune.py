@@ -53,3 +53,65 @@ def test_the_version_is_that_of_the_project() -> None:
     (written,) = re.findall(r'^version = "(.*)"$', (REPOSITORY / "pyproject.toml").read_text(), flags=re.MULTILINE)
     assert done.stdout == f"open_prune {written}\n"
     assert open_prune.__version__ == written
+
+
+_HANDLERS = """
+import signal, sys, threading
+numbers = signal.SIGINT, signal.SIGTERM
+before = [signal.getsignal(number) for number in numbers], sys.unraisablehook, sys.excepthook
+import open_prune
+for name in open_prune.__all__:
+    getattr(open_prune, name)
+assert before == ([signal.getsignal(number) for number in numbers], sys.unraisablehook, sys.excepthook)
+assert threading.active_count() == 1
+"""
+_PRUNING = """
+import os, signal, sys, threading
+import torch
+from open_prune import prune
+
+class Net(torch.nn.Linear):
+    def forward(self, images):
+        if {is_interrupted}:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(images)
+
+def pruned():
+    examples = torch.randn(8, 4), torch.arange(8) % 2
+    return prune(torch.nn.Sequential(Net(4, 2)), "snip4", density=0.5, examples=examples, seed=0)
+"""
+
+
+def test_the_library_leaves_signals_to_the_program_that_imports_it() -> None:
+    done = _python(_HANDLERS)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_while_the_library_prunes_is_a_keyboard_interrupt() -> None:
+    caught = """
+try:
+    pruned()
+except KeyboardInterrupt as error:
+    print(type(error).__name__)
+"""
+    done = _python(_PRUNING.format(is_interrupted=True) + caught)
+
+    assert (done.stdout, done.stderr) == ("KeyboardInterrupt\n", "")
+
+
+def test_the_library_prunes_in_any_thread() -> None:
+    in_thread = """
+found = []
+thread = threading.Thread(target=lambda: found.append(pruned()))
+thread.start()
+thread.join()
+print(len(found))
+"""
+    done = _python(_PRUNING.format(is_interrupted=False) + in_thread)
+
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)

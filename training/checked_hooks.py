@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +24,28 @@ def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams
         return hooks
     if not isinstance(hooks, Hooks):
         raise mistake(technique.hooks, technique, f"returned {article(hooks)}; it must return a Hooks.")
+    _check_methods(hooks, technique)
     for name, (is_right, words) in _RESULTS.items():
         if getattr(type(hooks), name) is not getattr(Hooks, name):
             setattr(hooks, name, _checked(getattr(hooks, name), technique, is_right, words))
     return hooks
+
+
+def _check_methods(hooks: Hooks[Any], technique: Technique) -> None:
+    """Check that hooks take the arguments that they are called with, and that there is one.
+
+    Raises: PluginError that names the method or the class.
+    """
+    own = [name for name in HOOKS if getattr(type(hooks), name) is not getattr(Hooks, name)]
+    for name in own:
+        count = len(inspect.signature(getattr(Hooks, name)).parameters) - 1
+        try:
+            inspect.signature(getattr(hooks, name)).bind(*[None] * count)
+        except TypeError:
+            reason = f"is called with {count} argument{'s' if count != 1 else ''} after self, and does not take them."
+            raise mistake(getattr(type(hooks), name), technique, reason) from None
+    if not own and technique.transform is None and type(hooks).__init__ is Hooks.__init__:
+        raise mistake(technique.hooks, technique, f"has none of the hooks {', '.join(HOOKS)}.")
 
 
 def transform_checked(technique: Technique, model: nn.Module, hparams: TechniqueHparams) -> None:
@@ -35,6 +55,19 @@ def transform_checked(technique: Technique, model: nn.Module, hparams: Technique
     if technique.plugin is not None and isinstance(returned, nn.Module) and returned is not model:
         reason = f"returned {article(returned)}; it must change the network that it is given, in place."
         raise mistake(technique.transform, technique, reason)
+
+
+HOOKS = (
+    "before_mask",
+    "prepare",
+    "before_step",
+    "loss",
+    "reported_loss",
+    "after_backward",
+    "skipped_before",
+    "after_step",
+)
+"""The methods of Hooks that act on a training."""
 
 
 def _checked(
@@ -59,7 +92,7 @@ def _is_loss(result: Any) -> bool:
 
 
 def _is_choice(result: Any) -> bool:
-    return isinstance(result, bool) or (isinstance(result, Tensor) and result.numel() == 1)
+    return isinstance(result, bool | np.bool_) or (isinstance(result, Tensor) and result.numel() == 1)
 
 
 def _is_count(result: Any) -> bool:

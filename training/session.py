@@ -71,7 +71,8 @@ class Session:
         pinned = None if techniques is None else techniques.technique_seed
         self.seed = replicate if pinned is None else pinned
         precision = desc.training.precision
-        self.model.to(platform.device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
+        self.memory_format = platform.memory_format(precision, model)
+        self.model.to(platform.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
         self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
         self.scaler = grad_scaler(precision, platform.device)
@@ -104,7 +105,7 @@ class Session:
         training, platform = self.desc.training, self.platform
         config = LoaderConfig(
             device=platform.device,
-            memory_format=platform.memory_format(training.precision),
+            memory_format=self.memory_format,
             order_key=replicate if training.data_order_seed is None else training.data_order_seed,
             augmentation_key=replicate,
             rank=platform.rank,

@@ -35,7 +35,7 @@ def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
     started = time.perf_counter()
     hashlib.sha256(save(model.state_dict())).hexdigest()
     stated = time.perf_counter()
-    model.to(device, memory_format=platform.memory_format(precision))  # type: ignore[call-overload]
+    model.to(device, memory_format=platform.memory_format(precision, model))  # type: ignore[call-overload]
     cast = autocast(precision, device)
     optimizer = make_optimizer(desc.training, model.parameters())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
 from foundations.hparams import Hparams, hparam
 from foundations.registry import Registered
-from foundations.users_code import returned
+from foundations.users_code import mistake, returned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,13 @@ class FigureKind(Registered):
 
     def drawn(self, rows: Sequence[Row], options: FigureOptions) -> DrawnFigure:
         """Return the figure of some rows. Raises: also PluginError where a plug-in's `draw` returns something else."""
-        return returned(self.draw(rows, options), DrawnFigure, self.draw, self)
+        drawn = returned(self.draw(rows, options), DrawnFigure, self.draw, self)
+        points: Any = drawn.points
+        if self.plugin is not None and not (
+            isinstance(points, tuple | list) and all(isinstance(point, Mapping) for point in points)
+        ):
+            raise mistake(self.draw, self, "returned points that are no dictionaries in a tuple.")
+        return drawn
 
 
 def format_of(path: Path) -> str:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -219,19 +220,47 @@ def label_axes(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
 
 
 def legend(figure: Figure, entries: Sequence[tuple[Any, str]], title: str | None) -> None:
-    """Draw title and legend above all panels, where they cover no line. entries: (artist, label), row by row."""
+    """Draw title and legend above all panels, where they cover no line. entries: (artist, label), row by row.
+
+    Labels that are wider than the figure are wrapped; texts between dollar signs that are no formulas stay as they are.
+    """
     if not entries:
         figure.suptitle(title or "")
+        _leave_plain(figure)
         return
     wide = figure.get_size_inches()[0]
+    entries = [(handle, _wrapped(label, int((wide - _HANDLE) / _LETTER))) for handle, label in entries]
     # Matplotlib fills columns; people read rows.
     for columns in range(min(len(entries), 6), 0, -1):
         parts = [entries[column::columns] for column in range(columns)]
-        if sum(_HANDLE + _LETTER * max(len(label) for _, label in part) for part in parts) <= wide:
+        if sum(_HANDLE + _LETTER * max(map(_width, part)) for part in parts) <= wide:
             break
     by_column = [entry for part in parts for entry in part]
     handles, labels = zip(*by_column, strict=True)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title)
+    _leave_plain(figure)
+
+
+def _width(entry: tuple[Any, str]) -> int:
+    return max(map(len, entry[1].split("\n")))
+
+
+def _wrapped(label: str, width: int) -> str:
+    """Return a label on as many lines as it needs; one with a formula is not broken."""
+    return label if "$" in label else textwrap.fill(label, max(width, 10))
+
+
+def _leave_plain(figure: Figure) -> None:
+    """Let matplotlib draw the texts of a figure as they are where it cannot read the formula in them."""
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_text().count("$") > 1:
+            try:
+                MathTextParser("path").parse(text.get_text())
+            except ValueError:
+                text.set_parse_math(False)
 
 
 def key(linestyle: Any, **style: Any) -> Any:

@@ -140,8 +140,7 @@ def result_of(
         return kept
     measuring.progress(f"measure {measure.spelling}", 0, 1, "results")
     found: Any = context.platform.launch(lambda _: measure.compute(measuring, options, *opened))
-    measured = returned(found, Measured, measure.compute, measure)
-    _check_numbers(measured, measure)
+    measured = _checked(returned(found, Measured, measure.compute, measure), measure)
     measuring.progress(f"measure {measure.spelling}", 1, 1, "results")
     result = MeasuredResult(
         **{name: getattr(measured, name) for name in ("values", "table")},
@@ -158,10 +157,16 @@ def result_of(
     return result
 
 
-def _check_numbers(measured: Measured, measure: Measure) -> None:
-    """Raise PluginError where a plug-in's measure returned values that are no numbers, or columns that are no lists."""
+def _checked(measured: Measured, measure: Measure) -> Measured:
+    """Return what a measure found; of a plug-in's, after a check, with numbers of numpy and torch as Python's own.
+
+    Raises: PluginError where values are no numbers, or columns hold anything but names and numbers.
+    """
     if measure.plugin is None:
-        return
+        return measured
+    values = {name: _of_python(value) for name, value in measured.values.items()}
+    columns = {name: [_of_python(each) for each in column] for name, column in measured.table.items()}
+    measured = Measured(values, columns)
     for name, value in measured.values.items():
         if not isinstance(value, int | float):
             raise mistake(measure.compute, measure, f"returned {article(value)} as '{name}'; it must be a number.")
@@ -170,6 +175,12 @@ def _check_numbers(measured: Measured, measure: Measure) -> None:
         if wrong:
             reason = f"returned {article(wrong[0])} in the column '{name}'; it must hold names or numbers."
             raise mistake(measure.compute, measure, reason)
+    return measured
+
+
+def _of_python(value: Any) -> Any:
+    """Return a single number of numpy or torch as one of Python; any other value as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def forget(root: Path, locations: Collection[str]) -> int:

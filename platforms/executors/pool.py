@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from foundations.hparams import hparam
 from foundations.interrupts import blocked, unblock
@@ -66,6 +67,14 @@ class Pool(Executor):
         self._running: dict[str, tuple[_Worker, int]] = {}
         self._spare: _Worker | None = None
         self._is_stopped = False
+        self._held = contextlib.ExitStack()
+        self._signals: socket.socket | None = None
+        """Can be read once a signal has come, so that `ended` does not sleep on."""
+
+    def __enter__(self) -> Self:
+        """Let signals wake `ended` until the end."""
+        self._signals = self._held.enter_context(_signals_readable())
+        return self
 
     def prepare(self) -> None:
         """Start the fork server, and wait until it has imported what jobs need."""
@@ -97,7 +106,12 @@ class Pool(Executor):
         signs: dict[Any, str] = {worker.process.sentinel: name for name, (worker, _) in self._running.items()}
         if not self._gpus:  # the memory of a GPU is free when the process is gone, and not before
             signs |= {worker.channel: name for name, (worker, _) in self._running.items()}
-        names = {signs[sign] for sign in connection.wait(list(signs), seconds)}
+        signals = [] if self._signals is None else [self._signals]
+        ready = connection.wait([*signs, *signals], seconds)
+        for each in signals:
+            with contextlib.suppress(BlockingIOError):
+                each.recv(1 << 12)
+        names = {signs[sign] for sign in ready if sign in signs}
         return [Ended(name, _exit_code(self._running.pop(name)[0])) for name in names]
 
     def stop(self) -> None:
@@ -115,6 +129,7 @@ class Pool(Executor):
             self._spare = None
         if self._is_stopped:
             _kill_fork_server()
+        self._held.close()
 
     def slots(self) -> int:
         """Return how many slots there are."""
@@ -163,6 +178,7 @@ def _exit_code(worker: _Worker) -> int:
 def _work(channel: connection.Connection) -> None:
     """In a child: wait for a job, do it, say how it ended. End when the parent has ended."""
     os.setsid()  # Ctrl-C on the terminal is the parent's; it asks its children to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may have come before
     unblock()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -204,13 +220,29 @@ def _found_by_the_fork_server() -> Iterator[None]:
             os.environ["PYTHONPATH"] = former
 
 
+@contextlib.contextmanager
+def _signals_readable() -> Iterator[socket.socket | None]:
+    """Inside the block, yield a socket that has something to read once a signal has come; in a thread, yield None."""
+    if threading.current_thread() is not threading.main_thread():
+        yield None
+        return
+    with contextlib.ExitStack() as held:
+        ours, theirs = map(held.enter_context, socket.socketpair())
+        for each in (ours, theirs):
+            each.setblocking(False)
+        former = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        held.callback(signal.set_wakeup_fd, former)
+        yield ours
+
+
 def _kill_fork_server() -> None:
     """End the fork server at once, also while it imports. Python starts another one where one is needed."""
-    found = getattr(forkserver, "_forkserver", None)
+    found: Any = getattr(forkserver, "_forkserver", None)
     pid = getattr(found, "_forkserver_pid", None)
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
+            found._stop()  # waits for its end, else the next pool might still ask the dying one for a child
 
 
 def _end_with_parent() -> None:

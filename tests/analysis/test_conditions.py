@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.row import Row
-from analysis.selection import chosen
+from analysis.selection import chosen, ordered
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
 
@@ -69,6 +69,13 @@ def places(where: str, rows: list[Row] = ROWS) -> list[int]:
         ("milestone_steps=6it*", [1]),
         ("branch=,status=complete", [0]),
         ("branch!=", [1, 2, 3]),
+        ("branch=None", [0]),
+        ("strategy='synflow'", [2]),
+        ('strategy!="synflow"', [1, 3]),
+        ('milestone_steps="6it,12it"', [1]),
+        ("milestone_steps='1ep,2ep',lr=0.2", [1]),
+        ("status=comp*", [0, 1, 2]),
+        ("accuracy>70%", [0, 1]),
     ],
 )
 def test_a_condition_chooses_rows(where: str, expected: list[int]) -> None:
@@ -113,6 +120,18 @@ def test_numbers_that_differ_in_the_last_digits_only_are_equal_in_every_comparis
     [
         ("strategy<snip", "'strategy' is a text, such as 'snip10'; compare it by = or !="),
         ("accuracy>good", "'good' cannot be compared with it"),
+        ("accuracy<20", "'accuracy' is from 0 to 1; write 20% for a percentage"),
+        ("prune_fraction=80", "from 0 to 1"),
+        ("strategy=snip10 and lr>0.1", "more than one condition; write commas"),
+        ("strategy!=snip10;lr=0.1", "more than one condition"),
+        ("strategy!='snip10", "has a quote that is not closed"),
+        ('strategy!=snip10",lr>0.1', "has a quote that is not closed"),
+        ("status=done", "'done' is not a status; choose from complete, incomplete"),
+        ("status!=complet", "Did you mean 'complete'?"),
+        ("age<1h30min", "A duration is a number with one of s, min, h, d"),
+        ("training_steps<3 it", "A step is written like 80ep"),
+        ("LR=0.1", "Did you mean 'lr'?"),
+        ("milestone_steps=6it,12it", "commas of a value need quotes"),
         ("lr<", "compares with nothing"),
         ("lr=>0.1", "choose from =, !=, <, <=, >, >="),
         ("lr<<0.1", "choose from"),
@@ -134,3 +153,14 @@ def test_a_mapping_has_values_that_are_equal() -> None:
     mapping: dict[str, Any] = {"lr": [0.1, 0.2], "status": "complete"}
 
     assert chosen(ROWS, mapping) == ROWS[:2]
+
+
+def test_steps_are_ordered_as_steps_of_their_runs() -> None:
+    rows = [
+        training(1, 0.9, training_steps="100it"),
+        replace(training(2, 0.9, training_steps="3ep"), iterations_per_epoch=10),
+        training(3, 0.9, training_steps="9it"),
+    ]
+
+    assert ordered(rows, "training_steps", descending=False) == [rows[2], rows[1], rows[0]]
+    assert ordered(rows, "training_steps", descending=True) == [rows[0], rows[1], rows[2]]

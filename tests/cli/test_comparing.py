@@ -185,6 +185,29 @@ def test_what_runs_of_different_kinds_differ_in_is_compared(family: Terminal) ->
     assert "test_accuracy" in result.out and "sparsity" in result.out
 
 
+def test_addresses_may_stand_behind_flags(family: Terminal) -> None:
+    first, second = address_of(family, "train", *SHORT), address_of(family, *BRANCH)
+    expected = family.run("compare", first, second, "--format=csv").out
+
+    assert expected
+    for words in (
+        ("--format=csv", first, second),
+        (first, "--format", "csv", second),
+        ("--format", "csv", first, second),
+    ):
+        assert family.run("compare", *words).out == expected
+    assert f'"address": "{first}"' in family.run("show", "--json", first).out
+    assert "1 run(s) would be removed" in family.run("rm", "--dry_run", second).out
+    assert "would be written to" in family.run("export", "--dry_run", "--where=branch!=", "folder").out
+
+
+def test_a_condition_that_is_given_twice_is_refused(family: Terminal) -> None:
+    for command in (("ls",), ("rm", "--yes")):
+        result = family.run(*command, "--where=lr=0.2", "--where", "branch=oneshot")
+        assert (result.code, result.out) == (2, "")
+        assert "--where: it is given twice; write one, with commas" in result.err
+
+
 def test_a_comparison_as_csv_has_a_column_for_each_run(family: Terminal) -> None:
     addresses = [address_of(family, *BRANCH), address_of(family, *BRANCH, "--lr=0.2")]
 

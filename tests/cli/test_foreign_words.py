@@ -33,6 +33,8 @@ SAMPLES = {
     "epochs": ("60ep,120ep",),
     "seed": ("3",),
     "levels": ("2",),
+    "fraction": ("0.3",),
+    "dataset": ("cifar10", "fashion_mnist"),
     "name": ("cifar10", "magnitude", "sgd", "cosine", "svhn"),
 }
 """Texts of ours for the placeholders: one of them must be valid. Others list their texts, which all must be."""
@@ -132,7 +134,7 @@ def test_every_flag_and_command_in_a_note_exists() -> None:
     for flag in elsewhere | also:
         start = ["lottery"] if flag.startswith("pretrain") else ["branch", "train", "oneshot", "--strategy=snip10"]
         with pytest.raises(HelpRequested, match=rf"--{flag}\b"):
-            check([*start, "--help"], Environment.read())
+            check([*start, "--help=all"], Environment.read())
 
 
 def test_the_page_has_the_tables_of_the_data() -> None:
@@ -161,6 +163,13 @@ def test_every_command_in_place_of_another_code_base_is_valid(tmp_path: Path) ->
         ("train --gpu=1", "--gpu=1 is --device=cuda:1."),
         ("train --arch resnet18", "ToST's --arch=resnet18 is --default_hparams=tost_resnet_18."),
         ("train --dataset=CIFAR100", "--dataset=CIFAR100 is --dataset_name=cifar100."),
+        ("train --dataset cifar-100", "--dataset=cifar-100 is --dataset_name=cifar100."),
+        ("train --dataset=FashionMNIST", "--dataset_name=fashion_mnist."),
+        ("train --gpu 0,1", "--gpu=0,1 is --platform=multi_gpu ("),
+        ("train --gpus=2", "--gpus=2 is --platform=multi_gpu --num_processes=2."),
+        ("branch train oneshot --prune_rate=30", "--prune_rate=30 is `lottery --pruning_fraction=0.3` ("),
+        ("branch train oneshot --strategy=ERK", "here it is --strategy=random --allocation=erk ("),
+        ("branch train oneshot --strategy=GraSP", "here it is --strategy=grasp10 (one weight more is kept there)."),
         ("train --lr-drops 60 120", "--lr_drops=60 120 is --milestone_steps=60ep,120ep."),
         ("train --schedule [60,120]", "ToST's --schedule=[60,120] is --milestone_steps=60ep,120ep."),
         ("train --pruner=rand", "Synaptic-Flow's --pruner=rand is --strategy=random of `branch train oneshot` ("),
@@ -266,5 +275,10 @@ def test_coming_from_prints_the_words_of_a_code_base(capsys: pytest.CaptureFixtu
     assert main(["coming-from", "phew"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert ["--prune_perc=P", "--prune_fraction=P/100"] in [row.split()[:2] for row in rows]
+    for name in ("PHEW", "phe"):
+        assert main(["coming-from", name]) == 0
+        assert capsys.readouterr().out.splitlines() == rows
+    assert main(["coming-from", "torch"]) == 2
+    assert "'torch' is not a code base." in capsys.readouterr().err
     assert main(["coming-from", "phw"]) == 2
     assert "'phw' is not a code base. Did you mean 'phew'?" in capsys.readouterr().err

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.grid import Grid, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
+from cli.grid import Grid, Sweep, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
+from cli.sweep import described_by
 from foundations.errors import UsageError
 
 
@@ -68,6 +69,32 @@ def test_a_rule_looks_at_the_flags_of_every_run_as_well() -> None:
     grid = Grid(("train",), {}, (parse_axis("a=1"),), (parse_rule("--some-flag=x:c=4"),), ("--some_flag=x",))
 
     assert [arguments for arguments, _ in grid.points()] == [("train", "--some_flag=x", "--c=4", "--a=1")]
+
+
+@pytest.mark.parametrize("where", ["strategy=force10", "strateggy=snip10", "lr=0.2"])
+def test_a_rule_that_no_run_meets_is_refused_on_the_command_line(where: str) -> None:
+    command = [
+        "--grid",
+        "strategy=snip10,synflow",
+        "--when",
+        f"{where}:prune_iterations=100",
+        "--",
+        "train",
+        "--lr=0.1",
+    ]
+
+    with pytest.raises(UsageError, match=f"when: no run is given {where}"):
+        described_by(command)
+
+
+def test_a_rule_may_be_for_one_grid_of_several() -> None:
+    rule = parse_rule("strategy=synflow:prune_iterations=100")
+    grids = [Grid(("train",), {}, (parse_axis(f"strategy={name}"),), (rule,)) for name in ("snip10", "synflow")]
+
+    assert [words for words, *_ in Sweep(tuple(grids)).points()] == [
+        ("train", "--strategy=snip10"),
+        ("train", "--prune_iterations=100", "--strategy=synflow"),
+    ]
 
 
 def test_flags_vary_together() -> None:

@@ -143,3 +143,20 @@ def test_a_kept_file_that_somebody_else_can_have_chosen_is_asked_for_by_name(
     if foreign is not _damage:
         assert f"--plugin={kept(terminal)}" in result.err
         assert terminal.run("branch", orphan, "oneshot", "--dry_run", f"--plugin={kept(terminal)}").code == 0
+
+
+def test_a_kept_file_imports_the_modules_beside_the_users_own(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "halves_of_mine.py").write_text("def half(weight):\n    return weight.abs() / 2\n")
+    (tmp_path / "mine.py").write_text(
+        "from halves_of_mine import half\nfrom open_prune import *\n"
+        "MINE = Method(spelling='mine', paper='', hparams=PruningHparams,\n"
+        "              score=lambda scoring, hparams: {n: half(w) for n, w in scoring.weights.items()})\n"
+    )
+    job = ("branch", "train", "oneshot", "--strategy=mine", *NO_STEP, f"--plugin={tmp_path / 'mine.py'}")
+    assert terminal.run(*job).code == 0
+    address = terminal.where(*job).name
+    (tmp_path / "mine.py").unlink()
+
+    result = terminal.run("branch", address, "oneshot", "--strategy=mine", "--density=0.1")
+
+    assert result.code == 0, result.err

@@ -353,6 +353,12 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
         (PAPER + "[[plot]]\nname = 'curves'\n[[plot]]\nname = 'layers'", ["[[plot]] 2", "a `file` of its own"]),
         (PAPER + "[[plot]]\nname = 'curves'\nof = 'strategy=snip1'", ["[[plot]]", "use where"]),
         (PAPER + "[[cpu.table]]\nvalues = 'x'", ["[[cpu.table]]", "Did you mean '--value'?"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nlines = 'strateggy'", ["[[plot]]: lines", "Did you mean 'strategy'?"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nfile = '../up'", ["[[plot]]", "'../up' is no name"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nlabels = ['SNIP']", ["[[plot]]", "not KEY=LABEL"]),
+        (PAPER + "[[table]]\ncolumns = 'sparsty'", ["[[table]]: columns", "Did you mean 'sparsity'?"]),
+        (PAPER + "[[table]]\nwhere = 'density<<3'", ["[[table]]", "where", "'density<<3' is not a condition"]),
+        (PAPER + "[[table]]\nwhere = 'stratgy=snip1'", ["[[table]]: where", "Did you mean 'strategy'?"]),
         (PAPER + "[[measure]]\nname = 'layer_conservatio'", ["[[measure]]", "Did you mean 'layer_conservation'?"]),
         (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategi = 'snip1'", ["Did you mean '--strategy'?"]),
         (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategy = 'snap1'", ["strategy: 'snap1'", "[[measure]]"]),
@@ -393,9 +399,9 @@ def test_a_measure_of_no_run_is_refused(file: Path, tmp_path: Path, of: str) -> 
     file.write_text(PAPER + DRAWN.replace('"branch="', f'"{of}"'))
     found = read_paper(file)
     environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
-    rows = rows_of(planned_paper(found, "cpu", PlatformHparams(), environment))
 
     with pytest.raises(UsageError, match=r"two_methods\.toml, \[\[measure\]\]: .*" + of.partition("=")[0]):
+        rows = rows_of(planned_paper(found, "cpu", PlatformHparams(), environment))
         parts_of(found, "cpu")[0][0].measure(rows, environment, "cpu", NullReporter())
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from pruning.mask import Mask
 from tests.cli.terminal import LENET, Terminal
 
 ONE_STEP = (*LENET, "--training_steps=1it")
@@ -200,6 +202,12 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "returned, as 'test', images of shape (4, 3, 8, 8); by its declaration they are (4, 1, 8, 8).",
     ),
+    "a dataset of ragged labels": (
+        DATASET.format("return {'train': Split(split(8).images, [[1], [2, 3]], ('a', 'b'), ''), 'test': split(4)}"),
+        TRAIN_ON,
+        2,
+        "line 4: read, of 'mine', returned, as 'train', labels that are a list; they must be a numpy array.",
+    ),
     "a dataset of floats": (
         DATASET.format("return {'train': split(8, kind=float), 'test': split(4)}"),
         TRAIN_ON,
@@ -211,6 +219,12 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         ("train", "--model_name=cifar_vgg_11", "--dataset_name=mine", "--training_steps=1it"),
         2,
         "--model_name, --dataset_name: cifar_vgg_11 cannot run on the images of mine, 1 x 8 x 8: ",
+    ),
+    "a family whose depth is a word": (
+        FAMILY.replace('spelling="mine"', r'spelling="mine_D", pattern=r"mine_(?P<depth>\w+)"').format("..."),
+        ("train", "--model_name=mine_deep", *TRAIN[2:]),
+        2,
+        "--model_name: 'mine_deep' is not a valid value; the depth of mine_D is a number.",
     ),
     "a family that takes another shape": (
         FAMILY.format("return nn.Sequential(nn.Flatten(), nn.Linear(3072, spec.outputs))"),
@@ -249,11 +263,48 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "after_backward, of 'mine', returned nothing (None); it must return whether to skip",
     ),
+    "a hook of no arguments": (
+        TECHNIQUE.format("after_step(self): ..."),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 4: after_step, of 'mine', is called with 1 argument after self, and does not take them.",
+    ),
+    "a hook of another name": (
+        TECHNIQUE.format("on_step(self, step): ..."),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 3: Mine, of 'mine', has none of the hooks before_mask, prepare,",
+    ),
     "hooks that are not Hooks": (
         TECHNIQUE.format("x(self): ...").replace("hooks=Mine", "hooks=lambda training, hparams: None"),
         TRAIN_WITH,
         2,
         "returned nothing (None); it must return a Hooks.",
+    ),
+    "an exit in a score": (
+        METHOD.format("raise SystemExit(3)"),
+        PRUNE,
+        1,
+        "mine.py, line 4: SystemExit: 3",
+    ),
+    "a name that is taken": (
+        METHOD.format("return scoring.weights").replace("'mine'", "'magnitude'").replace('"mine"', '"magnitude"'),
+        ("branch", "train", "oneshot", "--strategy=magnitude", *ONE_STEP),
+        2,
+        "mine.py declares 'magnitude', but 'magnitude' is already a name of 'magnitude'; choose another name.",
+    ),
+    "a declaration inside a function": (
+        "from open_prune import *\ndef declare():\n    return Method(spelling='mine')\n",
+        PRUNE,
+        2,
+        "mine.py declares nothing, such as a Method",
+    ),
+    "points that are a number": (
+        "from matplotlib.figure import Figure\nfrom open_prune import DrawnFigure, FigureKind\n"
+        "MINE = FigureKind(spelling='mine', summary='', draw=lambda rows, options: DrawnFigure(Figure(), 3))\n",
+        ("plot", "mine"),
+        2,
+        "line 3: <lambda>, of 'mine', returned points that are no dictionaries in a tuple.",
     ),
     "an error in a hook": (
         TECHNIQUE.format("before_step(self, step): raise ValueError('one\\n two\\n three\\n four\\n five')"),
@@ -341,3 +392,136 @@ def test_a_logger_that_fails_is_named_by_its_line_and_the_run_goes_on(terminal: 
 
     assert result.code == 0
     assert f"{tmp_path / 'mine.py'}, line 3: 'LoggedRun' object has no attribute 'nothing'" in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "w.detach().abs().numpy()",
+        "np.asfortranarray(w.detach().abs().numpy())",
+        "w.detach().abs().numpy().astype('>f8')",
+    ],
+)
+def test_scores_may_be_arrays_of_numpy(terminal: Terminal, tmp_path: Path, returned: str) -> None:
+    body = f"import numpy as np; return {{n: {returned} for n, w in scoring.weights.items()}}"
+    (tmp_path / "mine.py").write_text(METHOD.format(body))
+
+    ours = terminal.run("branch", "train", "oneshot", "--density=0.3", "--strategy=magnitude", *ONE_STEP)
+    theirs = terminal.run(*PRUNE, f"--plugin={tmp_path / 'mine.py'}")
+
+    assert theirs.code == 0, theirs.err
+    masks = [Mask.load(path) for path in (tmp_path / "root").rglob("branch_*/mask.safetensors")]
+    assert (ours.code, len(masks)) == (0, 2)
+    assert masks[0] == masks[1]
+
+
+def test_counts_may_be_integers_of_numpy(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom open_prune import Allocation, Schedule\n"
+        "def spread(shapes, room, keep):\n    first, *rest = room\n    half = np.int64(keep // 2)\n"
+        "    return {first: keep - half, rest[0]: half}\n"
+        "MINE = Allocation(spelling='halves', summary='', kept_per_layer=spread)\n"
+        "LATE = Schedule(spelling='late', summary='', kept_after=lambda a, b, i, n: np.int64(b if i == n else a))\n"
+    )
+
+    result = terminal.run(
+        *("branch", "train", "oneshot", "--density=0.1", "--strategy=synflow", "--prune_iterations=2", *ONE_STEP),
+        *("--allocation=halves", "--prune_schedule=late", f"--plugin={tmp_path / 'mine.py'}"),
+    )
+
+    assert result.code == 0, result.err
+
+
+DECLARED_CASUALLY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "labels in a list": (
+        DATASET.format(
+            "s = lambda n: Split(split(n).images, [i % 2 for i in range(n)], ['a', 'b'], '')\n"
+            "    return {'train': s(8), 'test': s(4)}"
+        ),
+        TRAIN_ON,
+    ),
+    "labels of bytes": (
+        DATASET.format(
+            "s = lambda n: Split(split(n).images, split(n).labels.astype(np.uint8), ('a', 'b'), '')\n"
+            "    return {'train': s(8), 'test': s(4)}"
+        ),
+        TRAIN_ON,
+    ),
+    "tensors": (
+        DATASET.format(
+            "from torch import as_tensor as t\n"
+            "    s = lambda n: Split(t(split(n).images), t(split(n).labels), ('a', 'b'), '')\n"
+            "    return {'train': s(8), 'test': s(4)}"
+        ),
+        TRAIN_ON,
+    ),
+    "lists for tuples": (
+        DATASET.format("return {'train': split(8), 'test': split(4)}")
+        .replace("input_shape=(1, 8, 8)", "input_shape=[1, 8, 8]")
+        .replace("mean=(0.5,)", "mean=[0.5]"),
+        TRAIN_ON,
+    ),
+    "a set for a frozenset": (
+        FAMILY.replace("options=frozenset()", "options=set()").format(
+            "return nn.Sequential(nn.Flatten(), nn.Linear(64, spec.outputs))"
+        ),
+        TRAIN,
+    ),
+    "a name with any depth": (
+        FAMILY.replace('spelling="mine"', r'spelling="mine_D", pattern=r"mine_(?P<depth>\d+)"').format(
+            "return nn.Sequential(nn.Flatten(), nn.Linear(64, spec.depth), nn.Linear(spec.depth, spec.outputs))"
+        ),
+        ("train", "--model_name=mine_7", *TRAIN[2:]),
+    ),
+    "a bool of numpy": (
+        TECHNIQUE.format("after_backward(self, step):\n        import numpy as np\n        return np.bool_(False)"),
+        TRAIN_WITH,
+    ),
+}
+"""Plug-ins that say what they mean in other types than those of the declarations, and a job of each."""
+
+
+@pytest.mark.parametrize("name", DECLARED_CASUALLY)
+def test_types_that_mean_the_same_are_taken(tmp_path: Path, digits: Path, name: str) -> None:
+    source, command = DECLARED_CASUALLY[name]
+    (tmp_path / "mine.py").write_text(source)
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    (datasets / "digits").symlink_to(digits / "digits")
+
+    result = Terminal(tmp_path / "root", datasets).run(*command, f"--plugin={tmp_path / 'mine.py'}")
+
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("given", ["--mine_bias=False", "--mine_bias=0"])
+def test_a_switch_of_a_plug_in_that_is_given_a_value_is_answered(
+    terminal: Terminal, tmp_path: Path, given: str
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom open_prune import *\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Own(ModelHparams):\n    mine_bias: bool = hparam(True)\n"
+        "MINE = Family(spelling='mine', builder=print, source='', options=frozenset(), batchnorm=False, hparams=Own)\n"
+    )
+
+    result = terminal.run(*TRAIN, given, "--dry_run", f"--plugin={tmp_path / 'mine.py'}")
+
+    assert "--mine_bias: it takes no value; write --mine_bias, or --no_mine_bias for the opposite." in result.err
+
+
+def test_a_measure_may_return_numbers_of_numpy_and_torch(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np, torch\nfrom open_prune import *\n"
+        "def compute(measuring, options, run):\n"
+        "    table = {'layer': ('a', 'b'), 'size': np.float32([1, 2]), 'ratio': torch.tensor([3, 4]) / 8}\n"
+        "    return Measured({'mean': np.float32(0.5), 'count': torch.tensor(3)}, table)\n"
+        "MINE = Measure(spelling='mine', summary='', options=StepOptions, compute=compute)\n"
+    )
+    assert terminal.run("train", *ONE_STEP).code == 0
+
+    result = terminal.run("measure", "mine", "train", "--json", f"--plugin={tmp_path / 'mine.py'}")
+
+    assert result.code == 0, result.err
+    [found] = json.loads(result.out)
+    assert found["values"] == {"mean": 0.5, "count": 3}
+    assert found["table"] == {"layer": ["a", "b"], "size": [1, 2], "ratio": [0.375, 0.5]}

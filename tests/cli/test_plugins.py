@@ -296,10 +296,6 @@ def test_mistakes_are_told_in_words(terminal: Terminal, tmp_path: Path, mistake:
     result.assert_is_for_people(2, *words)
 
 
-def test_the_readme_shows_the_method_as_it_is() -> None:
-    assert f"```python\n{(EXAMPLES / 'my_method.py').read_text()}```" in (REPOSITORY / "README.md").read_text()
-
-
 def test_models_knows_datasets_that_were_added_and_those_of_plug_ins(terminal: Terminal, tmp_path: Path) -> None:
     import numpy as np
 

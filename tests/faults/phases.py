@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,17 @@ class SlowHparams(ModelHparams):
 
     slow_products: int = hparam(1, at_least=0)
     """Matrix products in each forward pass, in one operation."""
+    slow_sum: int = hparam(0, at_least=0)
+    """Summands of a sum in each forward pass, during which no other thread of Python can run."""
 
 
 class Slow(nn.Module):
-    def __init__(self, products, inputs, outputs):
+    def __init__(self, products, summands, inputs, outputs):
         super().__init__()
-        self.products, self.linear = products, nn.Linear(inputs, outputs)
+        self.products, self.summands, self.linear = products, summands, nn.Linear(inputs, outputs)
 
     def forward(self, images):
+        sum(range(self.summands))
         if self.products:
             torch.bmm(_MATRIX.expand(self.products, 800, 800), _MATRIX.expand(self.products, 800, 800))
         return self.linear(images.flatten(1))
@@ -49,7 +53,7 @@ class Slow(nn.Module):
 def slow_linear(spec: NetworkSpec) -> nn.Module:
     """Build the network."""
     channels, height, width = spec.input_shape
-    return Slow(spec.hparams.slow_products, channels * height * width, spec.outputs)
+    return Slow(spec.hparams.slow_products, spec.hparams.slow_sum, channels * height * width, spec.outputs)
 
 
 SLOW = Family(
@@ -88,15 +92,55 @@ class Phase:
     """Whether the same command goes on, and must end as if it had never been stopped."""
 
 
-def _images(folder: Path) -> None:
+def _images(folder: Path, count: int = 400, side: int = 160) -> None:
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (folder / "images" / name).mkdir(parents=True)
-        for number in range(400):
-            pixels = generator.integers(0, 255, (160, 160, 3), dtype=np.uint8)
+        for number in range(count):
+            pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name / f"{number}.png")
 
 
+PAPER = """
+title = "Ratios"
+paper = "a test"
+figure = "A figure"
+shows = "Nothing."
+
+[cpu]
+takes = "a moment"
+
+[cpu.sweep]
+command = "train"
+
+[cpu.sweep.base]
+default_hparams = "digits_lenet_16"
+batch_size = 256
+training_steps = "2it"
+
+[[cpu.sweep.grid]]
+replicate = "1-2"
+
+[[measure]]
+name = "synaptic_flow_ratio"
+schedules = ["linear,exponential"]
+exponents = ["1,2"]
+iterations = ["1,10,200"]
+
+[[plot]]
+name = "measure"
+measure = "synaptic_flow_ratio"
+x = "iterations"
+y = "ratio"
+"""
+"""A paper that measures for a second or more."""
+
+
+def _paper(folder: Path) -> None:
+    (folder / "paper.toml").write_text(PAPER)
+
+
+_MEASURED = ("paper", "{folder}/paper.toml", "--jobs=2")
 _GMP = ("--technique=gmp", "--gmp_end=2it", "--gmp_frequency=1it", "--gmp_density=0.1")
 _TRAIN = ("train", *SMALL)
 _SYNFLOW = ("--strategy=synflow", "--prune_iterations=1500")
@@ -104,12 +148,12 @@ PHASES: dict[str, Phase] = {
     "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.decode:*", prepare=_images),
     "preparing digits": Phase(_TRAIN, "datasets.prepared:_prepare"),
     "streamed images": Phase(
-        ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=3ep", "--num_workers=2"),
+        ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=6ep", "--num_workers=2"),
         "training.session:compute_gradients",
         (("datasets", "add", "mine", "{folder}/images", "--stream", "--image_size=32"),),
-        later=0.5,
+        later=0.2,
         kept="Checkpoint at step",
-        prepare=_images,
+        prepare=partial(_images, count=150, side=48),
     ),
     "importing torch": Phase(_TRAIN, "torch:<module>"),
     "evaluation": Phase(
@@ -165,8 +209,15 @@ PHASES: dict[str, Phase] = {
         "cli.tickets:import_",
         (_TRAIN, ("export", "train_", "{folder}/ticket.safetensors")),
     ),
-    "paper": Phase(
-        ("paper", "demo", "--jobs=2", "--out={folder}/demo"), "platforms.dispatch:run", later=1.0, is_repeated=False
+    "paper": Phase(("paper", "demo", "--jobs=2", "--out={folder}/demo"), "platforms.dispatch:run", later=1.0),
+    "paper, measuring": Phase(
+        (*_MEASURED, "--out={folder}/drawn"), "analysis.measures.results:result_of", prepare=_paper, later=0.2
+    ),
+    "paper, drawing": Phase(
+        (*_MEASURED, "--out={folder}/again"),
+        "cli.drawing:write",
+        ((*_MEASURED, "--out={folder}/drawn"),),
+        prepare=_paper,
     ),
     "sweep": Phase((*_RUNS, "train", *_LONG), "platforms.executors.pool:ended", later=1.5),
     "first second of a sweep": Phase((*_RUNS, "train", *_LONG), "platforms.executors.pool:_forked", later=0.3),
@@ -178,18 +229,36 @@ PHASES: dict[str, Phase] = {
             "--together=2",
             "--",
             "train",
-            *_LONG,
+            *_LENET,
+            "--evaluate_only_at_end",
+            "--training_steps=200it",
             "--model_name=digits_resnet_8_2",
         ),
         "platforms.executors.pool:ended",
         later=2.5,
-        is_repeated=False,
     ),
     "starting processes": Phase(
         ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"), "platforms.processes:_listen", later=0.5
     ),
     "several processes": Phase(
-        ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"), "platforms.processes:_listen", later=9.0
+        ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"),
+        "training.loop:steps",  # in the processes that it starts
+        later=0.3,
+        kept="Checkpoint at step",
+    ),
+    "several slow processes": Phase(
+        (
+            "train",
+            *_SLOW_NETWORK,
+            "--slow_products=0",
+            "--slow_sum=60000000",
+            "--batch_size=1024",
+            "--platform=multi_gpu",
+            "--num_processes=2",
+        ),
+        "training.session:compute_gradients",  # in the processes that it starts
+        bound=12.0,
+        kept="Checkpoint at step",
     ),
     "watch": Phase(("watch",), "cli.watch:watch", (_TRAIN,), is_repeated=False),
 }

@@ -168,7 +168,7 @@ def named_in(said: str) -> set[Path]:
 
 
 def digest(path: Path) -> str:
-    """Return a digest of a file's content, but for the times in manifests and the order of metadata."""
+    """Return a digest of a file's content, but for the times in manifests and measures and the order of metadata."""
     data = read_file(path)
     if path.name == "manifest.json":
         tree: dict[str, Any] = json.loads(data)
@@ -176,6 +176,8 @@ def digest(path: Path) -> str:
         for name in ("wall_seconds", "finished", "sha256", "parents", "versions"):
             tree.pop(name, None)  # that of an imported run is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()
+    elif ".measures" in path.parts and path.suffix == ".json":
+        data = json.dumps({**json.loads(data), "computed": None}, sort_keys=True).encode()
     elif "datasets" in path.parts and path.suffix == ".safetensors":
         size = 8 + int.from_bytes(data[:8], "little")
         place = str(Path(*path.parts[: path.parts.index("datasets")])).encode()

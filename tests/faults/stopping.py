@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
 from tests.faults.jobs import Command
 from tests.faults.phases import PHASES, SECONDS, SLOW, Phase
-from tests.faults.stage import contents, differences
+from tests.faults.stage import contents, differences, is_leftover
 
 _WATCHER = """
 import os, sys, threading
@@ -86,20 +87,22 @@ class Stopped:
 
 
 class Theatre:
-    """A folder with what commands need, and copies of it to stop them in."""
+    """A folder with a place that has what a command needs. It is always the same place: runs may hold its path."""
 
     def __init__(self, folder: Path, program: Path = REPOSITORY) -> None:
         """program: the folder of open_prune.py."""
         self.folder, self.program = folder, program
+        self._undisturbed: dict[Command, Mapping[str, str]] = {}
         (folder / "site").mkdir(parents=True)
         (folder / "site" / "sitecustomize.py").write_text(_WATCHER)
 
     def begin(self, phase: Phase) -> Path:
-        """Return a place where a command finds what it needs."""
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        (place / "slow.py").write_text(SLOW)
-        (place / "root").mkdir()
+        """Return the place, where a command finds what it needs and nothing else."""
+        place = self.folder / "place"
+        shutil.rmtree(place, ignore_errors=True)
+        (place / "root").mkdir(parents=True)
         (place / "datasets").mkdir()
+        (place / "slow.py").write_text(SLOW)
         phase.prepare(place)
         for command in phase.before:
             self.run(command, place)
@@ -160,17 +163,30 @@ class Theatre:
 
     def consequences(self, phase: Phase, place: Path) -> list[str]:
         """Return what is wrong with what a stopped command has left, and with what the same command makes of it."""
-        verified = subprocess.run(
+        found = self._verified(place)
+        if phase.is_repeated:
+            expected = self._expected(phase, place)
+            self.run(phase.command, place)
+            found += [f"differs: {name}" for name in sorted(differences(_kept(place), expected))]
+            found += [f"left: {path}" for path in place.rglob("*") if is_leftover(path)]
+            found += self._verified(place)
+        return found
+
+    def _expected(self, phase: Phase, place: Path) -> Mapping[str, str]:
+        """Return what an undisturbed command keeps in the place, whose content is set aside meanwhile."""
+        if phase.command not in self._undisturbed:
+            aside = place.rename(place.with_name("aside"))
+            self.run(phase.command, self.begin(phase))
+            self._undisturbed[phase.command] = _kept(place)
+            shutil.rmtree(place)
+            aside.rename(place)
+        return self._undisturbed[phase.command]
+
+    def _verified(self, place: Path) -> list[str]:
+        done = subprocess.run(
             self._words(("verify",), place), cwd=self.program, env=self._settings(place), capture_output=True, text=True
         )
-        found = [] if verified.returncode == 0 else [f"verify: {verified.stdout}{verified.stderr}"]
-        if phase.is_repeated:
-            calm = self.begin(phase)
-            self.run(phase.command, calm)
-            self.run(phase.command, place)
-            found += [f"differs: {name}" for name in sorted(differences(_kept(place), _kept(calm)))]
-            shutil.rmtree(calm)
-        return found
+        return [] if done.returncode == 0 else [f"verify: {done.stdout}{done.stderr}"]
 
     def _settings(self, place: Path) -> dict[str, str]:
         return {**os.environ, **Terminal(place / "root", place / "datasets").settings()}
@@ -218,7 +234,6 @@ def main() -> None:
                 faults = stopped.faults(phase)
                 if given.checked and not faults:
                     faults = theatre.consequences(phase, place)
-                shutil.rmtree(place, ignore_errors=True)
                 worst = max(worst, stopped.seconds) if phase.bound == SECONDS else worst
                 cells = (f"{name:<24}", number.name, f"{'group' if is_group else 'process':<7}")
                 figures = (f"{stopped.seconds:5.2f} s", f"{stopped.code:>4}", "; ".join(faults) or "ok")

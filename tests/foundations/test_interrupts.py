@@ -39,6 +39,23 @@ def test_a_second_signal_raises_even_where_the_first_was_deferred():
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_others_are_told_when_signals_begin_to_be_deferred_and_when_they_no_longer_are():
+    told: list[bool] = []
+    interrupts = Interrupts(tell=told.append)
+
+    with interrupts.deferred(), interrupts.deferred():
+        assert told == [True]
+
+    assert told == [True, False]
+
+
+def test_a_keyboard_interrupt_of_others_passes_as_it_is():
+    interrupts = Interrupts()
+
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred(), interrupts.at_once():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_the_former_handlers_are_put_back():
     before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 

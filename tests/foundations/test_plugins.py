@@ -275,3 +275,26 @@ def test_a_record_is_usable_where_its_plug_ins_are_loaded_in_their_versions(kite
     load_plugins([write("my_kite.py", f"{KITE}# changed\n")])
     with pytest.raises(UsageError, match=rf"{digits}.*, but .*my_kite\.py is another version"):
         check_loaded(needed, "the run")
+
+
+def test_a_plug_in_imports_modules_that_lie_beside_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write("names_of_toys_1.py", "KITE = 'kite'\n")
+
+    load_plugins([write("my_kite.py", f"from names_of_toys_1 import KITE as NAME\n{HEAD}KITE = Toy(spelling=NAME)\n")])
+
+    assert "kite" in toys()
+
+
+def test_two_plug_ins_with_different_modules_of_one_name_are_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("kite", "yoyo"):
+        write("names_of_toys_2.py", f"NAME = '{name}'\n", folder=name)
+        write(f"my_{name}.py", f"from names_of_toys_2 import NAME\n{HEAD}TOY = Toy(spelling=NAME)\n", folder=name)
+    paths = [write("x", "", folder=name).parent / f"my_{name}.py" for name in ("kite", "yoyo")]
+
+    load_plugins(paths[:1])
+    with pytest.raises(UsageError, match=r"names_of_toys_2\.py have the same name, and two plug-ins import them"):
+        load_plugins(paths[1:])

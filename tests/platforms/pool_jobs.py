@@ -20,6 +20,8 @@ def main(argv: Sequence[str]) -> int:
     state = "used"
     if word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if word == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
     if word == "raise":
         raise RuntimeError("a bug")
     if word == "wait":

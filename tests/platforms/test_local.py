@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from foundations.errors import EnvironmentFailure, UsageError
+from models.build import build_model
+from models.hparams import ModelHparams
 from platforms.base import PLATFORMS, PlatformHparams, make_platform
 from platforms.local import LocalPlatform
 from tests.conftest import REPOSITORY
@@ -78,6 +80,23 @@ def test_images_on_a_cpu_are_channels_last_only_where_that_is_safe(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
     assert local(device="cpu").memory_format("float32") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar_resnet_8_4", torch.contiguous_format),
+        ("cifar_resnet_8", torch.channels_last),
+        ("cifar_vgg_11", torch.channels_last),
+    ],
+)
+def test_networks_with_narrow_shortcuts_are_not_channels_last_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, name: str, expected: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    model = build_model(ModelHparams(model_name=name), outputs=10, input_shape=(3, 32, 32), seed_keys=(1,))
+
+    assert local(device="cpu").memory_format("float32", model) == expected
 
 
 def test_the_device_is_described_in_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
@@ -108,6 +109,29 @@ def test_a_process_that_is_killed_while_it_waits_costs_one_job_an_attempt(pool: 
     (ended,) = pool.ended(5.0)
     assert (ended.name, ended.exit_code) == ("0", 0)
     pool.stop()
+    assert [ended.exit_code for ended in pool.ended(5.0)] == [-signal.SIGTERM]
+
+
+def test_a_terminal_s_ctrl_c_is_left_to_the_parent(pool: Pool, tmp_path: Path) -> None:
+    assert run_all(pool, [job(tmp_path, "interrupt")]) == {"interrupt": 0}
+
+
+def test_a_signal_ends_the_wait_for_jobs(pool: Pool, tmp_path: Path) -> None:
+    heard: list[int] = []
+    former = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        pool.submit(job(tmp_path, "wait"))
+        assert pool.ended(0.1) == []
+        begun = time.monotonic()
+        threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1)).start()
+
+        assert pool.ended(30.0) == []
+
+        assert heard == [signal.SIGUSR1]
+        assert time.monotonic() - begun < 15
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+        pool.stop()
     assert [ended.exit_code for ended in pool.ended(5.0)] == [-signal.SIGTERM]
 
 

@@ -68,6 +68,8 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "rigl by the optimizer's steps with new weights by the raw ones": train_desc(
         start_density=0.2, mask_update_clock="optimizer_steps", grow_init="random_normal", **RIGL
     ),
+    "freeze small": train_desc(technique="freeze_small", freeze_negative=True),
+    "shortcut scales": train_desc(model_name="digits_resnet_8_2", technique="shortcut_scales"),
     "ghost skips": train_desc(model_name="digits_resnet_8_2", technique="ghost_skips", skip_init="kaiming_normal"),
     "ghost skips and a soft activation that fade": oneshot_desc(
         "random",

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.figures.figure import DrawnFigure
+from analysis.figures.style import to_bytes
 from analysis.row import Row
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
@@ -47,6 +48,26 @@ def test_points_are_the_means_and_extremes_of_the_replicates_over_what_is_left()
         assert (point["low"], point["high"], point["n"]) == (min(values), max(values), 3)
         assert point["remaining"] == pytest.approx(100 * (1 - sparsity))
         assert [float(value) for value in str(point["values"]).split()] == list(values)
+
+
+@pytest.mark.parametrize("label", [r"$\frac{1$", "from $5 to $\\frac", r"$\nope$"])
+def test_labels_that_are_no_formulas_are_drawn_as_they_are(label: str) -> None:
+    drawn = curves(runs(), labels=f"snip1={label}", title=label)
+
+    assert to_bytes(drawn.figure, "png")
+    assert label in [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+
+
+def test_a_label_that_is_wider_than_the_figure_is_wrapped() -> None:
+    label = "all of the weights that SNIP would keep, " * 4 + "and no others"
+    drawn = curves(runs(), labels=f"snip1={label};")
+    to_bytes(drawn.figure, "png")
+
+    texts = drawn.figure.legends[0].get_texts()
+    assert label in [" ".join(text.get_text().split()) for text in texts]
+    box = drawn.figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= drawn.figure.bbox.x1
 
 
 def test_each_point_names_the_runs_behind_it() -> None:

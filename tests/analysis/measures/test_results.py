@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +289,16 @@ def test_a_result_of_another_form_is_computed_anew(own_family: Family, probe: Pr
 
     assert not result_of(kind, [run], ProbeOptions()).reused
     assert result_of(kind, [run], ProbeOptions()).reused
+
+
+def test_ctrl_c_while_a_measure_is_computed_is_a_keyboard_interrupt_and_leaves_no_result(own_family: Family) -> None:
+    def interrupted(*_: object) -> Measured:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Measured({})
+
+    kind = Measure(spelling="interrupted", summary="", options=ProbeOptions, compute=interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        result_of(kind, [opened(own_family, own_family.training)], ProbeOptions())
+
+    assert not list(own_family.root.glob(".measures/interrupted/*"))

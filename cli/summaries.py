@@ -1,55 +1,17 @@
-"""Computing the runs that a command asks for: planned, computed here or by an executor, and summed up."""
+"""Plans and results of a command, as people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.dispatching import dispatch_plan
 from cli.plain_table import duration, figure, percent, table
-from cli.request import Request, together_of, with_context
 from foundations.address import canonical_json
 from foundations.desc import Desc
-from foundations.environment import Environment
-from foundations.plan import Plan, PlannedRun, plan
+from foundations.plan import Plan, PlannedRun
 from foundations.run import Run
 from foundations.store import short_address
-from training.context import Context
-from training.execution import execute
-
-
-def run_request(request: Request, environment: Environment) -> int:
-    """Compute what is asked for, or reuse it, and print what became of it. Return the exit code."""
-    job, targets = request.job, request.targets
-    root = job.root_in(environment)
-    if job.display_output_location:
-        for target in targets.values():
-            print(target.desc.location(target.replicate).under(root))
-        return 0
-    made = plan(targets.values(), root)
-    runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
-    if job.dry_run:
-        print(_preview(request, made, runs))
-        return 0
-    if request.first_line and not job.quiet:
-        print(request.first_line, flush=True)
-    if request.executor.executor is not None:
-        outcome = dispatch_plan(made, request, environment, request.what)
-        if outcome.still:
-            print(outcome.still)
-        code, computed = outcome.exit_code, outcome.computed
-    else:
-
-        def work(context: Context) -> list[PlannedRun]:
-            return execute(made, replace(context, together=together_of(request)))
-
-        code = 0
-        computed = with_context(job, request.platform, environment, work, replicate=job.replicate, named=request.what)
-    if not job.quiet and all(planned.manifest for planned in runs.values()):
-        print(_rows(runs, computed, request.series, root) if request.series else _summary(runs[""], computed))
-    return code
 
 
 def plan_table(made: Plan) -> str:
@@ -68,9 +30,10 @@ def to_do(planned: PlannedRun) -> str:
     return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
 
 
-def _preview(request: Request, made: Plan, runs: Mapping[str, PlannedRun]) -> str:
-    if request.series:
-        lines = [f"{request.series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
+def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
+    """Return the plan of a command, with the folder of each run that it asks for."""
+    if series:
+        lines = [f"{series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
     else:
         (planned,) = runs.values()
         desc: Desc = planned.desc
@@ -85,7 +48,7 @@ def _preview(request: Request, made: Plan, runs: Mapping[str, PlannedRun]) -> st
     return "\n".join([*lines, "", plan_table(made)])
 
 
-def _rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
+def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
     """Return the results of several runs as a table."""
     rows = []
     for name, planned in runs.items():
@@ -102,7 +65,7 @@ def _rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: st
     return f"{table(rows, tuple(rows[0]))}\nresults under: {root}"
 
 
-def _summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
+def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
     """Return the results of one run."""
     assert planned.manifest is not None
     results = planned.manifest.results
