@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from analysis.measures.measure import StepOptions as StepOptions
     from analysis.measures.results import MeasuredResult as MeasuredResult
     from analysis.measures.results import measure as measure
-    from analysis.run import open_run as open_run
-    from analysis.runs import runs as runs
+    from analysis.rows.run import open_run as open_run
+    from analysis.rows.runs import runs as runs
     from analysis.tables.format import TableFormat as TableFormat
     from analysis.tables.table import ResultsTable as ResultsTable
     from analysis.tables.table import results_table as results_table
@@ -42,45 +42,45 @@ if TYPE_CHECKING:
     from branches.desc import BranchHparams as BranchHparams
     from branches.desc import main_of as main_of
     from branches.desc import mask_of as mask_of
-    from branches.lottery import LevelBranch as LevelBranch
-    from branches.lottery import Lottery as Lottery
-    from branches.named_branch import Branch as Branch
-    from branches.named_branch import SeedFlags as SeedFlags
-    from branches.named_branch import branch_of as branch_of
-    from branches.named_branch import last_state as last_state
-    from branches.oneshot import OneshotFlags as OneshotFlags
-    from branches.oneshot import oneshot as oneshot
+    from branches.lottery.lottery import LevelBranch as LevelBranch
+    from branches.lottery.lottery import Lottery as Lottery
+    from branches.named.branch import Branch as Branch
+    from branches.named.branch import SeedFlags as SeedFlags
+    from branches.named.branch import branch_of as branch_of
+    from branches.named.branch import last_state as last_state
+    from branches.named.oneshot import OneshotFlags as OneshotFlags
+    from branches.named.oneshot import oneshot as oneshot
     from datasets.augmentations.augmentation import Augmentation as Augmentation
     from datasets.augmentations.augmentation import MemoryBatches as MemoryBatches
     from datasets.augmentations.augmentation import StreamedBatches as StreamedBatches
     from datasets.augmentations.none import NONE as NONE
     from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP as PAD4_CROP_FLIP
     from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP as RESIZED_CROP_FLIP
-    from datasets.batches import Loader as Loader
-    from datasets.batches import LoaderConfig as LoaderConfig
+    from datasets.formats.source_files import Download as Download
+    from datasets.formats.source_files import Index as Index
+    from datasets.formats.source_files import SourceFiles as SourceFiles
+    from datasets.formats.source_files import Split as Split
     from datasets.hparams import DatasetHparams as DatasetHparams
-    from datasets.loader import open_loader as open_loader
+    from datasets.loading.batches import Loader as Loader
+    from datasets.loading.batches import LoaderConfig as LoaderConfig
+    from datasets.loading.loader import open_loader as open_loader
     from datasets.prepared import ensure_prepared as ensure_prepared
-    from datasets.source_files import Download as Download
-    from datasets.source_files import Index as Index
-    from datasets.source_files import SourceFiles as SourceFiles
-    from datasets.source_files import Split as Split
     from datasets.spec import DatasetSpec as DatasetSpec
-    from foundations.desc import Desc as Desc
-    from foundations.desc import MaskOf as MaskOf
-    from foundations.desc import RunKind as RunKind
-    from foundations.desc import RunRef as RunRef
-    from foundations.desc import StateOf as StateOf
+    from foundations.description.desc import Desc as Desc
+    from foundations.description.desc import MaskOf as MaskOf
+    from foundations.description.desc import RunKind as RunKind
+    from foundations.description.desc import RunRef as RunRef
+    from foundations.description.desc import StateOf as StateOf
+    from foundations.description.hparams import ALWAYS_WRITTEN as ALWAYS_WRITTEN
+    from foundations.description.hparams import Hparams as Hparams
+    from foundations.description.hparams import hparam as hparam
+    from foundations.description.step import Step as Step
     from foundations.errors import DamagedError as DamagedError
     from foundations.errors import EnvironmentFailure as EnvironmentFailure
     from foundations.errors import OpenPruneError as OpenPruneError
     from foundations.errors import UsageError as UsageError
-    from foundations.hparams import ALWAYS_WRITTEN as ALWAYS_WRITTEN
-    from foundations.hparams import Hparams as Hparams
-    from foundations.hparams import hparam as hparam
-    from foundations.plugins import load_plugins as load_plugins
+    from foundations.plugins.plugins import load_plugins as load_plugins
     from foundations.random_streams import generator as generator
-    from foundations.step import Step as Step
     from models.build import build_model as build_model
     from models.family import Family as Family
     from models.family import NetworkSpec as NetworkSpec
@@ -88,32 +88,32 @@ if TYPE_CHECKING:
     from models.initializers import MaskedInit as MaskedInit
     from models.initializers import WeightInit as WeightInit
     from models.networks.fading import Fading as Fading
-    from platforms.base import Platform as Platform
-    from platforms.base import PlatformHparams as PlatformHparams
-    from platforms.base import PlatformKind as PlatformKind
     from platforms.memory_format import memory_format as memory_format
-    from pruning.allocation import Allocation as Allocation
-    from pruning.allocation import apportion as apportion
-    from pruning.allocation import proportional as proportional
+    from platforms.platform import Platform as Platform
+    from platforms.platform import PlatformHparams as PlatformHparams
+    from platforms.platform import PlatformKind as PlatformKind
+    from pruning.allocations.allocation import Allocation as Allocation
+    from pruning.allocations.allocation import apportion as apportion
+    from pruning.allocations.allocation import proportional as proportional
     from pruning.compute_mask import TiesWarning as TiesWarning
     from pruning.hparams import ExamplesHparams as ExamplesHparams
     from pruning.hparams import PruningHparams as PruningHparams
-    from pruning.iterations import Schedule as Schedule
-    from pruning.left_out import UnprunedWarning as UnprunedWarning
-    from pruning.mask import Mask as Mask
+    from pruning.masks.mask import Mask as Mask
+    from pruning.masks.optimizer_state import OptimizerStateWarning as OptimizerStateWarning
+    from pruning.masks.reinitialization import reinitialize_ as reinitialize_
     from pruning.method import EXAMPLES_PER_CLASS as EXAMPLES_PER_CLASS
     from pruning.method import Method as Method
-    from pruning.optimizer_state import OptimizerStateWarning as OptimizerStateWarning
-    from pruning.outputs import OutputsWarning as OutputsWarning
-    from pruning.path_kernel import path_kernel_trace as path_kernel_trace
+    from pruning.paths.path_kernel import path_kernel_trace as path_kernel_trace
     from pruning.phew_masks import phew_masks as phew_masks
     from pruning.prune import CollapseWarning as CollapseWarning
     from pruning.prune import prune as prune
-    from pruning.reinitialization import reinitialize_ as reinitialize_
     from pruning.report import sparsity_report as sparsity_report
-    from pruning.scoring import Scores as Scores
-    from pruning.scoring import Scoring as Scoring
-    from pruning.wrapper import PruningWrapper as PruningWrapper
+    from pruning.schedules.iterations import Schedule as Schedule
+    from pruning.scoring.outputs import OutputsWarning as OutputsWarning
+    from pruning.scoring.scoring import Scores as Scores
+    from pruning.scoring.scoring import Scoring as Scoring
+    from pruning.weights.left_out import UnprunedWarning as UnprunedWarning
+    from pruning.wrapper.wrapper import PruningWrapper as PruningWrapper
     from training.desc import TrainDesc as TrainDesc
     from training.gradinit import GradInitStep as GradInitStep
     from training.gradinit import gradinit as gradinit

@@ -29,8 +29,8 @@ def marked(optimizer, *arguments, **options):
     return steps(optimizer, *arguments, **options)
 
 loop.steps = marked
-import training.session
-training.session.steps = marked
+import training.loop.trainer
+training.loop.trainer.steps = marked
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -23,14 +23,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.timing import Row, median_ratio
-from datasets.added import add_dataset
+from datasets.added.added import add_dataset
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
-from datasets.batches import LoaderConfig
+from datasets.formats.source_files import Split
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import LoaderConfig
+from datasets.loading.loader import open_loader
 from datasets.prepared import SPLITS, load_split, write_split
 from datasets.registry import DATASETS
-from datasets.source_files import Split
 
 BATCH = 128
 STREAMED_BATCH = 32

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.bench_training import make_noise
 from benchmarks.processes import peak_memory
 from benchmarks.timing import Median, Row, median_ratio
-from pruning.activation_memory import MOST_ACTIVATIONS
+from pruning.scoring.activation_memory import MOST_ACTIVATIONS
 
 TRAINING = """
 import sys
@@ -46,7 +46,7 @@ for batch in order.split(desc.dataset.batch_size)[:8]:
 SCORING = """
 import sys
 import torch
-import pruning.scoring
+import pruning.scoring.scoring
 from foundations.examples import Rows
 from models.build import build_model
 from pruning.hparams import PruningHparams
@@ -57,7 +57,7 @@ from training.recipes import recipe
 desc = TrainDesc.of(recipe("imagenet_resnet_50"))
 shape = desc.dataset.input_shape
 model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=(0,))
-pruning.scoring.MOST_ACTIVATIONS = int(sys.argv[1])
+pruning.scoring.scoring.MOST_ACTIVATIONS = int(sys.argv[1])
 labels = torch.arange(128) % 2
 rows = Rows(labels, lambda rows: torch.randn(len(labels[rows]), *shape))
 hparams = PruningHparams.of({"strategy": "snip64", "density": 0.1})

@@ -13,9 +13,9 @@ from benchmarks.plain_pruning import PlainPruner
 from benchmarks.timing import Row, in_turn, median_ratio, seconds
 from foundations.random_streams import generator
 from models.build import build_model
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.masks.selection import select
 from pruning.prune import prune
-from pruning.selection import select
 from training.desc import TrainDesc
 from training.recipes import recipe
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.made_runs import make_complete
 from benchmarks.timing import Median, Row, seconds
-from branches.oneshot import OneshotFlags, oneshot
+from branches.named.oneshot import OneshotFlags, oneshot
 from cli.main import main as command
-from foundations.desc import Desc, RunRef
+from foundations.description.desc import Desc, RunRef
 from foundations.plan import Target, plan
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc

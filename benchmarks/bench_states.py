@@ -19,9 +19,9 @@ from torch import Tensor
 from benchmarks.made_runs import make_complete
 from benchmarks.timing import Median, Row, in_turn, median_ratio
 from cli.main import main as command
-from foundations.manifest import FileRecord
 from foundations.metrics import Metrics
-from foundations.run import MANIFEST, Run
+from foundations.storage.manifest import FileRecord
+from foundations.storage.run import MANIFEST, Run
 from models.build import build_model
 from training.desc import TrainDesc
 from training.recipes import recipe

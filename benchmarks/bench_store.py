@@ -1,7 +1,7 @@
 """Ten thousand complete runs: listed, some of them, all as a data frame, a table and curves, and one opened.
 
 Each work is measured in an interpreter of its own, from its start to its end: imports count, those of pandas and
-matplotlib too. Where nothing else is said, the index of rows (`analysis.row_index`) is there.
+matplotlib too. Where nothing else is said, the index of rows (`analysis.rows.row_index`) is there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.row_index import FOLDER as CACHE
-from analysis.row_index import UNSETTLED_SECONDS
+from analysis.rows.row_index import FOLDER as CACHE
+from analysis.rows.row_index import UNSETTLED_SECONDS
 from benchmarks.made_runs import make_complete
 from benchmarks.processes import process
 from benchmarks.timing import Median, Row, seconds
-from branches.oneshot import OneshotFlags, oneshot
-from foundations.desc import Desc, RunRef
+from branches.named.oneshot import OneshotFlags, oneshot
+from foundations.description.desc import Desc, RunRef
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.recipes import recipe
@@ -32,8 +32,8 @@ COUNT = TRAININGS * (1 + len(STRATEGIES) * LEVELS)
 READ = """
 import sys
 root = sys.argv[1]
-from analysis.run import open_run
-from analysis.runs import runs
+from analysis.rows.run import open_run
+from analysis.rows.runs import runs
 {work}
 assert "torch" not in sys.modules, "reading runs must not import torch"
 """

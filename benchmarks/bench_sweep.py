@@ -22,11 +22,11 @@ from pathlib import Path
 
 from benchmarks.made_runs import make_complete
 from benchmarks.timing import Row
-from cli.sweep import asked_by, described_by
+from cli.commands.sweep import asked_by, described_by
 from foundations.environment import Environment
 from foundations.program import TOP
-from foundations.run import Run
-from foundations.store import all_runs
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs
 
 SLOTS = 2
 TINY = (

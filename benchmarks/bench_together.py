@@ -1,8 +1,8 @@
 """Trainings that one process does together: a step of several networks in turns, against one of their stack.
 
 Whole steps, with the optimizer and the mask, of branches of one network that are pruned to different levels. A ratio
-above 1 means that stacking pays. On CPUs it is for tiny networks without convolutions only; `training.together.pays`
-is the rule that follows from these rows.
+above 1 means that stacking pays. On CPUs it is for tiny networks without convolutions only;
+`training.jobs.together.pays` is the rule that follows from these rows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 
 from benchmarks.bench_training import make_noise
 from benchmarks.timing import Row, in_turn, median_ratio
-from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
+from platforms.platform import PlatformHparams
 from pruning.prune import prune
 from training.context import Context
 from training.desc import TrainDesc
 from training.job import initialized_model
+from training.jobs.together import Stack
+from training.loop.trainer import Trainer
 from training.recipes import recipe
-from training.session import Session
-from training.together import Stack
 
 NETWORKS = (
     ("digits_lenet_40_20", 8, 50),
@@ -46,20 +46,20 @@ def _row(name: str, count: int, steps: int, folder: Path, repeats: int) -> Row:
     make_noise(desc.dataset.dataset_name, folder)
     platform = LocalPlatform(PlatformHparams())
     context = Context(root=folder / "runs", datasets=folder, platform=platform)
-    in_turns, stacked = ([_session(desc, context, number, count) for number in range(count)] for _ in range(2))
-    batches = [next(iter(session.loader.train_batches(0))) for session in in_turns]
+    in_turns, stacked = ([_trainer(desc, context, number, count) for number in range(count)] for _ in range(2))
+    batches = [next(iter(trainer.loader.train_batches(0))) for trainer in in_turns]
     stack = Stack(stacked)
 
     def take_turns() -> None:
-        for session, batch in zip(in_turns, batches, strict=True):
-            session.compute_gradients(*batch)
+        for trainer, batch in zip(in_turns, batches, strict=True):
+            trainer.compute_gradients(*batch)
 
-    def timed(sessions: list[Session], compute_gradients: Callable[[], None]) -> Callable[[], None]:
+    def timed(trainers: list[Trainer], compute_gradients: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
             for _ in range(steps):
                 compute_gradients()
-                for session in sessions:
-                    session.optimizer.step()
+                for trainer in trainers:
+                    trainer.optimizer.step()
             if platform.device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -76,9 +76,9 @@ def _row(name: str, count: int, steps: int, folder: Path, repeats: int) -> Row:
     return Row(f"{count} x {name}: in turns / stacked", ratio, "", detail)
 
 
-def _session(desc: TrainDesc, context: Context, number: int, count: int) -> Session:
+def _trainer(desc: TrainDesc, context: Context, number: int, count: int) -> Trainer:
     model = initialized_model(desc, 1)
     mask = prune(model, "magnitude", density=(number + 1) / (count + 1))
-    session = Session(model, desc, context, context.platform, number)
-    session.prepare(mask, desc.start)
-    return session
+    trainer = Trainer(model, desc, context, context.platform, number)
+    trainer.prepare(mask, desc.start)
+    return trainer

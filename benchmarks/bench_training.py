@@ -19,24 +19,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
-from datasets.batches import LoaderConfig
-from datasets.loader import open_loader
+from datasets.formats.source_files import Split
+from datasets.loading.batches import LoaderConfig
+from datasets.loading.loader import open_loader
 from datasets.prepared import write_split
 from datasets.registry import DATASETS
-from datasets.source_files import Split
+from foundations.description.step import Step
 from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter
-from foundations.step import Step
 from models.build import build_model
-from platforms.base import PlatformHparams
 from platforms.local import LocalPlatform
-from pruning.network_size import multiply_adds
+from platforms.platform import PlatformHparams
 from pruning.prune import prune
-from training.callbacks import checkpoint_in_time, every_epoch, show_progress
+from pruning.weights.network_size import multiply_adds
 from training.desc import TrainDesc
-from training.loop import steps
-from training.lr_schedule import learning_rate
-from training.optimizers import make_optimizer
+from training.loop.callbacks import checkpoint_in_time, every_epoch, show_progress
+from training.loop.loop import steps
+from training.loop.lr_schedule import learning_rate
+from training.loop.optimizers import make_optimizer
 from training.recipes import recipe
 
 LAYOUT = LocalPlatform(PlatformHparams(device="cpu")).memory_format("float32")

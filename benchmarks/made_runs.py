@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from branches.desc import BranchDesc
-from foundations.desc import Desc
-from foundations.manifest import FileRecord, Manifest
-from foundations.run import DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
+from foundations.description.desc import Desc
+from foundations.storage.manifest import FileRecord, Manifest
+from foundations.storage.run import DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
 
 RESULTS = {"test_accuracy": 0.9, "test_loss": 0.3}
 

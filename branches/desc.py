@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from datasets.hparams import DatasetHparams
-from foundations.address import Location
-from foundations.desc import Desc, MaskOf, RunKind, RunRef, StateOf
+from foundations.description.address import Location
+from foundations.description.desc import Desc, MaskOf, RunKind, RunRef, StateOf
+from foundations.description.hparams import Hparams, hparam
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.hparams import Hparams, hparam
-from foundations.step import Step
 from models.initializers import MASKED_INITS
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc, scoring_version, techniques_of

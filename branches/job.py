@@ -7,12 +7,12 @@ from functools import partial
 from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
-from foundations.desc import RunRef, Source, StateOf
-from foundations.run import Run
+from foundations.description.desc import RunRef, Source, StateOf
+from foundations.storage.run import Run
 from models.build import initialize_masked, output_layer
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
-from pruning.score_statistics import Statistics, score_statistics
+from pruning.masks.mask import Mask
+from pruning.scoring.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model

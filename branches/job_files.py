@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from branches.kinds import load_desc
-from foundations.address import Location
-from foundations.desc import Desc, check_record
+from foundations.description.address import Location
+from foundations.description.desc import Desc, check_record
+from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import read_file, write_atomically
 from foundations.plan import PlannedRun, Target
-from foundations.run import Run
-from foundations.step import Step
+from foundations.storage.run import Run
 
 
 def write_job_file(planned: PlannedRun, path: Path) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from foundations.address import MAIN, Location
-from foundations.desc import Desc, RunKind, RunRef
+from foundations.description.address import MAIN, Location
+from foundations.description.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
-from foundations.kept_plugins import how_to_load, load_kept
-from foundations.plugins import check_loaded
+from foundations.plugins.kept import how_to_load, load_kept
+from foundations.plugins.plugins import check_loaded
 from foundations.program import PROGRAM
 from foundations.registry import Registry, plugins_of
-from foundations.run import Run
-from foundations.store import source_locations
+from foundations.storage.run import Run
+from foundations.storage.store import source_locations
 
-KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.imports"))
+KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.imported.imported_run"))
 
 
 def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.record) -> Desc:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from branches.lottery import LevelBranch
-from branches.named_branch import Branch
+from branches.lottery.lottery import LevelBranch
+from branches.named.branch import Branch
 from foundations.registry import Registry
 
 BRANCHES = Registry(
     Branch,
     "branch",
     (
-        "branches.oneshot",
-        "branches.lottery_rewind",
-        "branches.lr_rewind",
-        "branches.finetune",
-        "branches.randomize_layerwise",
-        "branches.random_tickets",
-        "branches.reinitialize",
-        "branches.invert",
-        "branches.gmp",
-        "branches.singleshot",
-        "branches.retrain",
-        "branches.transplant",
-        "branches.chain",
-        "branches.mag",
+        "branches.named.oneshot",
+        "branches.named.lottery_rewind",
+        "branches.named.lr_rewind",
+        "branches.named.finetune",
+        "branches.named.randomize_layerwise",
+        "branches.named.random_tickets",
+        "branches.named.reinitialize",
+        "branches.named.invert",
+        "branches.named.gmp",
+        "branches.named.singleshot",
+        "branches.named.retrain",
+        "branches.named.transplant",
+        "branches.named.chain",
+        "branches.named.mag",
     ),
 )
 LEVEL_BRANCHES = Registry(
     LevelBranch,
     "branch",
-    ("branches.randomly_prune", "branches.randomly_reinitialize", "branches.retrain_level"),
+    ("branches.lottery.randomly_prune", "branches.lottery.randomly_reinitialize", "branches.lottery.retrain_level"),
 )

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.flags import HelpRequested, taken_out
-from cli.foreign_answers import answer_to_value
-from cli.foreign_words import translated
-from cli.help import PLUGIN
-from cli.plain_table import printable_lines
+from cli.display.plain_table import printable_lines
+from cli.request.flags import HelpRequested, taken_out
+from cli.request.foreign_answers import answer_to_value
+from cli.request.foreign_words import translated
+from cli.request.help import PLUGIN
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts
-from foundations.plugins import load_plugins
+from foundations.plugins.plugins import load_plugins
+from foundations.plugins.users_code import is_raised_by_plugin, place_of_error, words_of
 from foundations.program import PROGRAM, version
 from foundations.registry import load
-from foundations.users_code import is_raised_by_plugin, place_of_error, words_of
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,41 @@ class Command:
 
 
 COMMANDS = {
-    "train": Command("cli.jobs:train", "train a network and keep its states at chosen steps"),
-    "branch": Command("cli.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"),
-    "lottery": Command("cli.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
-    "run": Command("cli.run:run", "compute what a job file asks for: how executors start one run"),
-    "sweep": Command("cli.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
-    "papers": Command("cli.paper:papers", "list the papers' figures and tables that `paper` makes"),
-    "paper": Command("cli.paper:paper", "compute the runs of a paper's figure and draw it: paper demo"),
-    "watch": Command("cli.watch:watch", "show what is being computed, anywhere on the root"),
-    "stop": Command("cli.watch:stop", "ask a sweep to write checkpoints and end"),
-    "ls": Command("cli.listing:ls", "list the runs"),
-    "compare": Command("cli.compare:compare", "compare runs: what they differ in, and their results"),
-    "why": Command("cli.why:why", "say whether a command's run is there, and what the nearest differs in"),
-    "show": Command("cli.show:show", "show one run: description, results, files, layers"),
-    "table": Command("cli.tables:table", "print a table of results: mean and spread over replicates"),
-    "plot": Command("cli.plots:plot", "draw a figure of runs: plot curves --out curves.pdf"),
-    "report": Command("cli.report:report", "write a report on many runs: one page for any browser"),
-    "verify": Command("cli.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
-    "rm": Command("cli.upkeep:rm", "remove a run"),
-    "export": Command("cli.tickets:export", "write a run's weights, mask and lineage as one file"),
-    "import": Command("cli.tickets:import_", "make such a file, or OpenLTH's, a parent of branches"),
-    "measures": Command("cli.measures:measures", "list the measures, which are computed of finished runs"),
-    "measure": Command("cli.measures:measure", "measure runs, or reuse what was measured: measure NAME ADDRESS"),
-    "models": Command("cli.catalogue:models", "list the networks"),
-    "datasets": Command("cli.catalogue:datasets", "list the datasets"),
-    "strategies": Command("cli.catalogue:strategies", "list the pruning strategies"),
-    "techniques": Command("cli.catalogue:techniques", "list the techniques, which change how a network trains"),
-    "platforms": Command("cli.catalogue:platforms", "list the platforms"),
-    "executors": Command("cli.catalogue:executors", "list the executors, which run many jobs"),
-    "coming-from": Command("cli.coming_from:coming_from", "print our words for those of another code base"),
+    "train": Command("cli.commands.jobs:train", "train a network and keep its states at chosen steps"),
+    "branch": Command(
+        "cli.commands.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"
+    ),
+    "lottery": Command("cli.commands.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
+    "run": Command("cli.commands.run:run", "compute what a job file asks for: how executors start one run"),
+    "sweep": Command("cli.commands.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
+    "papers": Command("cli.commands.paper:papers", "list the papers' figures and tables that `paper` makes"),
+    "paper": Command("cli.commands.paper:paper", "compute the runs of a paper's figure and draw it: paper demo"),
+    "watch": Command("cli.commands.watch:watch", "show what is being computed, anywhere on the root"),
+    "stop": Command("cli.commands.watch:stop", "ask a sweep to write checkpoints and end"),
+    "ls": Command("cli.commands.listing:ls", "list the runs"),
+    "compare": Command("cli.commands.compare:compare", "compare runs: what they differ in, and their results"),
+    "why": Command("cli.commands.why:why", "say whether a command's run is there, and what the nearest differs in"),
+    "show": Command("cli.commands.show:show", "show one run: description, results, files, layers"),
+    "table": Command("cli.commands.tables:table", "print a table of results: mean and spread over replicates"),
+    "plot": Command("cli.commands.plots:plot", "draw a figure of runs: plot curves --out curves.pdf"),
+    "report": Command("cli.commands.report:report", "write a report on many runs: one page for any browser"),
+    "verify": Command("cli.commands.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
+    "rm": Command("cli.commands.upkeep:rm", "remove a run"),
+    "export": Command("cli.commands.tickets:export", "write a run's weights, mask and lineage as one file"),
+    "import": Command("cli.commands.tickets:import_", "make such a file, or OpenLTH's, a parent of branches"),
+    "measures": Command("cli.commands.measures:measures", "list the measures, which are computed of finished runs"),
+    "measure": Command(
+        "cli.commands.measures:measure", "measure runs, or reuse what was measured: measure NAME ADDRESS"
+    ),
+    "models": Command("cli.commands.catalogue:models", "list the networks"),
+    "datasets": Command("cli.commands.catalogue:datasets", "list the datasets"),
+    "strategies": Command("cli.commands.catalogue:strategies", "list the pruning strategies"),
+    "techniques": Command(
+        "cli.commands.catalogue:techniques", "list the techniques, which change how a network trains"
+    ),
+    "platforms": Command("cli.commands.catalogue:platforms", "list the platforms"),
+    "executors": Command("cli.commands.catalogue:executors", "list the executors, which run many jobs"),
+    "coming-from": Command("cli.commands.coming_from:coming_from", "print our words for those of another code base"),
 }
 _HELP = ("-h", "--help", "help")
 

@@ -9,11 +9,11 @@ from typing import Any, Self, cast
 
 from datasets.augmentations.augmentation import Augmentation
 from datasets.augmentations.none import NONE
-from datasets.normalizations import NORMALIZATIONS, Constants
 from datasets.registry import AUGMENTATIONS, DATASETS
+from datasets.sources.normalizations import NORMALIZATIONS, Constants
 from datasets.spec import DatasetSpec
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.registry import Plugin
 
 ROTATIONS = 4

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.formats.source_files import Index, SourceFiles, Split
 from datasets.registry import DATASETS
-from datasets.source_files import Index, SourceFiles, Split
 from datasets.spec import DatasetSpec
 from datasets.split_checks import checked_splits
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import check_regular, explain_os_errors, read_file, replacing, sweep_parts
-from foundations.locks import lock
+from foundations.storage.locks import lock
 
 if TYPE_CHECKING:
     from torch import Tensor

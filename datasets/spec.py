@@ -12,8 +12,8 @@ from foundations.errors import UsageError
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
+    from datasets.formats.source_files import Index, SourceFiles, Split
     from datasets.hparams import DatasetHparams
-    from datasets.source_files import Index, SourceFiles, Split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasets.augmentations.augmentation import MemoryBatches
+from datasets.formats.source_files import Index, Split
 from datasets.hparams import DatasetHparams
-from datasets.source_files import Index, Split
 from datasets.spec import DatasetSpec
-from foundations.users_code import article, mistake
+from foundations.plugins.users_code import article, mistake
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,11 +9,11 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foundations.address import Location
-from foundations.desc import Desc, MaskOf
-from foundations.manifest import Manifest
-from foundations.run import Run
-from foundations.step import Step
+from foundations.description.address import Location
+from foundations.description.desc import Desc, MaskOf
+from foundations.description.step import Step
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
 
 
 @dataclass(frozen=True)

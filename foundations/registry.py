@@ -8,7 +8,7 @@ and the registry of its kind has a line with that file's module, by its name in 
 imported when something is looked up, so they must import torch and numpy only inside functions: listing and planning
 need neither.
 
-Files of a user's own (`foundations.plugins`) declare such objects, too: every registry takes those of its kind.
+Files of a user's own (`foundations.plugins.plugins`) declare such objects, too: every registry takes those of its kind.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _line_under_way() -> int:
 
 
 def add_plugin(plugin: Plugin, module: ModuleType) -> None:
-    """Let every registry take the entries of its kind from the module of a plug-in (see `foundations.plugins`)."""
+    """Let every registry take the entries of its kind from a plug-in's module (see `foundations.plugins.plugins`)."""
     _PLUGINS[plugin] = module
 
 

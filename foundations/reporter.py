@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from foundations.locks import Holder
+    from foundations.storage.locks import Holder
 
 
 @runtime_checkable

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from foundations.errors import EnvironmentFailure, UsageError, did_you_mean
+from foundations.plugins.users_code import article, mistake
 from foundations.random_streams import generator, global_generator_from
 from foundations.registry import Registered
-from foundations.users_code import article, mistake
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS, Fill, MaskedInit

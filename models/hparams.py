@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.registry import Plugin
 from models.activations import ACTIVATIONS
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, WEIGHT_INITS

@@ -9,13 +9,13 @@ FAMILIES = Registry(
     Family,
     "model_name",
     (
-        "models.lenet",
-        "models.cifar_resnet",
-        "models.vgg",
-        "models.wideresnet",
-        "models.imagenet_resnet",
-        "models.convnets",
-        "models.torchvision_models",
+        "models.families.lenet",
+        "models.families.cifar_resnet",
+        "models.families.vgg",
+        "models.families.wideresnet",
+        "models.families.imagenet_resnet",
+        "models.families.convnets",
+        "models.families.torchvision_models",
     ),
 )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foundations.errors import OpenPruneError, PluginError, UsageError
-from foundations.users_code import article, mistake, place_of, place_of_entry, place_of_error, words_of
+from foundations.plugins.users_code import article, mistake, place_of, place_of_entry, place_of_error, words_of
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from foundations.errors import Busy, DamagedError
-from foundations.locks import is_held
 from foundations.plan import Plan, PlannedRun
-from foundations.run import CHECKPOINT
-from platforms.executors.base import CommandJob, Ended, Executor
+from foundations.storage.locks import is_held
+from foundations.storage.run import CHECKPOINT
+from platforms.executors.executor import CommandJob, Ended, Executor
 
 _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 1.0

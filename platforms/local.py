@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from foundations.errors import EnvironmentFailure, UsageError
-from platforms.base import Platform, PlatformHparams, PlatformKind, Result
+from platforms.platform import Platform, PlatformHparams, PlatformKind, Result
 
 if TYPE_CHECKING:
     import torch

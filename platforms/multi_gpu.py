@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundations.description.hparams import hparam
 from foundations.errors import EnvironmentFailure, UsageError
-from foundations.hparams import hparam
 from foundations.registry import loaded_plugins
-from platforms.base import Platform, PlatformHparams, PlatformKind, Result
 from platforms.local import LocalPlatform
+from platforms.platform import Platform, PlatformHparams, PlatformKind, Result
 
 if TYPE_CHECKING:
     import torch

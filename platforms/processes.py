@@ -21,7 +21,7 @@ from typing import Any
 from foundations.errors import EnvironmentFailure, Interrupted, OpenPruneError
 from foundations.interrupts import CONTINUES, Interrupts, blocked
 from foundations.reporter import NullReporter, Reporter
-from platforms.base import Platform
+from platforms.platform import Platform
 from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error, run_rank
 
 _SECONDS_BETWEEN_LOOKS = 0.1

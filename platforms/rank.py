@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundations.errors import Interrupted, OpenPruneError, PluginError
 from foundations.interrupts import Interrupts
-from foundations.plugins import load_plugins
+from foundations.plugins.plugins import load_plugins
+from foundations.plugins.users_code import place_of_error, words_of
 from foundations.reporter import NullReporter, Reporter
-from foundations.users_code import place_of_error, words_of
-from platforms.base import Platform, Result
 from platforms.local import keep_freed_memory, prepared
+from platforms.platform import Platform, Result
 
 if TYPE_CHECKING:
     import torch

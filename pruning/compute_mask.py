@@ -16,21 +16,21 @@ from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from foundations.examples import Rows
-from pruning.computed_weights import Computed
 from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.level import kept_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.masks.selection import inverted, select
 from pruning.method import Method
-from pruning.named_weights import kept_by_torch, unwrapped
-from pruning.outputs import Loss, Objective
 from pruning.plugin_results import check_counts, check_mask, checked_counts_of, checked_scores
-from pruning.prunable import BATCHNORMS, Choice
 from pruning.registry import ALLOCATIONS, SCHEDULES
 from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
-from pruning.scoring import Scores, Scoring
-from pruning.scoring_network import takes_argument, without_trace
-from pruning.selection import inverted, select
+from pruning.scoring.outputs import Loss, Objective
+from pruning.scoring.scoring import Scores, Scoring
+from pruning.scoring.scoring_network import takes_argument, without_trace
+from pruning.weights.computed_weights import Computed
+from pruning.weights.named_weights import kept_by_torch, unwrapped
+from pruning.weights.prunable import BATCHNORMS, Choice
 
 OnIteration = Callable[[int, Mask, Scores], None]
 

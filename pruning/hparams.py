@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from pruning.level import prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES

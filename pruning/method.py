@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pruning.hparams import PruningHparams
-    from pruning.mask import Mask
-    from pruning.scoring import Scores, Scoring
+    from pruning.masks.mask import Mask
+    from pruning.scoring.scoring import Scores, Scoring
 
 Direction = Literal["lowest", "highest"]
 EXAMPLES_PER_CLASS = r"(?P<examples_per_class>[1-9]\d*)"

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.bias_masks import units_with_weights
-from pruning.graph import trace
-from pruning.mask import Mask
-from pruning.prunable import prunable_weights
+from pruning.masks.bias_masks import units_with_weights
+from pruning.masks.mask import Mask
+from pruning.paths.graph import trace
 from pruning.prune import prune
-from pruning.scoring_network import CannotRun
+from pruning.scoring.scoring_network import CannotRun
+from pruning.weights.prunable import prunable_weights
 
 _SIDES = (32, 64, 224, 28, 8, 299)
 

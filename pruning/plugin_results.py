@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foundations.users_code import article, mistake
-from pruning.allocation import Allocation
-from pruning.iterations import Schedule
-from pruning.mask import Mask
+from foundations.plugins.users_code import article, mistake
+from pruning.allocations.allocation import Allocation
+from pruning.masks.mask import Mask
 from pruning.method import Method
+from pruning.schedules.iterations import Schedule
 
 if TYPE_CHECKING:
-    from pruning.scoring import Scores
+    from pruning.scoring.scoring import Scores
 
 _SHOWN = 3
 """The most names that a message lists."""

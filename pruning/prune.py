@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError, choose_from
-from pruning.arguments import plain, shape_of_example, whole_number
 from pruning.compute_mask import OnIteration, mask_from_hparams, starting_mask
 from pruning.examples import Examples
 from pruning.hparams import DEFAULT_LAYERS, PruningHparams
-from pruning.left_out import warn_of_left_out
-from pruning.mask import Mask
-from pruning.outputs import Loss, Objective, Output
-from pruning.prunable import Choice
+from pruning.masks.mask import Mask
 from pruning.registry import METHODS
 from pruning.rounding import NEAREST
+from pruning.scoring.arguments import plain, shape_of_example, whole_number
+from pruning.scoring.outputs import Loss, Objective, Output
+from pruning.weights.left_out import warn_of_left_out
+from pruning.weights.prunable import Choice
 
 _IN_JOBS = {
     "prune_fraction": "fraction",
@@ -71,8 +71,8 @@ def prune(
         mask.apply_(model)
 
     strategy: the name of a method (`pruning.registry`). The level is one of `density`, `fraction` (pruned),
-    `compression` and `keep` (a number), relative to all prunable weights (`pruning.prunable`); `pruning.level` says how
-    it is rounded; by default a fraction of 0.8 is pruned.
+    `compression` and `keep` (a number), relative to all prunable weights (`pruning.weights.prunable`);
+    `pruning.level` rounds it; by default a fraction of 0.8 is pruned.
     iterations, schedule: how often the network is scored and pruned on the way to the level, and how the number of
     weights falls. allocation: how the level is spread over the layers.
     rounding: how many weights that is, and which of equal scores go: by default the nearest number, and the first ones;
@@ -89,8 +89,8 @@ def prune(
     seed: of random scores and of the choice of examples.
     mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.) If it covers only some
     of the prunable weights, such as Mask.ones(model, (nn.Conv2d,)), the others are left alone and not counted.
-    loss: (outputs, y) -> the mean over the batch; by default the cross-entropy of the logits (`pruning.outputs` says
-    which of several outputs these are), or the loss that the network itself returns. output: from what the network
+    loss: (outputs, y) -> the mean over the batch; by default the cross-entropy of the logits (`pruning.scoring.outputs`
+    chooses among several outputs), or the loss that the network itself returns. output: from what the network
     returns to the tensor that is scored.
     prunable_layers: which layers are pruned and counted (`docs/prunable.md`): all convolutions and linear layers by
     default, or types and names, such as (nn.LSTM, nn.Linear) or "all,LSTM,embed.*". prune_bias, prune_batchnorm:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from foundations.registry import Registry
-from pruning.allocation import Allocation
-from pruning.iterations import Schedule
+from pruning.allocations.allocation import Allocation
 from pruning.method import Method
+from pruning.schedules.iterations import Schedule
 
 METHODS = Registry(
     Method,

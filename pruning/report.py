@@ -9,12 +9,12 @@ from torch import nn
 
 from foundations.errors import UsageError
 from foundations.multiply_adds import uses_of_parameters
-from pruning.connectivity import degrees, effective
-from pruning.graph import Graph, trace
-from pruning.left_out import left_out
-from pruning.mask import Mask
-from pruning.named_weights import plain
-from pruning.score_statistics import Statistics
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import degrees, effective
+from pruning.paths.graph import Graph, trace
+from pruning.scoring.score_statistics import Statistics
+from pruning.weights.left_out import left_out
+from pruning.weights.named_weights import plain
 
 
 def sparsity_report(
@@ -41,7 +41,7 @@ def sparsity_report(
     multiply_adds of the prunable weights for one example, total and kept, in total and by tensor (null where some layer
     does not run its own forward pass), and `others`, those of biases and of normalization, which no mask takes away.
 
-    With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.score_statistics`).
+    With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.scoring.score_statistics`).
 
     Raises: UsageError if `mask` is no Mask.
     """

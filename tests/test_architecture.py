@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import traceback
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.conftest import REPOSITORY
 
 FLOORS = ("foundations", "models datasets", "pruning", "platforms", "training", "branches", "analysis", "cli")
@@ -44,8 +45,8 @@ def test_the_way_from_the_command_line_to_a_mask_is_the_one_described(
     (stack,) = stacks
     files = [file for place, (file, _) in enumerate(stack) if place == 0 or stack[place - 1][0] != file]
     assert len(HOPS) <= 10
-    assert [*files, "foundations/run.py"] == [file for file, _ in HOPS]
-    assert {("foundations/run.py", "save_mask"), *stack} >= set(HOPS)
+    assert [*files, "foundations/storage/run.py"] == [file for file, _ in HOPS]
+    assert {("foundations/storage/run.py", "save_mask"), *stack} >= set(HOPS)
 
 
 def test_each_floor_imports_only_floors_below_it() -> None:
@@ -66,3 +67,76 @@ def test_the_files_that_are_named_exist() -> None:
 
     assert len(named) > 10
     assert [path for path in named if not (REPOSITORY / path).is_file()] == []
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the dotted names that a file imports when it runs, late imports too; not what only type checkers read."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.ImportFrom) and child.module:
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+            elif isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def _module_graph(floor: str) -> dict[str, set[str]]:
+    """Return the modules of a floor, and which of each other they import."""
+    paths = [path.relative_to(REPOSITORY) for path in (REPOSITORY / floor).rglob("*.py")]
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for imported in _imports(REPOSITORY / path):
+            parts = imported.split(".")
+            prefixes = [".".join(parts[:length]) for length in range(len(parts), 1, -1)]
+            target = next((prefix for prefix in prefixes if prefix in modules), name)
+            if target != name:
+                graph[name].add(target)
+    return graph
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the names of a circle, or nothing."""
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("floor", " ".join(FLOORS).split())
+def test_no_files_of_a_floor_import_each_other_in_a_circle(floor: str) -> None:
+    assert _circle(_module_graph(floor)) == []
+
+
+@pytest.mark.parametrize("floor", " ".join(FLOORS).split())
+def test_rooms_of_a_floor_do_not_import_each_other_in_a_circle(floor: str) -> None:
+    graph = _module_graph(floor)
+    rooms: dict[str, set[str]] = {}
+    for name, targets in graph.items():
+        # A file that lies beside the rooms stands for itself.
+        of = {module: module if module.count(".") == 1 else module.rpartition(".")[0] for module in (name, *targets)}
+        rooms.setdefault(of[name], set()).update(of[target] for target in targets if of[target] != of[name])
+
+    assert _circle(rooms) == []
+
+
+def test_each_room_is_listed_with_the_docstring_of_its_package() -> None:
+    listed = dict(re.findall(r"^\| `([a-z_/]+)` \| (.+) \|$", (REPOSITORY / "docs/architecture.md").read_text(), re.M))
+    packages = [path for floor in " ".join(FLOORS).split() for path in (REPOSITORY / floor).glob("*/__init__.py")]
+    first_lines = {
+        path.parent.relative_to(REPOSITORY).as_posix(): (ast.get_docstring(ast.parse(path.read_text())) or "").split(
+            "\n"
+        )[0]
+        for path in packages
+    }
+
+    assert len(packages) > 30
+    assert {room: listed.get(room) for room in first_lines} == first_lines

@@ -211,7 +211,7 @@ def test_mypy_sees_the_types_of_what_is_imported(installed: Installed) -> None:
     [
         ("from datasets.spec import Split", "from open_prune.datasets.spec import Split"),
         ("from models import lenet  # ours", "from open_prune.models import lenet  # ours"),
-        ("if True:\n    from models.vgg import (\n        vgg,\n    )", None),
+        ("if True:\n    from models.families.vgg import (\n        vgg,\n    )", None),
         ("def f():\n    'é'; from models import vgg; from datasets import spec", None),
         ("from os.models import vgg\nfrom datasets_of import x\nimport os", "same"),
         ("text = 'from models import vgg'  # from models import vgg", "same"),
@@ -225,7 +225,7 @@ def test_imports_of_our_packages_are_relocated_and_nothing_else(written: str, ex
     assert relocated(written.encode(), ["models", "datasets"]).decode() == wanted
 
 
-@pytest.mark.parametrize("written", ["import models.vgg", "import os, models", "from  models import vgg"])
+@pytest.mark.parametrize("written", ["import models.families.vgg", "import os, models", "from  models import vgg"])
 def test_an_import_that_cannot_be_relocated_is_refused_by_line(written: str) -> None:
     with pytest.raises(ValueError, match="line 3: write `from"):
         relocated(f"import os\n\n{written}\n".encode(), ["models", "datasets"])

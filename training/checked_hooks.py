@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foundations.users_code import article, mistake
+from foundations.plugins.users_code import article, mistake
 from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from datasets.prepared import ensure_prepared, fingerprint
 from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter, Reporter
-from platforms.base import Platform
+from platforms.platform import Platform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,13 @@ class Context:
     logs: tuple[str, ...] = ()
     """The names of the loggers that follow runs (`training.loggers`)."""
     cuda_graphs: bool = False
-    """Whether training steps on a GPU are recorded as CUDA graphs (`training.cuda_graph`)."""
+    """Whether training steps on a GPU are recorded as CUDA graphs (`training.loop.cuda_graph`)."""
     together: int = 1
-    """How many runs are trained at once, step by step together (`training.together`)."""
+    """How many runs are trained at once, step by step together (`training.jobs.together`)."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
     opened: dict[Hashable, Any] = field(default_factory=dict)
-    """The dataset in memory that the runs of this process share (`datasets.loader.open_loader`)."""
+    """The dataset in memory that the runs of this process share (`datasets.loading.loader.open_loader`)."""
     wait: bool = True
     """Whether to wait where another process works on a run; if not, Busy is raised."""
 

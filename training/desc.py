@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from datasets.hparams import DatasetHparams
-from foundations.address import MAIN, Location
-from foundations.desc import Desc, RunKind
+from foundations.description.address import MAIN, Location
+from foundations.description.desc import Desc, RunKind
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
 from models.hparams import ModelHparams
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.registry import Plugin
-from foundations.step import Step
 from pruning.hparams import PruningHparams
 from training.registry import TECHNIQUES
 from training.technique import Technique, TechniqueHparams

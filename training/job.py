@@ -1,7 +1,7 @@
 """Jobs: one process's work on one run.
 
 A job says only what is its own: the state and mask that its training starts from, and what it keeps besides.
-`training.execution` does the rest.
+`training.jobs.compute` does the rest.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-from foundations.desc import Desc
-from foundations.run import Run
+from foundations.description.desc import Desc
+from foundations.storage.run import Run
 from models.build import build_model
 from models.shape_check import check_network
-from platforms.base import Platform
+from platforms.platform import Platform
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
-from pruning.score_statistics import Statistics
+from pruning.masks.mask import Mask
+from pruning.scoring.score_statistics import Statistics
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams

@@ -10,20 +10,20 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from datasets.batches import LoaderConfig
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import LoaderConfig
+from datasets.loading.loader import open_loader
 from foundations.examples import Rows
-from foundations.run import Run
+from foundations.storage.run import Run
 from pruning.compute_mask import TiesWarning, mask_from_hparams, scores_from_hparams
 from pruning.hparams import DEFAULT_LAYERS, PruningHparams
-from pruning.left_out import UnprunedWarning, left_out
 from pruning.level import kept_of
-from pruning.mask import Mask
-from pruning.outputs import OutputsWarning
+from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
-from pruning.score_statistics import Statistics
-from pruning.scoring import Scores
+from pruning.scoring.outputs import OutputsWarning
+from pruning.scoring.score_statistics import Statistics
+from pruning.scoring.scoring import Scores
+from pruning.weights.left_out import UnprunedWarning, left_out
 from training.context import Context
 
 _SCORES_AGAIN = "The same command scores again from the start, and reuses what was complete."

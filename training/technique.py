@@ -11,16 +11,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from foundations.hparams import Hparams
+from foundations.description.hparams import Hparams
+from foundations.description.step import Step
 from foundations.registry import Registered
-from foundations.step import Step
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from pruning.hparams import PruningHparams
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
     from training.desc import TrainDesc
     from training.hparams import TrainingHparams
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell, addresses_of
+from analysis.compare.cells import Cell, addresses_of
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import (
     Line,
@@ -25,10 +25,10 @@ from analysis.figures.lines import (
     value_text,
 )
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
-from analysis.row import Row
-from analysis.values import HOW_TO_WRITE_A_VALUE, Value
+from analysis.rows.result_value import HOW_TO_WRITE_A_VALUE, Value
+from analysis.rows.run_row import Row
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

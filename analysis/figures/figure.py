@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import SPREADS
+from analysis.compare.cells import SPREADS
 from analysis.figures.style import inches, to_bytes
-from analysis.row import Row
+from analysis.rows.run_row import Row
+from foundations.description.hparams import Hparams, hparam
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
-from foundations.hparams import Hparams, hparam
+from foundations.plugins.users_code import mistake, returned
 from foundations.registry import Registered
-from foundations.users_code import mistake, returned
 
 if TYPE_CHECKING:
     import pandas as pd

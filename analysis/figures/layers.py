@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell
+from analysis.compare.cells import Cell
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spread_note, title_panels
 from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
-from analysis.row import Row
+from analysis.rows.run_row import Row
+from foundations.description.hparams import hparam
 from foundations.errors import OpenPruneError, UsageError
 from foundations.files import sha256_of_file
-from foundations.hparams import hparam
-from foundations.run import SPARSITY, Run
+from foundations.storage.run import SPARSITY, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
+from analysis.compare.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
+from analysis.compare.labels import Known, Labels, known_line, labels_for
 from analysis.figures.figure import GroupsOptions, LinesOptions
 from analysis.figures.style import Look, looks, place_of
-from analysis.labels import Known, Labels, known_line, labels_for
-from analysis.row import Row
-from analysis.selection import chosen
-from analysis.values import Value
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen
 from foundations.errors import UsageError
 from foundations.metrics import BEST_BY
 

@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DENSE, LEVELS, Cell, Key, addresses_of, differences, names_in
+from analysis.compare.cells import DENSE, LEVELS, Cell, Key, addresses_of, differences, names_in
+from analysis.compare.labels import Labels, labels_for
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import draw_band, key_text, known_group, panel_title
 from analysis.figures.style import Look, label_axes, legend, log_ticks, looks, new_figure, place_of, styled
-from analysis.labels import Labels, labels_for
 from analysis.measures.measure import Measure
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
-from analysis.row import Row
-from analysis.run import StoredRun
-from analysis.selection import chosen
+from analysis.rows.run import StoredRun
+from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen
+from foundations.description.hparams import Hparams, fields_of, hparam
 from foundations.environment import Environment
 from foundations.errors import DamagedError, UsageError, choose_from
-from foundations.hparams import Hparams, fields_of, hparam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

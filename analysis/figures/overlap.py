@@ -1,4 +1,4 @@
-"""How much the masks of groups of runs overlap, pair by pair, as a map of colours (`pruning.overlap` has the formulas).
+"""A map of colours of the overlap between the masks of groups of runs (formulas: `pruning.masks.overlap`).
 
 Masks of two groups are compared within a replicate, where both start from one dense network. Those of one group are
 compared between replicates: on the diagonal stands how much a method finds the same mask again from another one.
@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.cells import addresses_of
+from analysis.compare.cells import addresses_of
 from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point
 from analysis.figures.lines import Line, lines_of, masked
 from analysis.figures.style import inches, legend, new_figure, styled
-from analysis.row import Row
+from analysis.rows.run_row import Row
+from foundations.description.hparams import hparam
 from foundations.errors import DamagedError, UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pruning.mask import Mask
-    from pruning.overlap import Overlap
+    from pruning.masks.mask import Mask
+    from pruning.masks.overlap import Overlap
 
 _MOST_NUMBERS = 12
 """With more groups, cells have no numbers."""
@@ -74,7 +74,7 @@ def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
 
 def _masks(line: Line, notes: list[str]) -> list[tuple[Row, Mask]]:
     """Return the masks of a line's runs; what cannot be read is noted."""
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
     found = []
     for row in (row for cell in line.cells for row in cell.rows):
@@ -89,7 +89,7 @@ def _masks(line: Line, notes: list[str]) -> list[tuple[Row, Mask]]:
 def _compared(
     ones: Sequence[tuple[Row, Mask]], others: Sequence[tuple[Row, Mask]], layer: str | None, *, is_same: bool
 ) -> list[Pair]:
-    from pruning.overlap import overlap
+    from pruning.masks.overlap import overlap
 
     if is_same:
         return [(a, b, overlap(one, other, layer)) for (a, one), (b, other) in itertools.combinations(ones, 2)]

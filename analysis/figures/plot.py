@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.registry import FIGURES
-from analysis.runs import read_rows
+from analysis.rows.runs import read_rows
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 

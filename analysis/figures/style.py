@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DENSE
+from analysis.compare.cells import DENSE
 from foundations.errors import UsageError
 from pruning.registry import METHODS
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Cell, LeftOut, addresses_of
+from analysis.compare.cells import Cell, LeftOut, addresses_of
 from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
 from analysis.figures.lines import (
     Line,
@@ -26,10 +26,10 @@ from analysis.figures.lines import (
     value_text,
 )
 from analysis.figures.style import key, label_axes, legend, new_figure, styled
-from analysis.row import Row
-from analysis.values import Value
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from foundations.description.hparams import hparam
 from foundations.errors import DamagedError, UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

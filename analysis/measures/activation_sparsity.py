@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.measures.data import DataOptions, Examples
 from analysis.measures.measure import Measure, Measured, StepOptions
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

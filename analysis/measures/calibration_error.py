@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from analysis.measures.data import DataOptions, Examples
 from analysis.measures.measure import Measure, Measured, StepOptions
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 
 if TYPE_CHECKING:
     from torch import Tensor

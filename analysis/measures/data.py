@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from foundations.hparams import Hparams, hparam
+from foundations.description.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from analysis.measures.inputs import MeasuredRun, Measuring
-    from datasets.batches import Batch, Loader
+    from datasets.loading.batches import Batch, Loader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ class Examples:
 
     def __init__(self, measuring: Measuring, run: MeasuredRun, options: DataOptions) -> None:
         """Open the dataset. Raises: as `Measuring.use_dataset`."""
-        from datasets.batches import LoaderConfig
-        from datasets.loader import open_loader
+        from datasets.loading.batches import LoaderConfig
+        from datasets.loading.loader import open_loader
 
         dataset = run.trained.dataset
         measuring.use_dataset(run, dataset.dataset_name)
@@ -81,13 +81,13 @@ class Examples:
 
         In eval mode and in the run's precision, as in training; the model is left in the mode that it had.
         """
-        from training.evaluation import evaluate
+        from training.loop.evaluation import evaluate
 
         found = evaluate(model, self, self.run.trained.outputs, self._autocast, "")
         return {name.removeprefix("_"): value for name, value in found.items()}
 
     def _autocast(self) -> AbstractContextManager[None]:
-        from training.precision import autocast
+        from training.loop.precision import autocast
 
         context = autocast(self.run.trained.training.precision, self.measuring.device)
         return nullcontext() if context is None else context()

@@ -22,8 +22,8 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
     and `without` the number of units without any. A run without a mask keeps everything.
     Raises: UsageError for a network whose units cannot be followed.
     """
-    from pruning.connectivity import degrees
-    from pruning.graph import trace
+    from pruning.paths.connectivity import degrees
+    from pruning.paths.graph import trace
 
     model = run.network()
     mask = run.mask_of(model)

@@ -21,8 +21,8 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
 
     A run without a mask keeps everything. Raises: UsageError for a network whose units cannot be followed.
     """
-    from pruning.connectivity import effective
-    from pruning.graph import trace
+    from pruning.paths.connectivity import effective
+    from pruning.paths.graph import trace
 
     model = run.network()
     mask = run.mask_of(model)

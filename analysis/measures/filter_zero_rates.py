@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.measures.measure import Columns, Measure, Measured, StepOptions
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from torch import Tensor

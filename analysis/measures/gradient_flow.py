@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 from analysis.measures.data import DataOptions, Examples
 from analysis.measures.layers import in_order
 from analysis.measures.measure import Columns, Measure, Measured
-from foundations.desc import StateOf
-from foundations.hparams import hparam
+from foundations.description.desc import StateOf
+from foundations.description.hparams import hparam
 from pruning.hparams import PruningHparams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from analysis.measures.inputs import MeasuredRun, Measuring
-    from datasets.batches import Batch
-    from foundations.step import Step
-    from pruning.mask import Mask
+    from datasets.loading.batches import Batch
+    from foundations.description.step import Step
+    from pruning.masks.mask import Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
     over dense_gradient_flow. The table has the norm of each layer; that of its dense weights; and that of those of its
     dense weights that the mask keeps.
     """
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
     step = run.step(options.step)
     model = run.model(step).to(measuring.device)
@@ -85,8 +85,8 @@ def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[st
     from torch.nn import functional as F
 
     from foundations.examples import Rows
-    from pruning.scoring import Scoring
-    from pruning.scoring_network import without_trace
+    from pruning.scoring.scoring import Scoring
+    from pruning.scoring.scoring_network import without_trace
 
     rows = [Rows.of(*batch) for batch in batches]
     with without_trace(next(model.parameters()).device, 0):

@@ -15,7 +15,7 @@ from analysis.measures.measure import Measure, Measured, NoOptions
 
 if TYPE_CHECKING:
     from analysis.measures.inputs import MeasuredRun, Measuring
-    from pruning.overlap import Overlap
+    from pruning.masks.overlap import Overlap
 
 
 def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:  # noqa: ARG001
@@ -40,7 +40,7 @@ def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: Measur
 
 
 def _distance(prefix: str, layers: Iterable[Overlap]) -> dict[str, float]:
-    from pruning.overlap import total_overlap
+    from pruning.masks.overlap import total_overlap
 
     total = total_overlap(layers)
     return {f"{prefix}distance": total.differing, f"{prefix}fraction": total.differing / total.size}

@@ -6,24 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from branches.desc import is_untrained, techniques_in, trained_of
-from foundations.address import Location
-from foundations.desc import RunRef
+from foundations.description.address import Location
+from foundations.description.desc import RunRef
+from foundations.description.hparams import Hparams, fields_of
+from foundations.description.step import Step, parse_steps
 from foundations.errors import EnvironmentFailure
 from foundations.files import sha256_of_file
-from foundations.hparams import Hparams, fields_of
 from foundations.metrics import Metrics
-from foundations.run import MASK, METRICS, Run
-from foundations.step import Step, parse_steps
+from foundations.storage.run import MASK, METRICS, Run
 from training.context import Context
-from training.execution import check_dataset_of
+from training.jobs.compute import check_dataset_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
     from training.desc import TrainDesc
 
 
@@ -130,7 +130,7 @@ class MeasuredRun(StoredRun):
 
     def mask_of(self, model: nn.Module) -> Mask:
         """Return the run's mask or, where it has none, one that keeps every prunable weight of its network."""
-        from pruning.mask import Mask
+        from pruning.masks.mask import Mask
 
         return self.mask() or Mask.ones(model)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from analysis.measures.data import DataOptions, Examples
 from analysis.measures.measure import StepOptions
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from analysis.measures.filter_zero_rates import filters_of
 from analysis.measures.measure import Columns, Measure, Measured, StepOptions
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 
 if TYPE_CHECKING:
     from analysis.measures.inputs import MeasuredRun, Measuring

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from analysis.measures.inputs import MeasuredRun
-    from pruning.mask import Mask
-    from pruning.overlap import Overlap
+    from pruning.masks.mask import Mask
+    from pruning.masks.overlap import Overlap
 
 
 def in_order(model: nn.Module, names: Container[str]) -> list[str]:
@@ -25,7 +25,7 @@ def overlap_of(first: MeasuredRun, second: MeasuredRun) -> tuple[dict[str, Overl
 
     A run without a mask keeps everything. Raises: UsageError where neither has one, or their networks differ.
     """
-    from pruning.overlap import overlap_per_layer
+    from pruning.masks.overlap import overlap_per_layer
 
     if first.mask() is None and second.mask() is None:
         raise UsageError(f"neither {first} nor {second} has a mask; measure runs that prune.")

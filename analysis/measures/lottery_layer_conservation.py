@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.measures.measure import Columns, Measure, Measured
 from analysis.measures.scores import bias_of
 from analysis.measures.statistics import correlation, logarithms, slope
-from foundations.hparams import Hparams, hparam
+from foundations.description.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
     from analysis.measures.inputs import MeasuredRun, Measuring
@@ -38,7 +38,7 @@ def compute(measuring: Measuring, options: StepsOptions, run: MeasuredRun) -> Me
     """
     import torch
 
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
     steps = run.chosen_steps(options.steps)
     network = run.network()

@@ -4,7 +4,7 @@ With A and B the weights that each keeps,
 
     jaccard = |A ∩ B| / |A ∪ B|,   of_smaller = |A ∩ B| / min(|A|, |B|),
 
-and what is expected of masks that keep as many weights of each layer, at random places: `pruning.overlap` says how.
+and the expectation for masks that keep as many weights of each layer, at random places: see `pruning.masks.overlap`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FIGURES = (
 
 
 def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:  # noqa: ARG001
-    """Return `pruning.overlap.Overlap`'s counts and figures over all weights; the table has them for each tensor.
+    """Return `pruning.masks.overlap.Overlap`'s counts and figures over all weights; the table has them for each tensor.
 
     over_chance: |A ∩ B| divided by what is expected, 1 for random masks. standard_score: by how many standard
     deviations of chance it exceeds that. beyond_chance: that of the Jaccard index, 0 by chance and 1 for equal masks.
     Raises: as `layers.overlap_of`.
     """
-    from pruning.overlap import total_overlap
+    from pruning.masks.overlap import total_overlap
 
     layers, _mask = overlap_of(first, second)
     total = total_overlap(layers.values())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from foundations.hparams import Hparams, hparam
+from foundations.description.hparams import Hparams, hparam
 from foundations.registry import Registered
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.measures.measure import Measure, Measured
-from foundations.hparams import Hparams, hparam
+from foundations.description.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
     from analysis.measures.inputs import MeasuredRun, Measuring
@@ -29,7 +29,7 @@ class PathKernelOptions(Hparams):
 def compute(measuring: Measuring, options: PathKernelOptions, run: MeasuredRun) -> Measured:
     """Return path_kernel_trace, and its natural logarithm, since it grows exponentially with depth."""
     from analysis.measures.statistics import logarithms
-    from pruning.path_kernel import path_kernel_trace
+    from pruning.paths.path_kernel import path_kernel_trace
 
     step = run.step(options.step)
     trace = path_kernel_trace(run.model(step).to(measuring.device), run.input_shape, run.mask_at(step))

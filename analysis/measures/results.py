@@ -22,21 +22,21 @@ from typing import Any
 from analysis.measures.inputs import Measuring, current_sha256, steps_of
 from analysis.measures.measure import NOT_FINITE, Measure, Measured
 from analysis.measures.registry import MEASURES
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from branches.desc import trained_of
-from foundations.address import digest
-from foundations.desc import RunRef
+from foundations.description.address import digest
+from foundations.description.desc import RunRef
+from foundations.description.hparams import Hparams
 from foundations.errors import UsageError, choose_from
 from foundations.files import read_file, write_atomically
-from foundations.hparams import Hparams
-from foundations.plugins import load_plugins
+from foundations.plugins.plugins import load_plugins
+from foundations.plugins.users_code import article, mistake, returned
 from foundations.reporter import NullReporter, Reporter
-from foundations.store import find_run
-from foundations.users_code import article, mistake, returned
-from platforms.base import PlatformHparams, make_platform
+from foundations.storage.store import find_run
+from platforms.platform import PlatformHparams, make_platform
 from training.context import Context
 from training.desc import scoring_version
-from training.provenance import versions
+from training.jobs.provenance import versions
 
 FOLDER = ".measures"
 _OF_TEXTS = ("files", "dataset", "versions")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from foundations.description.hparams import Hparams, hparam, merged_group
 from foundations.errors import UsageError
-from foundations.hparams import Hparams, hparam, merged_group
 from pruning.hparams import PruningHparams
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def score(measuring: Measuring, run: MeasuredRun, options: ScoringOptions, model
     """
     import torch
 
-    from pruning.mask import Mask
-    from pruning.prunable import prunable_weights
+    from pruning.masks.mask import Mask
+    from pruning.weights.prunable import prunable_weights
     from training.masking import prune_with_data, score_with_data
 
     step, pruning, dataset = run.step(options.step), options.pruning, run.trained.dataset

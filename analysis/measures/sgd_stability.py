@@ -90,7 +90,7 @@ def _order(run: MeasuredRun) -> int:
 def _without_order(run: MeasuredRun) -> tuple[Any, ...]:
     """Return how a run is trained, apart from the order of data."""
     from branches.desc import techniques_in
-    from foundations.desc import RunRef
+    from foundations.description.desc import RunRef
 
     trained = run.trained
     training = dataclasses.replace(trained.training, data_order_seed=None)

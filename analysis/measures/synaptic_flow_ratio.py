@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from analysis.measures.measure import Measure, Measured
+from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
-from foundations.hparams import Hparams, hparam
 from pruning.registry import SCHEDULES
 
 if TYPE_CHECKING:
     from torch import nn
 
     from analysis.measures.inputs import MeasuredRun, Measuring
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
 Number = TypeVar("Number", int, float)
 
@@ -148,9 +148,9 @@ def max_ratio(
 
     from pruning.compute_mask import mask_from_hparams
     from pruning.hparams import PruningHparams
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
     from pruning.methods.synflow import make_absolute
-    from pruning.named_weights import plain_copy
+    from pruning.weights.named_weights import plain_copy
 
     hparams: Any = PruningHparams.of(
         {"strategy": "synflow", "density": density, "prune_iterations": iterations, "prune_schedule": schedule}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.measures.inputs import MeasuredRun, Measuring
-    from pruning.graph import Graph, Node
+    from pruning.paths.graph import Graph, Node
 
 
 def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> Measured:
@@ -36,7 +36,7 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
     The table has a row for each hidden unit: the layer that it is an output of, its number there, in and out.
     Raises: UsageError for a network with more than one way from layer to layer, such as a ResNet; as `scores.score`.
     """
-    from pruning.graph import trace
+    from pruning.paths.graph import trace
 
     model = run.model(options.step).to(measuring.device)
     pairs = consecutive_layers(trace(model, run.input_shape))
@@ -45,7 +45,7 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
 
 def by_unit(pairs: Sequence[tuple[Node, Node, int]], scores: Mapping[str, Tensor]) -> Measured:
     """Return what `compute` does, of scores by name. pairs: from `consecutive_layers`."""
-    from pruning.connectivity import sums_by_unit
+    from pruning.paths.connectivity import sums_by_unit
 
     layers: list[str] = []
     units: list[int] = []

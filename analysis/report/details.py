@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.cells import Cell
+from analysis.compare.cells import Cell
 from analysis.figures.layers import in_order
-from analysis.row import Row
+from analysis.rows.run_row import Row
 from foundations.errors import OpenPruneError
-from foundations.manifest import Manifest
+from foundations.storage.manifest import Manifest
 
 FEWEST_STEPS = 3
 """Of a training curve: a line through two points would show nothing of what is between them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from analysis.cells import DENSE, Key, differences
-from analysis.row import COLUMNS, HPARAM, Row
+from analysis.compare.cells import DENSE, Key, differences
+from analysis.rows.run_row import COLUMNS, HPARAM, Row
 
 _NOTHING = (None, False, "")
 LEVEL_HYPERPARAMETERS = ("prune_fraction",)

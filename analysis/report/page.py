@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.cells import Cell, Cells, Key, cells, differences
-from analysis.labels import known_line, labels_for
+from analysis.compare.cells import Cell, Cells, Key, cells, differences
+from analysis.compare.labels import known_line, labels_for
 from analysis.report.details import FEWEST_STEPS, Curve, Details, Layers, curves_of, details_of, layers_of, thinned
 from analysis.report.lines import LEVEL_HYPERPARAMETERS, label_of, parts_of, telling_keys, text_of
 from analysis.report.provenance import Provenance, RunLine, provenance_of
 from analysis.report.warnings import Warned, warnings_of
-from analysis.row import Row
-from analysis.selection import Where, chosen
-from analysis.values import Value
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from analysis.rows.selection import Where, chosen
 
 LEVEL = "density"
 """What the runs of a line are grouped by: the achieved fraction of prunable weights that is left."""
@@ -145,8 +145,8 @@ def page_of(
     rows: all runs under a root.
     by: hyperparameters that tell lines apart; by default `telling_keys`.
     over: hyperparameters over which means are taken on purpose.
-    spread: one of `analysis.cells.SPREADS`.
-    labels: names of lines, as `analysis.labels.labels_for` reads them.
+    spread: one of `analysis.compare.cells.SPREADS`.
+    labels: names of lines, as `analysis.compare.labels.labels_for` reads them.
     Raises: UsageError where a key, a label's line or the value is unknown, or no run is chosen.
     """
     keys = telling_keys(_compared(rows, where), over) if by is None else tuple(dict.fromkeys(by))

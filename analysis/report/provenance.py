@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from analysis.cells import Cells
+from analysis.compare.cells import Cells
 from analysis.report.details import Details
-from analysis.row import Row
+from analysis.rows.run_row import Row
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.cells import SPREADS
+from analysis.compare.cells import SPREADS
 from analysis.report.details import short
 from analysis.report.looks import looks
 from analysis.report.page import Page, percent

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from analysis.report.page import Line, Page, Point
-from analysis.values import Value
+from analysis.rows.result_value import Value
 
 MOST_LEVELS = 40
 """Of a table: more columns are of no use to a reader."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.cells import Cells
+from analysis.compare.cells import Cells
 from analysis.report.details import Details, collapsed_in
 from analysis.report.provenance import Provenance
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.tables.table import ResultsTable
+from foundations.plugins.users_code import returned
 from foundations.registry import Registered
-from foundations.users_code import returned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
-from analysis.labels import Known, Labels, known_line, labels_for
-from analysis.row import Row
-from analysis.runs import read_rows
-from analysis.values import Value
+from analysis.compare.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
+from analysis.compare.labels import Known, Labels, known_line, labels_for
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from analysis.rows.runs import read_rows
+from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
-from foundations.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -52,7 +52,7 @@ class Augmentation(Registered):
 
         On CPUs, that is the images as they are: they are mapped from a file, so that all jobs of a machine share them.
         """
-        from datasets.transforms import in_format
+        from datasets.augmentations.transforms import in_format
 
         return images if images.device.type == "cpu" else in_format(images, memory_format)
 

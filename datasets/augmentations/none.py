@@ -18,7 +18,7 @@ class NoAugmentation(Augmentation):
 
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
         """Draw nothing."""
-        from datasets.transforms import take
+        from datasets.augmentations.transforms import take
 
         return lambda numbers, _: take(stored, numbers)
 

@@ -23,7 +23,7 @@ class Pad4CropFlip(Augmentation):
 
         On CPUs, return the images as they are: they are mapped from a file, so that all jobs of a machine share them.
         """
-        from datasets.transforms import with_mirrored
+        from datasets.augmentations.transforms import with_mirrored
 
         return images if images.device.type == "cpu" else with_mirrored(images, memory_format)
 
@@ -31,7 +31,7 @@ class Pad4CropFlip(Augmentation):
         """Draw the window and the side of each image."""
         import torch
 
-        from datasets.transforms import mirrored, pad_crop, take
+        from datasets.augmentations.transforms import mirrored, pad_crop, take
 
         offsets = torch.randint(0, 2 * _PADDING + 1, (count, 2), generator=stream)
         flips = torch.randint(0, 2, (count,), generator=stream).bool()

@@ -24,7 +24,7 @@ class ResizedCropFlip(Augmentation):
         """Draw the part and the side of each image."""
         import torch
 
-        from datasets.transforms import BOX_DRAWS, flip, random_boxes, resized_crop, take
+        from datasets.augmentations.transforms import BOX_DRAWS, flip, random_boxes, resized_crop, take
 
         draws = torch.rand(count, BOX_DRAWS, dtype=torch.float64, generator=stream)
         flips = torch.randint(0, 2, (count,), generator=stream).bool().to(stored.device)
@@ -39,7 +39,7 @@ class ResizedCropFlip(Augmentation):
         """Draw the seed of each image's part, and its side."""
         import torch
 
-        from datasets.transforms import flip
+        from datasets.augmentations.transforms import flip
 
         seeds = torch.randint(0, 2**62, (count,), generator=stream)
         flips = torch.randint(0, 2, (count,), generator=stream).bool().to(device)
@@ -51,7 +51,7 @@ class ResizedCropFlip(Augmentation):
         """Cut a random part out of each image and resize it."""
         import torch
 
-        from datasets.transforms import BOX_DRAWS, random_boxes, resize_image
+        from datasets.augmentations.transforms import BOX_DRAWS, random_boxes, resize_image
 
         draws = torch.stack(
             [

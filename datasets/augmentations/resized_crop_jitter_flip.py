@@ -41,7 +41,7 @@ def _draw_colors(count: int, device: torch.device, stream: torch.Generator) -> C
     """Draw the colours of an epoch; return what gives them to a batch (mirroring before or after is the same)."""
     import torch
 
-    from datasets.colors import jittered
+    from datasets.augmentations.colors import jittered
 
     greys = torch.rand(count, generator=stream) < _GREY
     amounts = _JITTER * (2 * torch.rand(count, 4, generator=stream) - 1) + torch.tensor([1.0, 1.0, 1.0, 0.0])

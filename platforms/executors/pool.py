@@ -24,11 +24,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 from foundations.interrupts import blocked, unblock
 from foundations.program import TOP
 from foundations.registry import load
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
+from platforms.executors.executor import (
+    CommandJob,
+    Ended,
+    Executor,
+    ExecutorHparams,
+    ExecutorKind,
+    Program,
+    with_threads,
+)
 
 _Task = tuple[str, tuple[str, ...], Path]
 """What a child is sent: the program's entry, the arguments, and the file for the output."""

@@ -14,10 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from foundations.description.hparams import hparam
 from foundations.errors import EnvironmentFailure
-from foundations.hparams import hparam
 from foundations.program import INSTALLED, TOP
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
+from platforms.executors.executor import (
+    CommandJob,
+    Ended,
+    Executor,
+    ExecutorHparams,
+    ExecutorKind,
+    Program,
+    with_threads,
+)
 from platforms.executors.ray_task import run_command
 from platforms.executors.stopping import STOP, STOPPED
 

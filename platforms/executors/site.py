@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundations.description.hparams import HparamField, fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
-from foundations.hparams import HparamField, fields_of
 
 
 def site_settings(path: Path | None) -> Mapping[str, Any]:
@@ -54,12 +54,12 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
 
 
 def _known() -> dict[str, HparamField]:
-    from platforms.executors.base import EXECUTORS
+    from platforms.executors.executor import EXECUTORS
 
     return {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
 
 
 def _find(name: str) -> None:
-    from platforms.executors.base import EXECUTORS
+    from platforms.executors.executor import EXECUTORS
 
     EXECUTORS.find(name)

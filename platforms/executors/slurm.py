@@ -17,11 +17,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foundations.description.hparams import hparam
 from foundations.errors import Busy, EnvironmentFailure
-from foundations.hparams import hparam
 from foundations.program import INSTALLED, TOP
 from platforms.executors import slurm_queue
-from platforms.executors.base import CommandJob, Ended, Executor, ExecutorHparams, ExecutorKind, Program, with_threads
+from platforms.executors.executor import (
+    CommandJob,
+    Ended,
+    Executor,
+    ExecutorHparams,
+    ExecutorKind,
+    Program,
+    with_threads,
+)
 from platforms.executors.slurm_queue import JobState
 from platforms.executors.slurm_records import note_submitted
 from platforms.executors.slurm_task import SlurmTask, record_of

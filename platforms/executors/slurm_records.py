@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from platforms.executors import slurm_queue
-from platforms.executors.base import QUEUED, CommandJob
+from platforms.executors.executor import QUEUED, CommandJob
 from platforms.executors.slurm_queue import JobState
 from platforms.executors.slurm_task import record_of
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pruning.allocation import Allocation
+from pruning.allocations.allocation import Allocation
 
 GLOBAL = Allocation(spelling="global", summary="the weights of all layers are ranked together")

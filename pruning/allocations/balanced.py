@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.allocation import Allocation, proportional
+from pruning.allocations.allocation import Allocation, proportional
 
 BALANCED = Allocation(
     spelling="balanced",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pruning.allocation import Allocation, proportional
+from pruning.allocations.allocation import Allocation, proportional
 
 ER = Allocation(
     spelling="er",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from pruning.allocation import Allocation, Counts, Shape, apportion
+from pruning.allocations.allocation import Allocation, Counts, Shape, apportion
 
 LAST_DENSITY = Fraction(3, 10)
 

@@ -8,7 +8,7 @@ from pruning.method import EXAMPLES_PER_CLASS, Method
 from pruning.methods.snip import SnipHparams, sensitivity
 
 if TYPE_CHECKING:
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 def force(scoring: Scoring, hparams: SnipHparams) -> Scores:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 from pruning.hparams import BatchesHparams
 from pruning.method import EXAMPLES_PER_CLASS, Method
 
 if TYPE_CHECKING:
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 TEMPERATURE = 200.0
 """What the logits are divided by, in the authors' code and in every other."""

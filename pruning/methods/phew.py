@@ -19,17 +19,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 from pruning.hparams import PruningHparams
 from pruning.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.mask import Mask
-    from pruning.scoring import Scoring
-    from pruning.walks import Preference
+    from pruning.masks.mask import Mask
+    from pruning.paths.walks import Preference
+    from pruning.scoring.scoring import Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     several inputs or tokens, or if its units cannot be followed.
     """
     from foundations.random_streams import generator
-    from pruning.graph import trace
-    from pruning.scoring_network import CannotRun, has_embeddings
-    from pruning.walked_mask import mask_from_walks
-    from pruning.walks import Walks
+    from pruning.paths.graph import trace
+    from pruning.paths.walked_mask import mask_from_walks
+    from pruning.paths.walks import Walks
+    from pruning.scoring.scoring_network import CannotRun, has_embeddings
 
     if scoring.input_shape is None:
         raise UsageError("phew walks from one input, and this network takes several.", "strategy")

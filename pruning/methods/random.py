@@ -8,7 +8,7 @@ from pruning.hparams import PruningHparams
 from pruning.method import Method
 
 if TYPE_CHECKING:
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 def random(scoring: Scoring, _: PruningHparams) -> Scores:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 from pruning.hparams import BatchesHparams
 from pruning.method import EXAMPLES_PER_CLASS, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 @dataclass(frozen=True, kw_only=True)

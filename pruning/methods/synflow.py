@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 from pruning.hparams import PruningHparams
 from pruning.method import Method
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def scores_of_flow(scoring: Scoring, score: Callable[[Tensor, Tensor], Tensor]) 
 
     Raises: UsageError in train mode where a batchnorm normalizes a single value.
     """
-    from pruning.scoring_network import SingleExample
+    from pruning.scoring.scoring_network import SingleExample
 
     try:
         return scoring.scores_of_flow(score)

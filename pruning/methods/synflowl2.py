@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundations.hparams import hparam
+from foundations.description.hparams import hparam
 from pruning.method import Method
 from pruning.methods.synflow import SynflowHparams, make_absolute, scores_of_flow
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 @dataclass(frozen=True, kw_only=True)

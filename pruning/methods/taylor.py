@@ -8,7 +8,7 @@ from pruning.hparams import ExamplesHparams
 from pruning.method import EXAMPLES_PER_CLASS, Method
 
 if TYPE_CHECKING:
-    from pruning.scoring import Scores, Scoring
+    from pruning.scoring.scoring import Scores, Scoring
 
 
 def taylor(scoring: Scoring, _: ExamplesHparams) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.iterations import Schedule
+from pruning.schedules.iterations import Schedule
 
 
 def kept_after(start: int, target: int, done: int, iterations: int) -> int:

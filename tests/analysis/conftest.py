@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from branches.lottery import Lottery, LotteryHparams
-from branches.tickets import export_ticket, import_ticket
-from foundations.run import Run
+from branches.imported.tickets import export_ticket, import_ticket
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.storage.run import Run
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import branch
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
-from training.execution import complete
+from training.jobs.compute import complete
 
 
 @dataclass(frozen=True)

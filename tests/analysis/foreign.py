@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 
-from foundations import tensor_files
-from foundations.address import digest
-from foundations.manifest import FileRecord
-from foundations.run import DESCRIPTION, MANIFEST, Run
+from foundations.description.address import digest
+from foundations.storage import tensor_files
+from foundations.storage.manifest import FileRecord
+from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 
 def make_foreign(branch: Run, kind: str) -> str:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.row import Row
-from foundations.address import Location
-from foundations.run import Run
+from analysis.rows.run_row import Row
+from foundations.description.address import Location
+from foundations.storage.run import Run
 
 TRAINING = f"train_{'a' * 32}"
 

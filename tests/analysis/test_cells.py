@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.cells import Cell, Cells, cells, level
-from analysis.row import Row
-from analysis.runs import read_rows
-from analysis.values import Value
+from analysis.compare.cells import Cell, Cells, cells, level
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from analysis.rows.runs import read_rows
 from foundations.errors import UsageError
 from foundations.metrics import BEST_BY, Metrics
-from foundations.run import METRICS, Run
+from foundations.storage.run import METRICS, Run
 from tests.analysis.conftest import Family
 from tests.analysis.rows import damaged, imported, pruned, training
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.row import Row
-from analysis.selection import chosen, ordered
+from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen, ordered
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
 

@@ -11,21 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from analysis.described import Described
-from analysis.differences import VERSION, differences, differences_in_computing
-from analysis.nearest import nearest
+from analysis.compare.described import Described
+from analysis.compare.differences import VERSION, differences, differences_in_computing
+from analysis.compare.nearest import nearest
 from benchmarks.made_runs import make_complete
 from branches.desc import BranchDesc, BranchHparams
-from branches.imports import ImportDesc, OriginHparams
-from branches.lottery import Lottery, LotteryHparams
-from branches.oneshot import OneshotFlags, oneshot
-from branches.retrain import RetrainFlags, retrain
-from foundations import sealed_json
-from foundations.address import digest
-from foundations.desc import Desc, MaskOf, RunRef
-from foundations.manifest import Manifest
-from foundations.run import Run
-from foundations.store import all_runs
+from branches.imported.imported_run import ImportDesc, OriginHparams
+from branches.lottery.lottery import Lottery, LotteryHparams
+from branches.named.oneshot import OneshotFlags, oneshot
+from branches.named.retrain import RetrainFlags, retrain
+from foundations.description.address import digest
+from foundations.description.desc import Desc, MaskOf, RunRef
+from foundations.storage import sealed_json
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.recipes import recipe

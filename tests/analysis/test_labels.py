@@ -8,9 +8,9 @@ import pytest
 
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.report.page import page_of
-from analysis.row import Row
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
 from analysis.tables.table import ResultsTable, TableOptions, make_table
-from analysis.values import Value
 from foundations.errors import UsageError
 from tests.analysis.report.pages import write_pruned, write_training
 from tests.analysis.rows import pruned, training
@@ -95,7 +95,7 @@ def test_a_line_with_a_label_keeps_its_colour() -> None:
 
 
 def test_reports_take_the_same_labels(tmp_path: Path) -> None:
-    from analysis.runs import read_rows
+    from analysis.rows.runs import read_rows
 
     write_training(tmp_path)
     for strategy in ("snip1", "mine"):

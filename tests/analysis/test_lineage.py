@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from analysis.lineage import Relative, ancestors, by_descent, descendants
-from analysis.row import row_of
-from foundations.store import all_runs
+from analysis.rows.lineage import Relative, ancestors, by_descent, descendants
+from analysis.rows.run_row import row_of
+from foundations.storage.store import all_runs
 from tests.analysis.conftest import Family
 
 

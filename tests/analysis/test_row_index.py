@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from analysis import row_index
-from analysis.described import Described
-from analysis.nearest import nearest
-from analysis.row import Row, row_of
-from analysis.runs import read_rows
-from foundations.run import Run
-from foundations.store import all_runs
+from analysis.compare.described import Described
+from analysis.compare.nearest import nearest
+from analysis.rows import row_index
+from analysis.rows.run_row import Row, row_of
+from analysis.rows.runs import read_rows
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs
 from tests.analysis.conftest import Family
 from tests.conftest import REPOSITORY
 
@@ -215,7 +215,7 @@ def test_many_processes_may_write_the_index_at_once(indexed: Family) -> None:
 import sys
 from pathlib import Path
 from analysis import row_index
-from analysis.runs import read_rows
+from analysis.rows.runs import read_rows
 for name, value in {ALWAYS!r}.items():
     setattr(row_index, name, value)
 for _ in range(20):

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from branches.desc import BranchDesc
-from datasets.batches import LoaderConfig
-from datasets.loader import open_loader
+from datasets.loading.batches import LoaderConfig
+from datasets.loading.loader import open_loader
+from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
-from foundations.run import Run
-from foundations.step import Step
-from foundations.store import short_address
+from foundations.storage.run import Run
+from foundations.storage.store import short_address
 from tests.analysis.conftest import Family
 from tests.analysis.foreign import make_foreign
 from tests.branches.small_branches import mask_of
 from tests.training.small_runs import oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
-from training.evaluation import evaluate
-from training.execution import ensure_states
+from training.jobs.compute import ensure_states
+from training.loop.evaluation import evaluate
 
 END = train_desc().end
 

@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.row import COLUMNS, row_of
-from analysis.runs import runs
+from analysis.rows.run_row import COLUMNS, row_of
+from analysis.rows.runs import runs
 from foundations.errors import UsageError
 from foundations.metrics import Metrics
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.analysis.conftest import Family
 from tests.analysis.foreign import make_foreign
 from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
 from tests.training.small_runs import oneshot_desc
-from training.execution import ensure_states
+from training.jobs.compute import ensure_states
 
 
 def listed(family: Family, *flags: str) -> list[dict[str, Any]]:
@@ -231,8 +231,8 @@ def test_a_result_that_was_not_a_finite_number_is_nan(own_family: Family) -> Non
 def test_reading_runs_imports_no_torch_and_no_pandas_before_a_table_is_asked_for(family: Family) -> None:
     script = """
 import sys
-from analysis.run import open_run
-from analysis.runs import runs
+from analysis.rows.run import open_run
+from analysis.rows.runs import runs
 loaded = lambda: sorted({"torch", "torchvision", "pandas", "numpy"} & set(sys.modules))
 run = open_run(sys.argv[1])
 run.status, run.hyperparameters, run.results, run.metrics, run.description, run.parents, run.children(), run.steps

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from analysis.row import Row
+from analysis.rows.run_row import Row
 from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import ResultsTable, TableOptions, level_text, make_table
 from foundations.errors import UsageError

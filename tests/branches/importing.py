@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from branches.weights_file import import_weights
-from foundations.run import Run
+from branches.imported.weights_file import import_weights
+from foundations.storage.run import Run
 from tests.training.small_runs import Listener, context, train_desc
 from training.desc import TrainDesc
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from branches.lottery import Lottery, LotteryHparams
-from branches.openlth_files import export_openlth
-from foundations.desc import Desc
-from foundations.run import Run
+from branches.lottery.lottery import Lottery, LotteryHparams
+from branches.openlth.files import export_openlth
+from foundations.description.desc import Desc
+from foundations.storage.run import Run
 from pruning.hparams import PruningHparams
 from tests.training.small_runs import run_of, train_desc
 from training.context import Context
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 REWOUND_TO = "4it"
 DATASET = """Dataset Hyperparameters

@@ -7,13 +7,13 @@ from typing import Any
 
 from branches.kinds import load_ref
 from branches.registry import BRANCHES
-from foundations.desc import Desc, RunRef
-from foundations.run import Run
+from foundations.description.desc import Desc, RunRef
+from foundations.storage.run import Run
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.training.small_runs import train_desc
 from training.context import Context
-from training.execution import Outcome, complete
+from training.jobs.compute import Outcome, complete
 
 
 @dataclass

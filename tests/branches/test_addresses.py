@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branches.imports import ImportDesc, OriginHparams
-from branches.lottery import Lottery, LotteryHparams
-from foundations.desc import Desc, RunRef
+from branches.imported.imported_run import ImportDesc, OriginHparams
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.description.desc import Desc, RunRef
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from training.desc import TrainDesc

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from branches.chain import ChainFlags, chain_levels
 from branches.desc import BranchDesc
-from foundations.desc import Desc, RunRef
+from branches.named.chain import ChainFlags, chain_levels
+from foundations.description.desc import Desc, RunRef
 from foundations.errors import UsageError
 from foundations.plan import Target, plan
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
-from training.execution import execute
+from training.jobs.compute import execute
 
 SIXTEEN = [0.982, 0.977, 0.972, 0.965, 0.956, 0.945, 0.931, 0.914, 0.893, 0.866, 0.832, 0.79, 0.738, 0.672, 0.59, 0.488]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from branches.kinds import load_desc
-from foundations.address import Location
-from foundations.desc import MaskOf, RunRef, StateOf
+from foundations.description.address import Location
+from foundations.description.desc import MaskOf, RunRef, StateOf
 from foundations.errors import DamagedError, UsageError
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.branches.small_branches import describe
 from tests.training.small_runs import oneshot_desc, train_desc
 

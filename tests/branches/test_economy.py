@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from branches.lottery import Lottery, LotteryHparams
-from foundations.desc import Desc
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.description.desc import Desc
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import Counter, describe
 from tests.training.small_runs import context, oneshot_desc, train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 ITERATIONS = 18
 AFTER_4 = ITERATIONS - 4

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from branches.openlth_files import import_openlth
-from branches.state_dicts import find_state
-from branches.tickets import export_ticket, import_ticket
+from branches.imported.state_dicts import find_state
+from branches.imported.tickets import export_ticket, import_ticket
+from branches.openlth.files import import_openlth
 from foundations.errors import DamagedError, UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.importing import Importer, behind, is_state, pruned_by_torch
 from tests.branches.small_branches import mask_of
 from tests.training.small_runs import train_desc

@@ -11,7 +11,7 @@ import torch
 from foundations.errors import UsageError
 from tests.branches.small_branches import branch, describe, mask_of, ref_of
 from tests.training.small_runs import context, run_of, train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 
 def test_masks_only_shrink_and_end_at_the_exact_count_with_pruned_weights_at_zero(tmp_path: Path, digits: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from branches.desc import BranchDesc
 from branches.job_files import read_job_file, write_job_file
-from foundations.desc import RunRef
+from foundations.description.desc import RunRef
+from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.plan import Target, plan
-from foundations.step import Step
 from tests.branches.small_branches import describe
 from tests.training.small_runs import oneshot_desc, train_desc
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from branches.lottery import Lottery, LotteryHparams
-from foundations import run
-from foundations.desc import Desc, RunRef
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.description.desc import Desc, RunRef
 from foundations.files import write_atomically
 from foundations.reporter import NullReporter
+from foundations.storage import run
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.context import Context
-from training.execution import complete
+from training.jobs.compute import complete
 
 
 def branch_descs() -> list[Desc]:

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from branches.desc import BranchDesc
-from branches.lottery import Lottery, LotteryHparams, parse_levels
-from branches.randomly_prune import RandomlyPruneFlags, randomly_prune
-from branches.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
-from foundations.desc import Desc, RunRef
+from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
+from branches.lottery.randomly_prune import RandomlyPruneFlags, randomly_prune
+from branches.lottery.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
+from foundations.description.desc import Desc, RunRef
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import Counter, describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
-from training.execution import Outcome, complete
+from training.jobs.compute import Outcome, complete
 
 
 def lottery(**flags: Any) -> Lottery:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from branches.desc import BranchDesc
-from foundations.desc import RunRef
+from foundations.description.desc import RunRef
 from tests.branches.small_branches import describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.desc import TrainDesc
-from training.execution import complete
-from training.lr_schedule import learning_rate
+from training.jobs.compute import complete
+from training.loop.lr_schedule import learning_rate
 
 PARENT = train_desc(milestone_steps="1ep", gamma=0.1)
 

@@ -12,14 +12,14 @@ import torch
 
 from branches.desc import BranchDesc
 from branches.kinds import load_ref
-from branches.lottery import Lottery, LotteryHparams
-from branches.named_branch import last_state
-from foundations.desc import Desc, RunRef
+from branches.lottery.lottery import Lottery, LotteryHparams
+from branches.named.branch import last_state
+from foundations.description.desc import Desc, RunRef
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 RESNET = {"model_name": "digits_resnet_8_8"}
 

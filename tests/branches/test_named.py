@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from branches.desc import BranchDesc
 from branches.kinds import load_desc, load_ref
-from foundations.desc import RunRef
+from foundations.description.desc import RunRef
 from foundations.errors import DamagedError, UsageError
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.branches.small_branches import branch, describe, mask_of, ref_of
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
-from training.execution import complete
+from training.jobs.compute import complete
 
 END = "18it"
 

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from foundations.desc import RunRef
+from foundations.description.desc import RunRef
 from foundations.errors import DamagedError, UsageError
 from foundations.files import sha256_of_file
-from foundations.upkeep import mend, verify
+from foundations.storage.upkeep import mend, verify
 from models.build import build_model
 from pruning.level import kept_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import mask_of
 from tests.training.small_runs import context, oneshot_desc, run_of, tensor_digests
-from training.execution import complete
+from training.jobs.compute import complete
 
 LAST = "state_ep3_it0.safetensors"
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from branches.kinds import load_desc
-from branches.openlth_experiment import ImportedRun, import_experiment, log_of
-from branches.openlth_files import export_openlth
-from branches.openlth_log import read_log, read_metrics
-from branches.randomly_prune import RANDOMLY_PRUNE, RandomlyPruneFlags
-from branches.randomly_reinitialize import RANDOMLY_REINITIALIZE
-from foundations.desc import RunRef, StateOf
+from branches.lottery.randomly_prune import RANDOMLY_PRUNE, RandomlyPruneFlags
+from branches.lottery.randomly_reinitialize import RANDOMLY_REINITIALIZE
+from branches.openlth.experiment import ImportedRun, import_experiment, log_of
+from branches.openlth.files import export_openlth
+from branches.openlth.log import read_log, read_metrics
+from foundations.description.desc import RunRef, StateOf
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.run import Run
-from foundations.store import all_runs
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs
 from tests.branches.openlth_directory import (
     OF_LOTTERY,
     OF_REWOUND_LOTTERY,
@@ -30,7 +30,7 @@ from tests.branches.small_branches import Counter, branch, mask_of
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
 from training.desc import TrainDesc
-from training.execution import complete
+from training.jobs.compute import complete
 
 LAST = 2
 

@@ -11,7 +11,7 @@ import torch
 from foundations.errors import UsageError
 from tests.branches.small_branches import mask_of
 from tests.training.small_runs import context, oneshot_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 RESNET = {"model_name": "digits_resnet_8_4", "training_steps": "2it"}
 SCALE = "blocks.0.shortcut.weight"

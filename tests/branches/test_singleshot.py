@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from foundations.desc import RunRef
+from foundations.description.desc import RunRef
 from foundations.errors import UsageError
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.branches.small_branches import describe, mask_of
 from tests.training.small_runs import context, run_of, tensor_digests, train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 LAST = "state_ep3_it0.safetensors"
 

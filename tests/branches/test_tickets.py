@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import torch
 
+from branches.imported.tickets import export_ticket, import_ticket
 from branches.kinds import load_desc
-from branches.openlth_files import export_openlth, import_openlth
-from branches.tickets import export_ticket, import_ticket
+from branches.openlth.files import export_openlth, import_openlth
+from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
-from foundations.run import Run
-from foundations.step import Step
-from foundations.tensor_files import read, to_bytes
+from foundations.storage.run import Run
+from foundations.storage.tensor_files import read, to_bytes
 from tests.branches.small_branches import branch, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 START = train_desc().start
 

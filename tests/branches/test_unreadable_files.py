@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from branches.weights_file import import_weights
+from branches.imported.weights_file import import_weights
 from foundations.errors import DamagedError
 from tests.training.small_runs import context, train_desc
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as theirs
 
-from branches.pickled_tensors import read_named_tensors
-from branches.weights_file import import_weights
+from branches.imported.pickled_tensors import read_named_tensors
+from branches.imported.weights_file import import_weights
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.branches.small_branches import branch, mask_of
 from tests.training.small_runs import context, run_of, train_desc

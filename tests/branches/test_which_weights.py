@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from branches.lottery import Lottery, LotteryHparams
-from foundations.desc import RunRef
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.description.desc import RunRef
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import describe
 from tests.branches.small_branches import mask_of as kept_mask
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.context import Context
-from training.execution import complete
+from training.jobs.compute import complete
 
 RESNET: dict[str, Any] = {"model_name": "digits_resnet_8_2", "training_steps": "1ep"}
 

@@ -122,7 +122,7 @@ class Terminal:
         import rich.table  # noqa: F401
         import torch  # noqa: F401
 
-        import training.work  # noqa: F401
+        import training.jobs.one_run  # noqa: F401
 
         return Running(arguments, self.settings(), self.user)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from foundations.tensor_files import read
-from pruning.mask import Mask
+from foundations.storage.tensor_files import read
+from pruning.masks.mask import Mask
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from foundations import sealed_json
+from foundations.storage import sealed_json
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Result, Terminal
 from tests.conftest import REPOSITORY

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from cli.foreign_words import Word, code_bases
 from cli.main import main
+from cli.request.foreign_words import Word, code_bases
 from foundations.environment import Environment
 from models.build import build_model
 from models.hparams import ModelHparams

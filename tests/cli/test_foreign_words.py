@@ -11,15 +11,15 @@ import pytest
 
 from analysis.measures.registry import MEASURES
 from branches.registry import BRANCHES
-from cli.branch import branch_request
-from cli.coming_from import markdown
-from cli.flags import HelpRequested, parse
-from cli.foreign_words import KINDS, CodeBase, Word, code_bases
-from cli.jobs import train_request
-from cli.lottery import lottery_request
+from cli.commands.branch import branch_request
+from cli.commands.coming_from import markdown
+from cli.commands.jobs import train_request
+from cli.commands.lottery import lottery_request
+from cli.commands.sweep import asked_by, described_by
+from cli.commands.tickets import ImportFlags
 from cli.main import COMMANDS, main
-from cli.sweep import asked_by, described_by
-from cli.tickets import ImportFlags
+from cli.request.flags import HelpRequested, parse
+from cli.request.foreign_words import KINDS, CodeBase, Word, code_bases
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError
 from tests.conftest import REPOSITORY

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.grid import Grid, Sweep, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
-from cli.sweep import described_by
+from cli.commands.sweep import described_by
+from cli.request.grid import Grid, Sweep, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
 from foundations.errors import UsageError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from foundations import tensor_files
-from foundations.manifest import FileRecord, Manifest
+from foundations.storage import tensor_files
+from foundations.storage.manifest import FileRecord, Manifest
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import LONG, Terminal
 

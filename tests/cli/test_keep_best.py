@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.run import open_run
+from analysis.rows.run import open_run
 from tests.cli.terminal import SHORT, Terminal
 
 HELD_OUT = (*SHORT, "--lr=1.0", "--validation_examples=157")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS
-from foundations import sealed_json
-from foundations.address import digest
+from foundations.description.address import digest
+from foundations.storage import sealed_json
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from foundations.tensor_files import read
-from pruning.mask import Mask
+from foundations.storage.tensor_files import read
+from pruning.masks.mask import Mask
 from tests.cli.terminal import SHORT, Terminal
 
 LOTTERY = (*SHORT, "--rewinding_steps=4it")

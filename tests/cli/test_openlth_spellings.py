@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.foreign_words import translated
+from cli.request.foreign_words import translated
 from tests.cli.terminal import SHORT, Terminal
 
 
@@ -113,7 +113,7 @@ def test_the_pruning_wrappers_demo_has_a_preset(terminal: Terminal) -> None:
 
 
 def test_each_level_of_a_reinitialized_lottery_draws_new_weights(terminal: Terminal) -> None:
-    from foundations.tensor_files import read
+    from foundations.storage.tensor_files import read
 
     command = ("lottery", *SHORT, "--levels=2", "--reinitialize")
     result = terminal.run(*command)

@@ -11,22 +11,22 @@ import pytest
 from analysis.figures.curves import CurvesOptions
 from analysis.figures.layers import LayersOptions
 from analysis.figures.lines import grouped
-from analysis.row import Row
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
 from analysis.tables.table import make_table
-from analysis.values import Value
 from branches.desc import BranchDesc
-from cli.drawing import FigureDrawing, TableDrawing
-from cli.flags import value_of
-from cli.paper import parts_of, planned_paper, rows_of
-from cli.paper_file import SCALES, find_paper, paper_names, read_paper
-from cli.sweep import Asked
-from foundations.address import MAIN
-from foundations.desc import flat_hyperparameters
+from cli.commands.drawing import FigureDrawing, TableDrawing
+from cli.commands.paper import parts_of, planned_paper, rows_of
+from cli.commands.sweep import Asked
+from cli.request.flags import value_of
+from cli.request.paper_file import SCALES, find_paper, paper_names, read_paper
+from foundations.description.address import MAIN
+from foundations.description.desc import flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import PlannedRun
 from foundations.reporter import NullReporter
-from platforms.base import PlatformHparams
+from platforms.platform import PlatformHparams
 from tests.cli.terminal import Terminal
 from tests.cli.test_lightness import answers_of
 from tests.conftest import REPOSITORY
@@ -148,7 +148,7 @@ def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
     for scale in found.sweeps:
         planned = planned_paper(found, scale, PlatformHparams(), environment)
         finished = {run.run.location: _row_of_finished(asked, run) for asked, _, run in planned.targets()}
-        monkeypatch.setattr("cli.paper.row_of", lambda run, finished=finished: finished[run.location])
+        monkeypatch.setattr("cli.commands.paper.row_of", lambda run, finished=finished: finished[run.location])
         rows = rows_of(planned)
 
         for drawing in parts_of(found, scale)[1]:

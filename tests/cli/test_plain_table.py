@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.plain_table import duration, figure, percent, table
+from cli.display.plain_table import duration, figure, percent, table
 
 
 def test_columns_are_as_wide_as_they_need_to_be_and_an_empty_cell_is_a_dash() -> None:

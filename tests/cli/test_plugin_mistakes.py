@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.cli.terminal import LENET, Terminal
 
 ONE_STEP = (*LENET, "--training_steps=1it")
@@ -313,7 +313,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         "mine.py, line 4: ValueError: one",
     ),
     "a branch that describes nothing": (
-        "from open_prune import Branch\nfrom branches.named_branch import SeedFlags\n"
+        "from open_prune import Branch\nfrom branches.named.branch import SeedFlags\n"
         "def mine(parent, pruning, flags):\n"
         "    '''Nothing.'''\nMINE = Branch(spelling='mine', describe=mine, flags=SeedFlags)\n",
         ("branch", "train", "mine", *ONE_STEP),
@@ -328,7 +328,8 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         "line 2: the recipe 'mine' sets learning_rate, which is no hyperparameter.",
     ),
     "a platform that makes nothing": (
-        "from platforms.base import PlatformKind\nMINE = PlatformKind(spelling='mine', make=lambda h: None, runs='')\n",
+        "from platforms.platform import PlatformKind\n"
+        "MINE = PlatformKind(spelling='mine', make=lambda h: None, runs='')\n",
         ("train", "--platform=mine", *ONE_STEP),
         2,
         "line 2: <lambda>, of 'mine', returned nothing (None); it must return a Platform.",

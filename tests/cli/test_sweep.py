@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from foundations.address import Location
-from foundations.locks import is_held, read_holder
-from foundations.run import MANIFEST, Run
+from foundations.description.address import Location
+from foundations.storage.locks import is_held, read_holder
+from foundations.storage.run import MANIFEST, Run
 from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
 
 BRANCH = ("branch", "train", "oneshot")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.cli.terminal import SHORT, Terminal
 
 RIGL = ("--technique=rigl", "--mask_update_frequency=3it")

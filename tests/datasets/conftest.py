@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.added import register_added
+from datasets.added.added import register_added
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.added import add_dataset
-from datasets.batches import Batch
+from datasets.added.added import add_dataset
+from datasets.loading.batches import Batch
 from datasets.registry import DATASETS
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.source_files import Index, SourceFiles, Split
+from datasets.formats.source_files import Index, SourceFiles, Split
 
 Examples = tuple[NDArray[Any], NDArray[Any]]
 """Images and labels."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datasets.added import register_added
-from datasets.batches import Batch
+from datasets.added.added import register_added
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import Batch
+from datasets.loading.loader import open_loader
 from datasets.prepared import ensure_prepared, fingerprint
 from datasets.registry import DATASETS
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError

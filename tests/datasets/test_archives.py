@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.archives import member, members, tar_members
+from datasets.formats.archives import member, members, tar_members
 from foundations.errors import DamagedError
 
 FILES = {"set/a/one.txt": b"first", "set/two.txt": b"second", "set/three.bin": b"third"}

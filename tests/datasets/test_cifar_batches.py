@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.cifar10 import CIFAR10
-from datasets.cifar100 import CIFAR100
+from datasets.sources.cifar10 import CIFAR10
+from datasets.sources.cifar100 import CIFAR100
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 from tests.datasets.published_files import assert_split, part, source_files

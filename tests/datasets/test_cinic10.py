@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.cinic10 import CINIC10
-from datasets.source_files import Index, Split
+from datasets.formats.source_files import Index, Split
+from datasets.sources.cinic10 import CINIC10
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 from tests.datasets.published_files import source_files

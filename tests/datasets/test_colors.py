@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as theirs
 
-from datasets import colors
+from datasets.augmentations import colors
 from datasets.augmentations.resized_crop_jitter_flip import RESIZED_CROP_JITTER_FLIP
-from datasets.batches import Batch, LoaderConfig
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import Batch, LoaderConfig
+from datasets.loading.loader import open_loader
 from tests.datasets import published_files as made
 from tests.datasets.loading import add, joined, unnormalized
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.digits import DIGITS
+from datasets.sources.digits import DIGITS
 from tests.datasets.published_files import source_files
 
 

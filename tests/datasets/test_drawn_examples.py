@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.batches import Loader, LoaderConfig
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import Loader, LoaderConfig
+from datasets.loading.loader import open_loader
 from foundations.errors import UsageError
 from tests.datasets import published_files as made
 from tests.datasets.loading import add

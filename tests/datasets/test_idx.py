@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.fashion_mnist import FASHION_MNIST
-from datasets.mnist import MNIST
+from datasets.sources.fashion_mnist import FASHION_MNIST
+from datasets.sources.mnist import MNIST
 from foundations.errors import DamagedError
 from tests.datasets import published_files as made
 from tests.datasets.published_files import assert_split, part, source_files

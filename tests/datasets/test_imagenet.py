@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.decode import decode
-from datasets.imagenet import IMAGENET
-from datasets.source_files import Index, Split
+from datasets.formats.decode import decode
+from datasets.formats.source_files import Index, Split
+from datasets.sources.imagenet import IMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 from tests.datasets.published_files import source_files

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.matlab import parse_mat
+from datasets.formats.matlab import parse_mat
 from tests.datasets import published_files as made
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from datasets.batches import Batch, Loader, LoaderConfig
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.batches import Batch, Loader, LoaderConfig
+from datasets.loading.loader import open_loader
 from datasets.prepared import ensure_prepared, load_split
 from datasets.registry import DATASETS
 from foundations.errors import UsageError

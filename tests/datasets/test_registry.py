@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from datasets.augmentations.augmentation import Augmentation, MemoryBatches
+from datasets.formats.source_files import SourceFiles, Split
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.loader import open_loader
 from datasets.prepared import ensure_prepared
 from datasets.registry import DATASETS
-from datasets.source_files import SourceFiles, Split
 from datasets.spec import DatasetSpec
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 from tests.conftest import REPOSITORY
 from tests.datasets.loading import joined
 
@@ -98,7 +98,7 @@ def test_an_unknown_dataset_is_refused_when_its_hyperparameters_are_built() -> N
 
 def test_finding_a_dataset_imports_nothing_heavy() -> None:
     code = (
-        "import sys, datasets.added; from datasets.hparams import DatasetHparams\n"
+        "import sys, datasets.added.added; from datasets.hparams import DatasetHparams\n"
         "assert DatasetHparams(dataset_name='imagenet').normalized(1).iterations_per_epoch\n"
         "sys.exit(str({'torch', 'numpy', 'torchvision', 'urllib.request', 'tarfile'} & set(sys.modules) or ''))"
     )

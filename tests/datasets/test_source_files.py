@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datasets.source_files import Download, SourceFiles
+from datasets.formats.source_files import Download, SourceFiles
 from foundations.errors import EnvironmentFailure
 
 CONTENT = b"published" * 100_000

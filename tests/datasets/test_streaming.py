@@ -13,12 +13,12 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-import datasets.batches
-from datasets.batches import Loader, LoaderConfig
-from datasets.decode import decode
+import datasets.loading.batches
+from datasets.formats.decode import decode
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
-from datasets.streaming import Task, _IndexedImages
+from datasets.loading.batches import Loader, LoaderConfig
+from datasets.loading.loader import open_loader
+from datasets.loading.streaming import Task, _IndexedImages
 from foundations.errors import DamagedError, UsageError
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made
@@ -120,7 +120,7 @@ def test_workers_that_others_signal_still_deliver(streamed: Path, number: int) -
 def test_a_process_with_workers_ends_soon(streamed: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from datasets.hparams import DatasetHparams\n"
-        "from datasets.loader import open_loader; from datasets.added import register_added\n"
+        "from datasets.loading.loader import open_loader; from datasets.added.added import register_added\n"
         "folder = Path(sys.argv[1]); register_added(folder)\n"
         "loader = open_loader(DatasetHparams(dataset_name='mine', batch_size=2), folder, workers=2)\n"
         "for batch in loader.train_batches(0): print(time.time()); sys.exit(7)\n"
@@ -169,7 +169,7 @@ def test_examples_that_are_too_many_to_keep_are_decoded_part_by_part(
     streamed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = stream(streamed).examples(2, seed=0).read()
-    monkeypatch.setattr(datasets.batches, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(datasets.loading.batches, "_KEPT_BYTES", 0)
     decoded: list[int] = []
 
     def batch(images: _IndexedImages, tasks: list[Task]) -> torch.Tensor:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.svhn import SVHN, SVHN_EXTRA
+from datasets.sources.svhn import SVHN, SVHN_EXTRA
 from foundations.errors import DamagedError
 from tests.datasets import published_files as made
 from tests.datasets.published_files import assert_split, part, source_files

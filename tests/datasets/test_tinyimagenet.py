@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.source_files import Index, Split
-from datasets.tinyimagenet import TINYIMAGENET
+from datasets.formats.source_files import Index, Split
+from datasets.sources.tinyimagenet import TINYIMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
 from tests.datasets.published_files import source_files

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.hparams import DatasetHparams
-from datasets.loader import open_loader
+from datasets.loading.loader import open_loader
 from datasets.prepared import fingerprint, load_split
 from tests.datasets import published_files as made
 from tests.datasets.image_folders import STREAMED, class_names, refusal, sizes, write, write_classes, write_splits

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from foundations import sealed_json
-from foundations.run import Run
-from foundations.store import all_runs, find_run
-from foundations.upkeep import verify
-from pruning.mask import Mask
+from foundations.storage import sealed_json
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs, find_run
+from foundations.storage.upkeep import verify
+from pruning.masks.mask import Mask
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY
 

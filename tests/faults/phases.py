@@ -145,11 +145,11 @@ _GMP = ("--technique=gmp", "--gmp_end=2it", "--gmp_frequency=1it", "--gmp_densit
 _TRAIN = ("train", *SMALL)
 _SYNFLOW = ("--strategy=synflow", "--prune_iterations=1500")
 PHASES: dict[str, Phase] = {
-    "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.decode:*", prepare=_images),
+    "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.formats.decode:*", prepare=_images),
     "preparing digits": Phase(_TRAIN, "datasets.prepared:_prepare"),
     "streamed images": Phase(
         ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=6ep", "--num_workers=2"),
-        "training.session:compute_gradients",
+        "training.loop.trainer:compute_gradients",
         (("datasets", "add", "mine", "{folder}/images", "--stream", "--image_size=32"),),
         later=0.2,
         kept="Checkpoint at step",
@@ -157,18 +157,20 @@ PHASES: dict[str, Phase] = {
     ),
     "importing torch": Phase(_TRAIN, "torch:<module>"),
     "evaluation": Phase(
-        ("train", *_SLOW_NETWORK, "--slow_products=20", "--batch_size=16"), "training.evaluation:evaluate", later=0.3
+        ("train", *_SLOW_NETWORK, "--slow_products=20", "--batch_size=16"),
+        "training.loop.evaluation:evaluate",
+        later=0.3,
     ),
-    "training": Phase(("train", *_LONG), "training.loop:steps", later=0.2, kept="Checkpoint at step"),
+    "training": Phase(("train", *_LONG), "training.loop.loop:steps", later=0.2, kept="Checkpoint at step"),
     "slow batches": Phase(
         ("train", *_SLOW_NETWORK, "--slow_products=200", "--batch_size=1024"),
-        "training.session:compute_gradients",
+        "training.loop.trainer:compute_gradients",
         bound=12.0,
         kept="Checkpoint at step",
     ),
     "replay": Phase(
         ("branch", "train", "lottery_rewind", *_LONG, "--rewind_step=2990it", "--density=0.5"),
-        "training.session:replay",
+        "training.loop.trainer:replay",
         (("train", *_LONG),),
         later=0.2,
     ),
@@ -176,37 +178,39 @@ PHASES: dict[str, Phase] = {
     "SNIP": Phase(
         (*_PRUNED, "--strategy=snip100", "--prune_iterations=150"), "pruning.methods.snip:snip", (_TRAIN,), later=0.1
     ),
-    "PHEW": Phase((*_PRUNED, "--strategy=phew"), "pruning.walks:*", (_TRAIN,)),
+    "PHEW": Phase((*_PRUNED, "--strategy=phew"), "pruning.paths.walks:*", (_TRAIN,)),
     "gradual pruning": Phase(
         ("train", *SMALL, *_GMP, "--gmp_strategy=synflow", "--gmp_prune_iterations=1500"),
         "pruning.methods.synflow:synflow",
         later=0.2,
         kept="Checkpoint at step",
     ),
-    "lottery": Phase(("lottery", *_LONG, "--levels=2"), "training.loop:steps", later=0.3, kept="Checkpoint at step"),
+    "lottery": Phase(
+        ("lottery", *_LONG, "--levels=2"), "training.loop.loop:steps", later=0.3, kept="Checkpoint at step"
+    ),
     "measure": Phase(
         ("measure", "linear_mode_connectivity", "8f6ab4a2/1", "8f6ab4a2/2", "--points=400"),
         "analysis.measures.results:result_of",
         (_TRAIN, ("train", *SMALL, "--replicate=2")),
         later=0.3,
     ),
-    "ls": Phase(("ls",), "cli.listing:ls", (_TRAIN,)),
-    "table": Phase(("table",), "cli.tables:table", (_TRAIN,)),
+    "ls": Phase(("ls",), "cli.commands.listing:ls", (_TRAIN,)),
+    "table": Phase(("table",), "cli.commands.tables:table", (_TRAIN,)),
     "plot": Phase(
         ("plot", "curves", "--out={folder}/curves.png"),
-        "cli.plots:plot",
+        "cli.commands.plots:plot",
         (_TRAIN, (*_PRUNED, "--strategy=random")),
     ),
     "report": Phase(
         ("report", "--out={folder}/report.html"),
-        "cli.report:report",
+        "cli.commands.report:report",
         (_TRAIN, (*_PRUNED, "--strategy=random")),
     ),
-    "verify": Phase(("verify",), "cli.upkeep:verify", (_TRAIN,)),
-    "export": Phase(("export", "train_", "{folder}/ticket.safetensors"), "cli.tickets:export", (_TRAIN,)),
+    "verify": Phase(("verify",), "cli.commands.upkeep:verify", (_TRAIN,)),
+    "export": Phase(("export", "train_", "{folder}/ticket.safetensors"), "cli.commands.tickets:export", (_TRAIN,)),
     "import": Phase(
         ("import", "{folder}/ticket.safetensors"),
-        "cli.tickets:import_",
+        "cli.commands.tickets:import_",
         (_TRAIN, ("export", "train_", "{folder}/ticket.safetensors")),
     ),
     "paper": Phase(("paper", "demo", "--jobs=2", "--out={folder}/demo"), "platforms.dispatch:run", later=1.0),
@@ -215,7 +219,7 @@ PHASES: dict[str, Phase] = {
     ),
     "paper, drawing": Phase(
         (*_MEASURED, "--out={folder}/again"),
-        "cli.drawing:write",
+        "cli.commands.drawing:write",
         ((*_MEASURED, "--out={folder}/drawn"),),
         prepare=_paper,
     ),
@@ -242,7 +246,7 @@ PHASES: dict[str, Phase] = {
     ),
     "several processes": Phase(
         ("train", *_LONG, "--platform=multi_gpu", "--num_processes=2"),
-        "training.loop:steps",  # in the processes that it starts
+        "training.loop.loop:steps",  # in the processes that it starts
         later=0.3,
         kept="Checkpoint at step",
     ),
@@ -256,9 +260,9 @@ PHASES: dict[str, Phase] = {
             "--platform=multi_gpu",
             "--num_processes=2",
         ),
-        "training.session:compute_gradients",  # in the processes that it starts
+        "training.loop.trainer:compute_gradients",  # in the processes that it starts
         bound=12.0,
         kept="Checkpoint at step",
     ),
-    "watch": Phase(("watch",), "cli.watch:watch", (_TRAIN,), is_repeated=False),
+    "watch": Phase(("watch",), "cli.commands.watch:watch", (_TRAIN,), is_repeated=False),
 }

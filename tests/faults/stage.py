@@ -18,10 +18,10 @@ from typing import Any
 
 from cli.main import main
 from foundations.files import read_file
-from foundations.locks import is_held
-from foundations.run import DAMAGED, STATE
-from foundations.store import all_runs
-from foundations.upkeep import verify
+from foundations.storage.locks import is_held
+from foundations.storage.run import DAMAGED, STATE
+from foundations.storage.store import all_runs
+from foundations.storage.upkeep import verify
 from tests.cli.terminal import Result, Terminal
 from tests.faults.injection import Fault, Kind, Witness, arm
 from tests.faults.jobs import JOBS, Command, Job

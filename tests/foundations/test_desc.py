@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundations.address import digest
-from foundations.desc import Desc, MaskOf, RunRef, StateOf, check_record
+from foundations.description.address import digest
+from foundations.description.desc import Desc, MaskOf, RunRef, StateOf, check_record
+from foundations.description.hparams import hparam
 from foundations.errors import DamagedError, UsageError
-from foundations.hparams import hparam
 from tests.conftest import REPOSITORY
 from tests.foundations.toy_descriptions import ToyBranch, ToyDesc, ToyHparams, state_of, step
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import pytest
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam, overrides, overrides_group
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam, overrides, overrides_group
 
 
 @dataclass(frozen=True, kw_only=True)

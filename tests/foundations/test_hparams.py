@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values, fields_of, hparam
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, elided_values, fields_of, hparam
 
 
 @dataclass(frozen=True, kw_only=True)

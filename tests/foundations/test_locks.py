@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foundations.locks import is_held, lock, read_holder
+from foundations.storage.locks import is_held, lock, read_holder
 
 FORK = multiprocessing.get_context("fork")
 

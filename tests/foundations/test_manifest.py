@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import DamagedError
-from foundations.manifest import FileRecord, Manifest
-from foundations.run import MANIFEST
+from foundations.storage.manifest import FileRecord, Manifest
+from foundations.storage.run import MANIFEST
 from tests.foundations.toy_descriptions import complete_run
 
 RECORD = FileRecord(3, "a" * 64)

@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundations.desc import MaskOf, RunRef
+from foundations.description.desc import MaskOf, RunRef
 from foundations.plan import Plan, Target, plan
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.conftest import REPOSITORY
 from tests.foundations.toy_descriptions import (
     ToyBranch,

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import pytest
 
 from foundations import registry
-from foundations.address import MAIN, Location
-from foundations.desc import check_record
+from foundations.description.address import MAIN, Location
+from foundations.description.desc import check_record
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam
 from foundations.errors import DamagedError, UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam
-from foundations.plugins import check_loaded, load_plugins
+from foundations.plugins.plugins import check_loaded, load_plugins
 from foundations.registry import Registered, Registry, loaded_plugins, plugins_of
 from tests.foundations.toy_descriptions import ToyDesc
 
@@ -101,7 +101,7 @@ def test_a_plug_in_may_be_called_like_a_module_and_does_not_take_its_place(write
 def test_classes_of_a_plug_in_have_their_help(write: Write) -> None:
     content = f'''from __future__ import annotations
 from dataclasses import dataclass
-from foundations.hparams import Hparams, hparam
+from foundations.description.hparams import Hparams, hparam
 {HEAD}
 @dataclass(frozen=True, kw_only=True)
 class KiteHparams(Hparams):

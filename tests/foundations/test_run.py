@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from foundations.address import Location
+from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import sha256_of_file
-from foundations.manifest import Manifest
 from foundations.metrics import Metrics
-from foundations.run import Run
-from foundations.upkeep import verify
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
+from foundations.storage.upkeep import verify
 from tests.foundations.toy_descriptions import (
     ToyBranch,
     ToyDesc,

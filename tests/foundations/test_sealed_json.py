@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundations import sealed_json
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.storage import sealed_json
 
 TREE = {"layers": [{"name": "fc", "kept": 12, "sha256": "none"}], "total": 1.5, "nothing": None}
 DATA = sealed_json.to_bytes(TREE)

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundations.description.step import Step, parse_steps
 from foundations.errors import UsageError
-from foundations.step import Step, parse_steps
 
 iterations = st.integers(0, 10**7)
 epoch_lengths = st.integers(1, 10**4)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from foundations.desc import MaskOf, RunRef
+from foundations.description.desc import MaskOf, RunRef
 from foundations.errors import UsageError
-from foundations.store import all_runs, find_run, short_address, source_runs, users_of
+from foundations.storage.store import all_runs, find_run, short_address, source_runs, users_of
 from tests.foundations.toy_descriptions import ToyBranch, ToyDesc, complete_run, state_of
 
 MAIN = ToyDesc()

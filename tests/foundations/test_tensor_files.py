@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundations import tensor_files
 from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.storage import tensor_files
 from tests.conftest import REPOSITORY
 
 MEND = "To mend it: mend it"

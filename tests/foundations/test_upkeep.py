@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from foundations import sealed_json
-from foundations.address import Location
+from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.metrics import Metrics
-from foundations.run import Run
-from foundations.upkeep import check_bytes, mend, verify
+from foundations.storage import sealed_json
+from foundations.storage.run import Run
+from foundations.storage.upkeep import check_bytes, mend, verify
 from tests.foundations.toy_descriptions import ToyDesc, bytes_under, complete_run, flip_a_bit, state, step
 
 STATE = "state_ep2_it0.safetensors"

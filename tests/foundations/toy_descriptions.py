@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from foundations.address import MAIN, Location
-from foundations.desc import Desc, MaskOf, RunRef, StateOf
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam
-from foundations.manifest import Manifest
-from foundations.run import Run
-from foundations.step import Step
+from foundations.description.address import MAIN, Location
+from foundations.description.desc import Desc, MaskOf, RunRef, StateOf
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.description.step import Step
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.prepared import SPLITS
-from foundations import tensor_files
 from foundations.program import TOP
+from foundations.storage import tensor_files
 from tests.conftest import REPOSITORY
 from tests.fuzzing.formats import (
     npy_like,
@@ -357,7 +357,7 @@ def _jobs(seeds: Seeds, folder: Path) -> Attempt:
     from branches.kinds import load_desc
     from foundations.plan import Target as Wanted
     from foundations.plan import plan
-    from foundations.store import all_runs
+    from foundations.storage.store import all_runs
 
     root = own_root(seeds, folder, seeds.root)
     texts = []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundations import tensor_files
+from foundations.storage import tensor_files
 from tests.fuzzing.mutations import TEXTS, bytes_like, to_json, tree_like
 
 _SHAPES = ((), (0,), (1,), (2, 2), (1, 10**6), (0, 10**12), (3, 3, 3, 3), (1 << 16,))

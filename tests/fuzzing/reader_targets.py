@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 
-from analysis.row import Row
-from analysis.selection import chosen, ordered
-from analysis.values import Value
-from cli.grid import parse_axis, parse_rule, parse_values, read_sweep
-from cli.paper_file import read_paper
+from analysis.rows.result_value import Value
+from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen, ordered
+from cli.request.grid import parse_axis, parse_rule, parse_values, read_sweep
+from cli.request.paper_file import read_paper
 from datasets.prepared import read_header
-from foundations import tensor_files
-from foundations.address import MAIN, Location
-from foundations.desc import check_record
+from foundations.description.address import MAIN, Location
+from foundations.description.desc import check_record
+from foundations.description.step import Step, parse_steps
 from foundations.errors import DamagedError
-from foundations.manifest import Manifest
 from foundations.metrics import Metrics
 from foundations.program import TOP
-from foundations.run import Run
-from foundations.step import Step, parse_steps
-from pruning.mask_files import pack, unpack
+from foundations.storage import tensor_files
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
+from pruning.masks.mask_files import pack, unpack
 from tests.fuzzing.file_targets import SWEEP, toml_like
 from tests.fuzzing.formats import safetensors_like
 from tests.fuzzing.harness import Attempt, Target, Wrong

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from foundations import sealed_json
-from foundations.address import Location, digest
+from foundations.description.address import Location, digest
 from foundations.files import read_file
-from foundations.run import CHECKPOINT, DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
-from foundations.upkeep import verify
+from foundations.storage import sealed_json
+from foundations.storage.run import CHECKPOINT, DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
+from foundations.storage.upkeep import verify
 from tests.fuzzing.formats import json_like, pickled_program, safetensors_like, signed_like
 from tests.fuzzing.harness import Attempt, Target, Wrong, command, files_in, restored
 from tests.fuzzing.mutations import bytes_like, to_json, tree_like

@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from cli.main import main
-from foundations.manifest import Manifest
-from foundations.run import CHECKPOINT, Run
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import CHECKPOINT, Run
 
 TRAIN = (
     "train",

@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 from torch import nn
 
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 from models.build import build_model
 from models.family import DEPTH, Family, NetworkSpec
 from models.hparams import ModelHparams

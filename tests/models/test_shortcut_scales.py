@@ -11,7 +11,7 @@ from models.build import build_model
 from models.hparams import ModelHparams
 from models.networks.shortcut_scales import ShortcutScale, add_shortcut_scales
 from pruning.hparams import PruningHparams
-from pruning.prunable import weights_to_prune
+from pruning.weights.prunable import weights_to_prune
 
 
 def built(name: str) -> nn.Module:

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.build import build_model, construct
 from models.hparams import ModelHparams
-from pruning.network_size import Size, measure
+from pruning.weights.network_size import Size, measure
 from training.recipes import recipe, recipes
 
 Data = tuple[int, tuple[int, int, int]]

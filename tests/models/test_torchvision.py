@@ -10,8 +10,8 @@ from torchvision.models.resnet import Bottleneck
 
 from models.build import build_model, construct
 from models.dropout import Dropout
+from models.families.torchvision_models import TORCHVISION
 from models.hparams import ModelHparams
-from models.torchvision_models import TORCHVISION
 
 PAIRS = [
     ("imagenet_resnet_18", theirs.resnet18),

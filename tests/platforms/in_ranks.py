@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundations.desc import Desc
+from foundations.description.desc import Desc
 from foundations.plan import Target, plan
-from platforms.base import Platform
+from platforms.platform import Platform
 from tests.training.small_runs import context
-from training.work import work
+from training.jobs.one_run import work
 
 
 def compute_all(descs: Sequence[Desc], root: Path, datasets: Path, platform: Platform) -> list[str]:

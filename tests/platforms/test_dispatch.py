@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from foundations.desc import RunRef
-from foundations.locks import lock
-from foundations.manifest import Manifest
+from foundations.description.desc import RunRef
+from foundations.description.step import Step
 from foundations.plan import Plan, PlannedRun, Target, plan
-from foundations.run import CHECKPOINT
-from foundations.step import Step
+from foundations.storage.locks import lock
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import CHECKPOINT
 from platforms.dispatch import Dispatch, Item, State, Wish
-from platforms.executors.base import CommandJob, Ended, Executor
+from platforms.executors.executor import CommandJob, Ended, Executor
 from tests.branches.small_branches import describe
 from tests.training.small_runs import oneshot_desc, train_desc
 

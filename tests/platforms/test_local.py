@@ -11,8 +11,8 @@ import torch
 from foundations.errors import EnvironmentFailure, UsageError
 from models.build import build_model
 from models.hparams import ModelHparams
-from platforms.base import PLATFORMS, PlatformHparams, make_platform
 from platforms.local import LocalPlatform
+from platforms.platform import PLATFORMS, PlatformHparams, make_platform
 from tests.conftest import REPOSITORY
 
 
@@ -120,7 +120,7 @@ def test_every_platform_says_in_a_line_what_it_does() -> None:
 
 FAULTS_OF_STEPS = """
 import resource, torch
-from platforms.base import PlatformHparams
+from platforms.platform import PlatformHparams
 from platforms.local import LocalPlatform
 
 def step():

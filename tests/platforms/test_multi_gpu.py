@@ -16,10 +16,10 @@ from branches.desc import BranchDesc
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.files import sha256_of_file
 from foundations.metrics import Metrics
-from foundations.run import Run
-from platforms.base import PlatformHparams, make_platform
+from foundations.storage.run import Run
 from platforms.multi_gpu import MultiGpuHparams, MultiGpuPlatform
-from pruning.mask import Mask
+from platforms.platform import PlatformHparams, make_platform
+from pruning.masks.mask import Mask
 from tests.cli.terminal import LONG, SHORT, Running, Terminal
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made

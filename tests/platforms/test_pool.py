@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from platforms.executors.base import CommandJob, Program
+from platforms.executors.executor import CommandJob, Program
 from platforms.executors.pool import Pool, PoolHparams
 
 FORK_SERVER: Any = forkserver._forkserver

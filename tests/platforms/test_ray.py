@@ -12,7 +12,7 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.base import CommandJob, Program, make_executor
+from platforms.executors.executor import CommandJob, Program, make_executor
 from platforms.executors.ray import RayHparams
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.platforms.test_slurm import ENDLESS, GRID, all_ended, log_of, wait_for
@@ -143,7 +143,8 @@ def test_without_an_address_a_cluster_of_this_machine_is_started_that_others_can
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-cluster.txt")
     code = (
         "import subprocess, time; from pathlib import Path;"
-        "from platforms.executors.base import CommandJob, Program; from platforms.executors.ray import Ray, RayHparams;"
+        "from platforms.executors.executor import CommandJob, Program;"
+        "from platforms.executors.ray import Ray, RayHparams;"
         f"program = Program(entry='', command={COMMAND!r}, folder=Path({str(tmp_path)!r}));"
         f"job = CommandJob('a', ('--version',), Path({str(tmp_path / 'a.txt')!r}));"
         "executor = Ray(RayHparams(executor='ray', ray_gpus=0), program);"

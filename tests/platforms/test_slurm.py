@@ -18,7 +18,7 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.base import CommandJob, Ended, Executor, Program, make_executor
+from platforms.executors.executor import CommandJob, Ended, Executor, Program, make_executor
 from platforms.executors.slurm import SlurmHparams
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.conftest import SHARED
@@ -280,7 +280,7 @@ def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 def test_without_its_engine_an_executor_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, executor: str
 ) -> None:
-    from platforms.executors.base import ExecutorHparams
+    from platforms.executors.executor import ExecutorHparams
 
     without(monkeypatch, module)
     hparams = ExecutorHparams.of({"executor": executor})

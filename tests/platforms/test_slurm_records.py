@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.watch import drawn
-from platforms.executors.base import CommandJob
+from cli.commands.watch import drawn
+from platforms.executors.executor import CommandJob
 from platforms.executors.slurm_records import note_submitted, queued_runs
 from platforms.executors.slurm_task import record_of
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.conftest import golden_case, golden_cases
 from tests.pruning.nets import build
 from tests.pruning.published import PUBLISHED, Published

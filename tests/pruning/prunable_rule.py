@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 
 CONVOLUTIONAL_OR_LINEAR = (

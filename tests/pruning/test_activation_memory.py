@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-import pruning.scoring
+import pruning.scoring.scoring
 from foundations.examples import Rows
-from pruning.activation_memory import activation_bytes
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.scoring.activation_memory import activation_bytes
 from tests.pruning.nets import LeNet
 
 SHAPE = (3, 8, 8)
@@ -66,7 +66,9 @@ def test_activations_are_bounded_without_anyone_asking_for_it(
     at_once: list[int] = []
     in_parts: list[int] = []
     expected = scored(model, strategy, at_once)
-    monkeypatch.setattr(pruning.scoring, "MOST_ACTIVATIONS", 2 * bytes_of_one * (3 if strategy == "grasp3" else 1))
+    monkeypatch.setattr(
+        pruning.scoring.scoring, "MOST_ACTIVATIONS", 2 * bytes_of_one * (3 if strategy == "grasp3" else 1)
+    )
     assert scored(model, strategy, in_parts) == expected
     assert max(at_once) == 6
     assert in_parts[-1] == (6 if isinstance(model, Normalized) else 2)

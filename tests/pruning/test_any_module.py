@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 from foundations.errors import UsageError
 from models.copying import copied
 from models.held import held_modules
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from tests.pruning.random_cases import Case, build, clean
 from tests.pruning.random_modules import LINEAR, PER_CLASS

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from tests.pruning.nets import TinyNet
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pruning.connectivity import effective
-from pruning.graph import trace
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import effective
+from pruning.paths.graph import trace
 from pruning.prune import prune
 from tests.pruning.nets import VGG, ResNet
 

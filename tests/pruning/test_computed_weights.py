@@ -13,10 +13,10 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils import prune as torch_prune
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
-from pruning.named_weights import plain_copy
+from pruning.masks.mask import Mask
 from pruning.prune import prune
-from pruning.wrapper import PruningWrapper
+from pruning.weights.named_weights import plain_copy
+from pruning.wrapper.wrapper import PruningWrapper
 
 NORMS: dict[str, Callable[[nn.Module, str, Any], object]] = {
     "parametrization": lambda layer, name, dim: parametrizations.weight_norm(layer, name, dim),

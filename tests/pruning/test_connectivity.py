@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.connectivity import channel_mask, effective
-from pruning.graph import trace
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import channel_mask, effective
+from pruning.paths.graph import trace
 from pruning.prune import prune
 from tests.pruning.nets import LeNet, ResNet, TinyNet
 

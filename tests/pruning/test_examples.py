@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from foundations.errors import UsageError
 from pruning.compute_mask import TiesWarning
-from pruning.mask import Mask
-from pruning.outputs import OutputsWarning
+from pruning.masks.mask import Mask
 from pruning.prune import prune
+from pruning.scoring.outputs import OutputsWarning
 
 X, Y = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 10
 
@@ -236,7 +236,7 @@ class ComputesItsLoss(nn.Module):
         return {"loss": loss, "logits": logits}
 
 
-@pytest.mark.filterwarnings("ignore::pruning.left_out.UnprunedWarning")
+@pytest.mark.filterwarnings("ignore::pruning.weights.left_out.UnprunedWarning")
 def test_a_network_that_computes_its_loss_is_scored_by_it() -> None:
     tokens, model, found = torch.randint(0, 12, (6, 5)), ComputesItsLoss(), []
     (expected,) = torch.autograd.grad(model(tokens, tokens)["loss"], [model.out.weight])
@@ -310,7 +310,7 @@ def test_synflow_makes_ones_of_numbers_and_not_of_what_stands_beside_them() -> N
         torch.testing.assert_close(scores["hidden.weight"], (copy.hidden.weight * expected).abs().detach())
 
 
-@pytest.mark.filterwarnings("ignore::pruning.left_out.UnprunedWarning")
+@pytest.mark.filterwarnings("ignore::pruning.weights.left_out.UnprunedWarning")
 def test_synflow_of_a_network_of_tokens_has_ones_behind_the_embeddings() -> None:
     out, tokens = nn.Linear(40, 3), torch.randint(0, 12, (6, 5))
     model = nn.Sequential(nn.Embedding(12, 8), nn.Flatten(), out)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from foundations.errors import UsageError
 from pruning.compute_mask import scores_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.registry import METHODS
 from tests.pruning.foreign_networks import CLASSES, FOREIGN, LENGTH

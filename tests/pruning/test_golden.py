@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pruning.connectivity import channel_mask
-from pruning.graph import trace
 from pruning.level import kept_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import channel_mask
+from pruning.paths.graph import trace
 from pruning.prune import prune
 from pruning.registry import SCHEDULES
 from tests.conftest import REPOSITORY

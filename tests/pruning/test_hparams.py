@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from foundations.description.hparams import help_of
 from foundations.errors import UsageError
-from foundations.hparams import help_of
 from pruning.hparams import PruningHparams
 from pruning.registry import METHODS
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError
-from pruning.left_out import UnprunedWarning
 from pruning.prune import prune
+from pruning.weights.left_out import UnprunedWarning
 from tests.pruning import layer_table
 from tests.pruning.layer_types import LAZY_LAYERS, OTHER_LAYERS, TORCH_LAYERS, classes_of_torch, in_a_network
 from tests.pruning.prunable_rule import NORMALIZATIONS, assert_counts, expected, prunable, tensors, train

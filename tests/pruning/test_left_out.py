@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning.left_out import UnprunedWarning
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
+from pruning.weights.left_out import UnprunedWarning
 
 
 class Tagger(nn.Module):

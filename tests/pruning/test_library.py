@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 import pruning
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning.live_channels import LiveChannels
-from pruning.mask import Mask
+from pruning.kernels.live_channels import LiveChannels
+from pruning.masks.mask import Mask
 
 SHAPE = (1, 3, 9, 9)
 

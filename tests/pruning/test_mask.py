@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from foundations import tensor_files
-from foundations.address import Location
+from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
-from foundations.run import MASK, Run
-from pruning.mask import Mask
+from foundations.storage import tensor_files
+from foundations.storage.run import MASK, Run
+from pruning.masks.mask import Mask
 from tests.pruning.nets import TinyNet
 
 
@@ -143,7 +143,7 @@ def test_each_weight_takes_one_bit() -> None:
 
 def test_the_bytes_are_the_same_in_every_process() -> None:
     code = (
-        "import hashlib, torch; from pruning.mask import Mask; "
+        "import hashlib, torch; from pruning.masks.mask import Mask; "
         "print(hashlib.sha256(Mask({n: torch.ones(3, 3) for n in 'edcba'}).to_bytes()).hexdigest())"
     )
     root = Path(__file__).resolve().parents[2]

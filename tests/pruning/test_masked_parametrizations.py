@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from foundations.errors import UsageError
-from pruning.left_out import UnprunedWarning
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
+from pruning.weights.left_out import UnprunedWarning
 from tests.pruning.layer_types import PRUNABLE_COMPUTATIONS, REFUSED_COMPUTATIONS, WRAPPED_LAYERS, in_a_network
 from tests.pruning.prunable_rule import assert_counts, expected, prunable, tensors, train
 

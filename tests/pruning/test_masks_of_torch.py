@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 
 FORMS: list[Callable[[nn.Module], nn.Module]] = [

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foundations.random_streams import generator
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from tests.pruning.nets import LeNet, TinyNet
 

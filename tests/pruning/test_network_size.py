@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from pruning.network_size import multiply_adds
+from pruning.weights.network_size import multiply_adds
 
 
 def test_a_grouped_convolution_multiplies_within_its_groups() -> None:

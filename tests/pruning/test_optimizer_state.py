@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pruning.mask import Mask
-from pruning.optimizer_state import ELEMENTWISE, OTHERS, OptimizerStateWarning
+from pruning.masks.mask import Mask
+from pruning.masks.optimizer_state import ELEMENTWISE, OTHERS, OptimizerStateWarning
 from pruning.prune import prune
-from pruning.wrapper import PruningWrapper
+from pruning.wrapper.wrapper import PruningWrapper
 
 OF_TORCH = {
     name: kind

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
-from pruning.overlap import overlap
+from pruning.masks.mask import Mask
+from pruning.masks.overlap import overlap
 
 
 def mask_of(**rows: list[int]) -> Mask:

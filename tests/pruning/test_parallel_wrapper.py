@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from pruning.prune import prune
-from pruning.wrapper import PruningWrapper
+from pruning.wrapper.wrapper import PruningWrapper
 from tests.pruning.nets import TinyNet
 from tests.pruning.test_wrapper import moved, train, wrap
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
-from pruning.path_kernel import path_kernel_trace
+from pruning.masks.mask import Mask
+from pruning.paths.path_kernel import path_kernel_trace
 from pruning.prune import prune
 from tests.pruning.nets import ResNet
 

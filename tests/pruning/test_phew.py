@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.connectivity import effective
-from pruning.graph import trace
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import effective
+from pruning.paths.graph import trace
 from pruning.prune import prune
 from tests.pruning.golden import Case, cases_of
 from tests.pruning.nets import ResNet, TinyNet

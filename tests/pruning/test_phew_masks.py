@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.bias_masks import bias_masks, units_with_weights
-from pruning.mask import Mask
+from pruning.masks.bias_masks import bias_masks, units_with_weights
+from pruning.masks.mask import Mask
 from pruning.phew_masks import phew_masks
 from pruning.prune import prune
 from tests.pruning.nets import LeNet, ResNet

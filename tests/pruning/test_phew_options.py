@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.connectivity import effective
-from pruning.graph import trace
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.connectivity import effective
+from pruning.paths.graph import trace
+from pruning.paths.walks import Group, Walks
 from pruning.prune import prune
-from pruning.walks import Group, Walks
 from tests.pruning.nets import ResNet
 
 SHAPE = (2, 3, 3)

@@ -8,8 +8,8 @@ from foundations.errors import UsageError
 from models.build import construct
 from models.hparams import ModelHparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
-from pruning.prunable import classifier_layers, prunable_weights, weights_to_prune
+from pruning.masks.mask import Mask
+from pruning.weights.prunable import classifier_layers, prunable_weights, weights_to_prune
 from tests.pruning.nets import TinyNet
 
 

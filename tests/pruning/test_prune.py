@@ -15,7 +15,7 @@ from torch import nn
 from foundations.errors import UsageError
 from pruning.compute_mask import mask_from_hparams, scores_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import CollapseWarning, prune
 from pruning.registry import ALLOCATIONS, METHODS
 from tests.pruning.nets import LeNet, TinyNet

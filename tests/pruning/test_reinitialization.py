@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from foundations.errors import UsageError
-from pruning.reinitialization import reinitialize_
+from pruning.masks.reinitialization import reinitialize_
 from tests.pruning.nets import TinyNet
 from tests.pruning.test_wrapper import moved, train, wrap
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.report import sparsity_report
-from pruning.score_statistics import score_statistics
+from pruning.scoring.score_statistics import score_statistics
 from tests.pruning.nets import LeNet, TinyNet
 
 

@@ -16,7 +16,7 @@ from foundations.errors import UsageError
 from foundations.examples import Rows
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from tests.conftest import SHARED
 from tests.pruning.golden import Case, cases_of, difference

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pruning.score_statistics import score_statistics
+from pruning.scoring.score_statistics import score_statistics
 
 
 def test_statistics_are_those_of_their_definitions() -> None:

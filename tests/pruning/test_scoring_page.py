@@ -7,8 +7,8 @@ import re
 from torch import nn
 
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
-from pruning.scoring import Scoring
+from pruning.masks.mask import Mask
+from pruning.scoring.scoring import Scoring
 from tests.conftest import REPOSITORY
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning.second_derivatives import fast_second_derivatives
+from pruning.kernels.second_derivatives import fast_second_derivatives
 
 NETWORKS = {
     "plain": (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3, padding=1, bias=False)),

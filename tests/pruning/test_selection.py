@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.masks.selection import kth_smallest, select
 from pruning.method import Direction
-from pruning.selection import kth_smallest, select
 
 
 def ones(scores: dict[str, torch.Tensor]) -> Mask:

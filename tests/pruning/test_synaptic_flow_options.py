@@ -14,7 +14,7 @@ from foundations.errors import UsageError
 from foundations.examples import Rows, draw_examples
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from tests.pruning.nets import LeNet, TinyNet
 

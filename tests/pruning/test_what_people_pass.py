@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.prune import prune
-from pruning.wrapper import PruningWrapper
+from pruning.wrapper.wrapper import PruningWrapper
 
 X, Y = torch.randn(20, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 10
 
@@ -258,7 +258,7 @@ class Spectral(nn.Module):
         return self.net(torch.fft.irfft(torch.fft.rfft(x) * self.modes.to(torch.cfloat), n=8).to(x.dtype))
 
 
-@pytest.mark.filterwarnings("ignore::pruning.left_out.UnprunedWarning")
+@pytest.mark.filterwarnings("ignore::pruning.weights.left_out.UnprunedWarning")
 @pytest.mark.parametrize("strategy", ["magnitude", "random", "snip2", "synflow", "fisher2"])
 def test_complex_weights_are_pruned_by_their_size_alone(strategy: str) -> None:
     mask = prune(Spectral(), strategy, density=0.3, examples=(X, Y))

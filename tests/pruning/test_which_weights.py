@@ -12,7 +12,7 @@ from foundations.errors import UsageError
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
 
 CONVS = {"0.weight", "3.weight"}

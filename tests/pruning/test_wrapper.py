@@ -14,8 +14,8 @@ from torch import nn
 
 from foundations.errors import UsageError
 from pruning.level import kept_of
-from pruning.mask import Mask
-from pruning.wrapper import PruningWrapper
+from pruning.masks.mask import Mask
+from pruning.wrapper.wrapper import PruningWrapper
 from tests.pruning.nets import TinyNet
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]

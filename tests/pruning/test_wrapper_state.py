@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.mask import Mask
-from pruning.wrapper import PruningWrapper
+from pruning.masks.mask import Mask
+from pruning.wrapper.wrapper import PruningWrapper
 from tests.pruning.nets import TinyNet
 from tests.pruning.test_wrapper import moved, train, wrap
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from branches.desc import BranchDesc
-from branches.oneshot import OneshotFlags, oneshot
-from foundations import tensor_files
-from foundations.desc import Desc, RunRef
+from branches.named.oneshot import OneshotFlags, oneshot
+from foundations.description.desc import Desc, RunRef
 from foundations.reporter import NullReporter
-from foundations.run import DAMAGED, Run
-from platforms.base import PlatformHparams
+from foundations.storage import tensor_files
+from foundations.storage.run import DAMAGED, Run
 from platforms.local import LocalPlatform
+from platforms.platform import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.context import Context
 from training.desc import TrainDesc

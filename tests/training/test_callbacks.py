@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from foundations.description.step import Step
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
 from foundations.metrics import Metrics
-from foundations.step import Step
-from training.callbacks import at_steps, checkpoint_in_time, every_epoch, record, stop_when_asked
-from training.loop import Callback
+from training.loop.callbacks import at_steps, checkpoint_in_time, every_epoch, record, stop_when_asked
+from training.loop.loop import Callback
 
 
 def called_at(make: Callable[[Callback], Callback], end: int = 10, epoch_length: int = 4) -> list[int]:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.training.small_runs import context, train_desc
-from training.cuda_graph import Replayed, record_on_cuda
 from training.job import initialized_model
-from training.session import Session
-from training.together import Stack
+from training.jobs.together import Stack
+from training.loop.cuda_graph import Replayed, record_on_cuda
+from training.loop.trainer import Trainer
 
 STEPS = 10
 """Of an epoch with 6 batches, the last of which is smaller."""
@@ -53,30 +53,30 @@ def refuse(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Call
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def session_of(tmp_path: Path, digits: Path, *, replicate: int = 1, **flags: Any) -> Session:
+def trainer_of(tmp_path: Path, digits: Path, *, replicate: int = 1, **flags: Any) -> Trainer:
     desc, place = train_desc(model_name="digits_resnet_8_4", **flags), context(tmp_path, digits, cuda_graphs=True)
     model = initialized_model(desc, 1, techniques=desc.techniques)
-    session = Session(model, desc, place, place.platform, replicate, techniques=desc.techniques)
-    session.prepare(None, desc.start)
-    session.model.train()
-    return session
+    trainer = Trainer(model, desc, place, place.platform, replicate, techniques=desc.techniques)
+    trainer.prepare(None, desc.start)
+    trainer.model.train()
+    return trainer
 
 
 def recorded_by(recorder: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this be what records on this machine's device."""
-    monkeypatch.setattr("training.session.recorder_for", lambda _device: recorder)
+    monkeypatch.setattr("training.loop.trainer.recorder_for", lambda _device: recorder)
 
 
-def trained(session: Session, *, first: int = 0, moved_at: int | None = None) -> list[Tensor]:
+def trained(trainer: Trainer, *, first: int = 0, moved_at: int | None = None) -> list[Tensor]:
     """Train some steps from one of the first epoch; return the state, and the sums of what the epoch measured."""
-    batches = [batch for epoch in range(3) for batch in session.loader.train_batches(epoch)][first : first + STEPS]
+    batches = [batch for epoch in range(3) for batch in trainer.loader.train_batches(epoch)][first : first + STEPS]
     for number, batch in enumerate(batches):
         if number == moved_at:
-            for parameter in session.model.parameters():
+            for parameter in trainer.model.parameters():
                 parameter.data = parameter.data.clone()
-        session.compute_gradients(*batch)
-        session.optimizer.step()
-    return [*session.model.state_dict().values(), session.epoch.state_dict()["sums"]]
+        trainer.compute_gradients(*batch)
+        trainer.optimizer.step()
+    return [*trainer.model.state_dict().values(), trainer.epoch.state_dict()["sums"]]
 
 
 def check_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
@@ -91,55 +91,55 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return made
 
 
-def computed(session: Session) -> Session:
+def computed(trainer: Trainer) -> Trainer:
     """Let a training compute each pass."""
-    assert session.recorded is not None
-    session.recorded = None
-    return session
+    assert trainer.recorded is not None
+    trainer.recorded = None
+    return trainer
 
 
 def test_a_replayed_training_is_the_same_and_a_smaller_batch_is_computed(
     recorder: Recorder, tmp_path: Path, digits: Path
 ) -> None:
-    session = session_of(tmp_path, digits, label_smoothing=0.1)
-    recorder.parameters = list(session.model.parameters())
+    trainer = trainer_of(tmp_path, digits, label_smoothing=0.1)
+    recorder.parameters = list(trainer.model.parameters())
 
-    check_same(trained(session), trained(computed(session_of(tmp_path, digits, label_smoothing=0.1))))
+    check_same(trained(trainer), trained(computed(trainer_of(tmp_path, digits, label_smoothing=0.1))))
     assert (recorder.recorded, recorder.replayed) == (1, STEPS - 1)
 
 
 def test_a_training_that_goes_on_at_the_last_batch_of_an_epoch_records_the_next_larger_one(
     recorder: Recorder, tmp_path: Path, digits: Path
 ) -> None:
-    session = session_of(tmp_path, digits)
-    recorder.parameters = list(session.model.parameters())
+    trainer = trainer_of(tmp_path, digits)
+    recorder.parameters = list(trainer.model.parameters())
 
-    check_same(trained(session, first=5), trained(computed(session_of(tmp_path, digits)), first=5))
+    check_same(trained(trainer, first=5), trained(computed(trainer_of(tmp_path, digits)), first=5))
     assert (recorder.recorded, recorder.replayed) == (2, STEPS - 1)
 
 
 def test_a_network_that_moved_is_recorded_anew(recorder: Recorder, tmp_path: Path, digits: Path) -> None:
-    session = session_of(tmp_path, digits)
-    recorder.parameters = list(session.model.parameters())
+    trainer = trainer_of(tmp_path, digits)
+    recorder.parameters = list(trainer.model.parameters())
 
-    check_same(trained(session, moved_at=3), trained(computed(session_of(tmp_path, digits))))
+    check_same(trained(trainer, moved_at=3), trained(computed(trainer_of(tmp_path, digits))))
     assert recorder.recorded == 2
 
 
 def test_a_stack_is_recorded_where_its_trainings_are(recorder: Recorder, tmp_path: Path, digits: Path) -> None:
-    replayed, plain = ([session_of(tmp_path, digits, replicate=number) for number in (1, 2)] for _ in range(2))
-    stacks = [Stack(replayed), Stack([computed(session) for session in plain])]
+    replayed, plain = ([trainer_of(tmp_path, digits, replicate=number) for number in (1, 2)] for _ in range(2))
+    stacks = [Stack(replayed), Stack([computed(trainer) for trainer in plain])]
     recorder.parameters = list(stacks[0].parameters.values())
-    orders = [list(session.loader.train_batches(0)) for session in plain]
+    orders = [list(trainer.loader.train_batches(0)) for trainer in plain]
 
     for batches in zip(*orders, strict=True):
         for stack in stacks:
             stack.compute_gradients(batches)
-            for session in stack.sessions:
-                session.optimizer.step()
+            for trainer in stack.trainers:
+                trainer.optimizer.step()
 
-    for session, other in zip(replayed, plain, strict=True):
-        check_same(list(session.model.state_dict().values()), list(other.model.state_dict().values()))
+    for trainer, other in zip(replayed, plain, strict=True):
+        check_same(list(trainer.model.state_dict().values()), list(other.model.state_dict().values()))
     assert (recorder.recorded, recorder.replayed) == (1, 5)
 
 
@@ -148,11 +148,11 @@ def test_a_pass_that_cannot_be_recorded_is_computed(
 ) -> None:
     recorded_by(refuse, monkeypatch)
 
-    check_same(trained(session_of(tmp_path, digits)), trained(computed(session_of(tmp_path, digits))))
+    check_same(trained(trainer_of(tmp_path, digits)), trained(computed(trainer_of(tmp_path, digits))))
 
 
 def test_without_a_gpu_nothing_is_recorded(tmp_path: Path, digits: Path) -> None:
-    assert session_of(tmp_path, digits).recorded is None
+    assert trainer_of(tmp_path, digits).recorded is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_without_a_gpu_nothing_is_recorded(tmp_path: Path, digits: Path) -> None
 def test_a_training_is_not_recorded_where_a_pass_varies_by_more_than_its_tensors(
     flags: dict[str, Any], tmp_path: Path, digits: Path
 ) -> None:
-    assert session_of(tmp_path, digits, **flags).recorded is None
+    assert trainer_of(tmp_path, digits, **flags).recorded is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

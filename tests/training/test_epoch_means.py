@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from datasets.loader import open_loader
+from datasets.loading.loader import open_loader
+from foundations.description.step import Step
 from foundations.metrics import Metrics
-from foundations.step import Step
 from tests.training.small_runs import context, train_desc
-from training.epoch_means import EpochMeans
-from training.evaluation import evaluate
-from training.execution import complete
 from training.job import initialized_model
+from training.jobs.compute import complete
+from training.loop.epoch_means import EpochMeans
+from training.loop.evaluation import evaluate
 
 
 def test_means_are_over_the_examples_of_each_epoch_and_of_the_last_part() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.evaluation import evaluate
+from training.loop.evaluation import evaluate
 
 
 class Batches:

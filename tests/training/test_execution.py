@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.upkeep import mend, verify
+from foundations.storage.upkeep import mend, verify
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 
 def files_under(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -116,7 +116,7 @@ def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_n
     tmp_path: Path, digits: Path
 ) -> None:
     from training.job import initialized_model
-    from training.session import Session
+    from training.loop.trainer import Trainer
 
     desc = train_desc(data_order_seed=5)
     labels, weights = [], []
@@ -124,8 +124,8 @@ def test_a_pinned_data_order_is_shared_by_replicates_and_the_initialization_is_n
         place = context(tmp_path, digits, replicate=replicate)
         model = initialized_model(desc, replicate)
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        session = Session(model, desc, place, place.platform, replicate)
-        labels.append(next(session.loader.train_batches(0))[1].tolist())
+        trainer = Trainer(model, desc, place, place.platform, replicate)
+        labels.append(next(trainer.loader.train_batches(0))[1].tolist())
         weights.append(state["fc.weight"])
 
     assert labels[0] == labels[1]
@@ -303,8 +303,8 @@ def test_the_results_of_other_data_are_refused(tmp_path: Path, digits: Path) -> 
     import numpy as np
     from safetensors.numpy import load_file
 
+    from datasets.formats.source_files import Split
     from datasets.prepared import write_split
-    from datasets.source_files import Split
 
     desc = train_desc()
     complete(desc, context(tmp_path / "root", digits))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.training.small_runs import context, oneshot_desc, train_desc
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 COUNTED = {
     "network": "training.job.build_model",

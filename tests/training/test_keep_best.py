@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.loader import open_loader
-from foundations.run import Run
+from datasets.loading.loader import open_loader
+from foundations.storage.run import Run
 from tests.training.small_runs import context, oneshot_desc, run_of, tensor_digests, train_desc
 from tests.training.test_resuming import run_with_stops
-from training.evaluation import evaluate
-from training.execution import complete, ensure_states
 from training.job import initialized_model
+from training.jobs.compute import complete, ensure_states
+from training.loop.evaluation import evaluate
 
 # At this learning rate, accuracy is best after the second of four epochs.
 UNSTEADY: dict[str, Any] = {"lr": 0.8, "validation_examples": 157, "training_steps": "4ep"}

@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foundations.step import Step
+from foundations.description.step import Step
 from models.build import build_model
 from models.hparams import ModelHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.conftest import golden_case
 from tests.training.whole_loop import train
 from training.hparams import TrainingHparams
-from training.loop import Callback
-from training.lr_schedule import learning_rate
-from training.optimizers import make_optimizer
+from training.loop.loop import Callback
+from training.loop.lr_schedule import learning_rate
+from training.loop.optimizers import make_optimizer
 
 TRAJECTORIES = (
     "training_lenet_300_100_dense",

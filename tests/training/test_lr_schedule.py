@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import golden_case
 from training.hparams import TrainingHparams
-from training.lr_schedule import learning_rate
+from training.loop.lr_schedule import learning_rate
 
 
 def rates(epoch_length=10, steps=40, **hparams):

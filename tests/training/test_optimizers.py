@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foundations.errors import DamagedError
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from training.hparams import TrainingHparams
-from training.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.loop.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
 
 STEPS = 6
 ALL = [

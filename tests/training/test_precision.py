@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.training.small_runs import context, train_desc
-from training.execution import complete
-from training.precision import autocast, grad_scaler, matrix_products
+from training.jobs.compute import complete
+from training.loop.precision import autocast, grad_scaler, matrix_products
 
 CPU = torch.device("cpu")
 
@@ -55,18 +55,18 @@ def test_tf32_is_allowed_inside_the_block_only():
 
 def test_an_update_that_overflows_in_fp16_is_skipped_and_the_scale_falls(tmp_path, digits):
     from training.job import initialized_model
-    from training.session import Session
+    from training.loop.trainer import Trainer
 
     desc = train_desc(precision="fp16")
     place = context(tmp_path, digits)
-    session = Session(initialized_model(desc, 1), desc, place, place.platform, 1)
-    before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
-    scale = session.scaler.get_scale()
-    loss = session.loss(session.model(torch.full((4, 1, 8, 8), float("inf"))), torch.zeros(4, dtype=torch.long))
+    trainer = Trainer(initialized_model(desc, 1), desc, place, place.platform, 1)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    scale = trainer.scaler.get_scale()
+    loss = trainer.loss(trainer.model(torch.full((4, 1, 8, 8), float("inf"))), torch.zeros(4, dtype=torch.long))
 
-    session.scaler.scale(loss).backward()
-    session.scaler.step(session.optimizer)
-    session.scaler.update()
+    trainer.scaler.scale(loss).backward()
+    trainer.scaler.step(trainer.optimizer)
+    trainer.scaler.update()
 
-    assert session.scaler.get_scale() < scale
-    assert all(torch.equal(tensor, before[name]) for name, tensor in session.model.state_dict().items())
+    assert trainer.scaler.get_scale() < scale
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from branches.desc import BranchDesc
 from foundations.errors import Interrupted
 from foundations.interrupts import Interrupts
-from foundations.upkeep import verify
+from foundations.storage.upkeep import verify
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
-from training.execution import complete
+from training.jobs.compute import complete
 from training.registry import TECHNIQUES
 
 KEPT = (0, 4, 6, 13, 18)

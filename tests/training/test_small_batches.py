@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.added import register_added
+from datasets.added.added import register_added
 from datasets.registry import DATASETS
-from foundations.desc import Desc
+from foundations.description.desc import Desc
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
 from platforms.multi_gpu import MultiGpuHparams, MultiGpuPlatform
 from tests.datasets.loading import add
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.context import Context
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 NETWORK: dict[str, Any] = {"model_name": "digits_resnet_8_2", "dataset_name": "mine", "training_steps": "1ep"}
 
@@ -146,7 +146,7 @@ def test_a_complete_run_is_reused_whatever_its_batches(tmp_path: Path, monkeypat
     where = place(tmp_path, 4)
     desc = train_desc(**NETWORK, batch_size=18)
     complete(desc, where)
-    monkeypatch.setattr("training.small_batches.check_small_batches", None)
+    monkeypatch.setattr("training.jobs.small_batches.check_small_batches", None)
 
     assert complete(desc, where).reused
     assert "mine" in DATASETS

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from branches.desc import BranchDesc
-from branches.tickets import export_ticket, import_ticket
-from foundations.desc import RunRef, StateOf
+from branches.imported.tickets import export_ticket, import_ticket
+from foundations.description.desc import RunRef, StateOf
+from foundations.description.step import Step
 from foundations.errors import DamagedError, UsageError
-from foundations.run import Run
-from foundations.step import Step
-from pruning.mask import Mask
+from foundations.storage.run import Run
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import describe, ref_of
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
 from training.desc import TrainDesc
-from training.execution import complete, ensure_states
 from training.hparams import TechniquesHparams
+from training.jobs.compute import complete, ensure_states
 
 RESNET: dict[str, Any] = {"model_name": "digits_resnet_8_2", "training_steps": "2ep"}
 SHORT: dict[str, Any] = {"prune_fraction": 0.0, "finetune_steps": "2it"}

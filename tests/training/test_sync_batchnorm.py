@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.ghost_skips import FadingBatchNorm
-from platforms.base import Platform, Result
-from training.sync_batchnorm import synchronize
+from platforms.platform import Platform, Result
+from training.loop.sync_batchnorm import synchronize
 
 
 class Thread(Platform):

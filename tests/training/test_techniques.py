@@ -10,16 +10,16 @@ import pytest
 
 from branches.desc import BranchDesc
 from branches.kinds import load_desc
-from branches.lottery import Lottery, LotteryHparams
-from foundations.desc import RunRef
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.description.desc import RunRef
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.branches.small_branches import describe
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
-from training.execution import complete, ensure_states
 from training.hparams import TechniquesHparams
+from training.jobs.compute import complete, ensure_states
 from training.registry import TECHNIQUES
 
 RIGL: dict[str, Any] = {"technique": "rigl", "mask_update_frequency": "3it"}

@@ -15,28 +15,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foundations.desc import Desc
+from foundations.description.desc import Desc
+from foundations.description.step import Step
 from foundations.errors import DamagedError, Interrupted
 from foundations.plan import Target, plan
 from foundations.reporter import NullReporter
-from foundations.run import CHECKPOINT, Run
-from foundations.step import Step
-from foundations.upkeep import verify
+from foundations.storage.run import CHECKPOINT, Run
+from foundations.storage.upkeep import verify
 from models.dropout import Dropout
 from pruning.prune import prune
 from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.context import Context
 from training.desc import TrainDesc
-from training.execution import execute
 from training.job import initialized_model
-from training.session import Session
-from training.together import SharedClock, Stack, Turns
+from training.jobs.compute import execute
+from training.jobs.together import SharedClock, Stack, Turns
+from training.loop.trainer import Trainer
 
 METHODS = ("dense", "random", "magnitude", "snip10", "grasp10", "synflow", "taylor10", "phew")
 TOLERANCE = 1e-9
 
 
-def trainings(desc: TrainDesc, methods: Sequence[str], place: Context) -> list[Session]:
+def trainings(desc: TrainDesc, methods: Sequence[str], place: Context) -> list[Trainer]:
     """Return one training in float64 for each method, of one network pruned by it, each with its own data order."""
     shape = desc.dataset.input_shape
     x, y = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 10
@@ -47,26 +47,26 @@ def trainings(desc: TrainDesc, methods: Sequence[str], place: Context) -> list[S
         mask = None
         if method != "dense":
             mask = prune(model, method, density=0.3, examples=examples, input_shape=shape, seed=replicate)
-        session = Session(model, desc, place, place.platform, replicate)
-        session.model.double()
-        session.prepare(mask, desc.start)
-        session.model.train()
-        found.append(session)
+        trainer = Trainer(model, desc, place, place.platform, replicate)
+        trainer.model.double()
+        trainer.prepare(mask, desc.start)
+        trainer.model.train()
+        found.append(trainer)
     return found
 
 
-def batches(sessions: Sequence[Session], steps: int) -> list[list[tuple[Tensor, Tensor]]]:
+def batches(trainers: Sequence[Trainer], steps: int) -> list[list[tuple[Tensor, Tensor]]]:
     """Return the batches of some steps, those of each training at each."""
-    orders = [session.loader.train_batches(0) for session in sessions]
+    orders = [trainer.loader.train_batches(0) for trainer in trainers]
     return [[(x.double(), y) for x, y in (next(order) for order in orders)] for _ in range(steps)]
 
 
-def tensors_of(session: Session) -> dict[str, Tensor]:
+def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
     momentum = {
-        f"momentum.{name}": session.optimizer.state[parameter]["momentum_buffer"]
-        for name, parameter in session.model.named_parameters()
+        f"momentum.{name}": trainer.optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in trainer.model.named_parameters()
     }
-    return {name: tensor.clone() for name, tensor in (session.model.state_dict() | momentum).items()}
+    return {name: tensor.clone() for name, tensor in (trainer.model.state_dict() | momentum).items()}
 
 
 @pytest.mark.parametrize(
@@ -83,43 +83,43 @@ def test_stacked_trainings_are_those_alone_step_by_step(
 
     for asked in batches(alone, steps):
         stack.compute_gradients(asked)
-        for session, other, batch in zip(alone, together, asked, strict=True):
-            session.compute_gradients(*batch)
-            for each in (session, other):
+        for trainer, other, batch in zip(alone, together, asked, strict=True):
+            trainer.compute_gradients(*batch)
+            for each in (trainer, other):
                 each.optimizer.step()
-            torch.testing.assert_close(tensors_of(other), tensors_of(session), rtol=TOLERANCE, atol=TOLERANCE)
+            torch.testing.assert_close(tensors_of(other), tensors_of(trainer), rtol=TOLERANCE, atol=TOLERANCE)
             assert other.epoch.state_dict()["sums"].tolist() == pytest.approx(
-                session.epoch.state_dict()["sums"].tolist(), rel=1e-9
+                trainer.epoch.state_dict()["sums"].tolist(), rel=1e-9
             )
-    assert len({str(session.model.state_dict()) for session in alone}) == len(methods)
+    assert len({str(trainer.model.state_dict()) for trainer in alone}) == len(methods)
 
 
 def test_a_released_network_has_tensors_of_its_own(tmp_path: Path, digits: Path) -> None:
-    sessions = trainings(train_desc(), METHODS[:2], context(tmp_path, digits))
-    stack = Stack(sessions)
+    trainers = trainings(train_desc(), METHODS[:2], context(tmp_path, digits))
+    stack = Stack(trainers)
     stack.release()
-    before = {name: tensor.clone() for name, tensor in sessions[1].model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in trainers[1].model.state_dict().items()}
 
     with torch.no_grad():
-        for parameter in sessions[0].model.parameters():
+        for parameter in trainers[0].model.parameters():
             parameter.add_(1)
 
-    for name, tensor in sessions[1].model.state_dict().items():
+    for name, tensor in trainers[1].model.state_dict().items():
         assert torch.equal(tensor, before[name])
-    assert all(p.untyped_storage().nbytes() == p.nbytes for p in sessions[0].model.parameters())
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in trainers[0].model.parameters())
 
 
 def test_a_network_that_cannot_be_stacked_takes_turns(tmp_path: Path, digits: Path) -> None:
-    sessions = trainings(train_desc(), ("dense", "random"), context(tmp_path, digits))
-    for session in sessions:
-        session.model = nn.Sequential(session.model, Dropout(0.5)).double()
-    (asked,) = batches(sessions, 1)
+    trainers = trainings(train_desc(), ("dense", "random"), context(tmp_path, digits))
+    for trainer in trainers:
+        trainer.model = nn.Sequential(trainer.model, Dropout(0.5)).double()
+    (asked,) = batches(trainers, 1)
 
-    assert Stack.of(sessions, asked[0][0]) is None
-    Turns().compute_gradients(list(zip(sessions, asked, strict=True)))
+    assert Stack.of(trainers, asked[0][0]) is None
+    Turns().compute_gradients(list(zip(trainers, asked, strict=True)))
 
-    assert all(parameter.grad is not None for session in sessions for parameter in session.model.parameters())
-    assert {session.stacked for session in sessions} == {1}
+    assert all(parameter.grad is not None for trainer in trainers for parameter in trainer.model.parameters())
+    assert {trainer.stacked for trainer in trainers} == {1}
 
 
 # Whole runs. The small network takes a stack on a CPU, the residual one does not.

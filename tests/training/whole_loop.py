@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from foundations.step import Step
-from training.loop import Callback, TrainBatches, steps
+from foundations.description.step import Step
+from training.loop.loop import Callback, TrainBatches, steps
 from training.technique import Hooks
 
 

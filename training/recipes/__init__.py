@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from datasets.hparams import DatasetHparams
+from foundations.description.hparams import Hparams
 from foundations.errors import PluginError, UsageError, did_you_mean
-from foundations.hparams import Hparams
+from foundations.plugins.users_code import place_of_entry
 from foundations.registry import Registered, Registry
-from foundations.users_code import place_of_entry
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES, canonical_model_name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models import imagenet_resnet
+from models.families import imagenet_resnet
 from training.recipes import Recipe, openlth
 
 # Its code builds Tiny ImageNet networks with 1,000 outputs, and so does its recipe here.

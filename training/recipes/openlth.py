@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models import cifar_resnet, imagenet_resnet, lenet, vgg
+from models.families import cifar_resnet, imagenet_resnet, lenet, vgg
 from training.recipes import Recipe
 
 INIT = {"model_init": "kaiming_normal", "batchnorm_init": "uniform"}

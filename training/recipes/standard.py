@@ -5,7 +5,7 @@ Zagoruyko & Komodakis 2016 for wide ResNets, torchvision's reference training fo
 
 from __future__ import annotations
 
-from models import cifar_resnet, imagenet_resnet, lenet, torchvision_models, wideresnet
+from models.families import cifar_resnet, imagenet_resnet, lenet, torchvision_models, wideresnet
 from training.recipes import Recipe, openlth
 
 _DIGITS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models import convnets, imagenet_resnet, lenet, vgg
+from models.families import convnets, imagenet_resnet, lenet, vgg
 from models.family import DEPTH
 from training.recipes import Recipe, standard
 

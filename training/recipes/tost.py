@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models import convnets, imagenet_resnet
+from models.families import convnets, imagenet_resnet
 from training.recipes import Recipe, openlth
 
 _PRUNING = {

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
 from training.technique import Hooks, Technique, TechniqueHparams
 
 if TYPE_CHECKING:
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class BiasMasks(Hooks[BiasMasksHparams]):
         if mask is None:
             return
         if self._biases is None or mask is not self._of:
-            from pruning.bias_masks import bias_masks
+            from pruning.masks.bias_masks import bias_masks
 
             self._of, self._biases = mask, bias_masks(self.training.model, mask)
         self._biases.apply_(self.training.model)

@@ -19,20 +19,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from foundations.description.hparams import ALWAYS_WRITTEN, hparam
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, hparam
-from foundations.step import Step
 from pruning.hparams import PruningHparams
 from pruning.registry import ALLOCATIONS
-from training.cadence import Cadence
 from training.technique import Hooks, TechniqueHparams
+from training.techniques.cadence import Cadence
 from training.techniques.raw_weights import RawWeights
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
     from training.technique import Training
 
 PREFIX = "mask_update_"
@@ -141,8 +141,8 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
     with the smallest magnitude are dropped; those with the highest growth score are grown, among all that are then not
     kept. Ties fall by flat index.
     """
-    from pruning.mask import Mask as MaskClass
-    from pruning.selection import select
+    from pruning.masks.mask import Mask as MaskClass
+    from pruning.masks.selection import select
 
     updated, kept = dict(mask), mask.kept_per_layer()
     for name in weights:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
 from training.technique import Hooks, TechniqueHparams
 
 if TYPE_CHECKING:

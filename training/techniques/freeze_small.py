@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundations.hparams import hparam
-from foundations.step import Step
+from foundations.description.hparams import hparam
+from foundations.description.step import Step
 from training.technique import Hooks, Technique, TechniqueHparams
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from foundations.description.hparams import hparam
 from foundations.errors import UsageError
-from foundations.hparams import hparam
 from training.technique import Technique
 from training.techniques.fading import FadingHooks, FadingHparams
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
-from foundations.step import Step
 from pruning.hparams import PRUNABLE, PruningHparams
 from pruning.level import kept_of
-from training.cadence import Cadence
 from training.technique import Hooks, Technique, TechniqueHparams
+from training.techniques.cadence import Cadence
 
 PREFIX = "gmp_"
 

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from foundations.description.hparams import hparam
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.hparams import hparam
-from foundations.step import Step
 from training.technique import Hooks, Technique, TechniqueHparams
 
 

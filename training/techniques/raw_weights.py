@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from pruning.mask import Mask
+    from pruning.masks.mask import Mask
 
 _VALUE, _MOMENTUM = "raw.value.", "raw.momentum."
 

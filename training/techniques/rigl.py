@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from foundations.step import Step
+from foundations.description.step import Step
 from training.technique import Technique
 from training.techniques.drop_and_grow import BATCHES, DropAndGrow, DropAndGrowHparams
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from foundations.description.hparams import ALWAYS_WRITTEN, hparam
 from foundations.errors import UsageError
-from foundations.hparams import ALWAYS_WRITTEN, hparam
 from models.activations import ACTIVATIONS, PSWISH_BETA
 from training.technique import Technique
 from training.techniques.fading import FadingHooks, FadingHparams

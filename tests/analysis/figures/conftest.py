@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from foundations.run import MANIFEST, METRICS, Run
+from foundations.storage.run import MANIFEST, METRICS, Run
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 STRATEGIES = ("random", "magnitude")
 

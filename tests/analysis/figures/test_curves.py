@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.style import to_bytes
-from analysis.row import Row
+from analysis.rows.run_row import Row
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
 

@@ -8,10 +8,10 @@ import pytest
 
 from analysis.figures.layers import in_order
 from analysis.figures.plot import plot
-from analysis.run import open_run
+from analysis.rows.run import open_run
 from foundations.errors import UsageError
-from foundations.manifest import FileRecord
-from foundations.run import SPARSITY, Run
+from foundations.storage.manifest import FileRecord
+from foundations.storage.run import SPARSITY, Run
 from tests.analysis.figures.conftest import STRATEGIES, branch_in
 
 
@@ -90,7 +90,7 @@ def test_runs_without_a_mask_are_an_error(grid: Path) -> None:
     "name", ["mnist_lenet_300_100", "cifar_vgg_16", "cifar_resnet_8", "digits_lenet_40_20", "tost_lenet5_mnist"]
 )
 def test_layers_are_in_the_order_of_the_network(name: str) -> None:
-    from pruning.graph import trace
+    from pruning.paths.graph import trace
     from training.desc import TrainDesc
     from training.job import initialized_model
     from training.recipes import recipe

@@ -14,9 +14,9 @@ from analysis.figures.measure import given_options
 from analysis.figures.plot import plot
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import measure
-from analysis.run import open_run
+from analysis.rows.run import open_run
 from foundations.errors import UsageError
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.analysis.figures.conftest import branch_in, make_incomplete
 from tests.conftest import REPOSITORY
 from tests.training.small_runs import context, run_of, train_desc

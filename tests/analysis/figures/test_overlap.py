@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.plot import plot
-from analysis.run import open_run
-from foundations.run import MASK
+from analysis.rows.run import open_run
+from foundations.storage.run import MASK
 from tests.analysis.figures.conftest import branch_in
 
 

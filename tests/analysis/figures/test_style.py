@@ -14,7 +14,7 @@ import pytest
 from matplotlib import rcParams
 from matplotlib.colors import to_rgb
 
-from analysis.cells import DENSE
+from analysis.compare.cells import DENSE
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.style import PALETTE, WIDTHS, log_ticks, looks, new_figure, styled

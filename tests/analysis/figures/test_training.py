@@ -11,7 +11,7 @@ import pytest
 from analysis.figures.figure import DrawnFigure
 from analysis.figures.plot import plot
 from foundations.errors import UsageError
-from foundations.run import METRICS, Run
+from foundations.storage.run import METRICS, Run
 from tests.analysis.figures.conftest import STRATEGIES, branch_in, make_incomplete
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from branches.desc import trained_of
-from datasets.batches import LoaderConfig
-from datasets.loader import open_loader
-from foundations.desc import RunRef
-from foundations.run import Run
+from datasets.loading.batches import LoaderConfig
+from datasets.loading.loader import open_loader
+from foundations.description.desc import RunRef
+from foundations.storage.run import Run
 from tests.analysis.conftest import Family
 
 

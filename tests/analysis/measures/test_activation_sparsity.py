@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from analysis.measures.results import measure
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from models.activations import activation
 from models.networks.soft_activation import FadingAct, activation_layers
 from tests.analysis.conftest import Family

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from analysis.measures.interpolation import interpolated
 from analysis.measures.results import measure
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from foundations.errors import UsageError
 from tests.analysis.conftest import Family
 from tests.analysis.measures.opened import batches_of, opened
 from tests.training.small_runs import train_desc
-from training.execution import complete
+from training.jobs.compute import complete
 
 
 def line(runs: tuple[StoredRun, StoredRun], points: int, split: str = "test", *, recompute: bool = False) -> list[Any]:

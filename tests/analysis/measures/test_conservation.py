@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from analysis.measures.results import measure
 from analysis.measures.unit_conservation import by_unit, consecutive_layers
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from foundations.errors import UsageError
 from pruning.compute_mask import scores_from_hparams
-from pruning.graph import trace
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
+from pruning.paths.graph import trace
 from pruning.prune import prune
 from tests.pruning.nets import VGG
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.measures.results import measure
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from foundations.errors import UsageError
 from tests.analysis.conftest import Family
 from tests.analysis.measures.opened import opened

@@ -10,7 +10,7 @@ import pytest
 from torch.nn import functional as F
 
 from analysis.measures.results import measure
-from analysis.run import StoredRun
+from analysis.rows.run import StoredRun
 from foundations.errors import UsageError
 from tests.analysis.conftest import Family
 from tests.analysis.measures.opened import batches_of, opened

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from analysis.measures.results import measure
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from foundations.errors import UsageError
-from foundations.run import Run
+from foundations.storage.run import Run
 from tests.analysis.conftest import Family
 
 LAYERS = ["fc_layers.0", "fc"]

@@ -17,10 +17,10 @@ from analysis.measures.inputs import MeasuredRun, Measuring
 from analysis.measures.measure import Columns, Measure, Measured, StepOptions
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import measure, result_of
-from analysis.run import StoredRun, open_run
+from analysis.rows.run import StoredRun, open_run
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
-from foundations.manifest import FileRecord
-from foundations.run import Run
+from foundations.storage.manifest import FileRecord
+from foundations.storage.run import Run
 from tests.analysis.conftest import Family
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foundations.address import digest
+from foundations.description.address import digest
 from foundations.files import sha256_of_file
 
 FINISHED = "2026-01-02 03:04:05"

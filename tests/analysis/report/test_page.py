@@ -11,8 +11,8 @@ from analysis.report.details import Curve, thinned
 from analysis.report.page import Page, page_of
 from analysis.report.provenance import COUNTS
 from analysis.report.table import MOST_LEVELS, levels_of, table_of
-from analysis.runs import read_rows
-from analysis.values import Value
+from analysis.rows.result_value import Value
+from analysis.rows.runs import read_rows
 from foundations.errors import UsageError
 from tests.analysis.report.pages import FINISHED, write_pruned, write_training
 

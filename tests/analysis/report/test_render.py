@@ -12,8 +12,8 @@ import pytest
 
 from analysis.report.page import page_of
 from analysis.report.render import html_of, json_for_script
-from analysis.runs import read_rows
-from analysis.values import Value
+from analysis.rows.result_value import Value
+from analysis.rows.runs import read_rows
 from tests.analysis.report.pages import write_pruned, write_training
 
 HOSTILE = "</script><script>alert(1)</script><!--\"'{{ 7 * 7 }}\n&\u2028"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from foundations.metrics import Metrics
-from foundations.run import METRICS, Run
-from foundations.store import all_runs
+from foundations.storage.run import METRICS, Run
+from foundations.storage.store import all_runs
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.training.loggers.readers import Points, curves_of_events, curves_of_wandb, hparams_of_events

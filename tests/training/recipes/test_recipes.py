@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from branches.desc import BranchDesc, trained_of
-from branches.lottery import Lottery, LotteryHparams
+from branches.lottery.lottery import Lottery, LotteryHparams
 from datasets.hparams import DatasetHparams
-from foundations.address import canonical_json
-from foundations.desc import RunRef, StateOf
+from foundations.description.address import canonical_json
+from foundations.description.desc import RunRef, StateOf
 from foundations.errors import UsageError
 from models.build import build_model, construct
 from models.hparams import ModelHparams
 from models.registry import FAMILIES
 from pruning.hparams import PruningHparams
-from pruning.prunable import weights_to_prune
+from pruning.weights.prunable import weights_to_prune
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 from training.recipes import lottery_recipe, recipe, recipes

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from foundations.errors import UsageError
-from foundations.run import Run
-from pruning.mask import Mask
+from foundations.storage.run import Run
+from pruning.masks.mask import Mask
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.context import Context
-from training.execution import complete
+from training.jobs.compute import complete
 
 LAYERS = ("fc_layers.0", "fc")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.training.techniques.toy_training import ToyTraining, batch, run, step, toy_training
 from training.hparams import TechniquesHparams
 from training.techniques.drop_and_grow import drop_and_grow

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.step import Step
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.training.small_runs import context, train_desc
 from tests.training.techniques.toy_training import run, step, toy_training
-from training.execution import complete
 from training.hparams import TechniquesHparams
+from training.jobs.compute import complete
 from training.techniques.gmp import GmpHparams
 
 

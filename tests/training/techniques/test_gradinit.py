@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from foundations.description.hparams import help_of
 from foundations.errors import UsageError
-from foundations.hparams import help_of
-from pruning.mask import Mask
+from pruning.masks.mask import Mask
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
-from training.execution import complete, ensure_states
+from training.jobs.compute import complete, ensure_states
 from training.techniques.gradinit import GradInitHparams
 
 SHORT: dict[str, Any] = {"technique": "gradinit", "gradinit_iters": 3, "gradinit_lr": 0.05}

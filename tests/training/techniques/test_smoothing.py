@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from foundations.errors import UsageError
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from tests.training.techniques.toy_training import EPOCH, Batches, run, toy_training
-from training.execution import complete
 from training.job import initialized_model
+from training.jobs.compute import complete
 from training.techniques.smoothing import smoothed_losses
 
 
@@ -60,7 +60,7 @@ def test_training_minimizes_the_smoothed_loss() -> None:
 
 
 def test_reported_losses_are_smoothed_where_asked_for(tmp_path: Path, digits: Path) -> None:
-    from datasets.loader import open_loader
+    from datasets.loading.loader import open_loader
 
     smoothed = {"technique": "smoothing", "training_steps": "2it", "validation_examples": 100}
     plain, reported = (train_desc(**smoothed, smoothing_reported=asked) for asked in (False, True))

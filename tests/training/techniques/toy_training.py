@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundations.description.step import Step
 from foundations.random_streams import generator, stream_seed
-from foundations.step import Step
-from pruning.attached_mask import AttachedMask
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.mask import Mask
+from pruning.masks.attached_mask import AttachedMask
+from pruning.masks.mask import Mask
 from tests.training.small_runs import train_desc
 from tests.training.whole_loop import train
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
-from training.loop import Callback
-from training.optimizers import make_optimizer
+from training.loop.loop import Callback
+from training.loop.optimizers import make_optimizer
 
 EPOCH = train_desc().iterations_per_epoch
 """Iterations in an epoch."""

@@ -1,0 +1,1 @@
+"""Runs side by side: what tells them apart, which are replicates of each other, their means."""

@@ -1,0 +1,128 @@
+"""Names that people give the lines of a comparison: `snip10=SNIP,oneshot:magnitude=IMP`. Imports no torch.
+
+Tables, figures and reports share them. A key is a strategy, branch:strategy, another value that tells lines apart, or
+the whole name that a line has without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from analysis.compare.cells import Cell
+from foundations.errors import UsageError, did_you_mean
+
+FLAG = "labels"
+_MOST_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a line is known by."""
+
+    whole: str
+    """Its name without labels."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By the key that tells lines apart: how its value is written, the usual way first."""
+    pairs: frozenset[str] = frozenset()
+    """branch:strategy of its runs, where all are of one branch."""
+
+    def texts(self) -> Iterable[str]:
+        """Yield all that a label may be given to, the most telling first."""
+        yield self.whole
+        yield from self.pairs
+        for texts in self.parts.values():
+            yield from texts
+
+
+def known_line(whole: str, parts: Mapping[str, tuple[str, ...]], cells: Iterable[Cell]) -> Known:
+    """Return what a line with some cells is known by."""
+    rows = [row for cell in cells for row in (*cell.rows, *(each.row for each in cell.left_out))]
+    pairs = {f"{row.branch}:{row.strategy}" for row in rows if row.branch and row.strategy}
+    return Known(whole, parts, frozenset(pairs) if len(pairs) == 1 else frozenset())
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a comparison."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, line: Known, name: str, default: str | None = None) -> str:
+        """Return how a line's value of a key is written. default: without a label; by default the usual way."""
+        texts = line.parts.get(name, ())
+        keys = (*line.pairs, *texts) if name == "strategy" else texts
+        usual = texts[0] if texts else ""
+        return next((self.given[key] for key in keys if key in self.given), usual if default is None else default)
+
+    def of_line(self, line: Known) -> str:
+        """Return what a line is called: a label for all of it, or its parts with theirs."""
+        if line.whole in self.given:
+            return self.given[line.whole]
+        pair = next((pair for pair in line.pairs if pair in self.given), None)
+        if pair is not None and "strategy" not in line.parts:
+            return self.given[pair]
+        covered = {"branch"} if pair is not None else set()  # the label stands for both
+        changed = {name: self.part(line, name) for name in line.parts if name not in covered}
+        if all(line.parts[name][0] == text for name, text in changed.items()):
+            return line.whole
+        return ", ".join(filter(None, changed.values()))
+
+
+def labels_for(text: str | None, lines: Sequence[Known], others: Iterable[str] = ()) -> Labels:
+    """Return the labels that a text gives the lines of a comparison: KEY=LABEL, with commas between.
+
+    The separator is a semicolon where the text has one, for keys and labels with commas.
+    others: further keys, such as those of columns.
+    Raises: UsageError for a key that no line has, one that is given twice, and lines that would have the same name.
+    """
+    if not (text or "").strip():
+        return Labels()
+    known = dict.fromkeys([each for line in lines for each in line.texts() if each] + list(others))
+    given: dict[str, str] = {}
+    for entry in entries_of(text):
+        key, label = _split(entry, known, [line.whole for line in lines])
+        if key in given:
+            raise UsageError(f"'{key}' is given two labels, '{given[key]}' and '{label}'.", FLAG)
+        given[key] = label
+    labels = Labels(given)
+    _refuse_same(labels, lines)
+    return labels
+
+
+def entries_of(text: str | None) -> list[str]:
+    """Return the entries of a text, without looking for their lines. Raises: UsageError where one is not KEY=LABEL."""
+    parts = (text or "").split(";" if ";" in (text or "") else ",")
+    entries = [part.strip() for part in parts if part.strip()]
+    for entry in entries:
+        key, _, label = entry.partition("=")
+        if not key.strip() or not label.strip():
+            raise UsageError(f"'{entry}' is not KEY=LABEL, such as snip10=SNIP.", FLAG)
+    return entries
+
+
+def _split(entry: str, known: Mapping[str, None], wholes: Sequence[str]) -> tuple[str, str]:
+    """Return the key and the label of an entry. Both may have equals signs: the longest key that is known is meant."""
+    cuts = [place for place, letter in enumerate(entry) if letter == "="]
+    pairs = [(entry[:cut].strip(), entry[cut + 1 :].strip()) for cut in reversed(cuts)]
+    for key, label in pairs:
+        if key in known and label:
+            return key, label
+    key = pairs[-1][0]
+    names = [*dict.fromkeys(filter(None, wholes))]
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    listed = f"The lines are {'; '.join(names[:_MOST_LISTED])}{more}." if names else "There are no lines."
+    raise UsageError(f"no line is '{key}'.{did_you_mean(key, known)} {listed}", FLAG)
+
+
+def _refuse_same(labels: Labels, lines: Sequence[Known]) -> None:
+    """Raise UsageError where two lines that have different names would have the same."""
+    names: dict[str, str] = {}
+    for line in lines:
+        before = names.setdefault(labels.of_line(line), line.whole)
+        if before != line.whole:
+            raise UsageError(
+                f"'{before}' and '{line.whole}' would both be called '{labels.of_line(line)}'; give each a name of "
+                "its own.",
+                FLAG,
+            )

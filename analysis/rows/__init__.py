@@ -1,0 +1,1 @@
+"""Runs as rows: read, indexed, selected."""

@@ -1,0 +1,79 @@
+"""What a table or a figure shows of a run: a metric or another result, and when. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from analysis.rows.run_row import Row
+from foundations.description.step import BEST, Step
+from foundations.errors import UsageError, did_you_mean
+from foundations.metrics import BEST_BY
+
+MAX, MIN = "max", "min"
+HOW_TO_WRITE_A_VALUE = (
+    "a value is written like test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples is "
+    "best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps)"
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A result of runs by name, at the end or at a step."""
+
+    name: str
+    at: str = ""
+    """Empty for the end; `best` for the step where validation accuracy is best; `max` or `min` for the highest or
+    lowest value over all steps, which selects on what is measured; or a step such as `10ep`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Value:
+        """Read `test_accuracy`, `test_accuracy@best`, `test_accuracy@10ep` or `test_loss@min`.
+
+        Raises: UsageError for anything else.
+        """
+        name, at_sign, at = text.partition("@")
+        if not name or (at_sign and not at):
+            raise UsageError(f"'{text}' cannot be read; {HOW_TO_WRITE_A_VALUE}.", "value")
+        if at not in ("", BEST, MAX, MIN):
+            Step.parse(at, 1, "value")
+        return cls(name, at)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.at}" if self.at else self.name
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it lies between 0 and 1 and is written in percent."""
+        return self.name.endswith("accuracy") or self.name in ("sparsity", "density")
+
+    @property
+    def is_better_higher(self) -> bool:
+        """Whether the highest value is the best one."""
+        return not self.name.endswith(("loss", "error", "seconds"))
+
+    def of(self, row: Row) -> float | None:
+        """Return the value of a complete run; None where it has none, NaN where it was not a finite number.
+
+        Raises: DamagedError where metrics.csv is not what the manifest lists, also where the value is a result: a run
+        with a damaged file must not enter a mean unannounced.
+        """
+        if not self.at:
+            row.run.check_metrics()
+            if self.name not in row.results:
+                return None
+            found = row.results[self.name]
+            return math.nan if found is None else float(found)
+        metrics = row.run.metrics()
+        if self.at == BEST:
+            return metrics.at_best(self.name, BEST_BY)
+        if self.at in (MAX, MIN):
+            measured = [value for (name, _), value in metrics.values.items() if name == self.name]
+            finite = filter(math.isfinite, measured)
+            return (max if self.at == MAX else min)(finite, default=math.nan) if measured else None
+        return metrics.values.get((self.name, Step.parse(self.at, row.iterations_per_epoch, "value").iteration))
+
+    def unknown(self, known: set[str]) -> UsageError:
+        """Return the error for a value that no run has. known: the names of results that some run has."""
+        choices = ", ".join(sorted(known)) or "nothing: no run that was chosen is complete"
+        return UsageError(f"no run has '{self}'.{did_you_mean(self.name, known)} Choose from {choices}.", "value")

@@ -1,0 +1,217 @@
+"""What the files of complete runs say, remembered, so that listing thousands of runs need not read them again.
+
+    <root>/.cache/rows_<user>.json
+
+A cache and no more: it may be removed at any time, and the files count. What it has of a run is used while the run's
+description and manifest are the very files that it was taken from (inode, size, times of change), and while every file
+that the manifest lists has the size that it lists; else the run is read. An index that is damaged, or that belongs to
+another user, who might have put anything there, is not looked at.
+Processes that write one at the same time replace each other's whole. Where nothing can be written, none is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import marshal
+import os
+import stat
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis.rows.run_row import Facts, Row, row_and_facts, row_of
+from foundations.description.address import Location
+from foundations.description.desc import interned
+from foundations.files import read_file, replacing
+from foundations.storage.run import DESCRIPTION, MANIFEST, Run
+
+FOLDER = ".cache"
+_FORM = 2
+"""Raised when the content of an index has another form, or is taken from the files in another way."""
+LEAST_NEW = 100
+"""Runs that are not in the index yet, from which on writing it pays."""
+UNSETTLED_SECONDS = 3.0
+"""For so long after a file has changed, it may change again without any difference in its times."""
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+"""Errors of an index that cannot be read."""
+_PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
+
+
+@contextlib.contextmanager
+def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
+    """Yield what returns the row of a run under a root, as `row_of` does, from the index where that is up to date.
+
+    When the block ends, the runs that were asked for are what the index has.
+    """
+    if not hasattr(os, "geteuid"):
+        yield row_of
+        return
+    with without_collector():
+        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
+        yield index.row_of
+    index.write()
+
+
+def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
+    """Return groups of hyperparameters, among other values, and by location the numbers of those of each run.
+
+    They are of the index, and the runs are not looked at. A description never changes, so they are right for those that
+    are still there.
+    """
+    if hasattr(os, "geteuid"):
+        with contextlib.suppress(*_UNREADABLE), without_collector():
+            pool, groups, _ = _content(root / FOLDER / f"rows_{os.geteuid()}.json")
+            return pool, groups
+    return [], {}
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would look at hundreds of thousands of objects that are no garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Index:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._now = time.time()  # the same for all, so that ages can be compared
+        self._pool: list[Any] = []
+        self._known: dict[str, tuple[list[int], list[Any]]] = {}
+        self._made: dict[tuple[str, int], Any] = {}
+        self._seen: dict[str, tuple[str, Facts]] = {}
+        self._new = 0
+        with contextlib.suppress(*_UNREADABLE):
+            pool, groups, rest = _content(path)
+            self._known = dict(zip(groups, zip(groups.values(), json.loads(rest), strict=True), strict=True))
+            self._pool = pool
+
+    def row_of(self, run: Run) -> Row:
+        """Return the row of a run."""
+        name = str(run.location)
+        folder = f"{run.root}/{name}"
+        try:
+            description, manifest = os.stat(f"{folder}/{DESCRIPTION}"), os.stat(f"{folder}/{MANIFEST}")  # noqa: PTH116
+        except OSError:
+            return row_and_facts(run, self._now)[0]
+        key = f"{_identity(description)} {_identity(manifest)}"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            facts = self._facts(name, key)
+            if facts is not None and _are_there(folder, facts.sizes, description.st_size):
+                self._seen[name] = key, facts
+                return facts.row(run, "complete", self._now - manifest.st_mtime)
+        row, facts = row_and_facts(run, self._now)
+        is_settled = max(description.st_ctime, manifest.st_ctime) < self._now - UNSETTLED_SECONDS
+        if facts is not None and row.status == "complete" and is_settled:
+            self._seen[name] = key, facts
+            self._new += 1
+        return row
+
+    def write(self) -> None:
+        """Replace the index, where enough is new."""
+        if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
+            return
+        # The row of a run does not depend on whether it could be remembered.
+        with contextlib.suppress(OSError, ValueError):
+            self._path.parent.mkdir(exist_ok=True)
+            with replacing(self._path) as part:
+                part.write_bytes(_to_bytes(self._seen))
+
+    def _facts(self, name: str, key: str) -> Facts | None:
+        """Return what is remembered of a run; None where it is of other files."""
+        known = self._known.get(name)
+        if known is None or known[1][0] != key:
+            return None
+        groups, (_, kinds, sources, per_epoch, (names, values), fingerprint, (files, sizes), steps) = known
+        return Facts(
+            kinds=self._once("kinds", kinds, tuple),
+            sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
+            groups=tuple([self._once("group", group, interned) for group in groups]),
+            iterations_per_epoch=per_epoch,
+            results=dict(zip(self._pool[names], values, strict=True)),
+            fingerprint=self._pool[fingerprint],
+            sizes=dict(zip(self._pool[files], sizes, strict=True)),
+            steps=self._pool[steps],
+        )
+
+    def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
+        """Return what `make` makes of a value of the pool. Many runs have it in common."""
+        made = self._made.get((what, number))
+        if made is None:
+            made = self._made[what, number] = make(self._pool[number])
+        return made
+
+
+def _content(path: Path) -> tuple[list[Any], dict[str, list[int]], bytes]:
+    """Return the values that runs share, the numbers of the groups of each run, and as JSON what else there is of each.
+
+    Raises: OSError or ValueError, and others.
+    """
+    data = read_file(path)
+    if path.stat().st_uid != os.geteuid():
+        raise ValueError("it is another user's")
+    digest, _, text = data.partition(b"\n")
+    if digest.decode() != hashlib.sha256(text).hexdigest():
+        raise ValueError("it is damaged")
+    first, _, rest = text.partition(b"\n")
+    tree = json.loads(first)
+    if tree["form"] != _FORM:
+        raise ValueError("it is of another form")
+    return tree["pool"], tree["groups"], rest
+
+
+def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
+    pool: list[Any] = []
+    numbers: dict[Hashable, int] = {}
+
+    def pooled(value: Any) -> int:
+        content = marshal.dumps(value, _PLAIN)
+        number = numbers.setdefault(content, len(pool))
+        if number == len(pool):
+            pool.append(value)
+        return number
+
+    groups = {name: [pooled(group) for group in facts.groups] for name, (_, facts) in seen.items()}
+    rest = [
+        [
+            key,
+            pooled(list(facts.kinds)),
+            pooled([[source.training, source.replicate, source.name] for source in facts.sources]),
+            facts.iterations_per_epoch,
+            [pooled(list(facts.results)), list(facts.results.values())],
+            pooled(facts.fingerprint),
+            [pooled(list(facts.sizes)), list(facts.sizes.values())],
+            pooled(dict(facts.steps)),
+        ]
+        for key, facts in seen.values()
+    ]
+    first = {"form": _FORM, "pool": pool, "groups": groups}
+    text = b"\n".join(json.dumps(part, separators=(",", ":"), allow_nan=False).encode() for part in (first, rest))
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+
+def _identity(found: os.stat_result) -> str:
+    # The time of change cannot be set back by those means that set a file's time.
+    return f"{found.st_ino}/{found.st_size}/{found.st_mtime_ns}/{found.st_ctime_ns}"
+
+
+def _are_there(folder: str, sizes: Mapping[str, int], size_of_description: int) -> bool:
+    """Return whether files have the sizes that they should have. Raises: OSError where one is missing."""
+    for name, size in sizes.items():
+        if name == DESCRIPTION:
+            is_there = size == size_of_description  # looked up already
+        else:
+            found = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            is_there = found.st_size == size and stat.S_ISREG(found.st_mode)
+        if not is_there:
+            return False
+    return True

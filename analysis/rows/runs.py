@@ -1,0 +1,75 @@
+"""All runs under a root as a table. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.rows.lineage import by_descent
+from analysis.rows.row_index import remembered_rows
+from analysis.rows.run_row import COLUMNS, HPARAM, RESULT, Row
+from analysis.rows.selection import Where, chosen
+from foundations.environment import Environment
+from foundations.storage.store import all_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Columns that are a result or a hyperparameter under its own name.
+_SAME_AS_COLUMN = ("sparsity", "strategy")
+
+
+def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataFrame:
+    """Return a row for each run: address, status and what people compare, then every hyperparameter and result.
+
+    where: which runs, such as `"strategy=snip10,status=complete"`, or
+    `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`; see `analysis.rows.selection.chosen`.
+    root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
+
+    Accuracies and sparsities are fractions from 0 to 1, `age` is in seconds. Rows are in the order of `ls`. A run that
+    cannot be read has a row, whose `status` and `problem` say so.
+    A name means the same as in `where`: a column, else a result, else a hyperparameter. So a hyperparameter with the
+    name of a column, or of a result of any run under the root, is in the column `hparam.<name>`; a result with the name
+    of a column is in `result.<name>`.
+    Raises: UsageError where `where` cannot be read, or names what no run has.
+    """
+    import pandas as pd
+
+    rows = by_descent(read_rows(Environment.read(root).root))
+    return pd.DataFrame(columns_of(chosen(rows, where), rows))
+
+
+def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return all that is known of some runs, as `runs` names it: by column, a value for each run.
+
+    rows: all runs under the root, which say what names are taken.
+    """
+    results = set(itertools.chain.from_iterable(row.results for row in rows))
+    columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
+    columns |= _hyperparameters(selected, taken=results.union(COLUMNS))
+    return columns | _results(selected)
+
+
+def read_rows(root: Path) -> list[Row]:
+    """Return what is known of each run under a root, trainings before their branches."""
+    with remembered_rows(root) as row_of:
+        return [row_of(run) for run in all_runs(root)]
+
+
+def _hyperparameters(rows: Sequence[Row], taken: set[str]) -> dict[str, list[Any]]:
+    """Return the columns of hyperparameters. taken: names that mean something else."""
+    columns = _columns([row.hyperparameters for row in rows])
+    return {HPARAM + name if name in taken else name: values for name, values in columns.items()}
+
+
+def _results(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return the columns of results."""
+    columns = _columns([row.results for row in rows])
+    return {RESULT + name if name in COLUMNS else name: values for name, values in columns.items()}
+
+
+def _columns(parts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(itertools.chain.from_iterable(parts))
+    return {name: [part.get(name) for part in parts] for name in names if name not in _SAME_AS_COLUMN}

@@ -1,0 +1,181 @@
+"""Imported runs: states that were computed elsewhere, as parents of branches, with what was measured there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from branches.desc import BranchDesc
+from foundations.description.desc import Desc, RunKind
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
+from foundations.description.step import Step
+from foundations.errors import DamagedError
+from foundations.metrics import Metrics
+from foundations.storage import tensor_files
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
+from training.context import Context
+from training.desc import TrainDesc
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pruning.masks.mask import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginHparams(Hparams):
+    """What was imported."""
+
+    content: str = hparam("", elided=ALWAYS_WRITTEN)
+    """SHA-256 over the imported states and mask."""
+    is_pruned: bool = hparam(False)
+    """Whether a mask came with them."""
+    level: int | None = hparam(None)
+    """The level of the lottery that they are of, where that is known."""
+    name: str | None = hparam(None)
+    """What the branch is called in OpenLTH or its fork, where it is one, such as lottery_branch_randomly_prune."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportDesc(TrainDesc):
+    """States that were computed elsewhere, and how their branches train."""
+
+    kind: ClassVar[str] = "import"
+    job: ClassVar[str] = "branches.imported.import_job:ImportJob"
+
+    origin: OriginHparams
+
+    @property
+    def mask_step(self) -> Step | None:
+        """The first step, where a mask came with the states."""
+        return self.start if self.origin.is_pruned else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedBranchDesc(BranchDesc):
+    """A branch of an imported run that was computed elsewhere too, such as a level of a lottery."""
+
+    kind: ClassVar[str] = "imported"
+    job: ClassVar[str] = "branches.imported.import_job:ImportJob"
+
+    origin: OriginHparams
+
+
+IMPORT = RunKind(spelling="import", desc=ImportDesc)
+IMPORTED = RunKind(spelling="imported", desc=ImportedBranchDesc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What was computed elsewhere."""
+
+    states: Mapping[Step, Mapping[str, Tensor]]
+    mask: Mask | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    source: str
+    """Where it comes from, for the manifest."""
+    level: int | None = None
+    """The level of the lottery that it is, where that is known."""
+    branch: str | None = None
+    """What the branch is called there, where it is one."""
+
+    def origin(self) -> OriginHparams:
+        """Return what identifies it."""
+        content = _content(self.states, self.mask)
+        return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level, name=self.branch)
+
+
+def import_run(
+    main: TrainDesc,
+    computed: Computed,
+    context: Context,
+    describe: Callable[[OriginHparams], Desc] | None = None,
+) -> Run:
+    """Make what was computed elsewhere a run. main: how branches of it train.
+
+    Of the techniques of `main`, the run has those that change the structure of the network: its states are of that.
+
+    describe: what the run is; by default a run of its own, not a branch.
+    Raises: DamagedError where a state is not one of the model of `main`.
+    """
+    from training.job import initialized_model
+    from training.structure import load_state
+
+    model = initialized_model(main, context.replicate, techniques=main.techniques and main.techniques.structural)
+    for state in computed.states.values():
+        load_state(model, state)
+    if computed.mask is not None:
+        computed = replace(computed, mask=computed.mask.for_model(model))
+    origin = computed.origin()
+    desc = (describe or _import_desc(main))(origin)
+    run = Run(context.root, desc.location(context.replicate))
+    with run.locked(context.reporter.say):
+        run.create(desc)
+        has_news = computed.metrics.values and not run.metrics().values
+        if run.manifest() is None or has_news:
+            _write(run, computed, origin)
+    return run
+
+
+def check_weights(computed: Computed) -> None:
+    """Check that weights are finite numbers and, where a mask comes with them, 0 where it prunes.
+
+    Raises: DamagedError that names the file and the tensor.
+    """
+    for step, state in computed.states.items():
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DamagedError(f"{computed.source}: '{name}' at {step} has values that are not finite numbers.")
+        for name, kept in (computed.mask or {}).items():
+            weight = state.get(name)
+            if weight is not None and weight.shape == kept.shape and (outside := int(weight[~kept].count_nonzero())):
+                raise DamagedError(
+                    f"{computed.source}: '{name}' at {step} has {outside:,} weights other than 0 where its mask prunes."
+                )
+
+
+def _import_desc(main: TrainDesc) -> Callable[[OriginHparams], Desc]:
+    techniques = main.techniques and main.techniques.structural
+    return lambda origin: ImportDesc(
+        dataset=main.dataset, model=main.model, training=main.training, techniques=techniques, origin=origin
+    )
+
+
+def _write(run: Run, computed: Computed, origin: OriginHparams) -> None:
+    from pruning.report import sparsity_report
+    from training.jobs.provenance import versions
+
+    metrics, mask = computed.metrics, computed.mask
+    for step, state in computed.states.items():
+        run.save_state(step, state)
+    results: dict[str, float | None] = {name: metrics.last(name) for name in metrics.names()}
+    if metrics.values:
+        run.save_metrics(metrics)
+    if mask is not None:
+        run.save_sparsity(sparsity_report(mask))
+        run.save_mask(*mask.to_tensors())
+        results |= {"density": mask.density, "sparsity": mask.sparsity}
+    run.finish(
+        Manifest(
+            files={},
+            results={
+                name: value if value is not None and math.isfinite(value) else None for name, value in results.items()
+            },
+            parents={computed.source: origin.content},
+            versions=versions(),
+            finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+    )
+
+
+def _content(states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None) -> str:
+    parts = [[str(step), hashlib.sha256(tensor_files.to_bytes(state)).hexdigest()] for step, state in states.items()]
+    if mask is not None:
+        parts.append(["mask", hashlib.sha256(mask.to_bytes()).hexdigest()])
+    return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()

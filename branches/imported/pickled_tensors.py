@@ -1,0 +1,144 @@
+"""Tensors in files of other programs, read without executing anything in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from branches.imported.unreadable_files import is_safetensors, is_zip_of_arrays, why_not_read
+from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import check_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_OBJECTS = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
+    *(f"{module}.{name}" for module in ("numpy.core.multiarray", "numpy._core.multiarray") for name in ("scalar",)),
+    *(f"{module}._reconstruct" for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    *(f"numpy.{name}" for name in ("ndarray", "dtype", "bool_", "float16", "float32", "float64", "int32", "int64")),
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")
+        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ),
+    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "int", "float", "str", "bool", "object")),
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
+    *(
+        f"omegaconf.nodes.{name}Node"
+        for name in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
+    ),
+    "typing.Any",
+)
+"""Settings and results that training programs keep beside weights, by the names that pickles have for them."""
+_DICTS = (
+    "collections.defaultdict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "yacs.config.CfgNode",
+    "easydict.EasyDict",
+)
+
+
+class _Ignored:
+    """Takes the place of an object that is no tensor: whatever a pickle says of it, nothing happens."""
+
+    def __new__(cls, *_: Any) -> _Ignored:
+        return object.__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        """Drop the state."""
+
+
+class _PlainDict:
+    """Takes the place of a class of dicts: its objects become ordered dicts."""
+
+    def __new__(cls, *_: Any) -> Any:
+        return OrderedDict()
+
+
+def read_named_tensors(path: Path, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict by name, on the CPU: of a file that holds nothing else.
+
+    what: what the file should be, for errors. Raises: EnvironmentFailure where there is no such file; DamagedError
+    where it holds anything else, or tensors that are larger than what is stored of them.
+    """
+    import torch
+
+    content = read_content(path, what)
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in content.items()
+    ):
+        raise DamagedError(f"{path} holds something other than named tensors.")
+    check_stored(str(path), content)
+    return content
+
+
+def read_content(path: Path, what: str) -> object:
+    """Return what a file holds: safetensors, a file of torch.save in either of its formats, or a .npz of arrays.
+
+    Its first bytes tell which of them it is, not its name. Tensors are on the CPU. Known objects that are no tensors,
+    such as an argparse.Namespace or a scalar of NumPy, are replaced by ones without content; nothing in the file is
+    executed. what: what the file should be, for errors.
+
+    Raises: EnvironmentFailure where there is no such file; DamagedError where it cannot be read, and why.
+    """
+    try:
+        check_regular(path)
+        if is_safetensors(path):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return _arrays(path) if is_zip_of_arrays(path) else _unpickled(path)
+    except FileNotFoundError as error:
+        raise EnvironmentFailure(f"There is no file {path}.") from error
+    except Exception as error:  # torch's readers raise all kinds, assertions and struct.error among them
+        raise DamagedError(f"{path} cannot be read as {what}: {why_not_read(path, error)}") from error
+
+
+def check_stored(source: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise DamagedError for a tensor that is not dense and whole in the file. source: the file, for errors."""
+    import torch
+
+    for name, tensor in tensors.items():
+        if tensor.is_quantized or tensor.layout != torch.strided:
+            kind = "quantized" if tensor.is_quantized else "sparse"
+            raise DamagedError(f"{source}: '{name}' is {kind}; save it as a dense tensor of floating-point numbers.")
+        is_stored = tensor.device.type == "cpu"
+        if not is_stored or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise DamagedError(f"{source}: '{name}' is larger than what is stored of it.")
+
+
+def _unpickled(path: Path) -> object:
+    import torch
+
+    known: list[Any] = [*((_Ignored, name) for name in _OBJECTS), *((_PlainDict, name) for name in _DICTS)]
+    with torch.serialization.safe_globals(known), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other protocols of pickle, and of storages of old versions
+        # An open file, since torch.load takes the ending of a path for its format.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _arrays(path: Path) -> dict[str, object]:
+    """Return the arrays of a .npz file as tensors; one of texts or objects is refused by NumPy or stays an array."""
+    import numpy as np
+    import torch
+
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        if array.dtype.kind in "biuf"
+        else array
+        for name, array in arrays.items()
+    }

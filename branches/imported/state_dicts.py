@@ -1,0 +1,210 @@
+"""The state dict in a checkpoint of another program: found by the names of a network, wherever it lies in the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from branches.imported.pickled_tensors import check_stored
+from branches.imported.reparametrizations import Whole, whole
+from branches.imported.state_names import Naming, count, is_averaged, namings, some
+from foundations.errors import DamagedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_USUAL = ("", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+"""The entries that hold the weights, the usual one first; the first is the whole file."""
+_NO_WEIGHTS = re.compile(r"^opt(_|$|im)|optim|sched|^grad|mask|exp_avg", re.IGNORECASE)
+"""Entries whose tensors may have the names of weights but are none."""
+_DEEPEST = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dict of named tensors in a file."""
+
+    path: tuple[str, ...]
+    """The keys that lead to it; empty for the whole file."""
+    tensors: Mapping[str, Tensor]
+    others: tuple[str, ...]
+    """The names in it whose values are no tensors and no dicts."""
+
+    def __str__(self) -> str:
+        return f"'{'.'.join(self.path)}'" if self.path else "the file itself"
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """What it is chosen by, the lowest first."""
+        name = self.path[-1].lower() if self.path else ""
+        place = _USUAL.index(name) if name in _USUAL else len(_USUAL)
+        return any(map(is_averaged, self.path)), place, len(self.path)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tensors of a file by the network's names, and how they were found."""
+
+    tensors: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    """By the network's names."""
+    is_by_torch: bool
+    """Whether the masks are those of torch.nn.utils.prune."""
+    notes: tuple[str, ...]
+    """What was chosen, renamed, computed and left out, in words."""
+
+
+def find_state(content: object, network: Mapping[str, Tensor], source: str) -> Found:
+    """Return the state of a network that a file holds.
+
+    It is the one entry that has all names of the network, and no others but those that `state_names` names. Of several,
+    it is the one with the usual name, before any running mean. network: its own state, whose names count; those of
+    integers may be lacking. source: the file, for errors.
+
+    Raises: DamagedError where no entry fits, or several do that differ.
+    """
+    entries = list(_entries(content))
+    if not entries:
+        raise DamagedError(f"{source} holds something other than named tensors: {_kind(content)}.")
+    readings = [_read(entry, network, source) for entry in entries]
+    fitting = sorted((each for each in readings if each.fits), key=lambda each: each.entry.rank)
+    if not fitting:
+        closest = min(readings, key=lambda each: each.naming.distance)
+        if closest.refusal is not None:
+            raise closest.refusal
+        raise DamagedError(_differences(source, closest.entry, closest.naming, network))
+    reading, names = fitting[0], [str(each.entry) for each in fitting]
+    rivals = [each for each in fitting[1:] if each.entry.rank == reading.entry.rank]
+    if not all(_is_same(reading, rival) for rival in rivals):
+        raise DamagedError(
+            f"{source} holds several state dicts that fit, {some(names)}: save one of them in a file of its own."
+        )
+    naming, notes = reading.naming, [*_chosen(content, reading.entry, names[1:]), *reading.notes()]
+    return Found(
+        {own: reading.whole.tensors[name] for name, own in naming.names.items()},
+        {naming.names[name]: mask for name, mask in reading.whole.masks.items() if name in naming.names},
+        reading.whole.is_by_torch,
+        tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """An entry, read as the state of a network."""
+
+    entry: Entry
+    whole: Whole
+    naming: Naming
+    refusal: DamagedError | None = None
+    """Why its tensors cannot be read."""
+    several: tuple[str, ...] = ()
+    """Other prefixes under which there are the network's names."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is a state of the network, up to shapes."""
+        return self.naming.fits and self.refusal is None
+
+    def notes(self) -> list[str]:
+        """Return what was done, in words."""
+        found = self.naming.notes()
+        if self.several:
+            found.append(f"the names are there under {some(self.several)} as well")
+        if self.entry.others:
+            found.append(f"left out what is no tensor: {some(self.entry.others)}")
+        if self.whole.normalized:
+            found.append(f"computed {count(len(self.whole.normalized), 'weight')} from the two parts of weight_norm")
+        return found
+
+
+def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
+    """Read an entry as it is, for networks with parametrizations of their own, or with its parts put together."""
+    plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
+    # Numbers of a network that are no weights: batches that batchnorm has counted, seeds of dropout, indices.
+    optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
+    ways = namings(list(plain.tensors), network, optional)
+    try:
+        check_stored(source, entry.tensors)
+        if ways[0].fits:
+            return _reading(entry, plain, ways, source)
+        together = whole(entry.tensors, source)
+        return _reading(entry, together, namings(list(together.tensors), network, optional), source)
+    except DamagedError as refusal:
+        return _Reading(entry, plain, ways[0], refusal)
+
+
+def _reading(entry: Entry, tensors: Whole, ways: list[Naming], source: str) -> _Reading:
+    several = tuple(f"'{way.removed}'" for way in ways[1:]) if ways[0].fits else ()
+    first = _Reading(entry, tensors, ways[0], None, several)
+    for way in ways[1:] if ways[0].fits else []:
+        rivals = (way.is_averaged, way.has_others) == (ways[0].is_averaged, ways[0].has_others)
+        if rivals and not _is_same(first, _Reading(entry, tensors, way)):
+            raise DamagedError(
+                f"{source} has the network's names under several prefixes, '{ways[0].removed}', {some(several)}: "
+                "save one of these networks in a file of its own."
+            )
+    return first
+
+
+def _is_same(one: _Reading, other: _Reading) -> bool:
+    """Return whether two readings give the same tensors."""
+    import torch
+
+    names = {own: name for name, own in other.naming.names.items()}
+    return names.keys() == set(one.naming.names.values()) and all(
+        torch.equal(one.whole.tensors[name], other.whole.tensors[names[own]]) for name, own in one.naming.names.items()
+    )
+
+
+def _entries(content: object, path: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Yield the dicts of named tensors in a file, but for those of optimizers."""
+    import torch
+
+    if not isinstance(content, Mapping) or len(path) > _DEEPEST:
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and torch.is_tensor(value)}
+    others = [str(name) for name, value in content.items() if name not in tensors and not isinstance(value, Mapping)]
+    if tensors:
+        yield Entry(path, tensors, tuple(others))
+    for name, value in content.items():
+        if isinstance(name, str) and not _NO_WEIGHTS.search(name):
+            yield from _entries(value, (*path, name))
+
+
+def _chosen(content: object, entry: Entry, others: list[str]) -> list[str]:
+    """Return which entry was taken, in words; nothing where the file is the state dict and nothing else."""
+    assert isinstance(content, Mapping)
+    if not entry.path and not others:
+        return []
+    left = [repr(name) for name in content if name not in entry.path[:1]] if entry.path else []
+    return [
+        f"took {entry} of {count(len(content), 'entry', 'entries')}"
+        + (f" ({some(others)} would fit as well)" if others else "")
+        + (f"; not read: {some(left)}" if left else "")
+    ]
+
+
+def _kind(content: object) -> str:
+    import torch
+
+    if torch.is_tensor(content):
+        return f"one tensor of shape {tuple(content.shape)}"
+    if isinstance(content, Mapping):
+        return (
+            f"a dict without tensors in it, of {some([repr(name) for name in content])}" if content else "an empty dict"
+        )
+    return f"a {type(content).__name__}" if isinstance(content, list | tuple | str | int | float) else "another object"
+
+
+def _differences(source: str, entry: Entry, naming: Naming, network: Mapping[str, Tensor]) -> str:
+    """Return in which names an entry differs from a network, in two lines."""
+    where = f" in {entry}" if entry.path else ""
+    parts = []
+    if naming.missing:
+        parts.append(f"Missing: {len(naming.missing)} of {len(network)} tensors ({some(naming.missing)}).")
+    if naming.unknown:
+        parts.append(f"Unexpected: {len(naming.unknown)} in the file ({some(naming.unknown)}).")
+    removed = f", also without the prefix '{naming.removed}'" if naming.removed else ""
+    return f"{source}: The state{where} is not one of this model{removed}.\n{' '.join(parts)}"

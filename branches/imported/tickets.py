@@ -1,0 +1,145 @@
+"""Tickets: a run's weights and mask as one file that travels, and comes back as a parent of branches.
+
+A ticket is a safetensors file: `weights.<name>` (the state), `mask.<name>` (bits, where the run has a mask), and as
+facts the lineage: how the main run trains, the records of the runs that the ticket came through, its step, its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from branches.imported.imported_run import Computed, check_weights, import_run
+from foundations.description.step import Step
+from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.files import write_atomically
+from foundations.plugins.plugins import check_loaded
+from foundations.registry import plugins_of
+from foundations.storage import tensor_files
+from foundations.storage.run import Run
+from foundations.storage.store import source_runs
+from training.context import Context
+from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HOW_TO_MEND = "Export it again from the run that it came from."
+_NOT_OURS = f"{_HOW_TO_MEND} If another program wrote it, import it with --weights."
+
+
+def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = False) -> None:
+    """Write the state of a run at a step (by default its last) and its mask as one file.
+
+    dense: write the state alone under its own names, with zeros where it is pruned: a plain state dict.
+    Raises: EnvironmentFailure where the run does not hold the state; UsageError where its weights are not finite, or
+    not 0 where the mask prunes, as before the last step of a training whose mask changes.
+    """
+    step = step or last_kept_state(run)
+    state = run.load_state(step)
+    if dense:
+        write_atomically(path, tensor_files.to_bytes(state))
+        return
+    tensors = {f"weights.{name}": tensor for name, tensor in state.items()}
+    manifest = run.manifest()
+    facts: dict[str, Any] = {
+        "lineage": _lineage(run),
+        "step": str(step),
+        "results": dict(manifest.results) if manifest else {},
+    }
+    if run.has_mask():
+        _check_within(run, step, state)
+        bits, facts["mask"] = run.load_mask()
+        tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
+    write_atomically(path, tensor_files.to_bytes(tensors, facts))
+
+
+def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
+    """Refuse a state from before a technique brought a run's mask to what it is in the end. Raises: UsageError."""
+    from pruning.masks.mask import Mask
+
+    try:
+        check_weights(Computed(states={step: state}, mask=Mask.of_run(run), source=str(run)))
+    except DamagedError as error:
+        raise UsageError(f"{error} Choose another step, or write the state alone with --dense.", "step") from error
+
+
+def import_ticket(path: Path, context: Context) -> Run:
+    """Make a ticket a run that holds its state at step 0.
+
+    Raises: EnvironmentFailure, DamagedError; UsageError about `plugin` where a plug-in that it needs is not loaded.
+    """
+    from pruning.masks.mask import Mask
+
+    tensors, facts = tensor_files.read(path, _NOT_OURS)
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mask": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.get(part, {})[rest] = tensor
+    try:
+        lineage = facts["lineage"]
+        check_loaded(plugins_of(lineage), str(path))
+        main = _main_of(lineage["main"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _no_ticket(path, error) from error
+    except UsageError as error:
+        if "plugin" in error.hparams:
+            raise
+        raise _no_ticket(path, error) from error
+    try:
+        mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
+    except DamagedError as error:
+        raise DamagedError(f"{path}: {error} {_HOW_TO_MEND}") from error
+    computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
+    check_weights(computed)
+    return import_run(main, computed, context)
+
+
+def is_ticket(path: Path) -> bool:
+    """Return whether a file is a whole ticket. Raises: OSError."""
+    try:
+        return "lineage" in tensor_files.read(path, "")[1]
+    except EnvironmentFailure:
+        return False
+
+
+def _no_ticket(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}")
+
+
+def _main_of(groups: Mapping[str, Any]) -> TrainDesc:
+    """Return how the branches of a ticket train, with those techniques of its run that changed the network."""
+    techniques = TechniquesHparams.of(groups.get("techniques") or {}).structural
+    kept = {name: values for name, values in groups.items() if name != "techniques"}
+    return replace(TrainDesc.from_record({"hyperparameters": kept}, None, {}), techniques=techniques)
+
+
+def last_kept_state(run: Run) -> Step:
+    """Return the step of the last state that a run holds. Raises: EnvironmentFailure where it holds none."""
+    kept = run.kept_states(run.record()["iterations_per_epoch"])
+    if not kept:
+        raise EnvironmentFailure(f"{run} holds no state yet.")
+    return kept[-1]
+
+
+def _lineage(run: Run) -> dict[str, Any]:
+    """Return how the main run trains, and the record of the run and of each run that it came through."""
+    record = run.record()
+    main = record.get("main", record)
+    groups: Mapping[str, Any] = main["hyperparameters"]
+    plugins = {"plugins": main["plugins"]} if "plugins" in main else {}
+    seen: dict[str, Any] = {}
+    waiting = [run]
+    while waiting:
+        next_run = waiting.pop()
+        if str(next_run) not in seen and next_run.exists():
+            seen[str(next_run)] = next_run.record()
+            waiting += source_runs(next_run)
+    trained = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
+    trained.pop("techniques", None)
+    own = record["hyperparameters"]  # a branch has techniques of its own, and its network is what they made of it
+    trained |= {"techniques": own["techniques"]} if "techniques" in own else {}
+    return {"main": trained, "runs": seen, **plugins}

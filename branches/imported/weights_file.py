@@ -1,0 +1,125 @@
+"""Weights from a file: the state of a network that was trained elsewhere, such as torchvision's pretrained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from branches.imported.imported_run import Computed, check_weights, import_run
+from branches.imported.pickled_tensors import read_content
+from branches.imported.state_dicts import Found, find_state
+from branches.imported.state_names import count, some
+from branches.imported.tickets import is_ticket
+from foundations.errors import DamagedError, UsageError
+from foundations.storage.run import Run
+from training.context import Context
+from training.desc import TrainDesc
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruning.masks.mask import Mask
+
+
+def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
+    """Make the weights in a file a run whose only state is that of its first step, and say what was read and how.
+
+    The file is one of torch.save, safetensors or numpy.savez. It holds a state dict of the network, as it is or inside
+    a checkpoint, with the network's names or torchvision's for the same network, behind any prefix. Parts of
+    torch.nn.utils.prune and of weight_norm are put together; masks become the run's (see `_mask`). The address
+    has the SHA-256 of the tensors and the mask. main: which network it is, and how branches of it train.
+
+    Raises: EnvironmentFailure where there is no such file; DamagedError where it holds anything but the network's
+    tensors; UsageError where it is a ticket.
+    """
+    from training.job import initialized_model
+    from training.structure import load_state
+
+    content = read_content(path, "a state dict")
+    if is_ticket(path):
+        raise UsageError(
+            f"{path} is a ticket, which says itself of which network it is: leave out the flag.", "weights"
+        )
+    model = initialized_model(main, context.replicate)
+    network, source = model.state_dict(), str(path)
+    found = find_state(content, network, source)
+    _check_shapes(found.tensors, network, main, source)
+    load_state(model, {**network, **found.tensors})
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    mask = _mask(model, found.masks, source)
+    computed = Computed(states={main.start: state}, mask=mask, source=source)
+    check_weights(computed)
+    run = import_run(main, computed, context)
+    if notes := _notes(found, mask):
+        context.reporter.say(f"{path}: {'; '.join(notes)}.")
+    return run
+
+
+def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | None:
+    """Return the mask of the run: of all prunable weights, those without a mask in the file kept whole.
+
+    A mask of another parameter, such as a bias, is a part of it where it prunes anything. Raises: DamagedError.
+    """
+    from pruning.masks.mask import Mask
+
+    if not masks:
+        return None
+    prunable = Mask.ones(model)
+    pruning = {name: mask for name, mask in masks.items() if name in prunable or not mask.all()}
+    try:
+        return Mask({**prunable, **pruning}, model)
+    except UsageError as error:
+        raise DamagedError(f"{source}: {error.reason}") from error
+
+
+def _notes(found: Found, mask: Mask | None) -> list[str]:
+    notes = list(found.notes)
+    if mask is not None:
+        where = "of torch.nn.utils.prune" if found.is_by_torch else "beside their weights"
+        notes.append(f"{count(len(found.masks), 'mask')} {where}: {mask.sparsity:.1%} pruned")
+        others = [name for name in found.masks if name not in mask]
+        if others:
+            notes.append(f"left out {count(len(others), 'mask')} where nothing is pruned: {some(others)}")
+    return notes
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor], main: TrainDesc, source: str) -> None:
+    """Raise DamagedError that names the first tensors of other shapes, with what to do, or the first of integers."""
+    other = [name for name, tensor in tensors.items() if tensor.shape != network[name].shape]
+    if other:
+        parts = [f"'{name}' is {tuple(tensors[name].shape)}, here {tuple(network[name].shape)}" for name in other[:2]]
+        more = f", and {len(other) - 2} more differ" if len(other) > 2 else ""
+        raise DamagedError(
+            f"{source}: The state is not one of this model, whose shapes differ: {'; '.join(parts)}{more}.\n"
+            f"{_advice({name: tensors[name] for name in other}, tensors, main)}"
+        )
+    for name, tensor in tensors.items():
+        if network[name].is_floating_point() and not tensor.is_floating_point():
+            raise DamagedError(f"{source}: '{name}' is of {tensor.dtype}; weights are floating-point numbers.")
+
+
+def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: TrainDesc) -> str:
+    """Return what to do about shapes: the number of outputs to give, where that is all that differs."""
+    outputs = {len(tensor) if tensor.dim() else 0 for tensor in other.values()}
+    number = outputs.pop()
+    if outputs or number < 1 or not _fits_with(number, tensors, main):
+        return "Choose the network that the weights are of, with --model_name and its flags, and its dataset."
+    if number < main.dataset.num_classes:
+        return (
+            f"The file's network has {number} outputs, too few for the {main.dataset.num_classes} classes of "
+            f"'{main.dataset.dataset_name}'."
+        )
+    return f"The file's network has {number} outputs: give --outputs={number}."
+
+
+def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> bool:
+    """Return whether the shapes are those of the network with another number of outputs."""
+    import torch
+
+    from models.build import construct
+
+    with torch.device("meta"):
+        network = construct(replace(main.model, outputs=outputs), outputs, main.dataset.input_shape).state_dict()
+    return all(tensor.shape == network[name].shape for name, tensor in tensors.items() if name in network)

@@ -1,0 +1,1 @@
+"""The lottery, and the branches of its levels."""

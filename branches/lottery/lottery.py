@@ -1,0 +1,191 @@
+"""The lottery: train, prune, rewind, again (Frankle & Carbin 2019; rewinding: Frankle et al. 2020), level by level.
+
+Level 0 is the training itself, and all levels use its techniques. Level n prunes the last weights of level n - 1 within
+its mask and trains on from the rewinding step, so it is a branch like any other: where `branch train lottery_rewind` or
+`oneshot` with the right flags describes the same, they have its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from branches.desc import BranchDesc, BranchHparams, mask_of
+from branches.named.branch import last_state
+from datasets.hparams import DatasetHparams
+from foundations.description.desc import Desc, RunRef, StateOf
+from foundations.description.hparams import Hparams, hparam, overrides, overrides_group
+from foundations.errors import UsageError
+from foundations.registry import Registered
+from pruning.hparams import PruningHparams
+from pruning.rounding import OPENLTH
+from training.desc import TrainDesc
+from training.hparams import TrainingHparams
+
+PRETRAIN = "pretrain_"
+PretrainGroup = overrides_group(
+    "PretrainGroup", (DatasetHparams, TrainingHparams), PRETRAIN, "Pretraining that differs from the training."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
+    """The levels of the lottery."""
+
+    levels: str = hparam("3")
+    """How many times to prune and retrain after the dense level 0. Of branches: which levels, such as 0-2,5,8-12."""
+    rewinding_steps: str = hparam("0it", step=True)
+    """The step of the dense training to rewind weights and schedule to."""
+    pruning_fraction: float = hparam(0.2, above=0, below=1)
+    """The fraction of the weights that are left that each level prunes."""
+    level_steps: str | None = hparam(None, step=True)
+    """Train level 0 and every level but the last for this long, in place of the whole training (Synaptic-Flow's
+    multishot, whose --pre-epochs these are)."""
+    dense_lr: float | None = hparam(None, above=0)
+    """Train level 0 with this learning rate, and the other levels with --lr (ToST's lottery: 0.001 and 0.0012)."""
+    keep_statistics: bool = hparam(False)
+    """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
+    Synaptic-Flow's multishot."""
+    one_shot: bool = hparam(False)
+    """Prune each level from the dense training at once, in place of from the level before."""
+    reinitialize: bool = hparam(False)
+    """Train a new initialization at each level in place of the weights of the rewinding step."""
+    seed: int | None = hparam(None)
+    """Pins what is random in pruning, and in branches of the levels (the replicate if not given)."""
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether weights come from a pretraining with its own length."""
+        return self.pretrain_training_steps is not None
+
+    def validate(self) -> None:
+        """Check the levels, and that rewinding and pretraining are not both requested."""
+        parse_levels(self.levels)
+        if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
+            raise UsageError(
+                "give one; both say where weights come from.", "rewinding_steps", "pretrain_training_steps"
+            )
+        asked = {**overrides(self, DatasetHparams, PRETRAIN), **overrides(self, TrainingHparams, PRETRAIN)}
+        if asked and not self.pretrains:
+            raise UsageError(
+                f"without {PRETRAIN}training_steps there is no pretraining.", *(PRETRAIN + name for name in asked)
+            )
+
+
+MOST_LEVELS = 1000
+"""By then nothing is left of any network."""
+
+
+def parse_levels(text: str) -> list[int]:
+    """Read a list of levels such as `0-2,5,8-12`. Raises: UsageError for anything else."""
+    try:
+        bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
+        if max(map(max, bounds)) > MOST_LEVELS:
+            raise UsageError(f"'{text}' is not a valid value; it takes levels up to {MOST_LEVELS}.", "levels")
+        levels = sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
+        if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
+            raise ValueError(text)
+    except ValueError as error:
+        raise UsageError(
+            f"'{text}' is not a valid value; write a number, or ranges such as 0-2,5.", "levels"
+        ) from error
+    return levels
+
+
+@dataclass(frozen=True)
+class Lottery:
+    """The levels of one lottery."""
+
+    main: TrainDesc
+    pruning: PruningHparams
+    hparams: LotteryHparams
+
+    def __post_init__(self) -> None:
+        spellings = ("prune_fraction", "density", "compression")
+        if any(getattr(self.pruning, spelling) is not None for spelling in spellings):
+            raise UsageError("the levels say how much is pruned; use pruning_fraction.", *spellings)
+        if self.pruning.rounding == OPENLTH and not self.hparams.one_shot:
+            raise UsageError("levels are shares of all weights, in OpenLTH of those left; add one_shot.", "rounding")
+
+    def levels(self, last: int) -> Iterator[tuple[int, Desc]]:
+        """Yield each level up to a last one with its description."""
+        before = dense = self.dense()
+        yield 0, dense
+        for level in range(1, last + 1):
+            source = RunRef(dense if self.hparams.one_shot else before)
+            before = self._pruned(level, source, is_last=level == last)
+            yield level, before
+
+    def dense(self) -> Desc:
+        """Return level 0: the training itself, or after a pretraining the training from its weights."""
+        lr = self.hparams.dense_lr
+        training = self.short if lr is None else replace(self.short, lr=lr)
+        if self.pretraining is None:
+            return replace(self.main, training=training)
+        return BranchDesc(
+            main=self.main,
+            state=self.rewound,
+            branch=self.branch,
+            techniques=self.main.techniques,
+            retrain_training=training,
+        )
+
+    @cached_property
+    def short(self) -> TrainingHparams:
+        """How all levels but the last train."""
+        steps = self.hparams.level_steps
+        if steps is None:
+            return self.main.training
+        return replace(self.main.training, training_steps=steps).normalized(self.main.iterations_per_epoch)
+
+    @cached_property
+    def pretraining(self) -> TrainDesc | None:
+        """The pretraining, or None where the training's own weights are rewound to.
+
+        On a dataset with another number of classes it has that many outputs, and its output layer is not taken over.
+        """
+        if not self.hparams.pretrains:
+            return None
+        return replace(
+            self.main,
+            dataset=self.main.dataset.replaced(overrides(self.hparams, DatasetHparams, PRETRAIN)),
+            training=replace(self.main.training, **overrides(self.hparams, TrainingHparams, PRETRAIN)),
+        )
+
+    @cached_property
+    def rewound(self) -> StateOf:
+        """The state that every level starts from: the weights at the rewinding step, or pretrained ones."""
+        if self.pretraining is not None:
+            return last_state(RunRef(self.pretraining))
+        return StateOf.at(RunRef(self.dense()), self.hparams.rewinding_steps, "rewinding_steps")
+
+    @cached_property
+    def branch(self) -> BranchHparams:
+        """The hyperparameters of every level: where its schedule begins. Pretraining is a part of the training."""
+        start = self.hparams.pretrain_training_steps or self.hparams.rewinding_steps
+        return BranchHparams(start_step=start, seed=self.hparams.seed)
+
+    def _pruned(self, level: int, source: RunRef, *, is_last: bool) -> BranchDesc:
+        fraction = 1 - (1 - self.hparams.pruning_fraction) ** level
+        return BranchDesc(
+            main=self.main,
+            pruning=replace(self.pruning, prune_fraction=fraction),
+            scored=last_state(source),
+            mask=mask_of(source),
+            state=None if self.hparams.reinitialize else self.rewound,
+            statistics=last_state(source) if self.hparams.keep_statistics else None,
+            branch=replace(self.branch, reinitialize=self.hparams.reinitialize, initialization=level),
+            techniques=self.main.techniques,
+            retrain_training=None if is_last else self.short,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LevelBranch(Registered):
+    """A branch of the levels of a lottery, by name; the docstring of `describe` is its help."""
+
+    describe: Callable[[Lottery, RunRef, Any], Desc]
+    """(lottery, level, the branch's own flags) -> the description."""
+    flags: type[Hparams]

@@ -1,0 +1,1 @@
+"""The branches of a training, a file each."""

@@ -1,0 +1,44 @@
+"""`retrain`: train a run's weights and mask with other hyperparameters (OpenLTH's retrain)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
+from branches.named.branch import Branch
+from datasets.hparams import DatasetHparams
+from foundations.description.desc import RunRef, StateOf
+from foundations.description.hparams import hparam, overrides, overrides_group
+from pruning.hparams import PruningHparams
+from training.hparams import TrainingHparams
+
+RETRAIN_PREFIX = "retrain_"
+RetrainGroup = overrides_group(
+    "RetrainGroup", (DatasetHparams, TrainingHparams), RETRAIN_PREFIX, "Hyperparameters of the retraining that differ."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainFlags(RetrainGroup):  # type: ignore[misc, valid-type]
+    """Hyperparameters of the retraining that differ from the parent's. Steps not given stay the parent's iterations."""
+
+    state_step: str | None = hparam(None, step=True)
+    """The step of the weights that are trained; by default the parent's first."""
+    start_step: str = hparam("0it", step=True)
+    """The step at which the new schedule and data order begin."""
+
+
+def retrain(parent: RunRef, _pruning: PruningHparams, flags: RetrainFlags) -> BranchDesc:
+    """Train the parent's weights and mask with other hyperparameters (OpenLTH's retrain)."""
+    main, step = main_of(parent), flags.state_step
+    return BranchDesc(
+        main=main,
+        mask=mask_of(parent),
+        state=StateOf(parent, parent.desc.start) if step is None else StateOf.at(parent, step, "state_step"),
+        branch=BranchHparams(start_step=flags.start_step),
+        retrain_dataset=main.dataset.replaced(overrides(flags, DatasetHparams, RETRAIN_PREFIX)),
+        retrain_training=replace(main.training, **overrides(flags, TrainingHparams, RETRAIN_PREFIX)),
+    )
+
+
+RETRAIN = Branch(spelling="retrain", describe=retrain, flags=RetrainFlags, prunes=False)

@@ -1,0 +1,1 @@
+"""OpenLTH's experiments, read from its directories."""

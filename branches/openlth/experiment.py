@@ -1,0 +1,188 @@
+"""A whole experiment of OpenLTH's: `train_<hash>` or `lottery_<hash>`, with its replicates, levels, masks and metrics.
+
+    lottery_<hash>/replicate_1/level_0/main/         hparams.log, model_ep*_it*.pth, mask.pth, logger
+    lottery_<hash>/replicate_1/level_1/main/         the same without hparams.log
+    lottery_<hash>/replicate_1/level_pretrain/main/  where weights come from a pretraining or are rewound
+    train_<hash>/replicate_1/main/                   hparams.log, model_ep*_it*.pth, logger
+
+Level 0 becomes an imported run, and each other level a branch of it that is pruned within the mask of the level before.
+`branches.openlth.level_branches` describes the branches of levels and of trainings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from branches.desc import BranchHparams, mask_of
+from branches.imported.imported_run import Computed, ImportedBranchDesc, OriginHparams, import_run
+from branches.kinds import load_desc
+from branches.openlth.files import read_openlth
+from branches.openlth.level_branches import branch_folders, describe_branch
+from branches.openlth.log import HPARAMS, OpenLTHLog, read_log
+from foundations.description.address import MAIN
+from foundations.description.desc import RunRef, StateOf
+from foundations.description.step import Step
+from foundations.errors import EnvironmentFailure
+from foundations.storage.run import Run
+from pruning.hparams import PruningHparams
+from training.context import Context
+from training.desc import TrainDesc
+
+_REPLICATE = re.compile(r"replicate_([1-9]\d*)")
+_LEVEL = re.compile(r"level_(\d+)")
+_PRETRAIN = "level_pretrain"
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run that an experiment became."""
+
+    run: Run
+    replicate: int
+    level: int | None = None
+    """The level of the lottery; None for a training."""
+    branch: str | None = None
+    """What the branch of the level or training is called there; None for the level or training itself."""
+
+
+def is_experiment(folder: Path) -> bool:
+    """Return whether a directory is OpenLTH's for an experiment or a replicate of one, not for a single run."""
+    return next(folder.glob("model_*.pth"), None) is None and bool(_replicates(folder))
+
+
+def log_of(folder: Path) -> OpenLTHLog | None:
+    """Return the hyperparameters of an experiment, of a replicate or of a single run; None for a run without any.
+
+    Raises: EnvironmentFailure where an experiment has none; DamagedError, see `read_log`.
+    """
+    places = [folder, folder.parent.parent / "level_0" / MAIN]
+    for replicate in _replicates(folder).values():
+        places += [replicate / MAIN, replicate / "level_0" / MAIN]
+    found = next((read_log(place / HPARAMS) for place in places if (place / HPARAMS).exists()), None)
+    if found is None and is_experiment(folder):
+        raise EnvironmentFailure(f"There is no {HPARAMS} in {folder}, neither in main nor in level_0/main.")
+    return found
+
+
+def import_experiment(folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> list[ImportedRun]:
+    """Make every finished run of an experiment a run, under its own replicate; the others are named to the reporter.
+
+    main: how it was trained, as `log` says. Raises: EnvironmentFailure where nothing is finished; DamagedError.
+    """
+    found: list[ImportedRun] = []
+    for number, replicate in _replicates(folder).items():
+        place = replace(context, replicate=number)
+        for level, name, run in _Replicate(replicate, main, log, place).imported():
+            found.append(ImportedRun(run, number, level, name))
+    if not found:
+        raise EnvironmentFailure(f"There is no finished run in {folder}: no model_ep<E>_it<I>.pth of {main.end}.")
+    return found
+
+
+class _Replicate:
+    """The runs of one replicate."""
+
+    def __init__(self, folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> None:
+        self.folder, self.main, self.log, self.context = folder, main, log, context
+
+    def imported(self) -> Iterator[tuple[int | None, str | None, Run]]:
+        """Make the runs, and yield each with its level and, of a branch, its name."""
+        levels = _levels(self.folder)
+        base = self._finished(levels.get(0, self.folder) / MAIN, 0 if levels else None)
+        if base is None:
+            return
+        base = self._with_pretraining(base)
+        main = _with_outputs(self.main, base)
+        dense = before = import_run(main, base, self.context)
+        yield base.level, None, dense
+        yield from self._import_branches(levels.get(0, self.folder), dense, dense, base.level)
+        for level in sorted(set(levels) - {0}):
+            computed = self._finished(levels[level] / MAIN, level)
+            if computed is not None:
+                before = self._import_level(dense, before, computed)
+                yield level, None, before
+                yield from self._import_branches(levels[level], dense, before, level)
+
+    def _import_branches(
+        self, folder: Path, dense: Run, parent: Run, level: int | None
+    ) -> Iterator[tuple[int | None, str, Run]]:
+        """Make the branches in the directory of a level or of a replicate, and yield each with the level and its name.
+
+        One whose last state is not at the end of the training, as of OpenLTH's `retrain` with a length of its own, is
+        left out like one that did not end.
+        """
+        main = load_desc(dense)
+        assert isinstance(main, TrainDesc)
+        for name, path in branch_folders(folder):
+            computed = self._finished(path, level)
+            if computed is not None:
+                computed = replace(computed, branch=name)
+                describe = describe_branch(dense, parent, computed)
+                yield level, name, import_run(main, computed, self.context, describe)
+
+    def _finished(self, folder: Path, level: int | None) -> Computed | None:
+        """Return what is in a `main` directory, or None where its training did not end."""
+        computed = read_openlth(folder, self.main, level) if folder.is_dir() else None
+        if computed is not None and self.main.end in computed.states:
+            return computed
+        self.context.reporter.say(f"Left out {folder}: its training did not end.")
+        return None
+
+    def _with_pretraining(self, base: Computed) -> Computed:
+        """Return level 0 with the states before the rewinding step; any other pretraining becomes a run of its own."""
+        folder = self.folder / _PRETRAIN / MAIN
+        if not self.log.pretraining or not folder.is_dir():
+            return base
+        if self.log.rewinds:
+            before = read_openlth(folder, self.main)
+            metrics = replace(before.metrics, values={**before.metrics.values, **base.metrics.values})
+            return replace(base, states={**before.states, **base.states}, metrics=metrics)
+        pretraining = TrainDesc.of(self.log.pretraining)
+        computed = read_openlth(folder, pretraining)
+        if computed.states:
+            import_run(_with_outputs(pretraining, computed), computed, self.context)
+        return base
+
+    def _import_level(self, dense: Run, before: Run, computed: Computed) -> Run:
+        main, source = load_desc(dense), RunRef(load_desc(before))
+        assert isinstance(main, TrainDesc) and computed.level is not None
+        fraction = 1 - (1 - self.log.pruning_fraction) ** computed.level
+        start = main.start.at(Step.parse(self.log.start_step, main.iterations_per_epoch).iteration)
+
+        def describe(origin: OriginHparams) -> ImportedBranchDesc:
+            return ImportedBranchDesc(
+                main=main,
+                pruning=PruningHparams.of({**self.log.pruning, "prune_fraction": fraction}),
+                scored=StateOf(source, source.desc.end),
+                mask=mask_of(source),
+                state=StateOf(RunRef(main), start),
+                branch=BranchHparams(start_step=str(start)),
+                origin=origin,
+            )
+
+        return import_run(main, computed, self.context, describe)
+
+
+def _with_outputs(main: TrainDesc, computed: Computed) -> TrainDesc:
+    """Return the training with as many outputs as its states have: OpenLTH's networks keep their usual number."""
+    output = next(iter(computed.states.values())).get("fc.weight")
+    if output is None or len(output) == main.outputs:
+        return main
+    return replace(main, model=replace(main.model, outputs=len(output)))
+
+
+def _replicates(folder: Path) -> dict[int, Path]:
+    """Return the directories of replicates in a directory of an experiment, or the directory if it is one."""
+    own = _REPLICATE.fullmatch(folder.resolve().name)
+    if own is not None:
+        return {int(own[1]): folder}
+    matches = [(_REPLICATE.fullmatch(path.name), path) for path in folder.glob("replicate_*")]
+    return {int(match[1]): path for match, path in sorted(matches, key=lambda pair: str(pair[1])) if match is not None}
+
+
+def _levels(folder: Path) -> dict[int, Path]:
+    matches = [(_LEVEL.fullmatch(path.name), path) for path in folder.glob("level_*")]
+    return {int(match[1]): path for match, path in matches if match is not None}

@@ -1,0 +1,206 @@
+"""The command that branches a run: branch PARENT NAME."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from branches.desc import BranchDesc
+from branches.kinds import load_ref
+from branches.named.branch import Branch, main_run
+from branches.registry import BRANCHES, LEVEL_BRANCHES
+from cli.commands.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
+from cli.commands.lottery import branch_lottery_request
+from cli.display.plain_table import table
+from cli.request.flags import Groups, HelpRequested, RunOf, positional
+from cli.request.help import help_asked
+from cli.request.job_flags import JobHparams
+from cli.request.request import Request, run_request
+from foundations.description.address import MAIN
+from foundations.description.desc import Desc, RunRef
+from foundations.description.hparams import Hparams
+from foundations.description.step import BEST
+from foundations.environment import Environment
+from foundations.errors import UsageError, choose_from
+from foundations.plan import Target
+from foundations.plugins.users_code import returned
+from foundations.program import PROGRAM
+from foundations.storage.run import Run
+from foundations.storage.store import find_run
+from platforms.executors.executor import ExecutorHparams
+from platforms.platform import PlatformHparams
+from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
+
+_STEP, _EXPERIMENT = "_step", "_experiment"
+"""How the flags for a state of a run end: the step, and the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressFlags:
+    """Branch a run that is named by its address: how it trains is known, but for techniques."""
+
+    techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
+    job: JobHparams = field(default_factory=JobHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+def branch(argv: Sequence[str], environment: Environment) -> int:
+    """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
+    return run_request(branch_request(argv, environment), environment)
+
+
+def branch_request(argv: Sequence[str], environment: Environment) -> Request:
+    """Return what `branch` asks for. Raises: UsageError, HelpRequested."""
+    names, rest = positional(argv)
+    usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
+    if names in ([], ["train"], ["lottery"]) and (not rest or help_asked(rest) is not None):
+        listed = list_level_branches() if names == ["lottery"] else list_branches()
+        parent = names[0] if names else "train"
+        raise HelpRequested(f"{usage}\n\n{listed}\n\n`branch {parent} BRANCH --help` lists the flags.")
+    if len(names) != 2:
+        raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
+    parent_name, name = names
+    if parent_name == "lottery":
+        return branch_lottery_request(name, rest, environment)
+    if name not in BRANCHES:
+        raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
+    found = BRANCHES.find(name)
+    command = f"branch {parent_name} {name}"
+    if parent_name == "train":
+        flags = parse_job(_flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
+        run = RunRef(flags.parent_desc())
+    else:
+        flags, run = _by_address(found, parent_name, rest, command, environment)
+    own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
+    pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
+    if found.describe_each is None:
+        desc = _described(found, run, pruning, own, flags.techniques)
+        return single_request(desc, flags, _defaults(found, flags, rest))
+    described = returned(found.describe_each(run, pruning, own, finish), Mapping, found.describe_each, found)
+    targets = {}
+    for number, each in described.items():
+        desc = returned(each, Desc, found.describe_each, found)
+        targets[number] = Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
+    return Request(
+        targets=targets,
+        job=flags.job,
+        platform=flags.platform,
+        executor=flags.executor,
+        series=found.each,
+        first_line=_defaults(found, flags, rest),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _described(
+    found: Branch, run: RunRef, pruning: PruningHparams, own: Hparams, techniques: TechniquesHparams
+) -> Desc:
+    """Return the description of a branch; the replicates of a sweep share it."""
+    return _with_techniques(techniques, returned(found.describe(run, pruning, own), Desc, found.describe, found))
+
+
+def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
+    """Return what was not given about how a branch and its techniques prune, in words."""
+    choices = list(flags.techniques.choices)
+    if found.prunes and found.levels:
+        choices[:0] = [({found.levels: getattr(flags.branch, found.levels)}, (found.levels,))]
+    elif found.prunes:
+        choices[:0] = [({"prune_fraction": flags.pruning.level}, ("prune_fraction", "density", "compression"))]
+    if found.prunes:
+        choices[:0] = [({"strategy": flags.pruning.strategy}, ("strategy",))]
+    return taken_by_default(argv, *choices)
+
+
+def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
+    """Return the description of a branch with techniques after those that the branch itself has."""
+    if not techniques.parts:
+        return desc
+    if not isinstance(desc, BranchDesc):
+        raise UsageError("this branch trains in a way of its own and takes no techniques.", "technique")
+    return replace(desc, techniques=techniques.after(desc.techniques))
+
+
+def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int) -> Hparams:
+    """Return a branch's flags with the steps that `best` stands for: of the runs named beside them, or the parent."""
+    steps = {}
+    for name in flags.names():
+        if name.endswith(_STEP) and getattr(flags, name) == BEST:
+            ref = getattr(flags, name.removesuffix(_STEP) + _EXPERIMENT, None) or parent
+            run = Run(root, ref.location(replicate))
+            best = run.best_step(ref.desc.iterations_per_epoch) if run.manifest() else None
+            if best is None:
+                why = "measured no accuracy on held out examples" if run.manifest() else "is not complete"
+                raise UsageError(f"{run} {why}, so it has no best state.", name)
+            steps[name] = str(best)
+    return flags.replaced(steps)
+
+
+def list_branches() -> str:
+    """Return the branches and what they do, as a table."""
+    rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in BRANCHES]
+    return table(rows, ("branch", "what it does"))
+
+
+def list_level_branches() -> str:
+    """Return the branches of the levels of a lottery and what they do, as a table."""
+    rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in LEVEL_BRANCHES]
+    return table(rows, ("branch", "what it does"))
+
+
+def summary_of(function: Any) -> str:
+    """Return the first line of a function's docstring, or nothing where it has none."""
+    return next(iter((function.__doc__ or "").splitlines()), "")
+
+
+def _by_address(
+    found: Branch, address: str, argv: Sequence[str], command: str, environment: Environment
+) -> tuple[Any, RunRef]:
+    kind = _flags_of(found, AddressFlags)
+    job: JobHparams = parse_job(AddressFlags, _job_arguments(argv), command, environment).job
+    run = find_run(job.root_in(environment), address)
+    replicate = run.location.replicate
+    parent = load_ref(run, replicate)
+    flags: Any = parse_job(kind, argv, command, environment, _run_of(parent, environment, replicate))
+    return replace(flags, job=replace(flags.job, replicate=replicate)), parent
+
+
+def _job_arguments(argv: Sequence[str]) -> list[str]:
+    """Return the argument that says where runs are, which the parent's address is looked up with."""
+    from cli.request.flags import value_of
+
+    root = value_of("root", argv)
+    return [] if root is None else [f"--root={root}"]
+
+
+def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:
+    """Return what turns the text of a flag into a run: `main`, a directory's name, or any prefix of an address."""
+
+    def run_of(text: str, groups: Groups) -> RunRef:
+        job: Any = groups["job"]
+        number = job.replicate if replicate is None else replicate
+        if text != MAIN:
+            return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
+        if parent is not None:
+            return main_run(parent)
+        parts: dict[str, Any] = {name: groups[name] for name in ("dataset", "model", "training")}
+        return RunRef(TrainDesc(**parts))
+
+    return run_of
+
+
+@functools.cache
+def _flags_of(found: Branch, base: Any) -> Any:
+    """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
+    own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
+    if found.prunes:
+        own.insert(0, ("pruning", PruningHparams, field(default_factory=PruningHparams)))
+    kind = make_dataclass("BranchFlags", own, bases=(base,), frozen=True, kw_only=True)
+    kind.__doc__ = found.describe.__doc__
+    return kind

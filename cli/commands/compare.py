@@ -1,0 +1,136 @@
+"""The command that compares runs. It imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.compare.described import Described
+from analysis.compare.differences import DATA, PROGRAM, Difference, differences, differences_in_computing
+from analysis.rows.run_row import Row, row_of
+from cli.commands.listing import as_csv
+from cli.display.difference_cells import difference_cells
+from cli.display.fitted_table import banded_table, terminal_width
+from cli.display.plain_table import percent, printable_lines
+from cli.request.flags import parse, positional
+from cli.request.folder_flags import RootHparams
+from foundations.description.hparams import hparam
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.program import PROGRAM as COMMAND
+from foundations.storage.manifest import Manifest
+from foundations.storage.store import find_run
+
+_HEADINGS = {DATA: "Data", PROGRAM: "Computed with"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareHparams(RootHparams):
+    """Where runs are, and how the comparison is written."""
+
+    format: str = hparam("text", choices=("text", "csv", "json"))
+    """csv and json have values as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareFlags:
+    """Compare runs of any kind: what they differ in, and their results side by side (compare ADDRESS ADDRESS...)."""
+
+    comparison: CompareHparams = field(default_factory=CompareHparams)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Runs, what they differ in, and their results."""
+
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+    results: dict[str, tuple[Any, ...]]
+    """By name, that of each run; None where it has none."""
+
+
+def compare(argv: Sequence[str], environment: Environment) -> int:
+    """`compare A B [C...]`: what runs differ in, and their results."""
+    names, rest = positional(argv, CompareFlags)
+    flags = parse(CompareFlags, rest, "compare").comparison
+    if len(names) < 2:
+        raise UsageError(f"compare takes addresses: {COMMAND} compare ADDRESS ADDRESS... (`ls` lists them).")
+    root = flags.root_in(environment)
+    rows = [row_of(find_run(root, name)) for name in names]
+    for number, row in enumerate(rows):
+        first = next(place for place, other in enumerate(rows) if other.location == row.location)
+        if first < number:
+            raise UsageError(f"'{names[first]}' and '{names[number]}' are the same run, {row.address}.")
+    compared = _compared(rows)
+    if flags.format == "json":
+        print(json.dumps(_tree(compared), indent=1))
+    elif flags.format == "csv":
+        print(as_csv(_columns(compared)), end="")
+    else:
+        print(printable_lines(_text(compared, terminal_width())))
+    return 0
+
+
+def _compared(rows: Sequence[Row]) -> Compared:
+    """Return what runs differ in. Raises: DamagedError where the description of one cannot be read."""
+    described = [Described.stored(row.run) for row in rows]
+    manifests = [row.run.manifest() if row.status == "complete" else None for row in rows]
+    found = [*differences(described), *differences_in_computing(manifests)]
+    results = [_results(manifest) for manifest in manifests]
+    names = dict.fromkeys(name for each in results for name in each)
+    return Compared(tuple(rows), tuple(found), {name: tuple(each.get(name) for each in results) for name in names})
+
+
+def _results(manifest: Manifest | None) -> dict[str, Any]:
+    if manifest is None:
+        return {}
+    return {**manifest.results, **({"wall_seconds": manifest.wall_seconds} if manifest.wall_seconds else {})}
+
+
+def _tree(compared: Compared) -> dict[str, Any]:
+    runs = ("address", "location", "branch", "status")
+    return {
+        "runs": [{name: getattr(row, name) for name in runs} for row in compared.rows],
+        "differences": [
+            {"name": each.name, "kind": each.kind, "values": list(each.values)} for each in compared.differences
+        ],
+        "results": {name: list(values) for name, values in compared.results.items()},
+    }
+
+
+def _columns(compared: Compared) -> dict[str, list[Any]]:
+    lines = [(each.kind, each.name, each.values) for each in compared.differences]
+    lines += [("result", name, values) for name, values in compared.results.items()]
+    columns: dict[str, list[Any]] = {"kind": [line[0] for line in lines], "name": [line[1] for line in lines]}
+    return columns | {row.location: [line[2][number] for line in lines] for number, row in enumerate(compared.rows)}
+
+
+def _text(compared: Compared, width: int | None) -> str:
+    """Return the comparison for people."""
+    rows = [["status", *(row.status for row in compared.rows)]]
+    headings = {1: "Differences"}
+    rows += [difference_cells(each) for each in compared.differences if each.kind not in _HEADINGS]
+    for kind, heading in _HEADINGS.items():
+        of_kind = [difference_cells(each) for each in compared.differences if each.kind == kind]
+        headings |= {len(rows): heading} if of_kind else {}
+        rows += of_kind
+    if len(rows) == 1:
+        headings = {}
+    if compared.results:
+        headings[len(rows)] = "Results"
+        rows += [[name, *(_result(name, value) for value in values)] for name, values in compared.results.items()]
+    head = ["", *(row.address for row in compared.rows)]
+    lines = [banded_table(rows, head, width, headings)]
+    if not compared.differences:
+        lines += ["", "They do not differ in anything that is described."]
+    lines += [line for row in compared.rows if row.problem for line in ("", row.problem)]
+    return "\n".join(lines)
+
+
+def _result(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    is_fraction = name.endswith("accuracy") or name in ("sparsity", "density")
+    return percent(value) if is_fraction else f"{value:.6g}"

@@ -1,0 +1,207 @@
+"""What files of papers measure and draw: the flags of `measure`, `plot` and `table`, read before work begins."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from analysis.compare.cells import GRID
+from analysis.compare.labels import FLAG, entries_of
+from analysis.figures.figure import FigureKind, FigureOptions
+from analysis.figures.registry import FIGURES
+from analysis.measures.measure import Measure, NoOptions
+from analysis.measures.registry import MEASURES
+from analysis.measures.results import result_of
+from analysis.rows.conditions import conditions_of
+from analysis.rows.run import StoredRun
+from analysis.rows.run_row import ACHIEVED, COLUMNS, Row
+from analysis.rows.selection import chosen
+from analysis.tables.registry import TABLE_FORMATS
+from analysis.tables.table import TableOptions, make_table
+from cli.request.flags import parse
+from cli.request.paper_file import Part
+from foundations.description.hparams import Hparams
+from foundations.environment import Environment
+from foundations.errors import UsageError, did_you_mean
+from foundations.files import write_atomically
+from foundations.reporter import Reporter
+from foundations.storage.store import SOURCE_FLAGS
+from pruning.hparams import PruningHparams
+
+FIGURE_FORMATS = ("pdf", "png")
+"""In which a figure is written: for papers, and to look at."""
+TABLE_FORMATS_WRITTEN = ("latex", "markdown")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measure of some runs of a sweep."""
+
+    kind: Measure
+    options: Hparams
+    part: Part
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether it may need what was measured while runs trained: those of plug-ins may."""
+        return self.kind.plugin is not None
+
+    @property
+    def scoring(self) -> PruningHparams | None:
+        """How it scores networks, if it does."""
+        return None if self.kind.scores_with is None else self.kind.scores_with(self.options)
+
+    def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> int:
+        """Measure the runs that are meant, each once, and return their number; results that are there are reused.
+
+        Raises: UsageError that says which part of the file it is about; as `analysis.measures.results.result_of`.
+        """
+        with _said_of(self.part):
+            meant = {row.run.location for row in chosen(rows, self.part.of or None)}
+            if not meant:
+                raise UsageError(f"no run of the sweep has {self.part.of}.", "of")
+        runs = [StoredRun(location, environment) for location in sorted(meant, key=str)]
+        for group in [[run] for run in runs] if self.kind.takes == "one run" else [runs]:
+            result_of(
+                self.kind,
+                group,
+                self.options,
+                device=device,
+                reporter=reporter,
+                no_download=environment.no_download,
+            )
+        return len(runs)
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, NoOptions(), hyperparameters)
+
+    def __str__(self) -> str:
+        return " ".join((self.kind.spelling, *(argument.removeprefix("--") for argument in self.part.arguments)))
+
+
+_CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
+"""Options of figures and tables that name columns, hyperparameters or results."""
+_MEASURED = ("accuracy", "loss")
+"""How results end that no hyperparameter has; others are known from runs alone."""
+
+
+def _refuse_unknown_keys(part: Part, options: Hparams, hyperparameters: Collection[str]) -> None:
+    """Raise UsageError for a key that no run of a sweep will have, where that is known before they are computed."""
+    known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
+    choosing = () if part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
+    keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
+    for name, where in (("of", part.of), ("where", getattr(options, "where", None))):
+        keys += [(name, condition.key) for condition in conditions_of(where)]
+    with _said_of(part):
+        for name, key in keys:
+            if key and key not in known and not key.endswith(_MEASURED) and "." not in key:
+                raise UsageError(f"no run of the sweep has a '{key}'.{did_you_mean(key, known)}", name)
+
+
+class Drawing(Protocol):
+    """A figure or a table of the runs of a sweep."""
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """Raise UsageError for a key that no run of the sweep will have. hyperparameters: the names of theirs."""
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether it needs what was measured while runs trained, or only their states and masks."""
+
+    def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
+        """Write files into a folder; return which, in words, and what a reader must know beside them.
+
+        Raises: UsageError that says which part of the file it is about; EnvironmentFailure.
+        """
+
+
+@dataclass(frozen=True)
+class FigureDrawing:
+    """A [[plot]]: a figure, and its points beside it."""
+
+    kind: FigureKind
+    options: FigureOptions
+    part: Part
+
+    @property
+    def reads_metrics(self) -> bool:
+        """See `Drawing`."""
+        return self.kind.reads_metrics
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, self.options, hyperparameters)
+
+    def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
+        """See `Drawing`."""
+        with _said_of(self.part):
+            drawn = self.kind.drawn(rows, self.options)
+        paths = [folder / f"{self.part.file}.{ending}" for ending in FIGURE_FORMATS]
+        return [*(f"wrote {path}" for path in drawn.write(*paths)), *drawn.notes]
+
+
+@dataclass(frozen=True)
+class TableDrawing:
+    """A [[table]]."""
+
+    options: TableOptions
+    part: Part
+    reads_metrics: ClassVar[bool] = True
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """See `Drawing`."""
+        _refuse_unknown_keys(self.part, self.options, hyperparameters)
+
+    def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
+        """See `Drawing`."""
+        with _said_of(self.part):
+            made = make_table(rows, self.options)
+        said = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TABLE_FORMATS_WRITTEN:
+            found = TABLE_FORMATS.find(name)
+            path = folder / f"{self.part.file}{found.endings[0]}"
+            write_atomically(path, found.text(made).encode())
+            said.append(f"wrote {path}")
+        return [*said, *made.notes]
+
+
+def measurement_of(part: Part) -> Measurement:
+    """Return what a [[measure]] says. Raises: UsageError that says where it stands."""
+    with _said_of(part):
+        kind = MEASURES.find(part.name)
+        return Measurement(kind, _options_of(kind.options, part), part)
+
+
+def drawing_of(part: Part) -> Drawing:
+    """Return what a [[plot]] or a [[table]] says. Raises: UsageError that says where it stands."""
+    with _said_of(part):
+        if part.command == "table":
+            return TableDrawing(_options_of(TableOptions, part), part)
+        kind = FIGURES.find(part.name)
+        return FigureDrawing(kind, _options_of(kind.options, part), part)
+
+
+def _options_of(options: type[Hparams], part: Part) -> Any:
+    """Return the options that a part gives a measure, a figure or a table."""
+    flags = dataclasses.make_dataclass("PartFlags", [("options", options)], frozen=True)
+    found: Any = parse(flags, part.arguments, " ".join(filter(None, (part.command, part.name)))).options
+    for where in (part.of, getattr(found, "where", None)):
+        conditions_of(where)
+    entries_of(getattr(found, FLAG, None))
+    return found
+
+
+@contextlib.contextmanager
+def _said_of(part: Part) -> Iterator[None]:
+    """Let mistakes say in which part of which file they are."""
+    try:
+        yield
+    except UsageError as error:
+        names = f"{', '.join(error.hparams)}: " if error.hparams else ""
+        raise UsageError(f"{part.where}: {names}{error.reason}") from error

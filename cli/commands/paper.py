@@ -1,0 +1,223 @@
+"""The commands of papers: `papers` lists figures and tables, `paper NAME` computes the runs of one and draws it."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analysis.compare.cells import GRID
+from analysis.rows.run_row import Row, row_of
+from branches.desc import is_untrained, trained_of
+from cli.commands.catalogue import ListingFlags
+from cli.commands.drawing import Drawing, Measurement, drawing_of, measurement_of
+from cli.commands.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
+from cli.display.plain_table import duration
+from cli.progress.rates import Case, scoring_case
+from cli.progress.reporting import reporting
+from cli.request.flags import HelpRequested, parse, positional
+from cli.request.grid import Sweep
+from cli.request.job_flags import RequestHparams
+from cli.request.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
+from cli.request.request import Request
+from cli.request.sweep_flags import without_shared
+from foundations.description.address import Location
+from foundations.description.desc import RunRef, flat_hyperparameters
+from foundations.description.hparams import Hparams, hparam
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.plan import PlannedRun
+from foundations.program import PROGRAM
+from platforms.executors.executor import ExecutorHparams
+from platforms.platform import PlatformHparams
+
+_USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperHparams(Hparams):
+    """Which scale, and where the figures go."""
+
+    scale: str = hparam("cpu", choices=SCALES)
+    """cpu: small networks and data, minutes to an hour on two cores. full: those of the paper."""
+    out: str | None = hparam(None)
+    """The folder that figures and tables are written to; by default one of the paper's name, here."""
+    retry: str | None = hparam(None, choices=("failed",))
+    """failed: start runs that failed before again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFlags:
+    """Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names)."""
+
+    paper: PaperHparams = field(default_factory=PaperHparams)
+    job: RequestHparams = field(default_factory=RequestHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
+    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+
+
+def papers(argv: Sequence[str], _environment: Environment) -> int:
+    """`papers`: the figures and tables that `paper` can make."""
+    parse(ListingFlags, argv, "papers")
+    blocks = []
+    for name in paper_names():
+        found = read_paper(FOLDER / f"{name}.toml")
+        text = f"{found.figure} of {found.paper}: {found.title}. {found.shows}"
+        text += "".join(f" (--scale={scale}: {words}.)" for scale, words in found.takes.items())
+        blocks.append(f"{name}\n{textwrap.fill(text, 116, initial_indent='    ', subsequent_indent='    ')}")
+    print("\n".join(blocks))
+    return 0
+
+
+def paper(argv: Sequence[str], environment: Environment) -> int:
+    """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
+    names, rest = positional(argv, PaperFlags)
+    scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
+    if not names:
+        raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
+    if len(names) > 1:
+        raise UsageError(f"give one name.\n{_USAGE}")
+    found = find_paper(names[0])
+    with _said_of_sweep(found, scale):
+        _, of_file, behind = without_shared(sweep_at(found, scale))
+        flags = parse_whole(PaperFlags, [*of_file, *behind, *rest], "paper", environment)
+    own, job = flags.paper, flags.job
+    environment = replace(
+        environment,
+        root=job.root_in(environment),
+        datasets=job.datasets_in(environment),
+        no_download=job.no_download or environment.no_download,
+    )
+    planned = planned_paper(found, own.scale, flags.platform, environment, job)
+    measurements, drawings = parts_of(found, own.scale)
+    if job.display_output_location:
+        print(planned.folders())
+        return 0
+    if not job.quiet or job.dry_run:
+        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}", flush=True)
+        print(preview_of(planned, flags, environment, _scored(planned, measurements)), flush=True)
+    if job.dry_run:
+        return 0
+    quiet = job.quiet
+    done = compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=own.retry == "failed")
+    if done.exit_code:
+        return done.exit_code
+    rows = rows_of(planned)
+    with reporting(quiet) as reporter:
+        for each in measurements:
+            began = time.monotonic()
+            count = each.measure(rows, environment, flags.platform.device, reporter)
+            reporter.say(f"measured {each}: {count} run{'s' * (count != 1)}, {duration(time.monotonic() - began)}")
+    folder = Path(own.out or found.name).expanduser()
+    for drawing in drawings:
+        written = drawing.write(rows, folder)
+        if not quiet:
+            print("\n".join(written))
+    return 0
+
+
+def planned_paper(
+    found: PaperFile,
+    scale: str,
+    platform: PlatformHparams,
+    environment: Environment,
+    job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
+) -> PlannedSweep:
+    """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
+    with _said_of_sweep(found, scale):
+        described, *_ = without_shared(sweep_at(found, scale))
+        measurements, drawings = parts_of(found, scale)
+        asked = asked_by(with_shared(described, job, platform), environment)
+        if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
+            asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
+        planned = plan_sweep(asked, environment)
+    names = {name for each in planned.requested() for name in flat_hyperparameters(each.desc.record())}
+    parts: list[Measurement | Drawing] = [*measurements, *drawings]
+    for part in parts:
+        part.check_keys(names)
+    return planned
+
+
+def _without_evaluation(request: Request) -> Request:
+    """Return a request that asks no more of untrained runs than their first state and mask: nobody reads their metrics.
+
+    The bytes of these are the same as in a complete run, and the command of the run goes on from there.
+    """
+    targets = {}
+    for name, target in request.targets.items():
+        desc = target.desc
+        if is_untrained(desc):
+            has_mask = desc.mask_step is not None
+            target = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
+        targets[name] = target
+    return replace(request, targets=targets)
+
+
+def sweep_at(found: PaperFile, scale: str) -> Sweep:
+    """Return the sweep of a file at a scale. Raises: UsageError where it has none."""
+    if scale not in found.sweeps:
+        raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
+    return found.sweeps[scale]
+
+
+@contextlib.contextmanager
+def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
+    """Let mistakes say in which sweep of which file they are."""
+    try:
+        yield
+    except UsageError as error:
+        if "scale" in error.hparams:
+            raise
+        raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
+
+
+def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Drawing]]:
+    """Return what is measured and what is drawn at a scale. Raises: UsageError that names the part of the file."""
+    parts = found.parts[scale]
+    return (
+        [measurement_of(part) for part in parts if part.command == "measure"],
+        [drawing_of(part) for part in parts if part.command != "measure"],
+    )
+
+
+def rows_of(planned: PlannedSweep) -> list[Row]:
+    """Return what is known of each run that a sweep asks for, with the name of its grid under `grid`.
+
+    A run that several named grids ask for has a row for each of them. The trainings that others prune have no grid:
+    they are the reference of all.
+    """
+    found = dict.fromkeys((each.run.location, asked.grid) for asked, _, each in planned.targets())
+    rows = {each.run.location: _row_of(each) for each in planned.requested()}
+    has_branches = any(row.branch for row in rows.values())
+    named: dict[tuple[Location, str], Row] = {}
+    for location, grid in found:
+        row = rows[location]
+        if grid and (row.branch or not has_branches):
+            named[location, grid] = replace(row, hyperparameters={**row.hyperparameters, GRID: grid})
+        else:
+            named[location, ""] = row
+    return list(named.values())
+
+
+def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[Case]:
+    """Return how the networks of the runs are scored by measures, once for each: those that are there do not count."""
+    return [
+        scoring_case(trained_of(RunRef(each.desc)), pruning)
+        for measurement in measurements
+        if (pruning := measurement.scoring) is not None
+        for each in planned.requested()
+        if not each.is_done
+    ]
+
+
+def _row_of(planned: PlannedRun) -> Row:
+    """Return what is known of a run; one that has all that was asked of it counts as complete."""
+    row = row_of(planned.run)
+    if row.status != "incomplete" or planned.is_target or not planned.is_done:
+        return row
+    report = planned.run.sparsity()
+    achieved = {} if report is None else {name: report["achieved"][name] for name in ("density", "sparsity")}
+    return replace(row, status="complete", results=achieved)

@@ -1,0 +1,54 @@
+"""The command that executors start: `run FILE...` computes what job files ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from branches.job_files import read_job_file
+from cli.request.flags import parse, positional
+from cli.request.job_flags import WorkHparams
+from cli.request.request import with_context
+from datasets.added.added import register_added
+from foundations.description.hparams import hparam
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.plan import plan
+from foundations.program import PROGRAM
+from platforms.platform import PlatformHparams
+from training.context import Context
+from training.jobs.compute import execute
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHparams(WorkHparams):
+    """How the work is done."""
+
+    no_wait: bool = hparam(False)
+    """Where another process works on a run, end at once with exit code 75."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """Compute what job files ask for: how sweeps and clusters start runs. Those of several files train together."""
+
+    work: RunHparams = field(default_factory=RunHparams)
+    platform: PlatformHparams = field(default_factory=PlatformHparams)
+
+
+def run(argv: Sequence[str], environment: Environment) -> int:
+    """`run FILE...`: compute what the files ask for, or reuse it."""
+    names, rest = positional(argv)
+    flags = parse(RunFlags, rest, "run FILE...")
+    if not names:
+        raise UsageError(f"run takes job files: {PROGRAM} run FILE... Sweeps and executors write them.")
+    register_added(flags.work.datasets_in(environment))
+    root = flags.work.root_in(environment)
+    made = plan([read_job_file(Path(name), root) for name in names], root)
+
+    def work(context: Context) -> None:
+        execute(made, replace(context, together=len(names)))
+
+    with_context(flags.work, flags.platform, environment, work, wait=not flags.work.no_wait)
+    return 0

@@ -1,0 +1,163 @@
+"""The command that shows one run. It imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.rows.run_row import Row, row_of
+from cli.commands.listing import FormatHparams
+from cli.display.family_tree import children, descent
+from cli.display.plain_table import duration, figure, percent, printable_lines, table
+from cli.request.flags import parse, positional
+from foundations.description.hparams import hparam
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.files import read_file
+from foundations.plugins.kept import kept_path, kept_source, may_load
+from foundations.plugins.plugins import is_loaded
+from foundations.program import PROGRAM
+from foundations.registry import Plugin, loaded_plugins, plugins_of
+from foundations.storage.run import Run
+from foundations.storage.store import find_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowHparams(FormatHparams):
+    """Where runs are, and how one is shown."""
+
+    plugin_diff: bool = hparam(False)
+    """Print what has changed in the run's plug-ins since: a unified diff from the files that the run used to those that
+    are there now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowFlags:
+    """Show one run: description, results, files, layers, line of descent and children (show ADDRESS)."""
+
+    showing: ShowHparams = field(default_factory=ShowHparams)
+
+
+def show(argv: Sequence[str], environment: Environment) -> int:
+    """`show ADDRESS`: all about one run."""
+    names, rest = positional(argv, ShowFlags)
+    flags = parse(ShowFlags, rest, "show").showing
+    if len(names) != 1:
+        raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
+    run = find_run(flags.root_in(environment), names[0])
+    if flags.plugin_diff:
+        print(printable_lines("\n".join(plugin_diff(run))))
+        return 0
+    row = row_of(run)
+    if flags.json:
+        print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
+    else:
+        print(printable_lines("\n".join(_described(row))))
+    return 0
+
+
+def _described(row: Row) -> list[str]:
+    run = row.run
+    lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {row.status}"]
+    if row.problem:
+        lines.append(row.problem)
+    if not row.is_readable:
+        return lines
+    manifest = run.manifest()
+    lines += ["", "Hyperparameters"]
+    lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
+    lines += _plugins(run)
+    if manifest is not None:
+        lines += ["", "Results"]
+        lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
+        lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
+        lines += [f"  {name:<24}{version}" for name, version in manifest.versions.items()]
+        lines += ["", "Files"]
+        lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
+    report = run.sparsity()
+    if report is not None:
+        lines += ["", "Mask", *_mask(report)]
+    lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
+    below = children(run)
+    return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
+
+
+def _plugins(run: Run) -> list[str]:
+    """Return the plug-ins that the run or its main run needs, where they are kept, and which have to be asked for."""
+    lines = []
+    for plugin in _needed(run):
+        lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...")
+        kept = kept_source(plugin, run.root) is not None
+        lines += [f"    kept as {kept_path(plugin, run.root)}"] if kept else []
+        if not is_loaded(plugin) and not may_load(plugin, run):
+            which = "this" if kept else "the"
+            lines.append(f"    not loaded: jobs that draw on this run need --plugin with {which} file")
+    return ["", "Plug-ins", *lines] if lines else []
+
+
+def plugin_diff(run: Run) -> list[str]:
+    """Return, for each plug-in of a run, a unified diff from the file that the run used to the one that is there now.
+
+    That is the file of a loaded plug-in of the same name, else the one at the path that the run recorded.
+    """
+    needed = _needed(run)
+    return [line for plugin in needed for line in _difference(plugin, run)] or ["The run uses no plug-in."]
+
+
+def _difference(plugin: Plugin, run: Run) -> list[str]:
+    kept = kept_source(plugin, run.root)
+    if kept is None:
+        return [f"{plugin.name}: the file that the run used is not kept under {run.root}."]
+    now = next((known.path for known in loaded_plugins() if known.name == plugin.name), plugin.path)
+    try:
+        current = read_file(now)
+    except OSError as error:
+        reason = f"{now} cannot be read now: {error.strerror}"
+        return [f"{plugin.name}: {reason}. The run's file is {kept_path(plugin, run.root)}"]
+    before, after = (source.decode(errors="replace").splitlines() for source in (kept, current))
+    names = (f"{kept_path(plugin, run.root)} (of the run)", f"{now} (now)")
+    lines = list(difflib.unified_diff(before, after, *names, lineterm=""))
+    return lines or [f"{plugin.name}: {now} is as the run used it."]
+
+
+def _needed(run: Run) -> list[Plugin]:
+    record = run.record()
+    parts = (record.get("main", {}), record)
+    return list({plugin.name: plugin for part in parts for plugin in plugins_of(part)}.values())
+
+
+def _mask(report: dict[str, Any]) -> list[str]:
+    requested, achieved, effective = report["requested"], report["achieved"], report.get("effective")
+    lines = [
+        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})",
+        f"  density {percent(achieved['density'])}, sparsity {percent(achieved['sparsity'])}",
+    ]
+    if effective:
+        on_paths = f"{effective['kept']:,} kept weights lie on a path from the input to the output"
+        lines.append(f"  effective density {percent(effective['density'])}: {on_paths}")
+    products = report.get("multiply_adds")
+    if products:
+        of = f"of {products['total']:,} ({percent(products['density'])})"
+        others = f"{products['others']:,} more of biases and normalization"
+        lines.append(f"  multiply-adds {products['kept']:,} {of}, and {others}")
+    lines.append(f"  collapsed layers: {', '.join(report['collapsed_layers']) or 'none'}")
+    rows = [_layer(name, layer) for name, layer in report["layers"].items()]
+    columns = ("layer", "kept", "of", "density", "effective", "mean in", "mean out", "units without")
+    return [*lines, *(f"  {line}" for line in table(rows, columns).splitlines())]
+
+
+def _layer(name: str, layer: dict[str, Any]) -> dict[str, str]:
+    into, out_of = layer.get("in_degree"), layer.get("out_degree")
+    return {
+        "layer": name,
+        "kept": f"{layer['kept']:,}",
+        "of": f"{layer['total']:,}",
+        "density": percent(layer["density"]),
+        "effective": percent(layer.get("effective_density")),
+        "mean in": f"{into['mean']:.1f}" if into else "",
+        "mean out": f"{out_of['mean']:.1f}" if out_of else "",
+        "units without": f"{into['units_without']} in, {out_of['units_without']} out" if into and out_of else "",
+    }

@@ -1,0 +1,168 @@
+"""The commands that keep the runs in order: verify and rm."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analysis.rows.run_row import row_of
+from cli.commands.choosing import ChosenHparams
+from cli.commands.listing import listed
+from cli.display.fitted_table import terminal_width
+from cli.display.plain_table import printable, printable_lines
+from cli.request.flags import parse, positional
+from cli.request.folder_flags import RootHparams
+from foundations.description.hparams import hparam
+from foundations.environment import Environment
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
+from foundations.files import explain_os_errors
+from foundations.program import PROGRAM
+from foundations.storage import upkeep
+from foundations.storage.run import Run
+from foundations.storage.store import all_runs, find_run, short_address, with_users
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyHparams(RootHparams):
+    """Where runs are, and what to do about damage."""
+
+    mend: bool = hparam(False)
+    """Set damaged files aside (as damaged_NAME), so that the next job makes them anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyFlags:
+    """Check every byte of one run (verify ADDRESS), or of all."""
+
+    verify: VerifyHparams = field(default_factory=VerifyHparams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveHparams(ChosenHparams):
+    """Which runs are removed."""
+
+    yes: bool = hparam(False)
+    """Do not ask."""
+    force: bool = hparam(False)
+    """Do not ask: as --yes."""
+    with_branches: bool = hparam(False)
+    """Remove a parent together with its branches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveFlags:
+    """Remove a run (rm ADDRESS), or all that a condition holds for (rm --where 'status=incomplete,age>30d')."""
+
+    remove: RemoveHparams = field(default_factory=RemoveHparams)
+
+
+def verify(argv: Sequence[str], environment: Environment) -> int:
+    """`verify [ADDRESS]`: check every byte; exit code 1 where something is damaged and was not mended."""
+    names, rest = positional(argv, VerifyFlags)
+    flags = parse(VerifyFlags, rest, "verify").verify
+    root = flags.root_in(environment)
+    if len(names) > 1:
+        raise UsageError("verify takes one address, or none for all runs.")
+    runs = [find_run(root, names[0])] if names else list(all_runs(root))
+    damaged = 0
+    for run in runs:
+        problems = upkeep.verify(run)
+        if run.leftovers():
+            _sweep(run)
+        if problems:
+            problems = _verified_alone(run, problems)
+        damaged += bool(problems)
+        for problem in problems:
+            print(printable_lines(str(problem)))
+        if problems and flags.mend:
+            with run.locked(print):
+                aside = upkeep.mend(run)
+            named = printable(", ".join(aside) or "nothing")
+            print(f"{run}: set aside {named}; the next job that needs it makes it anew.")
+    if not names:
+        upkeep.sweep_removed(root)
+    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
+    return int(damaged > 0 and not flags.mend)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what a killed process left in a run, where no process works on it now, and it may be written."""
+    with contextlib.suppress(Busy, EnvironmentFailure, OSError), run.locked(print, wait=False):
+        pass
+
+
+def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
+    """Return what is wrong with a run while no process works on it: a file that a job just replaced is no damage.
+
+    problems: what was found without the lock, which may not be had where nothing can be written.
+    """
+    try:
+        with run.locked(print, wait=False):
+            return upkeep.verify(run) if run.folder.exists() else []
+    except Busy as busy:
+        print(f"{busy} Verify it again when it is complete.")
+        return []
+    except (EnvironmentFailure, OSError):
+        return problems
+
+
+def rm(argv: Sequence[str], environment: Environment) -> int:
+    """`rm ADDRESS`: remove a run and what measures kept about it, after asking."""
+    from analysis.measures.results import forget
+
+    names, rest = positional(argv, RemoveFlags)
+    flags = parse(RemoveFlags, rest, "rm").remove
+    root = flags.root_in(environment)
+    usage = f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them)."
+    if len(names) != (flags.where is None):
+        raise UsageError(usage)
+    chosen = [row_of(find_run(root, names[0]))] if names else flags.rows(root)
+    if not chosen:
+        print(f"No runs under {root} with {flags.where}. Nothing was removed.")
+        return 1
+    runs = [row.run for row in chosen]
+    to_remove, meant = with_users(runs), {run.location for run in runs}
+    users = [run for run in to_remove if run.location not in meant]
+    if users and not flags.with_branches:
+        raise _refusal(runs, users)
+    if flags.where is not None or flags.dry_run:
+        print(listed([row_of(run) for run in to_remove], [], terminal_width()))
+    if flags.dry_run:
+        print(f"{len(to_remove)} run(s) would be removed.")
+        return 0
+    if not (flags.force or flags.yes) and not _confirmed(to_remove, is_listed=flags.where is not None):
+        print("Nothing was removed.")
+        return 1
+    for each in to_remove:
+        _remove(each)
+        print(f"Removed {each}.")
+    with explain_os_errors("remove results of measures in", root):
+        forgotten = forget(root, [str(each) for each in to_remove])
+    if forgotten:
+        print(f"Removed {forgotten} result(s) of measures.")
+    return 0
+
+
+def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
+    """Return the error for runs that others draw on."""
+    if len(runs) == 1:
+        what = f"{runs[0]} has {len(users)} branch(es), which draw on it"
+    else:
+        some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
+        what = f"{len(users)} run(s) that are not among the {len(runs)} draw on them: {some}"
+    return UsageError(f"{what}. Remove them too with --with_branches, or first.")
+
+
+def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("rm asks before it removes; without a terminal, give --yes (or --force).")
+    for run in () if is_listed else to_remove:
+        print(f"  {run}")
+    return input(f"Remove {len(to_remove)} run(s)? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _remove(run: Run) -> None:
+    with run.locked(print), explain_os_errors("remove", run.folder):
+        upkeep.remove(run)

@@ -1,0 +1,1 @@
+"""Text on a terminal: tables that fit it, family trees, differences of runs."""

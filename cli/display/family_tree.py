@@ -1,0 +1,21 @@
+"""A run's line of descent and its children, as trees for people."""
+
+from __future__ import annotations
+
+from analysis.rows.lineage import Relative, ancestors, descendants
+from foundations.storage.run import Run
+from foundations.storage.store import short_address
+
+
+def descent(run: Run) -> list[str]:
+    """Return the run, the runs that it draws on, theirs and so on, a line each, indented by generation."""
+    return [_line(each) for each in ancestors(run)]
+
+
+def children(run: Run) -> list[str]:
+    """Return the runs that draw on a run, theirs and so on, a line each, indented by generation."""
+    return [_line(each)[2:] for each in descendants(run)[1:]]
+
+
+def _line(relative: Relative) -> str:
+    return f"{'  ' * relative.generation}{short_address(relative.run)}  {relative.run.location.name}"

@@ -1,0 +1,100 @@
+"""Plans and results of a command, as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.display.plain_table import duration, figure, percent, table
+from foundations.description.address import canonical_json
+from foundations.description.desc import Desc
+from foundations.plan import Plan, PlannedRun
+from foundations.storage.run import Run
+from foundations.storage.store import short_address
+
+
+def plan_table(made: Plan) -> str:
+    """Return the runs of a plan in order, with what is there and what would be computed."""
+    rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
+    return table(rows, ("run", "is", "to do"))
+
+
+def to_do(planned: PlannedRun) -> str:
+    """Return what a plan does with a run, in words."""
+    if planned.is_done:
+        return "nothing"
+    missing = planned.missing()
+    if planned.manifest is None and planned.until > planned.desc.start:
+        return f"train to {planned.until}"
+    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
+
+
+def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
+    """Return the plan of a command, with the folder of each run that it asks for."""
+    if series:
+        lines = [f"{series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
+    else:
+        (planned,) = runs.values()
+        desc: Desc = planned.desc
+        facts = {
+            "run": str(planned.run),
+            "folder": str(planned.run.folder),
+            "status": "complete: nothing to compute" if planned.is_done else planned.status,
+            "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
+            "described by": canonical_json(desc.canonical),
+        }
+        lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
+    return "\n".join([*lines, "", plan_table(made)])
+
+
+def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
+    """Return the results of several runs as a table."""
+    rows = []
+    for name, planned in runs.items():
+        results = planned.manifest.results if planned.manifest else {}
+        rows.append(
+            {
+                series: name,
+                "sparsity": percent(results.get("sparsity", 0.0)),
+                "accuracy": percent(results.get("test_accuracy")),
+                "this time": "computed" if planned in computed else "reused",
+                "address": short_address(planned.run),
+            }
+        )
+    return f"{table(rows, tuple(rows[0]))}\nresults under: {root}"
+
+
+def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
+    """Return the results of one run."""
+    assert planned.manifest is not None
+    results = planned.manifest.results
+    reused = "reused: the run was complete, nothing was computed"
+    figures: dict[str, Any] = {
+        "test accuracy": percent(results.get("test_accuracy")),
+        "top-5 accuracy": percent(results.get("test_top5accuracy")),
+        "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
+        "held out": _validation(results),
+        "sparsity": percent(results.get("sparsity")),
+        "collapsed": _collapsed(planned.run),
+        "training time": duration(planned.manifest.wall_seconds),
+        "this time": "computed" if planned in computed else reused,
+        "results in": str(planned.run.folder),
+    }
+    return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
+
+
+def _validation(results: Mapping[str, float | None]) -> str:
+    """Return how a run does on the examples that it held out, if any, in words."""
+    if "validation_accuracy" not in results:
+        return ""
+    selected = percent(results.get("selected_test_accuracy"))
+    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
+
+
+def _collapsed(run: Run) -> str:
+    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
+    report = run.sparsity() or {"collapsed_layers": [], "layers": []}
+    names = report["collapsed_layers"]
+    some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{len(names)} of {len(report['layers'])} layers have no weights left: {some}" if names else ""

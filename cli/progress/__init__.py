@@ -1,0 +1,1 @@
+"""How far runs are, and how long they will take."""

@@ -1,0 +1,149 @@
+"""How a dispatch of many runs is shown: a live table on a terminal, plain lines in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli.display.plain_table import duration, percent
+from cli.progress.estimate import Estimate
+from foundations.plan import PlannedRun
+from foundations.storage.locks import read_holder
+from foundations.storage.store import short_address
+from platforms.dispatch import Dispatch, Item, Observer, State
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+_SECONDS_BETWEEN_LINES = 20.0
+_SHOWN_STEPS = 4
+_SHOWN_ROWS = 24
+
+
+class QuietDisplay:
+    """Shows failures only."""
+
+    def __init__(self, labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int) -> None:
+        """Take what runs are called, how many there are with those that were done before, and what they took."""
+        self._labels, self._total, self._estimate, self._at_once = labels, total, estimate, at_once
+        self._ended: set[int] = set()
+        self._computed = 0
+
+    def changed(self, item: Item) -> None:
+        """Print a failure."""
+        if item.state is State.FAILED:
+            self.say(f"failed   {self.name(item)}: {item.reason}")
+
+    def tick(self, dispatch: Dispatch) -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
+        """Print a line for people."""
+        print(line, flush=True)
+
+    def name(self, item: Item) -> str:
+        """Return what a run is called, for people."""
+        return f"{short_address(item.planned.run)} {self._labels.get(item.planned, '')}".rstrip()
+
+    def totals(self, dispatch: Dispatch) -> str:
+        """Return how far the whole is, in a line."""
+        open_items = dispatch.in_state(State.WAITING, State.RUNNING, State.ELSEWHERE)
+        queued, elsewhere = len(dispatch.queued()), len(dispatch.in_state(State.ELSEWHERE))
+        running = len(dispatch.in_state(State.RUNNING)) - queued
+        failed = len(dispatch.in_state(State.FAILED))
+        parts = [f"{self._total - len(open_items) - failed} of {self._total} done", f"{running} running"]
+        parts += [f"{queued} waiting in the queue"] if queued else []
+        parts += [f"{elsewhere} in other processes"] if elsewhere else []
+        parts += [f"{failed} failed"] if failed else []
+        left = self._estimate.seconds((item.planned for item in open_items), self._at_once)
+        parts += [f"about {duration(left)} left"] if left else []
+        return ", ".join(parts)
+
+
+class PlainDisplay(QuietDisplay):
+    """Prints a line for each run that ends, and now and then how far the whole is."""
+
+    _last = 0.0
+
+    def changed(self, item: Item) -> None:
+        """Print how a run ended."""
+        if item.state is State.DONE:
+            self._estimate.add(item.planned)
+            manifest = item.planned.manifest
+            accuracy = percent(manifest.results.get("test_accuracy")) if manifest else ""
+            took = duration(time.monotonic() - item.since) if item.computed else "by another process"
+            self.say(f"{'done' if item.planned.manifest else 'ready':<8} {self.name(item)}  {accuracy}  {took}")
+        else:
+            super().changed(item)
+
+    def tick(self, dispatch: Dispatch) -> None:
+        """Print a line now and then."""
+        now = time.monotonic()
+        self._last = self._last or now
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            self.say(self.totals(dispatch) + _steps(dispatch))
+
+
+class LiveDisplay(PlainDisplay):
+    """Shows a table of the runs that are worked on, below the lines of those that have ended."""
+
+    live: Live
+
+    def tick(self, dispatch: Dispatch) -> None:
+        """Draw the table again."""
+        self.live.update(self._drawn(dispatch), refresh=True)
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _drawn(self, dispatch: Dispatch) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table("ADDRESS", "RUN", "STEP", "SPEED", "TIME", box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for item in dispatch.in_state(State.RUNNING, State.ELSEWHERE)[:_SHOWN_ROWS]:
+            facts = read_holder(item.planned.run.lock_path) or {}
+            elapsed = duration(time.monotonic() - item.since) if item.state is State.RUNNING else str(facts.get("host"))
+            cells = (short_address(item.planned.run), self._labels.get(item.planned, ""), *progress_of(facts), elapsed)
+            made.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in cells))
+        made.caption, made.caption_justify = self.totals(dispatch), "left"
+        return made
+
+
+def _steps(dispatch: Dispatch) -> str:
+    """Return how far some of the runs are that are worked on, in words, such as `: prune 12 of 100`."""
+    holders = (
+        read_holder(item.planned.run.lock_path) or {} for item in dispatch.in_state(State.RUNNING)[:_SHOWN_STEPS]
+    )
+    steps = [" ".join(filter(None, progress_of(facts))) for facts in holders]
+    return ": " + "; ".join(filter(None, steps)) if any(steps) else ""
+
+
+def progress_of(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how far a run is and how fast, from what its process notes beside its lock."""
+    if "done" not in facts:
+        return "", ""
+    unit, speed = str(facts.get("unit", "")), float(facts.get("speed") or 0.0)
+    step = f"{facts.get('doing')} {facts['done']} of {facts.get('total')}"
+    return step, f"{speed:.3g} {unit}/s" if speed else ""
+
+
+@contextlib.contextmanager
+def display(
+    labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int, *, quiet: bool
+) -> Iterator[Observer]:
+    """Yield what shows a dispatch on standard output. total: how many runs there are, done ones included."""
+    if quiet or not sys.stdout.isatty():
+        yield (QuietDisplay if quiet else PlainDisplay)(labels, total, estimate, at_once)
+        return
+    from rich.live import Live
+
+    shown = LiveDisplay(labels, total, estimate, at_once)
+    with Live(transient=True, auto_refresh=False) as shown.live:
+        yield shown

@@ -1,0 +1,150 @@
+"""Giving the runs of a plan to an executor, and showing how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from branches.job_files import write_job_file
+from cli.progress.estimate import Estimate
+from cli.progress.sweep_display import display
+from cli.request.flags import flags_of
+from cli.request.help import PLUGIN
+from cli.request.job_flags import WorkHparams
+from foundations.environment import Environment
+from foundations.interrupts import Interrupts
+from foundations.plan import Plan, PlannedRun
+from foundations.program import COMMAND, PREFIX
+from foundations.registry import loaded_plugins
+from foundations.storage.sweeps import RunningSweep, running_sweep
+from platforms.dispatch import Dispatch, Item, Observer, State, Wish
+from platforms.executors.executor import CommandJob, Program, make_executor
+
+if TYPE_CHECKING:
+    from cli.request.request import Request
+
+_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.commands.warm",), command=COMMAND)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatched:
+    """What became of the runs of a plan."""
+
+    computed: list[PlannedRun] = field(default_factory=list)
+    failed: list[Item] = field(default_factory=list)
+    is_stopped: bool = False
+    """Whether it ended because it was asked to."""
+    still: str = ""
+    """How to look at jobs that go on, in words."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is done, 1 if something failed, 130 if it was stopped."""
+        return 1 if self.failed else 130 if self.is_stopped else 0
+
+
+def dispatch_plan(
+    made: Plan,
+    request: Request,
+    environment: Environment,
+    what: str,
+    *,
+    labels: Mapping[PlannedRun, str] | None = None,
+    retry_failed: bool = False,
+) -> Dispatched:
+    """Work through a plan, for which `prepare_dispatch` was called, with the executor of a request; say what happens.
+
+    what: what is computed, in words, for `watch`. labels: what runs are called.
+    """
+    root, together = request.job.root_in(environment), request.together
+    folder = root / ".jobs"
+    arguments = _arguments(request, environment)
+
+    def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
+        files = [folder / _job_file(planned) for planned in runs]
+        for planned, file in zip(runs, files, strict=True):
+            write_job_file(planned, file)
+        output, names = runs[0].run.output_path, tuple(str(planned.run) for planned in runs)
+        return CommandJob(names[0], ("run", *map(str, files), *arguments), output, after, names)
+
+    interrupts, runs = Interrupts(), list(made)
+    estimate = Estimate(planned for planned in runs if planned.is_done)
+    with (
+        make_executor(request.executor, replace(_PROGRAM, folder=folder)) as executor,
+        running_sweep(root, what) as sweep,
+        display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
+        interrupts.caught(),
+    ):
+
+        def wish() -> Wish:
+            if sweep.is_asked_to_stop():
+                return Wish.STOP
+            if interrupts.signal_number is None:
+                return Wish.GO_ON
+            return Wish.LEAVE if executor.how_to_look() else Wish.STOP
+
+        noting = _Noting(shown, sweep)
+        work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
+        if work.items:
+            executor.prepare()
+        with interrupts.deferred():
+            work.run()
+        _remove_job_files(made, folder)
+        items = work.items.values()
+        return Dispatched(
+            computed=[item.planned for item in items if item.computed],
+            failed=work.in_state(State.FAILED),
+            is_stopped=work.wish is not Wish.GO_ON,
+            still=executor.how_to_look() if work.wish is Wish.LEAVE else "",
+        )
+
+
+def _job_file(planned: PlannedRun) -> str:
+    return f"{str(planned.run).replace('/', '.')}.json"
+
+
+def _remove_job_files(made: Plan, folder: Path) -> None:
+    """Remove the job files of runs that are done, those of a dispatch that was killed as well."""
+    left = {path.name for path in folder.glob("*.json")}
+    for planned in made:
+        if _job_file(planned) in left and planned.is_done:
+            (folder / _job_file(planned)).unlink(missing_ok=True)
+
+
+class _Noting:
+    """Passes on what happens, and notes for `watch` how far the whole is."""
+
+    def __init__(self, observer: Observer, sweep: RunningSweep, seconds: float = 2.0) -> None:
+        self._observer, self._sweep, self._seconds = observer, sweep, seconds
+        self._last = -seconds
+
+    def changed(self, item: Item) -> None:
+        self._observer.changed(item)
+
+    def tick(self, dispatch: Dispatch) -> None:
+        self._observer.tick(dispatch)
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            counts = {state.value: len(dispatch.in_state(state)) for state in State}
+            queued = len(dispatch.queued())  # submitted, and not started
+            counts[State.RUNNING.value] -= queued
+            counts[State.WAITING.value] += queued
+            self._sweep.note(**counts)
+
+
+def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
+    """Return the flags of every job: where runs and data are, how work is done, on which platform, which plug-ins."""
+    job = request.job
+    places = {
+        "root": str(job.root_in(environment).absolute()),
+        "datasets_root": str(job.datasets_in(environment).absolute()),
+        "no_download": job.no_download or environment.no_download,
+        "quiet": False,
+    }
+    work = WorkHparams(**{**{name: getattr(job, name) for name in WorkHparams.names()}, **places})
+    plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
+    return (*flags_of(work), "--no_wait", *flags_of(request.platform), *plugins)

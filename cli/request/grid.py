@@ -1,0 +1,318 @@
+"""Grids: every combination of some values of some flags, from the command line or from a TOML file.
+
+command = "branch train oneshot"
+
+[base]                                # flags of every run
+default_hparams = "mnist_lenet_300_100"
+
+[[grid]]                              # every combination; several grids are added together
+strategy = ["random", "snip10", "synflow"]
+density = "0.8^1..10"
+replicate = "1-5"
+
+[[grid]]
+name = "dense"                        # what its runs are called
+command = "train"                     # this grid has another command, and two flags that vary together
+zip = { lr = [0.1, 0.01], batch_size = [128, 64] }
+
+[[when]]                              # flags of the runs that have these values
+strategy = "synflow"
+set = { prune_iterations = 100 }
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from cli.request.foreign_answers import given_in
+from foundations.errors import EnvironmentFailure, UsageError, choose_from
+from foundations.files import read_file
+
+Value = str | bool
+Point = dict[str, Value]
+"""A value for each flag that a run is given. True and False are for flags that take no value."""
+
+_POWERS = re.compile(
+    r"(?P<base>\d{1,20}(\.\d{1,20})?)\^(?P<first>-?\d{1,3})\.\.(?P<last>-?\d{1,3})(@(?P<step>[1-9]\d{0,2}))?", re.ASCII
+)
+_RANGE = re.compile(r"(?P<first>\d{1,18})-(?P<last>\d{1,18})(@(?P<step>[1-9]\d{0,17}))?", re.ASCII)
+_MOST_VALUES = 100_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Flags that vary together, and the values that they take."""
+
+    flags: tuple[str, ...]
+    values: tuple[tuple[Value, ...], ...]
+
+    def __post_init__(self) -> None:
+        for values in self.values:
+            if len(values) != len(self.flags):
+                words = ":".join(map(str, values))
+                raise UsageError(f"'{words}' does not have one value for each of {', '.join(self.flags)}.", "grid")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Flags that runs are given where they have some values."""
+
+    where: Point
+    set: Point
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the values of some axes, for one command."""
+
+    command: tuple[str, ...]
+    base: Point
+    axes: tuple[Axis, ...]
+    rules: tuple[Rule, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Arguments of every run that override the base."""
+    name: str = ""
+    """What its runs are called, to tell them from those of other grids."""
+
+    def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the arguments of each run, and what tells it from the others; the last axis varies first."""
+        for values in itertools.product(*(axis.values for axis in self.axes)):
+            varied: Point = {}
+            for axis, chosen in zip(self.axes, values, strict=True):
+                varied |= dict(zip(axis.flags, chosen, strict=True))
+            point, added = self.base | given_in(self.flags) | varied, dict(varied)
+            for rule in self.rules:
+                if all(point.get(name) == value for name, value in rule.where.items()):
+                    _refuse_change(rule, varied)
+                    added = rule.set | added
+            words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
+            yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
+
+    def values(self) -> dict[str, set[Value]]:
+        """Return the values that runs are given, by flag."""
+        found = {name: {value} for name, value in (self.base | given_in(self.flags)).items()}
+        for axis in self.axes:
+            found |= {flag: {values[place] for values in axis.values} for place, flag in enumerate(axis.flags)}
+        return found
+
+    def __len__(self) -> int:
+        count = 1
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Several grids."""
+
+    grids: tuple[Grid, ...] = ()
+
+    def points(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """Yield the points of each grid, with its name. Raises: UsageError where there are too many to be meant."""
+        if (count := sum(map(len, self.grids))) > _MOST_VALUES:
+            raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
+        return ((*point, grid.name) for grid in self.grids for point in grid.points())
+
+    def refuse_idle(self, rules: Sequence[Rule]) -> None:
+        """Raise UsageError for one of some rules with a value that no run of any grid is given."""
+        values = [grid.values() for grid in self.grids]
+        for name, value in (pair for rule in rules for pair in rule.where.items()):
+            if not any(value in given.get(name, ()) for given in values):
+                raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
+
+
+def _refuse_change(rule: Rule, varied: Point) -> None:
+    """Raise UsageError where a rule gives a flag that the grid varies another value."""
+    for name, value in rule.set.items():
+        if name in varied and varied[name] != value:
+            where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
+            raise UsageError(
+                f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}. "
+                "Keep one of the two.",
+                name,
+            )
+
+
+def arguments_of(point: Point) -> list[str]:
+    """Return the arguments for some flags: `--name=value`, and `--name` or `--no_name` for those without a value."""
+    return [
+        f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in point.items()
+    ]
+
+
+def parse_values(text: str, flag: str) -> list[Value]:
+    """Return the values that a text lists.
+
+    `a,b,c`; `1-5` and `10-50@10` for whole numbers; `0.8^1..10` and `2^0..6@2` for powers. Where there is a semicolon,
+    values are what stands between semicolons, as it is (for values with commas). Raises: UsageError.
+    """
+    if ";" in text:
+        return [_plain(part) for part in text.split(";")]
+    found: list[Value] = []
+    for part in text.split(","):
+        powers, whole = _POWERS.fullmatch(part), _RANGE.fullmatch(part)
+        if powers is None and whole is None:
+            found.append(_plain(part))
+            continue
+        match = powers or whole
+        assert match is not None, "one of them fits"
+        numbers = range(int(match["first"]), int(match["last"]) + 1, int(match["step"] or 1))
+        if not 0 < len(numbers) <= _MOST_VALUES:
+            raise UsageError(f"'{part}' lists {len(numbers)} values.", flag)
+        found += [_power(powers["base"], number) if powers else str(number) for number in numbers]
+    if "" in found:
+        raise UsageError(f"a value is missing in '{text}'.", flag)
+    return found
+
+
+def parse_axis(text: str) -> Axis:
+    """Return the axis of `--grid`: `flag=values`, or `flag,flag=value:value,value:value` for flags that vary together.
+
+    Raises: UsageError.
+    """
+    names, equals, values = text.partition("=")
+    flags = tuple(name.strip().removeprefix("--").replace("-", "_") for name in names.split(","))
+    if not equals or not all(flags):
+        raise UsageError(f"'{text}' is not a valid value; write --grid FLAG=VALUE,VALUE.", "grid")
+    listed = parse_values(values, "grid")
+    if len(flags) == 1:
+        return Axis(flags, tuple((value,) for value in listed))
+    return Axis(flags, tuple(tuple(map(_plain, str(value).split(":"))) for value in listed))
+
+
+def parse_rule(text: str) -> Rule:
+    """Return the rule of `--when`: `flag=value:flag=value,flag=value`, with what is set behind the colon.
+
+    Raises: UsageError.
+    """
+    where, colon, changes = text.partition(":")
+    pairs = [
+        {name.strip().removeprefix("--").replace("-", "_"): value for name, _, value in parts}
+        for parts in ([part.partition("=") for part in side.split(",")] for side in (where, changes))
+    ]
+    if not colon or not all(name and value for side in pairs for name, value in side.items()):
+        raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
+    return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises: EnvironmentFailure, or UsageError for a file that is not TOML."""
+    try:
+        return tomllib.loads(read_file(path).decode())
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+
+
+def read_sweep(path: Path, command: Sequence[str] = ()) -> Sweep:
+    """Return the sweep of a TOML file. command: in place of the file's.
+
+    Raises: EnvironmentFailure where it cannot be read; UsageError that names the file and the key.
+    """
+    return sweep_of(read_toml(path), str(path), command)
+
+
+def sweep_of(tree: Any, where: str, command: Sequence[str] = ()) -> Sweep:
+    """Return the sweep that a tree of TOML describes. where: how errors call the tree. command: in place of its own.
+
+    Raises: UsageError that says where, and names the key.
+    """
+    refuse_unknown(tree, ("command", "base", "grid", "when"), where)
+    rules = []
+    for rule in tables(tree, "when", where):
+        changes = rule.pop("set", None)
+        if not isinstance(changes, dict) or not rule:
+            raise UsageError(f"{where}: a [[when]] takes values of flags, and a table `set`.")
+        rules.append(Rule(_values(rule, where), _values(changes, where)))
+    grids = []
+    for grid in tables(tree, "grid", where) or [{}]:
+        words = " ".join(command) or grid.pop("command", None) or tree.get("command")
+        if not isinstance(words, str):
+            raise UsageError(f"{where}: `command` is missing, such as command = 'branch train oneshot'.")
+        grid.pop("command", None)
+        fixed = _values(tree.get("base", {}), where) | _values(grid.pop("base", {}), where)
+        name = str(grid.pop("name", ""))
+        grids.append(Grid(tuple(words.split()), fixed, axes_of(grid, where), tuple(rules), name=name))
+    return Sweep(tuple(grids))
+
+
+def axes_of(table: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
+    """Return the axes of a table of flags: lists of values, or texts that list them; under `zip`, what varies together.
+
+    where: how errors call the table. Raises: UsageError.
+    """
+    axes = [_axis(name, value, where) for name, value in table.items() if name != "zip"]
+    return (*axes, _zipped(table["zip"], where)) if "zip" in table else tuple(axes)
+
+
+def _axis(name: str, value: Any, where: str) -> Axis:
+    if isinstance(value, str):
+        listed = parse_values(value, name)
+    elif isinstance(value, list):
+        listed = [_scalar(each, name, where) for each in value]
+    else:
+        listed = [_scalar(value, name, where)]
+    return Axis((name,), tuple((each,) for each in listed))
+
+
+def _zipped(table: Any, where: str) -> Axis:
+    if not isinstance(table, dict) or not table:
+        raise UsageError(f"{where}: `zip` takes a table with a list of values for each flag.")
+    axes = [_axis(name, value, where) for name, value in table.items()]
+    if len({len(axis.values) for axis in axes}) != 1:
+        raise UsageError(f"{where}: the flags of `zip` do not have equally many values.")
+    rows = zip(*(axis.values for axis in axes), strict=True)
+    return Axis(tuple(table), tuple(tuple(value for (value,) in row) for row in rows))
+
+
+def _values(table: Any, where: str) -> Point:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where}: '{table}' is not a table of flags.")
+    return {name: _scalar(value, name, where) for name, value in table.items()}
+
+
+def _scalar(value: Any, name: str, where: str) -> Value:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int | float):
+        return _plain(str(value))
+    raise UsageError(f"{where}: '{value}' is not a value of a flag.", name)
+
+
+def tables(tree: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """Return the tables of an array of tables, none where it is not there. Raises: UsageError for anything else."""
+    found = tree.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise UsageError(f"{where}: '{key}' is written [[{key}]], a table for each.")
+    return [dict(each) for each in found]
+
+
+def refuse_unknown(tree: Any, known: Sequence[str], where: str) -> None:
+    """Raise UsageError, which says where, for what is no table and for a key that is not known."""
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: '{tree}' is not a table.")
+    for key in tree:
+        if key not in known:
+            raise UsageError(f"{where}: there is no key '{key}' here{choose_from(key, known)}")
+
+
+def _plain(text: str) -> Value:
+    text = text.strip()
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _power(base: str, exponent: int) -> str:
+    """Return a power as a person would write it: exact, without an exponent of its own."""
+    found = Decimal(base) ** exponent
+    text = format(found, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

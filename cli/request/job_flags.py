@@ -1,0 +1,111 @@
+"""The flags that jobs take besides their description, and how they become a context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cli.request.folder_flags import DatasetsRootHparams, RootHparams
+from foundations.description.hparams import hparam
+from foundations.environment import Environment
+from foundations.errors import UsageError
+from foundations.interrupts import Interrupts
+from foundations.reporter import Reporter
+from platforms.platform import PlatformHparams, make_platform
+from training.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkHparams(RootHparams, DatasetsRootHparams):
+    """How work on runs is done. Not part of a run's address."""
+
+    keep_best: bool = hparam(False)
+    """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
+    evaluate_only_at_end: bool = hparam(False)
+    """Measure test accuracy at the first and last step only, not every epoch."""
+    cuda_graphs: bool = hparam(False)
+    """On a GPU, record the forward and backward pass once and replay it: small networks train faster."""
+    checkpoint_seconds: float = hparam(60.0, at_least=0)
+    """Seconds between checkpoints; an interrupted job also writes one."""
+    num_workers: int | None = hparam(None, at_least=0)
+    """Processes that decode images of datasets that are not held in memory, for each process of the job; by default one
+    for each core. 0 decodes in the job's own process."""
+    tensorboard: bool = hparam(False)
+    """Write curves for `tensorboard --logdir ROOT/.logs/tensorboard`, also of runs that are complete already."""
+    wandb: bool = hparam(False)
+    """Log runs to Weights & Biases, also those that are complete already; its own variables, such as
+    WANDB_MODE=offline, hold."""
+    wandb_project: str | None = hparam(None)
+    """The project of --wandb; by default open_prune."""
+    log: str | None = hparam(None)
+    """Further loggers, from plug-ins: their names, separated by commas."""
+    no_download: bool = hparam(False)
+    """Never download a dataset (OPEN_PRUNE_NO_DOWNLOAD=1 does the same)."""
+    quiet: bool = hparam(False)
+    """Print nothing but errors."""
+
+    def loggers(self) -> tuple[str, ...]:
+        """Return the names of the loggers. Raises: UsageError for an unknown one, or one whose package is missing."""
+        if self.wandb_project is not None and not self.wandb:
+            raise UsageError("it is the project of --wandb, which is not given.", "wandb_project")
+        project = "" if self.wandb_project is None else f":{self.wandb_project}"
+        named = {"tensorboard": "tensorboard"} if self.tensorboard else {}
+        named |= {f"wandb{project}": "wandb_project" if project else "wandb"} if self.wandb else {}
+        named |= {name.strip(): "log" for name in (self.log or "").split(",") if name.strip()}
+        if named:
+            from training.loggers.registry import check_installed  # most commands need none
+
+            for name, hparam in named.items():
+                check_installed(name, hparam)
+        return tuple(named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestHparams(WorkHparams):
+    """How work on runs is done, or what is printed in its place. Not part of a run's address."""
+
+    display_output_location: bool = hparam(False)
+    """Print the run's directory and stop."""
+    dry_run: bool = hparam(False)
+    """Print what would be computed and what is there already, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHparams(RequestHparams):
+    """How the job is done. Not part of a run's address."""
+
+    default_hparams: str | None = hparam(None)
+    """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
+    By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
+    replicate: int = hparam(1, at_least=1)
+    """Which repetition of the experiment: each has its own random streams and its own directory."""
+    weight_save_steps: str | None = hparam(None)
+    """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
+
+
+def make_context(
+    job: WorkHparams,
+    platform: PlatformHparams,
+    environment: Environment,
+    reporter: Reporter,
+    interrupts: Interrupts,
+    *,
+    replicate: int = 1,
+    wait: bool = True,
+) -> Context:
+    """Return what a job is handed. wait: see `Context`. Raises: UsageError for an invalid platform or logger."""
+    return Context(
+        root=job.root_in(environment),
+        datasets=job.datasets_in(environment),
+        platform=make_platform(platform),
+        replicate=replicate,
+        wait=wait,
+        reporter=reporter,
+        interrupts=interrupts,
+        may_download=not (job.no_download or environment.no_download),
+        num_workers=job.num_workers,
+        evaluate_only_at_end=job.evaluate_only_at_end,
+        logs=job.loggers(),
+        keep_best=job.keep_best,
+        cuda_graphs=job.cuda_graphs,
+        checkpoint_seconds=job.checkpoint_seconds,
+    )

@@ -1,0 +1,232 @@
+"""Arrays that users bring: an .npz file, or a folder of .npy files, read into the splits of a dataset.
+
+{train,test}_{images,labels}        the names that every message uses
+x_train, y_train, x_test, y_test    those of Keras, and others that say the same, such as X_val or trainLabels
+images and labels, or x and y       without a test set, which is then held out (see `held_out`)
+images    uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), with C 1 or 3
+labels    integers, booleans or texts, (N,) or (N, 1); their values are the names of the classes, in ascending order
+"""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.added.class_names import check_class_names, listed_names, say_untested
+from datasets.added.held_out import held_out
+from datasets.added.split_names import split_of, words_in
+from datasets.added.user_folders import holds_images, is_ignored, subfolders
+from datasets.formats.source_files import Split
+from datasets.prepared import SPLITS
+from foundations.errors import EnvironmentFailure, UsageError
+
+_KINDS = {
+    "images": ("images", "image", "imgs", "x", "data", "pixels"),
+    "labels": ("labels", "label", "y", "targets", "target"),
+}
+_CHANNELS = (1, 3)
+_NUMBERS, _TEXTS = "iub", "US"
+"""Kinds of dtypes that labels may have."""
+_ACCEPTED = (
+    "it takes train_images, train_labels, test_images and test_labels (or x_train, y_train, ...), or images and labels"
+)
+_UNREADABLE = (
+    *(ValueError, EOFError, MemoryError, OverflowError, KeyError, TypeError, AttributeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, SyntaxError, tokenize.TokenError),
+)
+"""What numpy and zipfile raise for arrays and archives that are not whole. SyntaxError: an array's header is Python."""
+
+Pair = tuple[str, str]
+"""The names of an array of images and of its labels."""
+
+
+def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] | None:
+    """Return the splits of a file or a folder of arrays; None for a folder of something else.
+
+    report: takes a line about what is not read, and about what can be read in two ways.
+    Raises: UsageError for arrays that are not images and labels; EnvironmentFailure for files that cannot be read.
+    """
+    if path.is_dir():
+        files = {found.stem: found for found in sorted(path.glob("*.npy")) if not is_ignored(found.name)}
+        if not files or (not _pairs(path, files) and any(map(holds_images, subfolders(path)))):
+            return None
+        return _splits(path, list(files), lambda name: np.load(files[name], allow_pickle=False), report)
+    with _explained(str(path)):
+        archive = np.load(path, allow_pickle=False)
+        names = list(archive.files)
+    with archive:
+        return _splits(path, names, archive.__getitem__, report)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn errors of reading inside the block into errors for people. what: names the file or the array."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {what}: {error.strerror or error}.") from error
+    except _UNREADABLE as error:
+        is_pickled = "allow_pickle" in str(error)
+        reason = "Python objects; save images as uint8, labels as int64 or texts of dtype=str" if is_pickled else error
+        raise UsageError(f"{what} cannot be read ({reason}).") from error
+
+
+def _splits(
+    path: Path, names: Sequence[str], load: Callable[[str], Any], report: Callable[[str], None]
+) -> dict[str, Split]:
+    def loaded(name: str) -> object:
+        with _explained(f"{path}: {name}"):
+            return load(name)
+
+    pairs = _pairs(path, names)
+    if not pairs:
+        raise UsageError(f"{path} holds the arrays {', '.join(sorted(names)) or '(none)'}; {_ACCEPTED}.")
+    unread = sorted(set(names) - {name for pair in pairs.values() for name in pair})
+    if unread:
+        report(f"not read: {', '.join(unread)}")
+    images, labels = {}, {}
+    for split, (of_images, of_labels) in pairs.items():
+        images[split] = _checked_images(f"{path}: {of_images}", loaded(of_images), report)
+        labels[split] = _checked_labels(f"{path}: {of_labels}", loaded(of_labels), len(images[split]))
+    class_names, classes = _numbered(path, labels, report)
+    if "test" not in pairs:
+        parts = dict(zip(SPLITS, held_out(classes["train"], class_names, path, report), strict=True))
+        images = {split: images["train"][part] for split, part in parts.items()}
+        classes = {split: classes["train"][part] for split, part in parts.items()}
+    shapes = [images[split].shape[1:] for split in SPLITS]
+    if shapes[0] != shapes[1]:
+        raise UsageError(f"{path}: training and test images differ in shape: {shapes[0]} and {shapes[1]}.")
+    source = f"added from {path.name}"
+    return {split: Split(images[split], classes[split], class_names, source) for split in SPLITS}
+
+
+def _pairs(path: Path, names: Iterable[str]) -> dict[str, Pair]:
+    """Return the names of the arrays of each split; nothing where no images and labels for training are among them.
+
+    Raises: UsageError where names are not clear, or half of a pair is missing.
+    """
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    for name in names:
+        kind, split = _meaning(name)
+        if kind:
+            other = found.setdefault(split, {}).setdefault(kind, name)
+            if other != name:
+                raise UsageError(f"{path}: {other} and {name} could both be the {kind}; remove one of them.")
+    whole = {split: (pair["images"], pair["labels"]) for split, pair in sorted(found.items()) if len(pair) == 2}
+    train = [split for split in whole if split[0] == "train"]
+    tests = [split for split in whole if split[0] == "test"]
+    if not train and not tests and _ALONE in whole:
+        return {"train": whole[_ALONE]}
+    if not train and not tests:
+        return {}
+    half = next((pair for (split, _), pair in found.items() if len(pair) == 1 and (split != "test" or not tests)), None)
+    if half is not None or not train:
+        missing = "training images and labels" if half is None else f"the other half of {next(iter(half.values()))}"
+        raise UsageError(f"{path} lacks {missing}; {_ACCEPTED}.")
+    return {"train": whole[train[0]], **({"test": whole[tests[0]]} if tests else {})}
+
+
+_ALONE = ("", 0)
+"""The split of arrays that belong to none."""
+
+
+def _meaning(name: str) -> tuple[str, tuple[str, int]]:
+    """Return what an array holds, images, labels or nothing that is known, and its split as `split_of` does."""
+    words = [part for word in words_in(name) for part in ((word[0], word[1:]) if _is_glued(word) else (word,))]
+    kinds = {kind for kind, known in _KINDS.items() for word in words if word in known}
+    rest = "_".join(word for word in words if not any(word in known for known in _KINDS.values()))
+    split = split_of(rest) if rest else _ALONE
+    return (kinds.pop(), split) if len(kinds) == 1 and split is not None else ("", _ALONE)
+
+
+def _is_glued(word: str) -> bool:
+    """Return whether a word is one such as `xtrain`."""
+    return word[0] in "xy" and split_of(word[1:]) is not None
+
+
+def _checked_images(what: str, images: object, report: Callable[[str], None]) -> NDArray[np.uint8]:
+    """Return images as uint8 (N, C, H, W). what: names them."""
+    if not isinstance(images, np.ndarray):  # as parts of archives may not be
+        raise UsageError(f"{what} is something other than an array.")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise UsageError(
+            f"{what} are {images.dtype} {images.shape}; images must be uint8 (N, H, W[, C]){_conversion(images)}."
+        )
+    if 0 in images.shape:
+        raise UsageError(f"{what} are {images.shape}: there are no pixels.")
+    if images.ndim == 3:
+        return images[:, None]
+    is_first, is_last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
+    if is_first and is_last:
+        report(f"{what} are {images.shape}, read as (N, C, H, W); transpose them if they are (N, H, W, C)")
+    if is_first:
+        return images
+    if is_last:
+        return images.transpose(0, 3, 1, 2)
+    alpha = " Leave transparency out: images[..., :3]." if images.shape[3] == 4 else ""
+    raise UsageError(f"{what} are {images.shape}, which have neither 1 nor 3 channels.{alpha}")
+
+
+def _conversion(images: NDArray[Any]) -> str:
+    """Return how images of another dtype become uint8, where that is clear."""
+    if images.dtype.kind not in "iufb" or images.dtype == np.uint8 or not images.size:
+        return ""
+    lowest, highest = float(images.min()), float(images.max())
+    if images.dtype.kind in "fb" and lowest >= 0 and highest <= 1:
+        return f" from 0 to 255. These run from {lowest:g} to {highest:g}: (images * 255).round().astype('uint8')"
+    if lowest >= 0 and highest <= 255:
+        return f" from 0 to 255. These run from {lowest:g} to {highest:g}: images.astype('uint8')"
+    return f" from 0 to 255. These run from {lowest:g} to {highest:g}"
+
+
+def _checked_labels(what: str, labels: object, count: int) -> NDArray[Any]:
+    """Return labels as they are, (N,). what: names them."""
+    if not isinstance(labels, np.ndarray):
+        raise UsageError(f"{what} is something other than an array.")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind not in _NUMBERS + _TEXTS or labels.shape != (count,):
+        hint = ""
+        if labels.ndim == 2:
+            hint = " Rows with a 1 for the class become numbers by labels.argmax(1)."
+        elif labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):
+            hint = " These are whole numbers: labels.astype('int64')."
+        raise UsageError(f"{what} are {labels.dtype} {labels.shape}; they must be integers ({count},), or texts.{hint}")
+    return labels
+
+
+def _numbered(
+    path: Path, labels: Mapping[str, NDArray[Any]], report: Callable[[str], None]
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
+    """Return the names of the classes, which are the values of the training labels, and labels that number them.
+
+    Raises: UsageError where there is one class, or the test set alone has a class.
+    """
+    distinct = {split: np.unique(values, return_inverse=True) for split, values in labels.items()}
+    texts = {split: [_text(value) for value in values.tolist()] for split, (values, _) in distinct.items()}
+    names = texts["train"]
+    check_class_names(names, path)
+    number_of = {name: number for number, name in enumerate(names)}
+    unknown = [name for name in texts.get("test", []) if name not in number_of]
+    if unknown:
+        raise UsageError(f"{path}: the test labels {listed_names(unknown)} are none of the training labels.")
+    say_untested(names, texts.get("test", names), report)
+    numbers = {
+        split: np.array([number_of[text] for text in texts[split]], np.int64)[inverse.reshape(-1)]
+        for split, (_, inverse) in distinct.items()
+    }
+    return tuple(names), numbers
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,198 @@
+"""Images and arrays of users' own, read into the splits of a dataset.
+
+`user_folders` says which folders of images are read, `user_arrays` which arrays. Without a test set, a tenth of the
+examples, chosen at random with a fixed seed, becomes it (`held_out`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.added.class_names import check_class_names, listed_names, say_untested
+from datasets.added.held_out import held_out
+from datasets.added.user_arrays import read_arrays
+from datasets.added.user_folders import (
+    ClassFolders,
+    check_classes,
+    find_splits,
+    list_classes,
+    loose_files,
+    said_of_skipped,
+)
+from datasets.augmentations.transforms import resized_middle
+from datasets.formats.class_folders import EncodedImage, make_index
+from datasets.formats.decode import check_header, decode
+from datasets.formats.source_files import Index, Split
+from foundations.errors import UsageError
+from foundations.files import read_file
+
+_MEASURED = 10_000
+"""Images from which the constants of a dataset that is not in memory are measured, at most."""
+_ARRAYS = ".npz"
+
+Report = Callable[[str], None]
+Labelled = list[tuple[EncodedImage, str]]
+"""Images, each with the name of its class."""
+
+
+@dataclass(frozen=True)
+class UserFiles:
+    """What was read of a user's dataset."""
+
+    splits: Mapping[str, Split | Index]
+    shape: tuple[int, ...]
+    """Channels, height, width."""
+    mean: tuple[float, ...]
+    """The mean of each channel of the training images, for pixels in [0, 1], to four places."""
+    std: tuple[float, ...]
+    """The deviation of each channel."""
+
+
+def read_splits(path: Path, image_size: int | None, report: Report) -> UserFiles:
+    """Read arrays, or decode images in class folders. report: takes a line about each step, and about what is not read.
+
+    Raises: UsageError for other files.
+    """
+    _check_kind(path)
+    splits = read_arrays(path, report) or _decoded(path, image_size, report)
+    images = splits["train"].images
+    return UserFiles(splits, images.shape[1:], *_measured(images))
+
+
+def read_index(path: Path, image_size: int, report: Report) -> UserFiles:
+    """Index images in class folders, to be brought to a size when they are used. Raises: UsageError for other files."""
+    _check_kind(path)
+    if not path.is_dir():
+        raise UsageError(
+            f"{path} holds arrays, which are read into memory; only images in class folders stay in place."
+        )
+    splits = _indices(path, report)
+    index = splits["train"]
+    stride = max(1, len(index.file) // _MEASURED)
+    remarks: Counter[str] = Counter()
+    images = [_decoded_file(Path(index.files[int(number)]), image_size, remarks) for number in index.file[::stride]]
+    _say_remarks(remarks, len(images), report)
+    return UserFiles(splits, (3, image_size, image_size), *_measured(torch.stack(images).numpy()))
+
+
+def _check_kind(path: Path) -> None:
+    if not path.is_dir() and path.suffix.lower() != _ARRAYS:
+        raise UsageError(
+            f"{path} is a file of another kind: give a folder of images in class folders, a folder of .npy files, or "
+            f"an {_ARRAYS} file. Unpack archives first."
+        )
+
+
+def _measured(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel of images (N, C, H, W), with pixels in [0, 1], to four places."""
+    count = images.size // images.shape[1]
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        weights = np.bincount(images[:, channel].reshape(-1), minlength=256) / count
+        mean = float(weights @ levels)
+        means.append(round(mean, 4))
+        stds.append(max(round(float(np.sqrt(weights @ (levels - mean) ** 2)), 4), 1e-4))
+    return tuple(means), tuple(stds)
+
+
+def _indices(path: Path, report: Report) -> dict[str, Index]:
+    """Return an index of the images in class folders, with absolute paths."""
+    path = path.resolve()
+    train, test = find_splits(path, report)
+    found = list_classes(train)
+    check_classes(found, path)
+    names = sorted(found.names)
+    check_class_names(names, train)
+    tested = None if test is None else list_classes(test)
+    _say_left_out(path, [found] if tested is None else [found, tested], report)
+    for image, _ in found.images + (tested.images if tested else []):
+        if "\n" in image.file:
+            raise UsageError(f"{image.file!r} has a line break in its name; rename it.")
+    if tested is None:
+        number_of = {name: number for number, name in enumerate(names)}
+        labels = np.array([number_of[name] for _, name in found.images], np.int64)
+        kept, held = held_out(labels, names, train, report)
+        parts = {"train": [found.images[i] for i in kept], "test": [found.images[i] for i in held]}
+    else:
+        parts = {"train": found.images, "test": _as_in_training(tested, names, train)}
+        say_untested(names, {name for _, name in parts["test"]}, report)
+    return {split: make_index(part, names, f"added from {path.name}") for split, part in parts.items()}
+
+
+def _as_in_training(tested: ClassFolders, names: Sequence[str], train: Path) -> Labelled:
+    """Return the images of a test set with the names that its classes have in the training set.
+
+    File systems may write an accented letter as one or as two; both are the same name. Raises: UsageError for a class
+    that the training set lacks.
+    """
+    same = {unicodedata.normalize("NFC", name): name for name in names} | {name: name for name in names}
+    renamed = {name: same.get(name, same.get(unicodedata.normalize("NFC", name))) for name in tested.names}
+    unknown = [name for name, own in renamed.items() if own is None]
+    if unknown:
+        raise UsageError(f"{tested.folder} holds images of {listed_names(unknown)}, unlike {train}.")
+    return [(image, own) for image, name in tested.images if (own := renamed[name]) is not None]
+
+
+def _say_left_out(path: Path, read: Sequence[ClassFolders], report: Report) -> None:
+    """Report the files in the folders that are read which become no example. path: the folder that the user named."""
+    loose, skipped = [image for each in read for image in each.loose], Counter[str]()
+    for each in read:
+        skipped += each.skipped
+    around = {parent for each in read for parent in each.folder.parents if parent.is_relative_to(path)}
+    for folder in sorted(around):
+        images, others = loose_files(folder)
+        loose += images
+        skipped.update(other.suffix.lower() for other in others)
+    if loose:
+        number = f"{len(loose):,} image" + "s" * (len(loose) != 1)
+        report(f"skipped {number} in no class folder: {', '.join(map(str, loose[:3]))}{', ...' * (len(loose) > 3)}")
+    if skipped:
+        report(said_of_skipped(skipped))
+
+
+def _decoded(path: Path, image_size: int | None, report: Report) -> dict[str, Split]:
+    indices = _indices(path, report)
+    report(f"decoding {sum(len(index.labels) for index in indices.values()):,} images of {path}")
+    splits: dict[str, Split] = {}
+    shapes: dict[tuple[int, ...], str] = {}
+    remarks: Counter[str] = Counter()
+    for split, index in indices.items():
+        images: list[NDArray[np.uint8]] = []
+        for number in index.file:
+            file = index.files[int(number)]
+            images.append(_decoded_file(Path(file), image_size, remarks).numpy())
+            shapes.setdefault(images[-1].shape[1:], file)
+            if len(shapes) > 1:
+                differing = " and ".join(f"{file} is {shape}" for shape, file in shapes.items())
+                raise UsageError(f"it is needed, since images differ in size: {differing}.", "image_size")
+        splits[split] = Split(np.stack(images), index.labels, index.class_names, index.source)
+    _say_remarks(remarks, sum(len(split.labels) for split in splits.values()), report)
+    return splits
+
+
+def _decoded_file(path: Path, image_size: int | None, remarks: Counter[str]) -> Tensor:
+    """Return a decoded image, uint8 (3, H, W). remarks: counts what is not read of images."""
+    try:
+        blob = read_file(path)
+        remarks.update(check_header(blob))
+        image = decode(blob)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}.") from error
+    if image_size is None or tuple(image.shape[1:]) == (image_size, image_size):
+        return image
+    return resized_middle(image, (image_size, image_size), around=1.0)
+
+
+def _say_remarks(remarks: Counter[str], images: int, report: Report) -> None:
+    for remark, count in sorted(remarks.items()):
+        report(f"{count:,} of {images:,} images with {remark}")

@@ -1,0 +1,160 @@
+"""Encoded images to tensors: torchvision's decoder for JPEG, PIL's for other formats and where torchvision's fails.
+
+torchvision's decoder of PNG ends the process (a segmentation fault) where an image is not whole, and is not faster.
+Its decoder of GIF returns all frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.formats.source_files import Split, damaged
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SEVERAL_FRAMES = "several frames, of which the first is read"
+TURNED = "an EXIF orientation, which is not applied"
+
+_MOST_PIXELS = 1 << 28
+_JPEG = b"\xff\xd8\xff"
+_NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Formats that PIL knows by name only, and EPS, for which it starts Ghostscript."""
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+_16_BIT_FORMATS = ("PNG", "PPM")
+"""Formats whose images in PIL's mode I have 16 bits; others have 32 bits there."""
+_DAMAGES = (
+    *(OSError, SyntaxError, ValueError, MemoryError, ArithmeticError, LookupError, TypeError, AttributeError),
+    *(RuntimeError, AssertionError, EOFError, struct.error, zlib.error),
+)
+"""What PIL's decoders raise for files that are not whole."""
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """A published image in memory, still encoded."""
+
+    path: Path
+    """Where it is, for errors."""
+    content: bytes
+    class_name: str
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats that are decoded, in small letters, such as `.jpg`."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    return frozenset(
+        suffix.lower() for suffix, name in formats.items() if name in Image.OPEN and name not in _NOT_DECODED
+    )
+
+
+def decode(blob: bytes) -> Tensor:
+    """Return an image as uint8 (3, H, W), as PIL's `convert("RGB")` shows it. Raises: ValueError where it cannot.
+
+    Transparency is dropped, the first of several frames is read, and an EXIF orientation is not applied, as in
+    torchvision's ImageFolder. (PIL itself applies that of TIFF files.) Of 16 bits of gray the upper 8 are kept.
+    """
+    if blob.startswith(_JPEG):
+        with contextlib.suppress(RuntimeError, ValueError, ImportError):
+            return _with_torchvision(blob)
+    return _with_pil(blob)
+
+
+def check_header(blob: bytes) -> tuple[str, ...]:
+    """Look at an image's header before it is decoded: a small file may claim to be enormous.
+
+    Returns what the image has that `decode` leaves out: SEVERAL_FRAMES, TURNED.
+    Raises: ValueError where the bytes are not an image, or it has no pixels or more than 2^28.
+    """
+    remarks: list[str] = []
+    with _opened(blob) as image:
+        width, height = image.size
+        with contextlib.suppress(*_DAMAGES):  # what is said of it is no reason to refuse it
+            if getattr(image, "is_animated", False):
+                remarks.append(SEVERAL_FRAMES)
+            # Of other images, PIL would decode everything to look for an orientation. It turns TIFF files itself.
+            has_exif = "exif" in image.info and image.format != "TIFF"
+            if has_exif and image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
+                remarks.append(TURNED)
+    if not 0 < width * height <= _MOST_PIXELS:
+        raise ValueError(f"it is an image of {width} x {height}")
+    return tuple(remarks)
+
+
+def decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:
+    """Return published images of one size, uint8 (N, 3, side, side), with their classes as labels.
+
+    Raises: DamagedError that names an image that is not whole or has another size.
+    """
+    images = np.empty((len(files), 3, side, side), np.uint8)
+    for index, file in enumerate(files):
+        try:
+            image = decode(file.content)
+        except ValueError as error:
+            raise damaged(file.path, str(error)) from error
+        if image.shape != images.shape[1:]:
+            raise damaged(file.path, f"it is an image of {tuple(image.shape)} and not {images.shape[1:]}")
+        images[index] = image.numpy()
+    number = {name: index for index, name in enumerate(class_names)}
+    labels = np.array([number[file.class_name] for file in files], np.int64)
+    return Split(images, labels, tuple(class_names), source)
+
+
+def _with_torchvision(blob: bytes) -> Tensor:
+    from torchvision.io import ImageReadMode, decode_image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it announces its removal at each call
+        image: Tensor = decode_image(torch.frombuffer(bytearray(blob), dtype=torch.uint8), ImageReadMode.RGB)
+    return image
+
+
+def _with_pil(blob: bytes) -> Tensor:
+    with _opened(blob) as image:
+        has_8_bits = not image.mode.startswith(("I", "F"))
+        has_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _16_BIT_FORMATS)
+        if has_8_bits or has_16_bits:
+            pixels = np.array((image if has_8_bits else _upper_8_bits(image)).convert("RGB"))
+    if not (has_8_bits or has_16_bits):
+        raise ValueError("its pixels are floating-point numbers or have 32 bits; save it with 8 or 16")
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _upper_8_bits(image: Image) -> Image:
+    from PIL.Image import fromarray
+
+    return fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+@contextlib.contextmanager
+def _opened(blob: bytes) -> Iterator[Image]:
+    """Open an image with PIL. Raises: ValueError where the bytes are no image, or reading it inside the block fails."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(blob)) as image:
+                if image.format in _NOT_DECODED:
+                    raise UnidentifiedImageError
+                yield image
+    except UnidentifiedImageError as error:
+        raise ValueError("it is not an image that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError("it claims to be an enormous image") from error
+    except _DAMAGES as error:
+        raise ValueError(f"it is not a whole image ({error})") from error

@@ -1,0 +1,40 @@
+"""What hyperparameters change about the examples of a dataset and their labels, before any batch is made."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.augmentations import transforms
+from datasets.hparams import ROTATIONS, DatasetHparams
+
+
+def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
+    """Return the training set that the hyperparameters ask for: random labels, then the subsample, then rotation.
+
+    images, labels: any tensors with one entry for each example; labels int64 (N,). Rotation needs images uint8.
+    The draws are OpenLTH's, from numpy's RandomState: seed s draws the new labels, and s + 1 an order of the examples.
+    The first in this order get the new labels, and the first in it are kept, so that those are kept before others.
+    """
+    seed = hparams.transformation_seed
+    if hparams.random_labels_fraction:
+        count = int(np.ceil(hparams.random_labels_fraction * len(labels)))
+        drawn = np.random.RandomState(seed).randint(hparams.spec.num_classes, size=count)
+        where = np.random.RandomState(seed + 1).permutation(len(labels))[:count]
+        labels = labels.clone()
+        labels[torch.from_numpy(where)] = torch.from_numpy(drawn).to(labels.dtype)
+    if hparams.subsample_fraction is not None:
+        count = int(np.ceil(hparams.subsample_fraction * len(labels)))
+        kept = torch.from_numpy(np.random.RandomState(seed + 1).permutation(len(labels))[:count])
+        images, labels = images[kept], labels[kept]
+    return changed_test_examples(images, labels, hparams)
+
+
+def changed_test_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
+    """Return the test (or validation) set that the hyperparameters ask for: only rotation changes it."""
+    if hparams.unsupervised_labels != "rotation":
+        return images, labels
+    drawn = np.random.RandomState(hparams.transformation_seed).randint(ROTATIONS, size=len(labels))
+    turns = torch.from_numpy(drawn).to(labels.dtype)
+    return transforms.rotate(images, turns), turns

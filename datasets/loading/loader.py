@@ -1,0 +1,38 @@
+"""The loader that suits a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+
+from datasets.hparams import DatasetHparams
+from datasets.loading.batches import Loader, LoaderConfig
+from datasets.loading.memory import MemoryLoader
+from datasets.loading.streaming import StreamingLoader
+
+
+def open_loader(
+    hparams: DatasetHparams,
+    folder: Path,
+    config: LoaderConfig | None = None,
+    *,
+    workers: int | None = None,
+    opened: dict[Hashable, Loader] | None = None,
+) -> Loader:
+    """Open a prepared dataset.
+
+    folder: that of all datasets. workers: processes that decode image files, for datasets that are not in memory; by
+    default one for each core. opened: holds the loader in memory that was opened last, whose data another one shares.
+    Raises: EnvironmentFailure where the prepared files are missing; DamagedError where they are damaged; UsageError for
+    hyperparameters that do not suit the dataset.
+    """
+    config = config or LoaderConfig()
+    if not hparams.spec.in_memory:
+        return StreamingLoader(hparams, folder, config, workers)
+    if opened is None:
+        return MemoryLoader(hparams, folder, config)
+    loaded = (hparams, folder, str(config.device), config.memory_format)
+    if loaded not in opened:
+        opened.clear()
+        opened[loaded] = MemoryLoader(hparams, folder, config)
+    return opened[loaded].with_config(config)

@@ -1,0 +1,1 @@
+"""The datasets that come with the project, a file each."""

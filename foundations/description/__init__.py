@@ -1,0 +1,1 @@
+"""Descriptions of runs and their addresses: hyperparameters, steps, canonical JSON."""

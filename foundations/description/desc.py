@@ -1,0 +1,363 @@
+"""Descriptions: what a run computes, as groups of hyperparameters and as edges to the runs that it draws on.
+
+Everything about ancestry follows from `Desc.sources()`: what must be made first and how far, what a manifest
+fingerprints, what `rm` protects, what a ticket carries, what `show` draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import marshal
+import math
+import sys
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from foundations.description.address import MAIN, SCHEMA_VERSION, Location, digest
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values
+from foundations.description.step import Step
+from foundations.errors import DamagedError, UsageError
+from foundations.program import PROGRAM
+from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares, records_of
+
+# A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
+_NOT_INHERITED = ("techniques",)
+_MOST = 1 << 63  # of a whole number
+_PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A run as another one names it.
+
+    replicate: None for the replicate of the run that names it, so that every replicate of that has one address.
+    """
+
+    desc: Desc
+    replicate: int | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.desc.digest  # computed run by run, so that a long chain takes no deep recursion
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what represents the run in the address of the description that names it."""
+        return {"run": self.desc.digest} | ({} if self.replicate is None else {"replicate": self.replicate})
+
+    def location(self, replicate: int) -> Location:
+        """Return where the run is. replicate: that of the run that names it."""
+        return self.desc.location(replicate if self.replicate is None else self.replicate)
+
+
+@dataclass(frozen=True)
+class StateOf:
+    """An edge: weights and buffers of a run at a step."""
+
+    run: RunRef
+    step: Step
+
+    @classmethod
+    def at(cls, run: RunRef, text: str, hparam: str) -> StateOf:
+        """Return the state at a step that is written as text. Raises: UsageError where the run has no such step."""
+        step, desc = Step.parse(text, run.desc.iterations_per_epoch, hparam), run.desc
+        if not desc.start <= step <= desc.end:
+            where = "after the last step" if step > desc.end else "before the first step"
+            raise UsageError(f"{step} is {where} of the run; choose {desc.start} to {desc.end}.", hparam)
+        return cls(run, step)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what represents the edge in an address."""
+        return {**self.run.canonical(), "step": str(self.step)}
+
+
+@dataclass(frozen=True)
+class MaskOf:
+    """An edge: the mask of a run."""
+
+    run: RunRef
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what represents the edge in an address."""
+        return self.run.canonical()
+
+
+Source = StateOf | MaskOf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desc(ABC):
+    """Base of descriptions: a frozen dataclass of hyperparameter groups and sources.
+
+    A branch has a field `main` as well, the training in whose directory it is. A field that is None is absent from
+    the address, so that one may be added later.
+    """
+
+    kind: ClassVar[str]
+    job: ClassVar[str]
+    """`module:class` of the job that computes it (see `training.job`), imported only when there is work to do."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.fields().items():
+            if isinstance(value, Hparams):
+                object.__setattr__(self, name, value.normalized(self.iterations_per_epoch))
+
+    if TYPE_CHECKING:  # a property of trainings, a field of branches
+
+        @property
+        def main(self) -> Desc:
+            """The training in whose directory the run is; the description itself, if it is one."""
+
+    @property
+    @abstractmethod
+    def iterations_per_epoch(self) -> int:
+        """Iterations in an epoch of the run."""
+
+    @property
+    @abstractmethod
+    def start(self) -> Step:
+        """The run's first step."""
+
+    @property
+    @abstractmethod
+    def end(self) -> Step:
+        """The run's last step."""
+
+    @property
+    def mask_step(self) -> Step | None:
+        """The step by which the run's mask is known, or None where it has none."""
+        return None
+
+    @property
+    @abstractmethod
+    def dataset_name(self) -> str:
+        """The dataset that the run is trained on."""
+
+    @property
+    def together_key(self) -> Hashable:
+        """What runs have in common that one process can train together; None where it cannot."""
+        return None
+
+    @abstractmethod
+    def location(self, replicate: int) -> Location:
+        """Return where the run of this description is."""
+
+    def versions(self) -> dict[str, int]:
+        """Return the versions of what computes the result, raised by hand when results change."""
+        return {}
+
+    def fields(self) -> dict[str, Any]:
+        """Return what the description consists of, by name, without what is absent."""
+        values = {name: getattr(self, name) for name, _ in _field_types(type(self))}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def sources(self) -> dict[str, Source]:
+        """Return the states and masks of other runs that this one draws on, by the names of their fields."""
+        return {name: value for name, value in self.fields().items() if isinstance(value, Source)}
+
+    def hyperparameters(self) -> dict[str, dict[str, Any]]:
+        """Return every hyperparameter by group, defaults too."""
+        return {name: value.values() for name, value in self.fields().items() if isinstance(value, Hparams)}
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins whose code computes the run, by name: those of its own class and of its values.
+
+        Those of other runs that it draws on, its main run included, are in the digests of these.
+        """
+        if not loaded_plugins():
+            return []
+        own = plugin_that_declares(type(self))
+        groups = [value for value in self.fields().values() if isinstance(value, Hparams)]
+        found = {plugin.name: plugin for group in groups for plugin in group.plugins()}
+        found |= {own.name: own} if own else {}
+        return [found[name] for name in sorted(found)]
+
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """What the address is made of: what differs from its elided value, versions that are not 1, and plug-ins."""
+        tree: dict[str, Any] = {
+            name: value.digest if isinstance(value, Desc) else value.canonical()
+            for name, value in self.fields().items()
+        }
+        tree["versions"] = {name: version for name, version in self.versions().items() if version != 1}
+        tree["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins()}
+        return {name: part for name, part in tree.items() if part != {}}
+
+    @cached_property
+    def digest(self) -> str:
+        """The description's digest."""
+        return digest(self.kind, self.canonical)
+
+    def record(self) -> dict[str, Any]:
+        """Return the content of `description.json`, from which the description can be read back.
+
+        A directory that carries it can prove its own name. The record of a branch holds that of its main run, and where
+        its sources are.
+        """
+        record: dict[str, Any] = {
+            "kind": self.kind,
+            "schema": SCHEMA_VERSION,
+            "digest": self.digest,
+            "canonical": self.canonical,
+            "hyperparameters": self.hyperparameters(),
+            "iterations_per_epoch": self.iterations_per_epoch,
+        }
+        plugins = self.plugins()
+        if plugins:
+            record["plugins"] = records_of(plugins)
+        if self.main is not self:
+            record["main"] = self.main.record()
+            record["sources"] = {name: _source_record(source) for name, source in self.sources().items()}
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], main: Desc | None, runs: Mapping[str, Desc]) -> Self:
+        """Return the description that `record` was made of. runs: the descriptions of its sources, by digest.
+
+        Raises: UsageError where a value is not valid any more; KeyError or TypeError where it is not of this kind.
+        """
+        parts: dict[str, Any] = {}
+        for name, kind in _field_types(cls):
+            if issubclass(kind, Hparams):
+                if name in record["hyperparameters"]:
+                    parts[name] = _group_from(kind, record["hyperparameters"][name])
+            elif issubclass(kind, StateOf | MaskOf):
+                if name in record["sources"]:
+                    parts[name] = _source_from(record["sources"][name], runs)
+            else:
+                parts[name] = main
+        return cls(**parts)
+
+    def check_record(self, record: Mapping[str, Any], folder: Path) -> None:
+        """Compare a stored record with this description, hyperparameter by hyperparameter.
+
+        A hyperparameter that the record lacks was added later and has its elided value.
+        Raises: DamagedError that names the first one that differs.
+        """
+        stored, own = record["hyperparameters"], self.hyperparameters()
+        if stored == own:
+            return
+        for name, group in own.items():
+            known = {**elided_values(type(getattr(self, name))), **stored.get(name, {})}
+            for hparam in (*group, *(hparam for hparam in known if hparam not in group)):
+                was, wanted = known.get(hparam), group.get(hparam, "nothing (it is not known any more)")
+                if was is ALWAYS_WRITTEN or was != wanted:
+                    raise DamagedError(
+                        f"{folder} holds the result of {hparam}={was}; {wanted} was asked for under the same address.\n"
+                        "A declared default has changed without keeping its elided value; "
+                        "see foundations/description/hparams.py."
+                    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunKind(Registered):
+    """A kind of run, by the word in its description and in its directory's name."""
+
+    desc: type[Desc]
+
+
+def check_record(record: Any, folder: Path) -> None:
+    """Check that a stored record hashes to the digest in its directory's name. Raises: DamagedError."""
+    named = folder.parent.parent.name if folder.name == MAIN else folder.name
+    try:
+        found = digest(record["kind"], record["canonical"])
+        is_whole = _is_plain(record)
+        plugins = {name: plugin["sha256"] for name, plugin in record.get("plugins", {}).items()}
+        is_whole &= plugins == record["canonical"].get("plugins", {})
+        if "main" in record:
+            main = record["main"]
+            # Many branches carry the description of one training; marshal keeps apart what == does not (1 and 1.0).
+            main_digest = _digest_of(main["kind"], marshal.dumps(main["canonical"], _PLAIN))
+            is_whole &= record["canonical"]["main"] == main["digest"] == main_digest and _is_plain(main)
+            for source in record["sources"].values():
+                Location.of(source["training"], source.get("replicate", 1), source["name"])
+        if is_whole and record["digest"] == found and named.rpartition("_")[2] == found:
+            return
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        found = "nothing"
+    raise DamagedError(
+        f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
+        f"Move the directory away, or remove it: {PROGRAM} rm {named} --force"
+    )
+
+
+def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of a stored description by name.
+
+    A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
+    inherited.
+    """
+    return flattened(hyperparameter_groups(record))
+
+
+def hyperparameter_groups(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the groups whose hyperparameters a stored description has, as `flattened` takes them."""
+    inherited = record["main"]["hyperparameters"] if "main" in record else {}
+    groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
+    return tuple(interned(group) for group in (groups | record["hyperparameters"]).values())
+
+
+def interned(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group whose names are interned: of thousands of runs they are compared by identity and stored once."""
+    return {sys.intern(name): value for name, value in group.items()}
+
+
+def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the hyperparameters of groups by name: those of a later group count."""
+    found: dict[str, Any] = {}
+    for group in groups:
+        found.update(group)
+    return found
+
+
+def _is_plain(record: Mapping[str, Any]) -> bool:
+    """Return whether kind, hyperparameters and epochs of a stored record are such as descriptions have."""
+    epoch = record["iterations_per_epoch"]
+    if type(record["kind"]) is not str or type(epoch) is not int or not 0 < epoch < _MOST:
+        return False
+    for group in record["hyperparameters"].values():
+        for value in group.values():
+            kind = type(value)
+            if kind is str or value is None or kind is bool:
+                continue
+            if not (math.isfinite(value) if kind is float else kind is int and -_MOST < value < _MOST):
+                return False
+    return True
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(kind: str, canonical: bytes) -> str:
+    return digest(kind, marshal.loads(canonical))
+
+
+@functools.cache
+def _field_types(kind: type[Desc]) -> tuple[tuple[str, type], ...]:
+    hints = typing.get_type_hints(kind)
+    found = []
+    for field in dataclasses.fields(kind):
+        types = typing.get_args(hints[field.name]) or (hints[field.name],)
+        found.append((field.name, next(part for part in types if part is not type(None))))
+    return tuple(found)
+
+
+def _group_from(kind: type[Hparams], stored: Mapping[str, Any]) -> Hparams:
+    group = kind.group_for(stored)
+    elided = {name: value for name, value in elided_values(group).items() if value is not ALWAYS_WRITTEN}
+    return group(**{**elided, **stored})
+
+
+def _source_record(source: Source) -> dict[str, Any]:
+    location = source.run.desc.location(1)
+    step = {"iteration": source.step.iteration} if isinstance(source, StateOf) else {}
+    return {**source.canonical(), **step, "training": location.training, "name": location.name}
+
+
+def _source_from(stored: Mapping[str, Any], runs: Mapping[str, Desc]) -> Source:
+    run = RunRef(runs[stored["run"]], stored.get("replicate"))
+    if "iteration" not in stored:
+        return MaskOf(run)
+    return StateOf(run, Step(stored["iteration"], run.desc.iterations_per_epoch))

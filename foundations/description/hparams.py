@@ -1,0 +1,384 @@
+"""Hyperparameters: frozen dataclasses that are flags, documentation and address at once.
+
+A field is declared once:
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainingHparams(Hparams):
+        lr: float = hparam(0.1, above=0)
+        \"\"\"Learning rate.\"\"\"
+
+Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it appears in the
+address: a field is written there only where it differs from its *elided* value. That value is the declared default on
+the day the field is added and never changes afterwards: if it followed a new default, results of the old default would
+be taken for results of the new one. So when a default must change, write `hparam(new, elided=old)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import math
+import operator
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from foundations.description.json_forms import JsonForms
+from foundations.description.step import Step, parse_steps
+from foundations.errors import UsageError, invalid
+from foundations.registry import Plugin, Registry, plugin_that_declares
+
+
+class _Sentinel:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+ALWAYS_WRITTEN = _Sentinel("ALWAYS_WRITTEN")
+"""As `elided`: the field is part of every address, so its declared default may change freely."""
+_AS_DECLARED = _Sentinel("_AS_DECLARED")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Which values a field takes, and how it is written in an address."""
+
+    elided: Any
+    choices: Sequence[str] | Registry[Any] | None
+    at_least: float | None
+    at_most: float | None
+    above: float | None
+    below: float | None
+    is_step: bool
+    is_step_list: bool
+    is_unordered: bool
+    help: str
+
+
+def hparam(
+    default: Any,
+    *,
+    elided: Any = _AS_DECLARED,
+    choices: Sequence[str] | Registry[Any] | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    step: bool = False,
+    step_list: bool = False,
+    unordered: bool = False,
+    help: str = "",
+) -> Any:
+    """Declare a hyperparameter.
+
+    elided: the value at which the field vanishes from addresses; frozen for good.
+    choices: the valid texts, or the registry of the names. at_least, at_most, above, below: bounds of a number.
+    step, step_list: a text that is one step or a list of steps; in addresses, as iterations.
+    unordered: a comma-separated text whose order means nothing; in addresses, sorted and without repetition.
+    help: for fields of generated classes, which have no docstrings.
+    """
+    elided = default if elided is _AS_DECLARED else elided
+    rule = _Rule(elided, choices, at_least, at_most, above, below, step, step_list, unordered, help)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
+class HparamField:
+    """What is known of a field of a group: `fields_of` reads it once a class."""
+
+    name: str
+    types: tuple[type, ...]
+    default: Any
+    rule: _Rule
+
+    @cached_property
+    def is_number(self) -> bool:
+        """Whether the field takes numbers with decimals."""
+        return float in self.types
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The valid texts, where they are given: of what has several names, the spellings."""
+        choices = self.rule.choices or ()
+        return choices.spellings() if isinstance(choices, Registry) else choices
+
+    @cached_property
+    def bounds(self) -> tuple[tuple[float, str, Callable[[float, float], bool]], ...]:
+        """The bounds of the field: the number, the word for it, and the comparison that must hold."""
+        rule = self.rule
+        known = (
+            (rule.at_least, "at least", operator.ge),
+            (rule.above, "above", operator.gt),
+            (rule.at_most, "at most", operator.le),
+            (rule.below, "below", operator.lt),
+        )
+        return tuple((bound, word, holds) for bound, word, holds in known if bound is not None)
+
+    def check(self, value: Any) -> None:
+        """Check a value by itself. Raises: UsageError that says which values are valid."""
+        if not isinstance(value, self.types) and not (self.is_number and isinstance(value, int)):
+            raise self._wrong_type(value)
+        if value is None or (kind := type(value)) is bool:
+            if value is not None and bool not in self.types:
+                raise self._wrong_type(value)
+            return
+        if self.rule.choices is not None and value not in self.rule.choices:
+            choices = self.rule.choices
+            if isinstance(choices, Registry):
+                raise UsageError(choices.unknown(str(value)).reason, self.name)
+            raise invalid(value, self.name, choices)
+        if kind is float or kind is int:
+            self._check_bounds(value)
+
+    def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
+        """Return the one spelling of a value."""
+        if value is None:
+            return None
+        if self.is_number:
+            return float(value) + 0.0  # -0.0 is 0.0
+        if self.rule.is_step:
+            return str(Step.parse(value, iterations_per_epoch, self.name))
+        if self.rule.is_step_list:
+            return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, self.name)) or None
+        if self.rule.is_unordered:
+            return ",".join(sorted(set(filter(None, value.split(","))))) or None
+        return value
+
+    def _check_bounds(self, value: Any) -> None:
+        if not math.isfinite(value):
+            raise UsageError(f"{value} is not a valid value; it takes a finite number.", self.name)
+        if not all(holds(value, bound) for bound, _, holds in self.bounds):
+            words = " and ".join(f"{word} {bound:g}" for bound, word, _ in self.bounds)
+            raise UsageError(f"{value} is not a valid value; it must be {words}.", self.name)
+
+    def _wrong_type(self, value: Any) -> UsageError:
+        allowed = (*self.types, int) if self.is_number else self.types
+        words = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
+        return UsageError(f"{value!r} is not a valid value; it takes {words}.", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams(JsonForms):
+    """Base of all groups of hyperparameters.
+
+    Every field must be declared with `hparam` and be a str, int, float, bool, or one of these or None. Construction
+    validates each value by itself; what depends on several fields goes into `validate`.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            field.check(getattr(self, field.name))
+        self.validate()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values. Where the class is a generated one, another process generates it anew."""
+        kind = next(kind for kind in type(self).__mro__ if "_is_generated" not in kind.__dict__)
+        return _restored, (kind, kind is not type(self), self.values())
+
+    def validate(self) -> None:
+        """Check what depends on several fields. Raises: UsageError that names the fields and what is valid."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:  # noqa: ARG003 (subclasses look at the values)
+        """Return the class to build from some values: a subclass, where one of them selects more fields."""
+        return cls
+
+    @classmethod
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the values that select a group with more fields, such as `technique=rigl`, and these groups.
+
+        Groups whose `group_for` returns others override this, for help and errors.
+        """
+        return {}
+
+    @classmethod
+    def owners_of(cls, name: str) -> list[str]:
+        """Return the values that a group must be selected by to have a field: `technique=rigl`."""
+        return [owner for owner, group in cls.owners().items() if name in group.names()]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the group with those of some values that are its fields; the others are of other groups."""
+        kind = cls.group_for(values)
+        names = kind.names()
+        return kind(**{name: value for name, value in values.items() if name in names})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the fields, which are the names of the flags."""
+        return [field.name for field in fields_of(cls)]
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields_of(type(self))}
+
+    def replaced(self, changes: Mapping[str, Any]) -> Self:
+        """Return the group with some other values; where one of them selects another class, of that class.
+
+        Where nothing changes, that is the group itself: nothing is validated again.
+        """
+        changed = {name: value for name, value in changes.items() if getattr(self, name, ALWAYS_WRITTEN) != value}
+        return type(self).of({**self.values(), **changed}) if changed else self
+
+    def simplified(self) -> Self:
+        """Return the same experiment without what cannot change its result. Groups override this.
+
+        Raises: UsageError where the combination is not valid.
+        """
+        return self
+
+    def normalized(self, iterations_per_epoch: int) -> Self:
+        """Return these hyperparameters with one spelling for each meaning, the one that addresses and jobs use.
+
+        What cannot change the result is gone, numbers have their declared type, steps are iterations (`80ep` is
+        `31280it` at 391 iterations an epoch), and lists without an order are sorted.
+        """
+        plain = self.simplified()
+        fields = fields_of(type(plain))
+        values = {field.name: field.normalized(getattr(plain, field.name), iterations_per_epoch) for field in fields}
+        normal = object.__new__(type(plain))  # valid already: one spelling of valid values
+        normal.__dict__.update(values)
+        return normal
+
+    def plugins(self) -> list[Plugin]:
+        """Return the plug-ins whose code the values use: that of each name in a registry, and that of the class.
+
+        Groups whose values name something in another way override this.
+        """
+        found = [plugin_that_declares(type(self))]
+        for field in fields_of(type(self)):
+            name = getattr(self, field.name)
+            if isinstance(field.rule.choices, Registry) and name is not None:
+                found.append(field.rule.choices.plugin_of(name))
+        return [plugin for plugin in found if plugin is not None]
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the fields that are part of an address: those that differ from their elided value. Normalize first."""
+        fields = fields_of(type(self))
+        return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
+
+
+def _restored(kind: type[Hparams], is_generated: bool, values: dict[str, Any]) -> Hparams:
+    group = object.__new__(kind.group_for(values) if is_generated else kind)  # valid already
+    group.__dict__.update(values)
+    return group
+
+
+@functools.cache
+def fields_of(group: type[Hparams]) -> tuple[HparamField, ...]:
+    """Return the fields of a group.
+
+    Raises: TypeError for a field that was not declared with `hparam`, or has the name of a method.
+    """
+    hints = typing.get_type_hints(group)
+    found = []
+    for field in dataclasses.fields(group):
+        rule = field.metadata.get("rule")
+        if not isinstance(rule, _Rule):
+            raise TypeError(f"the field '{field.name}' is not declared with hparam()")
+        if hasattr(Hparams, field.name):
+            raise TypeError(f"a field cannot be called '{field.name}': that is a method of Hparams")
+        hint = hints[field.name]
+        found.append(HparamField(field.name, typing.get_args(hint) or (hint,), field.default, rule))
+    return tuple(found)
+
+
+@functools.cache
+def help_of(group: type[Hparams]) -> dict[str, str]:
+    """Return the help of each field: the docstring under it, as one line a paragraph."""
+    found = {field.name: field.rule.help for field in fields_of(group)}
+    for kind in reversed(group.__mro__):
+        if dataclasses.is_dataclass(kind) and "_is_generated" not in kind.__dict__:
+            found |= _docstrings(kind)
+    return {name: found[name] for name in group.names()}
+
+
+def overrides_group(
+    name: str,
+    groups: Iterable[type[Hparams]],
+    prefix: str,
+    summary: str,
+    *,
+    base: type[Hparams] = Hparams,
+    help: str = "In place of --{}.",
+) -> type[Hparams]:
+    """Return a group with every field of some groups under a prefix, each None where it is not given.
+
+    For flags that override some of another description's hyperparameters. `overrides` reads them.
+    base: the class of which it is a subclass. help: of each field, with its name without the prefix in the braces.
+    """
+    fields = []
+    for group in groups:
+        hints = typing.get_type_hints(group)
+        for field in fields_of(group):
+            rule = dataclasses.replace(field.rule, elided=None, help=help.format(field.name))
+            hint = hints[field.name] | None
+            fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
+    made = _generated(name, fields, base, summary)
+    made._prefix = prefix  # type: ignore[attr-defined]
+    return made
+
+
+def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
+    """Return the fields of a group that come from an `overrides_group`, by their prefix: one thing, for its help."""
+    prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
+    return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
+
+
+def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:
+    """Return a subclass of `base` that has every field of some groups as well, under their own names."""
+    fields = {}
+    for group in groups:
+        hints, texts = typing.get_type_hints(group), help_of(group)
+        for field in fields_of(group):
+            rule = dataclasses.replace(field.rule, help=texts[field.name])
+            declared = dataclasses.field(default=field.default, metadata={"rule": rule})
+            fields[field.name] = (field.name, hints[field.name], declared)
+    return _generated(name, list(fields.values()), base, summary)
+
+
+def _generated(name: str, fields: list[tuple[str, Any, Any]], base: type[Hparams], summary: str) -> type[Hparams]:
+    made = dataclasses.make_dataclass(
+        name, fields, bases=(base,), frozen=True, kw_only=True, namespace={"_is_generated": True}
+    )
+    made.__doc__ = summary
+    return made
+
+
+def overrides(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
+    """Return the values that an `overrides_group` was given for the fields of a group."""
+    values = {name: getattr(flags, prefix + name) for name in group.names()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def elided_values(group: type[Hparams]) -> dict[str, Any]:
+    """Return, by field, the value at which it is left out of an address (or ALWAYS_WRITTEN)."""
+    return {field.name: field.rule.elided for field in fields_of(group)}
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """Return the docstrings under the fields of a class, by field."""
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, ValueError):
+        return {}
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        target = statement.target if isinstance(statement, ast.AnnAssign) else None
+        if (
+            isinstance(target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
+            found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    return found

@@ -1,0 +1,110 @@
+"""The files of the plug-ins that computed the runs of a root: `<root>/.plugins/<SHA-256>/<name>.py`, each version once.
+
+A run is created with the file beside it, so what computed it stays when the user's own file changes. A kept file is
+executed only where nobody else can have chosen it: root and file belong to the user, who has run a plug-in of this
+SHA-256 before (a list of these is in the user's own folder), and the run was not imported. Otherwise `--plugin` asks
+for it by name. Only the file itself is kept. What it imports counts as a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundations.environment import used_plugins_file
+from foundations.errors import EnvironmentFailure
+from foundations.files import read_file, write_atomically
+from foundations.plugins.plugins import is_loaded, load_plugin, name_is_loaded
+from foundations.registry import Plugin
+
+if TYPE_CHECKING:
+    from foundations.storage.run import Run
+
+FOLDER = ".plugins"
+_IMPORTED = "import_"
+"""What the names of the folders of imported runs begin with."""
+
+
+def kept_path(plugin: Plugin, root: Path) -> Path:
+    """Return where the file of a plug-in is kept under a root, if it is."""
+    return root / FOLDER / plugin.sha256 / f"{plugin.name}.py"
+
+
+def keep_plugins(plugins: Iterable[Plugin], root: Path) -> None:
+    """Keep the files of loaded plug-ins under a root, and note that the user has run them.
+
+    Raises: EnvironmentFailure where the root cannot be written.
+    """
+    for plugin in plugins:
+        path = kept_path(plugin, root)
+        if plugin.source and kept_source(plugin, root) is None:
+            write_atomically(path, plugin.source)
+        _note_use(plugin)
+
+
+def kept_source(plugin: Plugin, root: Path) -> bytes | None:
+    """Return the bytes of a kept file, or None where it is not there or is not what was kept."""
+    if Path(plugin.name).name != plugin.name or not plugin.sha256.isalnum():
+        return None
+    try:
+        source = read_file(kept_path(plugin, root))
+    except OSError:
+        return None
+    return source if hashlib.sha256(source).hexdigest() == plugin.sha256 else None
+
+
+def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
+    """Load the plug-ins that a run needs from the files that its root keeps, as far as these may be executed unasked.
+
+    A plug-in of which another version is loaded stays as it is: `check_loaded` says so.
+    """
+    for plugin in plugins:
+        if not is_loaded(plugin) and not name_is_loaded(plugin.name) and may_load(plugin, run):
+            load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_own_folder(plugin))
+
+
+def _own_folder(plugin: Plugin) -> Path | None:
+    """Return the folder in which a plug-in lay, for the modules beside it, or None where it is not the user's."""
+    try:
+        return plugin.path.parent if os.stat(plugin.path.parent).st_uid == os.geteuid() else None  # noqa: PTH116
+    except OSError:
+        return None
+
+
+def may_load(plugin: Plugin, run: Run) -> bool:
+    """Return whether the kept file of a plug-in of a run is there and may be executed without being asked for."""
+    if run.location.training.startswith(_IMPORTED) or kept_source(plugin, run.root) is None:
+        return False
+    try:
+        owners = {os.stat(path).st_uid for path in (run.root, kept_path(plugin, run.root))}  # noqa: PTH116
+    except OSError:
+        return False
+    return owners == {os.geteuid()} and plugin.sha256 in _used()
+
+
+def how_to_load(plugin: Plugin, run: Run) -> str:
+    """Return the flag that loads the kept file of a plug-in, in words, or nothing where it is not kept."""
+    if kept_source(plugin, run.root) is None:
+        return ""
+    return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.root)}"
+
+
+def _used() -> set[str]:
+    """Return the SHA-256 of the plug-ins that the user has run."""
+    with contextlib.suppress(OSError, EnvironmentFailure, ValueError):
+        return set(read_file(used_plugins_file()).decode().split())
+    return set()
+
+
+def _note_use(plugin: Plugin) -> None:
+    """Note that the user has run a plug-in; where that cannot be written, kept files are asked for by name."""
+    if plugin.sha256 not in _used():
+        with contextlib.suppress(OSError, EnvironmentFailure):
+            path = used_plugins_file()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(f"{plugin.sha256}\n")

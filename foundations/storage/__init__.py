@@ -1,0 +1,1 @@
+"""Runs on disk: their files, manifests, locks and upkeep."""

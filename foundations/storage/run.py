@@ -1,0 +1,398 @@
+"""The directory of a run: the only code that knows which files are in it, and when they count as done.
+
+    description.json                what was computed; its digest is in the directory's name
+    state_ep0_it0.safetensors       weights and buffers at a step
+    mask.safetensors, sparsity.json of a branch
+    checkpoint.safetensors          all that resuming needs; removed when the run is complete
+    metrics.csv                     what was measured
+    log.txt                         what was printed, with times; grows when a complete run is replayed
+    output.txt, failure.json        of a run that an executor started: what its command printed, why it failed
+    manifest.json                   written last: every other file with its SHA-256, and what the results came from
+
+A run is complete when manifest.json exists and its files match. Nothing else counts as done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foundations.description.address import Location
+from foundations.description.desc import Desc, Source, StateOf, check_record
+from foundations.description.step import Step
+from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import PART, explain_os_errors, read_file, sha256_of_file, write_atomically
+from foundations.metrics import BEST_BY, Metrics
+from foundations.plugins.kept import keep_plugins
+from foundations.program import PROGRAM
+from foundations.storage import sealed_json, tensor_files
+from foundations.storage.locks import Holder, lock
+from foundations.storage.manifest import FileRecord, Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DESCRIPTION = "description.json"
+MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.csv"
+LOG = "log.txt"
+OUTPUT = "output.txt"
+FAILURE = "failure.json"
+MASK = "mask.safetensors"
+SPARSITY = "sparsity.json"
+DAMAGED = "damaged_"
+"""What the names of files begin with that were set aside."""
+STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
+
+
+class Run:
+    """The directory of one description's run by one replicate."""
+
+    def __init__(self, root: Path, location: Location) -> None:
+        self.root = root
+        self.location = location
+
+    @cached_property
+    def folder(self) -> Path:
+        """The directory itself."""
+        return self.location.under(self.root)
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+    # What is there.
+
+    def exists(self) -> bool:
+        """Return whether anything was ever written for this run."""
+        return os.path.exists(self.folder / DESCRIPTION)  # noqa: PTH110 (no error where a colleague's folder is closed)
+
+    def record(self) -> dict[str, Any]:
+        """Return the stored description. Raises: DamagedError where it cannot be read or is not of this directory."""
+        record = self.read_json(DESCRIPTION)
+        check_record(record, self.folder)
+        return record
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest, or None where the run is not complete.
+
+        Raises: DamagedError where the manifest cannot be read, or a file is missing or has another size than it says.
+        """
+        manifest = self.read_manifest()
+        for name, record in (manifest.files if manifest else {}).items():
+            problem = record.difference(f"{self.folder}/{name}")
+            if problem:
+                raise self.damaged(name, problem)
+        return manifest
+
+    def read_manifest(self) -> Manifest | None:
+        """Return what the manifest says, whether or not the files agree, or None where there is none."""
+        data = self._data(MANIFEST)
+        try:
+            manifest = None if data is None else Manifest.from_bytes(data, self.folder / MANIFEST)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
+        if manifest and manifest.run not in ("", str(self)):
+            self.record()  # which says so where the whole directory is another run's
+            raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
+        return manifest
+
+    # Working on it.
+
+    @contextlib.contextmanager
+    def locked(self, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
+        """Hold the run's lock. If another process holds it, report which one and wait, or raise Busy."""
+        with explain_os_errors("work in", self.root):
+            held = contextlib.ExitStack()
+            holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
+        with held:
+            for path in self.leftovers():
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            yield holder
+
+    def leftovers(self) -> list[Path]:
+        """Return the files that are of use to nobody and go when the lock is next held, such as a killed writer's."""
+        with contextlib.suppress(OSError):  # a colleague's folder, say
+            parts, checkpoint = list(self.folder.glob(f".*{PART}")), self.folder / CHECKPOINT
+            return [*parts, checkpoint] if (self.folder / MANIFEST).exists() and checkpoint.is_file() else parts
+        return []
+
+    @property
+    def output_path(self) -> Path:
+        """What the run's command printed, where an executor started it."""
+        return self.folder / OUTPUT
+
+    @property
+    def lock_path(self) -> Path:
+        """The run's lock: beside the runs, so that it outlives the directory's removal."""
+        return self.root / ".locks" / f"{str(self.location).replace('/', '.')}.lock"
+
+    def create(self, desc: Desc) -> bool:
+        """Write the description, or compare it with the one that is there; return whether it was written.
+
+        The root keeps the files of the plug-ins that compute the run. Raises: DamagedError on a mismatch.
+        """
+        keep_plugins([*desc.main.plugins(), *desc.plugins()], self.root)
+        if self.exists():
+            self.check(desc)
+            return False
+        self.write(DESCRIPTION, sealed_json.to_bytes(desc.record()))
+        return True
+
+    def undo_create(self, start: Step | None = None) -> None:
+        """Remove the directory again, where it holds nothing but the description, and the state at `start` if given."""
+        found = {path.name for path in self.folder.iterdir()} - {OUTPUT, FAILURE}
+        if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
+            for name in found:
+                (self.folder / name).unlink()
+            self.remove_empty_folders()
+
+    def remove_empty_folders(self) -> None:
+        """Remove the run's folder and those above it, as far as they are empty."""
+        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
+            if folder.exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    def check(self, desc: Desc) -> None:
+        """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
+        if self.read_json(DESCRIPTION) != desc.record():  # equal ones need no hashing, which takes most of the time
+            desc.check_record(self.record(), self.folder)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Declare the run complete: record every file that is there, then remove the checkpoint.
+
+        The checkpoint goes last: a process killed in between leaves a complete run with a useless file, until `locked`.
+        Raises: DamagedError where a state, mask or report that an earlier process left is damaged.
+        """
+        for path in self.tensor_files():
+            if path.name != CHECKPOINT:
+                self.read_tensors(path.name)
+        self.sparsity()
+        self.clear_failure()
+        names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
+        files = {name: FileRecord.of(self.folder / name) for name in names}
+        self.write_manifest(manifest, files)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def add_to_manifest(self, name: str) -> None:
+        """Record a file that a complete run has been given later, such as a replayed state."""
+        manifest = self.read_manifest()
+        if manifest is None:
+            raise EnvironmentFailure(f"There is no {MANIFEST} in {self.folder}.")
+        self.write_manifest(manifest, {**manifest.files, name: FileRecord.of(self.folder / name)})
+
+    # Its files.
+
+    @staticmethod
+    def state_name(step: Step) -> str:
+        """Return the name of the file of the state at a step."""
+        return f"state_{step.file_name_part}.safetensors"
+
+    def has_state(self, step: Step) -> bool:
+        """Return whether the state at a step was kept; of a complete run, whether its manifest lists it."""
+        manifest = self.manifest()
+        name = self.state_name(step)
+        return (self.folder / name).exists() if manifest is None else name in manifest.files
+
+    def kept_states(self, iterations_per_epoch: int) -> list[Step]:
+        """Return the steps whose states were kept, ascending."""
+        found = [STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")]
+        return sorted(
+            Step(int(m[1]) * iterations_per_epoch + int(m[2]), iterations_per_epoch) for m in found if m is not None
+        )
+
+    def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        """Keep weights and buffers at a step."""
+        self._write_tensors(self.state_name(step), tensors)
+
+    def load_state(self, step: Step) -> dict[str, Tensor]:
+        """Return weights and buffers at a step, on the CPU.
+
+        Raises: EnvironmentFailure where it was not kept; DamagedError where the file is not what was written, or, in a
+        complete run, not the one that its manifest lists.
+        """
+        return self._read_recorded_tensors(self.state_name(step))[0]
+
+    def remove_state(self, step: Step) -> None:
+        """Remove the state at a step, if it is there."""
+        (self.folder / self.state_name(step)).unlink(missing_ok=True)
+
+    def fingerprint(self, source: Source) -> dict[str, str]:
+        """Return `{<run>/<file>: SHA-256}` of the file of this run that a source is, as manifests record it."""
+        name = self.state_name(source.step) if isinstance(source, StateOf) else MASK
+        return {f"{self.location}/{name}": sha256_of_file(self.folder / name)}
+
+    def has_mask(self) -> bool:
+        """Return whether a mask and its report were kept."""
+        return (self.folder / MASK).exists() and (self.folder / SPARSITY).exists()
+
+    def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+        """Keep a mask, as the tensors and the header that it packs itself into."""
+        self._write_tensors(MASK, bits, header)
+
+    def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what `save_mask` was given. Raises: as `load_state`."""
+        return self._read_recorded_tensors(MASK)
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write all that resuming needs, in one file."""
+        self._write_tensors(CHECKPOINT, tensors, facts)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the checkpoint's tensors and facts, or None where there is none. Raises: DamagedError."""
+        if not os.path.lexists(self.folder / CHECKPOINT):
+            return None
+        tensors, facts = self.read_tensors(CHECKPOINT)
+        if "step" not in facts:
+            raise self.damaged(CHECKPOINT, "it is not a checkpoint")
+        return tensors, facts
+
+    def save_metrics(self, metrics: Metrics) -> None:
+        """Write what was measured so far."""
+        self.write(METRICS, metrics.to_csv().encode())
+
+    def metrics(self) -> Metrics:
+        """Return what was measured so far. Raises: as `check_metrics`."""
+        data = self._checked_metrics()
+        try:
+            return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
+        except DamagedError as error:  # which names no run
+            raise self.damaged(METRICS, "it is not as it was written") from error
+
+    def check_metrics(self) -> None:
+        """Read metrics.csv without parsing it.
+
+        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
+        """
+        self._checked_metrics()
+
+    def best_step(self, iterations_per_epoch: int) -> Step | None:
+        """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
+        best = self.metrics().best_iteration(BEST_BY)
+        return None if best is None else Step(best, iterations_per_epoch)
+
+    def save_sparsity(self, report: Mapping[str, Any]) -> None:
+        """Write the report on the mask."""
+        self.write(SPARSITY, sealed_json.to_bytes(report))
+
+    def sparsity(self) -> dict[str, Any] | None:
+        """Return the report on the mask, or None where there is none. Raises: DamagedError."""
+        return self._parsed(SPARSITY)
+
+    def save_failure(self, facts: Mapping[str, Any]) -> None:
+        """Write why the run's command failed."""
+        self.write(FAILURE, sealed_json.to_bytes(facts))
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return why the run's command failed, or None if it did not, or was started again since."""
+        return self._parsed(FAILURE)
+
+    def clear_failure(self) -> None:
+        """Forget that the run's command failed."""
+        (self.folder / FAILURE).unlink(missing_ok=True)
+
+    def log(self, line: str) -> None:
+        """Add a line to log.txt, with the time."""
+        with explain_os_errors("write", self.folder / LOG):
+            # Through no link, and into no FIFO, which would be waited for.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one of the run's files, whole or not at all."""
+        write_atomically(self.folder / name, data)
+
+    def write_manifest(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
+        """Write the manifest, of some files."""
+        self.write(MANIFEST, dataclasses.replace(manifest, files=dict(files), run=str(self)).to_bytes())
+
+    def tensor_files(self) -> list[Path]:
+        """Return the states, the mask and the checkpoint that are there."""
+        return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith(DAMAGED))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the object in a JSON file. Raises: EnvironmentFailure where it is missing; DamagedError."""
+        tree = self._parsed(name)
+        if tree is None:
+            raise EnvironmentFailure(f"There is no {name} in {self.folder}.")
+        return tree
+
+    def _parsed(self, name: str) -> dict[str, Any] | None:
+        """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
+        data = self._data(name)
+        if data is None:
+            return None
+        try:
+            return sealed_json.from_bytes(data, self.folder / name)
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from error
+
+    def _checked_metrics(self) -> bytes | None:
+        """Return the content of metrics.csv, or None where there is none. Raises: as `check_metrics`."""
+        data = self._data(METRICS)
+        if data is None:
+            return None
+        manifest = self.read_manifest()
+        recorded = manifest.files.get(METRICS) if manifest else None
+        if recorded is not None and hashlib.sha256(data).hexdigest() != recorded.sha256:
+            raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
+        return data
+
+    def _data(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none. Raises: DamagedError for what is no file."""
+        try:
+            return read_file(f"{self.folder}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            if (self.folder / name).is_symlink():
+                raise self.damaged(name, "it is a link to nothing") from None
+            return None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+                raise self.damaged(name, error.strerror or "it cannot be read") from error
+            raise EnvironmentFailure(f"Cannot read {self.folder / name}: {error.strerror or error}.") from error
+
+    def damaged(self, name: str, why: str) -> DamagedError:
+        """Return the error for a damaged file of the run."""
+        return DamagedError(f"{self.folder / name} is damaged: {why}.\n{self.how_to_mend()}")
+
+    def how_to_mend(self) -> str:
+        """Return the command that mends the run, in words."""
+        return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
+
+    def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and facts in a file, whatever a manifest says of it.
+
+        is_checked: the file is known to have every byte that was written.
+        Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
+        """
+        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name), is_checked=is_checked)
+
+    def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        manifest = self.manifest()
+        recorded = manifest.files.get(name) if manifest else None
+        if recorded is not None and sha256_of_file(self.folder / name) != recorded.sha256:
+            raise self.damaged(name, "its SHA-256 is not the one of its manifest")
+        return self.read_tensors(name, is_checked=recorded is not None)
+
+    def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+        self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
+
+    def _owner(self, name: str) -> str:
+        """Return what a file of tensors says that it is, so that one of another run or step is not taken for it."""
+        return f"{self.location}/{name}"
+
+
+def _belongs_in_manifest(path: Path) -> bool:
+    return path.name not in (MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE) and not path.name.startswith((".", DAMAGED))

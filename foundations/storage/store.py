@@ -1,0 +1,169 @@
+"""The runs under a root: all of them, the one that an address means, and which draw on which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foundations.description.address import MAIN, Location
+from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
+from foundations.program import PROGRAM
+from foundations.storage.run import DESCRIPTION, MANIFEST, Run
+
+
+def all_runs(root: Path) -> Iterator[Run]:
+    """Yield every run under a root, trainings before their branches. Folders with other names are not ours.
+
+    Raises: EnvironmentFailure where the root is there and cannot be read.
+    """
+    for (training, number, name), is_closed in _names(root):
+        if is_closed or _holds_run(f"{root}/{training}/replicate_{number}/{name}"):
+            yield Run(root, Location(training, number, name))
+
+
+def all_names(root: Path) -> Iterator[str]:
+    """Yield where runs are, as text, by the names of folders, without looking into these. Raises: as `all_runs`."""
+    return (f"{training}/replicate_{number}/{name}" for (training, number, name), _ in _names(root))
+
+
+def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
+    """Yield the parts of the locations of runs, and whether that is in a folder that cannot be looked into."""
+    if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
+        raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
+    for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
+        folder = training.name
+        for replicate in sorted(training.glob("replicate_*")):
+            digits = replicate.name.removeprefix("replicate_")
+            if digits.isdecimal():
+                number = int(digits)
+                try:
+                    names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
+                except OSError:  # a colleague's, say: whoever reads the run says so
+                    yield (folder, number, MAIN), True
+                    continue
+                for name in (MAIN, *sorted([name for name in names if name.startswith("branch_")])):
+                    yield (folder, number, name), False
+
+
+def short_address(run: Run) -> str:
+    """Return the first 8 digits of a run's digest, and its replicate: enough to name it to `show`."""
+    return f"{run.location.digest[:8]}/{run.location.replicate}"
+
+
+def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
+    """Return the run of an address: any unique prefix of its digest or directory's name, with `/N` for a replicate.
+
+    prefer: the replicate that is meant where the address fits several replicates of one run and names none.
+    Raises: UsageError where no run, or more than one, is meant.
+    """
+    whole = address.rstrip("/")
+    exact = _at(root, whole)
+    if exact is not None:
+        return exact
+    begins = "" if whole.count("/") > 1 else whole.partition("/")[0]
+    likely = ((name, is_closed) for name, is_closed in _names(root) if begins in name[0] or begins in name[2])
+    named = [(Location(*name), is_closed) for name, is_closed in likely]
+    meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
+    if not meant:
+        stem, _, replicate = whole.partition("/")
+        meant = [each for each in named if _is_meant(each[0], stem, replicate)]
+    found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
+    preferred = [run for run in found if run.location.replicate == prefer]
+    if len({run.location.digest for run in found}) == len(preferred) == 1:
+        found = preferred
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"No run under {root} is named '{address}'. `{PROGRAM} ls` lists the runs.")
+    some = ", ".join(short_address(run) for run in found[:6]) + (", ..." if len(found) > 6 else "")
+    raise UsageError(f"'{address}' may mean {len(found)} runs: {some}. Give more digits, or the replicate.")
+
+
+def source_runs(run: Run) -> list[Run]:
+    """Return the runs whose states or masks a run draws on, as its description names them, each once.
+
+    Raises: DamagedError where the description cannot be read.
+    """
+    return [Run(run.root, location) for location in dict.fromkeys(source_locations(run, run.record()).values())]
+
+
+def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]:
+    """Return where the runs are whose states or masks a run draws on, by the names that its description has for them.
+
+    record: the run's stored description.
+    """
+    return {
+        name: Location.of(source["training"], source.get("replicate", run.location.replicate), source["name"])
+        for name, source in record.get("sources", {}).items()
+    }
+
+
+SOURCE_FLAGS = {"scored": "prune", "state": "state", "mask": "mask", "statistics": "statistics"}
+"""How flags begin that say which run is drawn on (_experiment), and at which step (_step), by the sources' names."""
+
+
+def source_steps(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return at which steps the states are that a run draws on, by the names of the flags, such as state_step."""
+    steps = {SOURCE_FLAGS.get(name, name): source.get("step") for name, source in record.get("sources", {}).items()}
+    return {f"{name}_step": str(step) for name, step in steps.items() if step is not None}
+
+
+def users_by_location(root: Path) -> dict[Location, list[Run]]:
+    """Return, by location, the runs that draw on the run there. Runs that cannot be read are left out."""
+    users: dict[Location, list[Run]] = {}
+    for run in all_runs(root):
+        try:
+            for source in source_runs(run):
+                users.setdefault(source.location, []).append(run)
+        except OpenPruneError:
+            continue  # `verify` says what is wrong with it
+    return users
+
+
+def users_of(run: Run) -> list[Run]:
+    """Return every run that draws on a run, directly or not, and every branch in a training's directory."""
+    return with_users([run])[:-1]
+
+
+def with_users(runs: Sequence[Run]) -> list[Run]:
+    """Return some runs of a root, and all that draw on them or are branches beside them, in an order for removal.
+
+    Each comes before those that it draws on.
+    """
+    if not runs:
+        return []
+    users = users_by_location(runs[0].root)
+    for other in all_runs(runs[0].root):
+        if other.location.name != MAIN:
+            main = Location(other.location.training, other.location.replicate, MAIN)
+            users.setdefault(main, []).append(other)
+    found: dict[Location, Run] = {}
+    waiting, seen = [(run, False) for run in reversed(runs)], set()
+    while waiting:
+        run, are_users_found = waiting.pop()
+        if are_users_found:
+            found[run.location] = run
+        elif run.location not in seen:
+            seen.add(run.location)
+            waiting += [(run, True), *((user, False) for user in users.get(run.location, []))]
+    return list(found.values())
+
+
+def _holds_run(folder: Path | str) -> bool:
+    # A run that lost its description can still be named, to be mended or removed.
+    return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
+
+
+def _at(root: Path, text: str) -> Run | None:
+    """Return the run whose whole location a text is, without looking at any other; None where there is none."""
+    location = Location.parse(text)
+    run = location and Run(root, location)
+    return run if run and _holds_run(run.folder) else None
+
+
+def _is_meant(location: Location, stem: str, replicate: str) -> bool:
+    name = location.training if location.name == MAIN else location.name
+    is_named = bool(stem) and (location.digest.startswith(stem) or name.startswith(stem))
+    return is_named and (not replicate or str(location.replicate) == replicate)

@@ -1,0 +1,199 @@
+"""Checking every byte of a run, and setting damaged files aside so that the next job makes them anew."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from foundations.errors import DamagedError, OpenPruneError
+from foundations.files import sha256_of_file
+from foundations.storage import tensor_files
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import (
+    CHECKPOINT,
+    DAMAGED,
+    DESCRIPTION,
+    FAILURE,
+    LOG,
+    MANIFEST,
+    METRICS,
+    OUTPUT,
+    SPARSITY,
+    STATE,
+    Run,
+)
+
+_REMOVED = ".removed_"
+
+
+def verify(run: Run) -> list[DamagedError]:
+    """Check every byte of a run against its manifest, and its description against its directory's name."""
+    problems: list[DamagedError] = []
+    with _collected(problems):
+        run.record()
+    manifest = None
+    with _collected(problems):
+        manifest = run.read_manifest()
+    if manifest is not None:
+        problems += [run.damaged(name, why) for name, why in _differences(run, manifest)]
+    else:
+        reads = {}
+        with _collected(problems):
+            reads = _reads(run)
+        for read in reads.values():
+            with _collected(problems):
+                read()
+    problems += [run.damaged(name, "it is not a regular file") for name in _not_files(run)]
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def check_bytes(run: Run, manifest: Manifest, at_most: int) -> int:
+    """Read a complete run's files, smaller ones first, until they have `at_most` bytes; return how many bytes they had.
+
+    Raises: DamagedError for one that is not what the manifest says.
+    """
+    total = 0
+    for name, record in sorted(manifest.files.items(), key=lambda file: file[1].size):
+        if total + record.size > at_most:
+            break
+        total += record.size
+        if sha256_of_file(run.folder / name) != record.sha256:
+            raise run.damaged(name, "its SHA-256 is not the one of its manifest")
+    return total
+
+
+def mend(run: Run) -> list[str]:
+    """Set damaged files of a run aside (as `damaged_<name>`) and return their names. The run's lock is held.
+
+    A damaged state can be replayed by itself. Without any other file the run does not count as complete any more.
+    A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
+    """
+    aside: list[str] = []
+
+    def set_aside(name: str) -> None:
+        path = run.folder / name
+        if os.path.lexists(path):
+            path.replace(_free_path(run.folder / f"{DAMAGED}{name}"))
+        aside.append(name)
+
+    manifest = None
+    if _is_of_another_run(run):
+        return []
+    try:
+        manifest = run.read_manifest()
+    except DamagedError:
+        set_aside(MANIFEST)
+    recorded = manifest.files if manifest else {}
+    for name, _ in [] if manifest is None else list(_differences(run, manifest)):
+        set_aside(name)
+    if manifest is not None and aside:
+        if all(STATE.fullmatch(name) for name in aside):
+            run.write_manifest(manifest, {name: r for name, r in recorded.items() if name not in aside})
+        else:
+            (run.folder / MANIFEST).unlink()
+    for name, read in _reads(run).items():
+        if name not in recorded and name not in aside and os.path.lexists(run.folder / name):
+            try:
+                read()
+            except DamagedError:
+                set_aside(name)
+    for name in _not_files(run):
+        set_aside(name)
+    if DESCRIPTION not in (*recorded, *aside) and _is_only_description_wrong(run):
+        set_aside(DESCRIPTION)
+    return aside
+
+
+def remove(run: Run) -> None:
+    """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError."""
+    # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
+    trash = _free_path(run.folder.with_name(f"{_REMOVED}{run.folder.name}"))
+    run.folder.replace(trash)
+    shutil.rmtree(trash)
+    run.remove_empty_folders()
+
+
+def sweep_removed(root: Path) -> None:
+    """Remove what is left of runs whose removal was cut off."""
+    for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
+        shutil.rmtree(trash, ignore_errors=True)
+        for folder in (trash.parent, trash.parent.parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _differences(run: Run, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the name of each file that is not what the manifest says, and why not. Every byte is read."""
+    for name, record in manifest.files.items():
+        problem = record.difference(f"{run.folder}/{name}")
+        if not problem and sha256_of_file(run.folder / name) != record.sha256:
+            problem = "its SHA-256 is not the one of its manifest"
+        if problem:
+            yield name, problem
+
+
+def _not_files(run: Run) -> list[str]:
+    """Return which of the files that no manifest vouches for are something else, or links, in the way of a job."""
+    names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.folder / name)]
+    return [name for name in names if not stat.S_ISREG((run.folder / name).lstat().st_mode)]
+
+
+def _reads(run: Run) -> dict[str, Callable[[], object]]:
+    """Return, by file, what reads it and raises DamagedError where it is damaged, for files that are there."""
+    reads: dict[str, Callable[[], object]] = {
+        DESCRIPTION: partial(run.read_json, DESCRIPTION),
+        SPARSITY: run.sparsity,
+        METRICS: run.metrics,
+        CHECKPOINT: run.load_checkpoint,
+    }
+    for path in run.tensor_files():
+        reads.setdefault(path.name, partial(run.read_tensors, path.name))
+    return reads
+
+
+def _is_of_another_run(run: Run) -> bool:
+    """Return whether a description is whole but not that of its directory, and tensors are not this run's either."""
+    with contextlib.suppress(OpenPruneError):
+        run.read_json(DESCRIPTION)
+        return not _describes(run) and not _owns_tensors(run)
+    return False
+
+
+def _is_only_description_wrong(run: Run) -> bool:
+    """Return whether a description is not that of its directory while all tensors there are this run's own."""
+    return not _describes(run) and _owns_tensors(run)
+
+
+def _describes(run: Run) -> bool:
+    with contextlib.suppress(OpenPruneError):
+        run.record()
+        return True
+    return False
+
+
+def _owns_tensors(run: Run) -> bool:
+    return all(tensor_files.owner(path).startswith(f"{run.location}/") for path in run.tensor_files())
+
+
+def _free_path(path: Path) -> Path:
+    """Return a path that nothing has, so that what was set aside before stays."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
+
+
+@contextlib.contextmanager
+def _collected(problems: list[DamagedError]) -> Iterator[None]:
+    try:
+        yield
+    except DamagedError as problem:
+        problems.append(problem)
+    except OpenPruneError as problem:
+        problems.append(DamagedError(str(problem)))
+    except OSError as problem:
+        problems.append(DamagedError(f"Cannot read {problem.filename}: {problem.strerror}."))

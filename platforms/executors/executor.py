@@ -1,0 +1,184 @@
+"""What every executor does with commands, and what it must not know: what a command computes.
+
+A command's results are in the directories of its runs, so an executor may die and be started again, and several may
+work on the same runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from foundations.description.hparams import Hparams, hparam
+from foundations.plugins.users_code import returned
+from foundations.registry import Registered, Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorHparams(Hparams):
+    """Who runs the jobs. Not part of a run's address."""
+
+    executor: str | None = hparam(None)
+    """Who runs the jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job runs
+    here and now."""
+
+    together: int = hparam(1, at_least=1)
+    """How many runs of one network and one data set a job trains at once: stacked on a GPU, taking turns on a CPU."""
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class that has the options of the executor that is named."""
+        name = values.get("executor")
+        found = cls if name in (None, "None") else EXECUTORS.find(name).hparams
+        return found if issubclass(found, cls) else cls
+
+    @classmethod
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the executors, and the groups of their options."""
+        return {f"executor={each.spelling}": each.hparams for each in EXECUTORS}
+
+
+QUEUED = frozenset(("pending", "held", "configuring", "requeued", "requeue hold", "requeue fed", "resv del hold"))
+"""The states of jobs that wait in a queue, as `Executor.states` calls them."""
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """A command to run somewhere."""
+
+    name: str
+    """What it computes, in the words of `ls`; no two jobs that are submitted at the same time have one name."""
+    arguments: tuple[str, ...]
+    """Of the program, such as ("run", "FILE", "--root=DIR"). An executor may add flags for devices and threads."""
+    output: Path
+    """The file to which standard output and errors are appended."""
+    after: tuple[str, ...] = ()
+    """The names of submitted jobs that must have ended well before it starts."""
+    runs: tuple[str, ...] = ()
+    """The runs that it computes, for people who watch a queue; by default the one of its name."""
+
+
+def with_threads(job: CommandJob, threads: int) -> list[str]:
+    """Return the arguments of a job, with a number of threads unless they say one."""
+    is_given = any(argument.partition("=")[0] == "--threads" for argument in job.arguments)
+    return [*job.arguments, *([] if is_given else [f"--threads={threads}"])]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended."""
+
+    name: str
+    exit_code: int
+    """That of the command; negative: the number of the signal that killed it."""
+    reason: str = ""
+    """Why it ended, where the executor knows more than the command's output says: out of memory, node failed."""
+
+
+class Executor(ABC):
+    """Runs commands, several at once. A context manager: at its end it releases what it holds."""
+
+    takes_waiting_jobs: ClassVar[bool] = False
+    """Whether it takes jobs before those that they come after have ended, and starts them in order by itself."""
+
+    def prepare(self) -> None:
+        """Make ready for the first job, where that takes time; a signal may interrupt it."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Return whether it takes another job now."""
+
+    @abstractmethod
+    def submit(self, job: CommandJob) -> None:
+        """Take a job. Raises: EnvironmentFailure where the executor cannot be reached."""
+
+    @abstractmethod
+    def ended(self, seconds: float) -> list[Ended]:
+        """Return the jobs that have ended since the last call; wait up to some seconds for the first.
+
+        A job that is preempted, or whose time is over, has not ended: the executor starts it again by itself.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask every running job to write a checkpoint and end, and forget those that have not started.
+
+        `ended` returns them all, in time.
+        """
+
+    def slots(self) -> int:
+        """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
+        return 1
+
+    def threads(self) -> int | None:
+        """Return how many CPU threads a job on this machine has; None where jobs may run on other machines."""
+        return None
+
+    def states(self) -> Mapping[str, str]:
+        """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
+        return {}
+
+    def queued(self) -> set[str]:
+        """Return the names of the submitted jobs that a queue has and that have not started."""
+        return {name for name, state in self.states().items() if state in QUEUED}
+
+    def how_to_look(self) -> str:
+        """Return how to look at jobs that go on without this process, in words; nothing where none do."""
+        return ""
+
+    def close(self) -> None:
+        """Release what is held. Jobs that can outlive this process go on."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """How an executor starts the program."""
+
+    entry: str
+    """`module:function` that takes a command line and returns the exit code, for executors that fork."""
+    preload: Sequence[str] = ()
+    """Modules that every job imports, for executors that import once and fork."""
+    command: Sequence[str] = ()
+    """The command line of the program without arguments, for executors that start processes."""
+    folder: Path = Path(".jobs")
+    """For files of an executor's own, on a file system that all its machines share."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExecutorKind(Registered):
+    """An executor by name."""
+
+    hparams: type[ExecutorHparams]
+    make: Callable[[Any, Program], Executor]
+    """Called with the hyperparameters, of the class above. Raises: EnvironmentFailure where the engine is missing."""
+    runs: str
+    """Where it runs jobs, in a few words."""
+    is_local: bool = False
+    """Whether it runs jobs on this machine alone, and can be made without reaching anything else."""
+
+
+EXECUTORS = Registry(
+    ExecutorKind,
+    "executor",
+    (
+        "platforms.executors.pool",
+        "platforms.executors.slurm",
+        "platforms.executors.ray",
+    ),
+)
+"""The executors by name."""
+
+
+def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
+    """Return the executor that the hyperparameters name. Raises: UsageError for an unknown one; EnvironmentFailure."""
+    found = EXECUTORS.find(hparams.executor or "pool")
+    return returned(found.make(hparams, program), Executor, found.make, found)

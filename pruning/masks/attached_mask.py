@@ -1,0 +1,127 @@
+"""Keeping pruned weights at zero while an optimizer trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import nn
+
+from foundations.errors import UsageError
+from pruning.masks.optimizer_state import elementwise_state, warn_of_left_state
+
+_SHOWN = 4
+
+
+class PrunedToZero:
+    """Sets the pruned weights of a mask, and an optimizer's state for them, to zero."""
+
+    def __init__(self, mask: Mapping[str, torch.Tensor]) -> None:
+        self._mask = mask
+        self._factors: dict[tuple[str, torch.device], torch.Tensor] = {}
+        self._has_warned = False
+
+    @torch.no_grad()
+    def enforce(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        optimizer: torch.optim.Optimizer | None = None,
+        state: Collection[str] | str | None = None,
+    ) -> None:
+        """Zero `weights`, by their names in the mask, and the elementwise state that the optimizer has for them.
+
+        state: names of further elementwise state, if the optimizer's own class is not one of torch.optim
+        (`pruning.masks.optimizer_state`). State that may or may not be elementwise is left alone, with one warning.
+        """
+        keys = () if optimizer is None else elementwise_state(optimizer, state)
+        tensors: list[torch.Tensor] = []
+        factors: list[torch.Tensor] = []
+        for name, weight in weights.items():
+            factor = self._factor(name, weight)
+            entry = {} if optimizer is None else optimizer.state.get(weight, {})
+            held = (entry.get(key) for key in keys) if isinstance(entry, Mapping) else ()
+            for tensor in (weight, *held):
+                if isinstance(tensor, torch.Tensor) and tensor.shape == weight.shape:
+                    tensors.append(tensor)
+                    factors.append(factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype))
+        if tensors:
+            torch._foreach_mul_(tensors, factors)
+        if optimizer is not None and not self._has_warned:
+            self._has_warned = warn_of_left_state(optimizer, list(weights.values()), state)
+
+    def _factor(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Return the mask of a weight in its dtype and on its device (replicas of a network are on several)."""
+        factor = self._factors.get((name, weight.device))
+        if factor is None or factor.dtype != weight.dtype:
+            factor = self._factors[name, weight.device] = self._mask[name].to(weight.device, weight.dtype)
+        return factor
+
+
+class AttachedMask:
+    """Keeps pruned weights, and the optimizer's state for them, at zero: now and after each step of the optimizer."""
+
+    def __init__(
+        self,
+        mask: Mapping[str, torch.Tensor],
+        weights: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        state: Collection[str] | str | None = None,
+    ) -> None:
+        """Zero the pruned weights, by name as in the mask, and their state; state: as in `PrunedToZero.enforce`.
+
+        All weights are zeroed after each step, those that the optimizer does not hold as well. Warns of these if they
+        require gradients: another optimizer may train them.
+        Raises: UsageError if the optimizer holds none of the weights, unless they are all frozen.
+        """
+        _check_held(weights, optimizer)
+        self._pruned = PrunedToZero(mask)
+        self._weights = weights
+        self._optimizer = optimizer
+        self._state = state
+        self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                # A pruned weight that is -0.0 (a product has a sign) stays so: training resumes to the same bytes.
+                weight.masked_fill_(~mask[name].to(weight.device) & (weight != 0), 0)
+        self.enforce()
+
+    @torch.no_grad()
+    def enforce(self) -> None:
+        """Zero the pruned weights and the optimizer's elementwise state for them."""
+        self._pruned.enforce(self._weights, self._optimizer, self._state)
+
+    def detach(self) -> None:
+        """Stop: the optimizer may move the pruned weights again."""
+        self._hook.remove()
+
+
+def _check_held(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = {id(parameter) for parameter in parameters}
+    missing = [name for name, weight in weights.items() if id(weight) not in held]
+    trained = [name for name in missing if weights[name].requires_grad]
+    if not trained:
+        return
+    if len(missing) < len(weights):
+        message = (
+            f"the optimizer does not hold {_listed(trained)} ({len(trained)} of the mask's {len(weights)} tensors). "
+            "If another optimizer trains them, attach the mask to that one as well."
+        )
+        warnings.warn(message, UserWarning, stacklevel=4)
+        return
+    counts = Counter(tuple(weight.shape) for weight in weights.values())
+    is_copy = not counts - Counter(tuple(parameter.shape) for parameter in parameters)
+    holds = (
+        "it holds parameters of the same shapes, of a copy of the network" if is_copy else "it is of another network"
+    )
+    raise UsageError(
+        f"it holds none of the {len(weights)} tensors of the mask: {holds}. "
+        "Make it from the parameters of the network that the mask is for, or pass the other network as `model`.",
+        "optimizer",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,131 @@
+"""How much two masks have in common, and how much of it is expected by chance.
+
+Of the n weights of a layer, let one mask keep a, the other b, and both of them k. For masks that keep as many weights,
+each at random places of the layer, k is hypergeometric:
+
+    E[k] = a b / n,   Var[k] = a b (n - a) (n - b) / (n^2 (n - 1)).
+
+Layers are independent, so both add up over layers. So what is expected depends on how a mask spreads its weights over
+layers: two masks that keep the same layers whole have much in common by that alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundations.errors import UsageError
+
+if TYPE_CHECKING:
+    from pruning.masks.mask import Mask
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Counts of two masks, of one tensor or of several."""
+
+    size: int = 0
+    """Number of weights."""
+    first: int = 0
+    """How many the first mask keeps."""
+    second: int = 0
+    """How many the second mask keeps."""
+    both: int = 0
+    """How many both keep."""
+    both_by_chance: float = 0.0
+    """How many both would keep by chance: the mean."""
+    variance_by_chance: float = 0.0
+    """The variance of that number."""
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(
+            self.size + other.size,
+            self.first + other.first,
+            self.second + other.second,
+            self.both + other.both,
+            self.both_by_chance + other.both_by_chance,
+            self.variance_by_chance + other.variance_by_chance,
+        )
+
+    @property
+    def differing(self) -> int:
+        """How many just one keeps: the Hamming distance."""
+        return self.first + self.second - 2 * self.both
+
+    @property
+    def of_smaller(self) -> float:
+        """Return |A and B| / min(|A|, |B|): how much of the smaller mask is in the larger one (1 if it is empty)."""
+        return _ratio(self.both, min(self.first, self.second))
+
+    @property
+    def jaccard(self) -> float:
+        """Return |A and B| / |A or B| (1 if both are empty)."""
+        return _ratio(self.both, self.first + self.second - self.both)
+
+    @property
+    def of_smaller_by_chance(self) -> float:
+        """The mean of `of_smaller` by chance."""
+        return _ratio(self.both_by_chance, min(self.first, self.second))
+
+    @property
+    def jaccard_by_chance(self) -> float:
+        """The Jaccard index of masks with `both_by_chance` weights in common."""
+        return _ratio(self.both_by_chance, self.first + self.second - self.both_by_chance)
+
+    @property
+    def beyond_chance(self) -> float:
+        """(J - E) / (1 - E) of the Jaccard index J and that by chance E: 0 by chance, 1 for equal masks.
+
+        Masks that must be equal, since they keep all of what they keep anything of, have 1.
+        """
+        chance = self.jaccard_by_chance
+        return 1.0 if chance == 1 else (self.jaccard - chance) / (1 - chance)
+
+    @property
+    def over_chance(self) -> float:
+        """Return both / both_by_chance: 1 by chance; NaN where chance leaves nothing in common."""
+        return self.both / self.both_by_chance if self.both_by_chance else math.nan
+
+    @property
+    def standard_score(self) -> float:
+        """By how many standard deviations of chance `both` exceeds its mean; NaN where chance leaves no choice."""
+        deviation = math.sqrt(self.variance_by_chance)
+        return (self.both - self.both_by_chance) / deviation if deviation else math.nan
+
+
+def overlap(first: Mask, second: Mask, layer: str | None = None) -> Overlap:
+    """Return what two masks of one network have in common: in all, or in one tensor.
+
+    Raises: UsageError where the masks are of different networks, or have no such tensor.
+    """
+    layers = overlap_per_layer(first, second)
+    if layer is not None and layer not in layers:
+        raise UsageError(f"the masks have no tensor '{layer}'; they have {', '.join(layers)}.", "layer")
+    return total_overlap(layers.values()) if layer is None else layers[layer]
+
+
+def overlap_per_layer(first: Mask, second: Mask) -> dict[str, Overlap]:
+    """Return what two masks have in common, by tensor.
+
+    Raises: UsageError where they are of different networks.
+    """
+    both, ones, others = first.intersection(second).kept_per_layer(), first.kept_per_layer(), second.kept_per_layer()
+    return {name: _by_chance(tensor.numel(), ones[name], others[name], both[name]) for name, tensor in first.items()}
+
+
+def total_overlap(layers: Iterable[Overlap]) -> Overlap:
+    """Return the overlap over several tensors together."""
+    return sum(layers, Overlap())
+
+
+def _by_chance(size: int, first: int, second: int, both: int) -> Overlap:
+    expected = first * second / size if size else 0.0
+    # In this order, no product of four counts has to be divided: they are exact integers but large.
+    spread = (size - first) * (size - second) / (size * (size - 1)) if size > 1 else 0.0
+    return Overlap(size, first, second, both, expected, expected * spread)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0

@@ -1,0 +1,1 @@
+"""A network as a graph of units: its connectivity, its paths, the walks of PHEW."""

@@ -1,0 +1,241 @@
+"""How the units of a network are connected: its layers and what is between them, traced in a forward pass.
+
+A unit is a channel of a convolution or a feature of a linear layer. The forward pass of one example is watched call by
+call (so any Python code will do), and becomes a graph of a few kinds of nodes: the input, layers with weights, sums,
+concatenations and flattenings. What acts on every channel by itself (activations, batchnorm, pooling, cropping,
+dropout) leaves no node behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from foundations.errors import UsageError
+from foundations.multiply_adds import in_eval_mode
+from pruning.scoring.scoring_network import run
+
+_CONVOLUTIONS: tuple[Any, ...] = (torch.conv1d, torch.conv2d, torch.conv3d)
+_TRANSPOSED: tuple[Any, ...] = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+_CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
+_MIXING: tuple[Any, ...] = (
+    torch.matmul,
+    torch.bmm,
+    torch.mm,
+    torch.einsum,
+    torch.Tensor.matmul,
+    torch.Tensor.__matmul__,
+    torch.Tensor.bmm,
+    torch.Tensor.permute,
+    torch.Tensor.transpose,
+    torch.permute,
+    torch.transpose,
+    F.scaled_dot_product_attention,
+    F.multi_head_attention_forward,
+)
+
+
+@dataclass(eq=False)
+class Node:
+    """A value with units, and where it comes from."""
+
+    kind: Literal["input", "layer", "sum", "concat", "flatten"]
+    units: int
+    inputs: list[Node] = field(default_factory=list)
+    layer: str | None = None
+    """Of a layer: the name of its weight; None if that is not a parameter of the network."""
+    weight_shape: torch.Size = field(default_factory=torch.Size)
+    groups: int = 1
+    transposed: bool = False
+    """Of a layer: whether its weight is (in, out, ...), as that of a transposed convolution."""
+    offsets: list[int] = field(default_factory=list)
+    """Of a concatenation: the first unit of each input; units in between are zeros."""
+    repeat: int = 1
+    """Of a flattening: how many neighbours every unit becomes."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes in the order in which they were computed, the output's nodes, and the parameters of each channel."""
+
+    nodes: list[Node]
+    outputs: list[Node]
+    channelwise: dict[str, Node]
+    """Parameters with one entry a unit that are no layer's weight, by name: biases, batchnorm's weights."""
+
+    @property
+    def layers(self) -> list[Node]:
+        """The nodes with weights of the network, in the order in which they run."""
+        return [node for node in self.nodes if node.layer is not None]
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
+    """Return the graph of `model` for inputs of a shape (of one example).
+
+    The model runs once, in eval mode and without gradients, and is left as it was.
+
+    Raises: UsageError that names the operation if the units of a value cannot be followed, as through attention.
+    """
+    parameter = next(model.parameters())
+    example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
+    tracer = _Tracer(model, example)
+    with in_eval_mode(model), torch.no_grad(), tracer:
+        outputs = run(model, example)
+    values = [tracer.node_of(value) for value in _tensors(outputs)]
+    return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
+
+
+class _Tracer(TorchFunctionMode):
+    """Watches the calls of a forward pass. Values are kept alive, so that no other value gets the same id."""
+
+    def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
+        super().__init__()
+        self.names = {id(parameter): name for name, parameter in sorted(network.named_parameters(), reverse=True)}
+        self.nodes: list[Node] = []
+        self.channelwise: dict[str, Node] = {}
+        self._values: dict[int, tuple[torch.Tensor, Node, int]] = {}
+        if example.dim() < 2:
+            raise UsageError("input_shape: an example needs at least one dimension.")
+        self._set(example, self._add(Node("input", example.shape[1])), 1)
+
+    def node_of(self, value: torch.Tensor) -> Node | None:
+        found = self._values.get(id(value))
+        return found[1] if found else None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        sources = [value for value in _tensors((args, kwargs)) if id(value) in self._values]
+        tracked = [self._values[id(value)] for value in sources]
+        shapes = [value.shape for value in sources]
+        result = func(*args, **kwargs)
+        if tracked and isinstance(result, torch.Tensor) and result.is_floating_point():
+            self._record(func, args, kwargs, tracked, shapes, result)
+        elif tracked and isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
+            raise _cannot_follow(func)
+        return result
+
+    def _record(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tracked: list[tuple[torch.Tensor, Node, int]],
+        shapes: list[torch.Size],
+        result: torch.Tensor,
+    ) -> None:
+        _, node, dim = tracked[0]
+        if func in _CONVOLUTIONS or func in _TRANSPOSED or func is F.linear:
+            self._record_layer(func, args, kwargs, node, dim, result)
+        elif func in _CONCATENATIONS and _argument(args, kwargs, 1, "dim", 0) % result.dim() == dim:
+            self._record_concatenation(_argument(args, kwargs, 0, "tensors", ()), result, dim)
+        elif func in _MIXING:
+            raise _cannot_follow(func)
+        elif len({id(other) for _, other, _ in tracked}) > 1:
+            if (
+                any(other.units != node.units or at != dim for _, other, at in tracked)
+                or result.shape[dim] != node.units
+            ):
+                raise _cannot_follow(func)
+            inputs = list(dict.fromkeys(other for _, other, _ in tracked))
+            self._set(result, self._add(Node("sum", node.units, inputs)), dim)
+        else:
+            self._record_unary(func, args, kwargs, node, dim, shapes[0], result)
+            self._record_channelwise(args, kwargs, node)
+
+    def _record_layer(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], node: Node, dim: int, result: torch.Tensor
+    ) -> None:
+        weight = _argument(args, kwargs, 1, "weight", None)
+        bias = _argument(args, kwargs, 2, "bias", None)
+        if func is F.linear and dim != result.dim() - 1:
+            raise _cannot_follow(func, f" on dimension {result.dim() - 1}, where units are dimension {dim}")
+        transposed = func in _TRANSPOSED
+        groups = 1 if func is F.linear else int(_argument(args, kwargs, 6, "groups", 1))
+        layer = Node(
+            "layer",
+            result.shape[dim],
+            [node],
+            layer=self.names.get(id(weight)),
+            weight_shape=weight.shape,
+            groups=groups,
+            transposed=transposed,
+        )
+        self._set(result, self._add(layer), dim)
+        if bias is not None and id(bias) in self.names:
+            self.channelwise[self.names[id(bias)]] = layer
+
+    def _record_concatenation(self, parts: Any, result: torch.Tensor, dim: int) -> None:
+        inputs, offsets, offset = [], [], 0
+        for part in parts:
+            node = self.node_of(part)
+            if node is not None:
+                inputs.append(node)
+                offsets.append(offset)
+            offset += part.shape[dim]
+        self._set(result, self._add(Node("concat", offset, inputs, offsets=offsets)), dim)
+
+    def _record_unary(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        node: Node,
+        dim: int,
+        shape: torch.Size,
+        result: torch.Tensor,
+    ) -> None:
+        units = result.shape[dim] if dim < result.dim() else 0
+        if units == node.units and result.dim() <= len(shape):
+            self._set(result, node, dim)
+        elif func is F.pad and result.dim() == len(shape):
+            padding = _argument(args, kwargs, 1, "pad", ())
+            offset = int(padding[2 * (len(shape) - 1 - dim)])
+            self._set(result, self._add(Node("concat", units, [node], offsets=[offset])), dim)
+        elif result.dim() < len(shape) and result.numel() == shape.numel() and units == shape[dim:].numel():
+            flat = Node("flatten", units, [node], repeat=units // node.units)
+            self._set(result, self._add(flat), dim)
+        else:
+            raise _cannot_follow(func)
+
+    def _record_channelwise(self, args: tuple[Any, ...], kwargs: dict[str, Any], node: Node) -> None:
+        for value in _tensors((args, kwargs)):
+            if id(value) in self.names and value.shape == (node.units,):
+                self.channelwise[self.names[id(value)]] = node
+
+    def _add(self, node: Node) -> Node:
+        self.nodes.append(node)
+        return node
+
+    def _set(self, value: torch.Tensor, node: Node, dim: int) -> None:
+        self._values[id(value)] = (value, node, dim)
+
+
+def _cannot_follow(func: Callable[..., Any], where: str = "") -> UsageError:
+    name = resolve_name(func) or getattr(func, "__name__", repr(func))
+    return UsageError(
+        f"the units of this network cannot be followed through {name}{where}, but only through layers, sums, "
+        "flattening, concatenations of channels and operations on each channel."
+    )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any) -> Any:
+    return args[place] if place < len(args) else kwargs.get(name, default)

@@ -1,0 +1,34 @@
+"""The trace of the path kernel (Patil & Dovrolis 2021, section 3): how fast a network learns, without its data."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pruning.masks.mask import Mask
+from pruning.weights.named_weights import plain_copy
+
+
+def path_kernel_trace(model: nn.Module, input_shape: tuple[int, ...], mask: Mask | None = None) -> float:
+    """Return Σ_p Σ_{i on p} (π_p / θ_i)^2 over the paths p from input to output, π_p the product of the weights on one.
+
+    It is computed as Σ ∂R/∂θ^2 over prunable weights, R = 1ᵀ f(1; θ^2), with all parameters squared, in eval mode and
+    float64. The model is not changed. Its activations must pass positive values as they are, as ReLU does.
+
+    input_shape: of one example. mask: the weights that exist; the others are taken as zero, and not summed over. By
+    default all do.
+
+    Raises: UsageError if the mask is not of this network.
+    """
+    mask = Mask.ones(model) if mask is None else mask.for_model(model)
+    squared = plain_copy(model).double().eval()
+    with torch.no_grad():
+        for parameter in squared.parameters():
+            parameter.requires_grad_(True).square_()
+        mask.apply_(squared)
+    weights = {name: squared.get_parameter(name) for name in mask}
+    example = torch.ones(1, *input_shape, dtype=torch.float64, device=next(squared.parameters()).device)
+    gradients = torch.autograd.grad(squared(example).sum(), list(weights.values()), materialize_grads=True)
+    return sum(
+        float(gradient[kept.to(gradient.device)].sum()) for gradient, kept in zip(gradients, mask.values(), strict=True)
+    )

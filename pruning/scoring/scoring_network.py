@@ -1,0 +1,232 @@
+"""The copy of a network that is scored, and running it on whatever inputs it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from foundations.errors import OpenPruneError, UsageError
+from foundations.random_streams import global_generator_from, stream_seed
+from models.held import convert_, held_modules
+from pruning.examples import LABELS, tensors_of_inputs
+from pruning.hparams import PruningHparams
+from pruning.scoring.functional_dropout import NothingDropped
+from pruning.weights.named_weights import plain_copy
+from pruning.weights.normalization import has_statistics
+
+
+class CannotRun(UsageError):
+    """The network cannot run on inputs of this kind."""
+
+
+class SingleExample(UsageError):
+    """A layer cannot normalize one example by the statistics of its batch."""
+
+
+@contextlib.contextmanager
+def without_trace(device: torch.device, seed: int) -> Iterator[None]:
+    """Turn gradients on, autocast and dropout off, and let global generators follow a seed, inside the block only."""
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.random.fork_rng(devices=devices),
+        global_generator_from("scoring", seed),
+        NothingDropped(),
+    ):
+        for cuda in devices:
+            torch.cuda.default_generators[cuda.index or 0].manual_seed(stream_seed("scoring", seed))
+        yield
+
+
+@torch.no_grad()
+def scoring_copy(model: nn.Module, hparams: PruningHparams) -> nn.Module:
+    """Return a copy of a network as a method scores it.
+
+    Everything is in eval mode, so that nothing is dropped, except layers that normalize by statistics where the method
+    wants those of the batch. Wrappers are taken off, computed weights are parameters, the precision is the method's.
+    """
+    method = hparams.method
+    network = plain_copy(model)
+    for module in held_modules(network):
+        module.training = not hparams.scores_in_eval_mode and has_statistics(module)
+        if isinstance(module, nn.RNNBase):
+            module.training, module.dropout = True, 0.0  # cuDNN differentiates recurrent layers in train mode only
+    if method.float64:
+        convert_(network, torch.float64)
+    elif any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
+        convert_(network, torch.float32)
+    if method.transform is not None:
+        method.transform(network, hparams)
+    return network
+
+
+def run(network: nn.Module, inputs: Any) -> Any:
+    """Return the outputs of a network for inputs: a tensor, a tuple of arguments, or a dictionary of them.
+
+    A tuple or dictionary that does not fit the arguments of `forward` is passed as it is.
+
+    Raises: UsageError where the network cannot run on such inputs; it says what they are.
+    """
+    args, kwargs = arguments(network, inputs)
+    try:
+        return network(*args, **kwargs)
+    except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            reason = (
+                "batchnorm cannot normalize one example by its own statistics, and one of the scoring batches has a "
+                "single one; choose a size that leaves none, or score_in_eval_mode."
+            )
+            raise SingleExample(reason, "score_batch_size") from error
+        raise _refused(network, inputs, error) from error
+    except (RuntimeError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
+        raise _refused(network, inputs, error) from error
+
+
+def arguments(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the named arguments of a network for inputs."""
+    if isinstance(inputs, dict) and _fits(network, (), inputs):
+        return (), inputs
+    if isinstance(inputs, tuple) and _fits(network, inputs, {}):
+        return inputs, {}
+    return (inputs,), {}
+
+
+def takes_argument(network: nn.Module, name: str) -> bool:
+    """Return whether `forward` has an argument of this name."""
+    try:
+        return name in inspect.signature(network.forward).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _fits(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        inspect.signature(network.forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
+
+
+def _refused(network: nn.Module, inputs: Any, error: Exception) -> CannotRun:
+    shown = ", ".join(
+        f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        for leaf in tree_leaves(inputs)
+        if isinstance(leaf, Tensor)
+    )
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    hint = ""
+    if isinstance(inputs, dict) and not _fits(network, (), inputs):
+        taken = ", ".join(inspect.signature(network.forward).parameters)
+        hint = f" Its forward takes {taken}, and the dictionary holds {', '.join(map(str, inputs))}."
+    if "dtype" in reason or "scalar type" in reason:
+        dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+        hint = f" The method scores in {dtype}: forward must not cast to another type."
+    if any(isinstance(leaf, Tensor) and leaf.dtype == torch.uint8 for leaf in tree_leaves(inputs)):
+        hint = " Pixels must be floats, as in training: x.float() / 255."
+    return CannotRun(f"{type(network).__name__} cannot run on inputs {shown}: {reason}.{hint}", "examples")
+
+
+def placed(tree: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Return copies of the tensors of a tree on a device, floats of a dtype: networks may write into their inputs."""
+
+    def place(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else None, copy=True)
+
+    return place(tree) if isinstance(tree, Tensor) else tree_map_only(Tensor, place, tree)
+
+
+def has_embeddings(network: nn.Module) -> bool:
+    """Return whether a network looks tokens up in tables."""
+    return any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules())
+
+
+def ones_like(network: nn.Module, example: Any, dtype: torch.dtype) -> Any:
+    """Return an example with ones in place of its numbers.
+
+    Integers and booleans stay as they are where they are not the numbers: tokens of a network with embeddings; what
+    stands beside floats, such as lengths, indices and masks; labels.
+    """
+    keeps_integers = has_embeddings(network) or any(part.is_floating_point() for part in tensors_of_inputs(example))
+
+    def ones(tensor: Tensor) -> Tensor:
+        is_number = tensor.is_floating_point() or not keeps_integers
+        return torch.ones(tensor.shape, device=tensor.device, dtype=dtype) if is_number else tensor
+
+    if isinstance(example, dict):
+        return {name: part if name in LABELS else tree_map_only(Tensor, ones, part) for name, part in example.items()}
+    return ones(example) if isinstance(example, Tensor) else tree_map_only(Tensor, ones, example)
+
+
+@contextlib.contextmanager
+def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Let every embedding of a network return ones, in the block: an example of ones enters behind them.
+
+    weights: those that are scored. Raises: UsageError if one is an embedding alone, through which nothing would flow.
+    """
+    tables = (nn.Embedding, nn.EmbeddingBag)
+    used = {
+        id(own) for module in network.modules() if not isinstance(module, tables) for own in module._parameters.values()
+    }
+    embedded = {id(module.weight) for module in network.modules() if isinstance(module, tables)}
+    for name, weight in weights.items():
+        if id(weight) in embedded - used:
+            raise UsageError(
+                f"nothing flows through '{name}', since the example of ones enters behind the embeddings; score "
+                "them by another method, or leave them out.",
+                "prunable_layers",
+            )
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: torch.ones_like(output))
+        for module in network.modules()
+        if isinstance(module, tables)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def check_depends_on_weights(value: Tensor) -> None:
+    """Check that a scalar has a history. Raises: UsageError."""
+    if not value.requires_grad:
+        raise UsageError("the outputs of the network, or the loss, do not depend on its prunable weights.", "loss")
+
+
+def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
+    """Return the gradient of a scalar with respect to each weight; zero for those that it does not depend on.
+
+    Raises: UsageError where it depends on none, or has no second derivatives and needs them.
+    """
+    check_depends_on_weights(value)
+    try:
+        gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(f"the network cannot be differentiated as this method needs: {reason}", "strategy") from error
+    return [gradient.to_dense() if gradient.is_sparse else gradient for gradient in gradients]
+
+
+@contextlib.contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Compute without cuDNN in the block: its recurrent layers have no second derivative."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before

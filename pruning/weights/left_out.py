@@ -1,0 +1,103 @@
+"""The weights of a network that a mask does not cover although one might think so, named."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from models.held import held_modules
+from pruning.hparams import DEFAULT_LAYERS
+from pruning.weights.computed_weights import Computed
+from pruning.weights.named_weights import choice_of, named_layers, tensors_of, unwrapped
+from pruning.weights.normalization import is_normalization
+from pruning.weights.prunable import is_bias
+
+_MOST_NAMED = 4
+
+
+class UnprunedWarning(UserWarning):
+    """Some weights of the network, besides biases and normalization, are neither pruned nor counted."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The weights that masks do not cover, besides biases and normalization."""
+
+    layers: dict[str, int]
+    """How many there are in each layer, by name; '' is the network itself."""
+    types: list[str]
+    """The types of these layers; the names of those without a type of their own."""
+    total: int
+    """The number of all weights of the network besides biases and normalization."""
+    unregistered: int = 0
+    """The number of weights in layers that torch does not know to be the network's: those in plain lists."""
+
+    @property
+    def count(self) -> int:
+        """How many weights there are."""
+        return sum(self.layers.values())
+
+    def __str__(self) -> str:
+        """Return sentences that name them and say how to ask for them."""
+        sentences = []
+        if self.layers:
+            names = [name or "(the network itself)" for name in self.layers]
+            more = f" and {len(names) - _MOST_NAMED} more layers" if len(names) > _MOST_NAMED else ""
+            choice = ",".join((DEFAULT_LAYERS, *self.types))
+            sentences.append(
+                f"{', '.join(names[:_MOST_NAMED])}{more}: {self.count:,} of {self.total:,} weights are not prunable by "
+                f"default; ask for them with prunable_layers='{choice}'."
+            )
+        if self.unregistered:
+            sentences.append(
+                f"{self.unregistered:,} weights are in layers that the network keeps in plain lists or dictionaries, "
+                "where torch does not find them; keep them in nn.ModuleList or nn.ModuleDict to train and prune them."
+            )
+        return " ".join(sentences)
+
+
+def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
+    """Return the weights besides biases and normalization that a mask of some names does not cover, None for none."""
+    network = unwrapped(model)
+    covered: set[int] = set()
+    counted: dict[int, tuple[str, nn.Module, int]] = {}
+    for layer, module in named_layers(network, duplicates=True):
+        for tensor, weight in tensors_of(module).items():
+            shown = next(iter(weight.parameters.values()), None) if isinstance(weight, Computed) else weight
+            name = f"{layer}.{tensor}" if layer else tensor
+            if name in names:
+                covered.add(id(shown))
+            elif is_bias(tensor) or is_normalization(module) or isinstance(weight, nn.UninitializedParameter):
+                continue
+            counted.setdefault(id(shown), (layer, module, weight.shape.numel()))
+    layers: dict[str, int] = {}
+    types: dict[str, None] = {}
+    for key, (layer, module, number) in counted.items():
+        if key not in covered:
+            layers[layer] = layers.get(layer, 0) + number
+            types[choice_of(layer, module)] = None
+    unregistered = _unregistered(network)
+    if not layers and not unregistered:
+        return None
+    return LeftOut(layers, list(types), sum(number for _, _, number in counted.values()), unregistered)
+
+
+def _unregistered(network: nn.Module) -> int:
+    """Return the number of weights in modules that a network holds without registering them."""
+    registered, known = {*network.modules()}, {*network.parameters()}
+    hidden: set[nn.Parameter] = set()
+    for module in held_modules(network):
+        if module not in registered:
+            hidden |= {*module.parameters()} - known
+    return sum(parameter.numel() for parameter in hidden if not is_lazy(parameter) and parameter.dim() > 1)
+
+
+def warn_of_left_out(model: nn.Module, names: Collection[str], stacklevel: int) -> None:
+    """Warn of the weights that a mask of some names does not cover."""
+    found = left_out(model, names)
+    if found is not None:
+        warnings.warn(str(found), UnprunedWarning, stacklevel=stacklevel + 1)

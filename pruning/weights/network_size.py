@@ -1,0 +1,55 @@
+"""The size of a network, counted on the meta device, where tensors have no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from foundations.multiply_adds import uses_of_parameters
+from models.build import construct
+from models.copying import copied
+from models.hparams import ModelHparams
+from pruning.weights.named_weights import plain
+from pruning.weights.prunable import prunable_weights
+
+
+@dataclass(frozen=True)
+class Size:
+    """Counts of a network's parameters and operations."""
+
+    parameters: int
+    """The number of parameters, counted by entry."""
+    prunable: int
+    """The number of those that are prunable by default (`pruning.weights.prunable`)."""
+    prunable_tensors: int
+    """The number of tensors that hold them."""
+    multiply_adds: int
+    """As `multiply_adds` returns them."""
+
+
+def measure(hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int]) -> Size:
+    """Return the size of a network. The arguments are those of `build_model`."""
+    with torch.device("meta"):
+        model = construct(hparams, hparams.outputs or outputs, input_shape)
+    weights = prunable_weights(model)
+    return Size(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        prunable=sum(weight.shape.numel() for weight in weights.values()),
+        prunable_tensors=len(weights),
+        multiply_adds=multiply_adds(model, input_shape),
+    )
+
+
+def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return the multiply-adds of the prunable weights in evaluation, for one image.
+
+    input_shape: channels, height, width. The model is not changed: a copy of it runs on the meta device.
+    """
+    model = copied(plain(model)).to("meta")
+    uses = uses_of_parameters(model, input_shape)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    counted = {id(weight) for weight in prunable_weights(model).values()}
+    return sum(parameters[name].numel() * number for name, number in uses.items() if id(parameters[name]) in counted)

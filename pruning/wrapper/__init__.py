@@ -1,0 +1,1 @@
+"""`PruningWrapper`, its arguments and its state."""

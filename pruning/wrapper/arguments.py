@@ -1,0 +1,94 @@
+"""The arguments of PruningWrapper: two spellings of each, and the network and the mask that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from foundations.errors import UsageError, invalid
+from pruning.compute_mask import within_masks_of_torch
+from pruning.masks.mask import Mask
+from pruning.weights.named_weights import named_weights
+from pruning.weights.prunable import LAYER_TYPES, prunable_weights
+
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def with_inner_names(mask: Mapping[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors by their names in `network`, without the prefixes of DataParallel and torch.compile."""
+    names = named_weights(network)
+    found = {}
+    for name, tensor in mask.items():
+        inner = name
+        while inner not in names and inner.startswith(_PREFIXES):
+            inner = inner.partition(".")[2]
+        found[inner if inner in names else name] = tensor
+    return found
+
+
+def one_of(given: Mapping[str, Any], default: object) -> Any:
+    """Return the value of an argument that has two names. Raises: UsageError if both are given, and differ."""
+    values = [value for value in given.values() if value is not default and value != default]
+    if len(values) > 1 and (values[0] is not values[1] and values[0] != values[1]):
+        raise UsageError("they are two names of one argument; give one of them.", *given)
+    return values[0] if values else default
+
+
+def choice(name: str, value: str | None, switch: str, is_on: bool, default: str) -> str:
+    """Return `default`, or 'random' where either the argument `name` or its `switch` says so.
+
+    Raises: UsageError if the value is neither, or contradicts the switch.
+    """
+    if value not in (None, default, "random"):
+        raise invalid(value, name, (default, "random"))
+    if value == default and is_on:
+        raise UsageError(f"'{default}' and {switch}=True contradict each other; give one of them.", name, switch)
+    return "random" if is_on else value or default
+
+
+def check_rate(rate: float) -> None:
+    """Raise a UsageError for a rate that is not a number within 0 and 1."""
+    try:
+        is_valid = not isinstance(rate, bool) and bool(0 <= rate <= 1)
+    except (TypeError, ValueError, RuntimeError):  # a text, None, or an array of several
+        is_valid = False
+    if not is_valid:
+        raise UsageError(f"{rate!r} is not a valid value; it must be at least 0 and at most 1.", "prune_rate")
+
+
+def available_device(device: str | torch.device) -> torch.device:
+    """Return the device. Raises: UsageError where this machine does not have it."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = f"'{device}' is not a device of this machine; choose another one, such as cpu."
+        raise UsageError(reason, "device") from error
+    return found
+
+
+def mask_of_ones(
+    network: nn.Module,
+    layer_types: tuple[type[nn.Module], ...] | None,
+    filter_function: Callable[[str], bool] | None,
+) -> Mask:
+    """Return the mask that keeps all: the weights of the layer types, or all parameters, that pass the filter.
+
+    What torch.nn.utils.prune has pruned stays pruned. Raises: UsageError if there are none, or if a lazy parameter has
+    no shape yet.
+    """
+    if filter_function is None:
+        return within_masks_of_torch(network, Mask.ones(network, layer_types or LAYER_TYPES))
+    if not callable(filter_function):
+        raise UsageError("it must be a function of a parameter's name.", "filter_function")
+    every = prunable_weights(network, layer_types or ("*",), biases=layer_types is None)
+    chosen = {name: weight for name, weight in every.items() if filter_function(name)}
+    if not chosen:
+        raise UsageError(
+            f"it excludes all {len(every)} parameters, such as '{next(iter(every), '')}'.", "filter_function"
+        )
+    ones = Mask({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in chosen.items()}, network)
+    return within_masks_of_torch(network, ones)

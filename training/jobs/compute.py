@@ -1,0 +1,217 @@
+"""How descriptions become complete runs, whatever was there before.
+
+`complete` reuses a run, resumes it or starts it, with all that it needs; `ensure_states` makes just some states. Both
+plan first and then work through the plan. Neither imports torch where there is nothing to compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from foundations.description.desc import Desc
+from foundations.description.step import Step
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPruneError, UsageError
+from foundations.files import explain_os_errors
+from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.reporter import NotedProgress
+from foundations.storage.manifest import Manifest
+from foundations.storage.run import Run
+from foundations.storage.upkeep import check_bytes
+from training.context import Context
+
+_BYTES_CHECKED = 1 << 25
+"""Of runs that are reused, by one command: less than a tenth of a second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of computing or reusing a run."""
+
+    run: Run
+    manifest: Manifest
+    reused: bool
+
+
+def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outcome:
+    """Make sure that the run is complete and keeps the states at its start, its end and `keep`."""
+    target = Target(desc, context.replicate, tuple(keep))
+    made = plan([target], context.root)
+    planned = made[desc.location(context.replicate)]
+    computed = execute(made, context)
+    assert planned.manifest is not None, "execute has completed the targets"
+    return Outcome(planned.run, planned.manifest, planned not in computed)
+
+
+def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
+    """Make sure that the run keeps the states at some steps, training or replaying no further than they need."""
+    for step in steps:
+        if not desc.start <= step <= desc.end:
+            raise UsageError(f"the run has no state at {step}; choose {desc.start} to {desc.end}.", "step")
+    made = plan([Target(desc, context.replicate, tuple(steps), is_complete=False)], context.root)
+    execute(made, context)
+    return made[desc.location(context.replicate)].run
+
+
+def execute(made: Plan, context: Context) -> list[PlannedRun]:
+    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed.
+
+    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError where a job is refused; Busy.
+    """
+    for planned in made:
+        check_dataset(planned, context)
+    to_do = made.to_do()
+    trained = [planned for planned in to_do if planned.until > planned.desc.start]
+    if trained:
+        from training.jobs.small_batches import check_small_batches
+
+        check_small_batches(trained, context)
+    if to_do:
+        from training.jobs.prunable_names import check_prunable_names
+
+        check_prunable_names(to_do, context)
+    for planned in trained:
+        context.prepare(planned.desc.dataset_name)  # before other work starts, so that missing data fail early
+    begun = [planned for planned in to_do if not planned.exists]
+    try:
+        computed = [planned for group in _groups(to_do, context.together) for planned in _compute(group, context)]
+    except UsageError:
+        for planned in reversed(begun):
+            _undo(planned, context)
+        raise
+    for planned in made:
+        if planned.is_target and planned.manifest is None:
+            raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+    _check_reused(planned for planned in made if planned.is_target and planned not in computed)
+    catch_up_logs((planned for planned in made if planned not in computed), context)
+    if context.keep_best:
+        replayed = [planned for planned in made if planned.is_target and _replay_best(planned, context)]
+        computed += [planned for planned in replayed if planned not in computed]
+    return computed
+
+
+def _check_reused(reused: Iterable[PlannedRun]) -> None:
+    """Check the bytes of runs that are reused, as many as take a moment: the manifest's sizes tell no flipped bit.
+
+    Raises: DamagedError.
+    """
+    left = _BYTES_CHECKED
+    for planned in reused:
+        assert planned.manifest is not None, "what is reused is complete"
+        with explain_os_errors("read", planned.run.folder):
+            left -= check_bytes(planned.run, planned.manifest, left)
+
+
+def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
+    """Let the loggers follow runs that were complete before, as far as they have not done so."""
+    if context.logs:
+        from training.loggers.follow import catch_up
+
+        for planned in complete:
+            if planned.manifest is not None:
+                catch_up(planned.run, context.logs, context.reporter.say)
+
+
+def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[PlannedRun]]:
+    """Yield the runs in an order in which what they draw on comes first; together: how many are trained at once."""
+    waiting = list(to_do)
+    if together == 1:
+        yield from ([planned] for planned in waiting)
+        return
+    while waiting:
+        ready = [planned for planned in waiting if not any(source in waiting for source in planned.sources)]
+        # What is computed alone comes first: others may be ready after it, to be trained with those that are now.
+        ready = [planned for planned in ready if planned.together_key is None] or ready
+        alike: dict[Hashable, list[PlannedRun]] = defaultdict(list)
+        for planned in ready:
+            alike[planned.together_key].append(planned)
+        for key, runs in alike.items():
+            size = 1 if key is None else together
+            yield from (runs[first : first + size] for first in range(0, len(runs), size))
+        waiting = [planned for planned in waiting if planned not in ready]
+
+
+def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
+    """Compute runs of a plan, together; return those that another process had not done meanwhile."""
+    contexts: dict[PlannedRun, Context] = {}
+    busy: list[PlannedRun] = []
+    with contextlib.ExitStack() as held:
+        for planned in group:
+            try:
+                # Of several locks none is waited for: who holds it may wait for another of them.
+                wait = context.wait and len(group) == 1
+                holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
+            except Busy:
+                if len(group) == 1:
+                    raise
+                busy.append(planned)
+                continue
+            planned.refresh()
+            if planned.is_done:
+                check_dataset(planned, context)
+            else:
+                contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
+        with context.interrupts.working_on(_named(contexts)):
+            failed = _work(contexts, context) if contexts else {}
+        for planned in contexts:
+            planned.refresh()
+    for error in failed.values():
+        raise error
+    return [*contexts, *(planned for each in busy for planned in _compute([each], context))]
+
+
+def _named(planned: Collection[PlannedRun]) -> str:
+    names = [str(each.run) for each in planned]
+    return names[0] if len(names) == 1 else f"{len(names)} runs"
+
+
+def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:
+    """Compute runs whose locks are held; return why some could not be. contexts: that of each."""
+    # Imported here so that reusing runs does not wait for torch.
+    if len(contexts) == 1:
+        from training.jobs.one_run import work
+
+        ((planned, own),) = contexts.items()
+        context.platform.launch(partial(work, planned, own))
+        return {}
+    from training.jobs.together import work_together
+
+    return context.platform.launch(partial(work_together, contexts))
+
+
+def _replay_best(planned: PlannedRun, context: Context) -> bool:
+    """Keep the best state of a run that was trained without keeping it; return whether that was so."""
+    best = planned.run.best_step(planned.desc.iterations_per_epoch)
+    if best is None or planned.run.has_state(best):
+        return False
+    ensure_states(planned.desc, replace(context, replicate=planned.run.location.replicate), [best])
+    planned.refresh()
+    return True
+
+
+def _undo(planned: PlannedRun, context: Context) -> None:
+    """Remove a run that was begun for a job that was refused, where there is only its first state and no branch."""
+    if planned.run.exists() and not list(planned.run.folder.parent.glob("branch_*")):
+        with planned.run.locked(context.reporter.say):
+            planned.run.undo_create(planned.desc.start)
+
+
+def check_dataset(planned: PlannedRun, context: Context) -> None:
+    """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
+    check_dataset_of(planned.run.folder, planned.manifest, planned.desc.dataset_name, context)
+
+
+def check_dataset_of(folder: Path, manifest: Manifest | None, name: str, context: Context) -> None:
+    """Raise DamagedError where the manifest of the run in a folder names another fingerprint of a dataset."""
+    recorded = manifest.dataset.get(name) if manifest else None
+    found = context.fingerprint(name) if recorded else None
+    if recorded is not None and found is not None and recorded != found:
+        raise DamagedError(
+            f"{folder} was computed from other data: the fingerprint of {name} in\n"
+            f"{context.datasets / name} is {found[:12]}..., the run's is {recorded[:12]}...\n"
+            "Put the former data back, or choose another root for results of the new."
+        )

@@ -1,0 +1,207 @@
+"""Working on one run in its directory, from whatever an earlier process left there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Collection, Generator, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from datasets.added.added import register_added
+from foundations.description.desc import Desc
+from foundations.description.step import Step
+from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, OpenPruneError
+from foundations.metrics import BEST_BY, Metrics
+from foundations.plan import PlannedRun
+from foundations.registry import load
+from foundations.storage.manifest import Manifest
+from platforms.platform import Platform
+from training.context import Context
+from training.job import Job
+from training.jobs.provenance import versions
+from training.loggers.follow import following
+from training.loop.checkpoints import Progress
+from training.loop.loop import Batch
+from training.loop.trainer import Trainer
+
+Gradients = tuple[Trainer, Batch]
+"""A training, and its batch whose gradients are to be computed (`Trainer.compute_gradients`)."""
+
+
+def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
+    """Bring a run as far as its plan says and keep the states that it asks for, as `steps_of` says."""
+    with contextlib.closing(steps_of(planned, context, platform)) as steps:
+        for trainer, batch in steps:
+            trainer.compute_gradients(*batch)
+
+
+def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Generator[Gradients, None, None]:
+    """Bring a run as far as its plan says and keep the states that it asks for; yield its steps on the way.
+
+    The run's lock is held, and whoever takes a step computes its gradients before the next one.
+    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a
+    replay does not reproduce the states that are kept.
+    """
+    run, desc = planned.run, planned.desc
+    if platform.world_size > 1:
+        register_added(context.datasets)  # a new process knows of none
+    job: Job[Desc] = load(desc.job)(desc, run, context, platform)
+    created = platform.is_primary and run.create(desc)
+    try:
+        yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
+    except (OpenPruneError, Interrupted):
+        if created:
+            run.undo_create()  # a job that was refused leaves nothing that looks like a run to resume
+        raise
+
+
+class RunWork:
+    """The parts of a run's computation: keep the first state, replay, train, finish."""
+
+    def __init__(self, job: Job[Any], *, is_complete: bool) -> None:
+        self.job, self.run, self.desc = job, job.run, job.desc
+        self.context, self.platform = job.context, job.platform
+        self.is_complete = is_complete
+
+    def advance(self, planned: PlannedRun) -> Iterator[Gradients]:
+        """Do what is missing, each part once; yield each training and its batch whose gradients are to be computed."""
+        missing, start, end = self.platform.agree(planned.missing), self.desc.start, self.desc.end
+        resumed = None if self.is_complete else self._resume()
+        if start in missing:
+            self._keep_start()
+            missing.remove(start)
+        if not self.platform.agree(self.job.is_prepared):
+            _ = self.job.initial  # makes what somebody set aside
+        reached = end if self.is_complete else resumed[1].step if resumed else start
+        behind = [step for step in missing if step < reached or self.is_complete]
+        if behind:
+            yield from self._replay(behind)
+        ahead = [step for step in missing if step not in behind]
+        if not self.is_complete and (ahead or planned.is_target):
+            yield from self._train(resumed, ahead, planned.until)
+
+    def _resume(self) -> tuple[Trainer, Progress] | None:
+        job = self.job
+        resumed = Trainer.resume(self.run, job.trained, self.context, self.platform, techniques=job.techniques)
+        if resumed is not None and resumed[1].dataset != self._dataset():
+            raise DamagedError(
+                f"{self.run.folder} was begun with other data than {self.context.datasets} now holds "
+                f"(dataset {self.desc.dataset_name}).\n"
+                "Put the former data back, or choose another root for results of the new."
+            )
+        return resumed
+
+    def _keep_start(self) -> None:
+        # Techniques may prepare the network, and need all of a training for it.
+        model = self.fresh.model if self.job.techniques else self.job.initial.masked()
+        if self.platform.is_primary:
+            self.run.save_state(self.desc.start, model.state_dict())
+            if self.is_complete:
+                self.run.add_to_manifest(self.run.state_name(self.desc.start))
+
+    @cached_property
+    def fresh(self) -> Trainer:
+        """A training in its initial state."""
+        job = self.job
+        trainer = Trainer(
+            job.initial.model, job.trained, self.context, self.platform, job.replicate, techniques=job.techniques
+        )
+        trainer.prepare(job.initial.mask, self.desc.start)
+        return trainer
+
+    def _train(
+        self, resumed: tuple[Trainer, Progress] | None, keep: Collection[Step], until: Step
+    ) -> Iterator[Gradients]:
+        start, end = self.desc.start, self.desc.end
+        if resumed is not None:
+            trainer, progress = resumed
+            self._say(f"Resuming {self.run} at {progress.step} of {end}.")
+        else:
+            progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
+            trainer = self.fresh
+            self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
+        logs = self.context.logs if self.platform.is_primary else ()
+        with following(self.run, logs, self.context.reporter.say) as follower:
+            for batch in trainer.advance(self.run, progress, until, keep, follower.tell):
+                yield trainer, batch
+            if not self.platform.is_primary:
+                return
+            if until == end:
+                self._finish(trainer, progress)
+                follower.finish()
+            else:
+                trainer.save_checkpoint(self.run, progress)
+
+    def _replay(self, steps: list[Step]) -> Iterator[Gradients]:
+        """Train again from the start, aside, to keep states that were not kept the first time."""
+        trainer = self.fresh
+        self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
+        kept = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
+        known = [step for step in kept if step < steps[-1] and self.platform.agree(partial(self.run.has_state, step))]
+
+        def check(step: Step) -> None:
+            stored, found = self.run.load_state(step), trainer.model.state_dict()
+            if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items()):
+                raise EnvironmentFailure(
+                    f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
+                    "versions or the number of processes differ from those in\n"
+                    f"{self.run.folder / 'manifest.json'}, or the run was stacked with others.\n"
+                    "Replay it where and as it was made; of one that is to be stacked, keep what you need with\n"
+                    "--weight_save_steps."
+                )
+
+        try:
+            for batch in trainer.replay(self.run, self.desc.start, steps, known, check):
+                yield trainer, batch
+        except EnvironmentFailure:
+            for step in steps:
+                self.run.remove_state(step)
+            raise
+        if self.is_complete and self.platform.is_primary:
+            for step in steps:
+                self.run.add_to_manifest(self.run.state_name(step))
+
+    def _finish(self, trainer: Trainer, progress: Progress) -> None:
+        if trainer.best and (best := progress.metrics.best_iteration(BEST_BY)) is not None:
+            self.run.save_state(self.desc.start.at(best), trainer.best)
+        self.run.save_metrics(progress.metrics)
+        results = _results(progress.metrics) | self.job.on_finish(trainer.model, trainer.mask, trainer.scores)
+        self.context.reporter.say(f"Finished {self.run}.")
+        self.run.finish(
+            Manifest(
+                files={},
+                results={name: value if math.isfinite(value) else None for name, value in results.items()},
+                dataset=progress.dataset,
+                parents=progress.parents,
+                versions=versions(),
+                device=_where(self.platform, trainer),
+                wall_seconds=round(progress.wall_seconds, 3),
+                finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+            )
+        )
+
+    def _dataset(self) -> dict[str, str]:
+        found = self.platform.agree(lambda: self.context.fingerprint(self.desc.dataset_name))
+        return {} if found is None else {self.desc.dataset_name: found}
+
+    def _say(self, line: str) -> None:
+        if self.platform.is_primary:
+            self.context.reporter.say(line)
+            self.run.log(line)
+
+
+def _where(platform: Platform, trainer: Trainer) -> str:
+    """Return what a run was computed on, and that it was stacked with others, where it was."""
+    stacked = f", stacked with {trainer.stacked - 1} other runs" if trainer.stacked > 1 else ""
+    return platform.describe() + stacked
+
+
+def _results(metrics: Metrics) -> dict[str, float]:
+    """Return the last value of each metric, and the test accuracy where the validation accuracy was best."""
+    found = {name: metrics.last(name) for name in metrics.names()}
+    found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by=BEST_BY)
+    return {name: value for name, value in found.items() if value is not None}

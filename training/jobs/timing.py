@@ -1,0 +1,106 @@
+"""Timing a few steps of a training, and one scoring, on random examples: how long runs take on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import torch
+from safetensors.torch import save
+from torch import nn
+from torch.nn import functional as F
+
+from foundations.examples import Rows
+from platforms.platform import Platform
+from pruning.compute_mask import mask_from_hparams
+from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
+from training.job import initialized_model
+from training.loop.optimizers import make_optimizer
+from training.loop.precision import autocast, matrix_products
+
+_FIRST, _TIMES, _SECONDS = 2, 4, 0.25
+"""Examples of the first timed batch; how many times as many the next one has; for about how long batches grow."""
+
+
+def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
+    """Return how long the parts of a training take, in seconds, from some steps on random examples.
+
+    start: to build and initialize the network. state: to write its state. iteration: forward and backward pass and
+    update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones, in proportion.
+    """
+    began, device, precision = time.perf_counter(), platform.device, desc.training.precision
+    model: nn.Module = initialized_model(desc, 1)
+    started = time.perf_counter()
+    hashlib.sha256(save(model.state_dict())).hexdigest()
+    stated = time.perf_counter()
+    model.to(device, memory_format=platform.memory_format(precision, model))  # type: ignore[call-overload]
+    cast = autocast(precision, device)
+    optimizer = make_optimizer(desc.training, model.parameters())
+
+    def step(examples: int) -> None:
+        images, labels = _drawn(desc, examples, device)
+        optimizer.zero_grad(set_to_none=True)
+        with cast():
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def forward(examples: int) -> None:
+        with torch.no_grad(), cast():
+            model(_drawn(desc, examples, device)[0])
+
+    batch = desc.dataset.batch_size
+    with matrix_products(precision):
+        model.train()
+        iteration = _seconds(step, batch, device)
+        model.eval()
+        example = _seconds(forward, batch, device) / batch
+    return {"start": started - began, "state": stated - started, "iteration": iteration, "example": example}
+
+
+def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -> dict[str, float]:
+    """Return how long it takes to prune a network, in seconds: one iteration is timed, on some of its examples."""
+    device, batch = platform.device, desc.dataset.batch_size
+    model = initialized_model(desc, 1).to(device)
+    once = pruning.replaced({"prune_iterations": 1})
+    count = (pruning.examples_per_class or 0) * desc.dataset.num_classes
+
+    def score(examples: int) -> None:
+        mask_from_hparams(
+            model,
+            once,
+            seed=1,
+            examples=Rows.of(*_drawn(desc, examples, device)) if count else None,
+            batch_size=batch,
+            input_shape=desc.dataset.input_shape,
+        )
+
+    seconds = _seconds(score, max(1, count), device)
+    return {"scoring": seconds * pruning.iterations / once.iterations}
+
+
+def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random images (examples, C, H, W) and labels of all classes (examples,)."""
+    images = torch.randn(examples, *desc.dataset.input_shape, device=device)
+    return images, torch.arange(examples, device=device) % desc.outputs
+
+
+def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:
+    """Return how long work on `whole` examples takes: on all, or on as many as take little time, in proportion."""
+    examples = min(_FIRST, whole)
+    work(examples)  # the first time, memory is taken and kernels are chosen
+    while True:
+        seconds = min(_timed(work, examples, device) for _ in range(2))
+        if examples == whole or seconds * _TIMES > _SECONDS:
+            return seconds * whole / examples
+        examples = min(examples * _TIMES, whole)
+
+
+def _timed(work: Callable[[int], None], examples: int, device: torch.device) -> float:
+    began = time.perf_counter()
+    work(examples)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

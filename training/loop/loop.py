@@ -1,0 +1,77 @@
+"""The training loop. What happens around a step is callbacks; what changes the training is hooks of techniques."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from foundations.description.step import Step
+from training.technique import Hooks
+
+Batch = tuple[Tensor, Tensor]
+"""Images float (B, C, H, W), labels int64 (B,)."""
+Callback = Callable[[Step], None]
+
+
+class TrainBatches(Protocol):
+    """What the loop needs of a data loader."""
+
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""
+
+
+def steps(
+    optimizer: Optimizer,
+    loader: TrainBatches,
+    learning_rate: Callable[[int], float],
+    start: Step,
+    end: Step,
+    callbacks: Sequence[Callback] = (),
+    hooks: Sequence[Hooks[Any]] = (),
+    scaler: torch.amp.GradScaler | None = None,
+) -> Iterator[Batch]:
+    """Train from one step to another; yield the batch of each step, for somebody to compute its gradients.
+
+    The gradients of the loss of a batch, multiplied by the scaler's scale, must be in the parameters when the next one
+    is asked for. So the gradients of several trainings can be computed at once (`training.jobs.together`).
+
+    Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
+    at that step. learning_rate maps an iteration (from 0), less those that a technique does not count, to the learning
+    rate of its update. hooks: of the techniques, called in this order.
+    """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    batches = _batches(loader, start)
+    for iteration in range(start.iteration, end.iteration):
+        step = start.at(iteration)
+        _at(step, hooks, callbacks)
+        rate = learning_rate(iteration - sum(hook.skipped_before(step) for hook in hooks))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        yield next(batches)
+        if hooks:
+            scaler.unscale_(optimizer)
+        skips = [hook.after_backward(step) for hook in hooks]
+        if not any(skips):
+            scaler.step(optimizer)
+        scaler.update()
+        for hook in hooks:
+            hook.after_step(step)
+    _at(end, hooks, callbacks)
+
+
+def _at(step: Step, hooks: Sequence[Hooks[Any]], callbacks: Sequence[Callback]) -> None:
+    for hook in hooks:
+        hook.before_step(step)
+    for callback in callbacks:
+        callback(step)
+
+
+def _batches(loader: TrainBatches, start: Step) -> Iterator[Batch]:
+    epoch, first = start.ep, start.it
+    while True:
+        yield from loader.train_batches(epoch, first)
+        epoch, first = epoch + 1, 0

@@ -1,0 +1,115 @@
+"""A training step on several processes: each has a slice of the batch, and the gradients are those of the whole.
+
+With n_r of the n examples in process r, and L_r the mean loss over them, the loss of the batch is sum_r n_r / n L_r. So
+each process multiplies its loss by n_r / n, its share, and the gradients are summed. A process whose slice is empty
+takes one image of zeros with a share of 0, so that all do the same operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datasets.loading.batches import Batch, Loader
+from models.dropout import Dropout
+from platforms.platform import Platform
+from training.loop.sync_batchnorm import synchronize
+
+
+class Parallel(nn.Module):
+    """What one process does in the training of a model: yields its batches, and is called in place of the model."""
+
+    def __init__(self, model: nn.Module, loader: Loader, platform: Platform, *, sync_batchnorm: bool) -> None:
+        """Take the model on its device, and the loader of this process's slices.
+
+        sync_batchnorm: whether batch normalization is over the whole batch, as on one process.
+        """
+        super().__init__()
+        self.model, self._loader, self._platform = model, loader, platform
+        self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+        self._sync = synchronize(self._norms, platform) if sync_batchnorm else None
+        self._share, self._part = 1.0, (0, 1)
+        self._sums: Tensor | None = None
+
+    def align(self) -> None:
+        """Give the model of every process the state that the primary one's has."""
+        mine = list(self.model.state_dict().values())
+        _copy(self._platform.agree(lambda: [tensor.cpu() for tensor in mine]), mine)
+
+    def align_buffers(self) -> None:
+        """Give every process the primary one's buffers: statistics that only this one keeps are those of all."""
+        mine = list(self.model.buffers())
+        _copy(self._platform.agree(lambda: [buffer.cpu() for buffer in mine]), mine)
+
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this process's slices; in place of an empty one, an image of zeros that does not count."""
+        rank, count = self._platform.rank, self._platform.world_size
+        for number, (images, labels) in enumerate(self._loader.train_batches(epoch, first), first):
+            whole = self._loader.batch_size_of(number)
+            self._share, self._part = len(labels) / whole, (whole * rank // count, whole)
+            if len(labels):
+                yield images, labels
+            else:
+                yield images.new_zeros((1, *images.shape[1:])), labels.new_zeros(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of this process's images, in training mode."""
+        with self._as_part():
+            return self.model(images)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def _as_part(self) -> Iterator[None]:
+        """Inside the block, the layers that look at the whole batch know which part of it they are given."""
+        counts, sync = self._share > 0, self._sync
+        for dropout in self._dropouts:
+            dropout.part = self._part
+        if sync is None and not counts:
+            for norm in self._norms:
+                norm.eval()
+        with nullcontext() if sync is None else sync.over_processes(counts=counts):
+            yield
+        for norm in self._norms:
+            norm.train()
+        for dropout in self._dropouts:
+            dropout.part = None
+
+    def weighted(self, loss: Tensor, sums: Tensor) -> Tensor:
+        """Return the loss to differentiate.
+
+        loss: the mean over this process's slice. sums: float (k,), which `sum_gradients` sums over the processes too.
+        """
+        self._sums = sums if self._share > 0 else torch.zeros_like(sums)
+        return loss * self._share
+
+    @torch.no_grad()
+    def sum_gradients(self) -> Tensor:
+        """Sum the gradients over the processes; return the sums, (k,), of what `weighted` was given."""
+        assert self._sums is not None, "the loss comes first"
+        sums = self._sums.float()
+        found = [p.grad for p in self.model.parameters() if p.grad is not None]
+        bucket = torch.cat([sums, *(gradient.reshape(-1) for gradient in found)])
+        self._platform.sum_(bucket)
+        parts = torch.split(bucket, [len(sums), *(gradient.numel() for gradient in found)])
+        torch._foreach_copy_(found, [part.view_as(own) for part, own in zip(parts[1:], found, strict=True)])
+        return parts[0]
+
+    def totals(self, sums: Tensor | None, examples: int) -> tuple[Tensor, int]:
+        """Return sums over this process's test examples, (3,), and their number, summed over the processes."""
+        device = next(self.model.parameters()).device
+        mine = torch.zeros(4, dtype=torch.float64, device=device)
+        if sums is not None:
+            mine[:3] = sums
+        mine[3] = examples
+        self._platform.sum_(mine)
+        return mine[:3], int(mine[3].item())
+
+
+def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
+    for tensor, own in zip(tensors, to, strict=True):
+        own.copy_(tensor)

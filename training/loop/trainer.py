@@ -1,0 +1,384 @@
+"""A training in progress: the model, its optimizer and loader, its metrics, and its checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datasets.loading.batches import Loader, LoaderConfig
+from datasets.loading.loader import open_loader
+from foundations.description.step import Step
+from foundations.errors import DamagedError, Interrupted, UsageError
+from foundations.metrics import Metrics
+from foundations.random_streams import generator
+from foundations.storage.run import CHECKPOINT, Run
+from models.dropout import Dropout
+from platforms.platform import Platform
+from pruning.hparams import PruningHparams
+from pruning.masks.attached_mask import AttachedMask
+from pruning.masks.mask import Mask
+from pruning.scoring.score_statistics import Statistics, score_statistics
+from training.checked_hooks import hooks_of
+from training.context import Context
+from training.desc import TrainDesc
+from training.hparams import TechniquesHparams
+from training.job import initialized_model
+from training.loop.callbacks import (
+    at_steps,
+    checkpoint_in_time,
+    continues_at,
+    every_epoch,
+    record,
+    show_progress,
+    stop_when_asked,
+    where_best,
+)
+from training.loop.checkpoints import Progress, checkpoint_of, load_checkpoint
+from training.loop.cuda_graph import Replayed, recorder_for
+from training.loop.epoch_means import EpochMeans
+from training.loop.evaluation import cross_entropies, evaluate
+from training.loop.loop import Batch, Callback, steps
+from training.loop.lr_schedule import learning_rate
+from training.loop.optimizers import batchnorm_parameters, make_optimizer
+from training.loop.parallel import Parallel
+from training.loop.precision import autocast, grad_scaler, matrix_products
+from training.masking import prune_with_data
+from training.technique import Hooks
+
+
+class Trainer:
+    """One process's training of one run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        desc: TrainDesc,
+        context: Context,
+        platform: Platform,
+        replicate: int,
+        *,
+        techniques: TechniquesHparams | None = None,
+    ) -> None:
+        """Take a model in its initial state and build everything else that training needs."""
+        self.model, self.desc, self.context, self.platform = model, desc, context, platform
+        self.techniques = techniques
+        pinned = None if techniques is None else techniques.technique_seed
+        self.seed = replicate if pinned is None else pinned
+        precision = desc.training.precision
+        self.memory_format = platform.memory_format(precision, model)
+        self.model.to(platform.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
+        self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
+        self.scaler = grad_scaler(precision, platform.device)
+        self.autocast = autocast(precision, platform.device)
+        platform.agree(lambda: context.prepare(desc.dataset.dataset_name))
+        self.loader = self._opened_loader(replicate)
+        self.parallel: Parallel | None = None
+        if platform.world_size > 1:
+            self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
+        self.stacked = 1
+        """The most networks that this one was stacked with (`training.jobs.together`), itself included."""
+        self.mask: Mask | None = None
+        self.scores: Statistics = {}
+        """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
+        self._pruned: tuple[Mask, Statistics] | None = None
+        self._attached: AttachedMask | None = None
+        self._is_pruning = False
+        """Whether a technique has the network scored, which a signal may cut off."""
+        parts = () if techniques is None else techniques.parts
+        self.epoch = EpochMeans(platform.device)
+        self.best: dict[str, Tensor] = {}
+        self.hooks = {technique.spelling: hooks_of(technique, self, hparams) for technique, hparams in parts}
+        self.recorded: Replayed | None = None
+        """The forward and backward pass, where it is recorded as a CUDA graph."""
+        record = recorder_for(platform.device) if context.cuda_graphs else None
+        if record is not None and self.has_fixed_passes:
+            self.recorded = Replayed(self._pass, list(model.parameters()), list(model.buffers()), record)
+
+    def _opened_loader(self, replicate: int) -> Loader:
+        training, platform = self.desc.training, self.platform
+        config = LoaderConfig(
+            device=platform.device,
+            memory_format=self.memory_format,
+            order_key=replicate if training.data_order_seed is None else training.data_order_seed,
+            augmentation_key=replicate,
+            rank=platform.rank,
+            world_size=platform.world_size,
+        )
+        context = self.context
+        return open_loader(
+            self.desc.dataset, context.datasets, config, workers=context.num_workers, opened=context.opened
+        )
+
+    @property
+    def is_structural(self) -> bool:
+        """Whether techniques changed the structure of the network."""
+        return self.techniques is not None and self.techniques.structural is not None
+
+    @property
+    def _may_prune_again(self) -> bool:
+        """Whether the state is still that of a step when the network is scored before it."""
+        return all(hooks.prunes_first for hooks in self.hooks.values())
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether a technique changes the training loss."""
+        return any(type(hooks).loss is not Hooks.loss for hooks in self.hooks.values())
+
+    def prepare(self, mask: Mask | None, start: Step) -> None:
+        """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
+        for hooks in self.hooks.values():
+            hooks.before_mask()
+        if mask is not None:
+            mask.apply_(self.model)
+        self.set_mask(mask)
+        for hooks in self.hooks.values():
+            hooks.prepare()
+        for hooks in self.hooks.values():
+            hooks.before_step(start)
+        if self.parallel is not None:
+            self.parallel.align()
+
+    def prune(self, pruning: PruningHparams) -> Mask:
+        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+        statistics: Statistics = {}
+        pruned = partial(
+            prune_with_data,
+            self.model,
+            pruning,
+            self.mask or Mask.to_prune(self.model, pruning),
+            dataset=self.desc.dataset,
+            context=self.context,
+            device=self.platform.device,
+            seed=self.seed,
+            on_scores=lambda scores: statistics.update(score_statistics(scores)),
+        )
+        self._is_pruning = True
+        mask = self.platform.agree(pruned)
+        self._is_pruning = False
+        self._pruned = mask, statistics
+        return mask
+
+    def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield training batches without end, their order and augmentation from the stream that the keys name."""
+        loader = self.loader.reordered(json.dumps(["technique", self.seed, *keys]))
+        for epoch in itertools.count():
+            yield from loader.train_batches(epoch)
+
+    def initialization(self, *keys: int | str) -> dict[str, Tensor]:
+        """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
+        # The seed is among the keys already; pinned besides, it would give added parameters the same values each time.
+        techniques = self.techniques and self.techniques.replaced({"technique_seed": None})
+        drawn = initialized_model(self.desc, "technique", self.seed, *keys, techniques=techniques)
+        return {name: parameter.detach() for name, parameter in drawn.named_parameters(remove_duplicate=False)}
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        """Return a CPU generator at the start of the random stream that the keys name, one of this run's own."""
+        return generator("technique", self.seed, *keys)
+
+    def set_mask(self, mask: Mask | None) -> None:
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+        if self._attached is not None:
+            self._attached.detach()
+        self.scores = self._pruned[1] if self._pruned is not None and self._pruned[0] is mask else {}
+        self.mask = mask = self.platform.agree(lambda: mask)
+        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+
+    def advance(
+        self, run: Run, progress: Progress, until: Step, keep: Collection[Step], tell: Callable[[Metrics], None]
+    ) -> Iterator[Batch]:
+        """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
+
+        Yields the batch of each step, whose gradients are to be computed (`training.loop.loop.steps`).
+        tell: called in the primary process, with what was measured so far, at every step: must be cheap.
+        Raises: Interrupted, after a checkpoint, when the process is asked to stop.
+        """
+        clock, before = self.context.clock(), progress.wall_seconds
+
+        def note(step: Step) -> None:
+            progress.step = step
+            progress.wall_seconds = before + self.context.clock() - clock
+
+        def save_checkpoint(step: Step) -> None:
+            note(step)
+            self.save_checkpoint(run, progress)
+
+        callbacks: list[Callback] = [
+            self.epoch.record_in(progress.metrics, self.desc.end),
+            *self._evaluations(run, progress, until),
+        ]
+        if self.platform.is_primary:
+            callbacks += [
+                *([where_best(progress.metrics, self._hold_best)] if self.context.keep_best else []),
+                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                show_progress(self.context.reporter, "train", self.desc.start, until),
+                lambda _: tell(progress.metrics),
+                checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
+            ]
+        step = progress.step
+        try:
+            for batch in self._steps(step, until, callbacks):
+                yield batch
+                step = step.at(step.iteration + 1)
+        except Interrupted as stop:
+            if self._is_pruning and self._may_prune_again and self.platform.is_primary:
+                save_checkpoint(step)
+                raise self.context.interrupts.interrupted(continues_at(step)) from stop
+            raise
+        note(until)
+
+    def replay(
+        self, run: Run, start: Step, keep: Sequence[Step], known: Collection[Step], check: Callback
+    ) -> Iterator[Batch]:
+        """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
+
+        Yields batches as `advance` does. check is called at the `known` steps, whose states the run has kept already.
+        """
+        callbacks: list[Callback] = []
+        if self.platform.is_primary:
+            callbacks = [
+                at_steps(known, check),
+                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                show_progress(self.context.reporter, "replay", start, keep[-1]),
+                stop_when_asked(self.context.interrupts),
+            ]
+        yield from self._steps(start, keep[-1], callbacks)
+
+    def _steps(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> Iterator[Batch]:
+        self.model.train()
+        with self.context.interrupts.deferred():
+            yield from steps(
+                self.optimizer,
+                self.parallel or self.loader,
+                learning_rate(self.desc.training, self.desc.iterations_per_epoch),
+                start,
+                until,
+                callbacks,
+                tuple(self.hooks.values()),
+                self.scaler,
+            )
+
+    def compute_gradients(self, images: Tensor, labels: Tensor) -> None:
+        """Put the gradients of the loss of a training batch, multiplied by the scaler's scale, into the parameters."""
+        if self.recorded is not None:
+            value, logits = self.recorded((images, labels))
+            self.epoch.add(value, logits, labels)
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        with matrix_products(self.desc.training.precision):
+            with self.autocast():
+                value = self.loss((self.parallel or self.model)(images), labels)
+            self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        if self.parallel is not None:
+            self.epoch.add_sums(self.parallel.sum_gradients())
+
+    @property
+    def has_fixed_passes(self) -> bool:
+        """Whether the forward and backward pass is the same code at every step, on tensors of the device alone."""
+        is_changed = self.changes_loss or self.is_structural or self.parallel is not None
+        draws = any(isinstance(module, Dropout) for module in self.model.modules())
+        return not (is_changed or draws or self.scaler.is_enabled())
+
+    def _pass(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        with matrix_products(self.desc.training.precision):
+            with self.autocast():
+                logits = self.model(images)
+                value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+            value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), logits.detach()
+
+    def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
+        """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
+
+        def say(line: str) -> None:
+            if self.platform.is_primary:
+                self.context.reporter.say(line)
+                run.log(line)
+
+        def measure() -> dict[str, float] | None:
+            try:
+                found = self._evaluated(self.loader.test_batches(), "test")
+                if self.desc.dataset.validation_examples:
+                    found |= self._evaluated(self.loader.validation_batches(), "validation")
+            except Interrupted:
+                return None  # the checkpoint of this step comes after
+            return found
+
+        measured = record(measure, progress.metrics, say)
+        ends = {self.desc.end} if until == self.desc.end else set()
+        if self.context.evaluate_only_at_end:
+            starts = set() if progress.metrics.values else {progress.step}
+            return [at_steps(starts | ends, measured)]
+        return [every_epoch(measured), at_steps(ends, measured)]
+
+    def _evaluated(self, batches: Iterable[tuple[Tensor, Tensor]], examples_are: str) -> dict[str, float]:
+        """Return loss and accuracy over the batches of all processes."""
+        if self.parallel is not None:
+            self.parallel.align_buffers()
+        with matrix_products(self.desc.training.precision), self.context.interrupts.at_once():
+            return evaluate(
+                self.model,
+                batches,
+                self.desc.outputs,
+                self.autocast,
+                examples_are,
+                self.reported_loss,
+                None if self.parallel is None else self.parallel.totals,
+            )
+
+    def _hold_best(self, _step: Step) -> None:
+        self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss, as techniques change it: mean cross-entropy, with smoothed labels if asked for."""
+        value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+        for hooks in self.hooks.values():
+            value = hooks.loss(value, logits, labels)
+        if self.parallel is not None:
+            return self.parallel.weighted(value, self.epoch.sums_of(value, logits, labels))
+        self.epoch.add(value, logits, labels)
+        return value
+
+    def reported_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss that is reported, as techniques change it: the sum of cross-entropies over a batch."""
+        total = cross_entropies(logits, labels)
+        for hooks in self.hooks.values():
+            total = hooks.reported_loss(total, logits, labels)
+        return total
+
+    def save_checkpoint(self, run: Run, progress: Progress) -> None:
+        """Write all that resuming needs, and what was measured so far."""
+        tensors, facts = checkpoint_of(self, progress)
+        run.save_checkpoint(tensors, facts)
+        run.save_metrics(progress.metrics)
+
+    @classmethod
+    def resume(
+        cls,
+        run: Run,
+        desc: TrainDesc,
+        context: Context,
+        platform: Platform,
+        *,
+        techniques: TechniquesHparams | None = None,
+    ) -> tuple[Trainer, Progress] | None:
+        """Return the training and its progress as the run's checkpoint has them, or None where there is none.
+
+        Raises: DamagedError for a checkpoint of another training.
+        """
+        kept = platform.agree(run.load_checkpoint)
+        if kept is None:
+            return None
+        model = initialized_model(desc, techniques=techniques)
+        trainer = cls(model, desc, context, platform, run.location.replicate, techniques=techniques)
+        try:
+            return trainer, load_checkpoint(trainer, *kept)
+        except (DamagedError, UsageError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise run.damaged(CHECKPOINT, f"it is not one of this training ({error})") from error
