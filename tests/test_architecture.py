@@ -140,3 +140,24 @@ def test_each_room_is_listed_with_the_docstring_of_its_package() -> None:
 
     assert len(packages) > 30
     assert {room: listed.get(room) for room in first_lines} == first_lines
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of lines of a function's body without its docstring."""
+    is_documented = isinstance(function.body[0], ast.Expr) and isinstance(function.body[0].value, ast.Constant)
+    statements = function.body[is_documented:]
+    return (function.end_lineno or 0) - statements[0].lineno + 1 if statements else 0
+
+
+def test_files_have_400_lines_and_functions_60_at_most() -> None:
+    paths = [path for floor in " ".join(FLOORS).split() for path in (REPOSITORY / floor).rglob("*.py")]
+    long_files = [str(path) for path in paths if len(path.read_text().splitlines()) > 400]
+    functions = [
+        (str(path), node.name, _lines(node))
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+    assert long_files == []
+    assert [function for function in functions if function[2] > 60] == []

@@ -114,7 +114,9 @@ def test_the_wheel_holds_one_package_with_its_types_and_data(wheel: Path) -> Non
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"open_prune"}
-    assert {"open_prune/py.typed", "open_prune/__main__.py", "open_prune/datasets/sources/digits.safetensors"} <= set(names)
+    assert {"open_prune/py.typed", "open_prune/__main__.py", "open_prune/datasets/sources/digits.safetensors"} <= set(
+        names
+    )
     assert {f"open_prune/analysis/report/{name}" for name in ("template.html", "style.css", "script.js")} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert {name.split("/")[1] for name in names if name.count("/") > 1 and ".dist-info" not in name} == set(
