@@ -1,11 +1,11 @@
 """open_prune, a job system for research on sparse networks: the command, and the library.
 
-As a command, `python open_prune.py` (installed: `open_prune`) lists what it can do. As a library,
+As a command, `python open_prune.py` (installed: `open_prune`) lists its subcommands. As a library,
 
     from open_prune import Mask, prune
 
-imports a name when it is asked for, so that importing open_prune itself imports neither torch nor numpy. Files of
-your own (methods, datasets, networks, branches) import from here all that they declare themselves with.
+imports a name on first access, so that importing open_prune itself imports neither torch nor numpy. Plug-ins (methods,
+datasets, networks, branches) import everything that they need for their declarations from here.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ _names: dict[str, str] = {}
 
 
 def _modules() -> dict[str, str]:
-    """Return the module of each name of the library, as the imports under TYPE_CHECKING say."""
+    """Return the module of each name of the library, from the imports under TYPE_CHECKING."""
     if not _names:
         import ast
 
@@ -171,7 +171,7 @@ def __dir__() -> list[str]:
 
 
 def main() -> int:
-    """Run the command of the arguments of this process; return its exit code."""
+    """Run the command in the arguments of this process; return its exit code."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from foundations.errors import Interrupted
     from foundations.interrupts import BEGINS_AGAIN, Interrupts, end

@@ -1,10 +1,10 @@
 """Builds the package `open_prune`, which holds the top-level packages of the repository as subpackages.
 
-What is installed shares a folder with other people's packages, and `datasets` there is Hugging Face's. So the wheel has
-one package, and imports are rewritten as its files are copied: `from datasets.spec import Split` becomes
+Installed packages share a folder, and `datasets` there is Hugging Face's. So the wheel has one package, and the build
+rewrites imports as it copies files: `from datasets.spec import Split` becomes
 `from open_prune.datasets.spec import Split`. Nothing else in a file changes, so that lines keep their numbers, and type
-checkers and editors read the installed package as they read any other. Modules that are named in texts, as in
-registries, are found by `foundations.registry`, which knows in which package it is itself.
+checkers and editors read the installed package like any other. `foundations.registry`, which knows its own package,
+resolves modules that are named in strings, such as registries.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAIN = "import sys\n\nfrom open_prune import main\n\nsys.exit(main())\n"
 
 
 def floors(root: Path) -> list[str]:
-    """Return the names of the top-level packages that are shipped."""
+    """Return the names of the top-level packages to ship."""
     found = {path.parent.name for path in root.glob("*/__init__.py")}
     return sorted(found - NOT_SHIPPED)
 
 
 def shipped(root: Path) -> dict[Path, Path]:
-    """Return the files that are shipped, and where each is in the wheel."""
+    """Return the files to ship, and the place of each in the wheel."""
     inside = [
         path
         for floor in floors(root)
@@ -44,14 +44,14 @@ def shipped(root: Path) -> dict[Path, Path]:
 
 
 def relocated(source: bytes, packages: Collection[str]) -> bytes:
-    """Return a file of Python with its imports from some top-level packages made imports from those in `open_prune`.
+    """Return a Python file with its imports of some top-level packages changed to the packages in `open_prune`.
 
-    Raises: ValueError for an import of one of them that binds the package's own name, or is spread over lines.
+    Raises: ValueError for an import of one of them that binds the package's own name, or spans several lines.
     """
     lines = source.split(b"\n")
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
     imports.sort(key=lambda node: (node.lineno, node.col_offset))
-    for node in reversed(imports):  # so that the columns of those before it stay true
+    for node in reversed(imports):  # last first, so that the columns of earlier ones stay valid
         if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] in packages for alias in node.names):
             raise ValueError(f"line {node.lineno}: write `from package import module` in place of `import`")
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in packages and not node.level:
@@ -65,13 +65,13 @@ def relocated(source: bytes, packages: Collection[str]) -> bytes:
 
 
 class BuildPackage(build_py):  # type: ignore[misc]
-    """Copies what is shipped to its place in the package."""
+    """Copies the files to ship to their places in the package."""
 
     def run(self) -> None:
-        """Write the package anew."""
+        """Write the package from scratch."""
         root, target = Path(), Path(self.build_lib)
         packages = floors(root)
-        shutil.rmtree(target / PACKAGE, ignore_errors=True)  # a file that has been removed since must not be shipped
+        shutil.rmtree(target / PACKAGE, ignore_errors=True)  # do not ship files that were removed since the last build
         for source, place in shipped(root).items():
             content = source.read_bytes()
             if source.suffix == ".py":
@@ -85,19 +85,19 @@ class BuildPackage(build_py):  # type: ignore[misc]
         (target / PACKAGE / "py.typed").touch()
 
     def get_source_files(self) -> list[str]:
-        """Return what a source distribution needs."""
+        """Return the files of a source distribution."""
         return [str(path) for path in shipped(Path())]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        """Return what `run` has written."""
+        """Return the files that `run` has written."""
         return [str(path) for path in (Path(self.build_lib) / PACKAGE).rglob("*") if path.is_file()]
 
 
 class RefuseEditable(editable_wheel):  # type: ignore[misc]
-    """An editable install would put the top-level packages beside other people's."""
+    """Refuses editable installs, which would put the top-level packages beside those of other projects."""
 
     def run(self) -> NoReturn:
-        """Refuse, and say what to do instead."""
+        """Refuse, and name the alternative."""
         raise SystemExit(
             "open_prune cannot be installed in editable mode. Run `python open_prune.py` in the repository."
         )

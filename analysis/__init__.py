@@ -1,1 +1,1 @@
-"""What is learnt from finished runs: reading one (`open_run`), and all of them as a table (`runs`)."""
+"""Results of finished runs: a reader of one (`open_run`), and a table of all (`runs`)."""

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured in one run, medians over repeats."""
+"""Benchmarks: ratios within one run, medians over repeats."""

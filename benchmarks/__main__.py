@@ -1,11 +1,11 @@
 """`make bench`: all benchmarks or some by name, as results in JSON and as the table of benchmarks/README.md.
 
     python -m benchmarks [NAME ...] [--repeats=N] [--results=FOLDER]
-    python -m benchmarks --table            write the table anew from the results that are there
+    python -m benchmarks --table            write the table again from the stored results
 
-A benchmark is a file bench_NAME.py with a function `rows`, that returns or yields `benchmarks.timing.Row`. Each runs in
-a process of its own, so what one imports or leaves in memory does not weigh on another, and one that fails loses
-nothing of the others. With --repeats or --results, README.md is left as it is.
+A benchmark is a file bench_NAME.py with a function `rows` that returns or yields `benchmarks.timing.Row`. Each runs in
+its own process, so that its imports and memory do not affect the others, and its failure does not lose their results.
+With --repeats or --results, README.md does not change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.results import FOLDER, in_words, load, machine, names, write_tab
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run benchmarks; return 1 where one failed."""
+    """Run benchmarks; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks, or some by name.")
     parser.add_argument("name", nargs="*", help=f"which; all by default: {', '.join(names())}")
     parser.add_argument("--repeats", type=int, help="measure each row so often; 1 for a quick look")
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, repeats: int | None, folder: Path) -> bool:
-    """Run one benchmark in a process of its own; return whether it worked."""
+    """Run one benchmark in a process of its own; return whether it succeeded."""
     print(f"\n{name}", flush=True)
     command = [sys.executable, "-m", "benchmarks", "--here", name, f"--results={folder}"]
     command += [] if repeats is None else [f"--repeats={repeats}"]

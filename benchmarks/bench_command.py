@@ -1,8 +1,7 @@
-"""How long commands take, each in a new interpreter, from its start to its end.
+"""Time of commands, each in a new interpreter, from its start to its end.
 
-The first step is that of a LeNet on data of MNIST's size that is prepared: until it is taken, the data is opened, the
-network is built, its first state is kept and its accuracy is measured. What importing torch takes is measured beside
-it, in turn, and is not counted.
+The first step is of a LeNet on prepared data of MNIST's size. Its time includes opening the data, building the network,
+keeping its first state and measuring its accuracy. The time to import torch is measured in turn, and subtracted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Batches of data, against a DataLoader with PIL transforms, which is how most code makes them.
+"""Batches of data, against the usual DataLoader with PIL transforms.
 
 Random images of the right sizes stand in for CIFAR-10 and MNIST; the time does not depend on the pixels.
-The JPEG files are made on the spot, of the size and detail of ImageNet's. The plain side gets two worker
-processes, and so does ours for the JPEG files; the main process has one thread, as when it feeds a GPU.
+The JPEG files are generated with the size and detail of ImageNet's. The plain side has two worker
+processes, and so has ours for the JPEG files; the main process has one thread, as when it feeds a GPU.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PlainImages(Dataset[Any]):
 
 
 def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
-    """Return images per second; the first batches, while workers start, do not count."""
+    """Return images per second, without the first batches, while workers start."""
     count, start = 0, 0.0
     for number, (x, _) in enumerate(batches):
         if number == skip:
@@ -80,7 +80,7 @@ def compare(
 
 
 def random_dataset(name: str, folder: Path) -> None:
-    """Prepare random images under the name and with the sizes of a dataset."""
+    """Prepare random images with the name and the sizes of a dataset."""
     spec = DATASETS.find(name)
     (folder / name).mkdir(parents=True, exist_ok=True)
     random = np.random.RandomState(0)

@@ -1,9 +1,9 @@
-"""Peak memory of training, against that of a bare loop, and of scoring, each in a process of its own.
+"""Peak memory of training, against a bare loop, and of scoring, each in a process of its own.
 
-The bare loop holds the network, its optimizer and the whole data set as uint8, a file that is mapped into memory as in
-training; each batch is taken from there, made float and normalized. It augments nothing, evaluates nothing and keeps
-nothing. Training is the command, with its evaluation, states and checkpoints. Scoring is SNIP on a ResNet-50 with
-images that are read batch by batch; it needs as much for any number of batches.
+The bare loop has the network, its optimizer and the whole dataset as uint8, in a memory-mapped file as in training; it
+converts each batch to float and normalizes it, without augmentation, evaluation or states. Training is the command,
+with its evaluation, states and checkpoints. Scoring is SNIP on a ResNet-50 with images that are read batch by batch;
+its memory does not depend on the number of batches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What pruning costs, against the plain way of doing the same: passes of the network, a sort, one walk at a time."""
+"""Cost of pruning, against plain code for the same: passes of the network, a sort, one walk at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CIFAR = (3, 32, 32)
 
 
 def rows(repeats: int = 5) -> list[Row]:
-    """Measure all methods that have a bound, on cifar_resnet_20 and where size matters on a VGG."""
+    """Measure all methods with a bound, on cifar_resnet_20 and, if size matters, on a VGG."""
     return [
         *_against_plain("cifar_resnet_20", repeats),
         *_against_plain("cifar_vgg_16", 1),
@@ -86,7 +86,7 @@ def _against_plain(name: str, repeats: int) -> list[Row]:
 
 
 def _scores_with_examples(repeats: int) -> list[Row]:
-    """SNIP and GraSP with 100 examples, against one pass of these; Fisher, against one example at a time."""
+    """SNIP and GraSP with 100 examples, against one pass over them; Fisher, against one example at a time."""
     model, (x, y) = _model("cifar_resnet_20"), _images(100)
     times = in_turn(
         {
@@ -133,7 +133,7 @@ def _synflow(name: str, repeats: int) -> list[Row]:
 
 
 def _selection(repeats: int) -> list[Row]:
-    """Select with a global threshold over 25 million scores; in seconds, and against a full sort of them."""
+    """Select with a global threshold over 25 million scores; in seconds, and against a full sort."""
     scores = {f"layer{i}": torch.rand(2_500_000, generator=generator("benchmark", i)) for i in range(10)}
     mask = Mask({name: torch.ones(score.shape, dtype=torch.bool) for name, score in scores.items()})
     times = in_turn(
@@ -153,7 +153,7 @@ def _selection(repeats: int) -> list[Row]:
 def _phew(name: str, walks: int, repeats: int) -> list[Row]:
     """PHEW at 90% sparsity, in seconds, and against one walk at a time.
 
-    The plain walk is timed over a number of walks and scaled to as many as it needs.
+    The plain code is timed over a number of walks and scaled to the number that it needs.
     """
     model = _model(name)
     times = in_turn({"phew": lambda: prune(model, "phew", fraction=0.9, input_shape=CIFAR)}, repeats)["phew"]
@@ -169,9 +169,9 @@ def _phew(name: str, walks: int, repeats: int) -> list[Row]:
 
 
 class _PlainWalk:
-    """PHEW as it is written down: one step of one walk after the other, and a count of the mask between walks.
+    """PHEW as in the paper: one step of one walk after the other, and a count of the mask between walks.
 
-    Along the convolutions and linear layers in their order; on a ResNet, as if no shortcut had weights.
+    Walks along the convolutions and linear layers in their order; on a ResNet, as if shortcuts had no weights.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -181,7 +181,7 @@ class _PlainWalk:
         self.masks = [torch.zeros(weight.shape, dtype=torch.bool) for weight in self.weights]
 
     def walk(self, count: int) -> None:
-        """Walk until `count` walks are done (a real one stops by the number of weights, which it counts as well)."""
+        """Do `count` walks (the real method stops at a number of weights, which this code counts as well)."""
         walked = 0
         while sum(int(mask.sum()) for mask in self.masks) < sum(mask.numel() for mask in self.masks) and walked < count:
             if walked % 2 == 0:
@@ -201,7 +201,7 @@ class _PlainWalk:
             walked += 1
 
     def walks_needed(self, keep: int) -> int:
-        """Return how many walks keep that many weights, expected from the chances of every weight to be passed."""
+        """Return the number of walks expected to keep that many weights, from each weight's probability per walk."""
         ahead, back = [], []
         inputs = torch.full((self.weights[0].shape[1],), 1 / self.weights[0].shape[1])
         outputs = torch.full((self.weights[-1].shape[0],), 1 / self.weights[-1].shape[0])
@@ -222,7 +222,7 @@ class _PlainWalk:
 
 
 def _masking(repeats: int) -> list[Row]:
-    """Time what an attached mask adds to a training step with a batch of 128."""
+    """Time the overhead of an attached mask in a training step with a batch of 128."""
     model, (x, y) = _model("cifar_resnet_20"), _images(128)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     mask = prune(model, "magnitude", density=0.1)

@@ -1,4 +1,4 @@
-"""What it costs to describe and to plan, without torch: one branch from its flags, a sweep of ten thousand of them."""
+"""Cost of describing and planning, without torch: one branch from its flags, and a sweep of ten thousand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONE = ("branch", "train", "oneshot", PRESET, "--strategy=snip10", "--density=0.1
 
 
 def rows(repeats: int = 3) -> list[Row]:
-    """Measure in this process. Raises: AssertionError where torch was imported."""
+    """Measure in this process. Raises: AssertionError if torch was imported."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         one = _one()
@@ -49,7 +49,7 @@ def rows(repeats: int = 3) -> list[Row]:
 
 
 def _one(repeats: int = 200) -> Median:
-    """Return the milliseconds of a command that tells the address; the first one, which imports, does not count."""
+    """Return the milliseconds of a command that prints the address, without the first one, which imports modules."""
 
     def work() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -60,19 +60,19 @@ def _one(repeats: int = 200) -> Median:
 
 
 def _grid() -> list[Desc]:
-    """Return branches of one training by every strategy at every level, with every seed: all different."""
+    """Return branches of one training: all strategies, levels and seeds, all different."""
     main = TrainDesc.of(recipe("cifar_resnet_20"))
     levels = COUNT // len(STRATEGIES) // SEEDS
     descs: list[Desc] = []
     for strategy, level, seed in itertools.product(STRATEGIES, range(1, levels + 1), range(SEEDS)):
         values = {"strategy": strategy, "density": level / (levels + 1), "seed": seed}
-        flags = OneshotFlags.of({**values, "randomize_layerwise": True})  # so that every seed counts
+        flags = OneshotFlags.of({**values, "randomize_layerwise": True})  # so that each seed gives another branch
         descs.append(oneshot(RunRef(main), PruningHparams.of(values), flags))
     return descs
 
 
 def _planned(root: Path, *, is_done: bool) -> None:
-    """Describe the branches and plan them, and check that the plan is as it must be."""
+    """Describe and plan the branches, and check the plan."""
     descs = _grid()
     made = plan([Target(desc) for desc in descs], root)
     assert len({desc.digest for desc in descs}) == COUNT

@@ -1,7 +1,7 @@
 """Several processes for one run: two on this machine's CPUs against one, each with one thread.
 
-A short training is taken off a long one, so that starting, preparing and evaluating do not count. Two processes would
-take half the time if nothing had to be exchanged.
+The time of a short training is subtracted from that of a long one, so that starting, preparing and evaluating do not
+count. Without communication, two processes would take half the time.
 """
 
 from __future__ import annotations

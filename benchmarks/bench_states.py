@@ -1,7 +1,7 @@
-"""States of networks: to save and to load them, against the same bytes plainly; to verify runs, against SHA-256.
+"""Saving and loading states of networks, against plain files of the same bytes; verifying runs, against SHA-256.
 
-The plain side writes and reads a file by safetensors, without a digest, a check or an atomic rename. Verifying reads
-every byte of eight runs that hold two states of a ResNet-50 each, which are in the page cache.
+The plain side writes and reads a file with safetensors, without a digest, a check or an atomic rename. Verifying reads
+every byte of eight runs with two states of a ResNet-50 each, from the page cache.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from training.recipes import recipe
 
 RUNS = 8
 CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints, by default."""
+"""The default time between checkpoints."""
 
 
 def rows(repeats: int = 7) -> list[Row]:
-    """Measure states of ResNet-20 and of ResNet-50, checkpoints with metrics, and verifying."""
+    """Measure states of ResNet-20 and ResNet-50, checkpoints with metrics, and verifying."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         return [
@@ -70,7 +70,7 @@ def _saved_and_loaded(name: str, root: Path, repeats: int) -> list[Row]:
 
 
 def _checkpoint(root: Path, repeats: int) -> Row:
-    """Measure checkpoints of weights and momentum with the metrics of 160 epochs, as a part of a training."""
+    """Measure checkpoints of weights, momentum and the metrics of 160 epochs, as a share of training."""
     run, desc, state = _run_with_state("cifar_resnet_20", root)
     tensors = {**state, **{f"optimizer.{name}": tensor for name, tensor in state.items()}}
     metrics = Metrics()

@@ -1,7 +1,7 @@
 """Ten thousand complete runs: listed, some of them, all as a data frame, a table and curves, and one opened.
 
-Each work is measured in an interpreter of its own, from its start to its end: imports count, those of pandas and
-matplotlib too. Where nothing else is said, the index of rows (`analysis.rows.row_index`) is there.
+Each operation is measured in an interpreter of its own, from its start to its end, including imports such as pandas and
+matplotlib. The index of rows (`analysis.rows.row_index`) exists unless the row states otherwise.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ SOME_LISTED = COMMAND.format(name="ls", flags=FILTER, least=SOME)
 
 @dataclass(frozen=True)
 class Work:
-    """What is done in a new interpreter."""
+    """An operation in a new interpreter."""
 
     what: str
     code: str
     aim: str
     is_cold: bool = False
-    """Whether the index of rows is removed before."""
+    """Whether to remove the index of rows first."""
 
 
 WORKS = (
@@ -103,11 +103,11 @@ WORKS = (
 
 
 def rows(repeats: int = 5) -> list[Row]:
-    """Measure the works in turn."""
+    """Measure the operations in turn."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_complete(_grid(), root)
-        time.sleep(2 * UNSETTLED_SECONDS)  # so that the runs can be remembered
+        time.sleep(2 * UNSETTLED_SECONDS)  # so that the index accepts the runs
         took: dict[Work, list[float]] = {work: [] for work in WORKS}
         for _ in range(repeats):
             for work in WORKS:
@@ -120,7 +120,7 @@ def rows(repeats: int = 5) -> list[Row]:
 
 
 def _grid() -> list[Desc]:
-    """Return trainings, and branches of each by every strategy at every level."""
+    """Return trainings, with branches of each for every strategy and level."""
     descs: list[Desc] = []
     for number in range(TRAININGS):
         main = TrainDesc.of({**recipe("cifar_resnet_20"), "lr": (number + 1) / 100})

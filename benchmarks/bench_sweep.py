@@ -1,11 +1,11 @@
-"""What a sweep costs besides its runs, and what it saves against the same commands one after the other.
+"""Overhead of a sweep beyond its runs, and its savings against the same commands one after the other.
 
-- Tiny runs (20 iterations on digits, of a LeNet and of a ResNet): the time of the sweep, against the sum of what its
-  runs took to train, divided by the slots. What they took includes evaluating and keeping the last state. The same
-  sweep with 25 runs in a process (`--together`), against the same sum: that of runs one by one.
+- Tiny runs (20 iterations on digits, of a LeNet and of a ResNet): the time of the sweep, against the sum of its runs'
+  training times, divided by the slots. Training times include evaluating and keeping the last state. The same sweep
+  with 25 runs in a process (`--together`), against the same sum, of runs one by one.
 - A figure (4 epochs of a LeNet, 5 methods, 4 levels) on MNIST if prepared, else on digits: the
-  commands of the sweep one after the other, each a new interpreter, against the sweep.
-- A plan over ten thousand runs, none of them there, and all of them complete.
+  commands of the sweep one after the other, each in a new interpreter, against the sweep.
+- A plan over ten thousand runs, all missing or all complete.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PLAN = (
 
 
 def rows(tiny: str = TINY, figure: str = FIGURE) -> Iterator[Row]:
-    """Measure each once: every one of them is a mean over many runs."""
+    """Measure each once, since each is a mean over many runs."""
     with tempfile.TemporaryDirectory() as folder:
         for name in TINY_NETWORKS:
             yield from _tiny(Path(folder) / name, name, tiny)
@@ -89,7 +89,7 @@ def _plans(root: Path) -> list[Row]:
 
 
 def _complete(root: Path) -> None:
-    """Make the runs of the plan complete, by copying those of the first replicate."""
+    """Complete the runs of the plan, by copying the runs of the first replicate."""
     described, _ = described_by(shlex.split(PLAN))
     targets = [t for asked in asked_by(described, Environment.read()) for t in asked.request.targets.values()]
     first = {target.desc.digest: target.desc for target in targets if target.replicate == 1}

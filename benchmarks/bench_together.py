@@ -1,8 +1,8 @@
-"""Trainings that one process does together: a step of several networks in turns, against one of their stack.
+"""Several trainings in one process: a step of each network in turn, against one step of their stack.
 
-Whole steps, with the optimizer and the mask, of branches of one network that are pruned to different levels. A ratio
-above 1 means that stacking pays. On CPUs it is for tiny networks without convolutions only;
-`training.jobs.together.pays` is the rule that follows from these rows.
+Measures whole steps, with the optimizer and the mask, of branches of one network at different levels. A ratio above 1
+means that stacking pays. On CPUs it pays only for tiny networks without convolutions; `training.jobs.together.pays` is
+the rule that follows from these rows.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ NETWORKS = (
     ("digits_resnet_8", 4, 5),
     ("cifar_resnet_20", 4, 1),
 )
-"""Name, how many of them, and the steps that are timed at once."""
+"""Name, number of networks, and number of steps per measurement."""
 
 
 def rows(repeats: int = 7) -> list[Row]:
-    """Measure each network, on the best device that is there."""
+    """Measure each network, on the best available device."""
     with tempfile.TemporaryDirectory() as folder:
         return [_row(name, count, steps, Path(folder), repeats) for name, count, steps in NETWORKS]
 

@@ -1,7 +1,7 @@
-"""What open_prune's training costs over a bare loop, and against the machine's own matrix-product rate.
+"""Cost of open_prune's training against a bare loop, and against the machine's own matrix-product rate.
 
-The bare loop goes over augmented batches that are ready in memory, in the same layout and with the same optimizer, and
-does nothing else. open_prune's draws the epoch's order and crops, augments, normalizes, calls back, and keeps a mask.
+The bare loop iterates over augmented batches that are ready in memory, with the same layout and optimizer, and does
+nothing else. open_prune's loop draws the epoch's order and crops, augments, normalizes, calls back, and keeps a mask.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ LAYOUT = LocalPlatform(PlatformHparams(device="cpu")).memory_format("float32")
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe, and what is measured of it."""
+    """A recipe, and its measurements."""
 
     name: str
     iterations: int
-    """In a row, each time that it is measured."""
+    """Consecutive iterations in each measurement."""
     products: int
-    """Matrix products that are timed beside it."""
+    """Matrix products in each measurement of their rate."""
     over_bare: str
-    """What is aimed at, against the bare loop."""
+    """The aim for the ratio to the bare loop."""
     share: str = ""
-    """What is aimed at, of the rate of matrix products."""
+    """The aim for the share of the matrix-product rate."""
     floor: str = ""
-    """What is aimed at, against what its multiply-adds would take at the rate of matrix products."""
+    """The aim for the ratio to the time of its multiply-adds at the matrix-product rate."""
 
 
 CASES = (
@@ -117,7 +117,7 @@ def _our_loop(desc: TrainDesc, loader: Any, iterations: int, *, is_masked: bool)
     start = desc.start
 
     def loop() -> None:
-        # From the first batch of an epoch, so that drawing its order and crops is counted in full.
+        # From the first batch of an epoch, to count the drawing of its order and crops in full.
         begin = start.at(next(epochs) * desc.iterations_per_epoch)
         end = begin.at(begin.iteration + iterations)
         rate = learning_rate(desc.training, desc.iterations_per_epoch)
@@ -157,7 +157,7 @@ def _model(desc: TrainDesc) -> nn.Module:
 
 
 def make_noise(name: str, folder: Path) -> None:
-    """Prepare a dataset of noise: time does not depend on what the images show."""
+    """Prepare a dataset of noise: time does not depend on the content of images."""
     spec = DATASETS.find(name)
     random = np.random.default_rng(0)
     for split, count in (("train", spec.num_train), ("test", spec.num_test)):

@@ -1,4 +1,4 @@
-"""Directories that look like complete runs, made without computing anything."""
+"""Directories that look like complete runs, created without computing anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = {"test_accuracy": 0.9, "test_loss": 0.3}
 
 
 def make_complete(descs: Iterable[Desc], root: Path) -> None:
-    """Make a directory for each description: its own description, small files, and a manifest that matches them."""
+    """Create a directory for each description, with the description, small files, and a matching manifest."""
     for desc in descs:
         run = Run(root, desc.location(1))
         run.folder.mkdir(parents=True)
@@ -29,7 +29,7 @@ def make_complete(descs: Iterable[Desc], root: Path) -> None:
 
 
 def _results(desc: Desc) -> dict[str, float | None]:
-    """Return results, with the sparsity that a branch was asked for."""
+    """Return results, with the requested sparsity of a branch."""
     pruning = desc.pruning if isinstance(desc, BranchDesc) else None
     reached = {} if pruning is None else {"density": 1 - pruning.level, "sparsity": pruning.level}
     return {**RESULTS, **reached}

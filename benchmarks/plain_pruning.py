@@ -1,9 +1,9 @@
-"""Pruning methods written plainly, as the code of their papers does it; benchmarks compare ours to them.
+"""Plain implementations of pruning methods, like the code of their papers, as the reference of benchmarks.
 
 As in Synaptic-Flow (Tanaka et al. 2020): masks are buffers that every forward pass multiplies into the weights,
-gradients are those of all parameters by `backward()`, and each selection concatenates the scores of all weights, pruned
+`backward()` computes the gradients of all parameters, and each selection concatenates the scores of all weights, pruned
 ones included, and compares them to the k-th smallest. Scores are in float32. Batchnorm is in train mode for SNIP and
-GraSP and in eval mode for SynFlow, as ours is, so that both do the same passes.
+GraSP and in eval mode for SynFlow, as in open_prune, so that both do the same passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 Pairs = list[tuple[Tensor, nn.Parameter]]
-"""Of each prunable weight, the mask and the weight itself."""
+"""The mask and the weight of each prunable tensor."""
 
 
 class _Masked(nn.Module):
@@ -35,7 +35,7 @@ class _Masked(nn.Module):
 
 
 class PlainPruner:
-    """A network with masks in its layers. Each method returns the masks by which it prunes to a density."""
+    """A network with masks in its layers. Each method prunes to a density and returns the masks."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = copy.deepcopy(model)
@@ -69,7 +69,7 @@ class PlainPruner:
         return self._prune([score.div_(norm) for score in scores], density)
 
     def grasp(self, x: Tensor, y: Tensor, density: float, temperature: float = 200.0) -> list[Tensor]:
-        """Prune by w ⊙ Hg: a pass for the gradient g, and another one for the derivative of <g, ∂L/∂w>."""
+        """Prune by w ⊙ Hg: one pass for the gradient g, and another for the derivative of <g, ∂L/∂w>."""
         self.model.train()
         weights = [weight for _, weight in self.pairs]
         gradient = self._flat_gradient(x, y, temperature, create_graph=False)
@@ -80,7 +80,7 @@ class PlainPruner:
         return self._prune([score.div_(norm) for score in scores], density)
 
     def synflow(self, input_shape: Sequence[int], density: float, iterations: int) -> list[Tensor]:
-        """Prune by |w ∂R/∂w| again and again, on an exponential schedule."""
+        """Prune by |w ∂R/∂w| iteratively, on an exponential schedule."""
         self.model.eval()
         masks: list[Tensor] = []
         for iteration in range(iterations):
@@ -110,7 +110,7 @@ class PlainPruner:
 
     @torch.no_grad()
     def _prune(self, scores: list[Tensor], density: float) -> list[Tensor]:
-        """Prune all whose scores are not above the k-th smallest."""
+        """Prune all weights with scores up to the k-th smallest."""
         together = torch.cat([score.flatten() for score in scores])
         pruned = int((1 - density) * together.numel())
         if pruned >= 1:

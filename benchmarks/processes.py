@@ -1,4 +1,4 @@
-"""Commands and Python in new processes: how long they take, and how much memory they need."""
+"""Commands and Python in new processes: time and memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COMMAND = [sys.executable, str(TOP / "open_prune.py")]
 
 
 def command(arguments: Sequence[str], root: Path, datasets: Path | None = None) -> Callable[[], None]:
-    """Return what runs a command of open_prune in a new process, on a root. It fails where the command does."""
+    """Return a function that runs a command of open_prune in a new process, on a root. It fails if the command does."""
     return process([*COMMAND, *arguments], root, datasets)
 
 
 def process(line: Sequence[str], root: Path, datasets: Path | None = None) -> Callable[[], None]:
-    """Return what runs a command line in a new process."""
+    """Return a function that runs a command line in a new process."""
 
     def work() -> None:
         subprocess.run(line, check=True, env=_variables(root, datasets), cwd=TOP, stdout=subprocess.DEVNULL)
@@ -31,7 +31,7 @@ def process(line: Sequence[str], root: Path, datasets: Path | None = None) -> Ca
 def peak_memory(code: str, *arguments: str) -> float:
     """Return the largest resident memory of a new interpreter that runs some Python, in MiB.
 
-    As Linux counts it for the process itself: shared libraries and mapped files in use are part of it.
+    Linux counts it for the process itself, including shared libraries and mapped files in use.
     """
     script = f"{code}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd=TOP, stdout=subprocess.PIPE)
@@ -39,7 +39,7 @@ def peak_memory(code: str, *arguments: str) -> float:
 
 
 def until(line: Sequence[str], root: Path, mark: str, datasets: Path | None = None) -> float:
-    """Return after how many seconds a command prints a line that begins with a mark; it is then waited for."""
+    """Return the seconds until a command prints a line that begins with a mark; then wait for its end."""
     began = time.perf_counter()
     with subprocess.Popen(line, env=_variables(root, datasets), cwd=TOP, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

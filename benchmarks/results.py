@@ -1,4 +1,4 @@
-"""The results of benchmarks: where they are, on which machine they were measured, and the table made of them."""
+"""Results of benchmarks: their files, the machine that they were measured on, and their table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names() -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, memory, versions, commit and date, as results have them."""
+    """Return processor, memory, versions, commit and date, in the format of results."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return the results in a file. Raises: KeyError where it lacks what the table needs."""
+    """Return the results in a file. Raises: KeyError if it lacks an entry that the table needs."""
     result: dict[str, Any] = json.loads(path.read_text())
     _ = result["processor"], result["versions"], result["date"], [row["what"] for row in result["rows"]]
     return result
@@ -58,7 +58,7 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 
 def table(folder: Path = FOLDER) -> str:
-    """Return all results in a folder as Markdown: a table for each benchmark, below what its file says that it is."""
+    """Return all results in a folder as Markdown: a table for each benchmark, below its machine and date."""
     parts = []
     for path in sorted(folder.glob("*.json")):
         result = load(path)
@@ -68,14 +68,14 @@ def table(folder: Path = FOLDER) -> str:
 
 
 def write_table(folder: Path = FOLDER, readme: Path = README) -> None:
-    """Put the table of the results between its two marks in a file."""
+    """Write the table of results between the two marks in a file."""
     text = readme.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     readme.write_text(f"{before}\n{table(folder)}\n{after}")
 
 
 def about(name: str) -> str:
-    """Return the first paragraph of what the file of a benchmark says about it."""
+    """Return the first paragraph of a benchmark's docstring."""
     doc = inspect.getdoc(importlib.import_module(f"benchmarks.bench_{name}")) or ""
     return " ".join(doc.partition("\n\n")[0].split())
 
@@ -88,7 +88,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Return a number with three digits that count, and no more than four decimals."""
+    """Return a number with three significant digits, and at most four decimals."""
     return (
         f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 4}f}"
     )

@@ -1,4 +1,4 @@
-"""Timing that survives a noisy machine: things to compare run in turn, and the median of the ratios counts."""
+"""Timing on a noisy machine: compared operations run in turn, and the median of the ratios counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Median(float):
-    """The median of values, which it remembers."""
+    """The median of values, stored with them."""
 
     values: tuple[float, ...]
 
@@ -33,7 +33,7 @@ class Median(float):
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The first and the third quartile; of fewer than four values, the lowest and the highest."""
+        """The first and the third quartile; for fewer than four values, the lowest and the highest."""
         if len(self.values) < 4:
             return min(self.values), max(self.values)
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
@@ -42,25 +42,25 @@ class Median(float):
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: a ratio, or a value with a unit; what was aimed at; and how it was measured."""
+    """A measurement: a ratio, or a value with a unit; its aim; and the method of measuring."""
 
     what: str
     ratio: float
-    """A `Median`, where it was measured several times."""
+    """A `Median`, if it was measured several times."""
     aim: str
-    """Such as `at most 1.3`; empty where it is only measured."""
+    """Such as `at most 1.3`; empty without an aim."""
     detail: str
     unit: str = ""
     """Empty for a ratio."""
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the aim is reached; None without one."""
+        """Whether it meets the aim; None without one."""
         found = _BOUND.search(self.aim)
         return None if found is None else _HOLDS[found[1]](self.ratio, float(found[2]))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as plain data: with the number of measurements and their quartiles."""
+        """Return the row as plain data, with the number of measurements and their quartiles."""
         many = self.ratio if isinstance(self.ratio, Median) else Median.of([self.ratio])
         low, high = many.quartiles
         return {
@@ -77,14 +77,14 @@ class Row:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long one call takes."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Time several works A B C A B C ..., after one uncounted round."""
+    """Time several functions in the order A B C A B C ..., after one uncounted round."""
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -100,7 +100,7 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Me
 
 
 def matrix_product_rate(size: int = 2048) -> Callable[[], float]:
-    """Return a work that does one float32 matrix product and tells its multiply-adds."""
+    """Return a function that computes one float32 matrix product and returns its multiply-adds."""
     import torch
 
     a, b = torch.randn(size, size), torch.randn(size, size)

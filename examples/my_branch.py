@@ -1,4 +1,4 @@
-"""`randomize_globally`: a branch, as a plug-in. It asks whether it matters in which layers the kept weights are."""
+"""`randomize_globally`: a branch, as a plug-in. It tests whether the layers of the kept weights matter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from open_prune import Branch, BranchDesc, OneshotFlags, PruningHparams, RunRef,
 
 
 def randomize_globally(parent: RunRef, pruning: PruningHparams, flags: OneshotFlags) -> BranchDesc:
-    """Permute the mask over all layers together: as many weights, in other layers."""
+    """Permute the mask over all layers together: as many weights, at random places in all layers."""
     return oneshot(parent, pruning, replace(flags, randomize_globally=True))
 
 

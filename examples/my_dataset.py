@@ -14,7 +14,7 @@ SIDE = 16
 
 
 def gratings(_: SourceFiles) -> dict[str, Split]:
-    """Return both splits. Other datasets read or download their files here, with the help of the argument."""
+    """Return both splits. Other datasets use the argument to read or download their files here."""
     import numpy as np
 
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""`distance`: how far the weights of each layer are from where training began, a measure of one's own, as a plug-in."""
+"""`distance`: the distance of each layer's weights from the first weights of training, a measure as a plug-in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from open_prune import Measure, Measured, MeasuredRun, Measuring, StepOptions, h
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceOptions(StepOptions):
-    """Which state is measured, and how."""
+    """State to measure, and the kind of distance."""
 
     relative: bool = hparam(False)
     """Divide each distance by the norm of the layer's first weights."""

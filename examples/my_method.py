@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FanInHparams(PruningHparams):
-    """How a network is pruned by magnitude and fan-in."""
+    """Pruning by magnitude and fan-in."""
 
     fan_in_power: float = hparam(0.5)
     """The power of the fan-in: 0 is magnitude pruning, 0.5 measures weights in units of Kaiming's initial deviation."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadSnipHparams(ExamplesHparams):
-    """How a network is pruned by SNIP's scores of several batches."""
+    """Pruning by SNIP's scores of several batches."""
 
     spread_power: float = hparam(1.0, above=0)
     """The power p of the mean over batches: 1 is the mean; a larger one gives more weight to the largest scores."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SwaHparams(TechniqueHparams):
-    """When averaging begins."""
+    """Averaging of weights."""
 
     swa_begin: str = hparam("0it", step=True)
     """The first step whose new weights are averaged."""
@@ -30,7 +30,7 @@ class Swa(Hooks[SwaHparams]):
         self.average: dict[str, Tensor] = {}
 
     def after_step(self, step: Step) -> None:
-        """Take the new weights into the average."""
+        """Add the new weights to the average."""
         if step >= self.begin:
             self.count += 1
             for name, weight in self.training.model.named_parameters():
@@ -38,19 +38,19 @@ class Swa(Hooks[SwaHparams]):
                 average += (weight.detach() - average) / self.count
 
     def before_step(self, step: Step) -> None:
-        """At the last step, put the average in place of the weights."""
+        """At the last step, replace the weights by the average."""
         if step == self.training.desc.end:
             for name, average in self.average.items():
                 self.training.model.get_parameter(name).detach().copy_(average)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the average and over how many steps it is, for checkpoints."""
+        """Return the average and its number of steps, for checkpoints."""
         import torch
 
         return {"count": torch.tensor(self.count), **{f"average.{name}": t for name, t in self.average.items()}}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         device = next(self.training.model.parameters()).device
         self.count = int(state["count"])
         prefix = "average."

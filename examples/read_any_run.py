@@ -1,4 +1,4 @@
-"""Read and verify a run with NumPy alone, as docs/format.md describes it: python examples/read_any_run.py FOLDER."""
+"""Read and verify a run with NumPy alone, by docs/format.md: python examples/read_any_run.py FOLDER."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def require(holds: object, why: str) -> None:
 
 
 def read(path: Path, recorded: Any = None) -> Any:
-    """Return what a file of a run holds; exit with status 1 if it is not what was written, or what a manifest says."""
+    """Return the content of a run's file; exit with status 1 if it differs from its own checksum or the manifest."""
     try:
         require(path.is_file(), "it is missing, or not a regular file")
         data = path.read_bytes()
@@ -38,7 +38,7 @@ def read(path: Path, recorded: Any = None) -> Any:
 
 
 def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, whose `sha256` is of the whole file with zeros for these digits."""
+    """Return the object in a JSON file. Its `sha256` is of the whole file with zeros in place of these digits."""
     tree: dict[str, Any] = json.loads(data)
     zeroed = re.sub(rb'(?m)^( "sha256": ")[0-9a-f]{64}"', rb"\g<1>" + b"0" * 64 + b'"', data, count=1)
     unsealed = "sha256" not in tree and not re.search(rb'(?m)^ "[^"]*": "[0-9a-f]{64}"', data)  # as the first ones were
@@ -76,7 +76,7 @@ def tensors(data: bytes, owner: str) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    """Verify the files of the run in a folder, and print what they hold."""
+    """Verify the files of the run in a folder, and print their content."""
     record, there = read(folder / "description.json"), sorted(path.name for path in folder.iterdir())
     manifest = read(folder / "manifest.json") if "manifest.json" in there else {}
     listed = manifest.get("files", dict.fromkeys(n for n in there if re.match("state_|mask|check|sparsity|metrics", n)))

@@ -1,1 +1,1 @@
-"""Runs side by side: what tells them apart, which are replicates of each other, their means."""
+"""Comparison of runs: their differences, replicates, means and spreads."""

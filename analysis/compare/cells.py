@@ -1,8 +1,7 @@
-"""Runs in groups, as the cells of a table and the points of a figure have them. Imports no torch.
+"""Groups of runs: the cells of a table or the points of a figure. Imports no torch.
 
-A mean is taken over the replicates of one experiment, and over nothing else that is not asked for: runs that are not
-complete, cannot be read or lack the value are left out and said so; runs that differ in anything but their replicate
-are not averaged unless `over` names what they differ in.
+A mean is over the replicates of one experiment. Runs that are incomplete, unreadable or without the value are excluded
+and listed. Runs that differ in anything but their replicate are averaged only if `over` names the difference.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from foundations.description.address import MAIN
 from foundations.errors import DamagedError, UsageError, did_you_mean
 
 LEVELS = ("sparsity", "density", "compression")
-"""Keys that say how many of the prunable weights are left, from achieved counts."""
+"""Keys for the share of prunable weights that are left, from achieved counts."""
 SPREADS = {
     "std": "standard deviation",
     "sem": "standard error of the mean",
     "minmax": "lowest and highest value",
     "ci95": "95% confidence interval of the mean",
 }
-"""In words. Standard deviations are of n - 1, confidence intervals by Student's t."""
+"""Names of spreads. Standard deviations divide by n - 1; confidence intervals use Student's t."""
 DENSE = "dense"
 GRID = "grid"
-"""The key of the grid of a sweep that a row is of, where the rows are those of a sweep (`cli.commands.paper`)."""
+"""The key of a row's grid, for rows of a sweep (`cli.commands.paper`)."""
 Key = str | float | bool | None
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that could have counted and does not."""
+    """A run that matches but is excluded."""
 
     row: Row
     why: str
@@ -45,11 +44,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Experiments that would be averaged and differ in more than their replicate."""
+    """Experiments in one cell that differ in more than their replicate."""
 
     keys: tuple[Key, ...]
     differing: Mapping[str, list[str]]
-    """What they differ in: the values of each name, as text."""
+    """The differences: the values of each name, as text."""
 
     def __str__(self) -> str:
         parts = [
@@ -61,12 +60,12 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Cell:
-    """The replicates of an experiment, and what they come to."""
+    """The replicates of an experiment, with their mean and spread."""
 
     keys: tuple[Key, ...]
-    """Its values of what the runs are grouped by."""
+    """The values of the keys that group the runs."""
     is_dense: bool
-    """Whether its runs are the trainings that the other ones prune."""
+    """Whether its runs are the dense trainings that the other cells prune."""
     rows: tuple[Row, ...] = ()
     """The runs that count, by replicate."""
     values: tuple[float, ...] = ()
@@ -76,7 +75,7 @@ class Cell:
 
     @property
     def n(self) -> int:
-        """How many runs count."""
+        """The number of runs that count."""
         return len(self.values)
 
     @property
@@ -91,7 +90,7 @@ class Cell:
         return statistics.fmean(found) if found else None
 
     def interval(self, spread: str) -> tuple[float, float] | None:
-        """Return the lower and upper end of the mean's spread; None where there are fewer than two values.
+        """Return the lower and upper end of the mean's spread; None for fewer than two values.
 
         spread: one of SPREADS.
         """
@@ -110,7 +109,7 @@ class Cell:
         return {"mean": self.mean, "low": low, "high": high, "n": self.n, **texts}
 
     def half_width(self, spread: str) -> float | None:
-        """Return what stands behind ±; None where there are fewer than two values. spread: std, sem or ci95."""
+        """Return the number after ±; None for fewer than two values. spread: std, sem or ci95."""
         if self.n < 2:
             return None
         std = statistics.stdev(self.values)
@@ -122,18 +121,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cells:
-    """Runs grouped by some of what is known of them."""
+    """Runs grouped by some keys."""
 
     by: tuple[str, ...]
     value: Value
     cells: tuple[Cell, ...]
-    """Those of dense networks first, then by their keys: numbers ascending, texts in alphabetical order."""
+    """Cells of dense networks first, then by key: numbers ascending, texts in alphabetical order."""
     left_out: tuple[LeftOut, ...]
-    """All runs that do not count, also those of which too little is known to belong to a cell."""
+    """All excluded runs, including runs with too little information to belong to a cell."""
     mixed: tuple[Mixed, ...]
     """Cells whose runs are different experiments."""
     untrained: tuple[Row, ...] = ()
-    """Trainings that the runs prune and that are not complete, so that there is no dense reference of them."""
+    """Incomplete trainings that the runs prune: their dense reference is missing."""
 
     @cached_property
     def dense(self) -> tuple[Cell, ...]:
@@ -146,7 +145,7 @@ class Cells:
         return tuple(cell for cell in self.cells if not cell.is_dense)
 
     def refuse_mixed(self, argument: str) -> None:
-        """Raise UsageError where a cell has different experiments. argument: the flag that groups them."""
+        """Raise UsageError if a cell mixes experiments. argument: the flag that groups them."""
         if self.mixed:
             first, names = self.mixed[0], ", ".join(self.mixed[0].differing)
             raise UsageError(
@@ -156,7 +155,7 @@ class Cells:
             )
 
     def notes(self) -> list[str]:
-        """Return, in sentences, what a reader must know beside the numbers."""
+        """Return the notes for a reader of the numbers, as sentences."""
         found = []
         reasons: dict[str, list[Row]] = {}
         for each in self.left_out:
@@ -181,7 +180,7 @@ def cells(
     over: Collection[str] = (),
     flags: Mapping[str, str] | None = None,
 ) -> Cells:
-    """Return runs in groups that have the same values of some keys, with the trainings that they prune.
+    """Group runs by their values of some keys, together with the trainings that they prune.
 
     rows: the runs under a root. Those that `where` does not choose may still be needed, as the dense reference.
     by: columns, hyperparameters or results; `sparsity`, `density` and `compression` are from achieved counts.
@@ -215,7 +214,7 @@ def cells(
 
 
 def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return in what some runs differ: hyperparameters, kind of branch and data, and the values of each, as texts."""
+    """Return the differences of some runs in hyperparameters, kind of branch and data: the values of each, as text."""
     columns: dict[str, list[Any]] = {
         "branch": [row.branch for row in rows],
         "fingerprint": [row.fingerprint and row.fingerprint[:8] for row in rows],
@@ -237,17 +236,17 @@ def level(density: float, requested: float | None = None) -> float:
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
-    """Return the names of a list with commas."""
+    """Return the names in a list separated by commas."""
     return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
 
 
 def addresses_of(rows: Sequence[Row]) -> str:
-    """Return addresses that mean these runs whatever others are added: whole digests, replicates, spaces between."""
+    """Return addresses that stay unique when runs are added: whole digests with replicates, separated by spaces."""
     return " ".join(f"{row.digest}/{row.replicate}" for row in rows)
 
 
 def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, list[str]]:
-    """Return in what the experiments of some runs differ but for `ignored`; nothing where they are one experiment."""
+    """Return the differences of the runs' experiments, except `ignored`; empty for a single experiment."""
     experiments = list({(row.digest, row.fingerprint): row for row in rows}.values())
     if len(experiments) < 2:
         return {}
@@ -275,7 +274,7 @@ def _cell(keys: tuple[Key, ...], is_dense: bool, experiments: Sequence[Sequence[
 
 
 def _references(selected: Sequence[Row], rows: Sequence[Row], by: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """Return the dense trainings that the selected runs prune, complete ones and others, where keys tell them apart."""
+    """Return the complete and the other dense trainings that the selected runs prune, if keys tell them apart."""
     if not {"strategy", *LEVELS}.intersection(by):
         return [], []
     wanted = {replace(row.run.location, name=MAIN) for row in selected if row.branch}
@@ -311,7 +310,7 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
 
 
 def _order(key: Key) -> tuple[int, float, str]:
-    """Return what a key is sorted by: numbers, then texts, then nothing."""
+    """Return the sort key of a cell's key: numbers first, then texts, then missing values."""
     if key is None:
         return 2, 0.0, ""
     return (0, float(key), "") if isinstance(key, int | float) else (1, 0.0, key)

@@ -1,4 +1,4 @@
-"""Descriptions as they are compared: of runs that are there, and of runs that a command asks for. Imports no torch."""
+"""Descriptions for comparison: of stored runs, and of runs that a command asks for. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ _VERSION = "_version"
 
 @dataclass(frozen=True)
 class DescribedSource:
-    """A run that another one draws on."""
+    """A run that another run depends on."""
 
     location: Location
     step: str | None
-    """At which step its state is taken; None for a mask."""
+    """The step of the state that is taken from it; None for a mask."""
     is_own_main: bool
-    """Whether it is the training in whose directory the run is, of the same replicate."""
+    """Whether it is the training whose directory contains the run, with the same replicate."""
     described: Described | None
-    """None where it is not there any more, or cannot be read."""
+    """None if it was deleted or cannot be read."""
     replicate: int | None
-    """None for that of the run that draws on it."""
+    """None for the replicate of the dependent run."""
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Iterations in an epoch of the run; 1 where that is not known."""
+        """Iterations per epoch of the run; 1 if unknown."""
         return self.described.iterations_per_epoch if self.described else 1
 
     @property
     def identity(self) -> str:
-        """The same for sources that are the same: every run's own training is."""
+        """A key that equal sources share. Each run's own training counts as equal."""
         return MAIN if self.is_own_main else f"{self.location.digest}/{self.replicate or ''}"
 
     @property
     def address(self) -> str:
-        """What flags call it: main, or the beginning of its address."""
+        """Its name in flags: main, or the beginning of its address."""
         return MAIN if self.is_own_main else f"{self.location.digest[:8]}/{self.location.replicate}"
 
 
 class Described:
-    """What the description of a run says, by name."""
+    """The content of a run's description, by name."""
 
     def __init__(
         self, record: Mapping[str, Any], location: Location, record_of: Callable[[Location], Mapping[str, Any]]
     ) -> None:
-        """Take a description as it is stored, where its run is, and how to get that of a run that it draws on.
+        """Take a stored description, the location of its run, and a reader of the descriptions of its sources.
 
-        record_of: (where a run is) -> its description; raises OpenPruneError where there is none.
+        record_of: (location of a run) -> its description; raises OpenPruneError if there is none.
         """
         self._record, self.location, self._record_of = record, location, record_of
 
     @classmethod
     def stored(cls, run: Run) -> Described:
-        """Return what the directory of a run says. Raises: EnvironmentFailure, DamagedError."""
+        """Read the description in the directory of a run. Raises: EnvironmentFailure, DamagedError."""
         return cls(run.record(), run.location, lambda location: Run(run.root, location).record())
 
     @classmethod
     def asked(cls, desc: Desc, replicate: int) -> Described:
-        """Return what a description says of the run that it is of."""
+        """Take the description of a run that need not exist."""
         drawn_on = _drawn_on(desc)
         return cls(desc.record(), desc.location(replicate), lambda location: drawn_on[location.digest].record())
 
@@ -76,32 +76,32 @@ class Described:
 
     @property
     def identity(self) -> str:
-        """The same for the same run."""
+        """A key that identifies the run."""
         return f"{self.digest}/{self.replicate}"
 
     @property
     def replicate(self) -> int:
-        """Which repetition of the experiment it is."""
+        """The number of its replicate."""
         return self.location.replicate
 
     @property
     def kind(self) -> str:
-        """The kind of run: train, import, or that of a branch."""
+        """The kind of run: train, import, or the name of a branch."""
         return str(self._record["kind"])
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Iterations in an epoch of the run."""
+        """Iterations per epoch of the run."""
         return int(self._record["iterations_per_epoch"])
 
     @cached_property
     def hyperparameters(self) -> Mapping[str, Any]:
-        """Every hyperparameter, as listings have them: a branch has those of its training that it has not itself."""
+        """Every hyperparameter, as in listings: a branch inherits those of its training that it does not set itself."""
         return flat_hyperparameters(self._record)
 
     @cached_property
     def _written(self) -> Mapping[str, Any]:
-        """The hyperparameters whose values are part of the address, and the versions that are not 1."""
+        """The hyperparameters with values in the address, and the versions other than 1."""
         records = [self._record["main"]] if "main" in self._record else []
         found: dict[str, Any] = {}
         inherited = {
@@ -119,7 +119,7 @@ class Described:
 
     @cached_property
     def versions(self) -> Mapping[str, int]:
-        """The versions that are not 1: of the job, of scoring, of methods and techniques."""
+        """The versions other than 1, of the job, scoring, methods and techniques."""
         found = {
             f"{name}{_VERSION}": version for name, version in self._record["canonical"].get("versions", {}).items()
         }
@@ -139,7 +139,7 @@ class Described:
 
     @cached_property
     def main(self) -> Described:
-        """The training in whose directory the run is; the description itself, if it is one."""
+        """The training whose directory contains the run; a training is its own."""
         if "main" not in self._record:
             return self
         location = Location(self.location.training, self.replicate, MAIN)
@@ -147,7 +147,7 @@ class Described:
 
     @cached_property
     def sources(self) -> Mapping[str, DescribedSource]:
-        """The runs that it draws on, by the names that its description has for them."""
+        """The runs that it depends on, by their names in its description."""
         found = {}
         for name, source in self._record.get("sources", {}).items():
             replicate = source.get("replicate")
@@ -159,7 +159,7 @@ class Described:
 
     @cached_property
     def generations(self) -> int:
-        """How many runs are in the line of masks that leads to it, itself included."""
+        """The number of runs in the chain of masks that leads to it, itself included."""
         count, current = 1, self.sources.get("mask")
         while current is not None:
             count += 1
@@ -174,7 +174,7 @@ class Described:
 
 
 def _drawn_on(desc: Desc) -> dict[str, Desc]:
-    """Return the descriptions that a description draws on, directly or not, by digest."""
+    """Return the descriptions that a description depends on, directly or indirectly, by digest."""
     found: dict[str, Desc] = {}
     waiting = [desc]
     while waiting:

@@ -1,8 +1,8 @@
 """Differences between the descriptions of runs, also of different kinds: each once, by its cause. Imports no torch.
 
-A hyperparameter that a run does not have is equal to one with its elided value: it was added later, or is of an option
-that the run does not use. Steps are equal where they are the same iteration or the same epoch. What follows from a
-difference that is named already, such as another parent where the parents differ in just that, is not named again.
+A missing hyperparameter equals one with its omitted default: it was added later, or belongs to an option that the run
+does not use. Steps are equal if they are the same iteration or the same epoch. A difference that follows from a listed
+one, such as another parent if the parents differ in just that, is not listed.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ DATA, PROGRAM = "data", "program"
 """Kinds of differences between the manifests of complete runs."""
 STEPS = re.compile(r"\d+it(,\d+it)*", re.ASCII)
 _SELECTING = frozenset({"strategy", "technique", "model_name", "kind"})
-"""What says which code computes a run, so that its versions may be of different things."""
+"""Hyperparameters that select the code of a run: if they differ, versions are of different code."""
 _MOST_GENERATIONS = 64
-"""So far back are parents compared."""
+"""The most generations of parents that are compared."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What some runs differ in."""
+    """A difference between some runs."""
 
     name: str
     """A hyperparameter, a flag that names a run or a step (mask_experiment, state_step), a version, or a plug-in."""
     kind: str
     """hyperparameter, lineage, version, plug-in, data or program."""
     values: tuple[Any, ...]
-    """That of each run; None where it has none. Of lineage: addresses and steps as text."""
+    """The value of each run, None if it has none. For lineage, addresses and steps as text."""
 
 
 def differences(runs: Sequence[Described]) -> list[Difference]:
-    """Return in what runs differ, hyperparameters first."""
+    """Return the differences between runs, hyperparameters first."""
     found = _Comparison().of(runs)
     if len({run.replicate for run in runs}) > 1:
         found.append(Difference("replicate", LINEAGE, tuple(run.replicate for run in runs)))
@@ -49,7 +49,7 @@ def differences(runs: Sequence[Described]) -> list[Difference]:
 
 
 def differences_in_computing(manifests: Sequence[Manifest | None]) -> list[Difference]:
-    """Return in what complete runs differ that their descriptions do not say: data, device and versions of programs."""
+    """Return the differences of complete runs outside their descriptions: data, device and versions of programs."""
     found = []
     for kind, facts_of in _FACTS.items():
         facts = [facts_of(manifest) if manifest else {} for manifest in manifests]
@@ -67,13 +67,13 @@ _FACTS: dict[str, Callable[[Manifest], Mapping[str, str]]] = {
 
 
 class _Comparison:
-    """A comparison of runs and of those that they draw on, each once."""
+    """A comparison of runs and of their sources, each once."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, ...], list[Difference]] = {}
 
     def of(self, runs: Sequence[Described], generation: int = 0) -> list[Difference]:
-        """Return the differences of runs and, as far as they do not follow from them, of the runs that they draw on."""
+        """Return the differences of runs, and those of their sources that do not follow from them."""
         found = [*_of_kinds(runs), *_of_hyperparameters(runs)]
         found += [*_of_versions(runs, found), *_of_plugins(runs, found)]
         if generation < _MOST_GENERATIONS:
@@ -92,7 +92,7 @@ class _Comparison:
     def _of_source(
         self, runs: Sequence[Described], name: str, known: Sequence[Difference], generation: int
     ) -> list[Difference]:
-        """Return the difference in which run is drawn on, and in what these runs differ."""
+        """Return the difference in the source of a name, and the differences between these sources."""
         flag = f"{SOURCE_FLAGS.get(name, name)}_experiment"
         sources = [run.sources.get(name) for run in runs]
         drawing = [source for run, source in zip(runs, sources, strict=True) if run.sources]
@@ -116,7 +116,7 @@ class _Comparison:
 
 
 def _causes(inner: Sequence[Difference], known: Sequence[Difference]) -> list[Difference]:
-    """Return differences of the runs that are drawn on that are not named already."""
+    """Return the differences of the sources that are not listed already."""
     same = {(each.name, each.values) for each in known}
     return [each for each in inner if not {(each.name, each.values), (_last(each.name), each.values)} & same]
 
@@ -130,12 +130,12 @@ def _last(name: str) -> str:
 
 
 def _follows(drawing: Sequence[DescribedSource | None], known: Sequence[Difference]) -> bool:
-    """Return whether some runs draw on nothing, where others draw on their training, by a difference that is named."""
+    """Return whether a listed difference explains why some runs have no source and others have their training."""
     return bool(known) and all(source is None or source.is_own_main for source in drawing)
 
 
 def _of_step(runs: Sequence[Described], name: str, known: Sequence[Difference]) -> list[Difference]:
-    """Return the difference in the step at which a run is drawn on. Trainings, which draw on none, have none."""
+    """Return the difference in the step of a source's state. Trainings have no sources, so no such step."""
     sources = [run.sources.get(name) for run in runs]
     drawing = [source for run, source in zip(runs, sources, strict=True) if run.sources]
     steps = [source.step for source in drawing if source and source.step]
@@ -166,7 +166,7 @@ def _of_hyperparameters(runs: Sequence[Described]) -> Iterator[Difference]:
 
 
 def _of_versions(runs: Sequence[Described], known: Sequence[Difference]) -> Iterator[Difference]:
-    """Yield the versions that differ, unless they are of different methods, techniques or networks."""
+    """Yield the versions that differ, except versions of different methods, techniques or networks."""
     if {each.name for each in known} & _SELECTING:
         return
     for name in dict.fromkeys(name for run in runs for name in run.versions):
@@ -176,7 +176,7 @@ def _of_versions(runs: Sequence[Described], known: Sequence[Difference]) -> Iter
 
 
 def _of_plugins(runs: Sequence[Described], known: Sequence[Difference]) -> Iterator[Difference]:
-    """Yield the plug-ins that differ. That some runs use none follows from the names that they use of it."""
+    """Yield the plug-ins that differ. Runs without a plug-in already differ in the names that it provides."""
     for name in dict.fromkeys(name for run in runs for name in run.plugins):
         values = tuple(run.plugins.get(name) for run in runs)
         compared = {value for value in values if value is not None or not known}
@@ -185,7 +185,7 @@ def _of_plugins(runs: Sequence[Described], known: Sequence[Difference]) -> Itera
 
 
 def differ(values: Sequence[Any], per_epoch: Sequence[int]) -> bool:
-    """Return whether some values differ: steps, where neither the iterations nor the epochs are the same."""
+    """Return whether some values differ. Steps differ if neither the iterations nor the epochs are the same."""
     if len({(isinstance(value, bool), value) for value in values}) < 2:
         return False
     if not all(isinstance(value, str) and STEPS.fullmatch(value) for value in values):

@@ -1,4 +1,4 @@
-"""Names that people give the lines of a comparison: `snip10=SNIP,oneshot:magnitude=IMP`. Imports no torch.
+"""Labels for the lines of a comparison: `snip10=SNIP,oneshot:magnitude=IMP`. Imports no torch.
 
 Tables, figures and reports share them. A key is a strategy, branch:strategy, another value that tells lines apart, or
 the whole name that a line has without labels.
@@ -18,17 +18,17 @@ _MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class Known:
-    """What a line is known by."""
+    """The names that refer to a line."""
 
     whole: str
     """Its name without labels."""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the key that tells lines apart: how its value is written, the usual way first."""
+    """The texts for its value of each key that tells lines apart, the usual text first."""
     pairs: frozenset[str] = frozenset()
-    """branch:strategy of its runs, where all are of one branch."""
+    """The branch:strategy pairs of its runs, if all runs are of one branch."""
 
     def texts(self) -> Iterable[str]:
-        """Yield all that a label may be given to, the most telling first."""
+        """Yield all keys that a label can be given to, the most specific first."""
         yield self.whole
         yield from self.pairs
         for texts in self.parts.values():
@@ -36,7 +36,7 @@ class Known:
 
 
 def known_line(whole: str, parts: Mapping[str, tuple[str, ...]], cells: Iterable[Cell]) -> Known:
-    """Return what a line with some cells is known by."""
+    """Return the names of a line with some cells."""
     rows = [row for cell in cells for row in (*cell.rows, *(each.row for each in cell.left_out))]
     pairs = {f"{row.branch}:{row.strategy}" for row in rows if row.branch and row.strategy}
     return Known(whole, parts, frozenset(pairs) if len(pairs) == 1 else frozenset())
@@ -49,14 +49,14 @@ class Labels:
     given: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, line: Known, name: str, default: str | None = None) -> str:
-        """Return how a line's value of a key is written. default: without a label; by default the usual way."""
+        """Return the text for a line's value of a key. default: without a label; by default the usual text."""
         texts = line.parts.get(name, ())
         keys = (*line.pairs, *texts) if name == "strategy" else texts
         usual = texts[0] if texts else ""
         return next((self.given[key] for key in keys if key in self.given), usual if default is None else default)
 
     def of_line(self, line: Known) -> str:
-        """Return what a line is called: a label for all of it, or its parts with theirs."""
+        """Return the name of a line: its label, or its parts with theirs."""
         if line.whole in self.given:
             return self.given[line.whole]
         pair = next((pair for pair in line.pairs if pair in self.given), None)
@@ -70,10 +70,10 @@ class Labels:
 
 
 def labels_for(text: str | None, lines: Sequence[Known], others: Iterable[str] = ()) -> Labels:
-    """Return the labels that a text gives the lines of a comparison: KEY=LABEL, with commas between.
+    """Read the labels of the lines of a comparison from a text: KEY=LABEL, separated by commas.
 
-    The separator is a semicolon where the text has one, for keys and labels with commas.
-    others: further keys, such as those of columns.
+    If the text has a semicolon, semicolons separate the entries, so that keys and labels can have commas.
+    others: further keys, such as the columns of a table.
     Raises: UsageError for a key that no line has, one that is given twice, and lines that would have the same name.
     """
     if not (text or "").strip():
@@ -91,7 +91,7 @@ def labels_for(text: str | None, lines: Sequence[Known], others: Iterable[str] =
 
 
 def entries_of(text: str | None) -> list[str]:
-    """Return the entries of a text, without looking for their lines. Raises: UsageError where one is not KEY=LABEL."""
+    """Return the entries of a text, without matching them to lines. Raises: UsageError if one is not KEY=LABEL."""
     parts = (text or "").split(";" if ";" in (text or "") else ",")
     entries = [part.strip() for part in parts if part.strip()]
     for entry in entries:
@@ -102,7 +102,7 @@ def entries_of(text: str | None) -> list[str]:
 
 
 def _split(entry: str, known: Mapping[str, None], wholes: Sequence[str]) -> tuple[str, str]:
-    """Return the key and the label of an entry. Both may have equals signs: the longest key that is known is meant."""
+    """Return the key and the label of an entry. Both may have equals signs; the longest known key is taken."""
     cuts = [place for place, letter in enumerate(entry) if letter == "="]
     pairs = [(entry[:cut].strip(), entry[cut + 1 :].strip()) for cut in reversed(cuts)]
     for key, label in pairs:
@@ -116,7 +116,7 @@ def _split(entry: str, known: Mapping[str, None], wholes: Sequence[str]) -> tupl
 
 
 def _refuse_same(labels: Labels, lines: Sequence[Known]) -> None:
-    """Raise UsageError where two lines that have different names would have the same."""
+    """Raise UsageError if the labels give two different lines one name."""
     names: dict[str, str] = {}
     for line in lines:
         before = names.setdefault(labels.of_line(line), line.whole)

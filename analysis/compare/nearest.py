@@ -1,7 +1,6 @@
-"""The run that is most like one that is not there. Imports no torch.
+"""The stored run that is most similar to a missing one. Imports no torch.
 
-Runs are first ranked by their hyperparameters alone, which the index of rows has; those that are most alike are then
-compared by their descriptions.
+The hyperparameters in the index of rows rank the runs; then the descriptions of the most similar ones are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _WEIGHTS = {"dataset_name": 6.0, "model_name": 6.0, "kind": 6.0, "strategy": 2.0
 _LIGHT = {"seed": 0.5, "data_order_seed": 0.5, "technique_seed": 0.5, "initialization": 0.5, "replicate": 0.5}
 _OTHER_KIND = 8.0
 _COMPARED, _LOOKED_AT = 12, 100
-"""How many runs are compared by their descriptions, and how many at most are looked at for these."""
+"""The number of runs whose descriptions are compared, and the most candidates that are tried for them."""
 _NOTHING = (None, False, 0, "0it", "")
 _STEP = re.compile(r"(\d+)it", re.ASCII)
 Groups = Sequence[Mapping[str, Any]]
@@ -35,15 +34,15 @@ Groups = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Nearest:
-    """A run, and what it differs in from one that was asked for."""
+    """A run, and its differences from the requested one."""
 
     row: Row
     differences: tuple[Difference, ...]
-    """The value of the run that is there first."""
+    """The value of the stored run comes first."""
 
 
 def nearest(asked: Described, root: Path) -> Nearest | None:
-    """Return the run under a root that differs least from a description; None where no other run can be read."""
+    """Return the run under a root that differs least from a description; None if no other run can be read."""
     with without_collector():
         ranked = _ranked(asked, root)
     found: list[tuple[float, int, Nearest]] = []
@@ -63,7 +62,7 @@ def nearest(asked: Described, root: Path) -> Nearest | None:
 
 
 def _ranked(asked: Described, root: Path) -> list[Location]:
-    """Return where the other runs are whose hyperparameters are most alike, the nearest first."""
+    """Return the locations of the other runs with the most similar hyperparameters, the nearest first."""
     scale = _Scale(asked.hyperparameters)
     pool, remembered = remembered_groups(root)
     scored: list[tuple[float, str]] = []
@@ -88,7 +87,7 @@ def _ranked(asked: Described, root: Path) -> list[Location]:
 
 
 class _Scale:
-    """How far groups of hyperparameters are from wanted values, each group and each set of names looked at once."""
+    """Distances of groups of hyperparameters from wanted values. Looks at each group and each set of names once."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
         self._wanted = wanted
@@ -97,7 +96,7 @@ class _Scale:
         self._lacking: dict[tuple[int, ...], float] = {}
 
     def of_numbers(self, numbers: Sequence[int], pool: Sequence[Any]) -> float | None:
-        """Return how far a run is whose groups have these numbers in a pool; None where they are none."""
+        """Return the distance of a run, from the numbers of its groups in a pool; None if they are not valid."""
         known = self._numbered
         try:
             for number in numbers:
@@ -109,7 +108,7 @@ class _Scale:
         return sum([part[0] for part in parts]) + self._of_lacking(tuple([part[1] for part in parts]))
 
     def of(self, groups: Groups) -> float:
-        """Return how far a run with some groups is."""
+        """Return the distance of a run with some groups."""
         parts = [self._of_group(group) for group in groups]
         return sum(part[0] for part in parts) + self._of_lacking(tuple(part[1] for part in parts))
 
@@ -133,20 +132,20 @@ def _read_groups(run: Run) -> Groups | None:
 
 
 def _of_folder(name: str, other: Location) -> float:
-    """Return how far runs are apart by the folder that they are in: another replicate, another training."""
+    """Return the distance of two runs by their folders: another replicate, another training."""
     training, replicate, _ = name.split("/")
     same_replicate = replicate == f"replicate_{other.replicate}"
     return (0.0 if same_replicate else _LIGHT["replicate"]) + (0.0 if training == other.training else 0.1)
 
 
 def _of_kind(kind: str, own: str) -> float:
-    """Return how far runs are apart by their kinds, as the beginnings of names say."""
+    """Return the distance of two runs by their kinds, from the beginnings of their names."""
     folder, _, last = own.rpartition("/")
     return 0.0 if kind == f"{folder[:7]}{last[:-32]}" else _OTHER_KIND
 
 
 def _distance(name: str, one: Any, other: Any) -> float:
-    """Return how much two values of a hyperparameter count as different, from 0 to its weight and a bit."""
+    """Return the distance of two values of a hyperparameter, from 0 to slightly more than its weight."""
     if one == other or (one in _NOTHING and other in _NOTHING):
         return 0.0
     weight = _WEIGHTS.get(name, _LIGHT.get(name, 1.0))

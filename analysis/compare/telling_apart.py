@@ -13,23 +13,23 @@ from analysis.rows.run_row import Row
 from foundations.errors import OpenPruneError
 
 _SHOWN = {"model_name": "model", "dataset_name": "data", "strategy": "strategy", "technique": "technique"}
-"""Hyperparameters that columns show."""
+"""Hyperparameters with a column of their own."""
 _LEVELS = ("prune_fraction", "density", "compression")
 _NOTHING = (None, False, "", "0it")
 _FEW = 12
-"""Runs that are compared by their descriptions, where nothing else tells them apart."""
+"""The most runs whose descriptions are compared if nothing else tells them apart."""
 Key = tuple[Any, ...]
 """Kinds, network, data, strategy and techniques."""
 _MOST_GROUPS = 40
 _USUAL, _FEWEST_USUAL = 0.7, 4
-"""The share of the runs, and the number, that have a value that is said once for all."""
+"""The least share and number of runs that share a value for it to be printed once for all."""
 
 
 def told_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return, for each run, its values of what tells runs apart, by name: hyperparameters, else steps, else lineage.
+    """Return, for each run, the values that tell it apart, by name: hyperparameters, else steps, else lineage.
 
-    Left out are the network, data, strategy, techniques, what follows from network and data, such as a recipe's batch
-    size, and the level of runs whose sparsity is known.
+    Omits the network, data, strategy and techniques, values that follow from network and data, such as a recipe's batch
+    size, and the level of runs with a known sparsity.
     """
     keys = [(row.kinds, *(row.hyperparameters.get(name) for name in _SHOWN)) for row in rows]
     found: list[dict[str, Any]] = [{} for _ in rows]
@@ -51,10 +51,10 @@ def told_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def abridged(
     apart: Sequence[Mapping[str, Any]], *, is_usual_apart: bool
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return what tells runs apart without None, False and 0it, which say nothing, and values that most runs have.
+    """Shorten the values that tell runs apart: drop None, False and 0it, and values that most runs share.
 
-    is_usual_apart: whether the latter, by name, are the second result; otherwise each run keeps its own. A run that has
-    nothing where most have something keeps that.
+    is_usual_apart: whether to return the shared values, by name, as the second result; otherwise each run keeps its
+    own. A run without a value that most runs have keeps that absence.
     """
     usual = {}
     for name in dict.fromkeys(itertools.chain.from_iterable(apart)) if is_usual_apart else ():
@@ -70,9 +70,9 @@ def abridged(
 
 
 def _varying(rows: Sequence[Row], keys: Sequence[Key]) -> list[str]:
-    """Return the hyperparameters that may have several values, or that runs of one kind have or lack.
+    """Return the hyperparameters that may have several values, or that some runs of a kind lack.
 
-    Of thousands of runs, most share their groups: each group is looked at once.
+    Looks at each group once, since most of thousands of runs share their groups.
     """
     known: dict[int, tuple[Mapping[str, Any], frozenset[str]]] = {}
     names_of: dict[Hashable, set[frozenset[frozenset[str]]]] = {}
@@ -104,7 +104,7 @@ _MISSING = _Missing()
 def _add(
     found: Sequence[dict[str, Any]], name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Key]
 ) -> None:
-    """Add the values of a name, where they are different and do not follow from what is shown."""
+    """Add the values of a name if they differ and do not follow from the columns."""
     distinct = set(values) - {_MISSING}
     if len(distinct) < 2 and not (distinct and _is_added_later(name, values, rows, keys)):
         return
@@ -122,7 +122,7 @@ def _add(
 
 
 def _is_added_later(name: str, values: Sequence[Any], rows: Sequence[Row], keys: Sequence[Key]) -> bool:
-    """Return whether runs lack a hyperparameter that others of their kind have, with a value that changes something."""
+    """Return whether some runs lack a hyperparameter that others of their kind have, with an effective value."""
     lacking = {key for key, value in zip(keys, values, strict=True) if value is _MISSING}
     if not lacking:
         return False
@@ -139,7 +139,7 @@ def _is_added_later(name: str, values: Sequence[Any], rows: Sequence[Row], keys:
 
 
 def _add_lineage(found: Sequence[dict[str, Any]], rows: Sequence[Row], keys: Sequence[Key]) -> None:
-    """Add what the descriptions of runs differ in that look alike otherwise, such as their parents or plug-ins."""
+    """Add differences in the descriptions of runs that look alike otherwise, such as their parents or plug-ins."""
     groups: dict[Hashable, list[int]] = {}
     for number, (row, own, key) in enumerate(zip(rows, found, keys, strict=True)):
         if row.is_readable:
@@ -159,7 +159,7 @@ def _add_lineage(found: Sequence[dict[str, Any]], rows: Sequence[Row], keys: Seq
 
 
 def shortened(value: Any) -> str:
-    """Return a value as a short text: numbers with six digits, the beginning of what is a digest."""
+    """Return a value as a short text: six digits of a number, the beginning of a digest."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -1,1 +1,1 @@
-"""Figures of finished runs, one kind a file, in one style."""
+"""Figures of finished runs in one style, one kind per file."""

@@ -1,4 +1,4 @@
-"""A value over how many weights are left, a line a method, as papers on pruning show it. Imports no torch.
+"""A value against the share of weights that is left, one line per method. Imports no torch.
 
 The axis is from achieved counts. Bands are the extremes of the replicates by default, as in Synaptic-Flow's figure 6.
 """
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LevelAxis:
-    """A way to show how many weights are left."""
+    """An axis for the share of weights that is left."""
 
     label: str
     of: Callable[[float], float]
-    """Density, from 0 to 1 -> the place on the axis."""
+    """Density, from 0 to 1 -> position on the axis."""
     is_log: bool = True
     is_inverted: bool = False
 
@@ -54,7 +54,7 @@ AXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class CurvesOptions(LinesOptions):
-    """Which runs are drawn over which levels, and how large the figure is."""
+    """Runs and levels to draw, and the size of the figure."""
 
     value: str = hparam("test_accuracy")
     """A metric or another result at the end, at the best validation (test_accuracy@best), at a step
@@ -65,7 +65,7 @@ class CurvesOptions(LinesOptions):
 
 
 def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
-    """Return curves. Raises: UsageError where no run that prunes is chosen, or no complete one."""
+    """Return curves. Raises: UsageError if no run that prunes is chosen, or no complete one."""
     value, axis = Value.parse(options.value), AXES[options.x]
     found = grouped(rows, options, value, ["density"])
     if not any(cell.n for cell in found.pruned):
@@ -96,13 +96,13 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
 
 
 def place_of(cell: Cell) -> float:
-    """Return the density of a cell: achieved, or what its runs were to achieve where none is complete."""
+    """Return the achieved density of a cell, or the requested one if no run is complete."""
     density = cell.density
     return float(cell.keys[-1] or 0.0) if density is None else density
 
 
 def _draw_line(axes: Axes, line: Line, lines: Lines, options: CurvesOptions, value: Value) -> Any:
-    """Draw a line with its band, and return what stands for it in the legend; None where there is no value."""
+    """Draw a line with its band, and return its handle for the legend; None without any value."""
     members = sorted(line.cells, key=place_of)
     if not any(cell.n for cell in members):
         return None

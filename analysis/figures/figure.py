@@ -1,4 +1,4 @@
-"""What a kind of figure declares about itself, and what it draws. Imports no torch; matplotlib only to draw."""
+"""The declaration of a kind of figure, and the drawn figure. Imports no torch; matplotlib only to draw."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 FORMATS = ("pdf", "svg", "png")
 """Endings of the files of figures."""
 POINTS = ".csv"
-"""Ending of the file of a figure's points, beside it."""
+"""Ending of the file with a figure's points, beside it."""
 Point = dict[str, str | int | float | bool | None]
-"""What is drawn at a place and the addresses behind it, by the name of the column."""
+"""The values of a drawn point and the addresses of its runs, by column."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureOptions(Hparams):
-    """What is drawn, and how large."""
+    """Runs to draw, and the size of the figure."""
 
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random, 'density<0.3'."""
@@ -50,7 +50,7 @@ class FigureOptions(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupsOptions(FigureOptions):
-    """Which runs are drawn together, and how large the figure is."""
+    """Groups of runs to draw, and the size of the figure."""
 
     lines: str = hparam("strategy")
     """A line for each combination of values of these, with commas between: columns of `ls`, hyperparameters or
@@ -66,28 +66,28 @@ class GroupsOptions(FigureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LinesOptions(GroupsOptions):
-    """Which runs are drawn as lines, and how large the figure is."""
+    """Runs to draw as lines, and the size of the figure."""
 
     panels: str | None = hparam(None)
     """A panel for each value of this, with axes that are shared."""
     spread: str = hparam("minmax", choices=tuple(SPREADS))
-    """What the bands show of the replicates: minmax (lowest to highest), std (standard deviation), sem (standard error
+    """The bands around the replicates' mean: minmax (lowest to highest), std (standard deviation), sem (standard error
     of the mean), ci95 (95% confidence interval of the mean, by Student's t)."""
 
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure, and what it was drawn from."""
+    """A figure, and its data."""
 
     figure: Figure
-    """Matplotlib's, to go on with."""
+    """The matplotlib figure, for further changes."""
     points: tuple[Point, ...]
-    """What is drawn: a row of the CSV for each point, with the addresses behind it."""
+    """The drawn points: a row of the CSV for each, with the addresses of its runs."""
     notes: tuple[str, ...] = ()
-    """Sentences for the caption: what lines and bands are, and what is left out."""
+    """Sentences for the caption: the meaning of lines and bands, and the excluded runs."""
 
     def frame(self) -> pd.DataFrame:
-        """Return the points as pandas has them."""
+        """Return the points as a data frame."""
         import pandas as pd
 
         return pd.DataFrame(list(self.points), columns=self.columns)
@@ -98,7 +98,7 @@ class DrawnFigure:
         return list(dict.fromkeys(name for point in self.points for name in point))
 
     def to_csv(self) -> str:
-        """Return the points as text: a line for each; floats in their shortest exact form, nothing for None."""
+        """Return the points as text, one per line; floats in their shortest exact form, None as empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -106,10 +106,10 @@ class DrawnFigure:
         return text.getvalue()
 
     def write(self, *paths: Path | str) -> list[Path]:
-        """Write the figure, as the ending of each path says, and the points beside it; return what was written.
+        """Write the figure in the format of each path's ending, and the points beside it; return the written paths.
 
-        Raises: UsageError for an ending that is not one of FORMATS, before anything is written; EnvironmentFailure
-        where a file cannot be written.
+        Raises: UsageError, before it writes anything, for an ending that is not in FORMATS; EnvironmentFailure if a
+        file cannot be written.
         """
         found = [Path(path).expanduser() for path in paths]
         formats = [format_of(path) for path in found]
@@ -125,22 +125,22 @@ class DrawnFigure:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FigureKind(Registered):
-    """A kind of figure by name.
+    """A named kind of figure.
 
-    `draw` is called with all rows under a root (`options.where` says which of them are meant; the others may still be
-    needed, as the dense reference) and the options.
+    `draw` takes all rows under a root and the options. `options.where` selects from the rows; the others may still be
+    needed as the dense reference.
     """
 
     summary: str
-    """What it shows, in one line."""
+    """A description of the figure, in one line."""
     draw: Callable[[Sequence[Row], Any], DrawnFigure]
     options: type[FigureOptions] = FigureOptions
     """Its options, which become flags."""
     reads_metrics: bool = True
-    """Whether it needs what was measured while runs trained, or only their states and masks."""
+    """Whether it needs the metrics of training, not only states and masks."""
 
     def drawn(self, rows: Sequence[Row], options: FigureOptions) -> DrawnFigure:
-        """Return the figure of some rows. Raises: also PluginError where a plug-in's `draw` returns something else."""
+        """Return the figure of some rows. Raises: also PluginError if a plug-in's `draw` returns something else."""
         drawn = returned(self.draw(rows, options), DrawnFigure, self.draw, self)
         points: Any = drawn.points
         if self.plugin is not None and not (
@@ -151,7 +151,7 @@ class FigureKind(Registered):
 
 
 def format_of(path: Path) -> str:
-    """Return the format of a figure's file, by its ending. Raises: UsageError for another one."""
+    """Return the format of a figure's file from its ending. Raises: UsageError for an unknown one."""
     ending = path.suffix.removeprefix(".").lower()
     if ending not in FORMATS:
         raise UsageError(

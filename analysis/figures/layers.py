@@ -1,7 +1,7 @@
-"""How many weights each layer keeps, directly and effectively, a line for each group of runs. Imports no torch.
+"""Direct and effective density of each layer, one line per group of runs. Imports no torch.
 
 A kept weight is effective if it is on a path of kept weights from the input to the output (Vysogorets and Kempe 2023).
-The reports that runs keep of their masks have both (`pruning.report`).
+Both densities are in the runs' reports on their masks (`pruning.report`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 DIRECT, EFFECTIVE = "direct", "effective"
 _MOST_NAMES = 14
-"""With more layers, the axis has their numbers."""
+"""With more layers, the axis shows numbers instead of names."""
 _CROSS: Any = {"marker": "x", "markersize": 5, "markeredgewidth": 1.2}
 _BELOW = 0.5
-"""Where collapsed layers stand on the logarithmic axis: so much of the lowest density."""
+"""The position of collapsed layers on the logarithmic axis, as a share of the lowest density."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayersOptions(LinesOptions):
-    """Which runs are drawn, and how large the figure is."""
+    """Runs to draw, and the size of the figure."""
 
     direct_only: bool = hparam(False)
     """Leave effective densities out."""
@@ -43,7 +43,7 @@ class LayersOptions(LinesOptions):
 
 @dataclass(frozen=True)
 class Densities:
-    """The densities of one kind of the layers of a line: by layer, of each run."""
+    """The direct or the effective densities of a line: by layer, of each run."""
 
     line: Line
     kind: str
@@ -56,7 +56,7 @@ class Densities:
 
 
 def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
-    """Return densities by layer. Raises: UsageError where no run is chosen that has a report on its mask."""
+    """Return densities by layer. Raises: UsageError if no chosen run has a report on its mask."""
     found = masked(rows, options)
     lines = lines_of(found, options)
     kinds: tuple[str, ...] = (DIRECT,) if options.direct_only else (DIRECT, EFFECTIVE)
@@ -90,9 +90,9 @@ def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
 
 
 def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the names of layers as the network has them, as far as names and shapes of the weights tell.
+    """Return the names of layers in the network's order, inferred from names and shapes of the weights.
 
-    What sees the image comes first, convolutions precede linear layers, numbers ascend, the output layer is last.
+    The layer on the image is first, convolutions precede linear layers, numbers ascend, the output layer is last.
     """
     of_image = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3] or [
         name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 1
@@ -103,7 +103,7 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
     last = next((name for name in linear if shapes[name][0] == outputs), None)
 
     def place(name: str) -> tuple[bool, bool, bool, list[tuple[bool, int, str]]]:
-        # `denseblock1` precedes `transition1`, and that `denseblock2`; `downsample` comes after `conv2`.
+        # `denseblock1` precedes `transition1`, which precedes `denseblock2`; `downsample` comes after `conv2`.
         numbers = [(re.search(r"\d+", part), part) for part in name.split(".")]
         parts = [(found is None, int(found[0]) if found else 0, part) for found, part in numbers]
         return name == last, name in linear, name != first, parts
@@ -112,7 +112,7 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]], notes: list[str]) -> list[Densities]:
-    """Return the densities of the runs of a line, by kind; what is read of layers and what is missing is added."""
+    """Return the densities of a line's runs, by kind. Adds layers to `shapes`, and missing reports to `notes`."""
     rows, reports = [], []
     for row in (row for cell in line.cells for row in cell.rows):
         try:
@@ -137,7 +137,7 @@ def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]
 
 
 def _report(run: Run) -> dict[str, Any]:
-    """Return a run's report on its mask, empty where it has none. Raises: DamagedError."""
+    """Return a run's report on its mask, empty if it has none. Raises: DamagedError."""
     manifest = run.read_manifest()
     recorded = manifest.files.get(SPARSITY) if manifest else None
     if recorded is not None and sha256_of_file(run.folder / SPARSITY) != recorded.sha256:
@@ -146,7 +146,7 @@ def _report(run: Run) -> dict[str, Any]:
 
 
 def _draw_densities(axes: Axes, drawn: Densities, layers: Sequence[str], floor: float, options: LayersOptions) -> Any:
-    """Draw a line over the layers, and what stands for it in the legend; collapsed layers are crosses at the axis."""
+    """Draw a line over the layers, with crosses for collapsed ones at the axis; return its handle for the legend."""
     look, is_direct = drawn.line.look, drawn.kind == DIRECT
     names = [layer for layer in layers if layer in drawn.by_layer]
     x = [layers.index(layer) for layer in names]
@@ -196,7 +196,7 @@ def _scale(axes: Axes, layers: Sequence[str], floor: float) -> None:
 
 
 def _explained(kinds: Sequence[str], densities: Sequence[Densities]) -> list[tuple[Any, str]]:
-    """Return entries of the legend for how lines and markers are drawn."""
+    """Return entries of the legend that explain lines and markers."""
     found: list[tuple[Any, str]] = []
     if EFFECTIVE in kinds:
         found.append((key(":", **EXPLAINED.open), EFFECTIVE))
@@ -206,7 +206,7 @@ def _explained(kinds: Sequence[str], densities: Sequence[Densities]) -> list[tup
 
 
 def _collapsed(densities: Sequence[Densities], layers: Sequence[str]) -> list[str]:
-    """Return sentences on layers of which nothing is left in some runs."""
+    """Return sentences on layers that are empty in some runs."""
     found = []
     for each in densities:
         names = [layer for layer in layers if layer in each.by_layer and 0 in each.by_layer[layer]]

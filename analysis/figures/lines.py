@@ -1,4 +1,4 @@
-"""What figures with a line for each group of runs have in common: labels, looks, panels, dots. Imports no torch."""
+"""Shared code of figures with one line per group of runs: labels, looks, panels, dots. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.collections import PolyCollection
 
 MASKED = "density"
-"""The result of all runs that have a mask."""
+"""A result of every run with a mask."""
 _BAND = 0.18
-"""How opaque bands are."""
+"""The opacity of bands."""
 _NAMES = {"test_accuracy": "Test accuracy", BEST_BY: "Validation accuracy"}
 _SHORT = {"prune_fraction": "sparsity", "model_name": "model", "dataset_name": "data"}
 
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """What a figure has: lines in panels."""
+    """The lines of a figure, in panels."""
 
     names: tuple[str, ...]
     """The keys that tell lines apart."""
@@ -51,28 +51,28 @@ class Lines:
     panels: tuple[Key, ...]
     lines: tuple[Line, ...]
     replicates: int
-    """The highest number of runs that there are of a cell, complete or not."""
+    """The most runs in a cell, complete or not."""
     labels: Labels
-    """The names that lines and panels were given."""
+    """The labels of lines and panels."""
 
     def missing(self, cell: Cell) -> int:
-        """Return how many runs a cell has less than another one."""
+        """Return the number of runs that a cell lacks compared with the largest one."""
         return self.replicates - cell.n
 
     def of_panel(self, panel: Key) -> list[Line]:
-        """Return the lines of a panel. Dense networks of which no panel is known stand in all."""
+        """Return the lines of a panel. Dense networks without a known panel are in all."""
         return [line for line in self.lines if line.panel == panel or (line.is_dense and line.panel is None)]
 
     def identity(self, line: Line) -> dict[str, Key]:
-        """Return what tells a line from the others, for the points."""
+        """Return the keys that tell a line apart, for the points."""
         panel = {self.panel: line.panel} if self.panel else {}
         return {**panel, **dict(zip(self.names, line.keys, strict=True))}
 
 
 def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: Sequence[str] = ()) -> Cells:
-    """Return the cells of a figure: by its panels and its lines, then by others.
+    """Return the cells of a figure, grouped by panel and line, then by other keys.
 
-    Raises: UsageError where no run is chosen, or where different experiments would be averaged.
+    Raises: UsageError if no run is chosen, or a mean would be over different experiments.
     """
     by = _by(options)
     if not chosen(rows, options.where):
@@ -85,9 +85,9 @@ def grouped(rows: Sequence[Row], options: GroupsOptions, value: Value, then_by: 
 
 
 def masked(rows: Sequence[Row], options: GroupsOptions) -> Cells:
-    """Return the cells of a figure of masks, by its lines: without dense networks, which have none.
+    """Return the cells of a figure of masks, by line, without dense networks.
 
-    Raises: UsageError where no complete run is chosen that prunes, or where different experiments would be averaged.
+    Raises: UsageError if no complete run that prunes is chosen, or a mean would be over different experiments.
     """
     if not any(MASKED in row.results for row in chosen(rows, options.where)):
         raise UsageError("no complete run is chosen that has a mask.", "where")
@@ -98,7 +98,7 @@ def masked(rows: Sequence[Row], options: GroupsOptions) -> Cells:
 
 
 def lines_of(found: Cells, options: GroupsOptions) -> Lines:
-    """Return the lines of a figure's cells: those of dense networks first, then by strategy as registered."""
+    """Return the lines of a figure's cells: dense networks first, then strategies in the order of the registry."""
     names, by_panel = names_in(options.lines), _panel(options)
     first = 1 if by_panel else 0
     groups: dict[tuple[bool, Key, tuple[Key, ...]], list[Cell]] = {}
@@ -130,9 +130,9 @@ def lines_of(found: Cells, options: GroupsOptions) -> Lines:
 
 
 def known_group(names: Sequence[str], keys: Sequence[Key], members: Sequence[Cell], *, is_dense: bool = False) -> Known:
-    """Return what a group is known by; without labels, it is called `snip10, lr 0.1` in a legend.
+    """Return the names of a group. Without labels, the legend calls it, for example, `snip10, lr 0.1`.
 
-    keys: its values of the names; nothing where they tell nothing.
+    keys: its values of the names; empty for values that tell nothing apart.
     """
     parts: dict[str, tuple[str, ...]] = {}
     known = dict(zip(names, keys, strict=True)) if keys else {}
@@ -144,7 +144,7 @@ def known_group(names: Sequence[str], keys: Sequence[Key], members: Sequence[Cel
 
 
 def panel_title(labels: Labels, name: str, panel: Key) -> str:
-    """Return what a panel is called."""
+    """Return the title of a panel."""
     texts = _texts_of(name, panel)
     return next((labels.given[text] for text in texts if text in labels.given), texts[0])
 
@@ -154,7 +154,7 @@ def _texts_of(name: str, key: Key) -> tuple[str, ...]:
 
 
 def key_text(name: str, key: Key) -> str:
-    """Return a value of a key as legends and titles have it: `lr 0.1`; a word speaks for itself."""
+    """Return the value of a key for legends and titles: `lr 0.1`, or a word without its key."""
     if isinstance(key, str) and not key.isdigit():
         return key
     value = f"{key:.4g}" if isinstance(key, float) else "none" if key is None else str(key)
@@ -162,7 +162,7 @@ def key_text(name: str, key: Key) -> str:
 
 
 def value_text(value: Value) -> str:
-    """Return the label of an axis that shows a value."""
+    """Return the label of a value's axis."""
     name = _NAMES.get(value.name, value.name.replace("_", " ").capitalize())
     when = {"": "", "best": ", best validation", "max": ", highest", "min": ", lowest"}.get(
         value.at, f", at {value.at}"
@@ -171,33 +171,33 @@ def value_text(value: Value) -> str:
 
 
 def scale_of(value: Value) -> float:
-    """Return what values are multiplied by for an axis: fractions are shown in percent."""
+    """Return the factor of an axis: 100 for fractions, which are shown in percent, else 1."""
     return 100.0 if value.is_fraction else 1.0
 
 
 def draw_band(
     axes: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], look: Look
 ) -> PolyCollection:
-    """Draw the spread about a line."""
+    """Draw the spread around a line."""
     return axes.fill_between(x, low, high, color=look.color, alpha=_BAND, linewidth=0)
 
 
 def keep_in_range(panels: Sequence[Axes], value: Value) -> None:
-    """Let axes of fractions end near 0% and 100%, even where a band that is computed goes beyond."""
+    """Limit axes of fractions to about 0% and 100%, even if a computed band exceeds them."""
     for axes in panels if value.is_fraction else ():
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -2), min(high, 102))
 
 
 def title_panels(found: Lines, axes: Sequence[Axes]) -> None:
-    """Write above each panel what it shows."""
+    """Write a title above each panel."""
     if found.panel:
         for each, panel in zip(axes, found.panels, strict=True):
             each.set_title(panel_title(found.labels, found.panel, panel))
 
 
 def spread_note(found: Lines, options: LinesOptions) -> str:
-    """Return what lines and bands are, for the caption."""
+    """Return the meaning of lines and bands, for the caption."""
     if found.replicates < 2:
         return "Each point is a single run."
     band = f"bands: {SPREADS[options.spread]}"

@@ -1,4 +1,4 @@
-"""What measures found of runs, as dots or lines. Imports no torch where all results are kept already."""
+"""Results of measures, as dots or lines. Imports no torch if all results are kept already."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 _LEVELS = ("remaining", *LEVELS)
 _DOT = {"linestyle": "none", "markeredgewidth": 0, "alpha": 0.6}
 _MOST_LARGE_DOTS = 200
-"""With more, dots are small."""
+"""With more dots, they are small."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions(LinesOptions):
-    """What is measured of which runs, how it is drawn, and how large the figure is."""
+    """Measure and runs to draw, the kind of plot, and the size of the figure."""
 
     measure: str | None = hparam(None, choices=MEASURES)
     """The measure; `measures` lists them. What is not measured yet is measured now, and kept."""
@@ -48,8 +48,8 @@ class MeasureOptions(LinesOptions):
     y: str | None = hparam(None)
     """A column of the measure's table, or one of its values; by default the first value."""
     lines: str = hparam("strategy")
-    """What has a colour of its own, with commas between: columns of the measure's table, its options, columns of `ls`,
-    hyperparameters or results."""
+    """A colour for each combination of values of these, with commas between: columns of the measure's table, its
+    options, columns of `ls`, hyperparameters or results."""
     kind: str = hparam("scatter", choices=("scatter", "line"))
     """scatter (a dot for each) or line (means over runs, with bands)."""
     log: str | None = hparam(None)
@@ -62,7 +62,7 @@ class MeasureOptions(LinesOptions):
     """Draw a horizontal line there."""
 
     def validate(self) -> None:
-        """Check what depends on several fields."""
+        """Check conditions on several fields."""
         super().validate()
         for name in names_in(self.log):
             if name not in ("x", "y"):
@@ -71,7 +71,7 @@ class MeasureOptions(LinesOptions):
 
 @dataclass(frozen=True)
 class Given:
-    """Options of a measure, and those that were written out."""
+    """Options of a measure, and those that were set explicitly."""
 
     values: Mapping[str, Any]
     options: Hparams
@@ -79,18 +79,18 @@ class Given:
 
 @dataclass(frozen=True)
 class Found:
-    """A number that is drawn: of a run, or of a row of what was measured of it."""
+    """A number to draw: of a run, or of a row of a measured table."""
 
     row: Row
     keys: Mapping[str, Key]
-    """What tells lines and panels apart."""
+    """The keys that tell lines and panels apart."""
     x: float | str
     y: float
 
 
 @dataclass
 class Series:
-    """What is drawn in one colour in one panel."""
+    """The points of one colour in one panel."""
 
     label: str
     panel: Key
@@ -99,9 +99,9 @@ class Series:
 
 
 def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
-    """Return what a measure found of runs.
+    """Return a figure of a measure's results for runs.
 
-    Raises: UsageError where no complete run is chosen, a name is not known, or means would be of different experiments.
+    Raises: UsageError if no complete run is chosen, a name is unknown, or a mean would be over different experiments.
     """
     if options.measure is None:
         raise UsageError("name the measure that is drawn; `measures` lists them.", "measure")
@@ -137,9 +137,9 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
 
 
 def given_options(measure: Measure, text: str | None) -> list[Given]:
-    """Return the options of a measure that a text gives: every combination of the values of each name.
+    """Read the options of a measure from a text: every combination of the values of each name.
 
-    Raises: UsageError where it cannot be read, or names what is not an option.
+    Raises: UsageError if the text cannot be read, or has an unknown option.
     """
     values: dict[str, list[str]] = {}
     for part in filter(None, (text or "").split(";" if ";" in (text or "") else ",")):
@@ -176,7 +176,7 @@ def _typed(text: str, types: Sequence[type]) -> Any:
 
 
 def _measurable(rows: Sequence[Row], options: MeasureOptions, notes: list[str]) -> list[Row]:
-    """Return the complete runs that are chosen; the others are noted."""
+    """Return the complete ones of the chosen runs; add the others to the notes."""
     selected = chosen(rows, options.where)
     complete = [row for row in selected if row.status == "complete"]
     if not complete:
@@ -189,7 +189,7 @@ def _measurable(rows: Sequence[Row], options: MeasureOptions, notes: list[str]) 
 
 
 def _add(found: list[Found], row: Row, measure: Measure, given: Given, options: MeasureOptions) -> str:
-    """Measure a run, add what is drawn of it, and return the name of what is drawn."""
+    """Measure a run, add its points, and return the name of the drawn value."""
     result = result_of(measure, [StoredRun(row.run.location, Environment.read(row.run.root))], given.options)
     y = options.y or next(iter(result.values), next(iter(result.table), ""))
     if y not in result.values and y not in result.table:
@@ -209,7 +209,7 @@ def _add(found: list[Found], row: Row, measure: Measure, given: Given, options: 
 
 
 def _of_row(row: Row, name: str) -> Any:
-    """Return what is known of a run; levels are from achieved counts."""
+    """Return a run's value of a name; levels are from achieved counts."""
     if name in _LEVELS:
         density = 1 - (row.sparsity or 0.0)
         return {
@@ -222,7 +222,7 @@ def _of_row(row: Row, name: str) -> Any:
 
 
 def _series(found: Sequence[Found], options: MeasureOptions) -> tuple[Labels, list[Series]]:
-    """Return what is found by colour and panel, and the names that were given."""
+    """Return the labels, and the points by colour and panel."""
     names = names_in(options.lines)
     kinds = list(dict.fromkeys(tuple(each.keys[name] for name in names) for each in found))
     strategies = [dict(zip(names, kind, strict=True)).get("strategy") for kind in kinds]
@@ -248,13 +248,13 @@ def _series(found: Sequence[Found], options: MeasureOptions) -> tuple[Labels, li
 
 
 def _order(panel: Key) -> tuple[int, bool, float, str]:
-    """Return what panels are sorted by: strategies as registered, then numbers, then words."""
+    """Return the sort key of a panel: strategies in the order of the registry, then numbers, then words."""
     number = float(panel) if isinstance(panel, int | float) else math.inf
     return place_of(str(panel)), isinstance(panel, str), number, str(panel)
 
 
 def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
-    """Draw dots or a line; return what stands for it in the legend."""
+    """Draw dots or a line; return the handle for the legend."""
     look = series.look
     if options.kind == "scatter":
         shown = [each for each in series.found if _is_shown(each, options)]
@@ -273,7 +273,7 @@ def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
 
 
 def _averaged(series: Series, options: MeasureOptions) -> dict[float | str, Cell]:
-    """Return the values at each place on the axis. Raises: UsageError where they are of different experiments."""
+    """Return the values at each place on the axis. Raises: UsageError if they are of different experiments."""
     groups: dict[float | str, list[Found]] = {}
     for each in series.found:
         if _is_shown(each, options):
@@ -297,7 +297,7 @@ def _averaged(series: Series, options: MeasureOptions) -> dict[float | str, Cell
 
 
 def _is_shown(found: Found, options: MeasureOptions) -> bool:
-    """Return whether the axes have a place for a point."""
+    """Return whether the axes can show a point."""
     logs = names_in(options.log)
     for name, value in (("x", found.x), ("y", found.y)):
         if isinstance(value, str):
@@ -308,14 +308,14 @@ def _is_shown(found: Found, options: MeasureOptions) -> bool:
 
 
 def _hidden(found: Sequence[Found], options: MeasureOptions) -> list[str]:
-    """Return a sentence on points that the axes have no place for."""
+    """Return a sentence on points that the axes cannot show."""
     number = sum(not _is_shown(each, options) for each in found)
     why = "not finite, or not positive on a logarithmic axis" if options.log else "not finite"
     return [f"{number} of {len(found)} points are not shown: {why}."] if number else []
 
 
 def _finish(axes: Axes, options: MeasureOptions) -> None:
-    """Scale the axes and draw the lines that values are compared with."""
+    """Scale the axes and draw the reference lines."""
     for name in names_in(options.log):
         axes.set(**{f"{name}scale": "log"})
         low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
@@ -337,7 +337,7 @@ def _diagonal(low: float, high: float) -> tuple[tuple[float, float], tuple[float
 
 
 def _points(series: Sequence[Series], options: MeasureOptions, y: str) -> list[Point]:
-    """Return what is drawn: each dot, or each mean."""
+    """Return the drawn points: each dot, or each mean."""
     found: list[Point] = []
     for each in series:
         if options.kind == "scatter":

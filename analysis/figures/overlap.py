@@ -1,7 +1,7 @@
-"""A map of colours of the overlap between the masks of groups of runs (formulas: `pruning.masks.overlap`).
+"""A heat map of the overlap between the masks of groups of runs (formulas: `pruning.masks.overlap`).
 
-Masks of two groups are compared within a replicate, where both start from one dense network. Those of one group are
-compared between replicates: on the diagonal stands how much a method finds the same mask again from another one.
+Masks of two groups are compared within a replicate, where both start from one dense network. Masks of one group are
+compared between replicates: the diagonal shows how similar a method's masks of different networks are.
 Imports torch to read masks.
 """
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from pruning.masks.overlap import Overlap
 
 _MOST_NUMBERS = 12
-"""With more groups, cells have no numbers."""
+"""With more groups, cells show no numbers."""
 _DARK = 0.55
-"""Below it, colours are dark."""
+"""Colours of smaller values are dark."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapOptions(GroupsOptions):
-    """Which masks are compared, and how large the figure is."""
+    """Masks to compare, and the size of the figure."""
 
     layer: str | None = hparam(None)
     """Compare one layer's weights, such as fc.weight; by default all."""
@@ -50,7 +50,7 @@ Pair = tuple[Row, Row, "Overlap"]
 
 
 def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
-    """Return a map of overlaps. Raises: UsageError where no mask is chosen, or masks are of different networks."""
+    """Return a map of overlaps. Raises: UsageError if no mask is chosen, or masks are of different networks."""
     found = masked(rows, options)
     lines = [line for line in lines_of(found, options).lines if any(cell.n for cell in line.cells)]
     notes: list[str] = []
@@ -73,7 +73,7 @@ def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
 
 
 def _masks(line: Line, notes: list[str]) -> list[tuple[Row, Mask]]:
-    """Return the masks of a line's runs; what cannot be read is noted."""
+    """Return the masks of a line's runs; add unreadable ones to the notes."""
     from pruning.masks.mask import Mask
 
     found = []

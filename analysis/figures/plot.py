@@ -1,4 +1,4 @@
-"""Drawing a figure of the runs under a root, from Python. Imports no torch."""
+"""Figures of the runs under a root, from Python. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from foundations.errors import UsageError, choose_from
 
 
 def plot(kind: str, /, root: Path | str | None = None, **options: Any) -> DrawnFigure:
-    """Return a figure of runs; nothing is written. `.figure` is matplotlib's, `.write("a.pdf", "a.png")` writes files.
+    """Return a figure of runs. `.figure` is the matplotlib figure; `.write("a.pdf", "a.png")` writes files.
 
     kind: see `open_prune.py plot`. root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
-    options: those of the kind, as its flags have them: `plot("curves", where="strategy=snip1", x="compression")`.
-    Raises: UsageError for a kind or an option that is not valid, and where there is nothing to draw.
+    options: the flags of the kind: `plot("curves", where="strategy=snip1", x="compression")`.
+    Raises: UsageError for a kind or an option that is not valid, and if there is nothing to draw.
     """
     found = FIGURES.find(kind)
     group = found.options.group_for(options)

@@ -1,10 +1,9 @@
 """One style for all figures, fit for a paper of two columns. Imports no torch.
 
-Colours are told apart by people with any colour vision (Okabe and Ito 2008, indigo of Tol's 'muted', and five more for
-plug-ins), and a marker stands beside each colour, so that figures can be read in black and white. A strategy has one
-colour and marker in every figure: those of its place in the registry of methods or, if it is a plug-in's, those that
-follow from its name. Files are the same bytes whenever the same runs are drawn: no dates, fixed identifiers, and a font
-that comes with matplotlib, so that all machines have it.
+The palette is safe for colour-blind readers (Okabe and Ito 2008, indigo of Tol's 'muted', and five more for plug-ins),
+and each colour has a marker, so that figures can be read in black and white. A strategy has the same colour and marker
+in every figure: from its place in the registry of methods or, for a plug-in, from its name. The same runs give the same
+bytes: files have no dates, fixed identifiers, and a font that comes with matplotlib, so that all machines have it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTHS = {"single": 3.25, "double": 6.75}
-"""Inches of one and of both columns."""
+"""Widths of one and of both columns, in inches."""
 DPI = 300
 _SETTINGS: Any = {  # matplotlib's types list every setting
     "font.family": "DejaVu Sans",
@@ -75,23 +74,23 @@ _SETTINGS: Any = {  # matplotlib's types list every setting
 _GREY, _ORANGE, _BLUE, _SKY = "#666666", "#E69F00", "#0072B2", "#56B4E9"
 _GREEN, _INDIGO, _VERMILLION, _PURPLE = "#009E73", "#332288", "#D55E00", "#CC79A7"
 _OWN_COLORS = ("#6C2400", "#0000FC", "#90C06C", "#546CFC", "#243054")
-"""Brown, pure blue, leaf green, periwinkle and navy: those of plug-ins, which no other line has."""
+"""Brown, pure blue, leaf green, periwinkle and navy: for plug-ins only."""
 PALETTE = (_GREY, _ORANGE, _BLUE, _SKY, _GREEN, _INDIGO, _VERMILLION, _PURPLE, *_OWN_COLORS)
 _SOLID: Any = "-"
 _BROKEN: Any = (0, (4, 1.2))
 _DOTTED: Any = (0, (1, 1.1))
 DASHES = (_SOLID, _BROKEN, _DOTTED)
 _HANDLE, _LETTER = 0.45, 0.058
-"""Inches that an entry of a legend takes beside its label, and for each letter of it."""
+"""Inches of a legend's entry beside its label, and for each letter of the label."""
 _MARKERS = "os^vDd<>P*ph8HX"
 _OWN_MARKERS = ("X", "star4", "star3", "h")
-"""Those that no strategy of open_prune has."""
+"""Markers that no strategy of open_prune has."""
 _SHAPES: dict[str, Any] = {"star4": (4, 1, 0), "star3": (3, 1, 0)}
-"""What matplotlib calls the markers that it has no letter for."""
+"""Matplotlib's notation for markers without a letter."""
 _SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "star4": 6.0, "star3": 6.0, "D": 3.0, "s": 3.3, "d": 4.0}
-"""Points, where a marker looks smaller or larger than others of its size."""
+"""Sizes in points of markers that look smaller or larger than others of the same size."""
 _EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-# By place in the registry of methods: kindred ones (GraSP and its absolute form) share a colour.
+# By place in the registry of methods. Related methods (GraSP and its absolute form) share a colour.
 _METHODS = (
     (_GREY, _SOLID),  # random
     (_ORANGE, _SOLID),  # magnitude
@@ -114,43 +113,43 @@ _OTHERS = tuple(
 
 @dataclass(frozen=True)
 class Look:
-    """How a line is drawn."""
+    """The colour, dashes and marker of a line."""
 
     color: str
     linestyle: Any
-    """As matplotlib takes it."""
+    """A matplotlib line style."""
     marker: str
 
     @property
     def shape(self) -> Any:
-        """The marker, as matplotlib takes it."""
+        """The marker, for matplotlib."""
         return _SHAPES.get(self.marker, self.marker)
 
     @property
     def line(self) -> dict[str, Any]:
-        """A line without markers, by matplotlib's names."""
+        """Matplotlib's arguments for a line without markers."""
         return {"color": self.color, "linestyle": self.linestyle}
 
     @property
     def filled(self) -> dict[str, Any]:
-        """Filled markers, by matplotlib's names."""
+        """Matplotlib's arguments for filled markers."""
         return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **_EDGES}
 
     @property
     def open(self) -> dict[str, Any]:
-        """Open markers, by matplotlib's names."""
+        """Matplotlib's arguments for open markers."""
         colors = {"markeredgecolor": self.color, "markerfacecolor": "white", "markeredgewidth": 0.8}
         return {"marker": self.shape, "markersize": _SIZES.get(self.marker, 3.8), **colors}
 
 
 DENSE_LOOK = Look("black", (0, (3, 1.5)), "None")
 EXPLAINED = Look("#444444", ":", "o")
-"""For entries of the legend that are of no line."""
+"""The look of legend entries that belong to no line."""
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Let matplotlib draw in this style within the block, whatever its settings are outside."""
+    """Use this style in the block, independent of matplotlib's settings outside."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -160,9 +159,9 @@ def styled() -> Iterator[None]:
 
 
 def looks(strategies: Sequence[str | None]) -> list[Look]:
-    """Return how each of some lines is drawn; no two look the same, as long as there are looks.
+    """Return the look of each line. No two lines look the same, unless there are more lines than looks.
 
-    strategies: that of each line, which its colour stands for, or None where lines are of something else.
+    strategies: the strategy of each line, which determines its colour, or None if lines show something else.
     """
     found: list[Look] = []
     others = itertools.count()
@@ -177,7 +176,7 @@ def looks(strategies: Sequence[str | None]) -> list[Look]:
 
 
 def inches(width: str) -> float:
-    """Return a figure's width. Raises: UsageError for a text that is none."""
+    """Return a figure's width in inches. Raises: UsageError for a text that is not a width."""
     try:
         found = WIDTHS.get(width) or float(width)
     except ValueError:
@@ -192,7 +191,7 @@ def inches(width: str) -> float:
 def new_figure(
     width: str, height: float | None, panels: int = 1, *, is_shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels, which share their axes or not. To be called and drawn on within `styled`."""
+    """Return a figure with panels. is_shared: whether they share their axes. Call it, and draw, within `styled`."""
     from matplotlib.figure import Figure
 
     wide = inches(width)
@@ -211,7 +210,7 @@ def new_figure(
 
 
 def label_axes(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
-    """Label the axes, which all panels share: once, in the middle of what they label."""
+    """Label the shared axes of all panels once, in the middle."""
     if len(axes) == 1:
         axes[0].set(xlabel=x, ylabel=y)
     else:
@@ -222,7 +221,7 @@ def label_axes(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
 def legend(figure: Figure, entries: Sequence[tuple[Any, str]], title: str | None) -> None:
     """Draw title and legend above all panels, where they cover no line. entries: (artist, label), row by row.
 
-    Labels that are wider than the figure are wrapped; texts between dollar signs that are no formulas stay as they are.
+    Labels wider than the figure are wrapped. Texts between dollar signs that are not formulas stay plain.
     """
     if not entries:
         figure.suptitle(title or "")
@@ -230,7 +229,7 @@ def legend(figure: Figure, entries: Sequence[tuple[Any, str]], title: str | None
         return
     wide = figure.get_size_inches()[0]
     entries = [(handle, _wrapped(label, int((wide - _HANDLE) / _LETTER))) for handle, label in entries]
-    # Matplotlib fills columns; people read rows.
+    # Matplotlib fills a legend by columns, but people read it by rows.
     for columns in range(min(len(entries), 6), 0, -1):
         parts = [entries[column::columns] for column in range(columns)]
         if sum(_HANDLE + _LETTER * max(map(_width, part)) for part in parts) <= wide:
@@ -246,12 +245,12 @@ def _width(entry: tuple[Any, str]) -> int:
 
 
 def _wrapped(label: str, width: int) -> str:
-    """Return a label on as many lines as it needs; one with a formula is not broken."""
+    """Return a label wrapped to a width; labels with a formula are not wrapped."""
     return label if "$" in label else textwrap.fill(label, max(width, 10))
 
 
 def _leave_plain(figure: Figure) -> None:
-    """Let matplotlib draw the texts of a figure as they are where it cannot read the formula in them."""
+    """Turn off formulas for those texts of a figure that matplotlib cannot parse."""
     from matplotlib.mathtext import MathTextParser
     from matplotlib.text import Text
 
@@ -264,14 +263,14 @@ def _leave_plain(figure: Figure) -> None:
 
 
 def key(linestyle: Any, **style: Any) -> Any:
-    """Return what stands in a legend for how something is drawn, by matplotlib's names, in no line's colour."""
+    """Return a handle for the legend that explains a line style or marker, in a neutral colour."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=EXPLAINED.color, linestyle=linestyle, **style)
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Give a logarithmic axis few ticks, at plain numbers: written out, or by powers of ten where long."""
+    """Give a logarithmic axis few ticks, at plain numbers: written out, or as powers of ten if long."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
@@ -295,7 +294,7 @@ def _by_power(value: float) -> str:
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file of a format: pdf, svg or png. The same figure gives the same bytes."""
+    """Return a figure as the bytes of a pdf, svg or png file. The same figure gives the same bytes."""
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with styled(), io.BytesIO() as file:
         figure.savefig(file, format=kind, metadata=undated.get(kind))
@@ -303,7 +302,7 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def place_of(strategy: str | None) -> int:
-    """Return the place of a strategy among all methods; what is none comes last."""
+    """Return the place of a strategy among all methods; other texts come last."""
     known = strategy is not None and strategy in METHODS
     return _places().get(METHODS.find(str(strategy)).spelling, len(_places())) if known else len(_places())
 
@@ -322,7 +321,7 @@ def _look_of_method(strategy: str) -> Look:
 
 
 def _is_own(strategy: str) -> bool:
-    """Return whether a strategy is a plug-in's, which need not be loaded where its runs are drawn."""
+    """Return whether a strategy is a plug-in's. Drawing its runs does not require loading it."""
     return strategy != DENSE and place_of(strategy) >= len(_METHODS)
 
 
@@ -330,8 +329,8 @@ def _is_own(strategy: str) -> bool:
 def _own_looks(strategies: frozenset[str]) -> dict[str, Look]:
     """Return the looks of plug-ins' strategies, which follow from their names.
 
-    Where two names come to the same colour, the first in alphabetical order has it, and the other one takes the next
-    that is free. Methods of loaded plug-ins keep theirs in figures that do not show them.
+    If two names give the same colour, the first in alphabetical order has it, and the other takes the next free one.
+    The colours of loaded plug-ins stay reserved in figures that do not show them.
     """
     names = {*strategies, *(method.spelling for method in METHODS if method.plugin and not method.pattern)}
     wishes = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in sorted(names)}
@@ -350,7 +349,7 @@ def _own_looks(strategies: frozenset[str]) -> dict[str, Look]:
 
 
 def _different(look: Look, taken: Sequence[Look]) -> Look:
-    """Return a look of the same colour that no other line has, as long as there are any."""
+    """Return an unused look of the same colour, if there is one."""
     if look not in taken:
         return look
     choices = (replace(look, linestyle=dashes, marker=marker) for marker in _MARKERS for dashes in DASHES)

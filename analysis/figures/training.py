@@ -1,6 +1,6 @@
-"""A metric over the steps of training, a line for each group of runs. Imports no torch.
+"""A metric over the steps of training, one line per group of runs. Imports no torch.
 
-Means are over complete replicates. A run that is not complete is drawn for itself, dotted, as far as it has come.
+Means are over complete replicates. An incomplete run has a dotted line of its own, up to its last step.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _END: Any = {"marker": "x", "markersize": 3.5, "markeredgewidth": 1}
-"""The marker of how far a run has come that is not complete."""
+"""The marker at the last step of an incomplete run."""
 UNFINISHED = ("incomplete", "running")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(LinesOptions):
-    """Which runs are drawn, and how large the figure is."""
+    """Runs to draw, and the size of the figure."""
 
     value: str = hparam("test_accuracy")
     """A metric, such as test_accuracy, test_loss, train_loss."""
@@ -49,7 +49,7 @@ class TrainingOptions(LinesOptions):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run measured of a metric: (epoch, value), ascending."""
+    """A run's values of a metric: (epoch, value), ascending."""
 
     row: Row
     measured: dict[float, float]
@@ -65,7 +65,7 @@ class Traces:
 
     @property
     def epochs(self) -> list[float]:
-        """Where all of the complete runs were measured."""
+        """The epochs at which all complete runs were measured."""
         common = set.intersection(*(set(trace.measured) for trace in self.whole)) if self.whole else set()
         return sorted(common)
 
@@ -76,7 +76,7 @@ class Traces:
 
 
 def draw(rows: Sequence[Row], options: TrainingOptions) -> DrawnFigure:
-    """Return the curves of training. Raises: UsageError where no run is chosen that measured the metric."""
+    """Return the curves of training. Raises: UsageError if no chosen run measured the metric."""
     from matplotlib.ticker import MaxNLocator
 
     value = Value.parse(options.value)
@@ -135,7 +135,7 @@ def _traces(line: Line, value: Value, damaged: list[LeftOut]) -> Traces:
 
 
 def _draw_traces(axes: Axes, traces: Traces, options: TrainingOptions, value: Value) -> Any:
-    """Draw a line with its band, and unfinished runs; return what stands for the line in the legend."""
+    """Draw a line with its band, and unfinished runs; return the line's handle for the legend."""
     scale, look = scale_of(value), traces.line.look
     artist = None
     for trace in traces.unfinished:

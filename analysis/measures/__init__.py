@@ -1,1 +1,1 @@
-"""Measures of finished runs, one a file, and the results that are kept of them."""
+"""Measures of finished runs, one per file, and their stored results."""

@@ -3,8 +3,8 @@
     sparsity = |{a: |a| <= threshold}| / |{a}|,
 
 over the outputs a of an activation, for all examples. ToST's threshold is 1e-2. A network may use one activation
-several times, as the blocks of a ResNet do: each call in a forward pass counts by itself. (ToST's script sees the last
-call alone, that after the sum.)
+several times, as the blocks of a ResNet do: each call in a forward pass counts separately. (ToST's script sees only the
+last call, after the sum.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationOptions(StepOptions, DataOptions):
-    """Which outputs are looked at, and which of them are nearly zero."""
+    """State and examples, and the threshold for nearly zero outputs."""
 
     threshold: float = hparam(1e-2, at_least=0)
     """An output of at most this magnitude is nearly zero."""
@@ -41,10 +41,10 @@ class _Count:
 
 
 def compute(measuring: Measuring, options: ActivationOptions, run: MeasuredRun) -> Measured:
-    """Return the number of outputs, of those nearly zero, their share, and the accuracy, over all examples.
+    """Return the number of outputs, the number and share of nearly zero ones, and the accuracy, over all examples.
 
     The table has a row for each call of an activation in a forward pass, in the order of the first pass; `call` counts
-    those of one activation from 1. Raises: UsageError for a network whose activations are not attributes or layers.
+    the calls of one activation from 1. Raises: UsageError for a network whose activations are not attributes or layers.
     """
     model = run.model(options.step).to(measuring.device)
     examples = Examples(measuring, run, options)
@@ -72,9 +72,9 @@ def compute(measuring: Measuring, options: ActivationOptions, run: MeasuredRun) 
 
 @contextlib.contextmanager
 def counted(model: nn.Module, threshold: float) -> Iterator[dict[tuple[str, int], _Count]]:
-    """Inside the block, count the outputs of each call of an activation in a forward pass, by its name and number.
+    """Count the outputs of each call of an activation in a forward pass, by name and number, inside the block.
 
-    Activations of the network that are functions become layers, for good.
+    Permanently turns the network's activation functions into layers.
     """
     from models.networks.soft_activation import activation_layers
 

@@ -1,4 +1,4 @@
-"""Calibration error (Guo et al. 2017): how far a network's confidence is from its accuracy.
+"""Calibration error (Guo et al. 2017): the gap between a network's confidence and its accuracy.
 
 The confidence of a prediction is its probability, the largest of the softmax. With the examples in M bins of equal
 width by confidence, B_m those in ((m - 1) / M, m / M], of n in all,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(StepOptions, DataOptions):
-    """Which predictions are looked at."""
+    """State and examples of the predictions, and their bins."""
 
     bins: int = hparam(15, at_least=1)
     """The number of bins of equal width."""
@@ -32,7 +32,7 @@ class CalibrationOptions(StepOptions, DataOptions):
 def compute(measuring: Measuring, options: CalibrationOptions, run: MeasuredRun) -> Measured:
     """Return the expected and the maximum calibration error, the accuracy and the mean confidence.
 
-    The table has a row for each bin. Accuracy and confidence of an empty one are NaN.
+    The table has a row for each bin. Accuracy and confidence of an empty bin are NaN.
     """
     import torch
 
@@ -46,13 +46,13 @@ def compute(measuring: Measuring, options: CalibrationOptions, run: MeasuredRun)
 
 
 def by_bin(confidences: Tensor, hits: Tensor, bins: int) -> Measured:
-    """Return what `compute` does. confidences: float64 (n,), from 0 to 1. hits: bool (n,), what is right."""
+    """Return the same as `compute`. confidences: float64 (n,), from 0 to 1. hits: bool (n,), True if right."""
     import torch
 
     bounds = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     places = torch.bucketize(confidences, bounds[1:-1])  # bound m belongs to the bin below it
     counts = torch.bincount(places, minlength=bins)
-    accuracy = torch.bincount(places, hits.double(), bins) / counts  # NaN where there are none
+    accuracy = torch.bincount(places, hits.double(), bins) / counts  # NaN for empty bins
     confidence = torch.bincount(places, confidences, bins) / counts
     gaps = (accuracy - confidence).abs().nan_to_num(0.0)
     return Measured(

@@ -1,4 +1,4 @@
-"""The examples that measures look at: normalized as in training, not augmented, in the set's own order.
+"""Examples for measures: normalized as in training, not augmented, in the set's own order.
 
 Imports no torch.
 """
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Hparams):
-    """Which examples are looked at."""
+    """Examples to use."""
 
     split: str = hparam("test", choices=("train", "test"))
-    """The set that they are of: train (what the run trained on) or test."""
+    """The set of the examples: train (the run's training set) or test."""
     examples: int | None = hparam(None, at_least=1)
-    """How many, the first ones of the set; by default all."""
+    """The number of examples, from the beginning of the set; by default all."""
 
 
 class Examples:
-    """Examples of the dataset that a run trains with. Each loop over it is a pass over them, in the same order.
+    """Examples of a run's dataset. Each loop is a pass over them, in the same order.
 
-    Batches are images float32 (B, C, H, W), normalized, and labels int64 (B,), on the measurement's device, in batches
-    of the size that the run trains with.
+    Batches are images float32 (B, C, H, W), normalized, and labels int64 (B,), on the measurement's device, with the
+    run's batch size.
     """
 
     def __init__(self, measuring: Measuring, run: MeasuredRun, options: DataOptions) -> None:
@@ -67,7 +67,7 @@ class Examples:
     def logits(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the outputs of a model on its device, float32 (B, outputs), and the labels, batch by batch.
 
-        In the mode that the model has, which should be eval, and in the run's precision; without gradients.
+        Runs in the model's mode, which should be eval, and in the run's precision, without gradients.
         """
         import torch
 
@@ -77,9 +77,9 @@ class Examples:
             yield outputs.float(), labels
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return the mean loss and the accuracy of a model on its device, and with 5 classes or more top5accuracy.
+        """Return the mean loss and the accuracy of a model on its device, and top5accuracy for 5 classes or more.
 
-        In eval mode and in the run's precision, as in training; the model is left in the mode that it had.
+        Runs in eval mode and in the run's precision, as in training, and restores the model's mode.
         """
         from training.loop.evaluation import evaluate
 

@@ -1,4 +1,4 @@
-"""Degrees of units under a mask: how many kept weights lead into each unit of a layer, and out of each of its inputs.
+"""Degrees of units under a mask: the number of kept weights into each unit of a layer, and out of each input.
 
 For a layer with the mask m (out, in, ...): in(u) = Σ m[u], over all else, and out(v) = Σ m[:, v].
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # noqa: ARG001 (it has none)
-    """Return the number of units without input and without output, and of each layer the spread of both degrees.
+    """Return the number of units without input and without output, and the spread of both degrees in each layer.
 
-    In the table, `in_` is of the layer's output units, `out_` of its input units; std is over all of them (not n - 1),
-    and `without` the number of units without any. A run without a mask keeps everything.
-    Raises: UsageError for a network whose units cannot be followed.
+    In the table, `in_` columns describe the layer's output units, `out_` columns its input units; std divides by n (not
+    n - 1), and `without` is the number of units of degree 0. A run without a mask keeps everything.
+    Raises: UsageError for a network whose units cannot be traced.
     """
     from pruning.paths.connectivity import degrees
     from pruning.paths.graph import trace

@@ -1,4 +1,4 @@
-"""Effective sparsity (Vysogorets and Kempe 2023): what a mask leaves without weights that cannot change the output.
+"""Effective sparsity (Vysogorets and Kempe 2023): weights that cannot change the output count as pruned.
 
 A kept weight is effective if it lies on a path of kept weights from the input to the output. With the prunable weights
 n, the kept ones k and the effective ones e,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # noqa: ARG001 (it has none)
     """Return density, effective_density and their complements, over all prunable weights, and by layer.
 
-    A run without a mask keeps everything. Raises: UsageError for a network whose units cannot be followed.
+    A run without a mask keeps everything. Raises: UsageError for a network whose units cannot be traced.
     """
     from pruning.paths.connectivity import effective
     from pruning.paths.graph import trace

@@ -2,9 +2,9 @@
 
     rate(f) = |{w in f: |w| <= magnitude}| / |f|,   share(l) = |{f in l: rate(f) > zero_rate}| / |{f in l}|.
 
-A filter is what one output channel is computed by. ToST counts those with more than 90 % zeros ('relaxed zero kernels':
-the defaults), and those with more than 95 % of weights below 1e-5 (--zero_rate=0.95 --magnitude=1e-5). Its maps of
-filters, alive or not, and its histograms are drawn from the rates (--rows=filter).
+A filter has the weights of one output channel. ToST counts filters with more than 90 % zeros ('relaxed zero kernels':
+the defaults), and filters with more than 95 % of weights below 1e-5 (--zero_rate=0.95 --magnitude=1e-5). Its histograms
+and its maps of live filters are drawn from the rates (--rows=filter).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FilterOptions(StepOptions):
-    """Which weights are zeros, and which filters are."""
+    """State, and the thresholds for zero weights and zero filters."""
 
     magnitude: float = hparam(0.0, at_least=0)
     """A weight of at most this magnitude is a zero."""
     zero_rate: float = hparam(0.9, at_least=0, at_most=1)
     """A filter with a larger share of zeros is a zero filter."""
     rows: str = hparam("layer", choices=("layer", "filter"))
-    """What the table has a row for: each layer, or each filter."""
+    """The rows of the table: one per layer, or one per filter."""
 
 
 def compute(_: Measuring, options: FilterOptions, run: MeasuredRun) -> Measured:
@@ -88,7 +88,7 @@ def filters_of(run: MeasuredRun, step: str | None) -> dict[str, Tensor]:
 
 
 def zeros_of(weight: Tensor, magnitude: float) -> Tensor:
-    """Return which weights of each filter are zeros: bool (filters, weights of a filter)."""
+    """Return a bool tensor that marks zero weights: (filters, weights of a filter)."""
     return weight.abs().le(magnitude).flatten(1)
 
 

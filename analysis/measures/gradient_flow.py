@@ -2,9 +2,9 @@
 
     flow(θ) = ‖g‖²,   g = ∂L/∂θ over the kept weights,   L the mean cross-entropy of N examples:
 
-to first order, how fast gradient descent reduces the loss. Pruning changes it from flow of the dense weights, over all
-of them, to flow of the masked ones, over those that are kept. The gradient is computed as GraSP computes it: batch
-normalization by the statistics of each batch, no dropout, no autocast.
+to first order, the rate at which gradient descent reduces the loss. Pruning changes it from the flow of all dense
+weights to the flow of the kept weights of the masked network. The gradient is computed as in GraSP: batch normalization
+by the statistics of each batch, no dropout, no autocast.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFlowOptions(DataOptions):
-    """Which state is measured, and on which examples."""
+    """State and examples to measure."""
 
     step: str = hparam("0it", step=True)
     """The step whose weights are measured."""
     split: str = hparam("train", choices=("train", "test"))
-    """The set that the examples are of: train (what the run trained on) or test."""
+    """The set of the examples: train (the run's training set) or test."""
     examples: int = hparam(1000, at_least=1)
-    """How many, the first ones of the set."""
+    """The number of examples, from the beginning of the set."""
 
 
 def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun) -> Measured:
     """Return gradient_norm and its square gradient_flow.
 
-    At the first step of a run that trains the weights of another one, which has no mask, with a mask put on: also
-    dense_gradient_norm and dense_gradient_flow, those of the same weights without mask, and flow_ratio, gradient_flow
-    over dense_gradient_flow. The table has the norm of each layer; that of its dense weights; and that of those of its
-    dense weights that the mask keeps.
+    At the first step of a run that puts a mask on the weights of an unmasked run, also return dense_gradient_norm and
+    dense_gradient_flow, of the same weights without mask, and flow_ratio = gradient_flow / dense_gradient_flow. For
+    each layer, the table has the norm, the norm over its dense weights, and over those dense weights that the mask
+    keeps.
     """
     from pruning.masks.mask import Mask
 
@@ -81,7 +81,7 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
 
 
 def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy with respect to the tensors of a mask, with the mask put on."""
+    """Return the gradient of the mean cross-entropy of the masked model with respect to the mask's tensors."""
     from torch.nn import functional as F
 
     from foundations.examples import Rows
@@ -95,7 +95,7 @@ def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[st
 
 
 def dense_weights(run: MeasuredRun, step: Step, mask: Mask) -> dict[str, Tensor] | None:
-    """Return the weights, by name, that a run put its mask on at its first step; None where there are none."""
+    """Return the unmasked weights, by name, that a run put its mask on at its first step; None if there are none."""
     import torch
 
     source = run.description.sources().get("state")
@@ -103,7 +103,7 @@ def dense_weights(run: MeasuredRun, step: Step, mask: Mask) -> dict[str, Tensor]
         return None
     weights, own = run.parents["state"].state(source.step), run.state(step)
     dense = {name: weights[name] for name in mask if name in weights and weights[name].shape == mask[name].shape}
-    # Other weights than its parent's, where a technique changed them before the first step.
+    # A technique may change the parent's weights before the first step.
     is_masked = all(name in dense and torch.equal(dense[name] * kept, own[name]) for name, kept in mask.items())
     return dense if is_masked else None
 

@@ -1,4 +1,4 @@
-"""The Hamming distance of two masks (Jaiswal et al. 2022, ToST): at how many weights they differ.
+"""The Hamming distance of two masks (Jaiswal et al. 2022, ToST): the number of weights at which they differ.
 
     d(m, m') = Σ_i [m_i ≠ m'_i],   fraction = d / n,
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:  # noqa: ARG001
-    """Return distance and fraction over all weights and, in a network that has some, over those of convolutions.
+    """Return distance and fraction over all weights and, in a network with convolutions, over their weights.
 
     The table has a row for each tensor of the masks. Raises: as `layers.overlap_of`.
     """

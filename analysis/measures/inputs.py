@@ -1,4 +1,4 @@
-"""What a measure works with: runs that note which files were read of them, a device, data. Imports no torch."""
+"""Inputs of measures: runs that record which of their files are read, a device, data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Measuring:
     context: Context
     """Datasets, platform and reporter."""
     replay: bool = False
-    """Whether states that were not kept may be computed."""
+    """Whether missing states may be computed."""
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each file that was read, by `<run>/<file>`."""
+    """SHA-256 of each file that the measure read, by `<run>/<file>`."""
     dataset: dict[str, str] = field(default_factory=dict)
-    """Fingerprint of each prepared dataset that was read, by name."""
+    """Fingerprint of each prepared dataset that the measure read, by name."""
 
     @property
     def device(self) -> torch.device:
-        """Where to compute."""
+        """The device to compute on."""
         return self.context.platform.device
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
@@ -50,13 +50,13 @@ class Measuring:
         self.context.reporter.progress(what, done, total, unit)
 
     def opened(self, run: StoredRun) -> MeasuredRun:
-        """Return a run whose files are noted when they are read."""
+        """Return a run that records its files when they are read."""
         return MeasuredRun(run.location, run.environment, self)
 
     def use_dataset(self, run: StoredRun, name: str) -> None:
-        """Note that a dataset is read for a measurement of a run, and prepare it where it is missing.
+        """Record that a measurement of a run reads a dataset, and prepare the dataset if it is missing.
 
-        Raises: DamagedError where the run was computed from other data; as `Context.prepare`.
+        Raises: DamagedError if the run was computed from other data; as `Context.prepare`.
         """
         self.context.prepare(name)
         check_dataset_of(run.folder, run.manifest, name, self.context)
@@ -65,15 +65,15 @@ class Measuring:
 
 @dataclass(frozen=True, repr=False)
 class MeasuredRun(StoredRun):
-    """A run that is measured: what is read of it, and of its relatives, is noted.
+    """A run under measurement, which records the files that are read of it and of its relatives.
 
-    Raises: EnvironmentFailure where it is not complete and more is read than the state that it starts from.
+    Raises: EnvironmentFailure if it is not complete, for anything but its first state.
     """
 
     measuring: Measuring = field(compare=False)
 
     def state(self, step: Step | str | None = None, *, replay: bool = False) -> dict[str, torch.Tensor]:
-        """Return what `StoredRun.state` does. Where the measurement may replay, missing states are computed."""
+        """Return the same as `StoredRun.state`. Compute missing states if the measurement may replay."""
         if step is None or self.step(step) != self.description.start:
             refuse_incomplete(self)
         kept = self._kept(step, replay=replay or self.measuring.replay)
@@ -81,7 +81,7 @@ class MeasuredRun(StoredRun):
         return self._run.load_state(kept)
 
     def states(self, steps: Sequence[Step]) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield the states at some steps, as `state` does. All that are missing are computed in one replay."""
+        """Yield the states at some steps, as `state` does. Compute all missing ones in one replay."""
         missing = [step for step in steps if step not in self.steps]
         if missing and self.measuring.replay:
             refuse_incomplete(self)
@@ -90,16 +90,16 @@ class MeasuredRun(StoredRun):
             yield self.state(step)
 
     def mask(self) -> Mask | None:
-        """Return what `StoredRun.mask` does."""
+        """Return the same as `StoredRun.mask`."""
         refuse_incomplete(self)
         if self._run.has_mask():
             self._note(MASK)
         return super().mask()
 
     def mask_at(self, step: Step) -> Mask | None:
-        """Return the mask of the network at a step; None where it has none, or the run did not have its last one yet.
+        """Return the mask of the network at a step; None if it has none, or its mask was not final at that step.
 
-        A run whose mask changes while it trains keeps the last one alone.
+        A run whose mask changes in training keeps only the final one.
         """
         techniques = techniques_in(RunRef(self.description))
         if techniques is not None and techniques.changes_mask and step != self.description.end:
@@ -108,7 +108,7 @@ class MeasuredRun(StoredRun):
 
     @property
     def metrics(self) -> Metrics:
-        """What `StoredRun.metrics` is."""
+        """The same as `StoredRun.metrics`."""
         if self.manifest is None:
             raise _incomplete(self)
         self._note(METRICS)
@@ -125,17 +125,17 @@ class MeasuredRun(StoredRun):
         return self.trained.dataset.input_shape
 
     def network(self) -> nn.Module:
-        """Return the run's network on the CPU, in eval mode, with no state's weights: for its structure."""
+        """Return the run's network on the CPU, in eval mode, for its structure only: it has no state's weights."""
         return self._network().eval()
 
     def mask_of(self, model: nn.Module) -> Mask:
-        """Return the run's mask or, where it has none, one that keeps every prunable weight of its network."""
+        """Return the run's mask or, if it has none, one that keeps every prunable weight of its network."""
         from pruning.masks.mask import Mask
 
         return self.mask() or Mask.ones(model)
 
     def chosen_steps(self, text: str | None) -> list[Step]:
-        """Return the steps of an option that is a list of steps, ascending, each once; for None, all that were kept."""
+        """Return the steps of an option with a list of steps, ascending, without repeats; for None, all kept steps."""
         if not text:
             return self.steps
         return sorted(set(parse_steps(text, self.description.iterations_per_epoch)))
@@ -151,9 +151,9 @@ class MeasuredRun(StoredRun):
 
 
 def refuse_incomplete(run: StoredRun) -> None:
-    """Raise EnvironmentFailure where a run may get further states or another mask, DamagedError where it is damaged.
+    """Raise EnvironmentFailure if a run may still get states or another mask, DamagedError if it is damaged.
 
-    A run of no iterations has all of them as soon as it has its first state: what is missing is its evaluation.
+    A run of no iterations has all its states once it has the first: only its evaluation is missing.
     """
     if run.manifest is None and not (is_untrained(run.description) and run.steps):
         raise _incomplete(run)
@@ -167,7 +167,7 @@ def _incomplete(run: StoredRun) -> EnvironmentFailure:
 
 
 def current_sha256(run: Run, name: str) -> str | None:
-    """Return the SHA-256 of one of a run's files, as its manifest has it; None where there is no such file."""
+    """Return the SHA-256 of one of a run's files, from its manifest; None if there is no such file."""
     manifest = run.manifest()
     if manifest is not None:
         return manifest.files[name].sha256 if name in manifest.files else None
@@ -176,7 +176,7 @@ def current_sha256(run: Run, name: str) -> str | None:
 
 
 def steps_of(run: MeasuredRun, options: Hparams) -> dict[str, str]:
-    """Return the steps that the options mean for a run, by the name of the option; several with commas between."""
+    """Return the resolved steps of the options for a run, by the name of the option; several separated by commas."""
     found = {}
     for option in fields_of(type(options)):
         value = getattr(options, option.name)

@@ -1,9 +1,9 @@
-"""Networks on the line between two states, and how much worse they are than its ends. Imports no torch.
+"""Networks on the line between two states, and the error barrier between its ends. Imports no torch.
 
     θ(α) = (1 - α) θ_1 + α θ_2,   barrier = max_α E(θ(α)) - (E(θ_1) + E(θ_2)) / 2,
 
 with α at points of equal distance from 0 to 1, both included, and E the error, 1 - accuracy, or the loss (Frankle et
-al. 2020, section 2). Everything in a state is interpolated alike, batchnorm's running statistics too.
+al. 2020, section 2). All values of a state are interpolated, including batchnorm's running statistics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationOptions(StepOptions, DataOptions):
-    """Which states are the ends, how many networks between them are evaluated, and on what."""
+    """States at the ends, the number of networks on the line, and the examples for their evaluation."""
 
     points: int = hparam(30, at_least=2)
     """The number of networks on the line, the ends included."""
@@ -35,7 +35,7 @@ class InterpolationOptions(StepOptions, DataOptions):
 
 @dataclass(frozen=True)
 class Line:
-    """What was found on the line between two states."""
+    """Errors and losses on the line between two states."""
 
     alphas: list[float]
     errors: list[float]
@@ -58,10 +58,10 @@ class Line:
 
 
 class Interpolation:
-    """Evaluates networks between states of runs that have one architecture and one dataset."""
+    """Evaluates networks between states of runs with the same architecture and dataset."""
 
     def __init__(self, measuring: Measuring, options: InterpolationOptions, runs: Sequence[MeasuredRun]) -> None:
-        """Open the data of the runs. Raises: UsageError where they are of several datasets."""
+        """Open the data of the runs. Raises: UsageError if they are of several datasets."""
         self.options, self.measuring = options, measuring
         run = runs[0]
         for other in runs[1:]:
@@ -76,7 +76,7 @@ class Interpolation:
     def between(
         self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], on_point: Callable[[int], None]
     ) -> Line:
-        """Return errors and losses on the line. on_point: called with the number of points that are done.
+        """Return errors and losses on the line. on_point: called with the number of finished points.
 
         Raises: UsageError for states of different networks.
         """
@@ -98,7 +98,7 @@ class Interpolation:
 
 
 def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Return (1 - alpha) first + alpha second, for each tensor; whole numbers (counts of batches) are the first's."""
+    """Return (1 - alpha) first + alpha second, for each tensor; integers (counts of batches) are the first's."""
     return {name: part.lerp(second[name], alpha) if part.is_floating_point() else part for name, part in first.items()}
 
 

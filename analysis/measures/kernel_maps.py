@@ -1,6 +1,6 @@
-"""Which kernels of convolutions are alive: the maps of Jaiswal et al. 2022 (ToST), kernel by kernel.
+"""Maps of live kernels in convolutions (Jaiswal et al. 2022, ToST).
 
-A kernel is what one filter applies to one input channel. Kernel (f, c) is alive if any of its weights is larger than a
+Kernel (f, c) has the weights of filter f for input channel c. It is alive if any of its weights is larger than a
 magnitude, by default 0.
 """
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelOptions(StepOptions):
-    """Which kernels are alive."""
+    """State, and the threshold for live kernels."""
 
     magnitude: float = hparam(0.0, at_least=0)
     """A weight of at most this magnitude is a zero."""
 
 
 def compute(_: Measuring, options: KernelOptions, run: MeasuredRun) -> Measured:
-    """Return the number of kernels, of those that are alive, and their share.
+    """Return the number of kernels, and the number and share of live ones.
 
-    The table has a row for each filter: its layer, its number there, how many of its kernels are alive, and its row of
-    the layer's map, a text with a digit for each input channel: 1 where the kernel is alive, else 0.
+    The table has a row for each filter: its layer, its number there, the number of its live kernels, and its row of
+    the layer's map, a text with a digit for each input channel: 1 for a live kernel, else 0.
     Raises: UsageError for a network without convolutions (transposed ones do not count).
     """
     table: Columns = {"layer": [], "filter": [], "alive": [], "map": []}

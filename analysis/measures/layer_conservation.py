@@ -1,6 +1,6 @@
 """Layer-wise conservation of scores (Tanaka et al. 2020, theorem 2 and figure 4).
 
-Where scores are conserved, those of every layer have one sum, so the average is inversely proportional to the size:
+If scores are conserved, every layer has the same sum of scores, so the average is inversely proportional to the size:
 
     average(l) = |Σ_{w in l} S(w)| / n_l   against   1 / n_l,
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> Measured:
-    """Return correlation and slope of log average over log 1 / size, and a row for each layer, in the network's order.
+    """Return correlation and slope of log average over log 1 / size.
 
-    Raises: as `scores.score`.
+    The table has a row for each layer, in the network's order. Raises: as `scores.score`.
     """
     model = run.model(options.step).to(measuring.device)
     scores = score(measuring, run, options, model)

@@ -1,4 +1,4 @@
-"""What several measures ask of the layers of networks and of the masks of two runs. Imports no torch."""
+"""Shared code of measures for layers of networks and masks of two runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def in_order(model: nn.Module, names: Container[str]) -> list[str]:
-    """Return those of the names that are parameters of a network, in the network's order."""
+    """Return the names that are parameters of a network, in the network's order."""
     return [name for name, _ in model.named_parameters(remove_duplicate=False) if name in names]
 
 
 def overlap_of(first: MeasuredRun, second: MeasuredRun) -> tuple[dict[str, Overlap], Mask]:
-    """Return what the masks of two runs have in common, by tensor in the network's order, and the first mask.
+    """Return the overlap of the masks of two runs, by tensor in the network's order, and the first mask.
 
-    A run without a mask keeps everything. Raises: UsageError where neither has one, or their networks differ.
+    A run without a mask keeps everything. Raises: UsageError if neither has one, or their networks differ.
     """
     from pruning.masks.overlap import overlap_per_layer
 

@@ -1,9 +1,9 @@
-"""Linear mode connectivity (Frankle et al. 2020): the error barrier between the weights that two runs end with.
+"""Linear mode connectivity (Frankle et al. 2020): the error barrier between the final weights of two runs.
 
     barrier = max_α E((1 - α) θ_1 + α θ_2) - (E(θ_1) + E(θ_2)) / 2
 
-Two networks are connected if the barrier is about 0: the authors allow 0.02. They take 30 values of α, test and train
-error.
+Two networks are connected if the barrier is about 0: the authors allow 0.02. They use 30 values of α, and test and
+train error.
 """
 
 from __future__ import annotations

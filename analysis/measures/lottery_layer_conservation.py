@@ -1,11 +1,11 @@
 """Layer-wise conservation of squared weights over training (Tanaka et al. 2020, section 5 and figure 5b).
 
-Training by gradient descent makes the squared weights of layers alike, which is why magnitude pruning after training
-does not collapse layers, as it does before. For each state that was kept and each layer l of n_l weights and biases,
+Gradient descent equalizes the squared weights of layers, so magnitude pruning collapses layers before training, but not
+after it. For each kept state and each layer l of n_l weights and biases,
 
     average(l) = Σ_{w in l} w^2 / n_l   against   1 / n_l.
 
-Pruned weights are zeros and count in n_l.
+Pruned weights are zero and count in n_l.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StepsOptions(Hparams):
-    """Which states are measured."""
+    """States to measure."""
 
     steps: str | None = hparam(None, step_list=True)
     """The steps, such as 0it,1ep,2ep or 0ep-100ep@1ep; by default all whose states were kept. Others are computed with

@@ -1,10 +1,10 @@
-"""How much two masks have in common, against chance.
+"""Overlap of two masks, compared with chance.
 
-With A and B the weights that each keeps,
+With A and B the kept weights of the masks,
 
     jaccard = |A ∩ B| / |A ∪ B|,   of_smaller = |A ∩ B| / min(|A|, |B|),
 
-and the expectation for masks that keep as many weights of each layer, at random places: see `pruning.masks.overlap`.
+and the expectation for random masks that keep as many weights of each layer: see `pruning.masks.overlap`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _FIGURES = (
 def compute(_: Measuring, options: NoOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:  # noqa: ARG001
     """Return `pruning.masks.overlap.Overlap`'s counts and figures over all weights; the table has them for each tensor.
 
-    over_chance: |A ∩ B| divided by what is expected, 1 for random masks. standard_score: by how many standard
-    deviations of chance it exceeds that. beyond_chance: that of the Jaccard index, 0 by chance and 1 for equal masks.
+    over_chance: |A ∩ B| divided by its expectation, 1 for random masks. standard_score: the excess of |A ∩ B| over its
+    expectation, in standard deviations. beyond_chance: from the Jaccard index, 0 by chance and 1 for equal masks.
     Raises: as `layers.overlap_of`.
     """
     from pruning.masks.overlap import total_overlap

@@ -1,4 +1,4 @@
-"""What a measure declares about itself, and what it returns. Imports no torch."""
+"""The declaration of a measure, and its return value. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Takes = Literal["one run", "two runs", "several runs"]
 Columns = dict[str, list[Any]]
 """Columns of a table, by name: lists of str, int or float."""
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""How numbers that JSON does not know are written in it."""
+"""Texts for numbers that JSON does not support."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a measure found.
+    """The result of a measure.
 
-    Raises: ValueError where the columns differ in length, or one holds both names and numbers.
+    Raises: ValueError if the columns differ in length, or one has both names and numbers.
     """
 
     values: dict[str, float]
     """Single numbers, by name."""
     table: Columns = field(default_factory=dict)
-    """Columns of one length, by name: a row for each layer, unit, step, ... A column holds names or numbers; a number
-    that does not exist is NaN."""
+    """Columns of one length, by name: a row for each layer, unit, step, ... A column has names or numbers; missing
+    numbers are NaN."""
 
     def __post_init__(self) -> None:
         if len({len(column) for column in self.table.values()}) > 1:
@@ -43,7 +43,7 @@ class Measured:
                 raise ValueError(f"the column '{name}' must hold names, or numbers")
 
     def frame(self) -> pd.DataFrame:
-        """Return the table as pandas has it."""
+        """Return the table as a data frame."""
         import pandas as pd
 
         return pd.DataFrame(self.table)
@@ -51,12 +51,12 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions(Hparams):
-    """The options of a measure that has none."""
+    """No options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions(Hparams):
-    """Which state is measured."""
+    """State to measure."""
 
     step: str | None = hparam(None, step=True)
     """The step whose state is measured, such as 0it, 3ep or best; by default the last that was kept."""
@@ -64,23 +64,23 @@ class StepOptions(Hparams):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measure(Registered):
-    """Something to compute of the states and masks of runs, once: its results are kept (`analysis.measures.results`).
+    """A computation on the states and masks of runs, whose results are kept (`analysis.measures.results`).
 
-    `compute` is called with what it works with (`analysis.measures.inputs.Measuring`), the options, and each run
-    (`MeasuredRun`, a `StoredRun`). It reads states and masks through these runs, so that it is known what a result
-    rests on, and examples through `analysis.measures.data`. It imports torch itself, since measures are listed without.
+    `compute` takes its context (`analysis.measures.inputs.Measuring`), the options, and each run (`MeasuredRun`, a
+    `StoredRun`). It reads states and masks through these runs, so that the result records its inputs, and examples
+    through `analysis.measures.data`. It imports torch itself, since listing measures does not.
     """
 
     summary: str
-    """What it measures, in one line."""
+    """A description, in one line."""
     paper: str = ""
     compute: Callable[..., Measured]
     options: type[Hparams] = NoOptions
-    """Options of its own, which become flags. Options that are steps (`hparam(step=True)`, `step_list=True`) are
-    resolved for each run: None stands for the last state that was kept, or for all of them."""
+    """The class of its options, which become flags. Options that are steps (`hparam(step=True)`, `step_list=True`) are
+    resolved for each run: None means the last kept state, or all kept states."""
     takes: Takes = "one run"
-    """How many runs it is of: one, just two, or two and more."""
+    """The number of runs that it takes: one, exactly two, or at least two."""
     scores_with: Callable[[Any], PruningHparams] | None = None
-    """From the options to how the measure scores weights, where it does so."""
+    """Returns the scoring of weights for the options, if the measure scores weights."""
     version: int = 1
-    """Raised by hand when results change. Addresses contain it if it is not 1."""
+    """Increased by hand when results change. Addresses contain it if it is not 1."""

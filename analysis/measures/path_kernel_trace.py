@@ -2,7 +2,7 @@
 
     Tr = Σ_p Σ_{i on p} (π_p / θ_i)^2
 
-over the paths p from input to output, π_p the product of the weights on one; only kept weights make paths. Networks
+over the paths p of kept weights from input to output, π_p the product of the weights on a path. Networks
 with a larger trace learn faster.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PathKernelOptions(Hparams):
-    """Which state is measured."""
+    """State to measure."""
 
     step: str = hparam("0it", step=True)
     """The step whose weights are measured."""

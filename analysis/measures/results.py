@@ -1,11 +1,11 @@
-"""Results of measures: computed once, kept under the root, and reused while what they rest on is the same.
+"""Results of measures: computed once, kept under the root, and reused while their inputs are the same.
 
     <root>/.measures/<measure>/<digest>.json
 
-The digest is that of the description: the measure, its version, its options, and the runs (their digests and
-replicates) with the steps of the options. What a result rests on stands in it as well: the SHA-256 of each state and
-mask that was read, and the fingerprint of the data. Where a run has other files now, the result is computed again.
-Imports no torch where a result is reused.
+The digest is of the description: the measure, its version, its options, and the runs (their digests and replicates)
+with the steps of the options. A result records its inputs: the SHA-256 of each state and mask that was read, and the
+fingerprint of the data. If the files of a run have changed, the result is computed again.
+Imports no torch to reuse a result.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ _NUMBERS = dict(zip(NOT_FINITE, (math.nan, math.inf, -math.inf), strict=True))
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredResult(Measured):
-    """A result that is kept."""
+    """A stored result."""
 
     measure: str
     description: dict[str, Any]
-    """What its address is made of: measure, options, runs, steps."""
+    """The description that determines its address: measure, options, runs, steps."""
     files: dict[str, str]
-    """SHA-256 of each file of a run that it rests on, by `<run>/<file>`."""
+    """SHA-256 of each file of a run that it depends on, by `<run>/<file>`."""
     dataset: dict[str, str] = field(default_factory=dict)
-    """Fingerprint of the prepared dataset by name, where data was used."""
+    """Fingerprint of the prepared dataset by name, if data was used."""
     versions: dict[str, str] = field(default_factory=dict)
     computed: str = ""
-    """When."""
+    """The time of the computation."""
     path: Path
-    """The file that it is kept in."""
+    """Its file."""
     reused: bool = False
     note: str = ""
-    """Why a result that was there was computed again."""
+    """The reason for computing an existing result again; empty otherwise."""
 
     @property
     def runs(self) -> list[str]:
@@ -89,11 +89,11 @@ def measure(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> MeasuredResult:
-    """Return the result of a measure of runs: the one that was kept, or else it is computed and kept.
+    """Return the result of a measure of runs: the stored one, or else compute and keep it.
 
     name: see `open_prune.py measures`, or `analysis.measures.registry`. runs: as many as the measure takes.
     replay: compute states that the runs did not keep, and keep them. device: auto (CUDA, else MPS, else CPU), cpu,
-    cuda, cuda:N or mps. reporter: takes the progress. options: those of the measure.
+    cuda, cuda:N or mps. reporter: receives the progress. options: options of the measure.
     Raises: UsageError for a name, an option or a number of runs that is not valid; EnvironmentFailure for a run that is
     not complete; DamagedError for one that is damaged, or was computed from other data.
     """
@@ -158,9 +158,9 @@ def result_of(
 
 
 def _checked(measured: Measured, measure: Measure) -> Measured:
-    """Return what a measure found; of a plug-in's, after a check, with numbers of numpy and torch as Python's own.
+    """Return a measure's result; check a plug-in's, and convert its numpy and torch numbers to Python numbers.
 
-    Raises: PluginError where values are no numbers, or columns hold anything but names and numbers.
+    Raises: PluginError if values are not numbers, or columns have anything but names and numbers.
     """
     if measure.plugin is None:
         return measured
@@ -179,12 +179,12 @@ def _checked(measured: Measured, measure: Measure) -> Measured:
 
 
 def _of_python(value: Any) -> Any:
-    """Return a single number of numpy or torch as one of Python; any other value as it is."""
+    """Return a numpy or torch scalar as a Python number; any other value as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def forget(root: Path, locations: Collection[str]) -> int:
-    """Remove the results that are of runs at some locations; return how many. What cannot be read is left alone."""
+    """Remove the results of runs at some locations; return their number. Keep unreadable files."""
     count = 0
     for path in (root / FOLDER).glob("*/*.json"):
         try:
@@ -198,7 +198,7 @@ def forget(root: Path, locations: Collection[str]) -> int:
 
 
 def _check_number(measure: Measure, runs: Sequence[StoredRun]) -> None:
-    """Raise UsageError where a measure does not take so many runs, or they are under several roots."""
+    """Raise UsageError if a measure does not take that many runs, or they are under several roots."""
     least, most = {"one run": (1, 1), "two runs": (2, 2), "several runs": (2, len(runs))}[measure.takes]
     if not least <= len(runs) <= most:
         raise UsageError(f"{measure.spelling} takes {measure.takes}, not {len(runs)}.")
@@ -209,9 +209,9 @@ def _check_number(measure: Measure, runs: Sequence[StoredRun]) -> None:
 def _description(
     measure: Measure, options: Hparams, runs: Sequence[StoredRun], steps: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Return what the address of a result is made of.
+    """Return the description of a result, which determines its address.
 
-    steps: what the options that are steps stand for, for each run; so they are not among the options.
+    steps: the resolved steps of the options, for each run; the options in the description omit them.
     """
     normal = options.replaced(steps[0]).normalized(runs[0].description.iterations_per_epoch)
     plugins = {plugin.name: plugin.sha256 for plugin in (*normal.plugins(), measure.plugin) if plugin is not None}
@@ -238,7 +238,7 @@ def _scoring_version(measure: Measure, options: Hparams, runs: Sequence[StoredRu
 
 
 def _kept(path: Path, description: Mapping[str, Any], context: Context) -> tuple[MeasuredResult | None, str]:
-    """Return the result in a file; or None, and why it cannot be used, where there is one."""
+    """Return the result in a file; or None, with the reason if there is a file that cannot be used."""
     try:
         result = _result(path, json.loads(read_file(path)))
     except FileNotFoundError:
@@ -258,7 +258,7 @@ def _kept(path: Path, description: Mapping[str, Any], context: Context) -> tuple
 
 
 def _now(location: str, name: str, context: Context) -> str | None:
-    """Return the SHA-256 of a file of a run, as its manifest has it now; None where there is no such file or run."""
+    """Return the SHA-256 of a file of a run in its present manifest; None if there is no such file or run."""
     try:
         return current_sha256(find_run(context.root, location), name)
     except UsageError:
@@ -266,7 +266,7 @@ def _now(location: str, name: str, context: Context) -> str | None:
 
 
 def _result(path: Path, tree: Mapping[str, Any]) -> MeasuredResult:
-    """Return a result as it was kept. Raises: KeyError, TypeError or AttributeError for anything else."""
+    """Read a stored result. Raises: KeyError, TypeError or AttributeError for anything else."""
     texts = [tree["computed"], *(text for name in _OF_TEXTS for text in tree[name].values())]
     entries = [*tree["values"].values(), *(entry for column in tree["table"].values() for entry in column)]
     if not all(isinstance(text, str) for text in texts) or not all(type(each) in (int, float, str) for each in entries):
@@ -289,6 +289,6 @@ def _plain(value: float | str) -> float | str:
 
 
 def _column(entries: list[Any]) -> Any:
-    """Return a column as it was: one of numbers holds no texts but those of numbers that are not finite."""
+    """Return a column, with the texts for numbers that are not finite as numbers if it has no other texts."""
     texts = {entry for entry in entries if isinstance(entry, str)}
     return [_NUMBERS.get(entry, entry) for entry in entries] if texts <= set(NOT_FINITE) else entries

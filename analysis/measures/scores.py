@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions(Hparams):
-    """Which weights are scored, and how: the options of pruning.
+    """Weights to score, and the options of pruning for the scoring.
 
-    The fields `strategy`, `density` and so on are those of the strategy: `group_for` returns the class that has them.
-    Without a level, nothing is pruned.
+    `group_for` returns a class with the fields of a strategy: `strategy`, `density` and so on. Without a level, nothing
+    is pruned.
     """
 
     step: str = hparam("0it", step=True)
@@ -40,7 +40,7 @@ class ScoringOptions(Hparams):
 
     @property
     def pruning(self) -> PruningHparams:
-        """How the network is pruned before it is scored, and by what it is scored."""
+        """The pruning of the network before it is scored, and the strategy that scores it."""
         values = {name: value for name, value in self.values().items() if name != "step"}
         if all(values[level] is None for level in ("prune_fraction", "density", "compression")):
             values["prune_fraction"] = 0.0
@@ -52,7 +52,7 @@ class ScoringOptions(Hparams):
             raise UsageError(f"{self.pruning.strategy} builds its mask without scores, so there are none.", "strategy")
 
     def simplified(self) -> Self:
-        """Return the same scoring without what cannot change it: where nothing is pruned, how it would be."""
+        """Return the same scoring without options that have no effect: if nothing is pruned, those of the pruning."""
         pruning = self.pruning
         if pruning.level > 0:
             return self.replaced(pruning.simplified().values())
@@ -61,7 +61,7 @@ class ScoringOptions(Hparams):
         return type(self).of({**kept, "prune_fraction": 0.0})
 
     def canonical(self) -> dict[str, Any]:
-        """Return the part of an address. It contains the method's version if that is not 1."""
+        """Return the part of an address. It contains the method's version if it is not 1."""
         version = self.pruning.method.version
         return super().canonical() | ({} if version == 1 else {"strategy_version": version})
 
@@ -75,10 +75,10 @@ def _with_options_of(group: type[PruningHparams]) -> type[ScoringOptions]:
 def score(measuring: Measuring, run: MeasuredRun, options: ScoringOptions, model: nn.Module) -> dict[str, Tensor]:
     """Return the scores of a network's weights and of their layers' biases: float64 on the CPU, by name.
 
-    model: that of the run at the step of the options, on the measurement's device.
+    model: the run's model at the step of the options, on the measurement's device.
 
-    The network is first pruned to the level of the options, if there is one, from the mask of the run, if that has one.
-    Then it is scored once more: a weight that was pruned counts as zero. So the scores are of what is left.
+    If the options have a level, the network is first pruned to it, starting from the run's mask if there is one, and
+    then scored again with pruned weights as zeros. So the scores are of the pruned network.
 
     Raises: UsageError for a strategy without scores.
     """

@@ -1,8 +1,8 @@
-"""Stability to SGD noise (Frankle et al. 2020): error barriers between runs that differ in the order of data alone.
+"""Stability to SGD noise (Frankle et al. 2020): error barriers between runs that differ only in the order of data.
 
-A state is stable if networks that are trained from it, each on another order of the data, are linearly connected: the
-barrier (`linear_mode_connectivity`) between their last states is about 0. The authors call it instability: the barrier,
-as a mean over pairs. Run the children of a state with --data_order_seed=1, 2, ...
+A state is stable if networks that train from it with different orders of the data are linearly connected: the barrier
+(`linear_mode_connectivity`) between their last states is about 0. The authors call the mean barrier over pairs
+instability. Run the children of a state with --data_order_seed=1, 2, ...
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def compute(measuring: Measuring, options: InterpolationOptions, *runs: MeasuredRun) -> Measured:
     """Return the mean and the largest barrier over all pairs of runs, and the mean barrier of the loss.
 
-    The table has a row for each pair. Raises: UsageError where the runs do not train the same weights with the same
-    mask in the same way but for the order of data.
+    The table has a row for each pair. Raises: UsageError if the runs differ in their first weights, mask or training,
+    except for the order of data.
     """
     refuse_other_differences(runs)
     states = [run.state(options.step) for run in runs]
@@ -63,9 +63,9 @@ def compute(measuring: Measuring, options: InterpolationOptions, *runs: Measured
 
 
 def refuse_other_differences(runs: Sequence[MeasuredRun]) -> None:
-    """Raise UsageError unless runs start from equal weights and masks and differ in the order of data alone.
+    """Raise UsageError unless runs start from equal weights and masks and differ only in the order of data.
 
-    Replicates that start from one state are children of it as well: in them, augmentation differs too.
+    Replicates that start from one state are its children as well, but their augmentation differs too.
     """
     first = runs[0]
     start, mask = first.state(first.description.start), first.mask_at(first.description.start)
@@ -88,7 +88,7 @@ def _order(run: MeasuredRun) -> int:
 
 
 def _without_order(run: MeasuredRun) -> tuple[Any, ...]:
-    """Return how a run is trained, apart from the order of data."""
+    """Return the description of a run's training, without the order of data."""
     from branches.desc import techniques_in
     from foundations.description.desc import RunRef
 

@@ -2,8 +2,8 @@
 
     agreement = |{i kept: sign(w_i) = sign(v_i)}| / |{i kept}|,
 
-w the weights of a run, v those at the end of the dense training that it is a branch of (with_dense), or those that the
-run itself starts from (with_start). Signs of the solution are much of what a ticket keeps (Zhou et al. 2019).
+with w the run's weights, and v the last weights of its dense training (with_dense), or the run's first weights
+(with_start). Much of a ticket's information is in the signs of the dense solution (Zhou et al. 2019).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def compute(_: Measuring, options: StepOptions, run: MeasuredRun) -> Measured:
     """Return with_start and, for a branch, with_dense, over all kept weights. The table has them by layer.
 
-    A layer of which nothing is kept has NaN, as has one that the dense network does not have; over all, it does not
-    count. Raises: EnvironmentFailure where the dense training is not complete.
+    Empty layers, and layers that the dense network lacks, are NaN and do not count in the total.
+    Raises: EnvironmentFailure if the dense training is not complete.
     """
     model = run.network()
     mask = run.mask_of(model)

@@ -1,4 +1,4 @@
-"""Figures that several measures take of two columns of numbers."""
+"""Statistics of two columns of numbers, for several measures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Pearson's correlation of two columns; NaN where one of them is constant, or holds what is not finite."""
+    """Return Pearson's correlation of two columns; NaN if one is constant or has values that are not finite."""
     return _moments(x, y)[0]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the slope of the line y = a + b x of least squares; NaN as for `correlation`."""
+    """Return the slope b of the least-squares line y = a + b x; NaN as for `correlation`."""
     return _moments(x, y)[1]
 
 

@@ -4,7 +4,7 @@ An iteration that prunes a set C of weights from a network with synaptic flow R 
 
     (Σ_{w in C} S(w)) / R,   S = |w ⊙ ∂R/∂w|.
 
-While it is below 1 (the 'prune size' is no more than the 'cut size'), no layer is pruned as a whole. The measure is the
+While it is below 1 (the 'prune size' is no more than the 'cut size'), no layer is pruned completely. The measure is the
 maximum over the iterations of pruning to a density of 10^-exponent.
 """
 
@@ -31,12 +31,12 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRatioOptions(Hparams):
-    """Which prunings are looked at: every combination of these."""
+    """State, and the prunings to measure: every combination of these options."""
 
     step: str = hparam("0it", step=True)
     """The step whose weights are pruned."""
     schedules: str = hparam("linear,exponential")
-    """How the number of weights falls over the iterations, separated by commas."""
+    """Schedules of the number of weights over the iterations, separated by commas."""
     exponents: str = hparam("1,2,3")
     """Exponents of the compression, separated by commas: 2 prunes to a density of 10^-2."""
     iterations: str = hparam("1,10,100")
@@ -68,7 +68,7 @@ class FlowRatioOptions(Hparams):
         return _entries(self.iterations, int, "iterations")
 
     def simplified(self) -> FlowRatioOptions:
-        """Return the same lists, each entry written in one way."""
+        """Return the same lists with normalized entries."""
         return self.replaced(
             {
                 "schedules": ",".join(self.schedule_names),
@@ -78,7 +78,7 @@ class FlowRatioOptions(Hparams):
         )
 
     def plugins(self) -> list[Any]:
-        """Return the plug-ins whose schedules are named."""
+        """Return the plug-ins that provide the schedules."""
         return [*super().plugins(), *filter(None, map(SCHEDULES.plugin_of, self.schedule_names))]
 
 
@@ -93,9 +93,9 @@ def _entries(text: str, kind: Callable[[str], Any], name: str) -> list[Any]:
 
 
 def compute(measuring: Measuring, options: FlowRatioOptions, run: MeasuredRun) -> Measured:
-    """Return the ratio for the highest exponent with the most iterations, by schedule, and a row for each combination.
+    """Return the ratio at the highest exponent and most iterations, by schedule. The table has every combination.
 
-    Iterations that begin without any flow, once layers are gone, do not count; NaN where all are such.
+    Iterations that begin without any flow, after a layer is empty, do not count; NaN if none count.
     """
     step = run.step(options.step)
     model, start = run.model(step).to(measuring.device), run.mask_at(step)

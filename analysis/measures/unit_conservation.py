@@ -4,13 +4,13 @@ For every hidden unit u, with the scores S of all weights w and of its bias b,
 
     in(u) = Σ_{w into u} S(w) + S(b_u),   out(u) = Σ_{w out of u} S(w).
 
-Where scores are synaptic saliencies, w ∂R/∂w, the two are equal. So they are for SynFlow, whose network is linear for
-the one positive input; not for magnitude, and not for SNIP, which takes absolute values. Batch normalization stands
+The two are equal for scores that are synaptic saliencies, w ∂R/∂w. This holds for SynFlow, whose network is linear for
+its positive input, but not for magnitude, and not for SNIP, which takes absolute values. Batch normalization is
 between the two: at initialization, and in eval mode, it only scales a unit, which conserves. Its shift adds to `out`
-what is not in `in`; like Synaptic-Flow's code, this measure leaves the scores of batch normalization out.
+but not to `in`; like Synaptic-Flow's code, this measure leaves the scores of batch normalization out.
 
-That code takes convolutions alone (its figure has the 4,992 hidden units between the convolutions of a VGG-19). Here
-linear layers count too, also those that follow a convolution: a unit's outgoing weights are then those of all places.
+That code considers only convolutions (its figure has the 4,992 hidden units between the convolutions of a VGG-19). Here
+linear layers count too. If one follows a convolution, a unit's outgoing weights are those of all its positions.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> Measured:
     """Return the correlation of in and out and their largest relative deviation, |in - out| / max(|in|, |out|).
 
-    The table has a row for each hidden unit: the layer that it is an output of, its number there, in and out.
-    Raises: UsageError for a network with more than one way from layer to layer, such as a ResNet; as `scores.score`.
+    The table has a row for each hidden unit: the layer that has it as an output, its number there, in and out.
+    Raises: UsageError for a network with more than one path from layer to layer, such as a ResNet; as `scores.score`.
     """
     from pruning.paths.graph import trace
 
@@ -44,7 +44,7 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
 
 
 def by_unit(pairs: Sequence[tuple[Node, Node, int]], scores: Mapping[str, Tensor]) -> Measured:
-    """Return what `compute` does, of scores by name. pairs: from `consecutive_layers`."""
+    """Return the same as `compute`, from scores by name. pairs: from `consecutive_layers`."""
     from pruning.paths.connectivity import sums_by_unit
 
     layers: list[str] = []
@@ -68,9 +68,9 @@ def by_unit(pairs: Sequence[tuple[Node, Node, int]], scores: Mapping[str, Tensor
 
 
 def consecutive_layers(graph: Graph) -> list[tuple[Node, Node, int]]:
-    """Return the layers of a chain, each with the next one and how many inputs of this a unit of the former becomes.
+    """Return the consecutive layers of a chain, with the number of inputs of the second per unit of the first.
 
-    Raises: UsageError where the graph is not a chain of layers, or a layer's weight is not a parameter.
+    Raises: UsageError if the graph is not a chain of layers, or a layer's weight is not a parameter.
     """
     pairs: list[tuple[Node, Node, int]] = []
     for second in (node for node in graph.nodes if node.kind == "layer"):

@@ -1,1 +1,1 @@
-"""The report: one page about many runs, which opens in any browser without a network."""
+"""The report: one page about many runs, which opens in any browser, offline."""

@@ -1,4 +1,4 @@
-"""What a report reads of each run beside its row: metrics, the report on its mask, its manifest. Imports no torch."""
+"""Data of a run beside its row, for reports: metrics, the report on its mask, its manifest. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from foundations.errors import OpenPruneError
 from foundations.storage.manifest import Manifest
 
 FEWEST_STEPS = 3
-"""Of a training curve: a line through two points would show nothing of what is between them."""
+"""The fewest points of a training curve: a line through two would show nothing between them."""
 DIGITS = 5
-"""Significant digits of what is only drawn."""
+"""Significant digits of numbers that are only drawn."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Details:
     metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """By name and iteration."""
     layers: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
-    """Density of each prunable tensor in the network's order, direct and effective (None where that is unknown), from
+    """Density of each prunable tensor in the network's order, direct and effective (None if unknown), from
     0 to 1."""
     collapsed: tuple[str, ...] = ()
-    """The tensors of which nothing is left."""
+    """The tensors without any weight left."""
     problem: str = ""
-    """Why something could not be read."""
+    """A message on why something could not be read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Curve:
     epochs: tuple[float, ...]
     mean: tuple[float, ...]
     low: tuple[float, ...] = ()
-    """Empty where there is one run."""
+    """Empty for a single run."""
     high: tuple[float, ...] = ()
 
 
@@ -54,11 +54,11 @@ class Layers:
     names: tuple[str, ...]
     direct: tuple[float, ...]
     effective: tuple[float, ...]
-    """Without weights on no path from input to output; empty where that is unknown."""
+    """Counting only weights on a path from input to output; empty if unknown."""
 
 
 def details_of(row: Row) -> Details:
-    """Return what a run's files say. A run that is not complete, or is damaged, has what could be read."""
+    """Read a run's files. The details of an incomplete or damaged run have what could be read."""
     try:
         manifest = row.run.read_manifest()
         if manifest is None:
@@ -74,7 +74,7 @@ def details_of(row: Row) -> Details:
 
 
 def curves_of(cell: Cell, details: Mapping[str, Details]) -> tuple[dict[str, Curve], dict[str, int]]:
-    """Return the training curves of a cell by metric, and those that are none: at how many steps they were measured."""
+    """Return the training curves of a cell by metric, and for metrics too short for a curve, their number of steps."""
     runs = [details[row.location].metrics for row in cell.rows]
     if not runs or len({row.iterations_per_epoch for row in cell.rows}) > 1:
         return {}, {}
@@ -94,7 +94,7 @@ def curves_of(cell: Cell, details: Mapping[str, Details]) -> tuple[dict[str, Cur
 
 
 def thinned(curve: Curve, points: int) -> Curve:
-    """Return a curve with at most so many points, evenly chosen; the first and the last are always among them."""
+    """Return a curve with at most `points` points, evenly chosen, including the first and the last."""
     last = len(curve.epochs) - 1
     if last < points:
         return curve
@@ -104,7 +104,7 @@ def thinned(curve: Curve, points: int) -> Curve:
 
 
 def layers_of(cell: Cell, details: Mapping[str, Details]) -> Layers | None:
-    """Return the densities of a cell's layers; None where no run has a mask, or their layers differ."""
+    """Return the densities of a cell's layers; None if no run has a mask, or their layers differ."""
     masks = [layers for row in cell.rows if (layers := details[row.location].layers)]
     if not masks or len({tuple(layers) for layers in masks}) > 1:
         return None
@@ -116,7 +116,7 @@ def layers_of(cell: Cell, details: Mapping[str, Details]) -> Layers | None:
 
 
 def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[str, list[Row]]:
-    """Return the layers of which some runs have no weight left, and these runs."""
+    """Return the layers that are empty in some runs, with these runs."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         for name in details[row.location].collapsed:
@@ -125,7 +125,7 @@ def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[st
 
 
 def _mask(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float | None]], tuple[str, ...]]:
-    """Return the densities of a mask's tensors, and those that are empty, from `pruning.report.sparsity_report`."""
+    """Return the densities of a mask's tensors, and the empty tensors, from `pruning.report.sparsity_report`."""
     found = report["layers"]
     names = in_order({name: layer.get("shape", ()) for name, layer in found.items()})
     layers = {name: (_finite(found[name]["density"]), _effective(found[name])) for name in names}
@@ -138,14 +138,14 @@ def _effective(layer: Mapping[str, Any]) -> float | None:
 
 
 def _finite(value: Any) -> float:
-    """Return a number. Raises: ValueError where it is none."""
+    """Return a finite number. Raises: ValueError for anything else."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(value)
     return float(value)
 
 
 def short(value: float) -> float:
-    """Return a number with the digits that a drawing needs."""
+    """Round a number to DIGITS significant digits."""
     return float(f"{value:.{DIGITS}g}")
 
 

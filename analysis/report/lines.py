@@ -1,4 +1,4 @@
-"""What tells the lines of a report apart, found from the runs. Imports no torch."""
+"""Keys that tell the lines of a report apart, derived from the runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from analysis.rows.run_row import COLUMNS, HPARAM, Row
 
 _NOTHING = (None, False, "")
 LEVEL_HYPERPARAMETERS = ("prune_fraction",)
-"""Hyperparameters that only say how many weights are left: the axis of a report, not a line of it."""
+"""Hyperparameters of the level: they are the axis of a report, and tell no lines apart."""
 _FIRST = ("strategy", "technique", "branch", "dataset_name", "model_name")
-"""What people look for first; its values say what they are."""
+"""Keys that people look for first; their values are clear without a name."""
 
 
 def telling_keys(rows: Sequence[Row], over: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the fewest hyperparameters that tell all experiments apart but for their level, the strategy first.
+    """Return the fewest hyperparameters that tell all experiments apart, except for their level, the strategy first.
 
-    One that follows from those before it, such as an option that only one strategy has, is not among them.
-    over: hyperparameters over which means are taken on purpose.
+    Omits hyperparameters that follow from earlier ones, such as an option of a single strategy.
+    over: hyperparameters to average over on purpose.
     """
     readable = [row for row in rows if row.is_readable]
     kinds = [[row for row in readable if row.branch], [row for row in readable if not row.branch]]
@@ -39,13 +39,13 @@ def telling_keys(rows: Sequence[Row], over: Collection[str] = ()) -> tuple[str, 
 
 
 def _naming(rows: Sequence[Row], found: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return a hyperparameter that names runs, such as controls, which have nothing by those that were found."""
+    """Return a hyperparameter that names the runs for which all found keys are empty, such as controls."""
     unnamed = [row for row in rows if row.branch and all(row.value(name) in _NOTHING for name in found)]
     return [name for name in names if any(row.value(name) not in _NOTHING for row in unnamed)][:1]
 
 
 def parts_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> dict[str, tuple[str, ...]]:
-    """Return how a line's values may be written, the usual way first. names and values: its keys without the level."""
+    """Return the texts for a line's values, the usual text first. names and values: its keys without the level."""
     parts: dict[str, tuple[str, ...]] = {"strategy": (DENSE,)} if is_dense else {}
     for name, value in zip(names, values, strict=True):
         pair = f"{name}={text_of(value)}"
@@ -57,12 +57,12 @@ def parts_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> 
 
 
 def label_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> str:
-    """Return what a line is called. names and values: its keys without the level."""
+    """Return the name of a line. names and values: its keys without the level."""
     parts = [shown for shown, *_ in parts_of(names, values, is_dense=is_dense).values()]
     pairs = [f"{name}={text_of(value)}" for name, value in zip(names, values, strict=True)]
     return ", ".join(parts) or ", ".join(pairs) or "all runs"
 
 
 def text_of(value: object) -> str:
-    """Return a hyperparameter's value as people write it."""
+    """Return a hyperparameter's value in the usual notation."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""How the lines of a report are drawn: as in figures, a strategy has one colour and marker. Imports no torch."""
+"""Looks of the lines of a report: as in figures, a strategy has one colour and marker. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ DASHES = ("", "6 3", "1.5 3")
 
 @dataclass(frozen=True)
 class Look:
-    """How a line is drawn."""
+    """The colour, dashes and marker of a line."""
 
     color: int
-    """Which of the style sheet's colours, which are those of `style.PALETTE`, and others in dark mode."""
+    """The index of a colour in the style sheet: the colours of `style.PALETTE`, and others in dark mode."""
     dash: str
     mark: str
-    """The name of a marker, as `style.Look` has it; chart.js draws it."""
+    """The name of a marker in `style.Look`; chart.js draws it."""
 
 
 def looks(strategies: Sequence[str | None]) -> list[Look]:
-    """Return how each of some lines is drawn; no two look the same, as long as there are looks.
+    """Return the look of each line. No two lines look the same, unless there are more lines than looks.
 
-    strategies: that of each line, or None where it has none. Where it is the same for all, colours stand for lines.
+    strategies: the strategy of each line, or None. If all have the same strategy, colours stand for lines.
     """
     is_telling = len(set(strategies)) > 1 or len(strategies) == 1
     found = style.looks(strategies if is_telling else [None] * len(strategies))

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: gathered here from runs, drawn by the template. Imports no torch."""
+"""The content of a report as plain data, collected from runs and drawn by the template. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from analysis.rows.run_row import Row
 from analysis.rows.selection import Where, chosen
 
 LEVEL = "density"
-"""What the runs of a line are grouped by: the achieved fraction of prunable weights that is left."""
+"""The key that groups the runs of a line: the achieved fraction of prunable weights that is left."""
 LONGEST_TITLE = 44
-"""Letters of the title: lines are counted, not named, where their names are longer."""
+"""The most letters of a title; if the names of lines are longer, it gives their number."""
 PLURALS = {"strategy": "strategies", "branch": "branches", "dataset_name": "datasets", "model_name": "networks"}
 MOST_VALUES = 12
-"""More values of one hyperparameter are counted, not listed."""
+"""The most values of a hyperparameter that are listed; more are counted."""
 CURVE_POINTS = 150_000
-"""How many points all training curves of a page have together, roughly: some megabytes."""
+"""The approximate number of points in all training curves of a page: some megabytes."""
 FEWEST_POINTS, MOST_POINTS = 8, 150
-"""How many points one training curve has."""
+"""The bounds on the number of points in a training curve."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Cells that differ in their level only."""
+    """Cells that differ only in their level."""
 
     label: str
     keys: dict[str, str]
     is_dense: bool
     strategy: str | None
-    """What its colour stands for."""
+    """The strategy, which determines its colour."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class Point:
     """A cell in the report."""
 
     line: int
-    """Which of the page's lines."""
+    """The index of its line in the page's lines."""
     level: float
-    """The density, from 0 to 1, that its runs are grouped by."""
+    """The density, from 0 to 1, that groups its runs."""
     density: float | None
-    """The mean of the achieved densities; None where no run counts."""
+    """The mean of the achieved densities; None if no run counts."""
     mean: float | None
-    """None where no run counts, or its runs are different experiments."""
+    """None if no run counts, or its runs are different experiments."""
     low: float | None
     high: float | None
-    """The spread; None for a single run."""
+    """The upper end of the spread; `low` is the lower end. Both are None for a single run."""
     half_width: float | None
-    """What stands behind ±; None for a single run, and where the spread is minmax."""
+    """The number after ±; None for a single run, and for the spread minmax."""
     runs: tuple[int, ...]
-    """Those that count, of the page's runs."""
+    """Indices of the runs that count, in the page's runs."""
     values: tuple[float, ...]
     """The value of each."""
     left_out: int
-    """How many runs of it do not count."""
+    """The number of excluded runs."""
     is_mixed: bool
     """Whether its runs are different experiments, so that there is no mean."""
 
@@ -72,10 +72,10 @@ class Varying:
 
     name: str
     values: tuple[str, ...]
-    """Some of them, if there are many."""
+    """The values, or some of them if there are many."""
     number: int
     role: str
-    """line (it tells lines apart), level (the axis), averaged (means are taken over it), or nothing (it goes along with
+    """line (it tells lines apart), level (the axis), averaged (means are over it), or empty (it varies together with
     one of these)."""
 
 
@@ -86,12 +86,12 @@ class Page:
     value: Value
     spread: str
     by: tuple[str, ...]
-    """What the lines are told apart by."""
+    """The keys that tell lines apart."""
     where: str
     lines: tuple[Line, ...]
     """Dense ones first."""
     levels: tuple[float, ...]
-    """Of the lines that are not dense, descending."""
+    """The levels of the pruned lines, descending."""
     points: tuple[Point, ...]
     varying: tuple[Varying, ...]
     common: dict[str, str]
@@ -99,9 +99,9 @@ class Page:
     training: tuple[dict[str, Curve], ...]
     """By point, then by metric."""
     no_curves: str
-    """Why there are no curves of some metrics, or of any; empty where there are all."""
+    """A message on why some or all metrics have no curves; empty if all have."""
     curve_points: int | None
-    """How many points training curves were thinned to; None where each has all its points."""
+    """The number of points that training curves were thinned to; None if they have all their points."""
     layers: tuple[Layers | None, ...]
     """By point."""
     runs: tuple[RunLine, ...]
@@ -115,7 +115,7 @@ class Page:
 
     @property
     def title(self) -> str:
-        """What is compared, in a few words: at most two lines of a phone."""
+        """A short title of the comparison: at most two lines on a phone."""
         lines = [line for line in self.lines if not line.is_dense] or list(self.lines)
         named = _listed([line.label for line in lines])
         found = {key: list(dict.fromkeys(line.keys[key] for line in lines)) for key in self.by}
@@ -140,14 +140,14 @@ def page_of(
     spread: str = "std",
     labels: str | None = None,
 ) -> Page:
-    """Return a report on the runs that `where` chooses, and on the trainings that they prune.
+    """Return a report on the runs that `where` selects, and on the trainings that they prune.
 
     rows: all runs under a root.
     by: hyperparameters that tell lines apart; by default `telling_keys`.
-    over: hyperparameters over which means are taken on purpose.
+    over: hyperparameters to average over on purpose.
     spread: one of `analysis.compare.cells.SPREADS`.
-    labels: names of lines, as `analysis.compare.labels.labels_for` reads them.
-    Raises: UsageError where a key, a label's line or the value is unknown, or no run is chosen.
+    labels: names of lines, in the format of `analysis.compare.labels.labels_for`.
+    Raises: UsageError if a key, a label's line or the value is unknown, or no run is chosen.
     """
     keys = telling_keys(_compared(rows, where), over) if by is None else tuple(dict.fromkeys(by))
     found = cells(rows, [*keys, LEVEL], value, where=where, over=over, flags=dict.fromkeys(by or (), "lines"))
@@ -193,7 +193,7 @@ def _compared(rows: Sequence[Row], where: Where | None) -> list[Row]:
 
 
 def _runs_of(found: Cells) -> tuple[list[Row], dict[str, int]]:
-    """Return all runs of the cells, and those that do not count, each once; and the place of each by location."""
+    """Return all runs of the cells and the excluded ones, each once, and the index of each by location."""
     rows = [row for cell in found.cells for row in (*cell.rows, *(each.row for each in cell.left_out))]
     rows += [*(each.row for each in found.left_out), *found.untrained]
     by_location = {row.location: row for row in rows}
@@ -201,7 +201,7 @@ def _runs_of(found: Cells) -> tuple[list[Row], dict[str, int]]:
 
 
 def _lines(found: Cells, text: str | None) -> dict[tuple[bool, tuple[Key, ...]], Line]:
-    """Return the lines by their keys. No two have the same label. text: labels that were given."""
+    """Return the lines by their keys. No two have the same label. text: the labels from the user."""
     names = found.by[:-1]
     keys = list(dict.fromkeys((cell.is_dense, cell.keys[:-1]) for cell in found.cells))
     wholes = [label_of(names, values, is_dense=is_dense) for is_dense, values in keys]
@@ -250,7 +250,7 @@ def is_mixed_in(found: Cells, cell: Cell) -> bool:
 def _hyperparameters(
     found: Cells, keys: Sequence[str], over: Collection[str]
 ) -> tuple[tuple[Varying, ...], dict[str, str]]:
-    """Return in what the runs that are compared differ, and what they have in common."""
+    """Return the hyperparameters in which the compared runs differ, and those that they share."""
     cells_compared = found.pruned or found.cells
     rows = [row for cell in cells_compared for row in (*cell.rows, *(each.row for each in cell.left_out))]
     rows = list({row.digest: row for row in rows}.values())
@@ -270,7 +270,7 @@ def _hyperparameters(
 
 
 def _in_order(values: Sequence[str]) -> list[str]:
-    """Return texts of values: numbers ascending and as people write them, then all else."""
+    """Return texts of values: numbers first, ascending and in the usual notation, then all others."""
     numbers, others = [], []
     for value in values:
         try:
@@ -281,7 +281,7 @@ def _in_order(values: Sequence[str]) -> list[str]:
 
 
 def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[str, Curve], ...], int | None, str]:
-    """Return the training curves of all cells, how many points each was thinned to, and why some are not drawn."""
+    """Return the training curves of all cells, the number of points after thinning, and why some have no curve."""
     read = [({}, {}) if is_mixed_in(found, cell) else curves_of(cell, details) for cell in found.cells]
     curves: list[dict[str, Curve]] = [each for each, _ in read]
     number = sum(map(len, curves))
@@ -292,7 +292,7 @@ def _training(found: Cells, details: Mapping[str, Details]) -> tuple[tuple[dict[
 
 
 def _no_curves(curves: Sequence[Mapping[str, Curve]], too_short: Sequence[Mapping[str, int]]) -> str:
-    """Return why metrics have no curve, in a sentence or two."""
+    """Return a message on why metrics have no curve."""
     drawn = {name for each in curves for name in each}
     groups: dict[str, int] = {}
     for each in too_short:

@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: runs, data, software, machines. Imports no torch."""
+"""Provenance of the numbers in a report: runs, data, software, machines. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class RunLine:
     address: str
     location: str
     point: int | None
-    """Which of the page's points it belongs to."""
+    """The index of its point in the page's points."""
     replicate: int
     status: str
-    """`counts`, or why it does not count."""
+    """`counts`, or the reason for its exclusion."""
     value: float | None
     device: str
     finished: str
     seconds: float | None
     versions: int | None
-    """Which of the sets of versions."""
+    """The index of its set of versions."""
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What all runs that count came from, each with the number of runs."""
+    """Software, data and machines of all runs that count, each with the number of runs."""
 
     versions: tuple[tuple[dict[str, str], int], ...]
     """Sets of versions, the most frequent first."""
@@ -46,11 +46,11 @@ class Provenance:
     replicates: tuple[tuple[int, int], ...]
     first: str
     last: str
-    """When the first and the last run ended."""
+    """The time when the last run ended; `first` is the time for the first run."""
     seconds: float
-    """Of computing, all runs together."""
+    """Seconds of computing, in total over all runs."""
     number: int
-    """How many runs count."""
+    """The number of runs that count."""
 
 
 COUNTS = "counts"
@@ -59,9 +59,9 @@ COUNTS = "counts"
 def provenance_of(
     found: Cells, rows: Sequence[Row], details: Mapping[str, Details]
 ) -> tuple[tuple[RunLine, ...], Provenance]:
-    """Return a line for each run, and a summary of those that count.
+    """Return a line for each run, and a summary of the runs that count.
 
-    rows: all runs of the report, in the order of the lines that are returned.
+    rows: all runs of the report, in the order of the returned lines.
     """
     point_of: dict[str, int] = {}
     value_of: dict[str, float] = {}

@@ -25,7 +25,7 @@ ROLES = {
     "averaged": "averaged over, on purpose",
     "": "goes along with these",
 }
-"""What a hyperparameter in which runs differ is in the report."""
+"""Descriptions of the roles of hyperparameters in which runs differ."""
 
 
 def html_of(page: Page) -> str:
@@ -57,7 +57,7 @@ def html_of(page: Page) -> str:
 
 
 def json_for_script(data: Any) -> str:
-    """Return JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    """Return JSON for a script element: nothing in it ends the element or begins a comment."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -67,12 +67,12 @@ def _read(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what the page's policy knows a style or script by."""
+    """Return the hash of a style or script, for the page's content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _data(page: Page) -> dict[str, Any]:
-    """Return what the scripts draw. Numbers that repeat are stored once."""
+    """Return the data for the scripts. Repeated numbers are stored once."""
     grids: dict[tuple[float, ...], int] = {}
     names: dict[tuple[str, ...], int] = {}
     training = [
@@ -111,7 +111,7 @@ def _data(page: Page) -> dict[str, Any]:
 
 
 def _lines(page: Page) -> list[dict[str, Any]]:
-    """Return the lines and how they are drawn; dense networks have a look of their own."""
+    """Return the lines with their looks; dense networks have a look of their own."""
     drawn = iter(looks([line.strategy for line in page.lines if not line.is_dense]))
     return [
         {"label": line.label, "dense": line.is_dense, **({} if line.is_dense else asdict(next(drawn)))}

@@ -1,4 +1,4 @@
-"""The table of a report: a row a line, a column a level. Imports no torch."""
+"""The table of a report: one row per line, one column per level. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from analysis.report.page import Line, Page, Point
 from analysis.rows.result_value import Value
 
 MOST_LEVELS = 40
-"""Of a table: more columns are of no use to a reader."""
+"""The most columns of a table: more would not help a reader."""
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """What stands in a cell of the table."""
+    """The content of a cell of the table."""
 
     mean: str = ""
-    """Empty where there is none."""
+    """The mean as text; empty if there is none."""
     spread: str = ""
     """With its sign or brackets; empty for a single run."""
     n: int = 0
     is_best: bool = False
     note: str = ""
-    """What stands there where there is no mean."""
+    """The text of a cell without a mean."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class TableRow:
     label: str
     is_dense: bool
     cells: tuple[TableCell, ...]
-    """One for each of `levels_of`; of a dense network, a single one for all."""
+    """One for each level of `levels_of`; a dense network has a single cell for all."""
 
 
 def levels_of(page: Page) -> tuple[float, ...]:
-    """Return the levels that the table has: all, or, where there are very many, those that most lines have."""
+    """Return the levels of the table: all, or at most MOST_LEVELS, preferring levels that most lines have."""
     counts = Counter(point.level for point in page.points if not page.lines[point.line].is_dense)
     return tuple(sorted(sorted(page.levels, key=lambda level: -counts[level])[:MOST_LEVELS], reverse=True))
 
 
 def table_of(page: Page) -> list[TableRow]:
-    """Return the rows. Best are the highest (or lowest) means of a level, as written, among pruned networks.
+    """Return the rows. The highest (or lowest) means of a level, as printed, are best, among pruned networks.
 
-    Runs of other networks, or on other datasets, are not compared.
+    Compares only runs of the same network and dataset.
     """
     found = {(point.line, point.level): point for point in page.points}
     means: dict[tuple[tuple[str, ...], float], list[float]] = {}
@@ -73,7 +73,7 @@ def task_of(line: Line) -> tuple[str, ...]:
 
 
 def number(value: float, of: Value) -> str:
-    """Return a number as the report writes it: fractions in percent with two decimals."""
+    """Return a number as text for the report: fractions in percent with two decimals."""
     return f"{100 * value:.2f}" if of.is_fraction else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a report must know beside its numbers. Imports no torch."""
+"""Warnings for readers of a report. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.report.provenance import Provenance
 Name = tuple[str, str]
 """The line and the level of a cell, as texts."""
 MOST_NAMED = 8
-"""More cells or layers of one warning are counted, not named."""
+"""The most cells or layers that a warning names; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def warnings_of(
 
 
 def _missing_replicates(found: Cells, names: Sequence[Name]) -> Iterator[Warned]:
-    """Replicates that some cells have and others lack; dense ones are compared with dense ones."""
+    """Replicates that some cells have and others lack; dense cells are compared with dense ones."""
     for is_dense in (True, False):
         chosen = [(cell, name) for cell, name in zip(found.cells, names, strict=True) if cell.is_dense == is_dense]
         expected = {row.replicate for cell, _ in chosen for row in cell.rows}
@@ -67,7 +67,7 @@ def _collapsed(found: Cells, names: Sequence[Name], details: Mapping[str, Detail
 
 
 def _versions(provenance: Provenance) -> Iterator[Warned]:
-    """Libraries of which the runs had different versions."""
+    """Libraries with different versions among the runs."""
     by_name: dict[str, set[str]] = {}
     for versions, _ in provenance.versions:
         for name, version in versions.items():
@@ -84,7 +84,7 @@ def _unreadable(details: Mapping[str, Details]) -> Iterator[Warned]:
 
 
 def _by_line(names: Sequence[Name]) -> str:
-    """Return cells in words, those of one line together."""
+    """Return cells as text, grouped by line."""
     levels: dict[str, list[str]] = {}
     for line, level in names:
         levels.setdefault(line, []).append(level)

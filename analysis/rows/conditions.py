@@ -1,4 +1,4 @@
-"""Conditions on rows, as `--where` has them: `density<0.3`, `strategy=snip*`, `age<2h`. Imports no torch."""
+"""Conditions on rows, in the syntax of `--where`: `density<0.3`, `strategy=snip*`, `age<2h`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foundations.errors import UsageError, choose_from
 Where = str | Mapping[str, Any]
 """`"strategy=snip10,density<0.3"`, or `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`.
 
-Keys are columns, results and hyperparameters. All of them must hold; of several values for a key, one.
+Keys are columns, results and hyperparameters. All keys must match; of several values for a key, one must.
 """
 
 ORDERS: Mapping[str, Callable[[float, float], bool]] = {
@@ -32,27 +32,27 @@ _STEP = re.compile(r"(?=\d)(\d+ep)?(\d+it)?", re.ASCII)
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|min|h|d)", re.ASCII)
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,"']|["'])+""", re.DOTALL)
-"""A condition: text without commas but those in quotes."""
+"""A condition: text without commas outside quotes."""
 _FRACTION = re.compile(r"sparsity|density|prune_fraction|(.*_)?accuracy")
 """Keys whose values are from 0 to 1."""
 _QUOTES = ('"', "'")
 _NOTHING = "none"
 _DIGITS = 1e-9
-"""How much numbers that count as equal may differ, as a share: nobody types the last digits of 1 - 0.8^n."""
+"""The relative tolerance of equality: nobody types the last digits of 1 - 0.8^n."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What one value of a row must be."""
+    """A condition on one value of a row."""
 
     key: str
     sign: str
     """=, !=, <, <=, > or >=."""
     wanted: Any
-    """What it is compared with: a text, or a value of Python's."""
+    """The value to compare with: a text, or a Python value."""
 
     def holds(self, row: Row) -> bool:
-        """Return whether it holds for a row. For a row without the value, only `=None` does."""
+        """Return whether a row meets the condition. A row without the value meets only `=None`."""
         found = row.value(self.key)
         if self.sign in ORDERS:
             return self._is_in_order(found, row)
@@ -68,9 +68,9 @@ class Condition:
         return ORDERS[self.sign](*pair)
 
     def check(self, rows: Iterable[Row]) -> None:
-        """Raise UsageError where no value can meet it, or every value does, whatever the rows are.
+        """Raise UsageError if no value can meet the condition, or every value does, for any rows.
 
-        So an order of texts, a percentage without its sign, and a status that does not exist are refused.
+        So it refuses an order of texts, a percentage without its sign, and a status that does not exist.
         """
         number = _number(self.wanted)
         if _FRACTION.fullmatch(self.key) and number is not None and not -1 <= number <= 1:
@@ -99,7 +99,7 @@ class Condition:
 
 
 def conditions_of(where: Where | None) -> list[Condition]:
-    """Read conditions. Raises: UsageError for a text that is none."""
+    """Read conditions. Raises: UsageError for a text that is not a condition."""
     if isinstance(where, str):
         return [_read(part, where) for part in _PART.findall(where) if part.strip()]
     found = []
@@ -163,12 +163,12 @@ def _is_equal(found: Any, wanted: Any, row: Row) -> bool:
 
 
 def _is_like(found: Any, pattern: str) -> bool:
-    """Return whether a text is as a pattern of * and ? says, without regard to capitals."""
+    """Return whether a text matches a pattern of * and ?, ignoring case."""
     return fnmatch.fnmatchcase(str(found).lower(), pattern.lower().replace("[", "[[]"))
 
 
 def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | None:
-    """Return a value of a row and what it is compared with as numbers; None where they have no order."""
+    """Return a row's value and the wanted value as numbers; None if they have no order."""
     if _is_step(found):
         number = _number(wanted)
         if number is None and _is_step(wanted):
@@ -182,14 +182,14 @@ def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | N
 
 
 def as_number(value: Any, per_epoch: int) -> float | None:
-    """Return a value that has an order among numbers: itself, or the iteration of a step; None for all else."""
+    """Return a number as it is, and a step as its iteration; None for anything else."""
     if _is_step(value):
         return _iteration(value, per_epoch)
     return float(value) if isinstance(value, int | float) else None
 
 
 def _number(wanted: Any) -> float | None:
-    """Return a number that is written out, such as 1e-1 or 30%."""
+    """Return the number in a text such as 1e-1 or 30%."""
     if isinstance(wanted, bool):
         return None
     text = str(wanted).strip()

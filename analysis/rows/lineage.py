@@ -1,4 +1,4 @@
-"""Lines of descent: from the runs that a run draws on, to those that draw on it."""
+"""Lineage of runs: ancestors, which a run depends on, and descendants, which depend on it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from foundations.storage.store import source_runs, users_by_location
 
 @dataclass(frozen=True)
 class Relative:
-    """A run, and by how many edges it is away from another one."""
+    """A run, and its distance from another run in edges."""
 
     run: Run
     generation: int
 
 
 def ancestors(run: Run) -> list[Relative]:
-    """Return the run, the runs that it draws on, theirs and so on, each below the one that draws on it.
+    """Return the run and all runs that it depends on, directly or indirectly, each below its dependent.
 
-    A run that several draw on appears below each of them, its own ancestors only below the first.
-    Raises: DamagedError where the description of one of them cannot be read.
+    A run with several dependents appears below each of them, its own ancestors only below the first.
+    Raises: DamagedError if one of the descriptions cannot be read.
     """
     return _relatives(run, lambda of: source_runs(of) if of.exists() else [])
 
 
 def descendants(run: Run) -> list[Relative]:
-    """Return the run, the runs that draw on it, on them and so on, each below one that it draws on.
+    """Return the run and all runs that depend on it, directly or indirectly, each below its source.
 
-    A run that draws on several appears below each of them, its own descendants only below the first. Runs that cannot
-    be read are left out.
+    A run with several sources appears below each of them, its own descendants only below the first. Unreadable runs
+    are excluded.
     """
     users = users_by_location(run.root)
     return _relatives(run, lambda of: users.get(of.location, []))
 
 
 def by_descent(rows: Sequence[Row]) -> list[Row]:
-    """Return each row after the one that it descends from, sparser siblings later, the newest line of runs first."""
+    """Return each row after its parent, denser siblings first, the newest line of runs first."""
     known = {row.run.location for row in rows}
     children: dict[Location | None, list[Row]] = {}
     for row in rows:
@@ -61,7 +61,7 @@ def by_descent(rows: Sequence[Row]) -> list[Row]:
 
 
 def _parent(row: Row, known: set[Location]) -> Location | None:
-    """Return the run below which a row stands, or None for the first of a line."""
+    """Return the location of a row's parent, or None for the first of a line."""
     main = replace(row.run.location, name=MAIN)
     # The mask's run comes first among the sources, so that levels of a lottery follow each other.
     for source in row.sources:

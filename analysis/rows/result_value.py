@@ -1,4 +1,4 @@
-"""What a table or a figure shows of a run: a metric or another result, and when. Imports no torch."""
+"""The value of a run that a table or figure shows: a metric or another result, and its step. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Value:
 
     name: str
     at: str = ""
-    """Empty for the end; `best` for the step where validation accuracy is best; `max` or `min` for the highest or
-    lowest value over all steps, which selects on what is measured; or a step such as `10ep`."""
+    """Empty for the end; `best` for the step with the best validation accuracy; `max` or `min` for the highest or
+    lowest value over all steps, which selects on the reported value; or a step such as `10ep`."""
 
     @classmethod
     def parse(cls, text: str) -> Value:
@@ -44,7 +44,7 @@ class Value:
 
     @property
     def is_fraction(self) -> bool:
-        """Whether it lies between 0 and 1 and is written in percent."""
+        """Whether it lies between 0 and 1 and is shown in percent."""
         return self.name.endswith("accuracy") or self.name in ("sparsity", "density")
 
     @property
@@ -53,10 +53,10 @@ class Value:
         return not self.name.endswith(("loss", "error", "seconds"))
 
     def of(self, row: Row) -> float | None:
-        """Return the value of a complete run; None where it has none, NaN where it was not a finite number.
+        """Return the value of a complete run; None if it has none, NaN if it was not a finite number.
 
-        Raises: DamagedError where metrics.csv is not what the manifest lists, also where the value is a result: a run
-        with a damaged file must not enter a mean unannounced.
+        Raises: DamagedError if metrics.csv differs from the manifest, even if the value is a result: a run with a
+        damaged file must not enter a mean silently.
         """
         if not self.at:
             row.run.check_metrics()

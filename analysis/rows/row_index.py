@@ -1,12 +1,11 @@
-"""What the files of complete runs say, remembered, so that listing thousands of runs need not read them again.
+"""Index of complete runs: a cache of their rows, so that listing thousands of runs does not read their files again.
 
     <root>/.cache/rows_<user>.json
 
-A cache and no more: it may be removed at any time, and the files count. What it has of a run is used while the run's
-description and manifest are the very files that it was taken from (inode, size, times of change), and while every file
-that the manifest lists has the size that it lists; else the run is read. An index that is damaged, or that belongs to
-another user, who might have put anything there, is not looked at.
-Processes that write one at the same time replace each other's whole. Where nothing can be written, none is kept.
+The files of the runs are authoritative, and the index can be removed at any time. An entry is valid while the run's
+description and manifest are the same files (inode, size, times of change) and every file in the manifest has its listed
+size; otherwise the run is read. The index is ignored if it is damaged, or belongs to another user, who could have
+written anything into it. If several processes write it, the last writer wins. If it cannot be written, there is none.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
 _FORM = 2
-"""Raised when the content of an index has another form, or is taken from the files in another way."""
+"""The version of the format; raise it when the content, or how it is read from the files, changes."""
 LEAST_NEW = 100
-"""Runs that are not in the index yet, from which on writing it pays."""
+"""The number of new runs from which writing the index pays."""
 UNSETTLED_SECONDS = 3.0
-"""For so long after a file has changed, it may change again without any difference in its times."""
+"""After a change, a file can change again within this time and keep the same timestamps."""
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
-"""Errors of an index that cannot be read."""
+"""Errors of reading a damaged index."""
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
 @contextlib.contextmanager
 def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
-    """Yield what returns the row of a run under a root, as `row_of` does, from the index where that is up to date.
+    """Yield a function like `row_of` for the runs under a root, which uses the index where it is up to date.
 
-    When the block ends, the runs that were asked for are what the index has.
+    When the block ends, the index contains the runs that were requested, and only those.
     """
     if not hasattr(os, "geteuid"):
         yield row_of
@@ -57,10 +56,9 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
 
 
 def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
-    """Return groups of hyperparameters, among other values, and by location the numbers of those of each run.
+    """Return the index's pool of values, such as groups of hyperparameters, and the numbers of each run's groups in it.
 
-    They are of the index, and the runs are not looked at. A description never changes, so they are right for those that
-    are still there.
+    Does not look at the runs. Descriptions never change, so the groups are right for every run that still exists.
     """
     if hasattr(os, "geteuid"):
         with contextlib.suppress(*_UNREADABLE), without_collector():
@@ -71,7 +69,7 @@ def remembered_groups(root: Path) -> tuple[list[Any], dict[str, list[int]]]:
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Pause the garbage collector, which would look at hundreds of thousands of objects that are no garbage."""
+    """Pause the garbage collector, which would scan hundreds of thousands of live objects."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -117,17 +115,17 @@ class _Index:
         return row
 
     def write(self) -> None:
-        """Replace the index, where enough is new."""
+        """Replace the index if enough runs are new."""
         if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
             return
-        # The row of a run does not depend on whether it could be remembered.
+        # Failing to write the index does not change any row.
         with contextlib.suppress(OSError, ValueError):
             self._path.parent.mkdir(exist_ok=True)
             with replacing(self._path) as part:
                 part.write_bytes(_to_bytes(self._seen))
 
     def _facts(self, name: str, key: str) -> Facts | None:
-        """Return what is remembered of a run; None where it is of other files."""
+        """Return the entry of a run; None if there is none for its present files."""
         known = self._known.get(name)
         if known is None or known[1][0] != key:
             return None
@@ -144,7 +142,7 @@ class _Index:
         )
 
     def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
-        """Return what `make` makes of a value of the pool. Many runs have it in common."""
+        """Return `make` of a value of the pool, computed once, since many runs share it."""
         made = self._made.get((what, number))
         if made is None:
             made = self._made[what, number] = make(self._pool[number])
@@ -152,9 +150,9 @@ class _Index:
 
 
 def _content(path: Path) -> tuple[list[Any], dict[str, list[int]], bytes]:
-    """Return the values that runs share, the numbers of the groups of each run, and as JSON what else there is of each.
+    """Return the shared values, the numbers of each run's groups, and the rest of each run's entry as JSON.
 
-    Raises: OSError or ValueError, and others.
+    Raises: OSError, ValueError and others.
     """
     data = read_file(path)
     if path.stat().st_uid != os.geteuid():
@@ -200,12 +198,12 @@ def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
 
 
 def _identity(found: os.stat_result) -> str:
-    # The time of change cannot be set back by those means that set a file's time.
+    # Tools that set a file's time cannot set its time of change.
     return f"{found.st_ino}/{found.st_size}/{found.st_mtime_ns}/{found.st_ctime_ns}"
 
 
 def _are_there(folder: str, sizes: Mapping[str, int], size_of_description: int) -> bool:
-    """Return whether files have the sizes that they should have. Raises: OSError where one is missing."""
+    """Return whether all files have the listed sizes. Raises: OSError if one is missing."""
     for name, size in sizes.items():
         if name == DESCRIPTION:
             is_there = size == size_of_description  # looked up already

@@ -1,4 +1,4 @@
-"""Reading one run: what it was described by, what came of it, its weights and mask, its parents and children."""
+"""Reader of one run: its description, results, weights, mask, parents and children."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 def open_run(address: str, root: Path | str | None = None, datasets: Path | str | None = None) -> StoredRun:
-    """Return a run under a root, complete or not. Nothing of it is read yet.
+    """Return a run under a root, complete or not, without reading its files.
 
     address: any unique prefix of its digest or its directory's name, with `/N` for a replicate, as `ls` prints it; or
     its whole location.
     root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
     datasets: where prepared datasets are; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets.
-    Raises: UsageError where no run, or more than one, is meant.
+    Raises: UsageError if the address matches no run, or several.
     """
     environment = Environment.read(root, datasets)
     return StoredRun(find_run(environment.root, address).location, environment)
@@ -47,10 +47,10 @@ def open_run(address: str, root: Path | str | None = None, datasets: Path | str 
 
 @dataclass(frozen=True, repr=False)
 class StoredRun:
-    """A run in its directory. Each property and method reads the files that it needs, as they are now.
+    """A run in its directory. Each property and method reads the present content of the files that it needs.
 
-    Raises: DamagedError, from all but `status` and `problem`, where a file is not what was written. The error names the
-    file and the command that mends it.
+    Raises: DamagedError, from all but `status` and `problem`, if a file differs from what was written. The error names
+    the file and the command that repairs it.
     """
 
     location: Location
@@ -77,7 +77,7 @@ class StoredRun:
 
     @property
     def replicate(self) -> int:
-        """Which repetition of the experiment the run is, from 1."""
+        """The number of the replicate, from 1."""
         return self.location.replicate
 
     @property
@@ -92,19 +92,19 @@ class StoredRun:
 
     @property
     def problem(self) -> str:
-        """Why the run cannot be read, for people; empty where it can be."""
+        """A message on why the run cannot be read; empty if it can."""
         return self.row().problem
 
     def row(self) -> Row:
-        """Return what `ls` and `runs` tell of the run."""
+        """Return the run's row, as in `ls` and `runs`."""
         return row_of(self._run)
 
     @property
     def description(self) -> Desc:
-        """What the run computes: groups of hyperparameters, and the sources that it draws on.
+        """The description of the run: groups of hyperparameters, and the sources that it depends on.
 
-        The plug-ins in OPEN_PRUNE_PLUGINS are loaded for it.
-        Raises: UsageError where it needs another plug-in; DamagedError also where a name in it is not known here.
+        Reading it loads the plug-ins in OPEN_PRUNE_PLUGINS.
+        Raises: UsageError if it needs another plug-in; DamagedError also if it has an unknown name.
         """
         load_plugins(self.environment.plugins)
         register_added(self.environment.datasets)
@@ -112,32 +112,32 @@ class StoredRun:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The hyperparameters by name, those of a branch's training too, unless the branch has its own."""
+        """The hyperparameters by name. A branch inherits those of its training that it does not set itself."""
         return flat_hyperparameters(self._run.record())
 
-    # What came of it.
+    # Its results.
 
     @property
     def manifest(self) -> Manifest | None:
-        """Files, versions, device, seconds of computing; None where the run is not complete."""
+        """Files, versions, device, seconds of computing; None if the run is not complete."""
         return self._run.manifest()
 
     @property
     def results(self) -> dict[str, float | None]:
-        """The last value of each metric, density and sparsity; empty where the run is not complete.
+        """The last value of each metric, density and sparsity; empty if the run is not complete.
 
-        None stands for a value that was not a finite number.
+        A value that was not a finite number is None.
         """
         manifest = self.manifest
         return dict(manifest.results) if manifest else {}
 
     @property
     def metrics(self) -> Metrics:
-        """What was measured so far, by name and iteration."""
+        """The metrics measured so far, by name and iteration."""
         return self._run.metrics()
 
     def metrics_frame(self) -> pd.DataFrame:
-        """Return what was measured so far, a row a value: name, iteration (int), epoch and value (float)."""
+        """Return the metrics measured so far, one row per value: name, iteration (int), epoch and value (float)."""
         import pandas as pd
 
         measured = sorted(self.metrics.values.items(), key=lambda item: (item[0][1], item[0][0]))
@@ -152,40 +152,40 @@ class StoredRun:
 
     @property
     def sparsity_report(self) -> dict[str, Any] | None:
-        """The report on the mask, requested and achieved, in total and by layer; None where there is none.
+        """The report on the mask, requested and achieved, in total and by layer; None if there is none.
 
-        `pruning.report.sparsity_report` says what is in it.
+        See `pruning.report.sparsity_report` for its content.
         """
         return self._run.sparsity()
 
     # Its tensors.
 
     def mask(self) -> Mask | None:
-        """Return the mask, bool tensors on the CPU; None where the run has none, or not yet."""
+        """Return the mask, bool tensors on the CPU; None if the run has none, or not yet."""
         from pruning.masks.mask import Mask
 
         return Mask.of_run(self._run) if self._run.has_mask() else None
 
     @property
     def steps(self) -> list[Step]:
-        """The steps whose states were kept, ascending."""
+        """The steps with a kept state, ascending."""
         manifest, kept = self.manifest, self._run.kept_states(self._iterations_per_epoch)
         # A replay that was killed may have left states that the manifest does not list.
         return [step for step in kept if manifest is None or Run.state_name(step) in manifest.files]
 
     @property
     def best_step(self) -> Step | None:
-        """The step where accuracy on held out examples is best so far, the first such; None where there are none.
+        """The first step with the best accuracy so far on held out examples; None without held out examples.
 
-        Its state is kept where a job was given `--keep_best`.
+        A job with `--keep_best` keeps its state.
         """
         return self._run.best_step(self._iterations_per_epoch)
 
     def step(self, wanted: Step | str | None = None) -> Step:
-        """Return the step that a text means, whether or not its state was kept.
+        """Return the step that a text names, whether or not its state was kept.
 
-        wanted: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last whose state was kept.
-        Raises: UsageError where it means none; EnvironmentFailure where no state was kept at all.
+        wanted: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last with a kept state.
+        Raises: UsageError if there is no such step; EnvironmentFailure if no state was kept at all.
         """
         if wanted is None:
             steps = self.steps
@@ -207,21 +207,21 @@ class StoredRun:
         return step
 
     def state(self, step: Step | str | None = None, *, replay: bool = False) -> dict[str, Tensor]:
-        """Return weights and buffers at a step, on the CPU, as `state_dict` names them. Pruned weights are 0.
+        """Return weights and buffers at a step, on the CPU, with the names of `state_dict`. Pruned weights are 0.
 
-        step: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last that was kept.
-        replay: where the state was not kept, compute it: train again to that step, which needs the dataset, and keep
-        the state in the run's directory.
-        Raises: UsageError where the run has no such step, or did not keep its state; EnvironmentFailure where it cannot
-        be computed, or where no state was kept at all.
+        step: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last with a kept state.
+        replay: if the state was not kept, train again to that step, which needs the dataset, and keep the state in the
+        run's directory.
+        Raises: UsageError if the run has no such step, or did not keep its state; EnvironmentFailure if the state
+        cannot be computed, or no state was kept at all.
         """
         return self._run.load_state(self._kept(step, replay=replay))
 
     def model(self, step: Step | str | None = None, *, replay: bool = False) -> nn.Module:
         """Return the network with the weights of a step, on the CPU, in eval mode.
 
-        Frozen parameters need no gradient, all others do. The mask is not attached: `mask().attach(optimizer)` keeps
-        pruned weights at 0 where you train on. The arguments and errors are those of `state`.
+        Frozen parameters have requires_grad False, all others True. The mask is not attached: to train on,
+        `mask().attach(optimizer)` keeps pruned weights at 0. The arguments and errors are those of `state`.
         """
         from training.structure import load_state
 
@@ -234,19 +234,19 @@ class StoredRun:
 
     @property
     def main(self) -> StoredRun:
-        """The training in whose directory the run is; the run itself, if it is one."""
+        """The training whose directory contains the run; a training is its own."""
         return self._at(dataclasses.replace(self.location, name=MAIN))
 
     @property
     def parents(self) -> Mapping[str, StoredRun]:
-        """The runs that it draws on, by what it takes: `scored` and `state` (weights) and `mask`.
+        """The runs that it depends on, by role: `scored` and `state` (weights) and `mask`.
 
         `description.sources()` has the steps of the states.
         """
         return {name: self._at(location) for name, location in source_locations(self._run, self._run.record()).items()}
 
     def children(self) -> list[StoredRun]:
-        """Return the runs under the root that draw on it. Runs that cannot be read are left out."""
+        """Return the runs under the root that depend on it. Unreadable runs are excluded."""
         found = users_by_location(self.environment.root).get(self.location, [])
         return [self._at(run.location) for run in found]
 
@@ -272,7 +272,7 @@ class StoredRun:
         return StoredRun(location, self.environment)
 
     def _kept(self, wanted: Step | str | None, *, replay: bool) -> Step:
-        """Return the step that is wanted, and see to it that its state is kept."""
+        """Return the requested step, after making sure that its state is kept."""
         step, steps = self.step(wanted), self.steps
         if step not in steps:
             if not replay:
@@ -290,7 +290,7 @@ class StoredRun:
         ensure_states(self.description, context, steps)
 
     def _replay_context(self) -> Context:
-        """Return where and how states are computed that were not kept."""
+        """Return the context for computing states that were not kept."""
         from platforms.platform import PlatformHparams, make_platform
         from training.context import Context
 

@@ -1,4 +1,4 @@
-"""What is known of a run without its tensors: a line of `ls`, the head of `show`, a row of `runs`. Imports no torch."""
+"""Rows: the data of a run without its tensors, as in `ls`, the head of `show`, and `runs`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -34,46 +34,46 @@ COLUMNS = (
     "fingerprint",
     "problem",
 )
-"""What every row has, in the order of tables."""
+"""The columns of every row, in the order of tables."""
 STATUSES = ("complete", "incomplete", "running", "damaged", "missing")
 ACHIEVED = ("density", "compression")
-"""What can be asked of every row, too: what is left of the prunable weights, from achieved counts."""
+"""Further keys of every row: the share of prunable weights that is left, from achieved counts."""
 HPARAM, RESULT = "hparam.", "result."
-"""What the name of a hyperparameter or a result may begin with, where it means something else without."""
+"""Prefixes for names of hyperparameters and results that mean something else without them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What is known of a run."""
+    """The data of a run, without its tensors."""
 
     run: Run
     status: str
     """complete, running (a process works on it now), incomplete, damaged, or missing (nothing is there)."""
     damage: str = ""
-    """Why it cannot be read, for people; empty where it can be."""
+    """A message on why it cannot be read; empty if it can."""
     kinds: tuple[str, ...] = ()
-    """Of the run and of its training."""
+    """The kinds of the run and of its training."""
     sources: tuple[Location, ...] = ()
-    """Where the runs are whose states or masks it draws on: that of the mask first, then scored, then trained weights.
-    A run may stand there more than once."""
+    """Locations of the runs whose states or masks it depends on: the mask's first, then scored, then trained weights.
+    A run may be listed more than once."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """By name; those of a branch's training too, unless the branch has its own."""
+    """By name. A branch inherits those of its training that it does not set itself."""
     results: Mapping[str, float | None] = field(default_factory=dict)
-    """By name; empty where the run is not complete, None where the value was not a finite number."""
+    """By name; empty if the run is not complete, None for a value that was not a finite number."""
     age: float | None = None
-    """Seconds since it was complete or, until it is, since something was written."""
+    """Seconds since its completion, or since the last write if it is not complete."""
     fingerprint: str | None = None
-    """SHA-256 of the prepared dataset that it was computed from; None until it is complete."""
+    """SHA-256 of the prepared dataset that it used; None until it is complete."""
     iterations_per_epoch: int = 1
-    """Of its training."""
+    """Iterations per epoch of its training."""
     steps: Mapping[str, str] = field(default_factory=dict)
-    """At which steps it takes the states that it draws on, by the names of the flags: prune_step, state_step."""
+    """The steps of the states that it depends on, by the names of the flags: prune_step, state_step."""
     groups: tuple[Mapping[str, Any], ...] = ()
-    """The groups that its hyperparameters are from; many runs share each. Empty where that is not known."""
+    """The groups of its hyperparameters; many runs share each. Empty if unknown."""
 
     @property
     def problem(self) -> str:
-        """Why it cannot be read or opened, for people; empty where it can be."""
+        """A message on why it cannot be read or opened; empty if it can."""
         return self.damage or _unknown_kind(self.kinds)
 
     @property
@@ -88,7 +88,7 @@ class Row:
 
     @property
     def branch(self) -> str:
-        """The kind of branch, or nothing for a training and an imported run."""
+        """The kind of branch; empty for a training or an imported run."""
         name = self.run.location.name
         return "" if name == MAIN else name.removeprefix("branch_").rpartition("_")[0]
 
@@ -99,7 +99,7 @@ class Row:
 
     @property
     def replicate(self) -> int:
-        """Which repetition of the experiment it is."""
+        """The number of its replicate."""
         return self.run.location.replicate
 
     @property
@@ -114,7 +114,7 @@ class Row:
 
     @property
     def strategy(self) -> str | None:
-        """The pruning strategy, or None where it does not prune."""
+        """The pruning strategy, or None if it does not prune."""
         return self.hyperparameters.get("strategy")
 
     @property
@@ -128,9 +128,9 @@ class Row:
         return self.results.get("test_accuracy")
 
     def value(self, key: str) -> Any:
-        """Return a column, else a result, else a hyperparameter, else a step of that name; None where there is none.
+        """Return a column, else a result, else a hyperparameter, else a step of that name; None if there is none.
 
-        `result.density` and `hparam.density` are a result and a hyperparameter, whatever else has the name.
+        `result.density` and `hparam.density` are always the result and the hyperparameter.
         `compression` is the achieved one.
         """
         if key in COLUMNS:
@@ -146,7 +146,7 @@ class Row:
         return self.hyperparameters[key] if key in self.hyperparameters else self.steps.get(key)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain data, ready for JSON. What cannot be known of a damaged run is left out."""
+        """Return the row as plain data, ready for JSON. Omits unknown values of a damaged run."""
         entry: dict[str, Any] = {
             "address": self.address,
             "digest": self.digest,
@@ -174,24 +174,24 @@ class Row:
 
 @dataclass(slots=True)  # not frozen, which takes several times as long to make
 class Facts:
-    """What the description of a run says of it, and of a complete one its manifest: all of a row but what changes."""
+    """The cacheable part of a row, from the run's description and, once it is complete, its manifest."""
 
     kinds: tuple[str, ...]
-    """Of the run and of its training."""
+    """The kinds of the run and of its training."""
     sources: tuple[Location, ...]
     groups: tuple[Mapping[str, Any], ...]
-    """Of hyperparameters, those that count last."""
+    """Groups of hyperparameters; later groups override earlier ones."""
     iterations_per_epoch: int
     results: Mapping[str, float | None] = field(default_factory=dict)
     fingerprint: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Of the files that the manifest lists, in bytes."""
+    """Sizes of the files in the manifest, in bytes."""
     steps: Mapping[str, str] = field(default_factory=dict)
-    """Of the states that it draws on, as a row has them."""
+    """Steps of the states that it depends on, as in a row."""
 
     @classmethod
     def of(cls, run: Run, record: Mapping[str, Any], manifest: Manifest | None) -> Facts:
-        """Take them from a description and a manifest. Raises: AttributeError, KeyError, TypeError or ValueError."""
+        """Read a description and a manifest. Raises: AttributeError, KeyError, TypeError or ValueError."""
         facts = cls(
             kinds=(str(record["kind"]), str(record.get("main", record)["kind"])),
             sources=tuple(location for _, location in sorted(source_locations(run, record).items())),
@@ -209,7 +209,7 @@ class Facts:
         )
 
     def row(self, run: Run, status: str, age: float) -> Row:
-        """Return the row of a run. age: since it was complete or written to last, in seconds."""
+        """Return the row of a run. age: seconds since its completion or last write."""
         return Row(
             run=run,
             status=status,
@@ -226,14 +226,14 @@ class Facts:
 
 
 def row_of(run: Run) -> Row:
-    """Return what is known of a run. A run that cannot be read has a row that says why."""
+    """Return the row of a run. The row of an unreadable run has the reason."""
     return row_and_facts(run, time.time())[0]
 
 
 def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
-    """Return what is known of a run, and what its files say; None where they cannot be read.
+    """Return the row of a run, and the facts in its files; None for facts that cannot be read.
 
-    now: the time from which its age is counted, in seconds since 1970.
+    now: the present time, for the age, in seconds since 1970.
     """
     try:
         record, manifest = run.record(), run.manifest()
@@ -253,12 +253,12 @@ def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
 def _is_there(run: Run) -> bool:
     try:
         return run.folder.exists()
-    except OSError:  # in a folder that may not be looked into
+    except OSError:  # in a folder without read permission
         return True
 
 
 def _unknown_kind(kinds: Sequence[str]) -> str:
-    """Return why a description cannot be read back, where nothing here declares its kind or its training's."""
+    """Return why a description cannot be read if nothing declares its kind or its training's."""
     for kind in kinds:
         if kind not in KINDS:
             return f"'{kind}' is not a kind of run{choose_from(kind, KINDS.spellings())}"

@@ -17,23 +17,23 @@ from foundations.storage.store import all_runs
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns that are a result or a hyperparameter under its own name.
+# Columns that show a result or hyperparameter of the same name.
 _SAME_AS_COLUMN = ("sparsity", "strategy")
 
 
 def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataFrame:
-    """Return a row for each run: address, status and what people compare, then every hyperparameter and result.
+    """Return a row for each run: address, status and the usual columns, then every hyperparameter and result.
 
     where: which runs, such as `"strategy=snip10,status=complete"`, or
     `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`; see `analysis.rows.selection.chosen`.
     root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
 
-    Accuracies and sparsities are fractions from 0 to 1, `age` is in seconds. Rows are in the order of `ls`. A run that
-    cannot be read has a row, whose `status` and `problem` say so.
+    Accuracies and sparsities are fractions from 0 to 1, `age` is in seconds. Rows are in the order of `ls`. An
+    unreadable run has a row too, with the reason in `status` and `problem`.
     A name means the same as in `where`: a column, else a result, else a hyperparameter. So a hyperparameter with the
     name of a column, or of a result of any run under the root, is in the column `hparam.<name>`; a result with the name
     of a column is in `result.<name>`.
-    Raises: UsageError where `where` cannot be read, or names what no run has.
+    Raises: UsageError if `where` cannot be read, or has a name that no run has.
     """
     import pandas as pd
 
@@ -42,9 +42,9 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
 
 
 def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Return all that is known of some runs, as `runs` names it: by column, a value for each run.
+    """Return the columns of `runs` for some runs: by name, a value for each run.
 
-    rows: all runs under the root, which say what names are taken.
+    rows: all runs under the root, which determine the names that are taken.
     """
     results = set(itertools.chain.from_iterable(row.results for row in rows))
     columns = {name: [getattr(row, name) for row in selected] for name in COLUMNS}
@@ -53,7 +53,7 @@ def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[A
 
 
 def read_rows(root: Path) -> list[Row]:
-    """Return what is known of each run under a root, trainings before their branches."""
+    """Return the rows of all runs under a root, trainings before their branches."""
     with remembered_rows(root) as row_of:
         return [row_of(run) for run in all_runs(root)]
 

@@ -1,4 +1,4 @@
-"""Choosing and ordering rows by what is in them."""
+"""Selecting and sorting rows by their values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ __all__ = ["Where", "check_names", "chosen", "ordered"]
 
 
 def chosen(rows: Sequence[Row], where: Where | None) -> list[Row]:
-    """Return the rows that have what `where` asks for, in their order.
+    """Return the rows that meet `where`, in their order.
 
-    Conditions are `key=value`, `!=`, `<`, `<=`, `>` and `>=`, with commas between; all must hold, but of several `=`
-    for one key, one. Numbers are compared as numbers (`1e-1` is 0.1, 30% is 0.3, and what differs in the last digits
-    only is equal), steps as steps of the run (`3ep` is 69it), ages as durations (`age<2h`), all else as text without
-    regard to capitals, where * and ? stand for any letters and any one. A row that lacks the value matches nothing but
-    `key=None`.
+    Conditions are `key=value`, `!=`, `<`, `<=`, `>` and `>=`, separated by commas. All must hold; of several `=` for
+    one key, one must. Numbers compare as numbers (`1e-1` is 0.1, 30% is 0.3, and a difference in the last digits is
+    ignored), steps as steps of the run (`3ep` is 69it), ages as durations (`age<2h`), and all else as text, ignoring
+    case, where * stands for any letters and ? for any one. A row without the value matches only `key=None`.
     Raises: UsageError for a text that is not a condition, for a key that no row has, and for an order of texts.
     """
     conditions = conditions_of(where)
@@ -50,9 +49,9 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
 
 
 def check_names(names: Collection[str], rows: Sequence[Row], argument: str, further: Sequence[str] = ()) -> None:
-    """Check that some row has each of some columns, results or hyperparameters. Where there are no rows, none is known.
+    """Check that some row has each of some columns, results or hyperparameters. Without rows, none is known.
 
-    further: other names to choose from. Raises: UsageError about `argument` that lists what there is.
+    further: other names to choose from. Raises: UsageError about `argument` that lists the known names.
     """
     if not names or not rows:
         return

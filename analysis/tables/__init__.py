@@ -1,1 +1,1 @@
-"""Tables of results: means over replicates, in the formats that papers and programs read."""
+"""Tables of results: means over replicates, in formats for papers and programs."""

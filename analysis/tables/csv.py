@@ -1,4 +1,4 @@
-"""Tables for programs: a line for each cell, with the addresses behind it."""
+"""Tables for programs: a line for each cell, with the addresses of its runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.tables.table import ResultsTable
 
 
 def write_csv(table: ResultsTable) -> str:
-    """Return the cells one a line; numbers in their shortest exact form, accuracies as fractions, nothing for None."""
+    """Return one cell per line; numbers in their shortest exact form, accuracies as fractions, None as empty."""
     text, points = io.StringIO(), table.points()
     writer = csv.DictWriter(text, list(points[0]) if points else [*table.head, table.column_key], lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""What a format of tables declares about itself. Imports no torch."""
+"""The declaration of a table format. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from foundations.registry import Registered
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableFormat(Registered):
-    """A format of tables by name."""
+    """A named format of tables."""
 
     summary: str
-    """What it is for, in one line."""
+    """Its use, in one line."""
     endings: tuple[str, ...]
-    """Of its files, with the point."""
+    """Endings of its files, with the point."""
     write: Callable[[ResultsTable], str]
-    """Returns the whole text, which ends with a line break."""
+    """Returns the whole text, ending with a line break."""
     has_notes: bool = True
-    """Whether the text has the notes; if not, they are told beside it."""
+    """Whether the text includes the notes; if not, they are printed separately."""
 
     def text(self, made: ResultsTable) -> str:
-        """Return the text of a table. Raises: also PluginError where a plug-in's `write` returns something else."""
+        """Return the text of a table. Raises: also PluginError if a plug-in's `write` does not return text."""
         return returned(self.write(made), str, self.write, self)

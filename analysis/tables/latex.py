@@ -17,7 +17,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     # \textquotedbl needs fonts that a plain document does not have.
     '"': "''",
-    # A line that begins with one of these would be read as an option of the line break before it.
+    # LaTeX would read one of these at the beginning of a line as an option of the line break before it.
     "[": "{[}",
     "*": "{*}",
     "±": r"$\pm$",
@@ -58,7 +58,7 @@ def latex(table: ResultsTable) -> str:
 
 
 def _named_columns(table: ResultsTable) -> list[str]:
-    """Return the line above the columns that names what they are, with a rule below it."""
+    """Return the heading line above the columns, with a rule below it."""
     first, number = len(table.head), len(table.columns)
     name = rf"\multicolumn{{{number}}}{{c}}{{{_escaped(table.column_key)}}}"
     return [rf"{'& ' * first}{name} \\", rf"\cmidrule(l){{{first + 1}-{first + number}}}"] if number else []
@@ -70,7 +70,7 @@ def _cell(entry: Entry) -> str:
 
 
 def _label(table: ResultsTable) -> str:
-    r"""Return what \ref finds the table by, such as `test-accuracy`."""
+    r"""Return the table's label for \ref, such as `test-accuracy`."""
     return re.sub("[^A-Za-z0-9]+", "-", str(table.cells.value)).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""What a table of results says, before it is written in a format. Imports no torch."""
+"""The content of a table of results, independent of its format. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _MOST_DIGITS = 17
 _NOTHING = "-"
-"""How the key of runs is written that have no such value."""
+"""The text for a key without a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(Hparams):
-    """What is compared, and how it is written."""
+    """Runs to compare, and the layout of the table."""
 
     rows: str = hparam("strategy")
     """A row for each combination of values of these, with commas between: columns of `ls`, hyperparameters or
@@ -46,7 +46,7 @@ class TableOptions(Hparams):
     oneshot:magnitude=IMP. A key is a strategy, branch:strategy, another value that tells rows apart, or a whole
     name."""
     spread: str = hparam("std", choices=tuple(SPREADS))
-    """What stands behind the mean: std (standard deviation), sem (standard error of the mean), minmax (lowest and
+    """The spread after the mean: std (standard deviation), sem (standard error of the mean), minmax (lowest and
     highest), ci95 (95% confidence interval of the mean, by Student's t)."""
     digits: int | None = hparam(None, at_least=0, at_most=_MOST_DIGITS)
     """Digits behind the point; by default two of percentages, and four of other values."""
@@ -60,28 +60,28 @@ class TableOptions(Hparams):
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell as it is written. Without a cell there are no such runs."""
+    """A cell as text. If `cell` is None, there are no such runs."""
 
     is_expected: bool = True
-    """Whether there could be such runs: dense networks are not pruned."""
+    """Whether such runs are possible: dense networks are not pruned."""
 
     cell: Cell | None = None
     mean: str = ""
     spread: str = ""
-    """`± 0.12`, or `[97.10, 97.40]`; nothing where there is one run."""
+    """`± 0.12`, or `[97.10, 97.40]`; empty for a single run."""
     n: str = ""
-    """`(3)`; nothing where it is the same everywhere, and stands in the caption."""
+    """`(3)`; empty if it is the same everywhere and in the caption."""
     is_best: bool = False
     """Whether no other mean of its column is better. Dense networks do not compete."""
 
     @property
     def is_partial(self) -> bool:
-        """Whether replicates of the experiment are left out."""
+        """Whether replicates of the experiment are excluded."""
         return self.cell is not None and bool(self.cell.left_out)
 
     @property
     def text(self) -> str:
-        """The cell as plain text. A star says that replicates are left out; `(0)` that all are."""
+        """The cell as plain text. A star marks excluded replicates; `(0)` means that all are excluded."""
         if self.cell is None:
             return "—" if self.is_expected else ""
         star = "*" if self.is_partial else ""
@@ -104,14 +104,14 @@ class ResultsTable:
     """Results in rows and columns. `str` is the text format."""
 
     head: tuple[str, ...]
-    """What the rows are keyed by."""
+    """The names of the keys of the rows."""
     column_key: str
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     """The row of dense networks first."""
     caption: str
     notes: tuple[str, ...]
-    """Sentences that a reader needs beside the numbers: what is left out, and why."""
+    """Sentences for the reader: excluded runs, and why."""
     cells: Cells
     spread: str
 
@@ -148,7 +148,7 @@ class ResultsTable:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def points(self) -> list[dict[str, Any]]:
-        """Return a row for each cell: its keys, mean, low, high, n, values, and the addresses behind them."""
+        """Return a row for each cell: its keys, mean, low, high, n, values, and the addresses of its runs."""
         return [
             {
                 **dict(zip(self.cells.by, cell.keys, strict=True)),
@@ -159,7 +159,7 @@ class ResultsTable:
         ]
 
     def frame(self) -> pd.DataFrame:
-        """Return `points` as pandas has them. Accuracies and sparsities are fractions from 0 to 1."""
+        """Return `points` as a data frame. Accuracies and sparsities are fractions from 0 to 1."""
         import pandas as pd
 
         return pd.DataFrame(self.points())
@@ -169,15 +169,15 @@ def results_table(root: Path | str | None = None, **options: Any) -> ResultsTabl
     """Return a table of the runs under a root: `results_table(rows="strategy", where="model=cifar_resnet_20")`.
 
     root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data. options: see `TableOptions`.
-    Raises: UsageError where an option cannot be read, or a mean would be over different experiments.
+    Raises: UsageError if an option cannot be read, or a mean would be over different experiments.
     """
     return make_table(read_rows(Environment.read(root).root), TableOptions(**options))
 
 
 def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
-    """Return a table of runs. rows: all runs under a root; those that `where` leaves out may be dense references.
+    """Return a table of runs. rows: all runs under a root; runs outside `where` may serve as dense references.
 
-    Raises: UsageError where a mean would be over different experiments, or no run has a key or the value.
+    Raises: UsageError if a mean would be over different experiments, or no run has a key or the value.
     """
     head, value = names_in(options.rows), Value.parse(options.value)
     by, flags = [*head, options.columns], {**dict.fromkeys(head, "rows"), options.columns: "columns"}
@@ -212,7 +212,7 @@ def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
 
 
 def level_text(key: str, level: float, digits: int = 3) -> str:
-    """Return a sparsity, density or compression for people, with so many significant digits of what is left."""
+    """Return a sparsity, density or compression as text. digits: significant digits of the share that is left."""
     if key == "compression":
         return f"{level:.{digits}g}x"
     density = 1 - level if key == "sparsity" else level
@@ -224,7 +224,7 @@ def level_text(key: str, level: float, digits: int = 3) -> str:
 
 
 def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
-    """Return how keys are written: levels with as many digits as tell them apart."""
+    """Return the texts of keys: levels with enough digits to tell them apart."""
     distinct = list(dict.fromkeys(keys))
     if name not in LEVELS:
         return {key: _NOTHING if key is None else str(key) for key in distinct}
@@ -239,7 +239,7 @@ def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
 def _known_rows(
     found: Cells, head: Sequence[str], texts: dict[str, dict[Key, str]]
 ) -> dict[tuple[bool, tuple[Key, ...]], Known]:
-    """Return what the rows are known by, for labels: the names in their first columns."""
+    """Return the names of the rows, for labels: the texts in their first columns."""
     members: dict[tuple[bool, tuple[Key, ...]], list[Cell]] = {}
     for cell in found.cells:
         members.setdefault((cell.is_dense, cell.keys[:-1]), []).append(cell)
@@ -256,7 +256,7 @@ def _known_rows(
 
 
 def _labelled(row: Known, labels: Labels) -> tuple[str, ...]:
-    """Return the first columns of a row. A label of the whole row stands in that of the strategy, or in the first."""
+    """Return the first columns of a row. A label of the whole row goes into the strategy's column, or the first one."""
     names = {name: labels.part(row, name) for name in row.parts}
     of_row = [labels.given[key] for key in (row.whole, *row.pairs) if key in labels.given]
     if of_row and names:
