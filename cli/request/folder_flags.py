@@ -14,7 +14,7 @@ class RootHparams(Hparams):
     """Location of the runs."""
 
     root: str | None = hparam(None)
-    """Folder of the runs; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
+    """Folder of runs; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
 
     def root_in(self, environment: Environment) -> Path:
         """Return the root that the flag or the environment names."""

@@ -77,7 +77,7 @@ class JobHparams(RequestHparams):
     """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
     By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
     replicate: int = hparam(1, at_least=1)
-    """Number of the repetition of the experiment: each has its own random streams and its own directory."""
+    """Number of the replicate: each has its own random streams and its own directory."""
     weight_save_steps: str | None = hparam(None)
     """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
 
