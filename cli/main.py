@@ -31,7 +31,7 @@ class Command:
     """A command: the function that runs it, and a summary in one line."""
 
     function: str
-    """`module:function`, called with the arguments behind the command and the environment; returns the exit code."""
+    """`module:function`, called with the arguments after the command and the environment; returns the exit code."""
     summary: str
 
 

@@ -107,7 +107,7 @@ def _described(
 
 
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
-    """Return a line with the defaults of pruning flags that were not given, those of techniques included."""
+    """Return a line with the defaults of the flags of pruning and techniques that were not given."""
     choices = list(flags.techniques.choices)
     if found.prunes and found.levels:
         choices[:0] = [({found.levels: getattr(flags.branch, found.levels)}, (found.levels,))]

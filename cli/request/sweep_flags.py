@@ -44,7 +44,7 @@ def without_shared(described: Sweep) -> tuple[Sweep, list[str], list[str]]:
 
 
 def refuse_two_values(before: Sequence[str], behind: Sequence[str]) -> None:
-    """Raise UsageError where a shared flag has one value before `--` and another one behind it."""
+    """Raise UsageError where a shared flag has one value before `--` and another one after it."""
     first, second = (_given(separated(argv, shared_fields())[0]) for argv in (before, behind))
     for name, value in first.items():
         if name in second and not _is_same(value, second[name]):
@@ -78,7 +78,7 @@ def refuse_disagreement(described: Sweep) -> None:
 
 
 def _split(grid: Grid) -> tuple[Grid, Point, Point]:
-    """Return a grid without shared flags, those of its file (also lists of one value), and those behind `--`."""
+    """Return a grid without shared flags; then the shared ones of its file (also lists of one value) and after `--`."""
     known = shared_fields()
     given, words = separated(grid.command, known)
     behind, flags = separated(grid.flags, known)

@@ -76,7 +76,7 @@ def _own_folder(plugin: Plugin) -> Path | None:
 
 
 def may_load(plugin: Plugin, run: Run) -> bool:
-    """Return whether the kept file of a plug-in of a run is there and may be executed without being asked for."""
+    """Return whether the kept file of a run's plug-in exists and may be executed without `--plugin`."""
     if run.location.training.startswith(_IMPORTED) or kept_source(plugin, run.root) is None:
         return False
     try:
@@ -87,7 +87,7 @@ def may_load(plugin: Plugin, run: Run) -> bool:
 
 
 def how_to_load(plugin: Plugin, run: Run) -> str:
-    """Return the flag that loads the kept file of a plug-in, in words, or nothing where it is not kept."""
+    """Return a sentence with the flag that loads the kept file of a plug-in; empty if the file is not kept."""
     if kept_source(plugin, run.root) is None:
         return ""
     return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.root)}"

@@ -26,7 +26,7 @@ class Holder:
     """Facts about the process that holds a lock, in a file beside the lock that `watch` reads."""
 
     def __init__(self, path: Path) -> None:
-        """Write the process, its machine and the time. path: that of the lock."""
+        """Write the process, its machine and the time. path: the lock's path."""
         self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
         self._facts: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         self.note({})

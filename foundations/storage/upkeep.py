@@ -158,7 +158,7 @@ def _reads(run: Run) -> dict[str, Callable[[], object]]:
 
 
 def _is_of_another_run(run: Run) -> bool:
-    """Return whether a description is whole but not that of its directory, and tensors are not this run's either."""
+    """Return whether an intact description does not match its directory's name, and some tensors are of another run."""
     with contextlib.suppress(OpenPruneError):
         run.read_json(DESCRIPTION)
         return not _describes(run) and not _owns_tensors(run)
@@ -166,7 +166,7 @@ def _is_of_another_run(run: Run) -> bool:
 
 
 def _is_only_description_wrong(run: Run) -> bool:
-    """Return whether a description is not that of its directory while all tensors there are this run's own."""
+    """Return whether the description does not match its directory's name, while all tensors belong to this run."""
     return not _describes(run) and _owns_tensors(run)
 
 
