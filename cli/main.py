@@ -1,4 +1,4 @@
-"""From the command line to a command, and from an error to its message and exit code."""
+"""Dispatch from the command line to a command, and from an error to its message and exit code."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from foundations.registry import load
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the function that runs it, and what it does in one line."""
+    """A command: the function that runs it, and a summary in one line."""
 
     function: str
-    """`module:function`, called with the arguments behind the command and the environment; returns the exit code."""
+    """`module:function`, called with the arguments after the command and the environment; returns the exit code."""
     summary: str
 
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Give those that the process was started without a place, so that no file of a run takes their numbers."""
+    """Open standard streams that the process was started without, so that no file of a run takes their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -145,14 +145,14 @@ def _complain(message: str) -> None:
 
 
 def _drop_output() -> None:
-    """Send what is still to be printed nowhere, so that it does not fail once more when the process ends."""
+    """Discard the remaining output, so that it does not fail again when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
     """Return the error's message, with the hyperparameters that it is about as flags.
 
-    A name from another code base is answered with ours.
+    For a name from another code base, the message gives our name.
     """
     answer = answer_to_value(error, argv) if isinstance(error, UsageError) else None
     if answer is not None:
@@ -163,7 +163,7 @@ def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
 
 
 def _in_plugin(error: OpenPruneError | Interrupted) -> str:
-    """Return the line of a plug-in that brought an error about, in words, where that is known and not said."""
+    """Return the line of a plug-in that caused an error, as text; empty if it is unknown or in the message already."""
     if isinstance(error, PluginError | Interrupted) or is_raised_by_plugin(error):
         return ""
     place = place_of_error(error)

@@ -1,4 +1,4 @@
-"""What open_prune takes from the environment. Only the outermost functions read it: commands, and the read API."""
+"""The environment variables of open_prune. Only the outermost functions read them: commands, and the read API."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Environment:
     site: Path | None = None
     """The file with the settings of the site (`platforms.executors.site`), if there is one."""
     cache: Path | None = None
-    """The folder for what can be measured again, such as how fast this machine is; None to keep nothing."""
+    """The folder for cached measurements, such as the speed of this machine; None to cache nothing."""
 
     @classmethod
     def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
-        """Read the variables. root, datasets: folders that count instead of what they say."""
+        """Read the variables. root, datasets: folders to use in place of those in the variables."""
         home = _home()
         named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
         return cls(
@@ -58,7 +58,7 @@ def _cache(home: Path) -> Path | None:
 
 
 def used_plugins_file() -> Path:
-    """Return the file of the user's own with the SHA-256 of each plug-in that the user has run (`kept_plugins`)."""
+    """Return the user's file with the SHA-256 of each plug-in that the user has run (`foundations.plugins.kept`)."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else _home() / ".local" / "state") / "open_prune" / "plugins"
 

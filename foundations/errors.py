@@ -1,6 +1,6 @@
-"""Errors that people are meant to read.
+"""Errors with messages for people.
 
-They are raised where the fact is known; `cli` prints the message without a traceback and exits with the class's
+They are raised where the cause is known; `cli` prints the message without a traceback and exits with the class's
 `exit_code`. Any other exception is a bug and keeps its traceback.
 """
 
@@ -76,7 +76,7 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
 def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None = None) -> str:
     """Return the end of a sentence that refuses a name: `; choose from a, b.`, or first what may have been meant.
 
-    names: what a suggestion is taken from, if not the choices.
+    names: the names to suggest from, if not the choices.
     """
     choices = list(choices)
     suggestion, listed = did_you_mean(wrong, choices if names is None else names), ", ".join(choices)

@@ -1,4 +1,4 @@
-"""Which examples a method scores with, the same for everyone who asks with the same seed; and reading them in parts."""
+"""The examples that a method scores with: chosen by a seed, and read in parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Rows:
     """
 
     def __init__(self, targets: Any, read: Callable[[slice], Any], count: int | None = None) -> None:
-        """Take the targets of all n, (n, ...), and what gives the inputs of a slice of them.
+        """Take all n targets, (n, ...), and a function that reads the inputs of a slice.
 
         count: n, where the targets are not a tensor.
         """
@@ -113,7 +113,7 @@ def choose_examples(
 
 
 def draw_examples(total: int, count: int, seed: int, *, source: str = "") -> Callable[[int], torch.Tensor]:
-    """Return what gives the indices, int64 (count,), of a pass over `count` examples, by the number of the pass.
+    """Return a function from the number of a pass over `count` examples to the indices of the pass, int64 (count,).
 
     The examples are drawn once from all `total`, whatever their classes; each pass has an order of its own.
 

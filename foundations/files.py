@@ -23,12 +23,12 @@ _NO_LOCKS = (
     "local disk, NFS with its lock service, Lustre mounted with -o flock."
 )
 _MOST_BYTES = 1 << 28
-"""Of a text file that is read whole."""
+"""The size limit of a text file that is read whole."""
 
 
 @contextlib.contextmanager
 def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into an EnvironmentFailure that says what to do next."""
+    """Turn an OSError inside the block into an EnvironmentFailure with advice."""
     try:
         yield
     except OSError as error:
@@ -75,8 +75,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def sweep_parts(folder: Path, of: str | None = None) -> None:
     """Remove temporary files that killed writers left.
 
-    of: the file whose parts are meant, of processes on this machine that are no more. Without it, all are removed: only
-    call that while holding the folder's lock.
+    of: remove only the parts of this file whose process ran on this machine and has ended. Without it, remove all: hold
+    the folder's lock then.
     """
     for part in folder.glob(f".*{PART}"):
         if of is None or _is_abandoned(part.name, of):
@@ -84,7 +84,7 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
 
 
 def _is_abandoned(part: str, of: str) -> bool:
-    """Return whether a temporary file is one of a file that a process on this machine wrote which is no more."""
+    """Return whether a temporary file of the file `of` was left by a process of this machine that has ended."""
     found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
     if found is None:
         return False
@@ -99,14 +99,14 @@ def _is_abandoned(part: str, of: str) -> bool:
 
 @functools.cache
 def _place() -> str:
-    """Return which machine this is, in letters that any file system takes."""
+    """Return an identifier of this machine that is valid in any file name."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def read_file(path: Path | str) -> bytes:
     """Return the content of a file, of /dev/null as well.
 
-    Raises: OSError for what is no file, such as a FIFO, which would be waited for, and for more than 256 MiB.
+    Raises: OSError for anything but a file, such as a FIFO, which would block, and for more than 256 MiB.
     """
     with _opened(path, allow=stat.S_ISCHR) as file:
         found = os.fstat(file.fileno())
@@ -116,20 +116,20 @@ def read_file(path: Path | str) -> bytes:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits. Raises: OSError for what is no regular file."""
+    """Return the SHA-256 of a file as 64 hex digits. Raises: OSError for anything but a regular file."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_regular(path: Path) -> None:
-    """Raise OSError for what is no regular file, and for a link to none."""
+    """Raise OSError for anything but a regular file or a link to one."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:
-    # Without O_NONBLOCK, opening a FIFO waits for somebody to write into it.
+    # Without O_NONBLOCK, opening a FIFO blocks until a process opens it for writing.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode) or allow(mode):

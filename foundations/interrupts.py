@@ -16,7 +16,7 @@ from foundations.errors import Interrupted
 
 _NUMBERS = {signal.SIGINT, signal.SIGTERM}
 _SECONDS_TO_UNWIND = 1.0
-"""How long the program may take to clean up after a signal. Then the process ends: files are whole at any moment."""
+"""Time limit for cleaning up after a signal. Then the process ends: files are whole at any moment."""
 _SECONDS_TO_REPEAT = 0.05
 CONTINUES = "The same command continues from what was kept."
 BEGINS_AGAIN = "Nothing is half-written; the same command begins again."
@@ -33,7 +33,7 @@ class Interrupts:
     def __init__(
         self, what_now: str = CONTINUES, work: str = "", tell: Callable[[bool], None] = lambda _: None
     ) -> None:
-        """Take the sentence that says how to go on, and the work that a signal stops, for its message.
+        """Take the sentence on how to continue, and the work that a signal stops, for the message.
 
         tell: called with True when signals begin to be deferred, and with False when they no longer are.
         """
@@ -41,15 +41,15 @@ class Interrupts:
         self.work = work
         self._what_now, self._tell = what_now, tell
         self._deferred = 0
-        """How many `deferred` blocks are open."""
+        """The number of open `deferred` blocks."""
         self._at_once = 0
-        """How many `at_once` blocks are open."""
+        """The number of open `at_once` blocks."""
         self._unwound: threading.Event | None = None
         """Set when the program has cleaned up after a signal; None where there was none."""
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Install the handlers; restore the former ones at the end. In other threads than the main one, do nothing."""
+        """Install the handlers; restore the former ones at the end. Outside the main thread, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -78,7 +78,7 @@ class Interrupts:
     def deferred(self) -> Iterator[None]:
         """Inside the block, only record the first signal; the block checks `signal_number` itself.
 
-        Several blocks may be open, and end in any order: the trainings that one process trains together.
+        Several blocks may be open, and end in any order: one for each run that a process trains together with others.
         """
         self._deferred += 1
         try:
@@ -101,9 +101,9 @@ class Interrupts:
 
     @contextlib.contextmanager
     def at_once(self, what_now: str = CONTINUES) -> Iterator[None]:
-        """Inside the block, a signal raises Interrupted, also within `deferred()`, and where it came before the block.
+        """Inside the block, a signal raises Interrupted, also within `deferred()`, and if it came before the block.
 
-        what_now: the sentence that says how to go on.
+        what_now: the sentence on how to continue.
         """
         former, self._what_now = self._what_now, what_now
         self._at_once += 1
@@ -118,7 +118,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def _only_interrupted(self) -> Iterator[None]:
-        """Raise Interrupted in place of an error that it led to, as where it cut off the end of a `with` block."""
+        """Raise Interrupted in place of an error that it caused, such as by cutting off the end of a `with` block."""
         try:
             yield
         except BaseException as error:
@@ -156,7 +156,7 @@ def _came_of_signal(error: BaseException) -> bool:
 
 
 def _end_unless(unwound: threading.Event, stop: Interrupted) -> None:
-    """End the process where the exception has not ended the work in time: code of others may have dropped it."""
+    """End the process if the exception has not ended the work in time: code of others may have caught it."""
     if not unwound.wait(_SECONDS_TO_UNWIND):
         with contextlib.suppress(OSError):
             os.write(2, f"open_prune: {stop}\n".encode())
@@ -164,9 +164,9 @@ def _end_unless(unwound: threading.Event, stop: Interrupted) -> None:
 
 
 def end(exit_code: int) -> int:
-    """Do what is left for a process whose work is done; return the exit code.
+    """Prepare the exit of a process whose work is done; return the exit code.
 
-    From now on, SIGINT and SIGTERM end it without a word. After a signal, it ends here: to take down torch costs half a
+    From now on, SIGINT and SIGTERM end it silently. After a signal, it ends here: shutting torch down takes half a
     second.
     """
     for number in _NUMBERS:
@@ -182,7 +182,7 @@ def end(exit_code: int) -> int:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Inside the block, this process gets no SIGINT and no SIGTERM; processes that it starts there keep it so."""
+    """Block SIGINT and SIGTERM for this process inside the block; processes that it starts there inherit that."""
     from multiprocessing import resource_tracker  # not in every command
 
     resource_tracker.ensure_running()  # started in the block, it would unblock them
@@ -194,5 +194,5 @@ def blocked() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """Let this process, which was started in `blocked()`, get SIGINT and SIGTERM."""
+    """Unblock SIGINT and SIGTERM for this process, which was started in `blocked()`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)

@@ -1,4 +1,4 @@
-"""What was measured during a run: `name,iteration,value` rows that anything can read."""
+"""The metrics of a run: `name,iteration,value` rows that any program can read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from foundations.errors import DamagedError
 
 HEADER = "name,iteration,value"
 BEST_BY = "validation_accuracy"
-"""The metric that says which state of a run is its best."""
+"""The metric that determines the best state of a run."""
 
 
 @dataclass
@@ -29,16 +29,16 @@ class Metrics:
         return max(found)[1] if found else None
 
     def at_best(self, name: str, by: str) -> float | None:
-        """Return the value of one metric where another is highest, the first such; None where they never meet."""
+        """Return the value of one metric where another is first highest; None if no iteration has both."""
         best = self._highest(by, {step for n, step in self.values if n == name})
         return None if best is None else self.values[name, best]
 
     def best_iteration(self, by: str) -> int | None:
-        """Return the iteration where a metric is highest, the first such, or None where it has no finite value."""
+        """Return the first iteration where a metric is highest, or None if it has no finite value."""
         return self._highest(by, {step for _, step in self.values})
 
     def _highest(self, by: str, steps: Set[int]) -> int | None:
-        """Return at which of some iterations a metric is highest, the first such; values that are not finite lose."""
+        """Return the first of some iterations where a metric is highest, ignoring values that are not finite."""
         found = sorted(step for n, step in self.values if n == by and step in steps)
         finite = [step for step in found if math.isfinite(self.values[by, step])]
         return max(finite, key=lambda step: self.values[by, step], default=None)

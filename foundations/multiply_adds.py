@@ -1,4 +1,4 @@
-"""How often a network uses each parameter for one example, from which multiply-adds follow. Imports torch."""
+"""The uses of each parameter of a network for one example, from which multiply-adds follow. Imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @contextlib.contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Let a network be in eval mode inside the block, then give each of its modules its own mode back."""
+    """Put a network into eval mode inside the block, then restore the mode of each module."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -26,12 +26,12 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def uses_of_parameters(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
-    """Return how often each entry of a parameter is multiplied or added in a pass of one example, by its name.
+    """Return, by name, how many multiplications or additions use each entry of a parameter for one example.
 
     A weight of a convolution is used at each place of its output (padding included), one of a linear layer for each
     row of its input, an entry of a vector (a bias; a scale or a shift of a normalization) at each place of its channel.
-    So the multiply-adds of a tensor are its entries times its uses, whatever the groups of a convolution, and those of
-    a sparse tensor its kept entries times its uses.
+    So the multiply-adds of a tensor are its entries times its uses, whatever the groups of a convolution. For a
+    sparse tensor, count its kept entries only.
 
     input_shape: of one example, such as channels, height, width. The model runs once, in eval mode and without
     gradients, on its own device (`meta` will do), and is left as it was. A parameter that two modules share has the
@@ -58,7 +58,7 @@ def uses_of_parameters(model: nn.Module, input_shape: Sequence[int]) -> dict[str
 
 
 def _uses_in(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Iterator[tuple[nn.Parameter, int]]:
-    """Yield the parameters that a module itself applies in a call, and how often it uses each of their entries."""
+    """Yield the parameters that a module itself applies in a call, and the uses of each of their entries."""
     if isinstance(module, nn.MultiheadAttention):  # it calls its output layer's function, not the layer
         yield from _uses_in_attention(module, inputs)
         return

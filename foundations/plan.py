@@ -1,4 +1,4 @@
-"""Plans: which runs must be made, in which order and how far, so that some runs are complete.
+"""Plans: the runs to compute, their order, and the step to compute each to, so that some runs are complete.
 
 Planning reads descriptions, manifests and the names of files. It computes nothing and needs no torch.
 """
@@ -18,7 +18,7 @@ from foundations.storage.run import Run
 
 @dataclass(frozen=True)
 class Target:
-    """What is requested of one run: that it is complete, or only that it keeps some states."""
+    """The request for one run: to be complete, or only to keep some states."""
 
     desc: Desc
     replicate: int = 1
@@ -26,12 +26,12 @@ class Target:
     """The steps whose states are kept; in a complete run, besides the first and the last."""
     is_complete: bool = True
     needs_mask: bool = False
-    """Whether its mask is requested besides."""
+    """Whether its mask is requested, too."""
 
 
 @dataclass(eq=False)
 class PlannedRun:
-    """A run of a plan: what is requested of it, and what exists already."""
+    """A run of a plan: the requests for it, and the results that exist."""
 
     desc: Desc
     run: Run
@@ -41,12 +41,12 @@ class PlannedRun:
     is_target: bool = False
     """Whether it must be complete, not only keep some states."""
     sources: list[PlannedRun] = field(default_factory=list)
-    """The runs that it draws on; empty where nothing of it is to be computed."""
+    """The runs that it depends on; empty if it has nothing to compute."""
     manifest: Manifest | None = None
     exists: bool = False
 
     def refresh(self) -> None:
-        """Look again at what exists. Raises: DamagedError where it is not a run of the description."""
+        """Check again what exists. Raises: DamagedError where the existing run has another description."""
         self.manifest = self.run.manifest()
         self.exists = self.run.exists()
         if self.exists:
@@ -72,12 +72,12 @@ class PlannedRun:
 
     @property
     def together_key(self) -> Hashable:
-        """What the runs have in common that one process can train together with this one; None where it is not."""
+        """A key that is equal for runs that one process can train together with this one; None if it trains alone."""
         return self.desc.together_key if self.is_target and self.manifest is None else None
 
     @property
     def status(self) -> str:
-        """What exists: complete, incomplete or not begun."""
+        """The state of the run: complete, incomplete or not begun."""
         return "complete" if self.manifest else "incomplete" if self.exists else "not begun"
 
     def _is_kept(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class PlannedRun:
 
 
 class Plan:
-    """The runs that some targets need, each once, every run after those that it draws on."""
+    """The runs that some targets need, each once, every run after those that it depends on."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -110,11 +110,11 @@ class Plan:
         return self._runs[location]
 
     def to_do(self) -> list[PlannedRun]:
-        """Return the runs of which something is to be computed, in their order."""
+        """Return the runs that need computing, in order."""
         return [planned for planned in self if not planned.is_done]
 
     def add(self, target: Target) -> PlannedRun:
-        """Add a target and what it needs. Raises: DamagedError where a run that is there is another one."""
+        """Add a target and the runs that it needs. Raises: DamagedError if an existing run has another description."""
         found = self._asked(target)
         self._targets.append(found)
         waiting = [found]
@@ -151,7 +151,7 @@ class Plan:
 
 
 def plan(targets: Iterable[Target], root: Path) -> Plan:
-    """Return the plan for some targets under a root. Raises: DamagedError where a run that is there is another one."""
+    """Plan the runs for some targets under a root. Raises: DamagedError if an existing run has another description."""
     made = Plan(root)
     for target in targets:
         made.add(target)

@@ -1,4 +1,4 @@
-"""How this program is called and which version it is: in the repository, and where it is installed.
+"""The name, command line and version of this program, in the repository and when it is installed.
 
 In the repository, `foundations` and the other floors are packages of the top level. Installed, they are inside the
 package `open_prune`.
@@ -12,11 +12,11 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 """The folder that holds the floors."""
 PREFIX = __name__.removesuffix("foundations.program")
-"""What stands before the names of the floors: nothing in the repository, `open_prune.` where it is installed."""
+"""The prefix of the floors' package names: empty in the repository, `open_prune.` when installed."""
 INSTALLED = PREFIX != ""
 """Whether this is the installed package."""
 PROGRAM = "open_prune" if INSTALLED else "python open_prune.py"
-"""How a command begins."""
+"""The beginning of every command, for usage texts."""
 COMMAND = (sys.executable, *(("-m", "open_prune") if INSTALLED else (str(TOP / "open_prune.py"),)))
 """The program's command line without arguments, for processes that are started from any folder."""
 

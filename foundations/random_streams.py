@@ -28,7 +28,7 @@ def stream_seed(purpose: str, *keys: int | str) -> int:
 def generator(purpose: str, *keys: int | str) -> torch.Generator:
     """Return a new CPU generator at the start of a stream.
 
-    Streams are drawn on the CPU whatever the device, so that they do not depend on where the job runs.
+    Streams are generated on the CPU whatever the device, so that they do not depend on where the job runs.
     """
     import torch
 

@@ -1,6 +1,6 @@
 r"""One mechanism of registration for everything that has a name: methods, data sets, networks, branches, platforms.
 
-What has a name is declared as an object in a file of its own:
+Each is declared as an object in a file of its own:
 
     SNIP = Method(spelling="snipN", pattern=r"snip(?P<examples_per_class>[1-9]\d*)", ...)
 
@@ -30,7 +30,7 @@ from foundations.program import INSTALLED, PREFIX
 
 @dataclass(frozen=True)
 class Plugin:
-    """A file of a user's own that declares what has a name."""
+    """A user's own file that declares named objects."""
 
     name: str
     """The file's name without `.py`."""
@@ -43,12 +43,12 @@ class Plugin:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Registered:
-    """Base of what has a name."""
+    """Base of named objects."""
 
     spelling: str
     """The name as people write it, with capitals for numbers: snipN."""
     pattern: str = ""
-    """The regular expression of its names, where they are more than the spelling. Groups are what a name says."""
+    """The regular expression of its names, if it has more than the spelling. Groups are the parameters in a name."""
     examples: tuple[str, ...] = ()
     """Names to list and to suggest, where the spelling is a pattern."""
     plugin: Plugin | None = field(default=None, init=False)
@@ -60,7 +60,7 @@ class Registered:
         object.__setattr__(self, "line", _line_under_way())
 
     def check_declared(self) -> None:
-        """Check what the types of the fields do not say. Called when a plug-in that declares it is loaded.
+        """Check what the types of the fields cannot express. Called when a plug-in that declares it is loaded.
 
         Raises: UsageError that names the field.
         """
@@ -105,7 +105,7 @@ class Registry(Generic[Entry]):
         return isinstance(name, str) and self._look_up(name) is not None
 
     def register(self, module: ModuleType) -> None:
-        """Add what a module declares. Raises: UsageError where a spelling is taken already."""
+        """Add the entries that a module declares. Raises: UsageError where a spelling is taken already."""
         for entry in vars(module).values():
             if isinstance(entry, self._kind) and not any(entry is known for known in self._entries):
                 self.add(entry)
@@ -117,7 +117,7 @@ class Registry(Generic[Entry]):
         self._entries.append(entry)
 
     def find(self, name: str) -> Entry:
-        """Return the entry of a name. Raises: UsageError that lists what there is."""
+        """Return the entry of a name. Raises: UsageError that lists the entries."""
         return self.match(name)[0]
 
     def match(self, name: str) -> tuple[Entry, dict[str, str]]:
@@ -155,7 +155,7 @@ class Registry(Generic[Entry]):
         return self._found.get(name)
 
     def _take(self, plugin: Plugin, module: ModuleType) -> None:
-        """Add what a plug-in declares, all or nothing. Raises: UsageError where another entry has such a name."""
+        """Add the entries of a plug-in, all or none. Raises: UsageError where another entry has such a name."""
         added: list[Entry] = []
         for entry in vars(module).values():
             if isinstance(entry, self._kind) and not any(entry is known for known in (*self._entries, *added)):
@@ -170,7 +170,7 @@ class Registry(Generic[Entry]):
 
 @contextlib.contextmanager
 def executing(file: str) -> Iterator[None]:
-    """Let what is declared in the block know its line in the file of a plug-in, which is executed there."""
+    """Execute a plug-in's file inside the block, so that entries declared there record their line."""
     _EXECUTED.append(file)
     try:
         yield

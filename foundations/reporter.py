@@ -1,4 +1,4 @@
-"""How jobs report to people: they are passed a Reporter and print nothing themselves."""
+"""Reporters of jobs, which print nothing themselves."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 
 _STEP, _EXPERIMENT = "_step", "_experiment"
-"""How the flags for a state of a run end: the step, and the run."""
+"""Suffixes of the flags for a state of a run: the step, and the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,12 @@ class AddressFlags:
 
 
 def branch(argv: Sequence[str], environment: Environment) -> int:
-    """`branch PARENT NAME`: compute a branch, making what it needs of its parent, or reuse it."""
+    """`branch PARENT NAME`: compute a branch and the runs that it needs, or reuse it."""
     return run_request(branch_request(argv, environment), environment)
 
 
 def branch_request(argv: Sequence[str], environment: Environment) -> Request:
-    """Return what `branch` asks for. Raises: UsageError, HelpRequested."""
+    """Return the request of a `branch` command. Raises: UsageError, HelpRequested."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if names in ([], ["train"], ["lottery"]) and (not rest or help_asked(rest) is not None):
@@ -107,7 +107,7 @@ def _described(
 
 
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
-    """Return what was not given about how a branch and its techniques prune, in words."""
+    """Return a line with the defaults of the flags of pruning and techniques that were not given."""
     choices = list(flags.techniques.choices)
     if found.prunes and found.levels:
         choices[:0] = [({found.levels: getattr(flags.branch, found.levels)}, (found.levels,))]
@@ -119,7 +119,7 @@ def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
 
 
 def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
-    """Return the description of a branch with techniques after those that the branch itself has."""
+    """Return the description of a branch with techniques added after the branch's own."""
     if not techniques.parts:
         return desc
     if not isinstance(desc, BranchDesc):
@@ -128,7 +128,7 @@ def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
 
 
 def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int) -> Hparams:
-    """Return a branch's flags with the steps that `best` stands for: of the runs named beside them, or the parent."""
+    """Replace `best` in a branch's flags by the best step of the run named beside it, or of the parent."""
     steps = {}
     for name in flags.names():
         if name.endswith(_STEP) and getattr(flags, name) == BEST:
@@ -143,13 +143,13 @@ def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int)
 
 
 def list_branches() -> str:
-    """Return the branches and what they do, as a table."""
+    """Return a table of the branches, with a summary of each."""
     rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in BRANCHES]
     return table(rows, ("branch", "what it does"))
 
 
 def list_level_branches() -> str:
-    """Return the branches of the levels of a lottery and what they do, as a table."""
+    """Return a table of the branches of a lottery's levels, with a summary of each."""
     rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in LEVEL_BRANCHES]
     return table(rows, ("branch", "what it does"))
 
@@ -172,7 +172,7 @@ def _by_address(
 
 
 def _job_arguments(argv: Sequence[str]) -> list[str]:
-    """Return the argument that says where runs are, which the parent's address is looked up with."""
+    """Return the `--root` argument, if given, for finding the parent by its address."""
     from cli.request.flags import value_of
 
     root = value_of("root", argv)
@@ -180,7 +180,7 @@ def _job_arguments(argv: Sequence[str]) -> list[str]:
 
 
 def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:
-    """Return what turns the text of a flag into a run: `main`, a directory's name, or any prefix of an address."""
+    """Return a function from the text of a flag to a run: `main`, a directory's name, or any prefix of an address."""
 
     def run_of(text: str, groups: Groups) -> RunRef:
         job: Any = groups["job"]
@@ -197,7 +197,7 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
 
 @functools.cache
 def _flags_of(found: Branch, base: Any) -> Any:
-    """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
+    """Return the dataclass of a branch's flags: those of `base`, of pruning if it prunes, and its own."""
     own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
     if found.prunes:
         own.insert(0, ("pruning", PruningHparams, field(default_factory=PruningHparams)))

@@ -1,4 +1,4 @@
-"""The commands that list what there is to choose from. They import no torch, but for counting parameters."""
+"""The commands that list models, datasets, strategies and so on. Only counting parameters imports torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListingFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsHparams(DatasetsRootHparams):
-    """Which, and how much of them."""
+    """Contents of the list."""
 
     names_only: bool = hparam(False)
     """Leave the sizes out, which take some seconds to count."""
@@ -44,10 +44,10 @@ class ModelsFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class AddHparams(DatasetsRootHparams):
-    """How a dataset of one's own is added."""
+    """Options of `datasets add`."""
 
     augmentation: str = hparam("none", choices=AUGMENTATIONS)
-    """How training images vary."""
+    """Augmentation of the training images."""
     image_size: int | None = hparam(None, at_least=1)
     """The side to which images are brought; without it all must have the same size."""
     stream: bool = hparam(False)
@@ -141,7 +141,7 @@ def strategies(argv: Sequence[str], _environment: Environment) -> int:
 
 
 def techniques(argv: Sequence[str], _environment: Environment) -> int:
-    """`techniques`: what changes how a network trains."""
+    """`techniques`: the training techniques."""
     parse(ListingFlags, argv, "techniques")
     rows = [{"name": each.spelling, "does": each.summary, "paper": each.paper} for each in TECHNIQUES]
     print(table(rows, ("name", "does", "paper")))

@@ -1,4 +1,4 @@
-"""The flags by which commands that act on runs choose them. It imports no torch."""
+"""Flags that select runs, for commands that act on them. It imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foundations.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenHparams(RootHparams):
-    """Where runs are, and which of them are meant."""
+    """Location and selection of the runs."""
 
     where: str | None = hparam(None)
     """All runs with key=value, as in `ls` ('strategy=snip10,density<0.3'), in place of one by its address. They are
@@ -25,7 +25,7 @@ class ChosenHparams(RootHparams):
     """List what would be done, and stop."""
 
     def rows(self, root: Path) -> list[Row]:
-        """Return the runs that `where` chooses. Raises: UsageError where it is empty, or cannot be read."""
+        """Return the runs that match `where`. Raises: UsageError where it is empty, or not a condition."""
         if not (self.where or "").strip(" ,"):
             raise UsageError("it chooses nothing; write a condition, such as status=incomplete.", "where")
         return chosen(by_descent(read_rows(root)), self.where)

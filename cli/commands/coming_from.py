@@ -51,7 +51,7 @@ def coming_from(argv: Sequence[str], _environment: Environment) -> int:
 
 
 def _named(name: str, bases: Mapping[str, CodeBase]) -> CodeBase:
-    """Return the code base that a name means: letters and digits count, and so does a beginning that only one has."""
+    """Return the code base of a name, comparing letters and digits only. A unique prefix is enough."""
 
     def plain(text: str) -> str:
         return "".join(filter(str.isalnum, text.casefold()))
@@ -86,5 +86,5 @@ def _rows(base: CodeBase) -> list[dict[str, str]]:
 
 
 def _in_code(column: str, text: str) -> str:
-    """Return a cell with its words in code, if it is one of words."""
+    """Return a cell formatted as code, unless it is a note."""
     return text if column == "note" or not text else f"`{text}`"

@@ -28,7 +28,7 @@ _HEADINGS = {DATA: "Data", PROGRAM: "Computed with"}
 
 @dataclass(frozen=True, kw_only=True)
 class CompareHparams(RootHparams):
-    """Where runs are, and how the comparison is written."""
+    """Location of the runs, and format of the comparison."""
 
     format: str = hparam("text", choices=("text", "csv", "json"))
     """csv and json have values as they are."""
@@ -43,16 +43,16 @@ class CompareFlags:
 
 @dataclass(frozen=True)
 class Compared:
-    """Runs, what they differ in, and their results."""
+    """Runs, their differences and their results."""
 
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     results: dict[str, tuple[Any, ...]]
-    """By name, that of each run; None where it has none."""
+    """By name, the value of each run; None for a run without one."""
 
 
 def compare(argv: Sequence[str], environment: Environment) -> int:
-    """`compare A B [C...]`: what runs differ in, and their results."""
+    """`compare A B [C...]`: print the differences of runs, and their results."""
     names, rest = positional(argv, CompareFlags)
     flags = parse(CompareFlags, rest, "compare").comparison
     if len(names) < 2:
@@ -74,7 +74,7 @@ def compare(argv: Sequence[str], environment: Environment) -> int:
 
 
 def _compared(rows: Sequence[Row]) -> Compared:
-    """Return what runs differ in. Raises: DamagedError where the description of one cannot be read."""
+    """Return the differences and results of runs. Raises: DamagedError where a description cannot be read."""
     described = [Described.stored(row.run) for row in rows]
     manifests = [row.run.manifest() if row.status == "complete" else None for row in rows]
     found = [*differences(described), *differences_in_computing(manifests)]
@@ -108,7 +108,7 @@ def _columns(compared: Compared) -> dict[str, list[Any]]:
 
 
 def _text(compared: Compared, width: int | None) -> str:
-    """Return the comparison for people."""
+    """Return the comparison as text for people."""
     rows = [["status", *(row.status for row in compared.rows)]]
     headings = {1: "Differences"}
     rows += [difference_cells(each) for each in compared.differences if each.kind not in _HEADINGS]

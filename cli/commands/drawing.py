@@ -1,4 +1,4 @@
-"""What files of papers measure and draw: the flags of `measure`, `plot` and `table`, read before work begins."""
+"""Measurements and drawings of paper files: flags of `measure`, `plot` and `table`, parsed before work begins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from foundations.storage.store import SOURCE_FLAGS
 from pruning.hparams import PruningHparams
 
 FIGURE_FORMATS = ("pdf", "png")
-"""In which a figure is written: for papers, and to look at."""
+"""Formats of each figure: one for papers, one for the screen."""
 TABLE_FORMATS_WRITTEN = ("latex", "markdown")
 
 
@@ -47,18 +47,18 @@ class Measurement:
 
     @property
     def reads_metrics(self) -> bool:
-        """Whether it may need what was measured while runs trained: those of plug-ins may."""
+        """Whether it may need the metrics of training, as measures of plug-ins may."""
         return self.kind.plugin is not None
 
     @property
     def scoring(self) -> PruningHparams | None:
-        """How it scores networks, if it does."""
+        """The pruning hyperparameters for scoring networks; None if it does not score them."""
         return None if self.kind.scores_with is None else self.kind.scores_with(self.options)
 
     def measure(self, rows: Sequence[Row], environment: Environment, device: str, reporter: Reporter) -> int:
-        """Measure the runs that are meant, each once, and return their number; results that are there are reused.
+        """Measure the selected runs, each once, and return their number. Existing results are reused.
 
-        Raises: UsageError that says which part of the file it is about; as `analysis.measures.results.result_of`.
+        Raises: UsageError that names the part of the file; as `analysis.measures.results.result_of`.
         """
         with _said_of(self.part):
             meant = {row.run.location for row in chosen(rows, self.part.of or None)}
@@ -87,11 +87,11 @@ class Measurement:
 _CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
 """Options of figures and tables that name columns, hyperparameters or results."""
 _MEASURED = ("accuracy", "loss")
-"""How results end that no hyperparameter has; others are known from runs alone."""
+"""Suffixes of results that no hyperparameter has; other results are known from finished runs only."""
 
 
 def _refuse_unknown_keys(part: Part, options: Hparams, hyperparameters: Collection[str]) -> None:
-    """Raise UsageError for a key that no run of a sweep will have, where that is known before they are computed."""
+    """Raise UsageError for a key that no run of a sweep will have, as far as that is known before computing."""
     known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
     choosing = () if part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
     keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
@@ -111,12 +111,12 @@ class Drawing(Protocol):
 
     @property
     def reads_metrics(self) -> bool:
-        """Whether it needs what was measured while runs trained, or only their states and masks."""
+        """Whether it needs the metrics of training, or only states and masks."""
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
-        """Write files into a folder; return which, in words, and what a reader must know beside them.
+        """Write files into a folder; return a line for each file, and the notes for readers.
 
-        Raises: UsageError that says which part of the file it is about; EnvironmentFailure.
+        Raises: UsageError that names the part of the file; EnvironmentFailure.
         """
 
 
@@ -172,14 +172,14 @@ class TableDrawing:
 
 
 def measurement_of(part: Part) -> Measurement:
-    """Return what a [[measure]] says. Raises: UsageError that says where it stands."""
+    """Return the measurement of a [[measure]]. Raises: UsageError that names its place."""
     with _said_of(part):
         kind = MEASURES.find(part.name)
         return Measurement(kind, _options_of(kind.options, part), part)
 
 
 def drawing_of(part: Part) -> Drawing:
-    """Return what a [[plot]] or a [[table]] says. Raises: UsageError that says where it stands."""
+    """Return the drawing of a [[plot]] or a [[table]]. Raises: UsageError that names its place."""
     with _said_of(part):
         if part.command == "table":
             return TableDrawing(_options_of(TableOptions, part), part)
@@ -199,7 +199,7 @@ def _options_of(options: type[Hparams], part: Part) -> Any:
 
 @contextlib.contextmanager
 def _said_of(part: Part) -> Iterator[None]:
-    """Let mistakes say in which part of which file they are."""
+    """Add the file and the part to each UsageError of the block."""
     try:
         yield
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The train command, and what the commands that compute have in common."""
+"""The train command, and shared code of the computing commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_RECIPE = "cifar_resnet_20"
 
 
 class JobFlags(Protocol):
-    """What every command that computes has: how its job is done, where, and who runs it."""
+    """The flags of every computing command: settings of the job, platform and executor."""
 
     @property
     def job(self) -> JobHparams: ...  # noqa: D102
@@ -66,7 +66,7 @@ class TrainFlags:
 def _train_desc(
     dataset: DatasetHparams, model: ModelHparams, training: TrainingHparams, techniques: TechniquesHparams | None
 ) -> TrainDesc:
-    """Return the training; many branches of one training share its description."""
+    """Return the description of a training, cached: many branches share it."""
     return TrainDesc(dataset=dataset, model=model, training=training, techniques=techniques)
 
 
@@ -79,7 +79,7 @@ def train(argv: Sequence[str], environment: Environment) -> int:
 
 
 def train_request(argv: Sequence[str], environment: Environment) -> Request:
-    """Return what `train` asks for. Raises: UsageError, HelpRequested."""
+    """Return the request of a `train` command. Raises: UsageError, HelpRequested."""
     flags = parse_job(TrainFlags, argv, "train", environment)
     first_line = taken_by_default(argv, *flags.techniques.choices)
     return single_request(flags.train_desc(), flags, first_line)
@@ -118,9 +118,9 @@ def parse_job(
 
 
 def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Sequence[str]]) -> str:
-    """Return a line that names what was not given, with the values that were taken, or nothing.
+    """Return a line with the flags that were not given and their default values, or an empty text.
 
-    choices: what was taken, by flag, and the flags of which any one gives it.
+    choices: default values by flag, and the flags of which any one replaces them.
     """
     taken = [
         f"--{flag}={value}"
@@ -142,6 +142,6 @@ def steps_to_keep(desc: Desc, text: str | None) -> list[Step]:
 
 
 def check_keep_best(desc: Desc, job: JobHparams) -> None:
-    """Raise UsageError where the best state is to be kept and no examples say which one that is."""
+    """Raise UsageError for `keep_best` if no examples are held out to choose the best state."""
     if job.keep_best and not trained_of(RunRef(desc)).dataset.validation_examples:
         raise UsageError("no examples are held out to choose a state by; give their number.", "validation_examples")

@@ -42,17 +42,17 @@ SHOWN = (
     DIFFERS,
 )
 _ONLY_IF_ANY = ("technique", DIFFERS)
-"""Columns that are left out where no run has a value for them."""
+"""Columns that are omitted if no run has a value for them."""
 _FOLDED = ("data", "model", "technique", "status", "branch", "strategy")
-"""Columns that are named above a table that is too wide, where they are the same for all runs; these first."""
+"""Columns that move above a table that is too wide, if all runs have the same value, in this order."""
 _IMPORTANCE = ("address", "branch", "strategy", "sparsity", "accuracy", "status", "age", "technique", "model", "data")
-"""In a narrow terminal, the columns that stand beside each other first."""
+"""Columns by importance: in a narrow terminal, the first ones stay side by side."""
 _FRACTIONS = ("sparsity", "density")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormatHparams(RootHparams):
-    """Where runs are, and how they are shown."""
+    """Location of the runs, and output format."""
 
     json: bool = hparam(False)
     """Print every column and hyperparameter as JSON."""
@@ -60,7 +60,7 @@ class FormatHparams(RootHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ListHparams(FormatHparams):
-    """Which runs, in which order, and how they are shown."""
+    """Selection, order and format of the listed runs."""
 
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas: a column (status=complete), a hyperparameter (lr=0.1) or a result.
@@ -71,7 +71,7 @@ class ListHparams(FormatHparams):
     """Sort by a column, a hyperparameter or a result, such as accuracy; with a minus before it, descending. By default
     each run comes after the one that it descends from, and the line with the newest run comes first."""
     columns: str | None = hparam(None)
-    """What is shown, with commas between: columns, results, hyperparameters, and differs, which has the hyperparameters
+    """Values to show, separated by commas: columns, results, hyperparameters, and differs, for the hyperparameters
     that tell the listed runs apart."""
     limit: int | None = hparam(None, at_least=1)
     """Show the first runs only, so many."""
@@ -145,10 +145,10 @@ def as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
 
 
 def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
-    """Return a table of runs. names: its columns; by default those that people look at.
+    """Return a table of runs. names: its columns; by default those of `SHOWN`.
 
-    width: of the terminal, or None. Of the usual columns, those that are the same for all runs are named above a table
-    that would not fit.
+    width: of the terminal, or None. If the table does not fit, default columns with the same value for all runs move
+    above it.
     """
     columns, usual = list(names or SHOWN), dict[str, Any]()
     cells = [_cells(row, columns) for row in rows]
@@ -182,7 +182,7 @@ def _flags(values: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Row, names: Sequence[str]) -> dict[str, str]:
-    """Return the cells of a run as people read them."""
+    """Return the cells of a run, formatted for people."""
     cells = {}
     for name in names:
         value = None if name in OWN_COLUMNS and name != "technique" else row.value(name)

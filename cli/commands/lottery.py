@@ -37,7 +37,7 @@ def lottery(argv: Sequence[str], environment: Environment) -> int:
 
 
 def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
-    """Return what `lottery` asks for. Raises: UsageError, HelpRequested."""
+    """Return the request of a `lottery` command. Raises: UsageError, HelpRequested."""
     flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdecimal() else text)
@@ -45,7 +45,7 @@ def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
 
 
 def branch_lottery_request(name: str, argv: Sequence[str], environment: Environment) -> Request:
-    """Return what `branch lottery NAME` asks for: a branch of each of some levels. Raises: UsageError."""
+    """Return the request of `branch lottery NAME`: a branch of each chosen level. Raises: UsageError."""
     if name not in LEVEL_BRANCHES:
         raise UsageError(
             f"'{name}' is not a branch of lottery{choose_from(name, LEVEL_BRANCHES.spellings())}\n"
@@ -81,7 +81,7 @@ def _over_levels(
 
 
 def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
-    """Return what was not given about how levels are pruned, in words."""
+    """Return a line with the defaults of the flags for pruning levels that were not given."""
     values = {
         "strategy": flags.pruning.strategy,
         "pruning_fraction": flags.lottery.pruning_fraction,
@@ -94,7 +94,7 @@ def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
 def _targets(
     flags: LotteryFlags, wanted: Sequence[int], branch: Callable[[Lottery, RunRef], Desc] | None
 ) -> dict[str, Target]:
-    """Return what is asked for of each level: the level itself, or a branch of it."""
+    """Return the target of each chosen level: the level itself, or a branch of it."""
     described, found = flags.described(), {}
     for number, desc in described.levels(max(wanted)):
         if number in wanted:

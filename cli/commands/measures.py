@@ -1,4 +1,4 @@
-"""The commands that list the measures, and measure runs. They import no torch, unless something is computed."""
+"""The commands `measures` and `measure`. They import torch only to compute a result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROWS_SHOWN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureHparams(RootHparams, DatasetsRootHparams):
-    """How runs are measured."""
+    """Options of the measurement."""
 
     replay: bool = hparam(False)
     """Compute states that the runs did not keep, and keep them; by default that is an error."""
@@ -47,7 +47,7 @@ class MeasureFlags:
 
 
 def measures(argv: Sequence[str], _environment: Environment) -> int:
-    """`measures`: what can be measured of runs."""
+    """`measures`: list the measures of runs."""
     parse(ListingFlags, argv, "measures")
     rows = [
         {"name": each.spelling, "takes": each.takes, "measures": each.summary, "paper": each.paper} for each in MEASURES
@@ -88,7 +88,7 @@ def _flags_of(measure: Measure | None) -> type:
 def _results(
     measure: Measure, addresses: Sequence[str], options: Hparams, work: MeasureHparams, environment: Environment
 ) -> Iterator[MeasuredResult]:
-    """Yield a result for each run, or one for all, printing each as it comes."""
+    """Yield a result for each run, or one for all, and print each as soon as it is known."""
     runs = [open_run(address, work.root_in(environment), work.datasets_in(environment)) for address in addresses]
     groups = [[run] for run in runs] if measure.takes == "one run" else [runs]
     with reporting(quiet=work.json) as reporter:

@@ -39,7 +39,7 @@ _USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperHparams(Hparams):
-    """Which scale, and where the figures go."""
+    """Scale, and folder of the figures."""
 
     scale: str = hparam("cpu", choices=SCALES)
     """cpu: small networks and data, minutes to an hour on two cores. full: those of the paper."""
@@ -73,7 +73,7 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 
 
 def paper(argv: Sequence[str], environment: Environment) -> int:
-    """`paper NAME`: compute what is missing of a figure or a table, and draw it."""
+    """`paper NAME`: compute the missing runs of a figure or a table, and draw it."""
     names, rest = positional(argv, PaperFlags)
     scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
     if not names:
@@ -126,7 +126,7 @@ def planned_paper(
     environment: Environment,
     job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
 ) -> PlannedSweep:
-    """Return the runs of a file at a scale. Raises: UsageError that says which run it is about."""
+    """Plan the runs of a file at a scale. Raises: UsageError that names the run."""
     with _said_of_sweep(found, scale):
         described, *_ = without_shared(sweep_at(found, scale))
         measurements, drawings = parts_of(found, scale)
@@ -142,9 +142,9 @@ def planned_paper(
 
 
 def _without_evaluation(request: Request) -> Request:
-    """Return a request that asks no more of untrained runs than their first state and mask: nobody reads their metrics.
+    """Return a request for only the first state and mask of untrained runs, whose metrics are not read.
 
-    The bytes of these are the same as in a complete run, and the command of the run goes on from there.
+    Their bytes are the same as in a complete run, and the command of the run continues from there.
     """
     targets = {}
     for name, target in request.targets.items():
@@ -165,7 +165,7 @@ def sweep_at(found: PaperFile, scale: str) -> Sweep:
 
 @contextlib.contextmanager
 def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
-    """Let mistakes say in which sweep of which file they are."""
+    """Add the file and the scale of the sweep to each UsageError of the block."""
     try:
         yield
     except UsageError as error:
@@ -175,7 +175,7 @@ def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
 
 
 def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Drawing]]:
-    """Return what is measured and what is drawn at a scale. Raises: UsageError that names the part of the file."""
+    """Return the measurements and the drawings at a scale. Raises: UsageError that names the part of the file."""
     parts = found.parts[scale]
     return (
         [measurement_of(part) for part in parts if part.command == "measure"],
@@ -184,9 +184,9 @@ def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Draw
 
 
 def rows_of(planned: PlannedSweep) -> list[Row]:
-    """Return what is known of each run that a sweep asks for, with the name of its grid under `grid`.
+    """Return a row for each run that a sweep requests, with the name of its grid under `grid`.
 
-    A run that several named grids ask for has a row for each of them. The trainings that others prune have no grid:
+    A run that several named grids request has a row for each of them. Trainings that other runs prune have no grid:
     they are the reference of all.
     """
     found = dict.fromkeys((each.run.location, asked.grid) for asked, _, each in planned.targets())
@@ -203,7 +203,7 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
 
 
 def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[Case]:
-    """Return how the networks of the runs are scored by measures, once for each: those that are there do not count."""
+    """Return the scoring cases of the measures, one for each run that is not computed yet."""
     return [
         scoring_case(trained_of(RunRef(each.desc)), pruning)
         for measurement in measurements
@@ -214,7 +214,7 @@ def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[
 
 
 def _row_of(planned: PlannedRun) -> Row:
-    """Return what is known of a run; one that has all that was asked of it counts as complete."""
+    """Return the row of a run; a run that has everything requested counts as complete."""
     row = row_of(planned.run)
     if row.status != "incomplete" or planned.is_target or not planned.is_done:
         return row

@@ -23,7 +23,7 @@ from foundations.program import PROGRAM
 
 @dataclass(frozen=True, kw_only=True)
 class PlotHparams(RootHparams):
-    """Where the figure is written."""
+    """Output of the figure."""
 
     out: str | None = hparam(None)
     """The file, whose ending says the format: .pdf, .svg or .png (300 dots an inch); several with commas between. The
@@ -51,7 +51,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     flags: Any = parse(_flags_of(found), rest, f"plot {names[0]}")
     paths = [Path(each) for each in (flags.output.out or f"{names[0]}.{FORMATS[0]}").split(",")]
     for path in paths:
-        format_of(path)  # a mistake is told before anything is drawn
+        format_of(path)  # reports a mistake before anything is drawn
     drawn = found.drawn(read_rows(flags.output.root_in(environment)), flags.figure)
     for written in drawn.write(*paths):
         print(f"wrote {written}")

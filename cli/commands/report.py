@@ -19,7 +19,7 @@ from foundations.files import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class ReportHparams(RootHparams):
-    """Which runs the report is on, and what it shows of them."""
+    """Selection of the runs, and contents of the report."""
 
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas, as in `ls` ('density<0.3'). The trainings that they prune are
@@ -28,7 +28,7 @@ class ReportHparams(RootHparams):
     """The metric or result that is compared: at the end (test_accuracy), where accuracy on held out examples is best
     (test_accuracy@best), at a step (test_accuracy@10ep), or the highest or lowest of all (test_loss@min)."""
     lines: str | None = hparam(None)
-    """What tells lines apart, separated by commas, such as strategy,allocation. By default the strategy and whatever
+    """Keys to tell lines apart, separated by commas, such as strategy,allocation. By default the strategy and whatever
     else is needed for runs of one line and level to be one experiment."""
     over: str | None = hparam(None)
     """Hyperparameters over which means are taken on purpose, separated by commas, such as data_order_seed."""

@@ -1,4 +1,4 @@
-"""The command that executors start: `run FILE...` computes what job files ask for."""
+"""The command that executors start: `run FILE...` computes the runs of job files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from training.jobs.compute import execute
 
 @dataclass(frozen=True, kw_only=True)
 class RunHparams(WorkHparams):
-    """How the work is done."""
+    """Settings of the work."""
 
     no_wait: bool = hparam(False)
-    """Where another process works on a run, end at once with exit code 75."""
+    """If another process works on a run, exit at once with code 75."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RunFlags:
 
 
 def run(argv: Sequence[str], environment: Environment) -> int:
-    """`run FILE...`: compute what the files ask for, or reuse it."""
+    """`run FILE...`: compute the runs of the files, or reuse them."""
     names, rest = positional(argv)
     flags = parse(RunFlags, rest, "run FILE...")
     if not names:

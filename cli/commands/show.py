@@ -27,7 +27,7 @@ from foundations.storage.store import find_run
 
 @dataclass(frozen=True, kw_only=True)
 class ShowHparams(FormatHparams):
-    """Where runs are, and how one is shown."""
+    """Location of the runs, and output format."""
 
     plugin_diff: bool = hparam(False)
     """Print what has changed in the run's plug-ins since: a unified diff from the files that the run used to those that
@@ -86,7 +86,7 @@ def _described(row: Row) -> list[str]:
 
 
 def _plugins(run: Run) -> list[str]:
-    """Return the plug-ins that the run or its main run needs, where they are kept, and which have to be asked for."""
+    """Return lines on the plug-ins of the run and its main run: their kept files, and which need `--plugin`."""
     lines = []
     for plugin in _needed(run):
         lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...")
@@ -99,9 +99,9 @@ def _plugins(run: Run) -> list[str]:
 
 
 def plugin_diff(run: Run) -> list[str]:
-    """Return, for each plug-in of a run, a unified diff from the file that the run used to the one that is there now.
+    """Return, for each plug-in of a run, a unified diff from the file that the run used to the current one.
 
-    That is the file of a loaded plug-in of the same name, else the one at the path that the run recorded.
+    The current file is that of a loaded plug-in of the same name, else the one at the path that the run recorded.
     """
     needed = _needed(run)
     return [line for plugin in needed for line in _difference(plugin, run)] or ["The run uses no plug-in."]

@@ -33,7 +33,7 @@ _USAGE = f"usage: {PROGRAM} sweep [FILE.toml] [--grid FLAG=VALUES]... [FLAGS] [-
 
 @dataclass(frozen=True, kw_only=True)
 class SweepHparams(Hparams):
-    """Which runs, and what is done with them."""
+    """Runs of the sweep, and actions on them."""
 
     grid: str | None = hparam(None)
     """Values of a flag, such as strategy=snip10,synflow, replicate=1-5 or density=0.8^1..10 (powers). Every combination
@@ -41,7 +41,7 @@ class SweepHparams(Hparams):
     when: str | None = hparam(None)
     """Flags of the runs that have some value, such as strategy=synflow:prune_iterations=100. May be repeated."""
     retry: str | None = hparam(None, choices=("failed",))
-    """failed: start runs that failed before again. By default they stay failed, and the sweep says so."""
+    """failed: start runs that failed before again. By default they stay failed, and the sweep lists them."""
     export: bool = hparam(False)
     """Print the plain commands of the runs, one a line, in an order in which they can run one by one, and stop."""
 
@@ -72,13 +72,13 @@ Flags = TypeVar("Flags", bound=WholeFlags)
 
 @dataclass(frozen=True)
 class Asked:
-    """A point of the sweep: its command, what it is called, and what it asks for."""
+    """A point of the sweep: its command, its label and its request."""
 
     argv: tuple[str, ...]
     label: str
     request: Request
     grid: str = ""
-    """The name of the grid that it is of."""
+    """The name of its grid."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ class PlannedSweep:
     plan: Plan
 
     def targets(self) -> Iterator[tuple[Asked, str, PlannedRun]]:
-        """Yield each run that a point asks for, with the point and the run's name among those of the point."""
+        """Yield each requested run, with its point and the run's name within the point."""
         for each in self.asked:
             for name, target in each.request.targets.items():
                 yield each, name, self.plan[target.desc.location(target.replicate)]
 
     def requested(self) -> list[PlannedRun]:
-        """Return the runs that the points ask for, each once."""
+        """Return the requested runs, each once."""
         return list(dict.fromkeys(planned for *_, planned in self.targets()))
 
     def labels(self) -> dict[PlannedRun, str]:
-        """Return what the runs of a sweep are called, for people."""
+        """Return the label of each run of the sweep, for people."""
         labels: dict[PlannedRun, str] = {}
         for each, name, planned in self.targets():
             labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
@@ -112,10 +112,9 @@ class PlannedSweep:
     def preview(
         self, rates: Rates | None = None, *, at_once: int = 1, is_timed: bool = False, measured: Sequence[Case] = ()
     ) -> str:
-        """Return how many runs there are, how many are done, what is left to do, and how long that takes.
+        """Return a text with the number of runs, of done ones, the work left, and the estimated time.
 
-        rates: what was timed on this machine. is_timed: whether to time what is missing. measured: how networks are
-        scored besides, by measures.
+        rates: timings of this machine. is_timed: whether to time missing cases. measured: scoring cases of measures.
         """
         runs, to_do, requested = list(self.plan), self.plan.to_do(), self.requested()
         targets = sum(len(each.request.targets) for each in self.asked)
@@ -177,9 +176,9 @@ def parse_whole(kind: type[Flags], argv: Sequence[str], command: str, environmen
 
 
 def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams) -> Sweep:
-    """Return a sweep whose runs are given the flags that they share, but for those that only print.
+    """Return a sweep whose runs have the flags that they share, except those that only print.
 
-    Raises: UsageError where a grid varies what is fixed for all its runs.
+    Raises: UsageError where a grid varies a flag that is fixed for all its runs.
     """
     refuse_disagreement(described)
     shared = (*flags_of(job.replaced({"dry_run": False, "display_output_location": False})), *flags_of(platform))
@@ -189,7 +188,7 @@ def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams
 def preview_of(
     planned: PlannedSweep, flags: WholeFlags, environment: Environment, measured: Sequence[Case] = ()
 ) -> str:
-    """Return the preview of a sweep with what this machine takes; a dry run times what is not known."""
+    """Return the preview of a sweep with the timings of this machine; a dry run times missing cases."""
     at_once, threads = 1, None
     if EXECUTORS.find(str(flags.executor.executor)).is_local:
         with make_executor(flags.executor, Program(entry="")) as executor:
@@ -199,7 +198,7 @@ def preview_of(
 
 
 def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
-    """Return the plan for the points of a sweep. Raises: DamagedError where a run that is there is another one."""
+    """Plan the runs of a sweep. Raises: DamagedError where an existing run has another description."""
     targets = (target for each in asked for target in each.request.targets.values())
     return PlannedSweep(tuple(asked), plan(targets, asked[0].request.job.root_in(environment)))
 
@@ -207,7 +206,7 @@ def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep
 def compute_sweep(
     planned: PlannedSweep, executor: ExecutorHparams, environment: Environment, *, quiet: bool, retry_failed: bool
 ) -> Dispatched:
-    """Compute what is missing of a sweep, and print what became of it unless it is to be quiet."""
+    """Compute the missing runs of a sweep, and print a summary unless `quiet`."""
     first = planned.asked[0]
     request = replace(first.request, job=replace(first.request.job, quiet=quiet), executor=executor)
     what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
@@ -223,7 +222,7 @@ def compute_sweep(
 
 
 def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
-    """Return the sweep that arguments, and the file if they name one, describe, and the arguments that are left.
+    """Read a sweep from arguments, and from the file if they name one; return it and the remaining arguments.
 
     Raises: UsageError, EnvironmentFailure.
     """
@@ -249,7 +248,7 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
 
 
 def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
-    """Return what each point of a sweep asks for. Raises: UsageError that says which run it is about."""
+    """Return the points of a sweep with their requests. Raises: UsageError that names the run."""
     found = []
     for argv, label, grid in described.points():
         if argv[0] not in REQUESTS:
@@ -266,7 +265,7 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
 
 
 def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:
-    """Return what became of the runs that a sweep asked for."""
+    """Return the numbers of complete, computed and failed runs of a sweep, as text."""
     computed = set(map(id, outcome.computed))
     done = [planned for planned in targets if planned.is_done]
     ours = sum(id(planned) in computed for planned in done)

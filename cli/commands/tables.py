@@ -23,7 +23,7 @@ from foundations.files import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class TableOutputHparams(RootHparams):
-    """Where the table is written, and in which format."""
+    """Output and format of the table."""
 
     format: str | None = hparam(None, choices=TABLE_FORMATS)
     """By default what the ending of --out says, else text."""

@@ -31,7 +31,7 @@ from training.context import Context
 
 @dataclass(frozen=True, kw_only=True)
 class ExportHparams(ChosenHparams):
-    """What is written, and how."""
+    """Contents and format of the output."""
 
     step: str | None = hparam(None, step=True)
     """The step of the state; by default the last."""
@@ -53,7 +53,7 @@ class ExportFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportHparams(Hparams):
-    """What is read."""
+    """Kind of the file."""
 
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
@@ -96,7 +96,7 @@ def export(argv: Sequence[str], environment: Environment) -> int:
 
 
 def _files(flags: ExportHparams, root: Path, folder: Path) -> dict[Path, Run]:
-    """Return the files that the chosen runs are written to, and list these runs; name those that are not complete."""
+    """Return the output files of the chosen complete runs. Print these runs, and name those that are not complete."""
     rows = flags.rows(root)
     complete = [row for row in rows if row.status == "complete"]
     if not complete:

@@ -26,10 +26,10 @@ from foundations.storage.store import all_runs, find_run, short_address, with_us
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyHparams(RootHparams):
-    """Where runs are, and what to do about damage."""
+    """Location of the runs, and treatment of damage."""
 
     mend: bool = hparam(False)
-    """Set damaged files aside (as damaged_NAME), so that the next job makes them anew."""
+    """Set damaged files aside (as damaged_NAME), so that the next job recomputes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class VerifyFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveHparams(ChosenHparams):
-    """Which runs are removed."""
+    """Selection and removal of the runs."""
 
     yes: bool = hparam(False)
     """Do not ask."""
@@ -59,7 +59,7 @@ class RemoveFlags:
 
 
 def verify(argv: Sequence[str], environment: Environment) -> int:
-    """`verify [ADDRESS]`: check every byte; exit code 1 where something is damaged and was not mended."""
+    """`verify [ADDRESS]`: check every byte; exit code 1 for damage that was not mended."""
     names, rest = positional(argv, VerifyFlags)
     flags = parse(VerifyFlags, rest, "verify").verify
     root = flags.root_in(environment)
@@ -88,15 +88,15 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
 
 
 def _sweep(run: Run) -> None:
-    """Remove what a killed process left in a run, where no process works on it now, and it may be written."""
+    """Remove a killed process's leftovers from a run, unless a process works on it or it is read-only."""
     with contextlib.suppress(Busy, EnvironmentFailure, OSError), run.locked(print, wait=False):
         pass
 
 
 def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
-    """Return what is wrong with a run while no process works on it: a file that a job just replaced is no damage.
+    """Verify a run again under its lock: a file that a job has just replaced is not damage.
 
-    problems: what was found without the lock, which may not be had where nothing can be written.
+    problems: those found without the lock, returned if the lock cannot be taken because the root is read-only.
     """
     try:
         with run.locked(print, wait=False):
@@ -146,7 +146,7 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
 
 
 def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
-    """Return the error for runs that others draw on."""
+    """Return the error for runs that others depend on."""
     if len(runs) == 1:
         what = f"{runs[0]} has {len(users)} branch(es), which draw on it"
     else:

@@ -1,4 +1,4 @@
-"""What every job imports, and reads that is the same for all. The pool's fork server does it once for its children.
+"""Imports and look-ups that all jobs share. The pool's fork server imports this module once for its children.
 
 Nothing here may start a thread or touch a device, since children are forked from the process.
 """

@@ -1,4 +1,4 @@
-"""The commands that look at what is being computed on a root, and stop it: `watch` and `stop`."""
+"""The commands `watch` and `stop`, which show the work in progress on a root and stop it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from platforms.executors.slurm_records import QueuedRun, queued_runs
 _JOBS = ".jobs"
 """The folder of the executors, under the root."""
 _QUEUE_SECONDS = 15.0
-"""Between questions to Slurm."""
+"""Interval between queries to Slurm."""
 _WHAT, _HOST = 32, 16
-"""Letters of what a sweep computes, and of a machine's name."""
+"""The most characters of a sweep's title, and of a machine's name."""
 _SILENT_SECONDS = 300.0
-"""A process that has noted nothing for so long may hang, or be on a machine that is gone."""
+"""A process without a note for this long may hang, or its machine may be gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchHparams(RootHparams):
-    """Where runs are, and how they are shown."""
+    """Location of the runs, and display."""
 
     once: bool = hparam(False)
-    """Print the table once and stop; on a terminal it is drawn anew every two seconds until Ctrl-C."""
+    """Print the table once and stop; on a terminal it is redrawn every two seconds until Ctrl-C."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class StopFlags:
 
 
 def watch(argv: Sequence[str], environment: Environment) -> int:
-    """`watch`: what is being computed."""
+    """`watch`: show the work in progress."""
     flags = parse(WatchFlags, argv, "watch").watch
     root = flags.root_in(environment)
     if flags.once or not sys.stdout.isatty():
@@ -73,7 +73,7 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
                     queue, asked = queued_runs(root / _JOBS), time.monotonic()
                 live.update(Text(drawn(root, queue), no_wrap=True), refresh=True)
                 time.sleep(2)
-    except Interrupted as stop:  # how one leaves it
+    except Interrupted as stop:  # Ctrl-C leaves the display
         return stop.exit_code
 
 
@@ -89,7 +89,7 @@ def stop(argv: Sequence[str], environment: Environment) -> int:
 
 
 def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
-    """Return the sweeps and runs that are worked on, were until their process was killed, or wait, as tables.
+    """Return tables of the sweeps and runs that are running, were killed, or wait.
 
     queue: the runs that wait in Slurm's queue; None where Slurm does not answer.
     """
@@ -114,7 +114,7 @@ def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
 
 
 def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
-    """Return the runs that are worked on, then those that wait in Slurm's queue."""
+    """Return rows of the runs in progress, then of those that wait in Slurm's queue."""
     noted = {path.name for path in (root / ".locks").glob("*.holder")}
     rows, running = [], set()
     for run in all_runs(root) if noted else ():
@@ -147,7 +147,7 @@ def _row(location: Location, state: str, step: str, speed: str, facts: Mapping[s
 
 
 def _cut(text: str, letters: int) -> str:
-    """Return a text of at most so many letters."""
+    """Shorten a text to a number of characters."""
     return text if len(text) <= letters else f"{text[: letters - 3]}..."
 
 

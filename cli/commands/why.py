@@ -1,4 +1,4 @@
-"""The command that says why another command would compute something, or why it would not. It computes nothing."""
+"""The command that explains why another command would or would not compute something. It computes nothing."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ loads a file of your own, as for every command.
   {PROGRAM} why branch train oneshot --strategy=snip10 --lr=0.2"""
 
 _MOST_NEEDED = 8
-"""How many runs that would be computed are listed for each run that is asked for."""
+"""The most runs to compute that are listed for each requested run."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A run that a command asks for."""
+    """A run that a command requests."""
 
     name: str
-    """Of several runs, such as the level; nothing for one."""
+    """The heading of one of several runs, such as its level; empty for a single run."""
     target: Target
     root: Path
     datasets: Path
@@ -54,7 +54,7 @@ class _Asked:
 
 
 def why(argv: Sequence[str], environment: Environment) -> int:
-    """`why COMMAND...`: whether its runs are there, and why they would be computed."""
+    """`why COMMAND...`: report whether its runs exist, and why they would be computed."""
     command = _command(argv)
     if not command or command[0] in ("-h", "--help", "help"):
         raise HelpRequested(_USAGE)
@@ -72,7 +72,7 @@ def why(argv: Sequence[str], environment: Environment) -> int:
 
 
 def _command(argv: Sequence[str]) -> list[str]:
-    """Return the command without the program's name before it, which people paste too."""
+    """Return the command in our words, without the program's name, which people paste too."""
     words = list(argv)
     for place, word in enumerate(words[:3]):
         if Path(word).name in ("open_prune", "open_prune.py"):
@@ -163,7 +163,7 @@ def _reason(found: Nearest) -> str:
 
 
 def _other_data(run: Run, asked: _Asked) -> Iterator[str]:
-    """Yield that a complete run was computed from other data than there are now: then commands refuse to use it."""
+    """Yield a message for each dataset that has changed since a complete run used it: commands refuse such a run."""
     manifest = run.read_manifest()
     for name, recorded in (manifest.dataset if manifest else {}).items():
         found = fingerprint(name, asked.datasets)

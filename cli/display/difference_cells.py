@@ -1,4 +1,4 @@
-"""Differences of runs as people read them."""
+"""Differences of runs, formatted for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from analysis.compare.telling_apart import shortened
 
 
 def difference_cells(difference: Difference) -> list[str]:
-    """Return the name of a difference, and its values as texts that are different where the values are."""
+    """Return the name of a difference and its values as texts. Different values have different texts."""
     short = [shortened(value) for value in difference.values]
     by_text: dict[str, Any] = {}
     is_clear = all(

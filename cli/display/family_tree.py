@@ -8,12 +8,12 @@ from foundations.storage.store import short_address
 
 
 def descent(run: Run) -> list[str]:
-    """Return the run, the runs that it draws on, theirs and so on, a line each, indented by generation."""
+    """Return the run and its ancestors, a line each, indented by generation."""
     return [_line(each) for each in ancestors(run)]
 
 
 def children(run: Run) -> list[str]:
-    """Return the runs that draw on a run, theirs and so on, a line each, indented by generation."""
+    """Return the descendants of a run, a line each, indented by generation."""
     return [_line(each)[2:] for each in descendants(run)[1:]]
 
 

@@ -1,6 +1,6 @@
-"""Tables that fit a terminal: no line is longer than it, and none is broken within a word.
+"""Tables that fit a terminal: no line is longer than its width, and no word is split.
 
-Where standard output is no terminal, nothing is fitted: programs read a line for each row.
+If standard output is not a terminal, tables are not fitted: programs read a line for each row.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _GAP = 2
 _INDENT = "  "
 _WORD = re.compile(r"[^ ,]*,+|[^ ,]+ *| +")
 _WIDEST = 28
-"""So wide is a column at most where a table must be made narrower."""
+"""The maximum width of a column in a table that is too wide, unless a word is longer."""
 
 
 def terminal_width() -> int | None:
-    """Return how many columns standard output has; None where it is no terminal."""
+    """Return the width of standard output in columns; None if it is not a terminal."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines of at most some width, broken at spaces and behind commas. A longer word is a line."""
+    """Wrap a text to a width, at spaces and after commas. A longer word has its own line."""
     lines = [""]
     for word in _WORD.findall(text):
         if lines[-1] and width_of(lines[-1] + word.rstrip()) > width:
@@ -37,10 +37,10 @@ def wrapped(text: str, width: int) -> list[str]:
 def fitted_table(
     rows: Sequence[Mapping[str, str]], columns: Sequence[str], width: int | None, importance: Sequence[str] = ()
 ) -> str:
-    """Return rows under their column names, as `table` does, where that fits; else with less beside each other.
+    """Return rows under their column names, as `table` does if that fits; else with fewer columns side by side.
 
     The last column is wrapped; columns that do not fit go below their row, as name=value.
-    importance: which columns stay beside each other first; by default those on the left.
+    importance: the columns to keep side by side, most important first; by default those on the left.
     """
     plain = table(rows, columns)
     if width is None or is_within(plain, width):
@@ -66,7 +66,7 @@ def fitted_table(
 def banded_table(
     rows: Sequence[Sequence[str]], head: Sequence[str], width: int | None, headings: Mapping[int, str]
 ) -> str:
-    """Return rows whose first cell is a name, with as many of the other columns beside each other as fit at a time.
+    """Return rows whose first cell is a name, in bands of as many of the other columns as fit side by side.
 
     headings: lines before some rows, by their number.
     """
@@ -90,7 +90,7 @@ def banded_table(
 
 
 def aligned(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
-    """Return rows in columns of some widths; cells that are wider have several lines."""
+    """Return rows in columns of given widths; wider cells are wrapped."""
     found = []
     for row in rows:
         cells = [
@@ -109,7 +109,7 @@ def is_within(text: str, width: int) -> bool:
 
 
 def _beside(widths: Mapping[str, int], width: int, importance: Sequence[str]) -> list[str]:
-    """Return which columns stand beside each other, the first one in any case."""
+    """Return the columns that fit side by side, always including the first one."""
     found: list[str] = []
     for name in importance:
         if not found or sum(widths[each] + _GAP for each in (*found, name)) - _GAP <= width:
@@ -118,7 +118,7 @@ def _beside(widths: Mapping[str, int], width: int, importance: Sequence[str]) ->
 
 
 def _bands(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Return the places of the columns that stand beside each other, behind the first one."""
+    """Return bands of column indices; each band fits the width beside the first column."""
     bands: list[list[int]] = []
     used = 0
     for place in range(1, len(widths)):

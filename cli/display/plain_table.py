@@ -20,17 +20,17 @@ def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a line without what moves the cursor: it may be from a description of somebody else's."""
+    """Replace control characters in a line by question marks: it may come from somebody else's description."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def printable_lines(text: str) -> str:
-    """Return lines without what moves the cursor."""
+    """Replace control characters in lines by question marks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def width_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text in columns of a terminal."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)

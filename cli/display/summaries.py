@@ -1,4 +1,4 @@
-"""Plans and results of a command, as people read them."""
+"""Plans and results of a command, formatted for people."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from foundations.storage.store import short_address
 
 
 def plan_table(made: Plan) -> str:
-    """Return the runs of a plan in order, with what is there and what would be computed."""
+    """Return a table of a plan's runs in order, with the status of each and the plan's action."""
     rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
     return table(rows, ("run", "is", "to do"))
 
 
 def to_do(planned: PlannedRun) -> str:
-    """Return what a plan does with a run, in words."""
+    """Return the plan's action for a run, as text."""
     if planned.is_done:
         return "nothing"
     missing = planned.missing()
@@ -31,7 +31,7 @@ def to_do(planned: PlannedRun) -> str:
 
 
 def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
-    """Return the plan of a command, with the folder of each run that it asks for."""
+    """Return the plan of a command, with the folder of each requested run."""
     if series:
         lines = [f"{series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
     else:
@@ -85,7 +85,7 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
 
 
 def _validation(results: Mapping[str, float | None]) -> str:
-    """Return how a run does on the examples that it held out, if any, in words."""
+    """Return the results on the examples that a run held out, as text; empty if it held out none."""
     if "validation_accuracy" not in results:
         return ""
     selected = percent(results.get("selected_test_accuracy"))
@@ -93,7 +93,7 @@ def _validation(results: Mapping[str, float | None]) -> str:
 
 
 def _collapsed(run: Run) -> str:
-    """Return which layers have no weights left, in words: through them the output does not depend on the input."""
+    """Return the layers that have no weights left, as text: they cut the output off from the input."""
     report = run.sparsity() or {"collapsed_layers": [], "layers": []}
     names = report["collapsed_layers"]
     some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

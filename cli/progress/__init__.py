@@ -1,1 +1,1 @@
-"""How far runs are, and how long they will take."""
+"""Progress of runs, and estimates of the time left."""

@@ -1,4 +1,4 @@
-"""How long the rest of a plan takes: from the runs that are complete, else from what was timed on this machine."""
+"""Estimates of the time left for a plan, from complete runs, else from timings of this machine."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from foundations.storage.run import CHECKPOINT
 
 
 class Estimate:
-    """Seconds of runs: an iteration, by network and dataset, from what complete runs took, or as it was timed."""
+    """Estimated seconds of runs, by time per iteration of each network and dataset: of complete runs, or timed."""
 
     def __init__(
         self, complete: Iterable[PlannedRun] = (), rates: Rates | None = None, *, only_at_end: bool = False
     ) -> None:
-        """Take in some runs, and what was timed. only_at_end: whether runs are evaluated at the first and last step."""
+        """Add some runs. rates: timings of this machine. only_at_end: evaluate at the first and last step only."""
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._rates, self._only_at_end = rates, only_at_end
         for planned in complete:
             self.add(planned)
 
     def add(self, planned: PlannedRun) -> None:
-        """Take in what a run took, if it is complete."""
+        """Add the time of a run, if it is complete."""
         desc = planned.desc
         iterations = desc.end.iteration - desc.start.iteration
         if planned.manifest is not None and iterations > 0:
             self._seconds[_kind_of(planned)].append(planned.manifest.wall_seconds / iterations)
 
     def time(self, rest: Iterable[PlannedRun], measured: Iterable[Case] = ()) -> None:
-        """Time what no run tells: the trainings with most iterations first, then how networks are pruned."""
+        """Time the cases that no complete run covers: trainings with the most iterations first, then prunings."""
         if self._rates is None:
             return
         trainings: dict[Case, int] = defaultdict(int)
@@ -52,9 +52,9 @@ class Estimate:
         self._rates.time(dict.fromkeys([*trained, *scorings, *measured, *in_order]))
 
     def seconds(self, rest: Iterable[PlannedRun], at_once: int, measured: Iterable[Case] = ()) -> float | None:
-        """Return about how long some runs take, several at once; None where no run like one of them is known.
+        """Return the estimated seconds of some runs, `at_once` at a time; None if one of them cannot be estimated.
 
-        measured: how networks are scored besides, by measures.
+        measured: the scoring cases of measures.
         """
         total = 0.0
         for planned in rest:
@@ -65,7 +65,7 @@ class Estimate:
         return total / at_once + sum(map(self._scoring, measured))
 
     def said(self, rest: Sequence[PlannedRun], at_once: int, measured: Sequence[Case] = ()) -> str:
-        """Return how long the rest takes, in words, and how that is known."""
+        """Return the estimate for the rest and its basis, as text."""
         seconds, rates = self.seconds(rest, 1, measured), self._rates
         if seconds is None:
             elsewhere = rates is not None and not rates.is_here
@@ -79,7 +79,7 @@ class Estimate:
         return words + (f" (a few steps were timed, in {duration(rates.took)})" if rates and rates.timed else "")
 
     def _training(self, planned: PlannedRun) -> float | None:
-        """Return how long a run trains and is evaluated; None where that is not known."""
+        """Return the seconds of training and evaluating a run; None if they are unknown."""
         iterations = iterations_left(planned)
         known = self._seconds.get(_kind_of(planned))
         if iterations and known is not None:
@@ -97,13 +97,13 @@ class Estimate:
         return timed["start"] + states + iterations * timed["iteration"] + evaluations * examples * timed["example"]
 
     def _scoring(self, case: Case | None) -> float:
-        """Return how long a network is scored, as far as that is known."""
+        """Return the seconds of scoring a network; 0 if they are unknown."""
         timed = None if case is None or self._rates is None else self._rates.get(*case)
         return 0.0 if timed is None else timed["scoring"]
 
 
 def scoring_of(planned: PlannedRun) -> Case | None:
-    """Return how a run's network is scored before it is trained; None where it is not, or has its mask."""
+    """Return the scoring case of a run; None if it scores no network, or has its mask already."""
     desc = planned.desc
     if not isinstance(desc, BranchDesc) or desc.pruning is None or desc.scored is None or planned.is_done:
         return None
@@ -113,7 +113,7 @@ def scoring_of(planned: PlannedRun) -> Case | None:
 
 
 def iterations_left(planned: PlannedRun) -> int:
-    """Return how many iterations a run has to be trained for, as if there were no checkpoint."""
+    """Return the number of iterations to train a run for, ignoring its checkpoint."""
     if planned.is_done:
         return 0
     if planned.manifest is not None:  # it is replayed
@@ -123,7 +123,7 @@ def iterations_left(planned: PlannedRun) -> int:
 
 
 def has_checkpoint(planned: PlannedRun) -> bool:
-    """Return whether a run was begun and goes on from a checkpoint."""
+    """Return whether a run has a checkpoint to continue from."""
     return (planned.run.folder / CHECKPOINT).exists()
 
 

@@ -1,6 +1,6 @@
-"""How fast this machine trains and scores: timed once by `--dry_run` in a process of its own, and kept for later.
+"""Timings of training and scoring on this machine, measured once by `--dry_run` in a child process and cached.
 
-What was timed is kept in a file of the user's cache folder, by machine, device, threads and what was timed.
+The cache is a file in the user's cache folder, with a key of machine, device, threads and the timed case.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ if TYPE_CHECKING:
     from foundations.environment import Environment
 
 LONGEST = 10.0
-"""Seconds that all timing of a command takes at most, once torch is imported."""
+"""The most seconds of timing in a command, once torch is imported."""
 _IMPORT = 20.0
-"""Seconds that importing torch takes at most."""
+"""The most seconds for importing torch."""
 _FILE = "rates.json"
 Case = tuple[TrainDesc, PruningHparams | None]
-"""What is timed: a training, or how the network of a training is pruned."""
+"""A case to time: a training, or the pruning of its network."""
 Seconds = Mapping[str, float]
 _LEVEL = {"prune_fraction": 0.5, "density": None, "compression": None}
 
 
 @functools.lru_cache(maxsize=4096)
 def scoring_case(desc: TrainDesc, pruning: PruningHparams) -> Case:
-    """Return how a network is scored, whatever its level: that hardly matters for the time."""
+    """Return the case of scoring a network, the same for every level: the level hardly affects the time."""
     return desc, pruning.replaced(_LEVEL).simplified()
 
 
 @dataclass
 class Rates:
-    """Seconds of the parts of runs on this machine, as they were timed."""
+    """The timed seconds of the parts of runs on this machine."""
 
     platform: PlatformHparams
     threads: int
     folder: Path | None = None
-    """Where they are kept; None to keep and to time nothing."""
+    """The folder of the cache; None to cache and time nothing."""
     is_here: bool = False
     """Whether the jobs run on this machine alone, each in one process."""
     took: float = 0.0
-    """Seconds that timing took just now."""
+    """Seconds that the last timing took."""
     timed: int = 0
-    """How many cases were timed just now."""
+    """The number of cases in the last timing."""
     _found: dict[str, Seconds] = field(default_factory=dict)
     _keys: dict[Case, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, platform: PlatformHparams, threads: int | None, environment: Environment) -> Rates:
-        """Return what was timed before. threads: of a job on this machine; None where jobs run elsewhere."""
+        """Return the cached timings. threads: of a job on this machine; None where jobs run elsewhere."""
         is_here = threads is not None and platform.platform == PlatformHparams.platform
         folder = environment.cache if is_here else None
         rates = cls(platform, platform.threads or threads or 1, folder, is_here=is_here)
@@ -78,11 +78,11 @@ class Rates:
         return rates
 
     def get(self, desc: TrainDesc, pruning: PruningHparams | None = None) -> Seconds | None:
-        """Return the seconds that were timed of a training, or of a pruning of its network; None where none were."""
+        """Return the timed seconds of a training, or of a pruning of its network; None if it was not timed."""
         return self._found.get(self._key((desc, pruning)))
 
     def time(self, cases: Iterable[Case]) -> None:
-        """Time what was not timed yet, the first case first, for at most `LONGEST` seconds, and keep the results."""
+        """Time the cases without a timing, in order, for at most `LONGEST` seconds, and cache the results."""
         if self.folder is None:
             return
         missing = {key: case for case in cases if (key := self._key(case)) not in self._found}
@@ -99,7 +99,7 @@ class Rates:
                 write_atomically(self.folder / _FILE, json.dumps(self._found, indent=1).encode())
 
     def _key(self, case: Case) -> str:
-        """Return what the seconds of a case are kept by. Much of a description, such as its length, does not matter."""
+        """Return the cache key of a case. It omits parts of the description that do not matter, such as its length."""
         if case not in self._keys:
             desc, pruning = case
             timed = {
@@ -120,7 +120,7 @@ def _is_seconds(entry: object) -> bool:
 
 
 def _timed(cases: Sequence[tuple[str, Case]], platform: PlatformHparams) -> dict[str, Seconds]:
-    """Return the seconds of each case that was timed in time, by key, as a child measured them.
+    """Time cases in a child process; return the seconds of each case that it finished before the deadline, by key.
 
     A child, so that this process needs no torch, and so that a slow case can be ended at any time.
     """
@@ -148,7 +148,7 @@ def _timed(cases: Sequence[tuple[str, Case]], platform: PlatformHparams) -> dict
 
 
 def _work(channel: Connection, cases: Sequence[tuple[str, Case]], platform: PlatformHparams) -> None:
-    """In the child: time one case after the other. One that cannot be timed is left to the job, which says why."""
+    """In the child: time one case after the other. Skip a case that fails: its job will report the error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nothing, stream)

@@ -1,4 +1,4 @@
-"""How jobs speak on a terminal, in a file, and when quiet."""
+"""Reporters of jobs for a terminal, for a file, and for quiet commands."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SECONDS_BETWEEN_MOVES = 0.1
 
 @contextlib.contextmanager
 def reporting(quiet: bool, on_closed: Callable[[], None] = lambda: None) -> Iterator[Reporter]:
-    """Yield the reporter that suits standard output; a bar that is still shown at the end is removed.
+    """Yield the reporter that suits standard output; remove its progress bar at the end.
 
-    on_closed: called when nobody reads standard output any more.
+    on_closed: called when standard output is a closed pipe.
     """
     if quiet or not sys.stdout.isatty():
         yield NullReporter() if quiet else PlainReporter(on_closed)
@@ -35,7 +35,7 @@ def reporting(quiet: bool, on_closed: Callable[[], None] = lambda: None) -> Iter
 
 
 class PlainReporter:
-    """Prints each line, and a line of progress now and then. A line that cannot be printed is no reason to fail."""
+    """Prints each line, and a line of progress every ten seconds. Failing to print a line does not fail the job."""
 
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self._last = time.monotonic()
@@ -51,7 +51,7 @@ class PlainReporter:
             pass
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Print how far the operation is, every ten seconds."""
+        """Print the progress of the operation, every ten seconds."""
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
@@ -74,7 +74,7 @@ class TerminalReporter:
             self._bar.console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Move the bar of an operation, or begin it."""
+        """Update the progress bar of an operation, or start it."""
         if self._bar is None or self._what != what:
             self.close()
             self._begin(what, done, total, unit)

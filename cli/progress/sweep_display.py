@@ -1,4 +1,4 @@
-"""How a dispatch of many runs is shown: a live table on a terminal, plain lines in a file."""
+"""Displays of a dispatch of many runs: a live table on a terminal, plain lines in a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class QuietDisplay:
     """Shows failures only."""
 
     def __init__(self, labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int) -> None:
-        """Take what runs are called, how many there are with those that were done before, and what they took."""
+        """Take the runs' labels, their total number with done ones, the estimate, and the number of jobs at once."""
         self._labels, self._total, self._estimate, self._at_once = labels, total, estimate, at_once
         self._ended: set[int] = set()
         self._computed = 0
@@ -46,11 +46,11 @@ class QuietDisplay:
         print(line, flush=True)
 
     def name(self, item: Item) -> str:
-        """Return what a run is called, for people."""
+        """Return the address and label of a run, for people."""
         return f"{short_address(item.planned.run)} {self._labels.get(item.planned, '')}".rstrip()
 
     def totals(self, dispatch: Dispatch) -> str:
-        """Return how far the whole is, in a line."""
+        """Return the progress of the whole dispatch, in a line."""
         open_items = dispatch.in_state(State.WAITING, State.RUNNING, State.ELSEWHERE)
         queued, elsewhere = len(dispatch.queued()), len(dispatch.in_state(State.ELSEWHERE))
         running = len(dispatch.in_state(State.RUNNING)) - queued
@@ -65,12 +65,12 @@ class QuietDisplay:
 
 
 class PlainDisplay(QuietDisplay):
-    """Prints a line for each run that ends, and now and then how far the whole is."""
+    """Prints a line for each run that ends, and the progress of the whole dispatch every 20 seconds."""
 
     _last = 0.0
 
     def changed(self, item: Item) -> None:
-        """Print how a run ended."""
+        """Print the outcome of a run."""
         if item.state is State.DONE:
             self._estimate.add(item.planned)
             manifest = item.planned.manifest
@@ -81,7 +81,7 @@ class PlainDisplay(QuietDisplay):
             super().changed(item)
 
     def tick(self, dispatch: Dispatch) -> None:
-        """Print a line now and then."""
+        """Print the progress every 20 seconds."""
         now = time.monotonic()
         self._last = self._last or now
         if now - self._last >= _SECONDS_BETWEEN_LINES:
@@ -90,7 +90,7 @@ class PlainDisplay(QuietDisplay):
 
 
 class LiveDisplay(PlainDisplay):
-    """Shows a table of the runs that are worked on, below the lines of those that have ended."""
+    """Shows a table of the runs in progress, below the lines of finished runs."""
 
     live: Live
 
@@ -117,7 +117,7 @@ class LiveDisplay(PlainDisplay):
 
 
 def _steps(dispatch: Dispatch) -> str:
-    """Return how far some of the runs are that are worked on, in words, such as `: prune 12 of 100`."""
+    """Return the progress of some runs, as text, such as `: prune 12 of 100`."""
     holders = (
         read_holder(item.planned.run.lock_path) or {} for item in dispatch.in_state(State.RUNNING)[:_SHOWN_STEPS]
     )
@@ -126,7 +126,7 @@ def _steps(dispatch: Dispatch) -> str:
 
 
 def progress_of(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how far a run is and how fast, from what its process notes beside its lock."""
+    """Return the progress and speed of a run, from the facts that its process notes beside its lock."""
     if "done" not in facts:
         return "", ""
     unit, speed = str(facts.get("unit", "")), float(facts.get("speed") or 0.0)
@@ -138,7 +138,7 @@ def progress_of(facts: Mapping[str, Any]) -> tuple[str, str]:
 def display(
     labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int, *, quiet: bool
 ) -> Iterator[Observer]:
-    """Yield what shows a dispatch on standard output. total: how many runs there are, done ones included."""
+    """Yield the display of a dispatch on standard output. total: the number of runs, done ones included."""
     if quiet or not sys.stdout.isatty():
         yield (QuietDisplay if quiet else PlainDisplay)(labels, total, estimate, at_once)
         return

@@ -1,4 +1,4 @@
-"""Giving the runs of a plan to an executor, and showing how far they are."""
+"""Dispatch of a plan's runs to an executor, with a display of their progress."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.commands.warm",
 
 @dataclass(frozen=True, kw_only=True)
 class Dispatched:
-    """What became of the runs of a plan."""
+    """The outcome of the runs of a plan."""
 
     computed: list[PlannedRun] = field(default_factory=list)
     failed: list[Item] = field(default_factory=list)
     is_stopped: bool = False
-    """Whether it ended because it was asked to."""
+    """Whether it ended on request."""
     still: str = ""
-    """How to look at jobs that go on, in words."""
+    """A sentence on how to look at jobs that are still running; empty if there are none."""
 
     @property
     def exit_code(self) -> int:
@@ -55,9 +55,9 @@ def dispatch_plan(
     labels: Mapping[PlannedRun, str] | None = None,
     retry_failed: bool = False,
 ) -> Dispatched:
-    """Work through a plan, for which `prepare_dispatch` was called, with the executor of a request; say what happens.
+    """Execute a plan with the executor of a request, and display the progress. Call `prepare_dispatch` first.
 
-    what: what is computed, in words, for `watch`. labels: what runs are called.
+    what: the title of the work, for `watch`. labels: the names of runs.
     """
     root, together = request.job.root_in(environment), request.together
     folder = root / ".jobs"
@@ -107,7 +107,7 @@ def _job_file(planned: PlannedRun) -> str:
 
 
 def _remove_job_files(made: Plan, folder: Path) -> None:
-    """Remove the job files of runs that are done, those of a dispatch that was killed as well."""
+    """Remove the job files of done runs, including those that a killed dispatch left."""
     left = {path.name for path in folder.glob("*.json")}
     for planned in made:
         if _job_file(planned) in left and planned.is_done:
@@ -115,7 +115,7 @@ def _remove_job_files(made: Plan, folder: Path) -> None:
 
 
 class _Noting:
-    """Passes on what happens, and notes for `watch` how far the whole is."""
+    """Passes events on to an observer, and notes the progress of the whole dispatch for `watch`."""
 
     def __init__(self, observer: Observer, sweep: RunningSweep, seconds: float = 2.0) -> None:
         self._observer, self._sweep, self._seconds = observer, sweep, seconds
@@ -137,7 +137,7 @@ class _Noting:
 
 
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
-    """Return the flags of every job: where runs and data are, how work is done, on which platform, which plug-ins."""
+    """Return the flags of every job: folders of runs and data, settings of the work, platform and plug-ins."""
     job = request.job
     places = {
         "root": str(job.root_in(environment).absolute()),

@@ -1,4 +1,4 @@
-"""From arguments to groups of hyperparameters, and the help of a command."""
+"""Parsing of arguments into groups of hyperparameters, and requests for help."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RunOf = Callable[[str, Groups], RunRef]
 _TRUTHS = ("True", "False", "true", "false")
 """Values that flags of other programs take and switches here do not."""
 _GIVEN_ONCE = ("where",)
-"""Flags of which the last one does not override those before: `rm` would remove more runs than all of them choose."""
+"""Flags that may not be repeated: if the last one counted, `rm` would remove more runs than all of them select."""
 
 
 class HelpRequested(Exception):
@@ -44,7 +44,7 @@ def parse(
     """Return the flags of a command: a dataclass whose fields are groups of hyperparameters.
 
     A flag is `--` and a field's name; `--name=value` and `--name value` both work, and a bool is `--name`.
-    preset: values by name that the arguments override. run_of: what makes runs of the texts that name them.
+    preset: values by name that the arguments override. run_of: parses the texts that name runs.
     Raises: UsageError that names the flag and what is valid; HelpRequested.
     """
     declared: Any = kind
@@ -72,12 +72,12 @@ def parse(
 
 @functools.lru_cache(maxsize=1024)
 def _group(group: type[Hparams], values: tuple[tuple[str, type, Any], ...]) -> Hparams:
-    """Return a group of some values, the same for the same ones: the commands of a sweep share most groups."""
+    """Return a group with some values, cached: the commands of a sweep share most groups."""
     return group(**{name: value for name, _, value in values})
 
 
 def flags_of(group: Hparams) -> list[str]:
-    """Return the arguments that give a group its values, without those that are defaults."""
+    """Return the arguments for the values of a group, without defaults."""
     found = []
     for field in fields_of(type(group)):
         value = getattr(group, field.name)
@@ -88,9 +88,9 @@ def flags_of(group: Hparams) -> list[str]:
 
 
 def positional(argv: Sequence[str], kind: Any = None) -> tuple[list[str], list[str]]:
-    """Split arguments that are not flags from the rest: those wherever they stand, or without `kind` the leading ones.
+    """Split positional arguments from the rest: all of them, or without `kind` the leading ones only.
 
-    kind: the flags of the command, which say whether the argument behind a flag is its value.
+    kind: the flags of the command, which determine whether the argument after a flag is its value.
     """
     count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
     names, rest = list(argv[:count]), list(argv[count:])
@@ -115,7 +115,7 @@ def _switches(known: Mapping[str, HparamField]) -> set[str]:
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """Return the text given for a flag, the last one where there are several, or None where it is not given."""
+    """Return the last text given for a flag, or None if it is not given."""
     found = None
     for argument, following in itertools.zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
@@ -140,7 +140,7 @@ def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def separated(argv: Sequence[str], known: Mapping[str, HparamField]) -> tuple[list[str], list[str]]:
-    """Split arguments into those of some flags, with the values that stand behind them, and the others."""
+    """Split arguments into some flags with their values, and the others."""
     found, others, rest = [], [], list(argv)
     while rest:
         argument = rest.pop(0)
@@ -178,9 +178,9 @@ def _name(flag: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
-    """Raise UsageError where two groups have a flag of one name, as plug-ins may bring about: it would set both.
+    """Raise UsageError where two groups have a flag of the same name, as a plug-in may cause: it would set both.
 
-    A flag that both have from one class, with the same help, is one flag, such as the schedule of gradual pruning.
+    A flag that both inherit from one class, with the same help, is one flag, such as the schedule of gradual pruning.
     kind: the flags of a command. named_groups: the classes of its groups, by name.
     """
     declared, groups = _groups_of(kind), dict(named_groups)
@@ -207,9 +207,9 @@ def _is_switch(field: HparamField) -> bool:
 
 
 def _read(argv: Sequence[str], known: Mapping[str, HparamField], command: str) -> tuple[dict[str, str | bool], str]:
-    """Return the text that each flag was given, or whether a bool was; and the first argument that is of no flag.
+    """Return the text given for each flag, or whether a bool was given; and the first argument that belongs to no flag.
 
-    A flag that is not known yet, since another one selects the group that it is of, takes a value unless the next
+    A flag that is not known yet, because another flag selects its group, takes a value unless the next
     argument is a flag.
     """
     given: dict[str, str | bool] = {}

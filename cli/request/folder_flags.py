@@ -1,4 +1,4 @@
-"""The flags that say where runs and datasets are."""
+"""Flags for the folders of runs and datasets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from foundations.environment import Environment
 
 @dataclass(frozen=True, kw_only=True)
 class RootHparams(Hparams):
-    """Where runs are."""
+    """Location of the runs."""
 
     root: str | None = hparam(None)
-    """Where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
+    """Folder of runs; by default OPEN_PRUNE_ROOT, or ~/open_prune_data."""
 
     def root_in(self, environment: Environment) -> Path:
         """Return the root that the flag or the environment names."""
@@ -23,10 +23,10 @@ class RootHparams(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetsRootHparams(Hparams):
-    """Where prepared datasets are."""
+    """Location of prepared datasets."""
 
     datasets_root: str | None = hparam(None)
-    """Where prepared datasets are; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
+    """Folder of prepared datasets; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets."""
 
     def datasets_in(self, environment: Environment) -> Path:
         """Return the folder of all datasets that the flag or the environment names."""

@@ -1,4 +1,4 @@
-"""Answers to flags and names of other code bases: what they are called here."""
+"""Answers to flags and names of other code bases: their names here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from foundations.program import PROGRAM
 Given = Mapping[str, str | bool]
 """The flags that were given, as `key_of` writes them, with their values; True for no value."""
 COMMON = "common"
-"""The code base of words that many have: an answer from another one comes first."""
+"""The code base of words that many code bases share: an answer from a specific one takes precedence."""
 _NETWORK = ("default_hparams", "model_name")
 _ELSEWHERE = "branch train oneshot"
-"""The command whose flags our words are where they are no command."""
+"""The command that takes our words that are flags."""
 _REFUSALS = ("is not a branch", "is not a command", "is not expected here")
-"""What errors say of a name that is not the value of a hyperparameter."""
+"""The words of errors about a name that is not the value of a hyperparameter."""
 _AT_MOST = 3, 5
-"""How many meanings of one word an answer lists, and how many further words it translates."""
+"""The most meanings of one word that an answer lists, and the most further words that it translates."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def typed(flag: str, value: str | bool = True) -> str:
 
 
 def given_in(argv: Sequence[str]) -> dict[str, str | bool]:
-    """Return the flags among arguments and their values; words behind the value of a flag belong to it."""
+    """Return the flags among arguments and their values; words after the value of a flag belong to it."""
     found: dict[str, str | bool] = {}
     last = ""
     for argument in argv:
@@ -57,7 +57,7 @@ def given_in(argv: Sequence[str]) -> dict[str, str | bool]:
 
 
 def answer_to_flag(flag: str, given: Given, known: Collection[str], command: str) -> str | None:
-    """Return what an unknown flag is called here, in two lines, or None where no code base has it.
+    """Return our name of an unknown flag, in two lines, or None if no code base has the flag.
 
     known: the names of the flags of the command. Only commands that train are answered: others have no such flags.
     """
@@ -77,7 +77,7 @@ def answer_to_flag(flag: str, given: Given, known: Collection[str], command: str
 
 
 def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
-    """Return what a name that an error refuses is called here, in two lines, or None where no code base has it."""
+    """Return our name for one that an error refuses, in two lines, or None if no code base has it."""
     if not error.hparams and not any(words in error.reason for words in _REFUSALS):
         return None
     texts = {text for argument in argv for text in re.split("[=,^]", argument) if text}
@@ -94,7 +94,7 @@ def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
 
 
 def _named(text: str, hparams: Sequence[str], exact: bool) -> list[_Meaning]:
-    """Return the meanings of a name as the value of a hyperparameter, or of a branch or command where there is none."""
+    """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command."""
     found = []
     for base in code_bases():
         for word in base.words:
@@ -123,7 +123,7 @@ def _is_about(ours: str, hparams: Sequence[str]) -> bool:
 
 
 def _most_likely(meanings: Sequence[_Meaning], given: Given) -> list[_Meaning]:
-    """Return the meanings in the code bases that have most of the flags that were given; general ones come second."""
+    """Return the meanings in the code bases that have most of the given flags; specific code bases come first."""
     useful = [each for each in meanings if each.ours] or list(meanings)
     specific = [each for each in useful if each.word.literal or each.word.is_name] or useful
     scores = {each.base.name: _score(each.base, given) for each in specific}
@@ -139,13 +139,13 @@ def _score(base: CodeBase, given: Given) -> int:
 
 @functools.cache
 def _our_flags() -> frozenset[str]:
-    """Return the flags of ours that foreign words stand for: typed by themselves, they are meant as ours."""
+    """Return our flags that translate foreign words: a user who types one means ours."""
     words = (word.ours for base in code_bases() for word in base.words)
     return frozenset(flag for ours in words for flag in re.findall(r"--(\w+)", ours))
 
 
 def _differs(base: CodeBase, flag: str, value: str | bool) -> _Meaning | None:
-    """Return the meaning of a flag in a code base, or None where it has none or is the same here."""
+    """Return the meaning of a flag in a code base, or None if it has none or means the same here."""
     found = base.find(flag, value)
     if found is None or found[1] == typed(flag, value) or (found[0].is_name and flag in _our_flags()):
         return None
@@ -161,7 +161,7 @@ def _alternatives(chosen: Sequence[_Meaning], known: Collection[str], command: s
 
 
 def _placed(ours: str, known: Collection[str], command: str) -> str:
-    """Return our words as the command takes them, or with the command that does."""
+    """Return our words as the command takes them, or with the name of a command that takes them."""
     if command and ours.startswith(f"{command} --"):
         return ours.removeprefix(f"{command} ")
     if not ours.startswith("--"):
@@ -175,7 +175,7 @@ def _in_brackets(note: str) -> str:
 
 
 def _only(chosen: Sequence[_Meaning]) -> CodeBase | None:
-    """Return the one code base of some meanings, or None where there are several, or words that many have."""
+    """Return the one code base of some meanings, or None if there are several, or if its words are shared ones."""
     bases = {each.base.name: each.base for each in chosen}
     return chosen[-1].base if len(bases) == 1 and COMMON not in bases else None
 
@@ -186,14 +186,14 @@ def _owner(chosen: Sequence[_Meaning]) -> str:
 
 
 def _nothing(named: str, note: str) -> str:
-    """Return the note on a word without one of ours, as a sentence."""
+    """Return the note on a word that has no equivalent here, as a sentence."""
     if note.startswith("not needed"):
         return f"{named} is {note}"
     return f"{named} {note}" if note.startswith(("does ", "fails ")) else note
 
 
 def _others(chosen: Sequence[_Meaning], asked: str, given: Given, known: Collection[str], command: str) -> str:
-    """Return the line with the other foreign words that were given, and where to read on."""
+    """Return the line that translates the other given foreign words, and refers to `coming-from`."""
     only = _only(chosen)
     found = []
     for flag, value in given.items():

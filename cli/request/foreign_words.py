@@ -11,7 +11,7 @@ from typing import Literal
 
 FILE = Path(__file__).with_suffix(".txt")
 EVERYWHERE = "everywhere"
-"""Where a word is accepted as it stands, if any command takes it."""
+"""The value of `Word.accepted` for a word that every command accepts as it stands."""
 
 
 def _percent(text: str) -> str:
@@ -45,9 +45,9 @@ class Kind:
     expression: str
     """The regular expression of its texts."""
     there: str
-    """What tables write for it in their words."""
+    """Its letters in tables, on their side."""
     here: str
-    """What tables write for it in ours."""
+    """Its letters in tables, on our side."""
     convert: Callable[[str], str] = str
     """Their text -> ours. Raises: ValueError, OverflowError."""
 
@@ -77,20 +77,20 @@ class Word:
 
     theirs: str
     ours: str
-    """Flags of `branch train oneshot`, or a command; nothing where nothing takes its place."""
+    """Flags of `branch train oneshot`, or a command; empty if there is no equivalent."""
     note: str
     """The difference in meaning."""
     accepted: str
-    """Where it is accepted as it stands: `everywhere`, or the words that commands begin with, separated by commas."""
+    """The commands that accept it as it stands: `everywhere`, or their first words, separated by commas."""
 
     def is_accepted_by(self, argv: Sequence[str]) -> bool:
-        """Return whether it is accepted as it stands in a command."""
+        """Return whether a command accepts it as it stands."""
         starts = [start.split() for start in self.accepted.split(",") if start]
         return self.accepted == EVERYWHERE or any(list(argv[: len(start)]) == start for start in starts)
 
     @property
     def flag(self) -> str:
-        """The flag or key as `key_of` writes it; nothing for a word that is several words."""
+        """The flag or key as `key_of` writes it; empty for a word that is several words."""
         return "" if " " in self.theirs else key_of(self.theirs.partition("=")[0])
 
     @property
@@ -127,7 +127,7 @@ class Word:
         return self.ours.format(**texts), self.note.format(**texts)
 
     def shown(self) -> tuple[str, str, str]:
-        """Return their word, ours and the note as tables have them: with letters in place of the placeholders."""
+        """Return their word, ours and the note for tables, with letters in place of the placeholders."""
         return _shown(self.theirs, "there"), _shown(self.ours, "here"), _shown(self.note, "here")
 
     def _expression(self, ignore_case: bool) -> re.Pattern[str]:
@@ -141,10 +141,10 @@ class CodeBase:
     """A code base and its words."""
 
     name: str
-    """As `coming-from` takes it."""
+    """The name that `coming-from` takes."""
     title: str
     source: str
-    """Who wrote it, and where its words stand."""
+    """The authors, and the source of its words."""
     words: tuple[Word, ...]
 
     def find(self, flag: str, value: str | bool) -> tuple[Word, str, str] | None:
@@ -157,7 +157,7 @@ class CodeBase:
 
 
 def key_of(flag: str) -> str:
-    """Return a flag or key in the one way in which flags are compared: prune_epochs for --prune-epochs; -lr stays."""
+    """Return the form of a flag or key for comparisons: prune_epochs for --prune-epochs; -lr stays."""
     if flag.startswith("-") and not flag.startswith("--"):
         return flag
     return flag.removeprefix("--").replace("-", "_")
@@ -182,7 +182,7 @@ def is_short_flag(text: str) -> bool:
 
 
 def translated(argv: Sequence[str]) -> list[str]:
-    """Return arguments with the words that are accepted as they stand, OpenLTH's, in ours."""
+    """Translate the words in arguments that are accepted as they stand, OpenLTH's, into ours."""
     accepted = [word for base in code_bases() for word in base.words if word.accepted]
     commands = {word.theirs: word.ours.split() for word in accepted if word.is_name}
     words = [*commands.get(argv[0], (argv[0],)), *argv[1:]] if argv else []

@@ -11,7 +11,7 @@ density = "0.8^1..10"
 replicate = "1-5"
 
 [[grid]]
-name = "dense"                        # what its runs are called
+name = "dense"                        # the label of its runs
 command = "train"                     # this grid has another command, and two flags that vary together
 zip = { lr = [0.1, 0.01], batch_size = [128, 64] }
 
@@ -37,7 +37,7 @@ from foundations.files import read_file
 
 Value = str | bool
 Point = dict[str, Value]
-"""A value for each flag that a run is given. True and False are for flags that take no value."""
+"""The value of each flag of a run. True and False are for flags that take no value."""
 
 _POWERS = re.compile(
     r"(?P<base>\d{1,20}(\.\d{1,20})?)\^(?P<first>-?\d{1,3})\.\.(?P<last>-?\d{1,3})(@(?P<step>[1-9]\d{0,2}))?", re.ASCII
@@ -62,7 +62,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Rule:
-    """Flags that runs are given where they have some values."""
+    """Flags for the runs that have some values."""
 
     where: Point
     set: Point
@@ -79,10 +79,10 @@ class Grid:
     flags: tuple[str, ...] = ()
     """Arguments of every run that override the base."""
     name: str = ""
-    """What its runs are called, to tell them from those of other grids."""
+    """The label that tells its runs from runs of other grids."""
 
     def points(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the arguments of each run, and what tells it from the others; the last axis varies first."""
+        """Yield the arguments of each run, and its label; the last axis varies fastest."""
         for values in itertools.product(*(axis.values for axis in self.axes)):
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
@@ -96,7 +96,7 @@ class Grid:
             yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
 
     def values(self) -> dict[str, set[Value]]:
-        """Return the values that runs are given, by flag."""
+        """Return the values of the runs, by flag."""
         found = {name: {value} for name, value in (self.base | given_in(self.flags)).items()}
         for axis in self.axes:
             found |= {flag: {values[place] for values in axis.values} for place, flag in enumerate(axis.flags)}
@@ -116,13 +116,13 @@ class Sweep:
     grids: tuple[Grid, ...] = ()
 
     def points(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
-        """Yield the points of each grid, with its name. Raises: UsageError where there are too many to be meant."""
+        """Yield the points of each grid, with its name. Raises: UsageError where there are too many points."""
         if (count := sum(map(len, self.grids))) > _MOST_VALUES:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
 
     def refuse_idle(self, rules: Sequence[Rule]) -> None:
-        """Raise UsageError for one of some rules with a value that no run of any grid is given."""
+        """Raise UsageError for a rule with a value that no run of any grid has."""
         values = [grid.values() for grid in self.grids]
         for name, value in (pair for rule in rules for pair in rule.where.items()):
             if not any(value in given.get(name, ()) for given in values):
@@ -130,7 +130,7 @@ class Sweep:
 
 
 def _refuse_change(rule: Rule, varied: Point) -> None:
-    """Raise UsageError where a rule gives a flag that the grid varies another value."""
+    """Raise UsageError where a rule would change a flag that the grid varies."""
     for name, value in rule.set.items():
         if name in varied and varied[name] != value:
             where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
@@ -153,7 +153,7 @@ def parse_values(text: str, flag: str) -> list[Value]:
     """Return the values that a text lists.
 
     `a,b,c`; `1-5` and `10-50@10` for whole numbers; `0.8^1..10` and `2^0..6@2` for powers. Where there is a semicolon,
-    values are what stands between semicolons, as it is (for values with commas). Raises: UsageError.
+    the text is split at semicolons alone (for values with commas). Raises: UsageError.
     """
     if ";" in text:
         return [_plain(part) for part in text.split(";")]
@@ -190,7 +190,7 @@ def parse_axis(text: str) -> Axis:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule of `--when`: `flag=value:flag=value,flag=value`, with what is set behind the colon.
+    """Return the rule of `--when`: `flag=value:flag=value,flag=value`, with the flags to set after the colon.
 
     Raises: UsageError.
     """
@@ -205,7 +205,7 @@ def parse_rule(text: str) -> Rule:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds. Raises: EnvironmentFailure, or UsageError for a file that is not TOML."""
+    """Return the content of a TOML file. Raises: EnvironmentFailure, or UsageError for a file that is not TOML."""
     try:
         return tomllib.loads(read_file(path).decode())
     except OSError as error:
@@ -225,7 +225,7 @@ def read_sweep(path: Path, command: Sequence[str] = ()) -> Sweep:
 def sweep_of(tree: Any, where: str, command: Sequence[str] = ()) -> Sweep:
     """Return the sweep that a tree of TOML describes. where: how errors call the tree. command: in place of its own.
 
-    Raises: UsageError that says where, and names the key.
+    Raises: UsageError that names the tree and the key.
     """
     refuse_unknown(tree, ("command", "base", "grid", "when"), where)
     rules = []
@@ -298,7 +298,7 @@ def tables(tree: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]
 
 
 def refuse_unknown(tree: Any, known: Sequence[str], where: str) -> None:
-    """Raise UsageError, which says where, for what is no table and for a key that is not known."""
+    """Raise UsageError, which names `where`, for anything but a table and for an unknown key."""
     if not isinstance(tree, dict):
         raise UsageError(f"{where}: '{tree}' is not a table.")
     for key in tree:
@@ -312,7 +312,7 @@ def _plain(text: str) -> Value:
 
 
 def _power(base: str, exponent: int) -> str:
-    """Return a power as a person would write it: exact, without an exponent of its own."""
+    """Return a power in decimal digits: exact, without an exponent."""
     found = Decimal(base) ** exponent
     text = format(found, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -34,11 +34,11 @@ MOST_USED = frozenset(
     )
 )
 LEVELS = frozenset(("density", "compression"))
-"""Flags that a lottery has no use for: its levels say how much is pruned."""
+"""Flags that a lottery does not need: its levels determine the densities."""
 _MOST_LETTERS = (300, 104, 52)
-"""Of the help text of a flag most used: the most with which all are on two screens."""
+"""Length limits for the help texts of the flags most used: the first with which all fit on two screens counts."""
 _FEWEST_LETTERS = 8
-"""Of a help text: a shorter beginning says too little."""
+"""The least length of a shortened help text."""
 _FLAGS = ("-h", "--help")
 
 
@@ -47,20 +47,20 @@ class Section:
     """Flags under one heading."""
 
     name: str
-    """What `--help=` calls it."""
+    """The name that `--help=` takes."""
     title: str
     fields: Sequence[HparamField]
     texts: Mapping[str, str]
     selected: frozenset[str] = frozenset()
-    """Flags that are there because of a value that was given, such as those of a technique."""
+    """Flags that a given value adds, such as those of a technique."""
     prefix: str = ""
-    """What its flags begin with, where they override those of another group and are shown as one."""
+    """The prefix of its flags, if they override those of another group and are shown as one."""
     choices: Mapping[str, type[Hparams]] = field(default_factory=dict)
     """Values that add flags to the group, such as technique=rigl, and the groups with them."""
 
 
 def help_asked(argv: Sequence[str]) -> str | None:
-    """Return what help is asked for: a group's name, `all`, nothing for the usual, or None where none is."""
+    """Return the requested help: a group's name, `all`, an empty text for the usual help; None if none is requested."""
     for place, argument in enumerate(argv):
         flag, _, group = argument.partition("=")
         if flag in _FLAGS:
@@ -105,7 +105,7 @@ def help_text(
 
 
 def _sections(name: str, declared: type[Hparams], group: type[Hparams]) -> list[Section]:
-    """Return the flags of a group, those of the description that it overrides apart."""
+    """Return the sections of a group: its own flags, then its overrides of another description, by prefix."""
     texts, folded = help_of(group), folded_of(group)
     hidden = {each for names in folded.values() for each in names}
     fields = fields_of(group)
@@ -121,7 +121,7 @@ def _sections(name: str, declared: type[Hparams], group: type[Hparams]) -> list[
 
 
 def _written(head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any], letters: int = 0) -> str:
-    """Return a page of help. head: usage and description. letters: of each text, where it is not all of it."""
+    """Return a page of help. head: usage and description. letters: the limit of each text; 0 for none."""
     page = argparse.HelpFormatter("", max_help_position=28 if letters else 24)
     page.add_usage(head[0], [], [])
     page.add_text(head[1])
@@ -145,7 +145,7 @@ def _action(name: str, text: str, metavar: str | None) -> argparse.Action:
 
 
 def _most_used(head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any]) -> str:
-    """Return the flags most used and those of values that were given, and where the others are."""
+    """Return the help of the flags most used and those that given values add, and a list of the others."""
     shown, rest = [], []
     names = {each.name for section in sections for each in section.fields}
     most_used = MOST_USED - (LEVELS if "levels" in names else set())
@@ -173,7 +173,7 @@ def _most_used(head: tuple[str, str], sections: Sequence[Section], values: Mappi
 
 
 def _listed(names: Sequence[str], width: int, start: str = "") -> str:
-    """Return as many names as a line has room for."""
+    """Return as many names as fit in a line."""
     for number in range(len(names), 0, -1):
         text = start + ", ".join([*names[:number], *(["..."] if number < len(names) else [])])
         if len(text) <= width:
@@ -217,7 +217,7 @@ def title_of(group: type[Hparams]) -> str:
 
 
 def _help_of(each: HparamField, words: str, default: Any, letters: int) -> str:
-    """Return the help of a flag: what it is, its choices, its default."""
+    """Return the help of a flag: its text, choices and default."""
     end = "" if default in (None, False) else f" (default: {default})"
     if letters:
         return _shortened(words, letters - len(end)) + end
@@ -227,7 +227,7 @@ def _help_of(each: HparamField, words: str, default: Any, letters: int) -> str:
 
 
 def _shortened(text: str, letters: int) -> str:
-    """Return the first sentence of a help text or, where that is long, what stands before its first colon, or so."""
+    """Return the first sentence of a help text or, if that is long, the part before a colon or the like."""
     text = re.split(r"(?<=\.)\s+(?=[A-Z0-9-])", text, maxsplit=1)[0]
     for end in (": ", "; ", " (", ", such as ", ", not ", ", which "):
         first, _, rest = text.partition(end)

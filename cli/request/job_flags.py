@@ -1,4 +1,4 @@
-"""The flags that jobs take besides their description, and how they become a context."""
+"""Flags of jobs that are not part of a description, and the context that they set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.context import Context
 
 @dataclass(frozen=True, kw_only=True)
 class WorkHparams(RootHparams, DatasetsRootHparams):
-    """How work on runs is done. Not part of a run's address."""
+    """Settings of the work on runs. Not part of a run's address."""
 
     keep_best: bool = hparam(False)
     """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
@@ -61,7 +61,7 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestHparams(WorkHparams):
-    """How work on runs is done, or what is printed in its place. Not part of a run's address."""
+    """Settings of the work on runs, or output in its place. Not part of a run's address."""
 
     display_output_location: bool = hparam(False)
     """Print the run's directory and stop."""
@@ -71,13 +71,13 @@ class RequestHparams(WorkHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class JobHparams(RequestHparams):
-    """How the job is done. Not part of a run's address."""
+    """Settings of the job. Not part of a run's address."""
 
     default_hparams: str | None = hparam(None)
     """Preset of every hyperparameter by the name of a network, such as mnist_lenet_300_100; other flags override it.
     By default cifar_resnet_20, unless --model_name is given: then nothing is preset."""
     replicate: int = hparam(1, at_least=1)
-    """Which repetition of the experiment: each has its own random streams and its own directory."""
+    """Number of the replicate: each has its own random streams and its own directory."""
     weight_save_steps: str | None = hparam(None)
     """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
 
@@ -92,7 +92,7 @@ def make_context(
     replicate: int = 1,
     wait: bool = True,
 ) -> Context:
-    """Return what a job is handed. wait: see `Context`. Raises: UsageError for an invalid platform or logger."""
+    """Return the context of a job. wait: see `Context`. Raises: UsageError for an invalid platform or logger."""
     return Context(
         root=job.root_in(environment),
         datasets=job.datasets_in(environment),

@@ -1,4 +1,4 @@
-"""Files of papers: the runs of a figure or a table, what is measured of them, and what is drawn, at two scales.
+"""Files of papers: the runs of a figure or a table, their measures and drawings, at two scales.
 
 title = "Accuracy of pruning at initialization"
 paper = "Frankle et al. 2021, Pruning Neural Networks at Initialization: Why Are We Missing the Mark?"
@@ -29,8 +29,8 @@ measure = "effective_sparsity"
 rows = "strategy"
 labels = { synflow = "SynFlow" }      # or one text, as the flag has it; at the top of the file: of all plots and tables
 
-What stands under [cpu] or [full], such as [[cpu.plot]], is of that scale alone. There, `takes` may say how long
-that took, and on which machine.
+Entries under [cpu] or [full], such as [[cpu.plot]], are for that scale alone. There, `takes` may give the time that
+it took, and the machine.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _ABOUT = ("title", "paper", "figure", "shows")
 _TAKES = "takes"
 _PARTS = ("measure", "plot", "table")
 LABELS = "labels"
-"""The key of the names of lines: of a plot or a table, or of the whole file."""
+"""The key for labels of lines, in a plot, in a table, or in the whole file."""
 _LABELLED = ("plot", "table")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something to measure or to draw: a command, and the arguments that it is given."""
+    """A measurement or a drawing: a command and its arguments."""
 
     command: str
     """measure, plot or table."""
@@ -67,9 +67,9 @@ class Part:
     """The measure, or the kind of figure; empty for a table."""
     arguments: tuple[str, ...]
     where: str
-    """How errors call it."""
+    """Its place in the file, for errors."""
     of: str = ""
-    """Which runs of the sweep are measured, as `--where` says it; all where it is empty."""
+    """The condition on the runs to measure, as for `--where`; empty for all runs of the sweep."""
     file: str = ""
     """The name of the files to write, without ending."""
 
@@ -86,9 +86,9 @@ class PaperFile:
     sweeps: Mapping[str, Sweep]
     """By scale."""
     parts: Mapping[str, tuple[Part, ...]]
-    """By scale: measures first, then what is drawn, in the order of the file."""
+    """By scale: measures first, then drawings, in the order of the file."""
     takes: Mapping[str, str]
-    """By scale: about how long it takes, and on which machine, in words; nothing where that is not known."""
+    """By scale: the approximate time and the machine, as text; absent if unknown."""
 
 
 def paper_names() -> list[str]:
@@ -99,7 +99,7 @@ def paper_names() -> list[str]:
 def find_paper(text: str) -> PaperFile:
     """Return the file of a name, or of a path that ends with `.toml`.
 
-    Raises: UsageError for a name that there is not, and as `read_paper`.
+    Raises: UsageError for an unknown name; as `read_paper`.
     """
     if text.endswith(".toml"):
         return read_paper(Path(text).expanduser())
@@ -112,7 +112,7 @@ def find_paper(text: str) -> PaperFile:
 
 
 def read_paper(path: Path) -> PaperFile:
-    """Return what a file says. Raises: EnvironmentFailure, or UsageError that names the file and the key."""
+    """Read a paper's file. Raises: EnvironmentFailure, or UsageError that names the file and the key."""
     tree = read_toml(path)
     refuse_unknown(tree, (*_ABOUT, LABELS, *_PARTS, *SCALES), str(path))
     about = {key: _text(tree, key, str(path)) for key in _ABOUT}
@@ -138,7 +138,7 @@ def read_paper(path: Path) -> PaperFile:
 
 
 def _tables(tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield what is measured and drawn: the command, the table in the file, and how errors call it."""
+    """Yield the measurements and drawings: command, table in the file, and its place for errors."""
     for command in _PARTS:
         found = tables(tree, command, str(path))
         for number, table in enumerate(found, start=1):
@@ -147,7 +147,7 @@ def _tables(tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[t
 
 
 def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str, labels: Any) -> tuple[Part, ...]:
-    """Return measures first: figures show them. labels: those of the file, for parts without their own."""
+    """Return the parts, measures first, since figures show them. labels: the file's, for parts without their own."""
     made, measured, taken = list[Part](), dict[str, dict[str, str]](), set[str]()
     for command, table, where in sorted(found, key=lambda each: each[0] != "measure"):
         name = "" if command == "table" else _text(table, "name", where)
@@ -195,5 +195,5 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _numbers_by_value(name: str) -> list[tuple[int, str]]:
-    """Return what names are sorted by: `figure_2` comes before `figure_10`."""
+    """Return the sort key of a name, with numbers by value: `figure_2` comes before `figure_10`."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

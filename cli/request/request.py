@@ -1,4 +1,4 @@
-"""The runs that a command asks for, planned and computed here or by an executor."""
+"""The runs that a command requests, planned and computed here or by an executor."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ REQUESTS = {
     "branch": "cli.commands.branch:branch_request",
     "lottery": "cli.commands.lottery:lottery_request",
 }
-"""The commands that compute runs, and the functions that say what they ask for."""
+"""The commands that compute runs, and the functions that return their requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The runs that a command asks for, and how they are computed."""
+    """The runs that a command requests, and the settings for computing them."""
 
     targets: Mapping[str, Target]
-    """What is asked of each run, by its name among them."""
+    """The target of each run, by the run's name within the request."""
     job: JobHparams
     platform: PlatformHparams
     executor: ExecutorHparams
     series: str = ""
-    """What the names are of several runs that one command stands for, such as level; nothing for one run."""
+    """The meaning of the names of several runs, such as level; empty for one run."""
     first_line: str = ""
-    """What is said before work begins."""
+    """Line printed before the job starts."""
 
     @property
     def what(self) -> str:
-        """What is computed, in words."""
+        """The title of the work."""
         locations = [target.desc.location(target.replicate) for target in self.targets.values()]
         return str(locations[0]) + (f" and {len(locations) - 1} more" if len(locations) > 1 else "")
 
     @property
     def together(self) -> int:
-        """How many runs a process trains at once. Raises: UsageError where several processes work on one run."""
+        """Number of runs that a process trains at once. Raises: UsageError where several processes work on one run."""
         together, platform = self.executor.together, PLATFORMS.find(self.platform.platform)
         if together > 1 and platform.splits_batches:
             raise UsageError(
@@ -61,7 +61,7 @@ class Request:
 
 
 def run_request(request: Request, environment: Environment) -> int:
-    """Compute what is asked for, or reuse it, and print what became of it. Return the exit code."""
+    """Compute or reuse the requested runs, and print the results. Return the exit code."""
     job, targets = request.job, request.targets
     root = job.root_in(environment)
     if job.display_output_location:
@@ -105,7 +105,7 @@ def with_context(
     wait: bool = True,
     named: str = "",
 ) -> Result:
-    """Return what some work comes to in the context that the flags describe, with signals caught.
+    """Run `work` in the context that the flags describe, with signals caught, and return its result.
 
     named: the work, for the message about a signal.
     """
@@ -117,7 +117,7 @@ def with_context(
 
 
 def prepare_dispatch(made: Plan, request: Request, environment: Environment) -> None:
-    """Refuse results of other data, and let the loggers follow what is complete; jobs do so with what they compute."""
+    """Refuse results of other data, and bring loggers up to date with complete runs; jobs log the runs they compute."""
 
     def prepare(context: Context) -> None:
         for planned in made:

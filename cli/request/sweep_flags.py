@@ -1,7 +1,7 @@
-"""Which flags all runs of a sweep share, and whether the flags of its runs agree.
+"""Flags that all runs of a sweep share, and checks that the flags of its runs agree.
 
-What says how runs are computed, and not what they are, is the same for all runs of a sweep: dry_run, root, threads,
-executor, ... These flags may stand before `--`, behind it, or in the `base` of a file; they hold for the whole sweep.
+Settings of the computation, which are not part of a description, are the same for all runs of a sweep: dry_run, root,
+threads, executor, ... Give these flags before `--`, after it, or in the `base` of a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def shared_fields() -> Mapping[str, HparamField]:
 
 
 def without_shared(described: Sweep) -> tuple[Sweep, list[str], list[str]]:
-    """Return a sweep without the flags that its runs share, those of its files, and those behind `--`, as arguments.
+    """Return a sweep without its shared flags; then the shared flags of its files, and those after `--`, as arguments.
 
     Raises: UsageError where one of them varies, or where they differ between grids.
     """
@@ -44,7 +44,7 @@ def without_shared(described: Sweep) -> tuple[Sweep, list[str], list[str]]:
 
 
 def refuse_two_values(before: Sequence[str], behind: Sequence[str]) -> None:
-    """Raise UsageError where a shared flag has one value before `--` and another one behind it."""
+    """Raise UsageError where a shared flag has one value before `--` and another one after it."""
     first, second = (_given(separated(argv, shared_fields())[0]) for argv in (before, behind))
     for name, value in first.items():
         if name in second and not _is_same(value, second[name]):
@@ -56,7 +56,7 @@ def refuse_two_values(before: Sequence[str], behind: Sequence[str]) -> None:
 
 
 def refuse_disagreement(described: Sweep) -> None:
-    """Raise UsageError where a flag that a grid varies has another value for every run, or is varied twice."""
+    """Raise UsageError where a grid varies a flag twice, or one with another value that is fixed for every run."""
     for grid in described.grids:
         fixed = {name: ("fixed for every run", value) for name, value in _fixed(grid).items()}
         varied: dict[str, Axis] = {}
@@ -78,7 +78,7 @@ def refuse_disagreement(described: Sweep) -> None:
 
 
 def _split(grid: Grid) -> tuple[Grid, Point, Point]:
-    """Return a grid without shared flags, those of its file (also lists of one value), and those behind `--`."""
+    """Return a grid without shared flags; then the shared ones of its file (also lists of one value) and after `--`."""
     known = shared_fields()
     given, words = separated(grid.command, known)
     behind, flags = separated(grid.flags, known)
@@ -130,20 +130,20 @@ def _given(argv: Iterable[str]) -> Point:
 
 
 def _fixed(grid: Grid) -> Point:
-    """Return the flags that every run of a grid is given: in its command, its base, and behind --."""
+    """Return the flags of every run of a grid: from its command, its base, and after `--`."""
     words = [*grid.command, *arguments_of(grid.base), *grid.flags]
     return dict(_plain(name, value) for name, value in given_in(words).items())
 
 
 def _plain(flag: str, value: Value) -> tuple[str, Value]:
-    """Return a flag and its value in the one way in which they are compared: augment=False for no_augment."""
+    """Return a flag and its value in the form for comparisons: augment=False for no_augment."""
     name = flag.replace("-", "_")
     is_off = name.startswith("no_") and isinstance(value, bool)
     return (name.removeprefix("no_"), not value) if is_off else (name, value)
 
 
 def _is_same(first: Value, second: Value) -> bool:
-    """Return whether two values are one: equal texts, or equal numbers such as 0.1 and 1e-1."""
+    """Return whether two values are equal, as texts or as numbers such as 0.1 and 1e-1."""
     if isinstance(first, bool) or isinstance(second, bool):
         return first == second
     try:

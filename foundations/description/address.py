@@ -1,7 +1,7 @@
-"""The address of a run: a digest of what its description says, and of nothing else.
+"""The address of a run: a digest of its description, and of nothing else.
 
-`digest` is the whole of identity: canonical JSON in, 32 hex digits out. A description that draws on other runs holds
-their digests, so addresses form a Merkle tree.
+`digest` is the whole of identity: canonical JSON in, 32 hex digits out. A description that depends on other runs
+contains their digests, so addresses form a Merkle tree.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def digest(kind: str, canonical: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a run is under the root: `<training>/replicate_<n>/<name>`."""
+    """The place of a run under the root: `<training>/replicate_<n>/<name>`."""
 
     training: str
     """`train_<digest>` or `import_<digest>`, of the training that the run is or is a branch of."""
@@ -43,7 +43,7 @@ class Location:
 
     @classmethod
     def of(cls, training: Any, replicate: Any, name: Any) -> Location:
-        """Return a location that a file names. Raises: ValueError or TypeError where no run can be there."""
+        """Check and return a location read from a file. Raises: ValueError or TypeError where it is not valid."""
         found = cls(training, replicate, name)
         if type(replicate) is not int or cls.parse(str(found)) != found:
             raise ValueError(f"{found} is not where a run is")
@@ -51,7 +51,7 @@ class Location:
 
     @classmethod
     def parse(cls, text: str) -> Location | None:
-        """Return the location that `str` returns a text for; None where no run can be there."""
+        """Parse the text of a location, as `str` writes it; None for any other text."""
         match = _LOCATION.fullmatch(text)
         found = match and cls(match[1], int(match[2]), match[3])
         return found if found and str(found) == text else None

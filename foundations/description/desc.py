@@ -1,7 +1,7 @@
-"""Descriptions: what a run computes, as groups of hyperparameters and as edges to the runs that it draws on.
+"""Descriptions of runs: groups of hyperparameters, and edges to the runs that they depend on.
 
-Everything about ancestry follows from `Desc.sources()`: what must be made first and how far, what a manifest
-fingerprints, what `rm` protects, what a ticket carries, what `show` draws.
+Everything about ancestry follows from `Desc.sources()`: the order of a plan, the fingerprints in a manifest,
+the runs that `rm` protects, the content of a ticket, the tree that `show` prints.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from foundations.errors import DamagedError, UsageError
 from foundations.program import PROGRAM
 from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares, records_of
 
-# A branch trains as its training does, where it does not say otherwise, but without that one's techniques.
+# A branch inherits the hyperparameters of its training, except those of these groups.
 _NOT_INHERITED = ("techniques",)
 _MOST = 1 << 63  # of a whole number
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
@@ -34,9 +34,9 @@ _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 @dataclass(frozen=True)
 class RunRef:
-    """A run as another one names it.
+    """A reference to a run in another run's description.
 
-    replicate: None for the replicate of the run that names it, so that every replicate of that has one address.
+    replicate: None for the replicate of the referring run, so that all replicates of that run have one address.
     """
 
     desc: Desc
@@ -46,11 +46,11 @@ class RunRef:
         _ = self.desc.digest  # computed run by run, so that a long chain takes no deep recursion
 
     def canonical(self) -> dict[str, Any]:
-        """Return what represents the run in the address of the description that names it."""
+        """Return the entry for this run in the address of the referring description."""
         return {"run": self.desc.digest} | ({} if self.replicate is None else {"replicate": self.replicate})
 
     def location(self, replicate: int) -> Location:
-        """Return where the run is. replicate: that of the run that names it."""
+        """Return the run's location. replicate: that of the referring run."""
         return self.desc.location(replicate if self.replicate is None else self.replicate)
 
 
@@ -71,7 +71,7 @@ class StateOf:
         return cls(run, step)
 
     def canonical(self) -> dict[str, Any]:
-        """Return what represents the edge in an address."""
+        """Return the entry for this edge in an address."""
         return {**self.run.canonical(), "step": str(self.step)}
 
 
@@ -82,7 +82,7 @@ class MaskOf:
     run: RunRef
 
     def canonical(self) -> dict[str, Any]:
-        """Return what represents the edge in an address."""
+        """Return the entry for this edge in an address."""
         return self.run.canonical()
 
 
@@ -139,24 +139,24 @@ class Desc(ABC):
 
     @property
     def together_key(self) -> Hashable:
-        """What runs have in common that one process can train together; None where it cannot."""
+        """A key that is equal for runs that one process can train together; None for a run that trains alone."""
         return None
 
     @abstractmethod
     def location(self, replicate: int) -> Location:
-        """Return where the run of this description is."""
+        """Return the location of this description's run."""
 
     def versions(self) -> dict[str, int]:
-        """Return the versions of what computes the result, raised by hand when results change."""
+        """Return the versions of the code that computes the result, raised by hand when results change."""
         return {}
 
     def fields(self) -> dict[str, Any]:
-        """Return what the description consists of, by name, without what is absent."""
+        """Return the parts of the description by name, without absent ones."""
         values = {name: getattr(self, name) for name, _ in _field_types(type(self))}
         return {name: value for name, value in values.items() if value is not None}
 
     def sources(self) -> dict[str, Source]:
-        """Return the states and masks of other runs that this one draws on, by the names of their fields."""
+        """Return the states and masks of other runs that this run depends on, by the names of their fields."""
         return {name: value for name, value in self.fields().items() if isinstance(value, Source)}
 
     def hyperparameters(self) -> dict[str, dict[str, Any]]:
@@ -164,9 +164,9 @@ class Desc(ABC):
         return {name: value.values() for name, value in self.fields().items() if isinstance(value, Hparams)}
 
     def plugins(self) -> list[Plugin]:
-        """Return the plug-ins whose code computes the run, by name: those of its own class and of its values.
+        """Return the plug-ins whose code computes the run, sorted by name: of its own class and of its values.
 
-        Those of other runs that it draws on, its main run included, are in the digests of these.
+        The digests of the runs that it depends on, its main run included, cover the plug-ins of those runs.
         """
         if not loaded_plugins():
             return []
@@ -178,7 +178,7 @@ class Desc(ABC):
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
-        """What the address is made of: what differs from its elided value, versions that are not 1, and plug-ins."""
+        """Content of the address: values that differ from their omitted default, versions other than 1, plug-ins."""
         tree: dict[str, Any] = {
             name: value.digest if isinstance(value, Desc) else value.canonical()
             for name, value in self.fields().items()
@@ -195,8 +195,8 @@ class Desc(ABC):
     def record(self) -> dict[str, Any]:
         """Return the content of `description.json`, from which the description can be read back.
 
-        A directory that carries it can prove its own name. The record of a branch holds that of its main run, and where
-        its sources are.
+        With it, the name of a directory can be checked. The record of a branch contains the record of its main run, and
+        the locations of its sources.
         """
         record: dict[str, Any] = {
             "kind": self.kind,
@@ -216,9 +216,9 @@ class Desc(ABC):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], main: Desc | None, runs: Mapping[str, Desc]) -> Self:
-        """Return the description that `record` was made of. runs: the descriptions of its sources, by digest.
+        """Return the description that wrote `record`. runs: the descriptions of its sources, by digest.
 
-        Raises: UsageError where a value is not valid any more; KeyError or TypeError where it is not of this kind.
+        Raises: UsageError where a value is no longer valid; KeyError or TypeError where it is not of this kind.
         """
         parts: dict[str, Any] = {}
         for name, kind in _field_types(cls):
@@ -235,7 +235,7 @@ class Desc(ABC):
     def check_record(self, record: Mapping[str, Any], folder: Path) -> None:
         """Compare a stored record with this description, hyperparameter by hyperparameter.
 
-        A hyperparameter that the record lacks was added later and has its elided value.
+        A hyperparameter that the record lacks was added later and has its omitted default.
         Raises: DamagedError that names the first one that differs.
         """
         stored, own = record["hyperparameters"], self.hyperparameters()
@@ -288,26 +288,25 @@ def check_record(record: Any, folder: Path) -> None:
 def flat_hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters of a stored description by name.
 
-    A branch has those of its training, then its own: where both have a name, the branch's counts. Techniques are not
-    inherited.
+    A branch has the hyperparameters of its training, overridden by its own. It does not inherit techniques.
     """
     return flattened(hyperparameter_groups(record))
 
 
 def hyperparameter_groups(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the groups whose hyperparameters a stored description has, as `flattened` takes them."""
+    """Return the groups of hyperparameters of a stored description, in the order for `flattened`."""
     inherited = record["main"]["hyperparameters"] if "main" in record else {}
     groups = {name: group for name, group in inherited.items() if name not in _NOT_INHERITED}
     return tuple(interned(group) for group in (groups | record["hyperparameters"]).values())
 
 
 def interned(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group whose names are interned: of thousands of runs they are compared by identity and stored once."""
+    """Return a group with interned names: thousands of runs compare them by identity and store them once."""
     return {sys.intern(name): value for name, value in group.items()}
 
 
 def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the hyperparameters of groups by name: those of a later group count."""
+    """Return the hyperparameters of groups by name; a later group overrides earlier ones."""
     found: dict[str, Any] = {}
     for group in groups:
         found.update(group)
@@ -315,7 +314,7 @@ def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _is_plain(record: Mapping[str, Any]) -> bool:
-    """Return whether kind, hyperparameters and epochs of a stored record are such as descriptions have."""
+    """Return whether the kind, hyperparameters and epoch length of a stored record have valid types and ranges."""
     epoch = record["iterations_per_epoch"]
     if type(record["kind"]) is not str or type(epoch) is not int or not 0 < epoch < _MOST:
         return False

@@ -8,7 +8,7 @@ A field is declared once:
         \"\"\"Learning rate.\"\"\"
 
 Its name is the flag, its docstring the help, its bounds the validation, and `hparam` says how it appears in the
-address: a field is written there only where it differs from its *elided* value. That value is the declared default on
+address: a field is written there only where it differs from its `elided` value. That value is the declared default on
 the day the field is added and never changes afterwards: if it followed a new default, results of the old default would
 be taken for results of the new one. So when a default must change, write `hparam(new, elided=old)`.
 """
@@ -43,13 +43,13 @@ class _Sentinel:
 
 
 ALWAYS_WRITTEN = _Sentinel("ALWAYS_WRITTEN")
-"""As `elided`: the field is part of every address, so its declared default may change freely."""
+"""The `elided` value of a field that is part of every address, so that its declared default may change freely."""
 _AS_DECLARED = _Sentinel("_AS_DECLARED")
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """Which values a field takes, and how it is written in an address."""
+    """The valid values of a field, and its form in an address."""
 
     elided: Any
     choices: Sequence[str] | Registry[Any] | None
@@ -79,7 +79,7 @@ def hparam(
 ) -> Any:
     """Declare a hyperparameter.
 
-    elided: the value at which the field vanishes from addresses; frozen for good.
+    `elided`: the value that is omitted from addresses; it never changes.
     choices: the valid texts, or the registry of the names. at_least, at_most, above, below: bounds of a number.
     step, step_list: a text that is one step or a list of steps; in addresses, as iterations.
     unordered: a comma-separated text whose order means nothing; in addresses, sorted and without repetition.
@@ -92,7 +92,7 @@ def hparam(
 
 @dataclass(frozen=True)
 class HparamField:
-    """What is known of a field of a group: `fields_of` reads it once a class."""
+    """A declared field of a group; `fields_of` reads it once per class."""
 
     name: str
     types: tuple[type, ...]
@@ -106,7 +106,7 @@ class HparamField:
 
     @property
     def choices(self) -> Sequence[str]:
-        """The valid texts, where they are given: of what has several names, the spellings."""
+        """The valid texts, if they are declared; of a registry, the spellings."""
         choices = self.rule.choices or ()
         return choices.spellings() if isinstance(choices, Registry) else choices
 
@@ -123,7 +123,7 @@ class HparamField:
         return tuple((bound, word, holds) for bound, word, holds in known if bound is not None)
 
     def check(self, value: Any) -> None:
-        """Check a value by itself. Raises: UsageError that says which values are valid."""
+        """Check a value by itself. Raises: UsageError that names the valid values."""
         if not isinstance(value, self.types) and not (self.is_number and isinstance(value, int)):
             raise self._wrong_type(value)
         if value is None or (kind := type(value)) is bool:
@@ -139,7 +139,7 @@ class HparamField:
             self._check_bounds(value)
 
     def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
-        """Return the one spelling of a value."""
+        """Return the canonical form of a value."""
         if value is None:
             return None
         if self.is_number:
@@ -179,7 +179,7 @@ class Hparams(JsonForms):
         self.validate()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the values. Where the class is a generated one, another process generates it anew."""
+        """Pickle the values. The process that unpickles them generates a generated class again."""
         kind = next(kind for kind in type(self).__mro__ if "_is_generated" not in kind.__dict__)
         return _restored, (kind, kind is not type(self), self.values())
 
@@ -201,12 +201,12 @@ class Hparams(JsonForms):
 
     @classmethod
     def owners_of(cls, name: str) -> list[str]:
-        """Return the values that a group must be selected by to have a field: `technique=rigl`."""
+        """Return the choices that add this field, such as `technique=rigl`, for error messages."""
         return [owner for owner, group in cls.owners().items() if name in group.names()]
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Return the group with those of some values that are its fields; the others are of other groups."""
+        """Build the group from the values that are its fields; ignore values of other groups."""
         kind = cls.group_for(values)
         names = kind.names()
         return kind(**{name: value for name, value in values.items() if name in names})
@@ -221,35 +221,35 @@ class Hparams(JsonForms):
         return {field.name: getattr(self, field.name) for field in fields_of(type(self))}
 
     def replaced(self, changes: Mapping[str, Any]) -> Self:
-        """Return the group with some other values; where one of them selects another class, of that class.
+        """Return the group with some values replaced; a new value may select another class.
 
-        Where nothing changes, that is the group itself: nothing is validated again.
+        If no value changes, return the group itself without validating it again.
         """
         changed = {name: value for name, value in changes.items() if getattr(self, name, ALWAYS_WRITTEN) != value}
         return type(self).of({**self.values(), **changed}) if changed else self
 
     def simplified(self) -> Self:
-        """Return the same experiment without what cannot change its result. Groups override this.
+        """Return the same experiment without the values that cannot change its result. Groups override this.
 
         Raises: UsageError where the combination is not valid.
         """
         return self
 
     def normalized(self, iterations_per_epoch: int) -> Self:
-        """Return these hyperparameters with one spelling for each meaning, the one that addresses and jobs use.
+        """Return the canonical form of these hyperparameters, which addresses and jobs use.
 
-        What cannot change the result is gone, numbers have their declared type, steps are iterations (`80ep` is
+        Values that cannot change the result are gone, numbers have their declared type, steps are iterations (`80ep` is
         `31280it` at 391 iterations an epoch), and lists without an order are sorted.
         """
         plain = self.simplified()
         fields = fields_of(type(plain))
         values = {field.name: field.normalized(getattr(plain, field.name), iterations_per_epoch) for field in fields}
-        normal = object.__new__(type(plain))  # valid already: one spelling of valid values
+        normal = object.__new__(type(plain))  # already valid: the canonical form of valid values
         normal.__dict__.update(values)
         return normal
 
     def plugins(self) -> list[Plugin]:
-        """Return the plug-ins whose code the values use: that of each name in a registry, and that of the class.
+        """Return the plug-ins whose code the values use: those of names in registries, and the plug-in of the class.
 
         Groups whose values name something in another way override this.
         """
@@ -261,7 +261,7 @@ class Hparams(JsonForms):
         return [plugin for plugin in found if plugin is not None]
 
     def canonical(self) -> dict[str, Any]:
-        """Return the fields that are part of an address: those that differ from their elided value. Normalize first."""
+        """Return the fields that are part of an address: those that differ from `elided`. Normalize first."""
         fields = fields_of(type(self))
         return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
 
@@ -328,7 +328,7 @@ def overrides_group(
 
 
 def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
-    """Return the fields of a group that come from an `overrides_group`, by their prefix: one thing, for its help."""
+    """Return the fields of a group that come from an `overrides_group`, by prefix; help shows each as one entry."""
     prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
     return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
 
@@ -360,7 +360,7 @@ def overrides(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, An
 
 
 def elided_values(group: type[Hparams]) -> dict[str, Any]:
-    """Return, by field, the value at which it is left out of an address (or ALWAYS_WRITTEN)."""
+    """Return, by field, the value that is omitted from addresses, or ALWAYS_WRITTEN."""
     return {field.name: field.rule.elided for field in fields_of(group)}
 
 

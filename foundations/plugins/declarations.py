@@ -34,7 +34,7 @@ class _Unknown(metaclass=_UnknownKind):
 
 
 class _Names(dict[str, Any]):
-    """The names that an annotation may use: those of a module; any other one stands for an unknown type."""
+    """The names that an annotation may use: a module's names; any other name stands for an unknown type."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, _Unknown)

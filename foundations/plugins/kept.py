@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 FOLDER = ".plugins"
 _IMPORTED = "import_"
-"""What the names of the folders of imported runs begin with."""
+"""The prefix of the folders of imported runs."""
 
 
 def kept_path(plugin: Plugin, root: Path) -> Path:
-    """Return where the file of a plug-in is kept under a root, if it is."""
+    """Return the path for the kept file of a plug-in under a root, whether or not it exists."""
     return root / FOLDER / plugin.sha256 / f"{plugin.name}.py"
 
 
@@ -47,7 +47,7 @@ def keep_plugins(plugins: Iterable[Plugin], root: Path) -> None:
 
 
 def kept_source(plugin: Plugin, root: Path) -> bytes | None:
-    """Return the bytes of a kept file, or None where it is not there or is not what was kept."""
+    """Return the bytes of a kept file, or None where it is missing or has changed."""
     if Path(plugin.name).name != plugin.name or not plugin.sha256.isalnum():
         return None
     try:
@@ -60,7 +60,7 @@ def kept_source(plugin: Plugin, root: Path) -> bytes | None:
 def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
     """Load the plug-ins that a run needs from the files that its root keeps, as far as these may be executed unasked.
 
-    A plug-in of which another version is loaded stays as it is: `check_loaded` says so.
+    If another version of a plug-in is loaded, that one stays: `check_loaded` reports it.
     """
     for plugin in plugins:
         if not is_loaded(plugin) and not name_is_loaded(plugin.name) and may_load(plugin, run):
@@ -68,7 +68,7 @@ def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
 
 
 def _own_folder(plugin: Plugin) -> Path | None:
-    """Return the folder in which a plug-in lay, for the modules beside it, or None where it is not the user's."""
+    """Return the original folder of a plug-in, for the modules beside it, or None where the user does not own it."""
     try:
         return plugin.path.parent if os.stat(plugin.path.parent).st_uid == os.geteuid() else None  # noqa: PTH116
     except OSError:
@@ -76,7 +76,7 @@ def _own_folder(plugin: Plugin) -> Path | None:
 
 
 def may_load(plugin: Plugin, run: Run) -> bool:
-    """Return whether the kept file of a plug-in of a run is there and may be executed without being asked for."""
+    """Return whether the kept file of a run's plug-in exists and may be executed without `--plugin`."""
     if run.location.training.startswith(_IMPORTED) or kept_source(plugin, run.root) is None:
         return False
     try:
@@ -87,7 +87,7 @@ def may_load(plugin: Plugin, run: Run) -> bool:
 
 
 def how_to_load(plugin: Plugin, run: Run) -> str:
-    """Return the flag that loads the kept file of a plug-in, in words, or nothing where it is not kept."""
+    """Return a sentence with the flag that loads the kept file of a plug-in; empty if the file is not kept."""
     if kept_source(plugin, run.root) is None:
         return ""
     return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.root)}"
@@ -101,7 +101,7 @@ def _used() -> set[str]:
 
 
 def _note_use(plugin: Plugin) -> None:
-    """Note that the user has run a plug-in; where that cannot be written, kept files are asked for by name."""
+    """Record that the user has run a plug-in. If that fails, kept files have to be named with `--plugin`."""
     if plugin.sha256 not in _used():
         with contextlib.suppress(OSError, EnvironmentFailure):
             path = used_plugins_file()

@@ -27,7 +27,7 @@ from foundations.registry import Registered, add_plugin, executing, loaded_plugi
 
 
 def load_plugins(paths: Iterable[Path | str]) -> None:
-    """Execute some files and register what they declare. To load a file again changes nothing.
+    """Execute some files and register what they declare. Loading a file again changes nothing.
 
     Raises: UsageError about `plugin` where a file cannot be read, raises an error or declares nothing, or where another
     file of that name, or another version of the file, is loaded already.
@@ -123,19 +123,19 @@ def _check_declared(module: ModuleType, path: Path) -> None:
 
 
 def is_loaded(plugin: Plugin) -> bool:
-    """Return whether a plug-in is loaded in just this version, from wherever."""
+    """Return whether exactly this version of a plug-in is loaded, from any path."""
     return any((known.name, known.sha256) == (plugin.name, plugin.sha256) for known in loaded_plugins())
 
 
 def name_is_loaded(name: str) -> bool:
-    """Return whether a plug-in of that name is loaded, in whatever version."""
+    """Return whether a plug-in of that name is loaded, in any version."""
     return any(known.name == name for known in loaded_plugins())
 
 
 def check_loaded(plugins: Iterable[Plugin], what: str, hint: Callable[[Plugin], str] = lambda _: "") -> None:
-    """Check that plug-ins are loaded in just these versions. what: what needs them, for the error.
+    """Check that exactly these versions of plug-ins are loaded. what: what needs them, for the error.
 
-    hint: from a plug-in to a sentence that says how it can be loaded, or nothing.
+    hint: returns a sentence on how to load a plug-in, or an empty text.
 
     Raises: UsageError about `plugin`.
     """

@@ -45,21 +45,21 @@ def place_of_entry(entry: Registered) -> str:
 
 
 def mistake(function: Callable[..., Any], entry: Registered, reason: str) -> PluginError:
-    """Return the error for what a function of an entry did. reason: what, after the function's name."""
+    """Return the error for a mistake in an entry's function. reason: the words after the function's name."""
     name = getattr(function, "__name__", type(function).__name__)
     place = place_of(function) or place_of_entry(entry)
     return PluginError(f"{place}: {name}, of '{entry.spelling}', {reason}" if place else f"{name} {reason}")
 
 
 def returned(value: T, kind: type[Any], function: Callable[..., Any], entry: Registered) -> T:
-    """Return what a function of an entry returned. Raises: PluginError where a plug-in's is not of a type."""
+    """Return the result of an entry's function. Raises: PluginError where a plug-in's result has another type."""
     if entry.plugin is not None and not isinstance(value, kind):
         raise mistake(function, entry, f"returned {article(value)}; it must return a {kind.__name__}.")
     return value
 
 
 def article(value: object) -> str:
-    """Return what kind of thing a value is, for a sentence: `nothing (None)`, `a list`, `an int`."""
+    """Return the type of a value with its article, for a sentence: `nothing (None)`, `a list`, `an int`."""
     if value is None:
         return "nothing (None)"
     kind = type(value).__name__

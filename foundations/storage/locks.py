@@ -17,22 +17,22 @@ from foundations.errors import Busy
 from foundations.files import read_file
 
 _NUMBERS = ("pid", "since", "at", "speed")
-"""Of what a holder says, what is reckoned with."""
+"""The numeric facts about a holder."""
 _SECONDS_OF_SILENCE = 60.0
-"""After which a process is taken to be gone that notes its progress every few seconds."""
+"""A process that has not noted its progress for this long counts as ended."""
 
 
 class Holder:
-    """What the process that holds a lock says about itself, in a file beside the lock that `watch` reads."""
+    """Facts about the process that holds a lock, in a file beside the lock that `watch` reads."""
 
     def __init__(self, path: Path) -> None:
-        """Write which process, on which machine, since when. path: that of the lock."""
+        """Write the process, its machine and the time. path: the lock's path."""
         self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
         self._facts: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         self.note({})
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Add facts to what is said, with the time. Called now and then, so it does not flush the disk."""
+        """Add facts to the file, with the time. It does not flush the disk, since it is called often."""
         self._facts |= facts
         part = self._part
         with contextlib.suppress(OSError):  # progress is not worth a failed job
@@ -40,14 +40,14 @@ class Holder:
             part.replace(self._path)
 
     def remove(self) -> None:
-        """Say nothing any more, and leave nothing of what could not be said."""
+        """Delete the holder's file and its temporary file."""
         for path in (self._path, self._part):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
-    """Return what the process that holds (or, if it was killed, held) the lock at `path` says; None if nothing."""
+    """Return the facts about the process that holds (or, if it was killed, held) the lock at `path`, or None."""
     try:
         facts = json.loads(read_file(path.with_suffix(".holder")))
     except (OSError, ValueError, RecursionError):
@@ -92,7 +92,7 @@ def is_held(path: Path) -> bool:
         file_lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # another user's, or on a file system that cannot be written: what it says must do
+    except OSError:  # another user's, or on a read-only file system: rely on the holder's file
         at = (read_holder(path) or {}).get("at")
         return at is not None and time.time() - at < _SECONDS_OF_SILENCE
     file_lock.release()
@@ -100,7 +100,7 @@ def is_held(path: Path) -> bool:
 
 
 def _file_lock(path: Path) -> FileLock:
-    # Its fallback where there are no locks, a file that is there or not, stays when its process is killed.
+    # Its fallback where there are no locks, a plain file, stays when its process is killed.
     return FileLock(path, fallback_to_soft=False)
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a complete run: which files it consists of, with their digests, and what the results came from."""
+"""The manifest of a complete run: its files with their digests, and the inputs of its results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[^./\0][^/\0]*")
 
 @dataclass(frozen=True)
 class FileRecord(JsonForms):
-    """What a manifest says of a file."""
+    """The record of a file in a manifest."""
 
     size: int
     """In bytes."""
@@ -36,7 +36,7 @@ class FileRecord(JsonForms):
         return cls(path.stat().st_size, sha256_of_file(path))
 
     def difference(self, path: str) -> str:
-        """Return in what a file differs from this, as far as can be seen without reading it; nothing if it does not."""
+        """Describe the difference between a file and its record, without reading the file; empty if there is none."""
         try:
             found = os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
         except (FileNotFoundError, NotADirectoryError):
@@ -60,13 +60,13 @@ class FileRecord(JsonForms):
 
 @dataclass(frozen=True)
 class Manifest(JsonForms):
-    """What a complete run consists of and where it came from."""
+    """The files of a complete run, its results and their inputs."""
 
     files: dict[str, FileRecord]
     results: dict[str, float | None]
     """Headline figures: the last value of each metric, and what the job adds (sparsity, ...).
 
-    None where the value is not a finite number, such as the loss of a training that diverged: JSON has no word for it.
+    None where the value is not a finite number, such as the loss of a training that diverged: JSON cannot express it.
     """
     dataset: dict[str, str] = field(default_factory=dict)
     """Name and fingerprint of the prepared dataset."""
@@ -75,19 +75,19 @@ class Manifest(JsonForms):
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     run: str = ""
-    """Whose manifest it is: the run's location. Nothing in one that was written before manifests said so."""
+    """The run's location; empty in older manifests, which do not have it."""
     wall_seconds: float = 0.0
     finished: str = ""
 
     def to_bytes(self) -> bytes:
-        """Return the content of `manifest.json`. It vouches for itself, too."""
+        """Return the content of `manifest.json`, with its own checksum."""
         return sealed_json.to_bytes(dataclasses.asdict(self))
 
     @classmethod
     def from_bytes(cls, data: bytes, file: object = "A manifest") -> Manifest:
         """Read what `to_bytes` returned. Raises: ValueError, KeyError or TypeError for anything else.
 
-        One without a digest of its own, as they were once written, is read as well. file: its path, for errors.
+        An older manifest without its own checksum is read as well. file: its path, for errors.
         Raises: EnvironmentFailure for one of a newer format.
         """
         tree = sealed_json.from_bytes(data, file)

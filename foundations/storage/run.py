@@ -51,7 +51,7 @@ FAILURE = "failure.json"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
 DAMAGED = "damaged_"
-"""What the names of files begin with that were set aside."""
+"""The prefix of files that were set aside."""
 STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 
 
@@ -95,14 +95,14 @@ class Run:
         return manifest
 
     def read_manifest(self) -> Manifest | None:
-        """Return what the manifest says, whether or not the files agree, or None where there is none."""
+        """Return the manifest without comparing the files with it, or None where there is none."""
         data = self._data(MANIFEST)
         try:
             manifest = None if data is None else Manifest.from_bytes(data, self.folder / MANIFEST)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
-            self.record()  # which says so where the whole directory is another run's
+            self.record()  # raises where the whole directory is another run's
             raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
         return manifest
 
@@ -121,7 +121,7 @@ class Run:
             yield holder
 
     def leftovers(self) -> list[Path]:
-        """Return the files that are of use to nobody and go when the lock is next held, such as a killed writer's."""
+        """Return stale files, such as a killed writer's, which are deleted when the lock is next taken."""
         with contextlib.suppress(OSError):  # a colleague's folder, say
             parts, checkpoint = list(self.folder.glob(f".*{PART}")), self.folder / CHECKPOINT
             return [*parts, checkpoint] if (self.folder / MANIFEST).exists() and checkpoint.is_file() else parts
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def output_path(self) -> Path:
-        """What the run's command printed, where an executor started it."""
+        """The file with the output of the run's command, if an executor started it."""
         return self.folder / OUTPUT
 
     @property
@@ -138,7 +138,7 @@ class Run:
         return self.root / ".locks" / f"{str(self.location).replace('/', '.')}.lock"
 
     def create(self, desc: Desc) -> bool:
-        """Write the description, or compare it with the one that is there; return whether it was written.
+        """Write the description, or compare it with the existing one; return whether it was written.
 
         The root keeps the files of the plug-ins that compute the run. Raises: DamagedError on a mismatch.
         """
@@ -186,7 +186,7 @@ class Run:
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def add_to_manifest(self, name: str) -> None:
-        """Record a file that a complete run has been given later, such as a replayed state."""
+        """Record a file that was added to a complete run, such as a replayed state."""
         manifest = self.read_manifest()
         if manifest is None:
             raise EnvironmentFailure(f"There is no {MANIFEST} in {self.folder}.")
@@ -238,15 +238,15 @@ class Run:
         return (self.folder / MASK).exists() and (self.folder / SPARSITY).exists()
 
     def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-        """Keep a mask, as the tensors and the header that it packs itself into."""
+        """Keep a packed mask: its tensors and its header."""
         self._write_tensors(MASK, bits, header)
 
     def load_mask(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what `save_mask` was given. Raises: as `load_state`."""
+        """Return the tensors and the header of the packed mask. Raises: as `load_state`."""
         return self._read_recorded_tensors(MASK)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write all that resuming needs, in one file."""
+        """Write everything that resuming needs, in one file."""
         self._write_tensors(CHECKPOINT, tensors, facts)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -259,11 +259,11 @@ class Run:
         return tensors, facts
 
     def save_metrics(self, metrics: Metrics) -> None:
-        """Write what was measured so far."""
+        """Write the metrics measured so far."""
         self.write(METRICS, metrics.to_csv().encode())
 
     def metrics(self) -> Metrics:
-        """Return what was measured so far. Raises: as `check_metrics`."""
+        """Return the metrics measured so far. Raises: as `check_metrics`."""
         data = self._checked_metrics()
         try:
             return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
@@ -278,7 +278,7 @@ class Run:
         self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
-        """Return the step where validation accuracy is best so far, the first such; None where it is not measured."""
+        """Return the first step where validation accuracy is best so far; None where it is not measured."""
         best = self.metrics().best_iteration(BEST_BY)
         return None if best is None else Step(best, iterations_per_epoch)
 
@@ -291,11 +291,11 @@ class Run:
         return self._parsed(SPARSITY)
 
     def save_failure(self, facts: Mapping[str, Any]) -> None:
-        """Write why the run's command failed."""
+        """Write the facts about a failure of the run's command."""
         self.write(FAILURE, sealed_json.to_bytes(facts))
 
     def failure(self) -> dict[str, Any] | None:
-        """Return why the run's command failed, or None if it did not, or was started again since."""
+        """Return the facts about the failure of the run's command; None if it has not failed since it last started."""
         return self._parsed(FAILURE)
 
     def clear_failure(self) -> None:
@@ -305,7 +305,7 @@ class Run:
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         with explain_os_errors("write", self.folder / LOG):
-            # Through no link, and into no FIFO, which would be waited for.
+            # Neither through a link nor into a FIFO, which would block.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
@@ -351,7 +351,7 @@ class Run:
         return data
 
     def _data(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none. Raises: DamagedError for what is no file."""
+        """Return the content of a file, or None where there is none. Raises: DamagedError for anything but a file."""
         try:
             return read_file(f"{self.folder}/{name}")
         except (FileNotFoundError, NotADirectoryError):
@@ -368,11 +368,11 @@ class Run:
         return DamagedError(f"{self.folder / name} is damaged: {why}.\n{self.how_to_mend()}")
 
     def how_to_mend(self) -> str:
-        """Return the command that mends the run, in words."""
+        """Return a sentence with the command that mends the run."""
         return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
 
     def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and facts in a file, whatever a manifest says of it.
+        """Return the tensors and facts in a file, without comparing it with a manifest.
 
         is_checked: the file is known to have every byte that was written.
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
@@ -390,7 +390,7 @@ class Run:
         self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
 
     def _owner(self, name: str) -> str:
-        """Return what a file of tensors says that it is, so that one of another run or step is not taken for it."""
+        """Return the owner that a file of tensors records, which tells it from files of other runs and steps."""
         return f"{self.location}/{name}"
 
 

@@ -1,4 +1,4 @@
-"""JSON objects on disk that vouch for themselves: nothing else says what is in them.
+"""JSON files with their own checksum.
 
 `sha256` in such a file is the SHA-256 of the whole file with zeros in the place of these digits.
 """
@@ -28,11 +28,11 @@ def to_bytes(tree: Mapping[str, Any]) -> bytes:
 
 
 def from_bytes(data: bytes, file: object = "A file") -> dict[str, Any]:
-    """Return the object that `to_bytes` was given. Raises: ValueError for anything else.
+    """Read the content that `to_bytes` returned. Raises: ValueError for anything else.
 
-    file: what an error about the format names.
-    One without a digest of its own, as they were once written, is read as well.
-    Raises: EnvironmentFailure for one that is whole, and of a newer format.
+    file: the name for an error about the format.
+    An older file without its own checksum is read as well.
+    Raises: EnvironmentFailure for an undamaged file of a newer format.
     """
     try:
         tree = json.loads(data)

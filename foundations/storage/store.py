@@ -1,4 +1,4 @@
-"""The runs under a root: all of them, the one that an address means, and which draw on which."""
+"""The runs under a root: listing all, finding one by its address, and the dependencies between them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def all_runs(root: Path) -> Iterator[Run]:
 
 
 def all_names(root: Path) -> Iterator[str]:
-    """Yield where runs are, as text, by the names of folders, without looking into these. Raises: as `all_runs`."""
+    """Yield the locations of runs as text, from the names of folders alone. Raises: as `all_runs`."""
     return (f"{training}/replicate_{number}/{name}" for (training, number, name), _ in _names(root))
 
 
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
-    """Yield the parts of the locations of runs, and whether that is in a folder that cannot be looked into."""
+    """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
@@ -40,7 +40,7 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
                 number = int(digits)
                 try:
                     names = os.listdir(replicate)  # noqa: PTH208 (thousands of branches: names are enough)
-                except OSError:  # a colleague's, say: whoever reads the run says so
+                except OSError:  # a colleague's, say: reading the run reports it
                     yield (folder, number, MAIN), True
                     continue
                 for name in (MAIN, *sorted([name for name in names if name.startswith("branch_")])):
@@ -55,8 +55,8 @@ def short_address(run: Run) -> str:
 def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     """Return the run of an address: any unique prefix of its digest or directory's name, with `/N` for a replicate.
 
-    prefer: the replicate that is meant where the address fits several replicates of one run and names none.
-    Raises: UsageError where no run, or more than one, is meant.
+    prefer: the replicate to return where the address fits several replicates of one run and names none.
+    Raises: UsageError where the address fits no run, or more than one.
     """
     whole = address.rstrip("/")
     exact = _at(root, whole)
@@ -82,7 +82,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
 
 
 def source_runs(run: Run) -> list[Run]:
-    """Return the runs whose states or masks a run draws on, as its description names them, each once.
+    """Return the runs whose states or masks a run depends on, in the order of its description, each once.
 
     Raises: DamagedError where the description cannot be read.
     """
@@ -90,7 +90,7 @@ def source_runs(run: Run) -> list[Run]:
 
 
 def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]:
-    """Return where the runs are whose states or masks a run draws on, by the names that its description has for them.
+    """Return the locations of the runs whose states or masks a run depends on, by the names in its description.
 
     record: the run's stored description.
     """
@@ -101,36 +101,36 @@ def source_locations(run: Run, record: Mapping[str, Any]) -> dict[str, Location]
 
 
 SOURCE_FLAGS = {"scored": "prune", "state": "state", "mask": "mask", "statistics": "statistics"}
-"""How flags begin that say which run is drawn on (_experiment), and at which step (_step), by the sources' names."""
+"""Prefixes of the flags for the run (_experiment) and the step (_step) of a source, by the source's name."""
 
 
 def source_steps(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return at which steps the states are that a run draws on, by the names of the flags, such as state_step."""
+    """Return the steps of the states that a run depends on, by the names of the flags, such as state_step."""
     steps = {SOURCE_FLAGS.get(name, name): source.get("step") for name, source in record.get("sources", {}).items()}
     return {f"{name}_step": str(step) for name, step in steps.items() if step is not None}
 
 
 def users_by_location(root: Path) -> dict[Location, list[Run]]:
-    """Return, by location, the runs that draw on the run there. Runs that cannot be read are left out."""
+    """Return, by location, the runs that depend on the run there, except runs that cannot be read."""
     users: dict[Location, list[Run]] = {}
     for run in all_runs(root):
         try:
             for source in source_runs(run):
                 users.setdefault(source.location, []).append(run)
         except OpenPruneError:
-            continue  # `verify` says what is wrong with it
+            continue  # `verify` reports the damage
     return users
 
 
 def users_of(run: Run) -> list[Run]:
-    """Return every run that draws on a run, directly or not, and every branch in a training's directory."""
+    """Return every run that depends on a run, directly or not, and every branch in a training's directory."""
     return with_users([run])[:-1]
 
 
 def with_users(runs: Sequence[Run]) -> list[Run]:
-    """Return some runs of a root, and all that draw on them or are branches beside them, in an order for removal.
+    """Return some runs of a root, and all that depend on them or are branches beside them, in an order for removal.
 
-    Each comes before those that it draws on.
+    Each comes before the runs that it depends on.
     """
     if not runs:
         return []
@@ -157,7 +157,7 @@ def _holds_run(folder: Path | str) -> bool:
 
 
 def _at(root: Path, text: str) -> Run | None:
-    """Return the run whose whole location a text is, without looking at any other; None where there is none."""
+    """Return the run at a complete location, without reading any other; None where there is none."""
     location = Location.parse(text)
     run = location and Run(root, location)
     return run if run and _holds_run(run.folder) else None

@@ -1,4 +1,4 @@
-"""The sweeps that work on a root: who they are, how far, and how to ask one to stop.
+"""The sweeps that work on a root: their names, their progress, and requests to stop.
 
 A running sweep is a lock and a file beside it under `<root>/.sweeps`, so that any machine with the file system sees it.
 """
@@ -22,13 +22,13 @@ _FOLDER = ".sweeps"
 
 
 class RunningSweep:
-    """What a sweep tells others about itself while it runs."""
+    """A running sweep, as it reports itself to other processes."""
 
     def __init__(self, holder: Holder, stop_file: Path, name: str) -> None:
         self._holder, self._stop_file, self.name = holder, stop_file, name
 
     def note(self, **facts: Any) -> None:
-        """Tell others how far the sweep is."""
+        """Report the progress of the sweep."""
         self._holder.note(facts)
 
     def is_asked_to_stop(self) -> bool:
@@ -38,7 +38,7 @@ class RunningSweep:
 
 @dataclass(frozen=True)
 class KnownSweep:
-    """A sweep as others see it."""
+    """A sweep as other processes see it."""
 
     name: str
     facts: dict[str, Any]
@@ -48,7 +48,7 @@ class KnownSweep:
 
 @contextlib.contextmanager
 def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
-    """Be known as a sweep inside the block. what: what it computes, in words."""
+    """Register a sweep for the duration of the block. what: the title of its work."""
     host = re.sub(r"[^\w-]", "_", socket.gethostname())
     name = f"{host}-{os.getpid()}"
     path = root / _FOLDER / f"{name}.lock"
@@ -66,7 +66,7 @@ def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
 
 
 def _sweep_killed(folder: Path) -> None:
-    """Remove what sweeps have left that were killed. `watch` has shown them until now."""
+    """Remove the files of killed sweeps, which `watch` has shown until now."""
     for path in folder.glob("*.lock"):
         with contextlib.suppress(Busy, OSError), lock(path, path.stem, lambda _line: None, wait=False):
             path.with_suffix(".stop").unlink(missing_ok=True)

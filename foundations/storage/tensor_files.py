@@ -27,7 +27,7 @@ _KEY = "open_prune"
 def to_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None, owner: str = "") -> bytes:
     """Return the content of a file that holds `tensors` (any device, layout and dtype) and json-able `facts`.
 
-    owner: what the file is a part of, such as a run's address and the file's name, where that is to be checked.
+    owner: recorded in the file for `read` to check, such as a run's location and the file's name.
     """
     from safetensors.torch import save
 
@@ -42,12 +42,12 @@ def read(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts of a file that `to_bytes` made.
 
-    owner: what the file must be a part of; one that was written without saying so is taken as well.
+    owner: the owner that the file must record; a file without an owner is read as well.
     is_checked: every byte of the file was compared with a digest before, so its own is not computed again.
 
     Raises: EnvironmentFailure if there is no such file, or if it cannot be read; DamagedError, ending with
-    `how_to_mend`, if it is not whole, not of this form (a pickle, say: it is not executed), not what was written, or a
-    part of something else.
+    `how_to_mend`, if it is not whole, not of this form (a pickle, say: it is not executed), not what was written, or of
+    another owner.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -84,7 +84,7 @@ def read(
 
 
 def owner(path: Path) -> str:
-    """Return what a file says that it is a part of; nothing where it does not say so, or cannot be read."""
+    """Return the owner that a file records; empty where it records none or cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""Checking every byte of a run, and setting damaged files aside so that the next job makes them anew."""
+"""Checking every byte of a run, and setting damaged files aside so that the next job recomputes them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_bytes(run: Run, manifest: Manifest, at_most: int) -> int:
 def mend(run: Run) -> list[str]:
     """Set damaged files of a run aside (as `damaged_<name>`) and return their names. The run's lock is held.
 
-    A damaged state can be replayed by itself. Without any other file the run does not count as complete any more.
+    A damaged state can be replayed by itself. Without any other file, the run no longer counts as complete.
     A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
     """
     aside: list[str] = []
@@ -139,13 +139,13 @@ def _differences(run: Run, manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _not_files(run: Run) -> list[str]:
-    """Return which of the files that no manifest vouches for are something else, or links, in the way of a job."""
+    """Return the files outside the manifest that are not regular files, such as links, and would block a job."""
     names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.folder / name)]
     return [name for name in names if not stat.S_ISREG((run.folder / name).lstat().st_mode)]
 
 
 def _reads(run: Run) -> dict[str, Callable[[], object]]:
-    """Return, by file, what reads it and raises DamagedError where it is damaged, for files that are there."""
+    """Return, for each existing file, a function that reads it and raises DamagedError where it is damaged."""
     reads: dict[str, Callable[[], object]] = {
         DESCRIPTION: partial(run.read_json, DESCRIPTION),
         SPARSITY: run.sparsity,
@@ -158,7 +158,7 @@ def _reads(run: Run) -> dict[str, Callable[[], object]]:
 
 
 def _is_of_another_run(run: Run) -> bool:
-    """Return whether a description is whole but not that of its directory, and tensors are not this run's either."""
+    """Return whether an intact description does not match its directory's name, and some tensors are of another run."""
     with contextlib.suppress(OpenPruneError):
         run.read_json(DESCRIPTION)
         return not _describes(run) and not _owns_tensors(run)
@@ -166,7 +166,7 @@ def _is_of_another_run(run: Run) -> bool:
 
 
 def _is_only_description_wrong(run: Run) -> bool:
-    """Return whether a description is not that of its directory while all tensors there are this run's own."""
+    """Return whether the description does not match its directory's name, while all tensors belong to this run."""
     return not _describes(run) and _owns_tensors(run)
 
 
@@ -182,7 +182,7 @@ def _owns_tensors(run: Run) -> bool:
 
 
 def _free_path(path: Path) -> Path:
-    """Return a path that nothing has, so that what was set aside before stays."""
+    """Return an unused path, so that files set aside earlier stay."""
     numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
 
