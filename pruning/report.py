@@ -1,4 +1,4 @@
-"""What a mask left of a network, in numbers: requested and achieved, in total and layer by layer."""
+"""Report of a mask in numbers: requested and achieved, in total and layer by layer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def sparsity_report(
     """Return a report of a mask, ready for JSON.
 
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
-    without `requested_kept`, what was achieved was requested. layers: the same by tensor, with its shape.
-    collapsed_layers: the tensors of which nothing is left.
+    without `requested_kept`, they are equal. layers: the same by tensor, with its shape.
+    collapsed_layers: the tensors with no weights left.
 
     With `model`, also not_prunable, where there are any: the number of weights in each layer that the mask does not
     cover, besides biases and normalization.
