@@ -1,6 +1,6 @@
 """The declaration of a family of networks, and the input of its builder.
 
-A family is a file of its own with a `Family` object in it, and a line in `models/registry.py`. Listing and planning
+A family is a separate file with a `Family` object, and a line in `models/registry.py`. Listing and planning
 import that file, so it should import torch only inside its builder.
 """
 

@@ -58,7 +58,7 @@ def mask_from_hparams(
     examples: also chosen `Rows`, read in parts; or, for methods whose examples vary, a function from the number of a
     pass (from 0) to its `Rows`.
     batch_size: used if the hyperparameters do not say how to batch the examples. keep: replaces their level.
-    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
+    Ignored layers keep all their weights. As in OpenLTH, they count in the level, so the other layers lose more.
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """

@@ -128,5 +128,5 @@ def _names_in_zip(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except Exception:  # zipfile raises all kinds for what is damaged
+    except Exception:  # zipfile raises many kinds of errors for damaged archives
         return []

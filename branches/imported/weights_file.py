@@ -115,7 +115,7 @@ def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: Tr
 
 
 def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> bool:
-    """Return whether the shapes are those of the network with another number of outputs."""
+    """Return whether the shapes match the network with another number of outputs."""
     import torch
 
     from models.build import construct

@@ -20,7 +20,7 @@ def held_out(
     """Return the numbers of the examples for training and for testing, each int64 and in ascending order.
 
     A tenth of the examples is held out, drawn at random with a fixed seed. Classes that training or testing would lack
-    get an example there, and `report` is told. labels: int64 (N,), from 0. where: for errors.
+    get an example there, with a line to `report`. labels: int64 (N,), from 0. where: for errors.
     Raises: UsageError that names the classes with a single example.
     """
     counts = np.bincount(labels, minlength=len(class_names))

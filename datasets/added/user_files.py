@@ -58,7 +58,7 @@ class UserFiles:
 
 
 def read_splits(path: Path, image_size: int | None, report: Report) -> UserFiles:
-    """Read arrays, or decode images in class folders. report: takes a line about each step, and about what is not read.
+    """Read arrays, or decode images in class folders. report: takes a line about each step, and about unread files.
 
     Raises: UsageError for other files.
     """

@@ -241,7 +241,7 @@ class Scoring:
         return self._sum((self._hessian_gradient_of(batch, temperature), share) for batch, share in shares)
 
     def _hessian_gradient_of(self, batch: Rows, temperature: float) -> Scores:
-        """Return H_b g_b of a batch; its gradient needs no pass of its own if the batch is in one part."""
+        """Return H_b g_b of a batch; the gradient needs no separate pass if the batch is in one part."""
         shares = self._shares_of_parts([batch], OF_SECOND_DERIVATIVES)
         if len(shares) == 1:
             return self._hessian_product(batch, None, temperature)

@@ -96,7 +96,7 @@ class Computed:
             changed = _any_by_part(wanted != before, g).view(g.shape)
             g.copy_(torch.where(changed, norm.view(g.shape) * g.sign(), g))
         if self.hook is not None:
-            self.hook(self.layer, ())  # what the layer holds until its next forward pass
+            self.hook(self.layer, ())  # updates the layer's tensor before its next forward pass
 
 
 def _any_by_part(entries: Tensor, g: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def make_plain_(model: nn.Module) -> None:
         values = {item.tensor: item.value().detach().clone() for item in computed}
         if is_parametrized(layer):
             del layer._modules[PARAMETRIZATIONS]
-            layer.__class__ = type(layer).__mro__[1]  # torch gives each parametrized layer a class of its own
+            layer.__class__ = type(layer).__mro__[1]  # torch gives each parametrized layer its own class
         for item in computed:
             for key, hook in list(layer._forward_pre_hooks.items()):
                 if hook is item.hook:

@@ -3,7 +3,7 @@
 By default, these are the weight tensors of its convolutions (1-, 2- and 3-dimensional, transposed ones included) and of
 its linear layers: the output layer, the 1x1 convolutions of projection shortcuts and all projections of
 torch.nn.MultiheadAttention included. Other weights are pruned on request, by the type of their layer or
-by name; biases and the scales of batchnorm by options of their own. A tensor that two layers share counts once, under
+by name; biases and the scales of batchnorm by separate options. A tensor that two layers share counts once, under
 the alphabetically first of its names. Every density and sparsity in open_prune is relative to the number of these
 weights.
 """

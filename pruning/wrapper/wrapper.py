@@ -67,7 +67,7 @@ class PruningWrapper(nn.Module):
     By default, the weights of convolutional and linear layers are (`pruning.weights.prunable`). layer_types: the layers
     whose weights are pruned, in place of these; with a filter_function, those that pass it.
     method: 'magnitude' (global) or 'random'. init_method: what `reinitialize` does, 'rewind' or 'random'.
-    rounding: 'nearest' prunes as many weights as `prune`; 'pruning_wrapper' those of the published PruningWrapper.
+    rounding: 'nearest' prunes as many weights as `prune`; 'pruning_wrapper' as many as the published PruningWrapper.
     seed: of random pruning and random reinitialization.
     """
 
