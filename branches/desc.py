@@ -1,7 +1,7 @@
-"""What a branch computes: which weights it scores, from which mask it starts, which weights it trains, and how.
+"""The description of a branch run: the scored weights, the starting mask, the trained weights, and the training.
 
-Every branch that prunes once before it trains is described by a `BranchDesc`, whatever its name on the command line:
-a name only sets some of its hyperparameters. So equal experiments have equal addresses.
+A `BranchDesc` describes every branch that prunes once before it trains, whatever its name on the command line: a name
+only sets some of its hyperparameters. So equal experiments have equal addresses.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pruning.hparams import PruningHparams
 from training.desc import TrainDesc, scoring_version, techniques_of
 from training.hparams import TechniquesHparams, TrainingHparams
 
-# Raised by hand when the branch computes something else from the same description.
+# Raised by hand when results of the same description change.
 BRANCH_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchHparams(Hparams):
-    """What a branch does to mask and weights before training, and where its training starts."""
+    """Changes of mask and weights before a branch trains, and the step at which its training starts."""
 
     start_step: str = hparam("0it", step=True)
     """The step at which the learning rate schedule and the data order begin; training ends where the parent's does."""
@@ -46,7 +46,7 @@ class BranchHparams(Hparams):
     """Draw the weights of a new initialization (--reinitialize) by how many of them the mask keeps: liu (in a layer),
     evci (in each unit), liu_tinyimagenet, evci_tinyimagenet."""
     initialization: int = hparam(0, at_least=0)
-    """Which of the new initializations of --reinitialize, counted from 0."""
+    """The number of the new initialization of --reinitialize, counted from 0."""
     layers_to_ignore: str | None = hparam(None, unordered=True)
     """Tensors that are kept whole after the mask was permuted, separated by commas, such as fc.weight."""
     seed: int | None = hparam(None)
@@ -58,7 +58,7 @@ class BranchHparams(Hparams):
 class BranchDesc(Desc):
     """Prune a state of a run within a mask, then train a state of a run with the mask.
 
-    The three sources are independent: scored weights, starting mask and trained weights may be of three runs.
+    The scored weights, the starting mask and the trained weights may come from three different runs.
     """
 
     kind: ClassVar[str] = "oneshot"
@@ -67,9 +67,9 @@ class BranchDesc(Desc):
     main: TrainDesc
     branch: BranchHparams
     pruning: PruningHparams | None = None
-    """How to prune; None to prune nothing."""
+    """The hyperparameters of pruning; None to prune nothing."""
     scored: StateOf | None = None
-    """The weights that are scored; None where nothing is scored before training."""
+    """The weights that are scored; None if nothing is scored before training."""
     mask: MaskOf | None = None
     """The mask to start from; None for a mask of ones."""
     state: StateOf | None = None
@@ -77,11 +77,11 @@ class BranchDesc(Desc):
     statistics: StateOf | None = None
     """The state whose batchnorm statistics training starts with; None for those that come with the weights."""
     retrain_dataset: DatasetHparams | None = None
-    """Other data than the main run's."""
+    """Data that replace the main run's; None for the same."""
     retrain_training: TrainingHparams | None = None
-    """Other training than the main run's."""
+    """Training that replaces the main run's; None for the same."""
     techniques: TechniquesHparams | None = None
-    """What else changes how it trains; None for nothing, whatever the main run uses."""
+    """Techniques of its training; None for none, whatever the main run uses."""
 
     def __post_init__(self) -> None:
         for name, value in self._without_effectless().items():
@@ -94,7 +94,7 @@ class BranchDesc(Desc):
         self.validate()
 
     def _without_effectless(self) -> dict[str, Any]:
-        """Return the fields that change where what cannot change the result is left out."""
+        """Return the new values of fields that change when parts that cannot change the result are removed."""
         prunes = self.pruning is not None and self.pruning.level > 0
         pruning, scored = (self.pruning, self.scored) if prunes else (None, None)
         branch, has_mask = self.branch, scored is not None or self.mask is not None
@@ -123,7 +123,7 @@ class BranchDesc(Desc):
         }
 
     def validate(self) -> None:
-        """Check what depends on several fields. Raises: UsageError."""
+        """Check combinations of fields. Raises: UsageError."""
         if self.branch.masked_init is not None:
             if not self.branch.reinitialize:
                 raise UsageError("it is for a new initialization; give both.", "masked_init", "reinitialize")
@@ -144,7 +144,7 @@ class BranchDesc(Desc):
 
     @cached_property
     def as_trained(self) -> TrainDesc:
-        """How the branch trains, without techniques: as its main run, but for what it retrains with."""
+        """The branch's training without techniques: its main run's, changed by the retraining fields."""
         plain = self.main.as_trained
         if self.retrain_dataset is None and self.retrain_training is None:
             return plain
@@ -161,12 +161,12 @@ class BranchDesc(Desc):
 
     @property
     def dataset_name(self) -> str:
-        """The dataset that it is trained on."""
+        """The dataset of its training."""
         return self.as_trained.dataset_name
 
     @property
     def together_key(self) -> Hashable:
-        """That of how the branch trains."""
+        """The key of the branch's training."""
         return self.as_trained.together_key
 
     @property
@@ -181,7 +181,7 @@ class BranchDesc(Desc):
 
     @property
     def mask_step(self) -> Step | None:
-        """The first step, for the mask is made before training; the last one, where a technique changes it."""
+        """The first step, since the mask is computed before training; the last one if a technique changes the mask."""
         return self.end if self.changes_mask else self.start
 
     @property
@@ -192,7 +192,7 @@ class BranchDesc(Desc):
     def versions(self) -> dict[str, int]:
         """Return the versions of the branch job, of scoring the network, and of the method where it extends a mask.
 
-        The version of the method itself is among the hyperparameters of pruning.
+        The method's own version is in the hyperparameters of pruning.
         """
         extends = self.pruning is not None and self.mask is not None
         extension = self.pruning.method.extension_version if self.pruning is not None and extends else 1
@@ -211,7 +211,7 @@ ONESHOT = RunKind(spelling="oneshot", desc=BranchDesc)
 
 
 def main_of(run: RunRef) -> TrainDesc:
-    """Return the training that a run is, or is a branch of."""
+    """Return the main training of a run: itself, or the one that it is a branch of."""
     assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
     return run.desc.main
 
@@ -234,5 +234,5 @@ def techniques_in(run: RunRef) -> TechniquesHparams | None:
 
 
 def mask_of(run: RunRef) -> MaskOf | None:
-    """Return the mask of a run, or None where it has none."""
+    """Return the mask of a run, or None if it has none."""
     return None if run.desc.mask_step is None else MaskOf(run)

@@ -25,30 +25,30 @@ class BranchJob(Job[BranchDesc]):
 
     @property
     def trained(self) -> TrainDesc:
-        """How the branch trains."""
+        """The training of the branch."""
         return self.desc.as_trained
 
     @property
     def techniques(self) -> TechniquesHparams | None:
-        """Those of the description."""
+        """The techniques of the description."""
         return self.desc.techniques
 
     @property
     def prunings(self) -> list[PruningHparams]:
-        """How its techniques prune, and how the branch itself does."""
+        """The pruning hyperparameters of its techniques and of the branch itself."""
         return [*super().prunings, *([self.desc.pruning] if self.desc.pruning is not None else [])]
 
     @property
     def seed(self) -> int:
-        """What names the random streams of pruning, permutations and a new initialization."""
+        """The seed of the random streams of pruning, permutations and a new initialization."""
         return self.replicate if self.desc.branch.seed is None else self.desc.branch.seed
 
     def model_at(self, source: StateOf) -> nn.Module:
         """Return the network in a state of a run.
 
-        Where that run's network has another number of outputs, as after a pretraining on another dataset, the output
-        layer keeps the initialization of this run. So does what only this run's techniques add to the network; what
-        only that run's added is left out.
+        If that run's network has another number of outputs, as after a pretraining on another dataset, the output layer
+        keeps this run's initialization. So do parts that only this run's techniques add to the network; parts that only
+        that run's techniques added are omitted.
         """
         model = initialized_model(self.desc.as_trained, self.replicate, techniques=self.techniques)
         state = self._run_of(source).load_state(source.step)
@@ -62,11 +62,11 @@ class BranchJob(Job[BranchDesc]):
         return model
 
     def _structure_differs(self, run: RunRef) -> bool:
-        """Return whether this run or another one may have a network that techniques changed."""
+        """Return whether techniques may have changed the network of this run or of another one."""
         return any(found is not None and found.structural for found in (self.techniques, techniques_in(run)))
 
     def starting_mask(self, model: nn.Module) -> Mask:
-        """Return the mask that the branch starts from, for a model: that of another run, or of ones."""
+        """Return the starting mask of the branch for a model: another run's mask, or all ones."""
         if self.desc.mask is None:
             pruning = self.desc.pruning
             return Mask.to_prune(model, pruning or PruningHparams())
@@ -77,21 +77,21 @@ class BranchJob(Job[BranchDesc]):
         return mask.for_model(model)
 
     def fingerprints(self) -> dict[str, str]:
-        """Return the SHA-256 of the files of other runs that are used."""
+        """Return the SHA-256 of the files of other runs that the branch uses."""
         found: dict[str, str] = {}
         for source in self.desc.sources().values():
             found |= self._run_of(source).fingerprint(source)
         return found
 
     def is_prepared(self) -> bool:
-        """Return whether the run holds its mask and the report on it; one that changes is kept at the end only.
+        """Return whether the run holds its mask and the mask's report; a mask that changes is stored only at the end.
 
-        Raises: DamagedError where the report is not what was written.
+        Raises: DamagedError if the report was changed.
         """
         return self.desc.changes_mask or (self.run.has_mask() and self.run.sparsity() is not None)
 
     def initial_state(self) -> InitialState:
-        """Compute the mask, or load the one that was kept, and load the weights to train."""
+        """Compute the mask, or load the stored one, and load the weights to train."""
         desc, holds_mask = self.desc, not self.desc.changes_mask and self.platform.agree(self.run.has_mask)
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
         if desc.state is None:
@@ -99,7 +99,7 @@ class BranchJob(Job[BranchDesc]):
             keys: list[int | str] = ["reinitialize", self.seed, *([which] if which else [])]
             model = initialized_model(desc.as_trained, *keys, techniques=self.techniques)
         elif scored is not None and desc.state == desc.scored:
-            model = scored  # scoring leaves no trace in it
+            model = scored  # scoring does not change it
         else:
             model = self.model_at(desc.state)
         mask = Mask.of_run(self.run).for_model(model) if holds_mask else self._new_mask(scored or model)
@@ -110,12 +110,12 @@ class BranchJob(Job[BranchDesc]):
         return InitialState(model, mask, self.platform.agree(self.fingerprints))
 
     def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
-        """Give a network the buffers of a state of a run: batchnorm's running means and variances."""
+        """Load the buffers of a run's state into a network: batchnorm's running means and variances."""
         state = self._run_of(source).load_state(source.step)
         load_state(model, {**model.state_dict(), **{name: state[name] for name, _ in model.named_buffers()}})
 
     def _new_mask(self, model: nn.Module) -> Mask:
-        """Score `model`, prune and permute; keep the mask, unless it changes while the network trains."""
+        """Score `model`, prune and permute; store the mask, unless it changes while the network trains."""
         desc, level = self.desc, None
         with saying_warnings(self.context):
             mask = self.starting_mask(model)
@@ -123,9 +123,9 @@ class BranchJob(Job[BranchDesc]):
             say_left_out(model, desc.pruning, mask, self.context)
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
-            # Where the mask covers more than can be pruned, no share of the whole was requested.
+            # If the mask covers more than the prunable weights, no share of the whole was requested.
             level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
-            # Constructive methods (PHEW) add to the mask that they are given; the others take away from it.
+            # Constructive methods (PHEW) add to the given mask; the others prune it further.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
             pruned = partial(
                 prune_with_data,
@@ -153,5 +153,5 @@ class BranchJob(Job[BranchDesc]):
         return mask
 
     def _run_of(self, source: Source) -> Run:
-        """Return the run whose state or mask a source is."""
+        """Return the run that a source refers to."""
         return Run(self.context.root, source.run.location(self.replicate))

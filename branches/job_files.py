@@ -1,7 +1,7 @@
-"""Job files: one run and all that is asked of it, as JSON, for a command on another slot or machine to compute.
+"""Job files: a run and the requested results, as JSON, for a command on another slot or machine to compute.
 
-A job file holds the records of the run and of those that it draws on (`Desc.record`), so it can be read where none of
-them has been begun. It is data: nothing in it is executed, and each record must hash to the directory that it is for.
+A job file holds the records of the run and of all runs that it depends on (`Desc.record`), so it can be read before any
+of them has started. It is data: nothing in it is executed, and each record must hash to the name of its directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from foundations.storage.run import Run
 
 
 def write_job_file(planned: PlannedRun, path: Path) -> None:
-    """Write what a plan asks of a run. Raises: EnvironmentFailure where it cannot be written."""
+    """Write the plan for one run. Raises: EnvironmentFailure if it cannot be written."""
     tree = {
         "run": _parts(planned.run.location),
         "keep": sorted(step.iteration for step in planned.keep),
@@ -34,10 +34,10 @@ def write_job_file(planned: PlannedRun, path: Path) -> None:
 
 
 def read_job_file(path: Path, root: Path) -> Target:
-    """Return what a job file asks for. root: where the runs are.
+    """Return the run and the results that a job file requests. root: the directory of the runs.
 
-    Raises: EnvironmentFailure where there is no such file; DamagedError where it is not a job file; UsageError about
-    `plugin` where a plug-in that a run needs is not loaded.
+    Raises: EnvironmentFailure if there is no such file; DamagedError if it is not a job file; UsageError about
+    `plugin` if a plug-in that a run needs is not loaded.
     """
     try:
         tree = json.loads(read_file(path))
@@ -68,7 +68,7 @@ def _parts(location: Location) -> list[Any]:
 
 
 def _records(desc: Desc, replicate: int) -> dict[str, Any]:
-    """Return the record of a run and of each run that it draws on, by their locations."""
+    """Return the records of a run and of each run that it depends on, by location."""
     found: dict[str, Any] = {}
     waiting = [(desc, replicate)]
     while waiting:

@@ -19,11 +19,11 @@ KINDS = Registry(RunKind, "kind", ("training.desc", "branches.desc", "branches.i
 
 
 def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.record) -> Desc:
-    """Return the description that a run's directory carries, with those of the runs that it draws on.
+    """Return the description in a run's directory, with the descriptions of the runs that it depends on.
 
-    record_of: what gives the stored description of a run, if not its directory.
-    Raises: EnvironmentFailure where there is no such run; DamagedError where the directory cannot prove its name;
-    UsageError about `plugin` where a plug-in that one of them needs is not loaded, or is loaded in another version.
+    record_of: gives the stored description of a run; by default reads it from the run's directory.
+    Raises: EnvironmentFailure if there is no such run; DamagedError if the description does not hash to the directory's
+    name; UsageError about `plugin` if a plug-in that one of them needs is not loaded, or in another version.
     """
     known: dict[Location, Desc] = {}
     waiting = [run]
@@ -48,7 +48,7 @@ def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.reco
 
 
 def load_ref(run: Run, replicate: int) -> RunRef:
-    """Return a run as the runs of a replicate name it. Raises: as `load_desc`."""
+    """Return the reference that runs of a replicate use for a run. Raises: as `load_desc`."""
     own = run.location.replicate
     return RunRef(load_desc(run), None if own == replicate else own)
 

@@ -24,7 +24,7 @@ _OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio")
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetHparams(Hparams):
-    """The dataset, its batches, and how its examples and labels are changed."""
+    """The dataset, its batches, and the changes of its examples and labels."""
 
     dataset_name: str = hparam("cifar10", elided=ALWAYS_WRITTEN)
     """The dataset; the command `datasets` lists the names."""
@@ -110,7 +110,7 @@ class DatasetHparams(Hparams):
 
     @property
     def augmentation(self) -> Augmentation:
-        """How training images vary."""
+        """The augmentation of training images."""
         if self.do_not_augment:
             return NONE
         return self.spec.augmentation if self.augment_as is None else AUGMENTATIONS.find(self.augment_as)
@@ -119,7 +119,7 @@ class DatasetHparams(Hparams):
     def constants(self) -> Constants:
         """Mean and deviation by which images are normalized.
 
-        Raises: UsageError where the code base of `normalization` has none for this dataset.
+        Raises: UsageError if the code base of `normalization` has none for this dataset.
         """
         spec = self.spec
         if self.normalization is None:
@@ -138,7 +138,7 @@ class DatasetHparams(Hparams):
         return [*super().plugins(), *(plugin for plugin in own if plugin is not None)]
 
     def simplified(self) -> Self:
-        """Return these hyperparameters without what cannot change the result.
+        """Return these hyperparameters without values that cannot change the result.
 
         Raises: UsageError for an unknown dataset, or for a combination that its images do not allow.
         """

@@ -36,13 +36,13 @@ _MAX_HEADER = 1 << 22
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of its content."""
+    """The header of a safetensors file."""
 
     tensors: dict[str, Any]
     """By name: `dtype`, `shape`, `data_offsets` (from `start`)."""
     metadata: dict[str, str]
     start: int
-    """Where the tensors' bytes begin."""
+    """The offset of the tensors' bytes in the file."""
 
 
 def split_path(name: str, split: str, folder: Path) -> Path:
@@ -58,11 +58,11 @@ def is_prepared(name: str, folder: Path) -> bool:
 def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Callable[[str], None]) -> None:
     """Make the prepared files of a dataset where they do not exist.
 
-    folder: that of all datasets; published files are looked for there, and downloaded to there.
+    folder: the folder of all datasets, which is also searched for published files and receives downloads.
     report: takes a line about each step that takes long.
 
-    Raises: UsageError for an unknown dataset; EnvironmentFailure where the published files are missing and cannot be
-    downloaded, or the folder cannot be written; DamagedError where a published file is not what it should be.
+    Raises: UsageError for an unknown dataset; EnvironmentFailure if the published files are missing and cannot be
+    downloaded, or the folder cannot be written; DamagedError if a published file is not as published.
     """
     spec = DATASETS.find(name)
     if is_prepared(name, folder):
@@ -75,9 +75,9 @@ def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Ca
 
 @contextlib.contextmanager
 def locked(name: str, folder: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a dataset's folder, which is made where it does not exist, while preparing it.
+    """Hold the lock of a dataset's folder while preparing it; creates the folder if necessary.
 
-    Raises: EnvironmentFailure where something inside fails to write.
+    Raises: EnvironmentFailure if a write inside the block fails.
     """
     target = folder / name
     with (
@@ -139,7 +139,7 @@ def write_split(
 def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Return images uint8 (N, C, H, W) and labels int64 (N,), mapped from the prepared file.
 
-    Raises: EnvironmentFailure where the file is missing; DamagedError where its content is not what it should be.
+    Raises: EnvironmentFailure if the file is missing; DamagedError if its content is not as expected.
     """
     tensors = load_tensors(name, split, folder)
     return tensors["images"], tensors["labels"]
@@ -174,12 +174,12 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(name: str, folder: Path) -> str | None:
-    """Return the SHA-256 over the tensors of a prepared dataset, or None where there is none.
+    """Return the SHA-256 over the tensors of a prepared dataset, or None if it is not prepared.
 
-    It is over the tensors and not over the files, since safetensors writes metadata in no fixed order. For a dataset
-    too large for memory that is the index: names, sizes and labels of the images. It is kept in `fingerprint.json`
-    beside the files, with their sizes and times of change, and computed again when these differ (and each time where
-    `fingerprint.json` cannot be written). Raises: DamagedError for a file without a whole header.
+    It covers the tensors and not the files, since safetensors writes metadata in no fixed order. For a dataset too
+    large for memory, it covers the index: names, sizes and labels of the images. It is stored in `fingerprint.json`
+    beside the files, with their sizes and modification times, and computed again when these differ (and each time if
+    `fingerprint.json` cannot be written). Raises: DamagedError for a file with a truncated header.
     """
     if not is_prepared(name, folder):
         return None
@@ -191,11 +191,11 @@ def fingerprint(name: str, folder: Path) -> str | None:
         if kept["files"] == stamp:
             return str(kept["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # there is no cache, or it is not whole
+        pass  # there is no cache, or it is truncated
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {_tensors_digest(path)}\n".encode())
-    # Where the folder cannot be written, it is computed each time.
+    # If the folder cannot be written, the fingerprint is computed each time.
     with contextlib.suppress(OSError):
         for left in cache.parent.glob(f".{_FINGERPRINT}.*"):  # of a process that was killed; one at work does without
             left.unlink(missing_ok=True)
@@ -224,7 +224,7 @@ def read_header(path: Path) -> Header:
 
     A safetensors file is the header's length (uint64, little-endian), the header (JSON; texts are under
     `__metadata__`), and the tensors' bytes.
-    Raises: DamagedError where there is no whole header; OSError where the file cannot be read.
+    Raises: DamagedError if the header is missing or truncated; OSError if the file cannot be read.
     """
     check_regular(path)
     with path.open("rb") as file:
@@ -242,7 +242,7 @@ def read_header(path: Path) -> Header:
 
 
 def _is_entry(entry: Any) -> bool:
-    """Return whether this is what a header says of a tensor."""
+    """Return whether this is a valid entry of a tensor in a header."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or not entry["dtype"].isalnum():
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")

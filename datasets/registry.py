@@ -13,7 +13,7 @@ class DatasetRegistry(Registry[DatasetSpec]):
     """The datasets that come with open_prune, and those that a user added to a folder."""
 
     def replace_added(self, specs: Iterable[DatasetSpec]) -> None:
-        """Forget the datasets that users added, and know these instead."""
+        """Replace the datasets that users added by these."""
         self._entries = [*(spec for spec in self if not spec.is_added), *specs]
         self._found.clear()
 

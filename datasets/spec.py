@@ -1,4 +1,4 @@
-"""What is known of a dataset before its images are read."""
+"""The specification of a dataset, known before its images are read."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class DatasetSpec(Registered):
     std: tuple[float, ...]
     """The deviation by which each channel is then divided."""
     augmentation: Augmentation = NONE
-    """How training images vary."""
+    """The augmentation of training images."""
     read: Callable[[SourceFiles], Mapping[str, Split | Index]]
     """Reads the published files: {"train": ..., "test": ...}."""
     origin: str
-    """Where the data come from, for people."""
+    """The source of the data, for users."""
     prepared_as: str = ""
-    """The folder of the prepared files, where it is not named like the dataset."""
+    """The folder of the prepared files, if it is not named like the dataset."""
     in_memory: bool = True
     """Whether prepared files hold the images; otherwise they hold an index of image files."""
     hparams: type[DatasetHparams] | None = None
-    """The class of its hyperparameters, where it adds some of its own to those of `DatasetHparams`."""
+    """A subclass of `DatasetHparams` with its own hyperparameters, if it has any."""
     is_added: bool = False
     """Whether a user added it with `datasets add`."""
 
     def check_declared(self) -> None:
-        """Check that the numbers are of one dataset of images."""
+        """Check that the sizes and constants are valid and consistent."""
         for name in ("num_train", "num_test", "num_classes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -65,6 +65,6 @@ class DatasetSpec(Registered):
 
     @property
     def folder(self) -> str:
-        """The name of the folder of the prepared files; another one for each version of a plug-in's file."""
+        """The name of the folder of the prepared files; different for each version of a plug-in's file."""
         name = self.prepared_as or self.spelling
         return name if self.plugin is None else f"{name}_{self.plugin.sha256[:8]}"

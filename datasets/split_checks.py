@@ -1,4 +1,4 @@
-"""Checks of what a plug-in's dataset reads, and of what a plug-in's augmentation makes of it."""
+"""Checks of the splits of a plug-in's dataset, and of the batches of a plug-in's augmentation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def checked_splits(
     splits: Any, spec: DatasetSpec, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
 ) -> Mapping[str, Split | Index]:
-    """Return the splits that a dataset reads; of a plug-in's, after a check, and as numpy's arrays.
+    """Return the splits that a dataset reads; a plug-in's are checked, and converted to NumPy arrays.
 
-    shapes: those that the arrays of each split must have, by name. A plug-in may return tensors of torch, lists of
-    labels, and labels of any whole numbers.
+    shapes: the required shapes of the arrays of each split, by name. A plug-in may return torch tensors, lists of
+    labels, and labels of any integer type.
 
-    Raises: PluginError that names the function and what it must return.
+    Raises: PluginError that names the function and its required result.
     """
     if spec.plugin is None:
         return splits  # type: ignore[no-any-return]
@@ -45,9 +45,9 @@ def checked_splits(
 
 
 def checked_images(batch: Any, hparams: DatasetHparams) -> MemoryBatches:
-    """Return what makes an augmentation's batches, checked where a plug-in declares it.
+    """Return the function that makes an augmentation's batches, with checks if a plug-in declares it.
 
-    Raises: PluginError, here or when a batch is made, that names the function and what it must return.
+    Raises: PluginError, here or when a batch is made, that names the function and its required result.
     """
     augmentation = hparams.augmentation
     if augmentation.plugin is None:
@@ -68,13 +68,13 @@ def checked_images(batch: Any, hparams: DatasetHparams) -> MemoryBatches:
 
 
 def _with_arrays(content: Any) -> Any:
-    """Return a split whose images and labels are numpy's arrays, labels of int64, as far as they are such numbers."""
+    """Convert a split's images and labels to NumPy arrays, labels to int64, if they are such numbers."""
     import numpy as np
 
     changed = {"labels": content.labels, **({"images": content.images} if isinstance(content, Split) else {})}
     for name, array in changed.items():
         if hasattr(array, "numpy") or isinstance(array, list | tuple):
-            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # then it is refused as what it is
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # then the check refuses it as it is
                 changed[name] = np.asarray(array)
     labels = changed["labels"]
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
@@ -83,7 +83,7 @@ def _with_arrays(content: Any) -> Any:
 
 
 def _problem(content: Any, spec: DatasetSpec, expected: Mapping[str, tuple[int, ...]]) -> str:
-    """Return what is wrong with a split, in words, or nothing."""
+    """Return the fault of a split as text, empty if there is none."""
     import numpy as np
 
     for name, array in content.arrays().items():

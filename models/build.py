@@ -26,9 +26,9 @@ def build_model(
 
     outputs: the dataset's number of classes; `hparams.outputs` overrides it.
     input_shape: channels, height, width.
-    seed_keys: the rest of the key of the stream ("init", ...) from which all initial values are drawn.
+    seed_keys: the rest of the key of the random stream ("init", ...) of all initial values.
 
-    Raises: UsageError where `others_frozen_exceptions` names something that is not a parameter of the network.
+    Raises: UsageError if `others_frozen_exceptions` names something that is not a parameter of the network.
     """
     with global_generator_from("init", *seed_keys):
         model = construct(hparams, hparams.outputs or outputs, input_shape)
@@ -40,7 +40,7 @@ def build_model(
 def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """Return the network with PyTorch's initial values, on the default device (`meta` for counting).
 
-    Raises: EnvironmentFailure where there is too little memory for it.
+    Raises: EnvironmentFailure if there is too little memory for it.
     """
     family, parts = find_family(hparams.model_name)
     hparams = ModelHparams.of(hparams.values())  # of the family's own class
@@ -84,10 +84,10 @@ def _fill(tensor: torch.Tensor, fill: Fill, init: Registered) -> None:
 def initialize_masked(
     model: nn.Module, mask: Mapping[str, torch.Tensor], masked_init: str, seed_keys: tuple[int | str, ...]
 ) -> None:
-    """Draw the weights that a mask covers anew, in place, by an initializer that looks at the mask.
+    """Redraw the weights that a mask covers, in place, by an initializer that depends on the mask.
 
-    mask: by name of a parameter, True where it is kept (bool, of the parameter's shape). What the mask prunes is drawn
-    too. Parameters of one dimension are left alone. seed_keys: the rest of the key of the random stream.
+    mask: by name of a parameter, True where it is kept (bool, of the parameter's shape). Pruned weights are redrawn
+    too, parameters of one dimension are not. seed_keys: the rest of the key of the random stream.
     """
     init = MASKED_INITS.find(masked_init)
     random = generator("masked init", *seed_keys)

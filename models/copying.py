@@ -1,4 +1,4 @@
-"""Deep copies of any torch.nn.Module, whatever it holds."""
+"""Deep copies of any torch.nn.Module, with any contents."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch.overrides import TorchFunctionMode
 from models.held import functions_with_state, held_modules
 
 _MOST_SHARED = 1000
-"""How many objects that cannot be copied a module may hold."""
+"""The most objects that cannot be copied in one module."""
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a module that computes what the module computes and shares no tensor with it.
+    """Return a deep copy of a module that computes the same and shares no tensor with it.
 
-    Unlike `copy.deepcopy`, it copies modules that hold the results of a forward pass (tensors with a history are copied
-    without it), and functions of the module's own (a forward method or a hook) that refer to the module or to tensors,
-    in their closure or defaults, or through other functions: those of the copy refer to the copy. Objects that cannot
+    Unlike `copy.deepcopy`, it copies modules that hold results of a forward pass (tensors with a history are copied
+    without it), and functions in the module (a forward method or a hook) that refer to the module or to tensors, in
+    their closure or defaults, or through other functions: the copied functions refer to the copy. Objects that cannot
     be copied, such as locks and open files, are shared.
     """
     shared: list[object] = []
@@ -66,7 +66,7 @@ def _hollow(function: types.FunctionType) -> types.FunctionType:
 
 
 def _rebind(made: nn.Module, functions: dict[int, types.FunctionType]) -> None:
-    """Give the bound methods of a copy the functions of the copy: deepcopy copies only what they are bound to."""
+    """Give the bound methods of a copy the copied functions: deepcopy copies only the objects they are bound to."""
     for module in held_modules(made):
         for owner in (vars(module), *(value for value in vars(module).values() if isinstance(value, dict))):
             for name, value in owner.items():
@@ -75,7 +75,7 @@ def _rebind(made: nn.Module, functions: dict[int, types.FunctionType]) -> None:
 
 
 class _CopiesWithoutHistory(TorchFunctionMode):
-    """Lets deepcopy copy tensors that autograd computed, which torch refuses, as tensors without a history."""
+    """Makes deepcopy copy tensors that autograd computed, without their history; torch refuses to copy them."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

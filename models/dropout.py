@@ -1,7 +1,7 @@
 """Dropout that resumes exactly: its randomness comes from buffers of the model, not from a global generator.
 
 Each layer has a seed, drawn when the network is built, and counts its calls in training. Both are buffers, so a run
-that resumes from a checkpoint drops what it would have dropped without the interruption.
+that resumes from a checkpoint drops the same entries as without the interruption.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class Dropout(nn.Module):
     """Zero entries (or, with `whole_examples`, whole examples) with probability p; scale the rest by 1 / (1 - p).
 
     Active in training only, like torch.nn.Dropout and torchvision's StochasticDepth, which it replaces. Random numbers
-    are drawn on the CPU, so that they do not depend on the device. Any shape with the batch first, float.
+    come from the CPU, so that they do not depend on the device. Any shape with the batch first, float.
     """
 
     seed: Tensor
     calls: Tensor
     part: tuple[int, int] | None = None
-    """Where the batch is a slice of a larger one: its first example's place in that, and that one's size. Then what is
-    dropped of it is what would be dropped in the larger one."""
+    """(place of the first example in a larger batch, size of that batch), if the batch is a slice of a larger one. Then
+    the same entries are dropped as in the larger batch."""
 
     def __init__(self, p: float, *, whole_examples: bool = False) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What a family of networks declares, and what its builder gets.
+"""The declaration of a family of networks, and the input of its builder.
 
-A family is a file of its own with a `Family` object in it, and a line in `models/registry.py`. Listing and planning
+A family is a separate file with a `Family` object, and a line in `models/registry.py`. Listing and planning
 import that file, so it should import torch only inside its builder.
 """
 
@@ -29,7 +29,7 @@ UNITS = rf"(?P<units>(?:_{NUMBER})+)"
 
 @dataclass(frozen=True, kw_only=True)
 class NameParts:
-    """What the name of a network says."""
+    """The parts of a network's name."""
 
     depth: int = 0
     """The depth; 0 in families whose names have none."""
@@ -43,7 +43,7 @@ class NameParts:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(NameParts):
-    """All that a builder needs: what the name, the dataset and the hyperparameters say."""
+    """The input of a builder: parts of the name, sizes of the dataset, and hyperparameters."""
 
     outputs: int
     """The number of logits."""
@@ -71,24 +71,24 @@ class Family(Registered):
     source: str
     """The paper or code base whose network this is."""
     width: int = 0
-    """The width of a name that gives none."""
+    """The width of names that give none."""
     depths: Sequence[int] = ()
-    """The valid depths, where names have one and not any will do."""
+    """The valid depths, if names have a depth; empty if any depth is valid."""
     members: tuple[str, ...] = ()
-    """The valid members, where names have one and not any will do."""
+    """The valid members, if names have a member; empty if any member is valid."""
     options: frozenset[str] = frozenset({"activation"})
-    """Which of the hyperparameters `activation`, `no_batchnorm` and `no_conv_bias` change the network."""
+    """The hyperparameters, of `activation`, `no_batchnorm` and `no_conv_bias`, that change the network."""
     batchnorm: bool = True
-    """Whether its networks have batch normalization, so that hyperparameters about it matter."""
+    """Whether its networks have batch normalization, so that its hyperparameters matter."""
     dropout: bool = False
     """Whether its networks drop entries or whole branches in train mode."""
     dropout_members: tuple[str, ...] = ()
-    """The beginnings of the names of the members that do, where only some do."""
+    """Prefixes of the members with dropout, if only some members have it."""
     hparams: type[ModelHparams] | None = None
-    """A subclass of ModelHparams with hyperparameters of this family's own, where it has some."""
+    """A subclass of ModelHparams with this family's own hyperparameters, if it has any."""
 
     def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
-        """Return what a name says. Raises: UsageError for a depth or a member that the family does not have."""
+        """Return the parts of a name. Raises: UsageError for a depth or a member that the family does not have."""
         for group in ("depth", "width"):
             if not groups.get(group, "0").isdecimal():
                 reason = f"'{name}' is not a valid value; the {group} of {self.spelling} is a number."

@@ -32,12 +32,12 @@ _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def held_modules(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield all modules that a network registers, or holds in its attributes: in lists, tuples, sets, dictionaries."""
+    """Yield all modules of a network, registered or held in its attributes: in lists, tuples, sets, dictionaries."""
     yield from _modules_in(network, set())
 
 
 def convert_(network: nn.Module, dtype: torch.dtype) -> None:
-    """Make all floating-point tensors of a network of one dtype, in place: registered ones and others."""
+    """Convert all floating-point tensors of a network, registered or not, to one dtype, in place."""
     reached: set[nn.Module] = set()
     for module in list(held_modules(network)):
         if module not in reached:
@@ -49,9 +49,9 @@ def convert_(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def functions_with_state(network: nn.Module) -> Iterator[types.FunctionType]:
-    """Yield the functions that a network holds (forward methods and hooks) and that refer to more than constants.
+    """Yield the functions in a network (forward methods and hooks) that refer to objects other than constants.
 
-    They refer to it by their closure, by default values or by attributes, or through other functions that do.
+    The references are in their closure, default values or attributes, or in other functions that they refer to.
     """
     found: dict[int, types.FunctionType] = {}
     seen: set[int] = set()
@@ -69,7 +69,7 @@ def functions_with_state(network: nn.Module) -> Iterator[types.FunctionType]:
 
 
 def _collect_functions(value: Any, found: dict[int, types.FunctionType], seen: set[int]) -> None:
-    """Add the Python functions in a value: itself, in containers, in what is called, and in what these refer to."""
+    """Add the Python functions in a value: itself, those in containers and callables, and those that these refer to."""
     if id(value) in seen or isinstance(value, (nn.Module, Tensor, type, *_CONSTANTS)):
         return
     seen.add(id(value))
@@ -101,7 +101,7 @@ def _references(function: types.FunctionType) -> list[Any]:
 
 
 def _is_state(value: Any) -> bool:
-    """Return whether a copy of a function must refer to a copy of this; of functions, these themselves decide."""
+    """Return whether a copy of a function must refer to a copy of this value; functions are examined separately."""
     if isinstance(value, tuple | frozenset):
         return any(map(_is_state, value))
     return not isinstance(value, (type, types.FunctionType, *_CONSTANTS))
@@ -121,7 +121,7 @@ def _modules_in(value: Any, seen: set[int]) -> Iterator[nn.Module]:
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:
-    """Return a plain tensor in a dtype; lists and dictionaries of tensors are changed in place. Others stay."""
+    """Convert a plain tensor to a dtype; lists and dictionaries of tensors in place. Returns other values unchanged."""
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_floating_point():
         return value.to(dtype)
     if type(value) is list:

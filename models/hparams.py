@@ -16,7 +16,7 @@ from models.registry import FAMILIES, canonical_model_name, find_family
 
 @dataclass(frozen=True, kw_only=True)
 class ModelHparams(Hparams):
-    """The network, how it is initialized, and which of its parameters are frozen."""
+    """The network, its initialization, and its frozen parameters."""
 
     model_name: str = hparam("cifar_resnet_20", elided=ALWAYS_WRITTEN)
     """The network; the command `models` lists the names."""
@@ -69,7 +69,7 @@ class ModelHparams(Hparams):
     def validate(self) -> None:
         """Check the name of the network, and that its family has the options that are set.
 
-        Raises: UsageError that says which depths there are, or which option does not apply.
+        Raises: UsageError that names the valid depths, or the option that does not apply.
         """
         family, _ = find_family(self.model_name)
         for option, default in _OPTIONS.items():
@@ -93,7 +93,7 @@ class ModelHparams(Hparams):
         return [*super().plugins(), *([own] if own else [])]
 
     def simplified(self) -> Self:
-        """Return these hyperparameters with one spelling for each network, without what cannot change it."""
+        """Return these hyperparameters with the canonical name of the network, without values that cannot change it."""
         changes: dict[str, Any] = {"model_name": canonical_model_name(self.model_name)}
         if self.linear_init == self.model_init:
             changes["linear_init"] = None
@@ -104,5 +104,5 @@ class ModelHparams(Hparams):
         return self.replaced(changes)
 
 
-# What only some families have, and the value that leaves it out.
+# Parts that only some families have, and the value that omits each.
 _OPTIONS = {"activation": "relu", "no_batchnorm": False, "no_conv_bias": False}

@@ -3,7 +3,7 @@
 Each initializer fills tensors in place from torch's global generator, which `build_model` points at the run's stream of
 initial values, with gradients off. `WEIGHT_INITS` are for the weights of convolutional and linear layers, `BIAS_INITS`
 for their biases, `BATCHNORM_INITS` for batch normalization. The first five for weights and the first four for batch
-normalization are OpenLTH's. `MASKED_INITS` are for weights of which a mask keeps a part. Listing them needs no torch.
+normalization are OpenLTH's. `MASKED_INITS` are for masked weights. Listing them needs no torch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BatchnormInit(Registered):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskedInit(Registered):
-    """An initializer of weights of which a mask keeps a part: N(0, std^2), whatever the mask prunes included."""
+    """An initializer of masked weights: N(0, std^2), for pruned weights as well."""
 
     std: Callable[[Tensor], Tensor]
     """The mask of a layer, (outputs, inputs, ...), bool -> the standard deviation, float64, in a shape that broadcasts
@@ -61,12 +61,12 @@ def _keep(_tensor: Tensor) -> None:
 
 
 def _kept(mask: Tensor) -> Tensor:
-    """Return how many weights of a layer are kept, at least 1: float64, a scalar."""
+    """Return the number of kept weights of a layer, at least 1: float64, a scalar."""
     return mask.sum().double().clamp_min(1)
 
 
 def _kept_by_unit(mask: Tensor) -> Tensor:
-    """Return how many weights of each output unit are kept, at least 1: float64, (outputs, 1, ...)."""
+    """Return the number of kept weights of each output unit, at least 1: float64, (outputs, 1, ...)."""
     return mask.flatten(1).sum(1).double().clamp_min(1).view(-1, *[1] * (mask.dim() - 1))
 
 
@@ -126,11 +126,11 @@ EVCI = MaskedInit(spelling="evci", std=lambda mask: (2 / _kept_by_unit(mask)).sq
 """Kaiming's deviation for the number of kept inputs of each unit, sqrt(2 / kept) (Evci et al. 2022, as the PHEW
 repository has it)."""
 LIU_TINYIMAGENET = MaskedInit(spelling="liu_tinyimagenet", std=lambda mask: (mask.shape[1] / _kept(mask)).sqrt())
-"""sqrt(inputs / kept): what the PHEW repository takes for `liu` on Tiny ImageNet."""
+"""sqrt(inputs / kept): the PHEW repository's `liu` for Tiny ImageNet."""
 EVCI_TINYIMAGENET = MaskedInit(
     spelling="evci_tinyimagenet", std=lambda mask: (mask.shape[1] / len(mask) / _kept_by_unit(mask)).sqrt()
 )
-"""sqrt(inputs / (outputs * kept)) for each unit: what the PHEW repository takes for `evci` on Tiny ImageNet."""
+"""sqrt(inputs / (outputs * kept)) for each unit: the PHEW repository's `evci` for Tiny ImageNet."""
 
 WEIGHT_INITS = Registry(WeightInit, "model_init", ("models.initializers",))
 BIAS_INITS = Registry(BiasInit, "bias_init", ("models.initializers",))

@@ -21,7 +21,7 @@ FAMILIES = Registry(
 
 
 def find_family(name: str) -> tuple[Family, NameParts]:
-    """Return the family of a name and what the name says.
+    """Return the family of a name, and the parts of the name.
 
     Raises: UsageError about `model_name` for a name, a depth or a member that does not exist.
     """
@@ -30,7 +30,7 @@ def find_family(name: str) -> tuple[Family, NameParts]:
 
 
 def canonical_model_name(name: str) -> str:
-    """Return the one spelling of a network's name: `cifar_resnet_20` for `cifar_resnet_20_16`.
+    """Return the canonical name of a network: `cifar_resnet_20` for `cifar_resnet_20_16`.
 
     Raises: as `find_family`.
     """

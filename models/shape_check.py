@@ -1,4 +1,4 @@
-"""Whether a network can run on the images of a dataset: found out on two black ones, before anything is computed."""
+"""A check that a network can run on the images of a dataset, made with two black images before a job starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_network(
     """Check, once a process, that a network on the CPU maps images of a dataset to as many logits as it has classes.
 
     The network and the random generators stay as they are. input_shape: channels, height, width.
-    Raises: UsageError where it cannot run on such images; PluginError, with the line, where a plug-in declares it.
+    Raises: UsageError if it cannot run on such images; PluginError, with the line, if a plug-in declares it.
     """
     outputs = hparams.outputs or outputs
     key = hparams, outputs, input_shape

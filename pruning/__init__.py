@@ -1,7 +1,7 @@
 """Scores become masks, masks become sparse networks: pruning methods for any torch.nn.Module.
 
 `prune` composes four ideas: a method that scores weights (`methods`), an allocation (`allocations`), a
-schedule (`schedules`) and a selection (`selection`). All are listed in `registry`; `prunable` says what is counted.
+schedule (`schedules`) and a selection (`selection`). `registry` lists them all; `prunable` chooses the weights.
 
 On a model of torchvision, trained with the mask held:
 
@@ -28,7 +28,7 @@ On a small transformer, whose attention is pruned as well, in three iterations a
 >>> mask.density_per_layer()["0.self_attn.in_proj_weight"]
 0.25
 
-More walks for a mask that is there already, and what two masks have in common:
+More walks for an existing mask, and the overlap of two masks:
 
 >>> model = torchvision.models.mobilenet_v3_small(num_classes=10)
 >>> sparse = prune(model, "phew", density=0.01, input_shape=(3, 32, 32))

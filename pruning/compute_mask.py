@@ -1,4 +1,4 @@
-"""From hyperparameters to a mask: score, allocation, schedule and selection put together."""
+"""From hyperparameters to a mask: score, allocation, schedule and selection."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def mask_from_hparams(
 ) -> Mask:
     """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
-    examples: also those that are chosen already and read in parts, or a function that gives such by the number of a
-    pass over them, from 0, for methods whose examples vary.
-    batch_size: used if the hyperparameters do not say how to batch the examples. keep: in place of their level.
-    Layers to ignore keep what they have. As in OpenLTH they count in the level, so the other layers lose more.
+    examples: also chosen `Rows`, read in parts; or, for methods whose examples vary, a function from the number of a
+    pass (from 0) to its `Rows`.
+    batch_size: used if the hyperparameters do not say how to batch the examples. keep: replaces their level.
+    Ignored layers keep all their weights. As in OpenLTH, they count in the level, so the other layers lose more.
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
@@ -94,7 +94,7 @@ def scores_from_hparams(
     input_shape: tuple[int, ...] | None = None,
     loss: Loss | Objective = F.cross_entropy,
 ) -> Scores:
-    """Return the scores by which hyperparameters rank what `mask` names, weights and biases, with that mask applied.
+    """Return the scores of the weights and biases that `mask` names, with that mask applied.
 
     Nothing is pruned, whatever the level. The arguments are those of `mask_from_hparams`.
 
@@ -118,7 +118,7 @@ def _scoring(
     loss: Loss | Objective,
     micro_batch_size: int | None = None,
 ) -> Iterator[Scoring]:
-    """Yield what a method sees while it scores; inside the block, random numbers and autocast are those of scoring."""
+    """Yield a method's `Scoring`; inside the block, random generators and autocast are set for scoring."""
     objective = loss if isinstance(loss, Objective) else Objective(loss)
     rows, example = _rows_and_example(model, hparams, examples, objective, seed)
     shape = input_shape
@@ -151,7 +151,7 @@ def _rows_and_example(
     objective: Objective,
     seed: int,
 ) -> tuple[Rows | ExamplesOfPass | None, Any]:
-    """Return the examples that a method scores with, if it does, and inputs of one example, if there are any."""
+    """Return the scoring examples of a method, if it uses any, and the inputs of one example, if there are any."""
     is_given = examples is not None and not (isinstance(examples, Rows) or _is_function(examples))
     if not is_given:
         if hparams.examples_per_class is None:
@@ -182,7 +182,7 @@ def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
 
 
 _Count = Callable[[int, int], int]
-"""(number of the iteration, from 1; weights kept before it) -> how many it keeps, but for ties."""
+"""(number of the iteration, from 1; weights kept before it) -> number of weights it keeps, without ties."""
 
 
 def _iterate(
@@ -192,7 +192,7 @@ def _iterate(
     groups: list[tuple[Mask, _Count]],
     on_iteration: OnIteration | None,
 ) -> Mask:
-    """Score and prune again and again, each group to its number of weights."""
+    """Score and prune iteratively, each group to its number of weights."""
     mask = start
     for iteration in range(1, hparams.iterations + 1):
         scoring.set_mask(mask)
@@ -210,7 +210,7 @@ def _iterate(
 def _groups(
     hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int, counted: Counted
 ) -> list[tuple[Mask, _Count]]:
-    """Return groups of tensors within which weights are ranked together, and how many weights of each are kept.
+    """Return groups of tensors whose weights are ranked together, and the number of kept weights of each group.
 
     The groups are disjoint and cover `start`; unless the rounding is a published one, their last numbers add up to
     `keep`, and none exceeds what `start` keeps.
@@ -263,7 +263,7 @@ def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]]
 
 
 def _kept_above_zero(scores: Scores, mask: Mask) -> int:
-    """Return how many kept weights score more than 0, which pruned ones score; all of them, where scores have signs.
+    """Return the number of kept weights that score above 0, the score of pruned ones; all of them if scores have signs.
 
     Where ties have pruned more than an iteration asks for, Synaptic-Flow's threshold is that 0.
     """
@@ -282,7 +282,7 @@ def _check_values(model: nn.Module) -> None:
 
 
 def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> None:
-    """Check that weights are real, where a method looks at more than their size. Raises: UsageError."""
+    """Check that weights are real, if the method uses more than their magnitude. Raises: UsageError."""
     if hparams.method.needs_examples or hparams.method.needs_input_shape:
         for name, weight in mask.weights_of(model).items():
             values = weight.parameters.values() if isinstance(weight, Computed) else (weight,)
@@ -293,7 +293,7 @@ def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> Non
 
 
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:
-    """Warn if all scores of what a mask keeps are equal. It stops at the first one that is not."""
+    """Warn if all scores of a mask's kept weights are equal. Stops at the first different score."""
     first: Tensor | None = None
     for name, tensor in mask.items():
         score = scores[name].flatten()
@@ -334,7 +334,7 @@ def _ignored(hparams: PruningHparams, mask: Mask) -> dict[str, torch.Tensor]:
 def starting_mask(
     model: nn.Module, hparams: PruningHparams, mask: Mask | None, types: Sequence[Choice] | None = None
 ) -> Mask:
-    """Return the mask to start from: the given one, or of the prunable weights what torch.nn.utils.prune keeps.
+    """Return the starting mask: the given one, or the prunable weights that torch.nn.utils.prune keeps.
 
     types: the prunable layers, where types are among them.
     """

@@ -1,4 +1,4 @@
-"""The `examples` of `prune`: whatever people have becomes rows of inputs and targets, of which some are chosen."""
+"""The `examples` of `prune`: converts users' data to rows of inputs and targets, and chooses the scoring examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pruning.hparams import PruningHparams
 Examples = Any
 """(inputs, targets), a dictionary of both, a list of batches of either kind, a DataLoader or a Dataset."""
 ExamplesOfPass = Callable[[int], Rows]
-"""From the number of a pass over the examples, from 0, to those of that pass."""
+"""(number of a pass over the examples, from 0) -> the examples of that pass."""
 LABELS = ("labels", "label")
 """The names of targets in a dictionary of inputs."""
 _BATCH = 64
@@ -64,7 +64,7 @@ def read_examples(examples: Examples, per_class: int, ignored: int | None, seed:
 def chosen_examples(
     examples: tuple[Any, Any], hparams: PruningHparams, ignored: int | None, seed: int
 ) -> Rows | ExamplesOfPass:
-    """Return the examples that a method scores with, of inputs and targets, or those of each pass.
+    """Return a method's scoring examples, chosen from inputs and targets, or a function that gives those of each pass.
 
     Of examples with class labels (one integer or bool for each), the method's number of each class is chosen by `seed`,
     unless there are exactly as many: then, as with other targets, all are taken in the order given.
@@ -87,13 +87,13 @@ def chosen_examples(
 
 
 def class_labels(targets: Any) -> Tensor | None:
-    """Return targets that are class labels, one integer or bool for each example, None where they are not."""
+    """Return the targets if they are class labels, one integer or bool for each example, else None."""
     is_vector = isinstance(targets, Tensor) and targets.dim() == 1
     return targets if is_vector and not (targets.is_floating_point() or targets.is_complex()) else None
 
 
 def first_example(inputs: Any) -> Any:
-    """Return inputs of one example, with the dimension of the batch, of those of many."""
+    """Return the inputs of the first example, with the batch dimension."""
     return rows_of(inputs, slice(0, 1))
 
 
@@ -126,7 +126,7 @@ def _batch(batch: Any) -> tuple[Any, Any]:
 
 
 def _stacked(value: Any, count: int) -> Any:
-    """Return rows in a list as one array or tensor: numbers, and tensors where these are the `count` rows themselves.
+    """Return a list of rows as one array or tensor: numbers, or tensors if the list has `count` of them.
 
     Other lists are taken as they are, such as a list of several inputs.
     """
@@ -168,7 +168,7 @@ def _collated(items: list[Any]) -> Any:
 
 
 def _tensors(value: Any) -> Any:
-    """Return a tree of tensors of one of tensors and arrays. Raises: UsageError for other leaves, besides None."""
+    """Convert the arrays of a tree to tensors. Raises: UsageError for leaves of other types, besides None."""
     if isinstance(value, Mapping):
         return {name: _tensors(part) for name, part in value.items()}
     return tree_map(_tensor, value)
@@ -240,7 +240,7 @@ def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) ->
 
 @contextlib.contextmanager
 def _random_state_of_its_own(loader: Any, seed: int) -> Iterator[None]:
-    """Let what shuffles a loader follow a stream, in the block; its generator and the global ones are restored."""
+    """Seed a loader's shuffling from a stream, inside the block; restores its generator and the global ones."""
     own = getattr(loader, "generator", None)
     state = None if own is None else own.get_state()
     with global_generator_from("scoring examples", seed):

@@ -17,12 +17,12 @@ DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_
 LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
 """Groups of layers by name, for `prunable_layers`."""
 PRUNABLE = ("prunable_layers", "prune_bias", "prune_batchnorm", "prune_residual")
-"""The hyperparameters that say which weights can be pruned."""
+"""The hyperparameters that choose the prunable weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruningHparams(Hparams):
-    """How a network is pruned.
+    """Pruning of a network.
 
     A method with options of its own has a subclass. `PruningHparams.of({"strategy": "snip10"})` builds the right one.
     """
@@ -36,26 +36,26 @@ class PruningHparams(Hparams):
     """The fraction of the prunable weights that is pruned, 0 to 1 (0.8 if no level is given)."""
 
     density: float | None = hparam(None, at_least=0, at_most=1)
-    """The fraction that is kept: another spelling of the level."""
+    """The fraction of the prunable weights that is kept: another way to give the level."""
 
     compression: float | None = hparam(None, at_least=1)
-    """1 / density: another spelling of the level."""
+    """1 / density: another way to give the level."""
 
     prune_iterations: int = hparam(1, at_least=1)
-    """How many times the network is scored and pruned on the way to the level."""
+    """The number of times that the network is scored and pruned to reach the level."""
 
     prune_schedule: str = hparam("exponential", choices=SCHEDULES)
-    """How the number of weights falls over the iterations."""
+    """The schedule by which the number of kept weights falls over the iterations."""
 
     rounding: str = hparam(NEAREST, choices=ROUNDINGS)
-    """How many weights an iteration prunes, and which of equal scores: the nearest whole number, the first ones.
+    """Rounding of the number of weights that an iteration prunes: to the nearest; the first of equal scores are pruned.
 
-    'synaptic_flow', 'openlth' (and its fork) and 'force' count as these code bases do, in every iteration, and treat
-    equal scores alike, so that their masks are had exactly.
+    'synaptic_flow', 'openlth' (and its fork) and 'force' round as these code bases do, in every iteration, and treat
+    equal scores alike, to reproduce their masks exactly.
     """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
-    """How the level is spread over the layers: 'global' ranks the weights of all of them together.
+    """The allocation of the level to the layers: 'global' ranks the weights of all layers together.
 
     'uniform' (or 'layerwise'): the same density in each. 'er', 'erk': Erdős-Rényi. 'balanced': the same number in each.
     'smart_ratio': denser at the input than towards the output.
@@ -135,7 +135,7 @@ class PruningHparams(Hparams):
 
     @property
     def examples_per_class(self) -> int | None:
-        """With how many examples of each class the method scores, or None if it scores without examples."""
+        """Number of scoring examples of each class, or None if the method scores without examples."""
         count = METHODS.match(self.strategy)[1].get("examples_per_class")
         return int(count) if count else None
 
@@ -151,12 +151,12 @@ class PruningHparams(Hparams):
 
     @property
     def level(self) -> float:
-        """The prune fraction that the three spellings stand for."""
+        """The level as a prune fraction, whichever of the three hyperparameters gives it."""
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
 
     @property
     def iterations(self) -> int:
-        """How many times the network is scored and pruned."""
+        """Number of times that the network is scored and pruned."""
         return self.prune_iterations
 
     @property
@@ -171,7 +171,7 @@ class PruningHparams(Hparams):
 
     @property
     def prune_direction(self) -> Direction:
-        """Which scores are pruned."""
+        """The end of the scores that is pruned."""
         if self.prune_highest or self.prune_lowest:
             return "highest" if self.prune_highest else "lowest"
         return self.method.prune_direction
@@ -182,10 +182,10 @@ class PruningHparams(Hparams):
         return self.level > 0 and (self.method.stochastic or self.method.needs_examples)
 
     def simplified(self) -> Self:
-        """Return the same pruning with one spelling for each meaning.
+        """Return equal hyperparameters in canonical form.
 
-        The level becomes `prune_fraction`. What cannot change the mask returns to its default: if nothing is pruned,
-        everything but the strategy.
+        The level becomes `prune_fraction`. Fields that cannot change the mask return to their defaults: if nothing is
+        pruned, all fields but the strategy.
         """
         level, method = self.level, self.method
         if level == 0:
@@ -209,7 +209,7 @@ class PruningHparams(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesHparams(PruningHparams):
-    """How a network is pruned by a method that scores with examples."""
+    """Pruning of a network by a method that scores with examples."""
 
     scores_with_examples: ClassVar[bool] = True
 
@@ -222,7 +222,7 @@ class ExamplesHparams(PruningHparams):
     score_examples: str = hparam("per_class", choices=("per_class", "drawn"))
     """'per_class': N examples of each class, as they are, the same in every pass.
 
-    'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled anew in
+    'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled again in
     every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size).
     """
 
@@ -239,7 +239,7 @@ class ExamplesHparams(PruningHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchesHparams(ExamplesHparams):
-    """How a network is pruned by a method that scores with gradients of batches."""
+    """Pruning of a network by a method that scores with gradients of batches."""
 
     score_batches_equally: bool = hparam(False)
     """Let batches of scoring examples count alike, whatever their size, rather than by their number of examples.

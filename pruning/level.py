@@ -1,4 +1,4 @@
-"""How much to prune: one number with three spellings, and the whole number of weights that it stands for.
+"""The level of pruning: one number, given in one of three ways, and the number of kept weights that follows.
 
 *Sparsity* (the prune fraction) is the share of the prunable weights that are pruned; *density* is the share that is
 kept, 1 - sparsity; *compression* is 1 / density.
@@ -19,13 +19,13 @@ _DECIMALS = 12
 def prune_fraction_of(
     prune_fraction: float | None = None, density: float | None = None, compression: float | None = None
 ) -> float:
-    """Return the level as a prune fraction: 0.8 if no spelling is given.
+    """Return the level as a prune fraction: 0.8 if no level is given.
 
     Computed in rational arithmetic on the decimals as written and rounded to 12 decimals, so that a fraction of 0.8, a
     density of 0.2 and a compression of 5 are one number. The fraction and the density must be within 0 and 1, the
     compression at least 1.
 
-    Raises: UsageError if two spellings disagree.
+    Raises: UsageError if two of the three disagree.
     """
     exact: dict[str, Fraction] = {}
     if prune_fraction is not None:
@@ -42,9 +42,9 @@ def prune_fraction_of(
 
 
 def kept_of(total: int, prune_fraction: float) -> int:
-    """Return how many of `total` weights are kept at a prune fraction.
+    """Return the number of kept weights, of `total`, at a prune fraction.
 
-    The number that is pruned is the whole number nearest to total * prune_fraction; a half is rounded up. Computed
+    The number of pruned weights is total * prune_fraction, rounded to the nearest whole number (halves up). Computed
     exactly, on the fraction's decimals as written.
     """
     pruned = total * _exact(prune_fraction) + Fraction(1, 2)

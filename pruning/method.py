@@ -1,4 +1,4 @@
-"""What a method of pruning declares about itself. Imports no torch."""
+"""The declaration of a pruning method. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["lowest", "highest"]
 EXAMPLES_PER_CLASS = r"(?P<examples_per_class>[1-9]\d*)"
-"""The part of a pattern that says with how many examples of each class a method scores."""
+"""The part of a name's pattern that gives the number of scoring examples of each class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,9 +34,9 @@ class Method(Registered):
     build_mask: Callable[[Scoring, int, Any], Mask] | None = None
     """(scoring, number of weights to keep, hyperparameters) -> the mask. Only constructive methods have it."""
     keeps: str = ""
-    """What the mask of a constructive method consists of, in a few words."""
+    """The content of a constructive method's mask, in a few words."""
     prune_direction: Direction = "lowest"
-    """Which scores are pruned."""
+    """The end of the scores that is pruned."""
     mode: Literal["train", "eval"] = "train"
     """Whether batchnorm uses the statistics of the scoring batch (train) or the running ones (eval)."""
     float64: bool = False
@@ -53,10 +53,10 @@ class Method(Registered):
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""
     extension_version: int = 1
-    """Of a constructive method: raised by hand when only masks change that extend another one."""
+    """Version of a constructive method's extensions: raised by hand when only masks that extend another one change."""
 
     def check_declared(self) -> None:
-        """Check that the method has one way to prune, and a name that says with how many examples it scores."""
+        """Check that the method has one way to prune, and a name that gives its number of scoring examples."""
         if (self.score is None) == (self.build_mask is None):
             raise UsageError("give it either a score or, if it is constructive, build_mask.")
         scores_with_examples = self.hparams.scores_with_examples
@@ -80,5 +80,5 @@ class Method(Registered):
 
     @property
     def prunes(self) -> str:
-        """What the method prunes, in a few words."""
+        """The pruned weights, in a few words."""
         return f"all but {self.keeps}" if self.is_constructive else f"{self.prune_direction} scores"

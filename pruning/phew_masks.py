@@ -1,4 +1,4 @@
-"""PHEW by the function of its published code, for loops that use it."""
+"""PHEW with the interface of its published code, for training loops that use it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def phew_masks(
     biases; the bias of a unit is pruned if no walk passes it. `prune(network, "phew", ...)` gives the same mask of the
     weights.
 
-    prune_percentage: how much is pruned, 0 to 100, of all prunable weights; exactly, where the published code keeps up
-    to a walk more. verbose: print how many weights are kept. kernel_conserved: a walk keeps whole kernels. seed: of the
-    walks. input_shape: of one example; by default square images of a usual size, or (features,) for a network that
-    begins with a linear layer.
+    prune_percentage: the share of the prunable weights that is pruned, 0 to 100; exact, whereas the published code
+    keeps up to a walk more. verbose: print the number of kept weights. kernel_conserved: a walk keeps whole kernels.
+    seed: of the walks. input_shape: of one example; by default square images of a usual size, or (features,) for a
+    network that begins with a linear layer.
 
     Raises: UsageError for a percentage that is not valid, or if no size of images fits the network.
     """

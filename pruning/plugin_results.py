@@ -1,4 +1,4 @@
-"""Checks of what the functions of a plug-in's methods, allocations and schedules return, before it is used."""
+"""Checks of the results of a plug-in's methods, allocations and schedules, before they are used."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SHOWN = 3
 
 
 def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
-    """Return scores as tensors, after a check that there is one, a real number, for each weight.
+    """Return scores as tensors, after a check that each weight has one, a real number.
 
-    mask: which weights are kept. A plug-in may return numpy's arrays.
+    mask: the kept weights. A plug-in may return NumPy arrays.
 
     Raises: PluginError that names the function, and the tensor.
     """
@@ -65,7 +65,7 @@ def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
 
 
 def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Allocation) -> None:
-    """Check how many weights an allocation keeps in each layer. Raises: PluginError that names the function."""
+    """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function."""
     function = allocation.kept_per_layer
     if allocation.plugin is None or function is None:
         return
@@ -80,7 +80,7 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
 
 
 def checked_counts_of(schedule: Schedule, start: int, target: int, iterations: int) -> list[int]:
-    """Return how many weights are kept after each iteration. Raises: PluginError that names the function."""
+    """Return the number of kept weights after each iteration. Raises: PluginError that names the function."""
     counts: list[Any] = [*schedule.counts(start, target, iterations)]
     if schedule.plugin is not None:
         before = start
@@ -93,7 +93,7 @@ def checked_counts_of(schedule: Schedule, start: int, target: int, iterations: i
 
 
 def check_asks_for_examples(method: Method) -> None:
-    """Check, where a method asks for examples, that its names say how many. Raises: PluginError."""
+    """Check that the names of a method that asks for examples give their number. Raises: PluginError."""
     function = method.score or method.build_mask
     if method.plugin is None or method.needs_examples or function is None:
         return
@@ -117,7 +117,7 @@ def _check_names(found: Iterable[str], wanted: Collection[str], function: Callab
 
 
 def _problem(score: Any, keeps: torch.Tensor) -> str:
-    """Return what is wrong with the score of a tensor, in words, or nothing."""
+    """Return the fault of a tensor's score as text, empty if there is none."""
     if not isinstance(score, torch.Tensor):
         return f"{article(score)}, not a tensor."
     if score.shape != keeps.shape:

@@ -1,4 +1,4 @@
-"""Score, allocation, schedule and selection put together."""
+"""`prune`: score, allocation, schedule and selection in one call."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _IN_JOBS = {
     "prune_schedule": "schedule",
     "score_batch_size": "batch_size",
 }
-"""What hyperparameters of jobs are called here."""
+"""Names of job hyperparameters as arguments of `prune`."""
 _ELSEWHERE = ("sparsity", "amount", "pruning_ratio", "target_sparsity", "prune_rate", "prune_ratio")
-"""What the fraction that is pruned is called in other libraries."""
+"""Names of the pruned fraction in other libraries."""
 
 
 class CollapseWarning(UserWarning):
-    """A layer has no weights left: what follows it no longer depends on what precedes it, except by a shortcut."""
+    """A layer has no weights left: only shortcuts still carry information past it."""
 
 
 def prune(
@@ -65,7 +65,7 @@ def prune(
     on_iteration: OnIteration | None = None,
     **options: Any,
 ) -> Mask:
-    """Return the mask of exactly the requested number of weights that a method keeps. The model is not changed.
+    """Return a mask that keeps exactly the requested number of weights. The model is not changed.
 
         mask = prune(model, "snip10", density=0.1, examples=(x, y))
         mask.apply_(model)
@@ -73,29 +73,29 @@ def prune(
     strategy: the name of a method (`pruning.registry`). The level is one of `density`, `fraction` (pruned),
     `compression` and `keep` (a number), relative to all prunable weights (`pruning.weights.prunable`);
     `pruning.level` rounds it; by default a fraction of 0.8 is pruned.
-    iterations, schedule: how often the network is scored and pruned on the way to the level, and how the number of
-    weights falls. allocation: how the level is spread over the layers.
-    rounding: how many weights that is, and which of equal scores go: by default the nearest number, and the first ones;
-    'synaptic_flow', 'openlth' and 'force' count as these code bases do (`pruning.rounding`).
-    highest: whether the highest scores are pruned; by default the method says so. invert_scores: rank by 1 / score.
+    iterations, schedule: the number of times that the network is scored and pruned, and the schedule of the number of
+    kept weights. allocation: the allocation of the level to the layers.
+    rounding: of the number of pruned weights, by default to the nearest, the first of equal scores being pruned;
+    'synaptic_flow', 'openlth' and 'force' round as these code bases do (`pruning.rounding`).
+    highest: whether the highest scores are pruned; by default, the method decides. invert_scores: rank by 1 / score.
     examples: inputs and targets, each a row for every example: (x, y), tensors or arrays, where x may be a tuple or a
     dictionary of arguments; a dictionary with `labels`; a list of such batches; a DataLoader; or a Dataset. If the
     targets are class labels (one integer or bool each, of any values), the N examples of each class that a name such as
     snip10 asks for are chosen with `seed`, unless there are exactly N of each: then, as with other targets, all are
     taken in the order given; with score_examples="drawn", they are drawn from all classes together. Of a DataLoader or
-    a Dataset with class labels, the first N of each class are read. They are scored in consecutive batches of
+    a Dataset with class labels, the first N of each class are read. Methods score them in consecutive batches of
     `batch_size` (by default all at once), which matters to batchnorm in train mode. input_shape: of one example; by
     default that of `examples`.
     seed: of random scores and of the choice of examples.
-    mask: a mask to start from; what it prunes stays pruned. (phew adds walks to it: PHEW_Res.) If it covers only some
-    of the prunable weights, such as Mask.ones(model, (nn.Conv2d,)), the others are left alone and not counted.
+    mask: a mask to start from; its pruned weights stay pruned. (phew adds walks to it: PHEW_Res.) If it covers only
+    some of the prunable weights, such as Mask.ones(model, (nn.Conv2d,)), the others are neither pruned nor counted.
     loss: (outputs, y) -> the mean over the batch; by default the cross-entropy of the logits (`pruning.scoring.outputs`
-    chooses among several outputs), or the loss that the network itself returns. output: from what the network
-    returns to the tensor that is scored.
-    prunable_layers: which layers are pruned and counted (`docs/prunable.md`): all convolutions and linear layers by
+    chooses among several outputs), or the loss that the network itself returns. output: a function from the network's
+    outputs to the tensor that is scored.
+    prunable_layers: the layers that are pruned and counted (`docs/prunable.md`): all convolutions and linear layers by
     default, or types and names, such as (nn.LSTM, nn.Linear) or "all,LSTM,embed.*". prune_bias, prune_batchnorm:
-    whether biases of these layers and scales of batchnorm are, too. pruning_layers_to_ignore: tensors that are counted
-    and not pruned.
+    whether biases of these layers and scales of batchnorm are pruned and counted, too. pruning_layers_to_ignore:
+    tensors that are counted and not pruned.
     micro_batch_size: the most examples that are in memory at a time; it changes scores only by rounding.
     on_iteration: called after each iteration with its number (from 1), its mask and its scores.
     options: the method's own hyperparameters, such as score_per_batch=True for snip.

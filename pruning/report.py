@@ -1,4 +1,4 @@
-"""What a mask left of a network, in numbers: requested and achieved, in total and layer by layer."""
+"""Report of a mask in numbers: requested and achieved, in total and layer by layer."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def sparsity_report(
     """Return a report of a mask, ready for JSON.
 
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
-    without `requested_kept`, what was achieved was requested. layers: the same by tensor, with its shape.
-    collapsed_layers: the tensors of which nothing is left.
+    without `requested_kept`, they are equal. layers: the same by tensor, with its shape.
+    collapsed_layers: the tensors with no weights left.
 
     With `model`, also not_prunable, where there are any: the number of weights in each layer that the mask does not
     cover, besides biases and normalization.
 
-    With `model` and the shape of one example, also: effective, what is left without kept weights that are on no path
+    With `model` and the shape of one example, also: effective, the counts without kept weights that are on no path
     from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
     followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
     out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any;
     multiply_adds of the prunable weights for one example, total and kept, in total and by tensor (null where some layer
-    does not run its own forward pass), and `others`, those of biases and of normalization, which no mask takes away.
+    does not run its own forward pass), and `others`, of biases and normalization, which no mask removes.
 
     With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.scoring.score_statistics`).
 

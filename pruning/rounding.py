@@ -1,8 +1,8 @@
-"""How many weights an iteration keeps where the count follows a published code base. Imports no torch.
+"""The number of weights that an iteration keeps, as published code bases count it. Imports no torch.
 
 `nearest` is not here: it takes the last count from `pruning.level` and those before it from the schedule. The published
-codes round in every iteration, and treat equal scores alike. N weights are prunable, d is the density that is asked
-for, and n the number of iterations:
+codes round in every iteration, and treat equal scores alike. N weights are prunable, d is the requested density, and n
+the number of iterations:
 
     synaptic_flow   iteration e prunes int((1 - d_e) N) of all N, d_e = d^(e/n), or 1 - (1 - d) e/n if linear; ties go
     openlth         each prunes ceil(f R) of the R that are left, f = 1 - d^(1/n), and one more unless it prunes the
@@ -24,7 +24,7 @@ NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE = "nearest", "synaptic_flow", "openlth", 
 ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE)
 
 Ties = Literal["in_order", "pruned", "kept"]
-"""Which weights at the threshold are pruned: the first ones, as many as it takes; all of them; or none."""
+"""The weights at the threshold that are pruned: the first ones, as many as necessary; all; or none."""
 
 _ALLOCATIONS = {SYNAPTIC_FLOW: ("global", "uniform"), OPENLTH: ("global",), FORCE: ("global",)}
 _SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",), FORCE: ("exponential", "linear")}
@@ -43,7 +43,7 @@ class Iteration:
 
 
 def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
-    """Check that the published code has the allocation and the schedule. Raises: UsageError that says which it has."""
+    """Check that the published code has the allocation and the schedule. Raises: UsageError that names those it has."""
     if allocation not in _ALLOCATIONS.get(rounding, (allocation,)):
         reason = f"with the rounding {rounding}, {invalid(allocation, 'allocation', _ALLOCATIONS[rounding]).reason}"
         raise UsageError(reason, "allocation")
@@ -53,7 +53,7 @@ def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
 
 
 def ties_of(rounding: str) -> Ties:
-    """Return which weights with the score at the threshold are pruned."""
+    """Return the treatment of weights whose score equals the threshold."""
     if rounding == NEAREST:
         return "in_order"
     return "kept" if rounding == FORCE else "pruned"
@@ -65,15 +65,15 @@ class Counted:
 
     total: int
     start: int
-    """How many the starting mask keeps."""
+    """Number of weights that the starting mask keeps."""
     ignored: int = 0
-    """How many of these are counted and never pruned."""
+    """Number of these that are counted and never pruned."""
 
 
 def kept_as_published(rounding: str, now: Iteration, counted: Counted, kept: int) -> int:
-    """Return how many weights an iteration keeps, besides those ignored, if no scores are equal.
+    """Return the number of weights that an iteration keeps, without the ignored ones, if no scores are equal.
 
-    kept: how many are kept before it, besides those ignored.
+    kept: the number that is kept before it, without the ignored ones.
 
     Raises: UsageError where the published code finds no threshold: nothing would be left.
     """
@@ -105,11 +105,11 @@ def _force_density(now: Iteration) -> float:
 
 
 def _share_left(now: Iteration, counted: Counted) -> float:
-    """Return how much of what the starting mask keeps is left in the end."""
+    """Return the share of the starting mask's weights that is left at the end."""
     density = 1 - now.prune_fraction
     return density if counted.start == counted.total else min(1.0, density * counted.total / counted.start)
 
 
 def _density(now: Iteration) -> float:
-    """Return the density as people write it: 0.2 for a prune fraction of 0.8, not 0.19999999999999996."""
+    """Return the density without the rounding error of 1 - p: 0.2 for a prune fraction of 0.8."""
     return round(1 - now.prune_fraction, 12)

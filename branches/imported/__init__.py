@@ -1,1 +1,1 @@
-"""Weights and masks from files: how they are read, and the runs that hold them."""
+"""Weights and masks from files: their readers, and the runs that hold them."""

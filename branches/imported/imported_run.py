@@ -1,4 +1,4 @@
-"""Imported runs: states that were computed elsewhere, as parents of branches, with what was measured there."""
+"""Imported runs: states that were computed elsewhere, as parents of branches, with their metrics."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OriginHparams(Hparams):
-    """What was imported."""
+    """Identity of imported states."""
 
     content: str = hparam("", elided=ALWAYS_WRITTEN)
     """SHA-256 over the imported states and mask."""
     is_pruned: bool = hparam(False)
-    """Whether a mask came with them."""
+    """Whether they have a mask."""
     level: int | None = hparam(None)
-    """The level of the lottery that they are of, where that is known."""
+    """Their level of the lottery, if known."""
     name: str | None = hparam(None)
-    """What the branch is called in OpenLTH or its fork, where it is one, such as lottery_branch_randomly_prune."""
+    """The name of the branch in OpenLTH or its fork, if it is one, such as lottery_branch_randomly_prune."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportDesc(TrainDesc):
-    """States that were computed elsewhere, and how their branches train."""
+    """States that were computed elsewhere, and the training of their branches."""
 
     kind: ClassVar[str] = "import"
     job: ClassVar[str] = "branches.imported.import_job:ImportJob"
@@ -53,7 +53,7 @@ class ImportDesc(TrainDesc):
 
     @property
     def mask_step(self) -> Step | None:
-        """The first step, where a mask came with the states."""
+        """The first step if the states have a mask, else None."""
         return self.start if self.origin.is_pruned else None
 
 
@@ -73,20 +73,20 @@ IMPORTED = RunKind(spelling="imported", desc=ImportedBranchDesc)
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """What was computed elsewhere."""
+    """Results that were computed elsewhere: states, mask and metrics."""
 
     states: Mapping[Step, Mapping[str, Tensor]]
     mask: Mask | None = None
     metrics: Metrics = field(default_factory=Metrics)
     source: str
-    """Where it comes from, for the manifest."""
+    """Their origin, for the manifest."""
     level: int | None = None
-    """The level of the lottery that it is, where that is known."""
+    """Their level of the lottery, if known."""
     branch: str | None = None
-    """What the branch is called there, where it is one."""
+    """The name of the branch there, if it is one."""
 
     def origin(self) -> OriginHparams:
-        """Return what identifies it."""
+        """Return the hyperparameters that identify these results."""
         content = _content(self.states, self.mask)
         return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level, name=self.branch)
 
@@ -97,12 +97,12 @@ def import_run(
     context: Context,
     describe: Callable[[OriginHparams], Desc] | None = None,
 ) -> Run:
-    """Make what was computed elsewhere a run. main: how branches of it train.
+    """Create a run from results that were computed elsewhere. main: the training of its branches.
 
-    Of the techniques of `main`, the run has those that change the structure of the network: its states are of that.
+    The run keeps the techniques of `main` that change the network's structure, since its states have that structure.
 
-    describe: what the run is; by default a run of its own, not a branch.
-    Raises: DamagedError where a state is not one of the model of `main`.
+    describe: from the origin to the description; by default that of an independent run, not of a branch.
+    Raises: DamagedError if a state does not belong to the model of `main`.
     """
     from training.job import initialized_model
     from training.structure import load_state
@@ -124,7 +124,7 @@ def import_run(
 
 
 def check_weights(computed: Computed) -> None:
-    """Check that weights are finite numbers and, where a mask comes with them, 0 where it prunes.
+    """Check that weights are finite numbers and, if there is a mask, 0 where it prunes.
 
     Raises: DamagedError that names the file and the tensor.
     """

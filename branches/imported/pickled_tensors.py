@@ -50,7 +50,7 @@ _DICTS = (
 
 
 class _Ignored:
-    """Takes the place of an object that is no tensor: whatever a pickle says of it, nothing happens."""
+    """Replaces an object that is no tensor, and ignores the state that a pickle gives it."""
 
     def __new__(cls, *_: Any) -> _Ignored:
         return object.__new__(cls)
@@ -60,17 +60,17 @@ class _Ignored:
 
 
 class _PlainDict:
-    """Takes the place of a class of dicts: its objects become ordered dicts."""
+    """Replaces a class of dicts: its objects become ordered dicts."""
 
     def __new__(cls, *_: Any) -> Any:
         return OrderedDict()
 
 
 def read_named_tensors(path: Path, what: str) -> dict[str, Tensor]:
-    """Return the tensors of a state dict by name, on the CPU: of a file that holds nothing else.
+    """Return the tensors by name, on the CPU, of a file that holds a state dict and nothing else.
 
-    what: what the file should be, for errors. Raises: EnvironmentFailure where there is no such file; DamagedError
-    where it holds anything else, or tensors that are larger than what is stored of them.
+    what: the expected kind of file, for errors. Raises: EnvironmentFailure if there is no such file; DamagedError if it
+    holds anything else, or tensors that are larger than their stored data.
     """
     import torch
 
@@ -84,13 +84,13 @@ def read_named_tensors(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def read_content(path: Path, what: str) -> object:
-    """Return what a file holds: safetensors, a file of torch.save in either of its formats, or a .npz of arrays.
+    """Return the content of a file: safetensors, a file of torch.save in either of its formats, or a .npz of arrays.
 
-    Its first bytes tell which of them it is, not its name. Tensors are on the CPU. Known objects that are no tensors,
-    such as an argparse.Namespace or a scalar of NumPy, are replaced by ones without content; nothing in the file is
-    executed. what: what the file should be, for errors.
+    Recognizes the format by the first bytes, not by the file's name. Tensors are on the CPU. Known objects that are no
+    tensors, such as an argparse.Namespace or a NumPy scalar, become objects without content; nothing in the file is
+    executed. what: the expected kind of file, for errors.
 
-    Raises: EnvironmentFailure where there is no such file; DamagedError where it cannot be read, and why.
+    Raises: EnvironmentFailure if there is no such file; DamagedError that gives the reason if it cannot be read.
     """
     try:
         check_regular(path)
@@ -124,13 +124,13 @@ def _unpickled(path: Path) -> object:
     known: list[Any] = [*((_Ignored, name) for name in _OBJECTS), *((_PlainDict, name) for name in _DICTS)]
     with torch.serialization.safe_globals(known), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other protocols of pickle, and of storages of old versions
-        # An open file, since torch.load takes the ending of a path for its format.
+        # An open file, since torch.load guesses the format from the ending of a path.
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _arrays(path: Path) -> dict[str, object]:
-    """Return the arrays of a .npz file as tensors; one of texts or objects is refused by NumPy or stays an array."""
+    """Return the arrays of a .npz file as tensors; NumPy refuses arrays of objects, and arrays of texts stay arrays."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Weights that a state dict holds in parts: with masks beside them, and those of torch's weight_norm."""
+"""Weights that a state dict holds in parts: with separate masks, or as the parts of torch's weight_norm."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _PARAMETRIZED = re.compile(r"(?P<module>(?:.*\.)?)parametrizations\.(?P<tensor>\
 
 @dataclass(frozen=True)
 class Whole:
-    """Tensors as a network computes with them."""
+    """Tensors as the network uses them."""
 
     tensors: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
-    """By the name of the tensor that they prune."""
+    """Masks, by the name of the tensor that they prune."""
     is_by_torch: bool
-    """Whether the masks are those of torch.nn.utils.prune, not of layers that multiply their weights by a buffer."""
+    """Whether torch.nn.utils.prune made the masks, and not layers that multiply their weights by a buffer."""
     normalized: tuple[str, ...]
     """The tensors that were computed from weight_norm's parts."""
 
 
 def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
-    """Return the tensors of a state dict whose parts are put together.
+    """Return the tensors of a state dict, with their parts combined.
 
     `X_orig` and `X_mask`, or X and `X_mask` as in Synaptic-Flow, become X, their product, and the mask of X. `X_g` and
     `X_v`, or `original0` and `original1` of torch.nn.utils.parametrizations, become X = g v / ||v||, in float32 where
     they have less precision. All other tensors stay. source: the file, for errors.
 
-    Raises: DamagedError for a mask that does not fit or has values other than 0 and 1, and for another parametrization.
+    Raises: DamagedError for a mask of another shape or with values other than 0 and 1, and for other parametrizations.
     """
     masks: dict[str, Tensor] = {}
     is_by_torch = True
@@ -64,7 +64,7 @@ def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
 
 
 def _plain_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Return the tensors, those of a weight_norm that is a parametrization by the names of the former weight_norm."""
+    """Return the tensors, with a parametrized weight_norm's parts under the names of the former weight_norm."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         match = _PARAMETRIZED.fullmatch(name)
@@ -109,7 +109,7 @@ def _is_norm(norm: Tensor, direction: Tensor) -> bool:
 
 
 def _normalized(norm: Tensor, direction: Tensor) -> Tensor:
-    """Return g v / ||v||, with the norm over the dimensions that g has one entry for; all where it is a number."""
+    """Return g v / ||v||, with the norm over the dimensions in which g has size 1, or over all if g is a scalar."""
     import torch
 
     dtype = torch.promote_types(direction.dtype, torch.float32)

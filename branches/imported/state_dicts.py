@@ -1,4 +1,4 @@
-"""The state dict in a checkpoint of another program: found by the names of a network, wherever it lies in the file."""
+"""The state dict in a checkpoint of another program: found by the network's names, anywhere in the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _USUAL = ("", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
 """The entries that hold the weights, the usual one first; the first is the whole file."""
 _NO_WEIGHTS = re.compile(r"^opt(_|$|im)|optim|sched|^grad|mask|exp_avg", re.IGNORECASE)
-"""Entries whose tensors may have the names of weights but are none."""
+"""Entries whose tensors may have the names of weights but are not weights."""
 _DEEPEST = 4
 
 
@@ -30,14 +30,14 @@ class Entry:
     """The keys that lead to it; empty for the whole file."""
     tensors: Mapping[str, Tensor]
     others: tuple[str, ...]
-    """The names in it whose values are no tensors and no dicts."""
+    """The names in it whose values are neither tensors nor dicts."""
 
     def __str__(self) -> str:
         return f"'{'.'.join(self.path)}'" if self.path else "the file itself"
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        """What it is chosen by, the lowest first."""
+        """The sort key of the choice among entries; the lowest wins."""
         name = self.path[-1].lower() if self.path else ""
         place = _USUAL.index(name) if name in _USUAL else len(_USUAL)
         return any(map(is_averaged, self.path)), place, len(self.path)
@@ -45,25 +45,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """The tensors of a file by the network's names, and how they were found."""
+    """The tensors of a file by the network's names, and notes on the search."""
 
     tensors: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
-    """By the network's names."""
+    """Masks, by the network's names."""
     is_by_torch: bool
-    """Whether the masks are those of torch.nn.utils.prune."""
+    """Whether torch.nn.utils.prune made the masks."""
     notes: tuple[str, ...]
-    """What was chosen, renamed, computed and left out, in words."""
+    """Sentences about chosen, renamed, computed and omitted entries."""
 
 
 def find_state(content: object, network: Mapping[str, Tensor], source: str) -> Found:
     """Return the state of a network that a file holds.
 
-    It is the one entry that has all names of the network, and no others but those that `state_names` names. Of several,
-    it is the one with the usual name, before any running mean. network: its own state, whose names count; those of
-    integers may be lacking. source: the file, for errors.
+    The state is the entry that has all names of the network, and no others except those that `state_names` allows.
+    Among several, usual names win, and running means come last. network: its own state, whose names must be there;
+    integer tensors may be missing. source: the file, for errors.
 
-    Raises: DamagedError where no entry fits, or several do that differ.
+    Raises: DamagedError if no entry matches, or if several match and differ.
     """
     entries = list(_entries(content))
     if not entries:
@@ -98,17 +98,17 @@ class _Reading:
     whole: Whole
     naming: Naming
     refusal: DamagedError | None = None
-    """Why its tensors cannot be read."""
+    """The error of reading its tensors, if any."""
     several: tuple[str, ...] = ()
-    """Other prefixes under which there are the network's names."""
+    """Other prefixes under which the network's names occur."""
 
     @property
     def fits(self) -> bool:
-        """Whether it is a state of the network, up to shapes."""
+        """Whether it has the names of the network's state; shapes may differ."""
         return self.naming.fits and self.refusal is None
 
     def notes(self) -> list[str]:
-        """Return what was done, in words."""
+        """Return sentences about the changes that reading made."""
         found = self.naming.notes()
         if self.several:
             found.append(f"the names are there under {some(self.several)} as well")
@@ -120,9 +120,9 @@ class _Reading:
 
 
 def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
-    """Read an entry as it is, for networks with parametrizations of their own, or with its parts put together."""
+    """Read an entry as it is, for networks that have parametrizations themselves, or with its parts combined."""
     plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
-    # Numbers of a network that are no weights: batches that batchnorm has counted, seeds of dropout, indices.
+    # Integers of a network that are no weights: batches that batchnorm has counted, seeds of dropout, indices.
     optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
     ways = namings(list(plain.tensors), network, optional)
     try:
@@ -159,7 +159,7 @@ def _is_same(one: _Reading, other: _Reading) -> bool:
 
 
 def _entries(content: object, path: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """Yield the dicts of named tensors in a file, but for those of optimizers."""
+    """Yield the dicts of named tensors in a file, except optimizers'."""
     import torch
 
     if not isinstance(content, Mapping) or len(path) > _DEEPEST:
@@ -174,7 +174,7 @@ def _entries(content: object, path: tuple[str, ...] = ()) -> Iterator[Entry]:
 
 
 def _chosen(content: object, entry: Entry, others: list[str]) -> list[str]:
-    """Return which entry was taken, in words; nothing where the file is the state dict and nothing else."""
+    """Return a note on the chosen entry; none if the file is just the state dict."""
     assert isinstance(content, Mapping)
     if not entry.path and not others:
         return []
@@ -199,7 +199,7 @@ def _kind(content: object) -> str:
 
 
 def _differences(source: str, entry: Entry, naming: Naming, network: Mapping[str, Tensor]) -> str:
-    """Return in which names an entry differs from a network, in two lines."""
+    """Return the names in which an entry differs from a network, as two lines."""
     where = f" in {entry}" if entry.path else ""
     parts = []
     if naming.missing:

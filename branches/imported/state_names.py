@@ -1,4 +1,4 @@
-"""Which names of a state dict are which of a network: prefixes, wrappers, old spellings, and what may be left out."""
+"""Matching the names of a state dict to a network's: prefixes, wrappers, old names, and names that may be omitted."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
-"""Parts of names that DataParallel, torch.compile and their kind put before a module, wherever it is in a network."""
+"""Parts of names that wrappers such as DataParallel and torch.compile put before a module, anywhere in a network."""
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-"""How the names of torchvision's DenseNets were written when their weights were published."""
+"""Names of torchvision's DenseNets at the time when their weights were published."""
 _AUXILIARY = re.compile(r"(aux[12]|AuxLogits)\..*")
-"""Heads that only help GoogLeNet and Inception to train; networks here are without."""
+"""Auxiliary heads of GoogLeNet and Inception, for training only; the networks here do not have them."""
 _COUNTERS = re.compile(r"(?:.*\.)?(num_batches_tracked|n_averaged|total_ops|total_params)")
 """Counts: batches of batchnorm, averages of AveragedModel, operations and parameters of thop."""
 _COUNTED_BATCHES = "num_batches_tracked"
-"""Old files lack them, which goes without saying."""
+"""Old files lack these counts; messages do not mention it."""
 _AVERAGED = re.compile(r"ema|avg|averag|swa|teacher|momentum|target|shadow|_k\b", re.IGNORECASE)
-"""In names of copies whose weights are means over a training."""
+"""Parts of the names of copies whose weights are running means of a training."""
 _MOST_PREFIXES = 12
 _OTHERS = "not under that prefix"
 
@@ -34,38 +34,38 @@ class Naming:
     added: str = ""
     """The prefix that was put on."""
     unwrapped: int = 0
-    """How many names had a wrapper's part inside."""
+    """Number of names that contained a wrapper's part."""
     dropped: Mapping[str, list[str]] = field(default_factory=dict)
-    """What the network has no use for, by what it is: names in the file."""
+    """Names in the file that the network does not use, by their kind."""
     lacking: tuple[str, ...] = ()
-    """The network's names that the file lacks and need not have."""
+    """The network's names that the file lacks and may lack."""
     missing: tuple[str, ...] = ()
-    """The network's names that the file lacks."""
+    """The network's names that the file lacks but needs."""
     unknown: tuple[str, ...] = ()
     """Names in the file that are not the network's."""
 
     @property
     def fits(self) -> bool:
-        """Whether the file has all names of the network, and no others that count."""
+        """Whether the file has all required names of the network, and no unknown ones."""
         return not self.missing and not self.unknown
 
     @property
     def distance(self) -> int:
-        """How many names are missing or unknown."""
+        """Number of missing and unknown names."""
         return len(self.missing) + len(self.unknown)
 
     @property
     def has_others(self) -> bool:
-        """Whether tensors outside the prefix were left out."""
+        """Whether tensors outside the prefix were omitted."""
         return _OTHERS in self.dropped
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the prefix is one of a running mean of a network."""
+        """Whether the prefix belongs to a running mean of a network."""
         return bool(_AVERAGED.search(self.removed))
 
     def notes(self) -> list[str]:
-        """Return what was done to the names, in words."""
+        """Return sentences about the changes of the names."""
         found, names = [], count(len(self.names), "name")
         if self.removed:
             found.append(f"removed the prefix '{self.removed}' from {names}")
@@ -79,26 +79,25 @@ class Naming:
 
 
 def some(names: Collection[str], most: int = 3) -> str:
-    """Return the first names of a list, in words."""
+    """Return the first names of a list, for a sentence."""
     return ", ".join(list(names)[:most]) + (", ..." if len(names) > most else "")
 
 
 def count(number: int, one: str, several: str = "") -> str:
-    """Return a number of things, in words. several: of more than one; by default with an s."""
+    """Return a number and its noun, as text. several: the plural; by default with an s."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def is_averaged(name: str) -> bool:
-    """Return whether a name is one of a running mean of a network."""
+    """Return whether a name belongs to a running mean of a network."""
     return bool(_AVERAGED.search(name))
 
 
 def namings(names: Collection[str], network: Collection[str], optional: Collection[str] = ()) -> list[Naming]:
-    """Return the ways to read names as a network's, best first: those that fit, or else the closest one.
+    """Return the readings of names as a network's, best first: all that fit, or else the closest one.
 
-    A prefix counts where the names become the network's with all of it removed, or with one put on. Of several that
-    fit, one of a running mean comes last, and otherwise one that leaves nothing out comes first. optional: names of the
-    network that the file may lack.
+    A reading removes one prefix from the names, or adds one. Among several that fit, running means come last; among the
+    others, one that omits nothing comes first. optional: names of the network that the file may lack.
     """
     own = frozenset(network)
     found: list[Naming] = []
@@ -116,7 +115,7 @@ def namings(names: Collection[str], network: Collection[str], optional: Collecti
 
 
 def _spellings(names: Collection[str], network: frozenset[str]) -> Iterator[dict[str, str]]:
-    """Yield other spellings of the names: themselves, then torchvision's of today, then those without wrappers."""
+    """Yield variants of the names: unchanged, then torchvision's current ones, then without wrappers."""
     spelled = {name: name for name in names}
     yield spelled
     current = {name: _DENSE_LAYER.sub(r"\1\2.", name) for name in names}
@@ -130,7 +129,7 @@ def _spellings(names: Collection[str], network: frozenset[str]) -> Iterator[dict
 
 
 def _prefixes(names: Collection[str], network: frozenset[str]) -> list[tuple[str, str]]:
-    """Return pairs of a prefix to take off and one to put on, those that make most names the network's first."""
+    """Return pairs of a prefix to remove and one to add, sorted by the number of names that become the network's."""
     added = [""]
     first = min(network, default="").split(".")
     for depth in range(1, len(first)):

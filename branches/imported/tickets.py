@@ -1,7 +1,7 @@
-"""Tickets: a run's weights and mask as one file that travels, and comes back as a parent of branches.
+"""Tickets: a run's weights and mask as one portable file, which can be imported as a parent of branches.
 
-A ticket is a safetensors file: `weights.<name>` (the state), `mask.<name>` (bits, where the run has a mask), and as
-facts the lineage: how the main run trains, the records of the runs that the ticket came through, its step, its results.
+A ticket is a safetensors file: `weights.<name>` (the state), `mask.<name>` (bits, if the run has a mask), and the
+lineage as facts: the main run's training, the records of the run and of its parents, its step, its results.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _NOT_OURS = f"{_HOW_TO_MEND} If another program wrote it, import it with --weigh
 def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = False) -> None:
     """Write the state of a run at a step (by default its last) and its mask as one file.
 
-    dense: write the state alone under its own names, with zeros where it is pruned: a plain state dict.
-    Raises: EnvironmentFailure where the run does not hold the state; UsageError where its weights are not finite, or
-    not 0 where the mask prunes, as before the last step of a training whose mask changes.
+    dense: write the state alone under its own names, with zeros for pruned weights: a plain state dict.
+    Raises: EnvironmentFailure if the run does not hold the state; UsageError if its weights are not finite, or if
+    pruned ones are not 0, as before the last step of a training whose mask changes.
     """
     step = step or last_kept_state(run)
     state = run.load_state(step)
@@ -58,7 +58,7 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
 
 
 def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
-    """Refuse a state from before a technique brought a run's mask to what it is in the end. Raises: UsageError."""
+    """Check that a state is not from before a technique reached the run's final mask. Raises: UsageError."""
     from pruning.masks.mask import Mask
 
     try:
@@ -68,9 +68,9 @@ def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
 
 
 def import_ticket(path: Path, context: Context) -> Run:
-    """Make a ticket a run that holds its state at step 0.
+    """Create a run from a ticket; it holds the ticket's state at step 0.
 
-    Raises: EnvironmentFailure, DamagedError; UsageError about `plugin` where a plug-in that it needs is not loaded.
+    Raises: EnvironmentFailure, DamagedError; UsageError about `plugin` if a plug-in that it needs is not loaded.
     """
     from pruning.masks.mask import Mask
 
@@ -111,14 +111,14 @@ def _no_ticket(path: Path, error: Exception) -> DamagedError:
 
 
 def _main_of(groups: Mapping[str, Any]) -> TrainDesc:
-    """Return how the branches of a ticket train, with those techniques of its run that changed the network."""
+    """Return the training of a ticket's branches, with the techniques of its run that changed the network."""
     techniques = TechniquesHparams.of(groups.get("techniques") or {}).structural
     kept = {name: values for name, values in groups.items() if name != "techniques"}
     return replace(TrainDesc.from_record({"hyperparameters": kept}, None, {}), techniques=techniques)
 
 
 def last_kept_state(run: Run) -> Step:
-    """Return the step of the last state that a run holds. Raises: EnvironmentFailure where it holds none."""
+    """Return the step of the last state that a run holds. Raises: EnvironmentFailure if it holds none."""
     kept = run.kept_states(run.record()["iterations_per_epoch"])
     if not kept:
         raise EnvironmentFailure(f"{run} holds no state yet.")
@@ -126,7 +126,7 @@ def last_kept_state(run: Run) -> Step:
 
 
 def _lineage(run: Run) -> dict[str, Any]:
-    """Return how the main run trains, and the record of the run and of each run that it came through."""
+    """Return the main run's training, and the records of the run and of each of its parents."""
     record = run.record()
     main = record.get("main", record)
     groups: Mapping[str, Any] = main["hyperparameters"]
@@ -140,6 +140,6 @@ def _lineage(run: Run) -> dict[str, Any]:
             waiting += source_runs(next_run)
     trained = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
     trained.pop("techniques", None)
-    own = record["hyperparameters"]  # a branch has techniques of its own, and its network is what they made of it
+    own = record["hyperparameters"]  # a branch's own techniques determine its network
     trained |= {"techniques": own["techniques"]} if "techniques" in own else {}
     return {"main": trained, "runs": seen, **plugins}

@@ -1,4 +1,4 @@
-"""Files of other programs that hold no named tensors: what they are instead, in words. Executes nothing in them."""
+"""Files of other programs that hold no named tensors: messages about their kind. Executes nothing in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BEGINNINGS = (
     (rb"\s*[\[{]\s*[\"\]}\w]", "it is text (JSON), such as an index that names the files of the weights."),
     (rb"\x93NUMPY", "it is one array without a name; save arrays by name with numpy.savez."),
 )
-"""How files begin that are often met under the name of one of weights."""
+"""First bytes of files that are often mistaken for weights, and advice."""
 _GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 _SAVE = "\nSave the weights alone where it was made: torch.save(model.state_dict(), FILE)."
 _CUT_OFF = "it ends too early or is damaged: download or copy it again."
@@ -34,14 +34,14 @@ _PLAIN = ("collections.OrderedDict", "torch._utils.", "torch.storage.", "_codecs
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return whether a file begins like one of safetensors: the length of a JSON object, and that. Raises: OSError."""
+    """Return whether a file begins like safetensors: the length of a JSON object, and the object. Raises: OSError."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
 
 
 def is_zip_of_arrays(path: Path) -> bool:
-    """Return whether a file is a .npz: a zip archive of .npy files alone. Raises: OSError, BadZipFile."""
+    """Return whether a file is a .npz: a zip archive of .npy files only. Raises: OSError, BadZipFile."""
     with path.open("rb") as file:
         if file.read(4) != _ZIP:
             return False
@@ -50,7 +50,7 @@ def is_zip_of_arrays(path: Path) -> bool:
 
 
 def why_not_read(path: Path, error: Exception) -> str:
-    """Return why a file holds no tensors that can be read, in a sentence or two. error: what reading it raised."""
+    """Return the reason why a file's tensors cannot be read, in a sentence or two. error: raised by reading it."""
     if isinstance(error, OSError) and error.filename and error.strerror:  # otherwise it is the content
         return f"{error.strerror}."
     with path.open("rb") as file:
@@ -87,7 +87,7 @@ def _why_not_unpickled(path: Path, head: bytes, message: str) -> str:
 
 
 def _outermost_class(path: Path) -> str:
-    """Return the class of the object that a pickle holds, where it is no dict, list or other plain value."""
+    """Return the class of the object that a pickle holds, if it is no dict, list or other plain value."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -110,7 +110,7 @@ def _outermost_class(path: Path) -> str:
 
 
 def _first_class(file: IO[bytes]) -> str:
-    """Return the class that a pickle names before anything else, but for dicts; nothing where it begins otherwise."""
+    """Return the class that a pickle names first, except dicts; empty if it begins otherwise."""
     texts: list[str] = []
     for op, argument, _ in pickletools.genops(file):
         if op.name in ("GLOBAL", "STACK_GLOBAL"):
@@ -124,9 +124,9 @@ def _first_class(file: IO[bytes]) -> str:
 
 
 def _names_in_zip(path: Path) -> list[str]:
-    """Return the names of the files in a zip archive; none where it cannot be read as one."""
+    """Return the names of the files in a zip archive; none if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except Exception:  # zipfile raises all kinds for what is damaged
+    except Exception:  # zipfile raises many kinds of errors for damaged archives
         return []

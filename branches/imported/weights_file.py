@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
-    """Make the weights in a file a run whose only state is that of its first step, and say what was read and how.
+    """Create a run from the weights in a file, as its only state, at its first step, and report how they were read.
 
-    The file is one of torch.save, safetensors or numpy.savez. It holds a state dict of the network, as it is or inside
-    a checkpoint, with the network's names or torchvision's for the same network, behind any prefix. Parts of
-    torch.nn.utils.prune and of weight_norm are put together; masks become the run's (see `_mask`). The address
-    has the SHA-256 of the tensors and the mask. main: which network it is, and how branches of it train.
+    The file is one of torch.save, safetensors or numpy.savez. It holds a state dict of the network, alone or inside a
+    checkpoint, under the network's names or torchvision's for the same network, with any prefix. Parts of
+    torch.nn.utils.prune and of weight_norm are combined; masks become the run's (see `_mask`). The address contains the
+    SHA-256 of the tensors and the mask. main: the network, and the training of branches.
 
-    Raises: EnvironmentFailure where there is no such file; DamagedError where it holds anything but the network's
-    tensors; UsageError where it is a ticket.
+    Raises: EnvironmentFailure if there is no such file; DamagedError if it holds anything but the network's tensors;
+    UsageError if it is a ticket.
     """
     from training.job import initialized_model
     from training.structure import load_state
@@ -58,9 +58,9 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
 
 
 def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | None:
-    """Return the mask of the run: of all prunable weights, those without a mask in the file kept whole.
+    """Return the mask of the run: it covers all prunable weights, and keeps tensors without a mask in the file whole.
 
-    A mask of another parameter, such as a bias, is a part of it where it prunes anything. Raises: DamagedError.
+    A mask of another parameter, such as a bias, is included if it prunes anything. Raises: DamagedError.
     """
     from pruning.masks.mask import Mask
 
@@ -86,7 +86,7 @@ def _notes(found: Found, mask: Mask | None) -> list[str]:
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor], main: TrainDesc, source: str) -> None:
-    """Raise DamagedError that names the first tensors of other shapes, with what to do, or the first of integers."""
+    """Check shapes and dtypes. Raises: DamagedError about the first wrong shapes, with advice, or integer weights."""
     other = [name for name, tensor in tensors.items() if tensor.shape != network[name].shape]
     if other:
         parts = [f"'{name}' is {tuple(tensors[name].shape)}, here {tuple(network[name].shape)}" for name in other[:2]]
@@ -101,7 +101,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor], 
 
 
 def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: TrainDesc) -> str:
-    """Return what to do about shapes: the number of outputs to give, where that is all that differs."""
+    """Return advice about wrong shapes: the number of outputs to give, if nothing else differs."""
     outputs = {len(tensor) if tensor.dim() else 0 for tensor in other.values()}
     number = outputs.pop()
     if outputs or number < 1 or not _fits_with(number, tensors, main):
@@ -115,7 +115,7 @@ def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: Tr
 
 
 def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> bool:
-    """Return whether the shapes are those of the network with another number of outputs."""
+    """Return whether the shapes match the network with another number of outputs."""
     import torch
 
     from models.build import construct

@@ -1,8 +1,8 @@
 """The lottery: train, prune, rewind, again (Frankle & Carbin 2019; rewinding: Frankle et al. 2020), level by level.
 
 Level 0 is the training itself, and all levels use its techniques. Level n prunes the last weights of level n - 1 within
-its mask and trains on from the rewinding step, so it is a branch like any other: where `branch train lottery_rewind` or
-`oneshot` with the right flags describes the same, they have its address.
+its mask and trains on from the rewinding step, so it is a branch like any other: `branch train lottery_rewind` or
+`oneshot` with equivalent flags has the same address.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     """The levels of the lottery."""
 
     levels: str = hparam("3")
-    """How many times to prune and retrain after the dense level 0. Of branches: which levels, such as 0-2,5,8-12."""
+    """The number of levels to prune and retrain after the dense level 0. For branches: levels, such as 0-2,5,8-12."""
     rewinding_steps: str = hparam("0it", step=True)
     """The step of the dense training to rewind weights and schedule to."""
     pruning_fraction: float = hparam(0.2, above=0, below=1)
@@ -75,7 +75,7 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
 
 
 MOST_LEVELS = 1000
-"""By then nothing is left of any network."""
+"""The most levels: no network has weights left by then."""
 
 
 def parse_levels(text: str) -> list[int]:
@@ -134,7 +134,7 @@ class Lottery:
 
     @cached_property
     def short(self) -> TrainingHparams:
-        """How all levels but the last train."""
+        """The training of all levels but the last."""
         steps = self.hparams.level_steps
         if steps is None:
             return self.main.training
@@ -142,9 +142,9 @@ class Lottery:
 
     @cached_property
     def pretraining(self) -> TrainDesc | None:
-        """The pretraining, or None where the training's own weights are rewound to.
+        """The pretraining, or None if levels rewind to the training's own weights.
 
-        On a dataset with another number of classes it has that many outputs, and its output layer is not taken over.
+        On a dataset with another number of classes, it has that number of outputs, and its output layer is not used.
         """
         if not self.hparams.pretrains:
             return None
@@ -163,7 +163,7 @@ class Lottery:
 
     @cached_property
     def branch(self) -> BranchHparams:
-        """The hyperparameters of every level: where its schedule begins. Pretraining is a part of the training."""
+        """The hyperparameters of every level: the start of its schedule. Pretraining is a part of the training."""
         start = self.hparams.pretrain_training_steps or self.hparams.rewinding_steps
         return BranchHparams(start_step=start, seed=self.hparams.seed)
 

@@ -14,7 +14,7 @@ from pruning.hparams import PruningHparams
 
 @dataclass(frozen=True, kw_only=True)
 class RandomlyPruneFlags(Hparams):
-    """How a level's mask is randomized, and what it is trained on."""
+    """Randomization of a level's mask, and the weights that it is trained with."""
 
     randomize: str = hparam("layerwise", choices=("layerwise", "global", "even", "identity"))
     """Permute the mask within each layer, over all layers together, or not at all (identity). With even, draw a new one

@@ -12,7 +12,7 @@ from foundations.description.hparams import Hparams, hparam
 
 @dataclass(frozen=True, kw_only=True)
 class RandomlyReinitializeFlags(Hparams):
-    """How a level's mask is trained from new weights."""
+    """Training of a level's mask from new weights."""
 
     start_at_step_zero: bool = hparam(False)
     """Train the whole schedule, not only from the rewinding step on."""

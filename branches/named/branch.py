@@ -1,4 +1,4 @@
-"""What the command line knows of a branch: its name, its flags, and the description that these stand for.
+"""A branch on the command line: its name, its flags, and the function from flags to a description.
 
 A new branch is a file with its flags, a function from (parent, how to prune, flags) to a description, and a `Branch`;
 and a line in `branches.registry`.
@@ -27,17 +27,17 @@ class Branch(Registered):
     prunes: bool = True
     """Whether it takes the flags of pruning."""
     levels: str | None = None
-    """The one of its own flags that says to which levels it prunes, where no single level does."""
+    """The name of its own flag that gives several levels of pruning, if it has one."""
     describe_each: Callable[[RunRef, PruningHparams, Any, Callable[[Desc], Desc]], Mapping[str, Desc]] | None = None
-    """Of a branch that stands for several runs: (parent, how to prune, own flags, finish) -> the descriptions by name.
-    `finish` adds techniques to one of them; others must draw on what it returns. `describe` is one of the runs."""
+    """Of a branch with several runs: (parent, how to prune, own flags, finish) -> the descriptions by name. `finish`
+    adds techniques to a description; other runs must depend on its result. `describe` gives one of the runs."""
     each: str = "run"
-    """What each of the several runs is called."""
+    """The noun for each of the several runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedFlags(Hparams):
-    """What branches that prune have in common."""
+    """Flags that branches that prune share."""
 
     seed: int | None = hparam(None)
     """Pins what is random in pruning: scores, scoring examples, their order (the replicate if not given)."""

@@ -1,4 +1,4 @@
-"""`chain`: prune one network to several levels, the mask of each drawn from the one before (PHEW_Res)."""
+"""`chain`: prune one network to several levels, each from the mask of the one before (PHEW_Res)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHEW_LEVELS = "0.488,0.59,0.672,0.738,0.79,0.832,0.866,0.893,0.914,0.931,0.945,0
 
 @dataclass(frozen=True, kw_only=True)
 class ChainFlags(OneshotFlags):
-    """To which levels the network is pruned, from which mask the first level starts, and the flags of oneshot."""
+    """The levels of pruning, the starting mask of the first level, and the flags of oneshot."""
 
     sparsities: str = hparam(PHEW_LEVELS, unordered=True)
     """The fractions to prune, separated by commas; by default the sixteen of PHEW's experiments."""
@@ -29,7 +29,7 @@ class ChainFlags(OneshotFlags):
 
     @property
     def levels(self) -> dict[str, float]:
-        """The fractions to prune, ascending, by what was written. Raises: UsageError for anything but fractions."""
+        """The fractions to prune, ascending, by their text. Raises: UsageError for anything but fractions."""
         found: dict[str, float] = {}
         for text in self.sparsities.split(","):
             try:
@@ -44,7 +44,7 @@ class ChainFlags(OneshotFlags):
 def chain_levels(
     parent: RunRef, pruning: PruningHparams, flags: ChainFlags, finish: Callable[[Desc], Desc]
 ) -> dict[str, Desc]:
-    """Return the runs in their order, by their levels: the sparsest first where the method adds to a mask."""
+    """Return the runs in order, by level: the sparsest first if the method adds to a mask."""
     spellings = ("prune_fraction", "density", "compression")
     if any(getattr(pruning, spelling) is not None for spelling in spellings):
         raise UsageError("a chain has several levels; use sparsities.", *spellings)

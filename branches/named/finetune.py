@@ -14,10 +14,10 @@ from training.loop.lr_schedule import learning_rate
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneFlags(SeedFlags):
-    """How long the branch trains on."""
+    """Length of the finetuning."""
 
     finetune_steps: str = hparam("10ep", step=True)
-    """How long to train at the last learning rate."""
+    """The length of the training at the last learning rate."""
 
 
 def finetune(parent: RunRef, pruning: PruningHparams, flags: FinetuneFlags) -> BranchDesc:

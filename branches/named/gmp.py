@@ -15,7 +15,7 @@ from training.techniques.gmp import PREFIX, GmpSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class GmpFlags(GmpSchedule, SeedFlags):
-    """When the network is pruned, which weights are trained, and from which mask pruning starts."""
+    """The schedule of pruning, the trained weights, and the starting mask."""
 
     state_experiment: RunRef | None = hparam(None)
     """The run whose weights are trained: main, or the address of any run (the parent if not given)."""

@@ -13,7 +13,7 @@ from pruning.hparams import PruningHparams
 
 @dataclass(frozen=True, kw_only=True)
 class RewindFlags(SeedFlags):
-    """Where the branch rewinds to."""
+    """Steps to which the branch rewinds."""
 
     rewind_step: str = hparam("0it", step=True)
     """The step to rewind to."""

@@ -16,7 +16,7 @@ from training.techniques.gmp import PREFIX
 
 @dataclass(frozen=True, kw_only=True)
 class MagFlags(SeedFlags):
-    """How long the dense network is trained, and for how long it is then pruned."""
+    """Lengths of the dense training and of the gradual pruning."""
 
     pre_epochs: int = hparam(160, at_least=0)
     """Epochs of dense training before pruning."""
@@ -36,7 +36,7 @@ def mag(parent: RunRef, pruning: PruningHparams, flags: MagFlags) -> BranchDesc:
 
 
 def _dense(main: TrainDesc, epochs: int) -> StateOf:
-    """Return the last weights of the dense training: it has the schedule of the main run, as far as it goes."""
+    """Return the last weights of the dense training, which follows the main run's schedule."""
     if epochs == 0:
         return StateOf(RunRef(main), main.start)
     training = replace(main.training, training_steps=f"{epochs}ep")

@@ -13,7 +13,7 @@ from pruning.hparams import PruningHparams
 
 @dataclass(frozen=True, kw_only=True)
 class OneshotFlags(BranchHparams):
-    """Which weights are scored, from which mask pruning starts, which weights are trained, and how."""
+    """The scored weights, the starting mask, the trained weights, and their changes."""
 
     prune_experiment: RunRef | None = hparam(None)
     """The run whose weights are scored: main, or the address of any run (the parent if not given)."""

@@ -1,6 +1,6 @@
 """`singleshot`: train, prune once, and train on with the same optimizer and schedule (Synaptic-Flow's --pre-epochs).
 
-It is gradual pruning with a single pruning, so it has the address of `gmp` where that prunes only at the same step.
+It is gradual pruning with a single pruning, so it has the address of a `gmp` that prunes only at the same step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.techniques.gmp import PREFIX
 
 @dataclass(frozen=True, kw_only=True)
 class SingleshotFlags(SeedFlags):
-    """When the network is pruned."""
+    """The step of pruning."""
 
     pre_epochs: str = hparam("0it", step=True)
     """The step at which the network is pruned, such as 5ep. The length of the whole training is --training_steps."""

@@ -14,7 +14,7 @@ from pruning.hparams import PruningHparams
 
 @dataclass(frozen=True, kw_only=True)
 class TransplantFlags(Hparams):
-    """Whose mask, and which weights of the parent."""
+    """The run that gives the mask, and the parent's weights."""
 
     mask_of: RunRef | None = hparam(None)
     """The run whose mask is taken: the address of a branch or of an imported run with a mask."""

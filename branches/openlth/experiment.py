@@ -5,7 +5,7 @@
     lottery_<hash>/replicate_1/level_pretrain/main/  where weights come from a pretraining or are rewound
     train_<hash>/replicate_1/main/                   hparams.log, model_ep*_it*.pth, logger
 
-Level 0 becomes an imported run, and each other level a branch of it that is pruned within the mask of the level before.
+Level 0 becomes an imported run, and each other level a branch of it, pruned within the mask of the level before.
 `branches.openlth.level_branches` describes the branches of levels and of trainings.
 """
 
@@ -38,25 +38,25 @@ _PRETRAIN = "level_pretrain"
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """A run that an experiment became."""
+    """An imported run of an experiment."""
 
     run: Run
     replicate: int
     level: int | None = None
     """The level of the lottery; None for a training."""
     branch: str | None = None
-    """What the branch of the level or training is called there; None for the level or training itself."""
+    """The name of the branch of the level or training there; None for the level or training itself."""
 
 
 def is_experiment(folder: Path) -> bool:
-    """Return whether a directory is OpenLTH's for an experiment or a replicate of one, not for a single run."""
+    """Return whether a directory is an OpenLTH experiment or a replicate of one, not a single run."""
     return next(folder.glob("model_*.pth"), None) is None and bool(_replicates(folder))
 
 
 def log_of(folder: Path) -> OpenLTHLog | None:
     """Return the hyperparameters of an experiment, of a replicate or of a single run; None for a run without any.
 
-    Raises: EnvironmentFailure where an experiment has none; DamagedError, see `read_log`.
+    Raises: EnvironmentFailure if an experiment has none; DamagedError, see `read_log`.
     """
     places = [folder, folder.parent.parent / "level_0" / MAIN]
     for replicate in _replicates(folder).values():
@@ -68,9 +68,9 @@ def log_of(folder: Path) -> OpenLTHLog | None:
 
 
 def import_experiment(folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> list[ImportedRun]:
-    """Make every finished run of an experiment a run, under its own replicate; the others are named to the reporter.
+    """Import every finished run of an experiment, under its own replicate; report the others by name.
 
-    main: how it was trained, as `log` says. Raises: EnvironmentFailure where nothing is finished; DamagedError.
+    main: the training that `log` describes. Raises: EnvironmentFailure if no run is finished; DamagedError.
     """
     found: list[ImportedRun] = []
     for number, replicate in _replicates(folder).items():
@@ -89,7 +89,7 @@ class _Replicate:
         self.folder, self.main, self.log, self.context = folder, main, log, context
 
     def imported(self) -> Iterator[tuple[int | None, str | None, Run]]:
-        """Make the runs, and yield each with its level and, of a branch, its name."""
+        """Import the runs, and yield each with its level and, for a branch, its name."""
         levels = _levels(self.folder)
         base = self._finished(levels.get(0, self.folder) / MAIN, 0 if levels else None)
         if base is None:
@@ -109,10 +109,10 @@ class _Replicate:
     def _import_branches(
         self, folder: Path, dense: Run, parent: Run, level: int | None
     ) -> Iterator[tuple[int | None, str, Run]]:
-        """Make the branches in the directory of a level or of a replicate, and yield each with the level and its name.
+        """Import the branches in the directory of a level or a replicate, and yield each with the level and its name.
 
-        One whose last state is not at the end of the training, as of OpenLTH's `retrain` with a length of its own, is
-        left out like one that did not end.
+        A branch whose last state is not at the end of the training, such as OpenLTH's `retrain` with another length, is
+        excluded like an unfinished one.
         """
         main = load_desc(dense)
         assert isinstance(main, TrainDesc)
@@ -124,7 +124,7 @@ class _Replicate:
                 yield level, name, import_run(main, computed, self.context, describe)
 
     def _finished(self, folder: Path, level: int | None) -> Computed | None:
-        """Return what is in a `main` directory, or None where its training did not end."""
+        """Return the results in a `main` directory, or None if its training did not finish."""
         computed = read_openlth(folder, self.main, level) if folder.is_dir() else None
         if computed is not None and self.main.end in computed.states:
             return computed
@@ -132,7 +132,7 @@ class _Replicate:
         return None
 
     def _with_pretraining(self, base: Computed) -> Computed:
-        """Return level 0 with the states before the rewinding step; any other pretraining becomes a run of its own."""
+        """Return level 0 with the states before the rewinding step; any other pretraining becomes a separate run."""
         folder = self.folder / _PRETRAIN / MAIN
         if not self.log.pretraining or not folder.is_dir():
             return base
@@ -167,7 +167,7 @@ class _Replicate:
 
 
 def _with_outputs(main: TrainDesc, computed: Computed) -> TrainDesc:
-    """Return the training with as many outputs as its states have: OpenLTH's networks keep their usual number."""
+    """Return the training with its states' number of outputs: OpenLTH's networks keep their default number."""
     output = next(iter(computed.states.values())).get("fc.weight")
     if output is None or len(output) == main.outputs:
         return main
@@ -175,7 +175,7 @@ def _with_outputs(main: TrainDesc, computed: Computed) -> TrainDesc:
 
 
 def _replicates(folder: Path) -> dict[int, Path]:
-    """Return the directories of replicates in a directory of an experiment, or the directory if it is one."""
+    """Return the replicates' directories in an experiment's directory, or the directory itself if it is a replicate."""
     own = _REPLICATE.fullmatch(folder.resolve().name)
     if own is not None:
         return {int(own[1]): folder}

@@ -1,4 +1,4 @@
-"""OpenLTH's own files: `model_ep<E>_it<I>.pth` and `mask.pth`, pickles of which only tensors are read.
+"""OpenLTH's own files: `model_ep<E>_it<I>.pth` and `mask.pth`, pickles; only their tensors are read.
 
 `branches.openlth.log` reads its text files, `branches.openlth.experiment` the directory of a whole experiment.
 """
@@ -46,16 +46,16 @@ def export_openlth(run: Run, step: Step | None, folder: Path) -> None:
             mask = Mask.of_run(run)
             contents["mask.pth"] = {name: tensor.int() for name, tensor in mask.items()}
         for name, content in contents.items():
-            data = io.BytesIO()  # torch says RuntimeError, not OSError, where a disk is full
+            data = io.BytesIO()  # on a full disk, torch raises RuntimeError, not OSError
             torch.save(content, data)
             with replacing(folder / name) as part:
                 part.write_bytes(data.getvalue())
 
 
 def import_openlth(folder: Path, main: TrainDesc, context: Context) -> Run:
-    """Make a `main` directory of OpenLTH's a run: `model_ep*_it*.pth`, and `mask.pth` and `logger` where they are.
+    """Create a run from a `main` directory of OpenLTH: `model_ep*_it*.pth`, and `mask.pth` and `logger` if they exist.
 
-    main: how branches of it train. Raises: EnvironmentFailure, DamagedError.
+    main: the training of its branches. Raises: EnvironmentFailure, DamagedError.
     """
     computed = read_openlth(folder, main)
     if not computed.states:
@@ -67,7 +67,7 @@ def import_openlth(folder: Path, main: TrainDesc, context: Context) -> Run:
 
 
 def read_openlth(folder: Path, main: TrainDesc, level: int | None = None) -> Computed:
-    """Return what is in a `main` directory of OpenLTH's. Raises: DamagedError.
+    """Return the results in a `main` directory of OpenLTH. Raises: DamagedError.
 
     The mask is applied to the states, as OpenLTH does when it loads them: it saves weights as the optimizer left them.
     """

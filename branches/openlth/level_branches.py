@@ -3,9 +3,9 @@
     lottery_<hash>/replicate_1/level_1/lottery_branch_randomly_prune_<hash>/     model_ep*_it*.pth, mask.pth, logger
     train_<hash>/replicate_1/train_branch_oneshot_experiments_<hash>/            the same
 
-Nothing in them says how they were made: there is no hparams.log, and the hash is of the branch's options alone. So what
-the files show is described: the weights and the mask that training began with, where they are those of a run that was
-imported before. The rest is the name and the content.
+They do not record their hyperparameters: there is no hparams.log, and the hash covers the branch's options alone. So a
+description gives only what the files show: the first weights and the starting mask, if they belong to a run that was
+imported before. The name and the content identify the rest.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def branch_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def describe_branch(dense: Run, parent: Run, computed: Computed) -> Callable[[OriginHparams], ImportedBranchDesc]:
-    """Return how a branch is described: `ImportedBranchDesc`, of the origin that it is given.
+    """Return the function from a branch's origin to its description.
 
-    dense: the run of level 0, or the training. parent: the run of the level that it is a branch of.
+    dense: the run of level 0, or the training. parent: the run of the branch's level.
     """
     main, source, start = load_desc(dense), RunRef(load_desc(parent)), min(computed.states)
     assert isinstance(main, TrainDesc)
@@ -62,7 +62,7 @@ def describe_branch(dense: Run, parent: Run, computed: Computed) -> Callable[[Or
 
 
 def _is_state(first: Mapping[str, Tensor], mask: Mask | None, run: Run, step: Step) -> bool:
-    """Return whether a branch began with the weights of a run at a step, masked."""
+    """Return whether a branch started with the masked weights of a run at a step."""
     import torch
 
     if not run.has_state(step):
@@ -73,7 +73,7 @@ def _is_state(first: Mapping[str, Tensor], mask: Mask | None, run: Run, step: St
 
 
 def _mask(source: RunRef, parent: Run, mask: Mask | None, start: Step) -> tuple[MaskOf | None, BranchHparams]:
-    """Return the mask that a branch's is drawn from, where it is the parent's, permuted or not, and how."""
+    """Return the source of a branch's mask, if it is the parent's mask, permuted or not, and the permutation."""
     from pruning.masks.mask import Mask
 
     plain = BranchHparams(start_step=str(start))

@@ -1,4 +1,4 @@
-"""OpenLTH's text files: `hparams.log`, the hyperparameters of an experiment, and `logger`, what it measured.
+"""OpenLTH's text files: `hparams.log`, the hyperparameters of an experiment, and `logger`, its metrics.
 
     Dataset Hyperparameters
         * dataset_name => cifar10
@@ -6,7 +6,7 @@
     Model Hyperparameters
         ...
 
-Groups come in the order of their names in OpenLTH; a pretraining has a dataset and a training of its own. Only
+Groups are sorted by their names in OpenLTH; a pretraining has its own dataset and training. Only
 required values and those that are not empty are written. Imports no torch.
 """
 
@@ -28,7 +28,7 @@ from training.hparams import TrainingHparams
 
 HPARAMS, LOGGER = "hparams.log", "logger"
 _SETTING = re.compile(r"\s+\* (\w+) => (.*)")
-# What has another name here, with its value where that differs too.
+# Settings that have another name here, with their values if those differ too.
 _SPELLINGS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("apex_fp16", "True"): {"precision": "fp16"},
     ("subset_stride", "1"): {},
@@ -38,14 +38,14 @@ _STRATEGIES = {"sparse_global": "magnitude"}
 
 @dataclass(frozen=True)
 class OpenLTHLog:
-    """What an `hparams.log` says, as the values of this project's hyperparameters."""
+    """The content of an `hparams.log`, as values of this project's hyperparameters."""
 
     training: dict[str, Any] = field(default_factory=dict)
     """Dataset, network and training."""
     pretraining: dict[str, Any] = field(default_factory=dict)
-    """Dataset and training of the pretraining, network included; empty where there is none."""
+    """Dataset and training of the pretraining, network included; empty if there is none."""
     pruning: dict[str, Any] = field(default_factory=dict)
-    """How levels are pruned, without how much; empty where nothing is."""
+    """Pruning of the levels, without the fraction; empty if nothing is pruned."""
     pruning_fraction: float = 0.2
     """The fraction of the weights that are left that each level prunes."""
 
@@ -63,7 +63,7 @@ class OpenLTHLog:
 def read_log(path: Path) -> OpenLTHLog:
     """Read an `hparams.log`.
 
-    Raises: DamagedError where it is none; EnvironmentFailure for a hyperparameter that does not exist here.
+    Raises: DamagedError if it is none; EnvironmentFailure for a hyperparameter that does not exist here.
     """
     settings = [(title, group) for title, group in _groups(path) if group]
     found: dict[str, dict[str, Any]] = {"": {}, "Pretraining": {}}

@@ -1,1 +1,1 @@
-"""Datasets of a user's own: arrays, folders of images, files with labels."""
+"""Datasets that users add: arrays, folders of images, files with labels."""

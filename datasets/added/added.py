@@ -1,6 +1,6 @@
-"""Datasets that users add: folders of images, or arrays (see `user_files` for what is read).
+"""Datasets that users add: folders of images, or arrays (see `user_files` for the layouts).
 
-The headers of their prepared files say what a `DatasetSpec` says of others. A description names a dataset and not its
+The headers of their prepared files hold the content of a `DatasetSpec`. A description names a dataset and not its
 folder, so a process must register the added datasets of its folder before it builds descriptions.
 """
 
@@ -29,15 +29,15 @@ def add_dataset(
     image_size: int | None = None,
     in_memory: bool = True,
 ) -> None:
-    """Prepare a dataset of the user's own from a path, and register it under a name.
+    """Prepare a user's dataset from a path, and register it under a name.
 
-    folder: that of all datasets. augmentation: a name in `AUGMENTATIONS`. report: takes a line about each step.
-    image_size: the side to which images are brought (the shorter side is resized, the middle is cut out); without it,
-    all images must have the same size. in_memory: whether the images are decoded now; otherwise they are left where
-    they lie and decoded as they are needed, which takes an `image_size` and images in class folders.
+    folder: the folder of all datasets. augmentation: a name in `AUGMENTATIONS`. report: takes a line about each step.
+    image_size: the side of the prepared images (the shorter side is resized, the middle is cut out); without it, all
+    images must have the same size. in_memory: whether the images are decoded now; otherwise they stay in their place
+    and are decoded when they are needed, which requires an `image_size` and images in class folders.
 
     Raises: UsageError for a name or an augmentation that is not valid, and for images or arrays that cannot be read;
-    EnvironmentFailure where the path does not exist or the folder cannot be written.
+    EnvironmentFailure if the path does not exist or the folder cannot be written.
     """
     from datasets.added.user_files import read_index, read_splits
 
@@ -65,7 +65,7 @@ def add_dataset(
 
 
 def register_added(folder: Path) -> None:
-    """Register the datasets that users added to a folder, in place of those of another folder."""
+    """Register the datasets that users added to a folder, instead of another folder's."""
     built_in = {spec.spelling for spec in DATASETS if not spec.is_added}
     found = []
     for path in sorted(folder.glob("*/train.safetensors")):
@@ -96,14 +96,14 @@ def _check_name(name: str, folder: Path) -> None:
 def _metadata(
     augmentation: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...], in_memory: bool
 ) -> dict[str, str]:
-    """Return the metadata of prepared files from which `_spec` makes the specification."""
+    """Return the metadata of prepared files from which `_spec` reads the specification."""
     values = {"input_shape": shape, "mean": mean, "std": std}
     texts = {key: ",".join(map(repr, numbers)) for key, numbers in values.items()}
     return {"added": augmentation, "in_memory": str(in_memory), **texts}
 
 
 def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:
-    """Return what the headers of prepared files say, or None where they are not of an added dataset."""
+    """Return the specification in the headers of prepared files, or None if the dataset was not added by a user."""
     metadata, augmentation = train.metadata, train.metadata.get("added")
     if augmentation not in AUGMENTATIONS:
         return None

@@ -13,7 +13,7 @@ _LISTED = 5
 def check_class_names(names: Sequence[str], where: object) -> None:
     """Check the names of the classes of a dataset, in their order. where: for errors.
 
-    Raises: UsageError for fewer than two, for a name that cannot be kept, and for more than a file's header holds.
+    Raises: UsageError for fewer than two, for a name that cannot be stored, and for more than a file's header holds.
     """
     if len(names) < 2:
         raise UsageError(f"{where} holds one class, {listed_names(names)}; two or more are needed.")
@@ -31,7 +31,7 @@ def listed_names(names: Sequence[str]) -> str:
 
 
 def say_untested(names: Sequence[str], tested: Collection[str], report: Callable[[str], None]) -> None:
-    """Report the classes that the test set has no example of. tested: the names of those that it has."""
+    """Report the classes without test examples. tested: the names of the classes that have some."""
     known = set(tested)
     missing = [name for name in names if name not in known]
     if missing:

@@ -1,4 +1,4 @@
-"""The examples that become the test set of a dataset that comes without one."""
+"""Holding out the test set of a dataset that has none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasets.added.class_names import listed_names
 from foundations.errors import UsageError
 
 _FRACTION = 0.1
-"""The part of the examples that becomes the test set."""
+"""The fraction of the examples that becomes the test set."""
 
 
 def held_out(
@@ -20,7 +20,7 @@ def held_out(
     """Return the numbers of the examples for training and for testing, each int64 and in ascending order.
 
     A tenth of the examples is held out, drawn at random with a fixed seed. Classes that training or testing would lack
-    get an example there, and `report` is told. labels: int64 (N,), from 0. where: for errors.
+    get an example there, with a line to `report`. labels: int64 (N,), from 0. where: for errors.
     Raises: UsageError that names the classes with a single example.
     """
     counts = np.bincount(labels, minlength=len(class_names))
@@ -46,7 +46,7 @@ def held_out(
 def _complete(
     is_test: NDArray[np.bool_], labels: NDArray[np.int64], order: NDArray[np.int64], lacking: Sequence[int]
 ) -> None:
-    """Let a test set, in place, hold one example of each of some classes; keep its size as far as all have one."""
+    """Leave one test example of each lacking class, in place; restore the size as far as every class keeps one."""
     number = int(is_test.sum())
     by_class = order[np.argsort(labels[order], kind="stable")]
     ends = np.cumsum(np.bincount(labels))

@@ -1,7 +1,7 @@
-"""Arrays that users bring: an .npz file, or a folder of .npy files, read into the splits of a dataset.
+"""Users' arrays: an .npz file, or a folder of .npy files, read into the splits of a dataset.
 
-{train,test}_{images,labels}        the names that every message uses
-x_train, y_train, x_test, y_test    those of Keras, and others that say the same, such as X_val or trainLabels
+{train,test}_{images,labels}        the names in all messages
+x_train, y_train, x_test, y_test    Keras's names, and others with the same meaning, such as X_val or trainLabels
 images and labels, or x and y       without a test set, which is then held out (see `held_out`)
 images    uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), with C 1 or 3
 labels    integers, booleans or texts, (N,) or (N, 1); their values are the names of the classes, in ascending order
@@ -44,16 +44,16 @@ _UNREADABLE = (
     *(ValueError, EOFError, MemoryError, OverflowError, KeyError, TypeError, AttributeError, IndexError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, SyntaxError, tokenize.TokenError),
 )
-"""What numpy and zipfile raise for arrays and archives that are not whole. SyntaxError: an array's header is Python."""
+"""Errors of NumPy and zipfile for truncated arrays and archives. SyntaxError: an array's header is Python."""
 
 Pair = tuple[str, str]
 """The names of an array of images and of its labels."""
 
 
 def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] | None:
-    """Return the splits of a file or a folder of arrays; None for a folder of something else.
+    """Return the splits of a file or a folder of arrays; None for a folder of other files.
 
-    report: takes a line about what is not read, and about what can be read in two ways.
+    report: takes a line about arrays that are not read, and about ambiguous ones.
     Raises: UsageError for arrays that are not images and labels; EnvironmentFailure for files that cannot be read.
     """
     if path.is_dir():
@@ -70,7 +70,7 @@ def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] |
 
 @contextlib.contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn errors of reading inside the block into errors for people. what: names the file or the array."""
+    """Turn errors of reading inside the block into errors for users. what: names the file or the array."""
     try:
         yield
     except OSError as error:
@@ -111,9 +111,9 @@ def _splits(
 
 
 def _pairs(path: Path, names: Iterable[str]) -> dict[str, Pair]:
-    """Return the names of the arrays of each split; nothing where no images and labels for training are among them.
+    """Return the names of the arrays of each split; empty if no arrays are a pair of images and labels.
 
-    Raises: UsageError where names are not clear, or half of a pair is missing.
+    Raises: UsageError if names are ambiguous, or half of a pair is missing.
     """
     found: dict[tuple[str, int], dict[str, str]] = {}
     for name in names:
@@ -137,11 +137,11 @@ def _pairs(path: Path, names: Iterable[str]) -> dict[str, Pair]:
 
 
 _ALONE = ("", 0)
-"""The split of arrays that belong to none."""
+"""The split of arrays whose names give no split."""
 
 
 def _meaning(name: str) -> tuple[str, tuple[str, int]]:
-    """Return what an array holds, images, labels or nothing that is known, and its split as `split_of` does."""
+    """Return the kind of an array by its name (images, labels, or unknown), and its split, as `split_of` does."""
     words = [part for word in words_in(name) for part in ((word[0], word[1:]) if _is_glued(word) else (word,))]
     kinds = {kind for kind, known in _KINDS.items() for word in words if word in known}
     rest = "_".join(word for word in words if not any(word in known for known in _KINDS.values()))
@@ -178,7 +178,7 @@ def _checked_images(what: str, images: object, report: Callable[[str], None]) ->
 
 
 def _conversion(images: NDArray[Any]) -> str:
-    """Return how images of another dtype become uint8, where that is clear."""
+    """Return advice for converting images of another dtype to uint8, if the conversion is clear."""
     if images.dtype.kind not in "iufb" or images.dtype == np.uint8 or not images.size:
         return ""
     lowest, highest = float(images.min()), float(images.max())

@@ -1,7 +1,7 @@
-"""Images and arrays of users' own, read into the splits of a dataset.
+"""Users' images and arrays, read into the splits of a dataset.
 
-`user_folders` says which folders of images are read, `user_arrays` which arrays. Without a test set, a tenth of the
-examples, chosen at random with a fixed seed, becomes it (`held_out`).
+`user_folders` defines the folders of images that are read, `user_arrays` the arrays. Without a test set, a tenth of the
+examples, chosen at random with a fixed seed, is held out for testing (`held_out`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from foundations.errors import UsageError
 from foundations.files import read_file
 
 _MEASURED = 10_000
-"""Images from which the constants of a dataset that is not in memory are measured, at most."""
+"""The most images from which the constants of a dataset that is not in memory are measured."""
 _ARRAYS = ".npz"
 
 Report = Callable[[str], None]
@@ -46,7 +46,7 @@ Labelled = list[tuple[EncodedImage, str]]
 
 @dataclass(frozen=True)
 class UserFiles:
-    """What was read of a user's dataset."""
+    """The splits and constants of a user's dataset."""
 
     splits: Mapping[str, Split | Index]
     shape: tuple[int, ...]
@@ -58,7 +58,7 @@ class UserFiles:
 
 
 def read_splits(path: Path, image_size: int | None, report: Report) -> UserFiles:
-    """Read arrays, or decode images in class folders. report: takes a line about each step, and about what is not read.
+    """Read arrays, or decode images in class folders. report: takes a line about each step, and about unread files.
 
     Raises: UsageError for other files.
     """
@@ -69,7 +69,7 @@ def read_splits(path: Path, image_size: int | None, report: Report) -> UserFiles
 
 
 def read_index(path: Path, image_size: int, report: Report) -> UserFiles:
-    """Index images in class folders, to be brought to a size when they are used. Raises: UsageError for other files."""
+    """Index images in class folders, to be resized when they are used. Raises: UsageError for other files."""
     _check_kind(path)
     if not path.is_dir():
         raise UsageError(
@@ -130,7 +130,7 @@ def _indices(path: Path, report: Report) -> dict[str, Index]:
 
 
 def _as_in_training(tested: ClassFolders, names: Sequence[str], train: Path) -> Labelled:
-    """Return the images of a test set with the names that its classes have in the training set.
+    """Return the images of a test set, with the training set's names of their classes.
 
     File systems may write an accented letter as one or as two; both are the same name. Raises: UsageError for a class
     that the training set lacks.
@@ -144,7 +144,7 @@ def _as_in_training(tested: ClassFolders, names: Sequence[str], train: Path) -> 
 
 
 def _say_left_out(path: Path, read: Sequence[ClassFolders], report: Report) -> None:
-    """Report the files in the folders that are read which become no example. path: the folder that the user named."""
+    """Report the files in the read folders that become no examples. path: the folder that the user named."""
     loose, skipped = [image for each in read for image in each.loose], Counter[str]()
     for each in read:
         skipped += each.skipped
@@ -181,7 +181,7 @@ def _decoded(path: Path, image_size: int | None, report: Report) -> dict[str, Sp
 
 
 def _decoded_file(path: Path, image_size: int | None, remarks: Counter[str]) -> Tensor:
-    """Return a decoded image, uint8 (3, H, W). remarks: counts what is not read of images."""
+    """Return a decoded image, uint8 (3, H, W). remarks: counts the parts of images that are not read."""
     try:
         blob = read_file(path)
         remarks.update(check_header(blob))

@@ -1,9 +1,9 @@
-"""Folders of images that users bring: which folders are splits and classes, and which files are images.
+"""Users' folders of images: recognizes splits, classes and image files.
 
     PATH/{train,test}/<class>/**/*      by any usual names of the two (see `split_names`), in any case
     PATH/<class>/**/*                   without a test set
 
-A single folder around either is looked through. Names with a leading dot and those of `_JUNK` are ignored.
+A single folder around either layout is searched. Names with a leading dot or in `_JUNK` are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from foundations.errors import UsageError
 
 Report = Callable[[str], None]
 _JUNK = frozenset({"__MACOSX", "__pycache__", "@eaDir"})
-"""Folders that macOS, Python and the storage of Synology put beside people's files."""
+"""Folders that macOS, Python and Synology's storage create beside users' files."""
 _TABLES = (".csv", ".tsv", ".json", ".xlsx", ".parquet", ".xml")
 _EXPECTED = "It takes images in folders PATH/CLASS/, or PATH/train/CLASS/ and PATH/test/CLASS/."
 _ADJECTIVES = ("valid",)
@@ -35,7 +35,7 @@ _KINDS_LISTED = 6
 
 @dataclass
 class ClassFolders:
-    """The images of the class folders in a folder, and what else is there."""
+    """The images of the class folders in a folder, and its other content."""
 
     folder: Path
     images: list[tuple[EncodedImage, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class ClassFolders:
     loose: list[Path] = field(default_factory=list)
     """Images that are in no class folder."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """How many files of each suffix are no images; in class folders and beside them."""
+    """Number of files of each suffix that are no images, in class folders and beside them."""
 
     @property
     def names(self) -> list[str]:
@@ -54,7 +54,7 @@ class ClassFolders:
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file or folder of this name is none of the user's data."""
+    """Return whether a file or folder of this name is not the user's data."""
     return name.startswith(".") or name in _JUNK
 
 
@@ -70,7 +70,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def list_classes(folder: Path) -> ClassFolders:
-    """Return what the class folders of a folder hold."""
+    """Return the content of a folder's class folders."""
     found = ClassFolders(folder)
     found.loose, others = loose_files(folder)
     found.skipped.update(path.suffix.lower() for path in others)
@@ -87,7 +87,7 @@ def list_classes(folder: Path) -> ClassFolders:
 
 
 def said_of_skipped(skipped: Counter[str]) -> str:
-    """Return how many files were skipped, by suffix: `skipped 3 files: 2 .txt, 1 .csv`."""
+    """Return the number of skipped files by suffix, as text: `skipped 3 files: 2 .txt, 1 .csv`."""
     kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     parts = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in kinds[:_KINDS_LISTED]]
     rest = sum(count for _, count in kinds[_KINDS_LISTED:])
@@ -97,9 +97,9 @@ def said_of_skipped(skipped: Counter[str]) -> str:
 
 
 def find_splits(path: Path, report: Report) -> tuple[Path, Path | None]:
-    """Return the folder of the classes for training, and the one for testing or None, in a folder that users bring.
+    """Return the folder of the classes for training, and the one for testing or None, in a user's folder.
 
-    report: takes a line about folders that are not read. Raises: UsageError where it is not clear which they are.
+    report: takes a line about folders that are not read. Raises: UsageError if the choice is ambiguous.
     """
     folders = subfolders(path)
     splits = {folder: split for folder in folders if (split := split_of(folder.name)) is not None}
@@ -128,7 +128,7 @@ def find_splits(path: Path, report: Report) -> tuple[Path, Path | None]:
 
 
 def _are_classes(folders: Sequence[Path], train: Sequence[Path], tests: Sequence[Path]) -> bool:
-    """Return whether the one folder that is named like a split is a class among others, such as train beside bus."""
+    """Return whether a single folder with a split's name is a class among others, such as train beside bus."""
     named = [*train, *tests]
     is_plausible = len(named) == 1 and (named == train or named[0].name.casefold() in _ADJECTIVES)
     others = [folder for folder in folders if folder not in named]
@@ -140,9 +140,9 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def _wrapped(folder: Path, known: Collection[str] = ()) -> Path | None:
-    """Return the only folder with images in a folder, where it is around class folders. known: names of classes.
+    """Return the only folder with images in a folder, if it holds the class folders. known: names of classes.
 
-    Beside other folders, which may be empty classes, it must have a name such as `images`.
+    If there are other folders, which may be empty classes, it must have a name such as `images`.
     """
     loose, _ = loose_files(folder)
     folders = subfolders(folder)
@@ -171,7 +171,7 @@ def _say_unread(folders: Sequence[Path], report: Report) -> None:
 def check_classes(found: ClassFolders, root: Path) -> None:
     """Check the class folders of a training set. root: the folder that the user named.
 
-    Raises: UsageError for fewer than two classes, for one without images, and for one with splits of its own in it.
+    Raises: UsageError for fewer than two classes, for one without images, and for one that contains splits.
     """
     for folder in subfolders(found.folder):
         inner = {split[0] for place in subfolders(folder) if (split := split_of(place.name)) is not None}

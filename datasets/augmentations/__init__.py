@@ -1,1 +1,1 @@
-"""How training images vary from epoch to epoch: one augmentation a file."""
+"""Augmentations of training images, one a file."""

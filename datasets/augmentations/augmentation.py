@@ -1,4 +1,4 @@
-"""What an augmentation is: the random numbers of an epoch, and how they change its batches."""
+"""The base class of augmentations: random numbers of an epoch, and the change of its batches by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets.hparams import DatasetHparams
 
 WHOLE = -1
-"""In place of a seed: the image is not augmented but resized and its middle cut out, as for testing."""
+"""Replaces a seed: the image is not augmented but resized and its middle cut out, as for testing."""
 
 MemoryBatches = Callable[["Tensor", slice], "Tensor"]
 """(numbers, positions) -> images uint8 (B, C, H, W) on the device.
@@ -23,8 +23,8 @@ MemoryBatches = Callable[["Tensor", slice], "Tensor"]
 numbers: int64 (B,), of the wanted images. positions: their places in the order of the epoch.
 """
 StreamedBatches = tuple["Tensor", Callable[["Tensor", slice], "Tensor"]]
-"""The seed of each image for `Augmentation.cut`, or WHOLE, int64 (N,) on the CPU in the order of the epoch; and what is
-done to batches after that, (images uint8 (B, 3, H, W) on the device, positions) -> images.
+"""The seed of each image for `Augmentation.cut`, or WHOLE, int64 (N,) on the CPU in the order of the epoch; and a
+function of batches after that, (images uint8 (B, 3, H, W) on the device, positions) -> images.
 """
 
 
@@ -37,34 +37,34 @@ class Augmentation(Registered):
     """
 
     used_hparams: tuple[str, ...] = ()
-    """The hyperparameters of `DatasetHparams` that only some augmentations use, and that this one does."""
+    """The hyperparameters that this augmentation uses, among those of `DatasetHparams` that only some use."""
 
     channels: int | None = None
-    """How many channels images must have; None for any number."""
+    """The required number of channels of images; None for any number."""
 
     @property
     def can_stream(self) -> bool:
-        """Whether it also works on images that are decoded as they are needed."""
+        """Whether it also works on images that are decoded when they are needed."""
         return type(self).draw_streamed is not Augmentation.draw_streamed
 
     def stored(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        """Return what is kept in memory: the training images, uint8 (N, C, H, W), and perhaps others after them.
+        """Return the images to keep in memory: the training images, uint8 (N, C, H, W), and perhaps others after them.
 
-        On CPUs, that is the images as they are: they are mapped from a file, so that all jobs of a machine share them.
+        On CPUs, returns the images as they are: they are mapped from a file, so that all jobs of a machine share them.
         """
         from datasets.augmentations.transforms import in_format
 
         return images if images.device.type == "cpu" else in_format(images, memory_format)
 
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
-        """Draw the random numbers of an epoch of `count` images in memory; return what makes its batches.
+        """Draw the random numbers of an epoch of `count` images in memory; return the function that makes its batches.
 
-        stored: what the method of that name returned. stream: a generator on the CPU.
+        stored: the result of the method `stored`. stream: a generator on the CPU.
         """
         raise NotImplementedError
 
     def draw_streamed(self, count: int, device: torch.device, stream: torch.Generator) -> StreamedBatches:
-        """Draw the random numbers of an epoch of `count` images that are decoded as they are needed."""
+        """Draw the random numbers of an epoch of `count` images that are decoded when they are needed."""
         raise NotImplementedError
 
     def cut(

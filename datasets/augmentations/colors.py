@@ -60,10 +60,10 @@ CHANGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (brightened, contraste
 
 
 def jittered(images: Tensor, greys: Tensor, amounts: Tensor, orders: Tensor) -> Tensor:
-    """Make some images grey, then change brightness, contrast, saturation and hue of each, in an order of its own.
+    """Make some images grey, then change brightness, contrast, saturation and hue of each, in its own order.
 
     greys: bool (B,). amounts: float (B, 4), the argument of each of `CHANGES`. orders: integers (B, 4), the indices of
-    the changes in the order in which they are made.
+    the changes, in the order of their application.
     """
     images = torch.where(greys[:, None, None, None], grey(images), images)
     for place in range(len(CHANGES)):

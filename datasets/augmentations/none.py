@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoAugmentation(Augmentation):
-    """Training images are those of the dataset."""
+    """Training images stay as they are."""
 
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
         """Draw nothing."""

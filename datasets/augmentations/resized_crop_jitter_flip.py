@@ -1,7 +1,7 @@
 """Synaptic-Flow's augmentation of ImageNet: random resized crop, greyscale at times, colour jitter, mirroring.
 
-One image in five is made grey. Brightness, contrast and saturation are multiplied by 0.6 to 1.4, and the hue is turned
-by up to 0.4 of the circle, in an order that is drawn for each image.
+One image in five becomes grey. Brightness, contrast and saturation are multiplied by 0.6 to 1.4, and the hue is turned
+by up to 0.4 of the circle, in a random order for each image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ResizedCropJitterFlip(ResizedCropFlip):
 
 
 def _draw_colors(count: int, device: torch.device, stream: torch.Generator) -> Callable[[Tensor, slice], Tensor]:
-    """Draw the colours of an epoch; return what gives them to a batch (mirroring before or after is the same)."""
+    """Draw the colours of an epoch; return the function that applies them to a batch (it commutes with mirroring)."""
     import torch
 
     from datasets.augmentations.colors import jittered

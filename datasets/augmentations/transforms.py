@@ -1,6 +1,6 @@
 """Transforms of whole batches, on the device they are on.
 
-Pure functions from uint8 images (B, C, H, W) to the same, and `normalize` from those to float32; random numbers are
+Pure functions from uint8 images (B, C, H, W) to the same, and `normalize` to float32; random numbers are
 arguments. Each equals the torchvision v2 transform of its kind, applied image by image with the same parameters.
 """
 
@@ -59,7 +59,7 @@ def with_mirrored(images: Tensor, memory_format: torch.memory_format) -> Tensor:
 
 
 def mirrored(offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Return the offsets that give, cropping before a flip, what the given ones give after it.
+    """Return the offsets for cropping before a flip that are equivalent to the given offsets after it.
 
     So `flip(pad_crop(x, mirrored(offsets, flips, p), p), flips) == pad_crop(flip(x, flips), offsets, p)`; flip and crop
     may also change places.

@@ -1,1 +1,1 @@
-"""The files that datasets are published as: downloads, archives, images, binary formats."""
+"""The published files of datasets: downloads, archives, images, binary formats."""

@@ -1,4 +1,4 @@
-"""The files in a folder, a tar archive or a zip archive, read in one way and without unpacking."""
+"""The files in a folder, a tar archive or a zip archive, read through one interface and without unpacking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets.formats.source_files import damaged
 
 @dataclass(frozen=True)
 class Member:
-    """Where a file is in an uncompressed tar archive."""
+    """The place of a file in an uncompressed tar archive."""
 
     name: str
     offset: int
@@ -27,7 +27,7 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Itera
     """Yield name and content of the files in a folder or an archive.
 
     Names begin with the folder's own, as they do in an archive of it. wanted: chooses files by their names.
-    Raises: DamagedError where the archive or a file is not whole.
+    Raises: DamagedError if the archive or a file is truncated.
     """
     if path.is_dir():
         for file in sorted(path.rglob("*")):
@@ -49,7 +49,7 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Itera
 def member(path: Path, name: str) -> bytes:
     """Return the content of one file of a folder or an archive, by its name as in `members`.
 
-    Raises: DamagedError where it is not there or not whole.
+    Raises: DamagedError if it is missing or truncated.
     """
     if path.is_dir():
         return _read(path.parent / name)
@@ -64,9 +64,9 @@ def place_of(path: Path, name: str) -> Path:
 
 
 def tar_members(archive: Path, offset: int = 0) -> list[Member]:
-    """Return where the files are in a tar archive that begins at an offset of a file.
+    """Return the places of the files in a tar archive that begins at an offset of a file.
 
-    Raises: DamagedError where the archive is not whole.
+    Raises: DamagedError if the archive is truncated.
     """
     with _whole(archive), archive.open("rb") as stream:
         stream.seek(offset)

@@ -1,4 +1,4 @@
-"""Encoded images in class folders, and the index of them that is kept of datasets too large for memory."""
+"""Encoded images in class folders, and their index, for datasets too large for memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EncodedImage:
 def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedImage, str]]:
     """Return the images under each folder of a folder, at any depth, with that folder's name, in the order of names.
 
-    below: the folder from which paths start; absolute ones, where it is None or does not hold the images.
+    below: the folder to which paths are relative; they are absolute if it is None or does not hold the images.
     """
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     return [(image, name) for name in classes for image in images_under(folder / name, below)]
@@ -45,7 +45,7 @@ def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
 
 
 def encoded_image(path: Path, below: Path | None) -> EncodedImage:
-    """Return an image file. below: as above. Raises: OSError for what is no regular file."""
+    """Return an image file. below: as above. Raises: OSError for anything but a regular file."""
     check_regular(path)
     file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
     return EncodedImage(path.name, file.as_posix(), 0, path.stat().st_size)
@@ -54,9 +54,9 @@ def encoded_image(path: Path, below: Path | None) -> EncodedImage:
 def files_under(folder: Path, ignored: Callable[[str], bool] = lambda _: False) -> Iterator[Path]:
     """Yield the files under a folder, at any depth, folder by folder in the order of names.
 
-    ignored: whether a file or a folder of some name is left out.
-    Raises: UsageError for a link to a folder that contains it, whose files would be taken again and again; OSError for
-    a folder that cannot be listed, whose files would be left out.
+    ignored: whether to skip a file or a folder, by its name.
+    Raises: UsageError for a link to a folder that contains it, which would repeat its files without end; OSError for a
+    folder that cannot be listed, whose files would be missing.
     """
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         folders[:] = sorted(name for name in folders if not ignored(name))

@@ -1,6 +1,6 @@
-"""Encoded images to tensors: torchvision's decoder for JPEG, PIL's for other formats and where torchvision's fails.
+"""Encoded images to tensors: torchvision's decoder for JPEG, PIL's for other formats and as a fallback.
 
-torchvision's decoder of PNG ends the process (a segmentation fault) where an image is not whole, and is not faster.
+torchvision's decoder of PNG ends the process (a segmentation fault) if an image is truncated, and is not faster.
 Its decoder of GIF returns all frames.
 """
 
@@ -39,7 +39,7 @@ _DAMAGES = (
     *(OSError, SyntaxError, ValueError, MemoryError, ArithmeticError, LookupError, TypeError, AttributeError),
     *(RuntimeError, AssertionError, EOFError, struct.error, zlib.error),
 )
-"""What PIL's decoders raise for files that are not whole."""
+"""Errors of PIL's decoders for truncated files."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class EncodedFile:
     """A published image in memory, still encoded."""
 
     path: Path
-    """Where it is, for errors."""
+    """Its path, for errors."""
     content: bytes
     class_name: str
 
 
 def image_suffixes() -> frozenset[str]:
-    """Return the suffixes of the formats that are decoded, in small letters, such as `.jpg`."""
+    """Return the suffixes of the decoded formats, in lower case, such as `.jpg`."""
     from PIL import Image
 
     formats = Image.registered_extensions()
@@ -63,7 +63,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def decode(blob: bytes) -> Tensor:
-    """Return an image as uint8 (3, H, W), as PIL's `convert("RGB")` shows it. Raises: ValueError where it cannot.
+    """Return an image as uint8 (3, H, W), equal to PIL's `convert("RGB")`. Raises: ValueError if it cannot be decoded.
 
     Transparency is dropped, the first of several frames is read, and an EXIF orientation is not applied, as in
     torchvision's ImageFolder. (PIL itself applies that of TIFF files.) Of 16 bits of gray the upper 8 are kept.
@@ -77,16 +77,16 @@ def decode(blob: bytes) -> Tensor:
 def check_header(blob: bytes) -> tuple[str, ...]:
     """Look at an image's header before it is decoded: a small file may claim to be enormous.
 
-    Returns what the image has that `decode` leaves out: SEVERAL_FRAMES, TURNED.
-    Raises: ValueError where the bytes are not an image, or it has no pixels or more than 2^28.
+    Returns the features that `decode` ignores: SEVERAL_FRAMES, TURNED.
+    Raises: ValueError if the bytes are not an image, or it has no pixels or more than 2^28.
     """
     remarks: list[str] = []
     with _opened(blob) as image:
         width, height = image.size
-        with contextlib.suppress(*_DAMAGES):  # what is said of it is no reason to refuse it
+        with contextlib.suppress(*_DAMAGES):  # damaged metadata is no reason to refuse an image
             if getattr(image, "is_animated", False):
                 remarks.append(SEVERAL_FRAMES)
-            # Of other images, PIL would decode everything to look for an orientation. It turns TIFF files itself.
+            # For other formats, PIL would decode the whole image to find an orientation. It turns TIFF files itself.
             has_exif = "exif" in image.info and image.format != "TIFF"
             if has_exif and image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
                 remarks.append(TURNED)
@@ -98,7 +98,7 @@ def check_header(blob: bytes) -> tuple[str, ...]:
 def decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:
     """Return published images of one size, uint8 (N, 3, side, side), with their classes as labels.
 
-    Raises: DamagedError that names an image that is not whole or has another size.
+    Raises: DamagedError that names an image that is truncated or has another size.
     """
     images = np.empty((len(files), 3, side, side), np.uint8)
     for index, file in enumerate(files):
@@ -142,7 +142,7 @@ def _upper_8_bits(image: Image) -> Image:
 
 @contextlib.contextmanager
 def _opened(blob: bytes) -> Iterator[Image]:
-    """Open an image with PIL. Raises: ValueError where the bytes are no image, or reading it inside the block fails."""
+    """Open an image with PIL. Raises: ValueError if the bytes are no image, or reading it inside the block fails."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -1,4 +1,4 @@
-"""The files of a dataset as its authors publish them: found where torchvision puts them, or downloaded.
+"""The published files of a dataset: found where torchvision puts them, or downloaded.
 
 The function that reads a dataset gets `SourceFiles` and asks for files by the paths that torchvision gives them under
 its root folder.
@@ -32,28 +32,28 @@ class Split:
     source: str
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what a prepared file holds."""
+        """Return the arrays of a prepared file."""
         return {"images": self.images, "labels": self.labels}
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where the encoded images of one part of a dataset are, for datasets too large to be decoded into memory."""
+    """The places of the encoded images of a split, for datasets too large to be decoded into memory."""
 
     files: tuple[str, ...]
     """Image files, or archives of them; paths below the folder of all datasets, or absolute ones."""
     file: NDArray[np.int64]
     """For each image, the number of its file."""
     offset: NDArray[np.int64]
-    """Where it begins in its file, in bytes."""
+    """For each image, its offset in its file, in bytes."""
     size: NDArray[np.int64]
-    """Its length in bytes."""
+    """For each image, its length in bytes."""
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     source: str
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what a prepared file holds: `files` as the bytes of their lines, the rest as it is."""
+        """Return the arrays of a prepared file: `files` as the bytes of their lines, the rest as it is."""
         import numpy as np
 
         lines = np.frombuffer("\n".join(self.files).encode(errors="surrogateescape"), np.uint8)
@@ -71,7 +71,7 @@ class Download:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Where to look for the published files of a dataset, and whether they may be downloaded."""
+    """Access to the published files of a dataset: the places to look for them, and whether to download them."""
 
     name: str
     folder: Path
@@ -93,7 +93,7 @@ class SourceFiles:
     def need(self, *paths: str, download: Download) -> Path:
         """Return the first of the paths that exists, or else download.
 
-        Raises: EnvironmentFailure of at most three lines, where there is no such file and it cannot be downloaded.
+        Raises: EnvironmentFailure of at most three lines, if there is no such file and it cannot be downloaded.
         """
         found = self.find(*paths, download.path)
         if found is not None:
@@ -146,5 +146,5 @@ class SourceFiles:
 
 
 def damaged(path: Path | str, reason: str) -> DamagedError:
-    """Return the error for a published file that is not as it was published. reason: a sentence about it."""
+    """Return the error for a damaged or altered published file. reason: a sentence about it."""
     return DamagedError(f"{path}: {reason}.\nRemove it and download it again.")

@@ -1,4 +1,4 @@
-"""What a loader is, and what all loaders have in common.
+"""The base class of loaders.
 
 The order and the augmentation of an epoch are functions of (key, epoch) alone: a loader keeps no state between batches,
 so training can start at any batch of any epoch, and any number of processes train on slices of the same batches.
@@ -24,19 +24,19 @@ from foundations.random_streams import generator
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W), normalized; labels int64 (B,)."""
 _KEPT_BYTES = 1 << 30
-"""The most bytes of chosen examples that are kept."""
+"""The most bytes of chosen examples that are kept in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """Where batches go (device, memory format, rank), and what names their random streams."""
+    """The destination of batches (device, memory format, rank), and the keys of their random streams."""
 
     device: torch.device | str = "cpu"
     memory_format: torch.memory_format = torch.contiguous_format
     order_key: int | str = 0
-    """Names the random order, with the epoch."""
+    """The key of the random order, together with the epoch."""
     augmentation_key: int | str = 0
-    """Names the augmentation, with the epoch."""
+    """The key of the augmentation, together with the epoch."""
     rank: int = 0
     world_size: int = 1
     """Of each training batch, this process gets slice `rank` of `world_size` nearly equal ones. (It may be empty, where
@@ -45,9 +45,9 @@ class LoaderConfig:
 
 
 class Loader(ABC):
-    """Makes the batches of a dataset. Its subclasses say where the images come from."""
+    """Makes the batches of a dataset. Subclasses provide the images."""
 
-    # What subclasses set: labels after all changes, int64 (N,), on the device.
+    # Subclasses set these: labels after all changes, int64 (N,), on the device.
     _train_labels: Tensor
     _validation_labels: Tensor
     _test_labels: Tensor
@@ -84,11 +84,11 @@ class Loader(ABC):
             yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen[part])
 
     def batch_size_of(self, number: int) -> int:
-        """Return the examples in a training batch of an epoch, those of all processes. number: from 0."""
+        """Return the number of examples in a training batch of an epoch, over all processes. number: from 0."""
         return min(self._hparams.batch_size, self.num_train - number * self._hparams.batch_size)
 
     def reordered(self, key: int | str) -> Self:
-        """Return a loader of the same data whose order and augmentation a key names, with whole training batches.
+        """Return a loader of the same data with another key of order and augmentation, and with whole training batches.
 
         It shares everything else, so use one of the two at a time.
         """
@@ -133,10 +133,10 @@ class Loader(ABC):
         return Rows(labels, lambda rows: self._finished(self._train_images(chosen[rows]), blurred=True))
 
     def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
-        """Return what gives the examples of a pass, by its number: drawn once from all, augmented anew in each pass.
+        """Return a function from the number of a pass to its examples: drawn once, augmented again in each pass.
 
-        They are `per_class` times the number of classes, whatever their own classes are. Every process gets all of
-        them, kept as bytes and normalized when they are read. Raises: UsageError where there are fewer.
+        It draws `per_class` times the number of classes from the training set, whatever their classes. Every process
+        gets all of them, kept as bytes and normalized when they are read. Raises: UsageError if there are fewer.
         """
         count, source = per_class * self._hparams.num_classes, f" in the training set of '{self._hparams.dataset_name}'"
         order_of = draw_examples(self.num_train, count, seed, source=source)
@@ -160,7 +160,7 @@ class Loader(ABC):
 
     @abstractmethod
     def _train_images(self, numbers: Tensor) -> Tensor:
-        """Return training images of given numbers, not augmented."""
+        """Return training images by their numbers, not augmented."""
 
     @abstractmethod
     def _validation_images(self, batches: list[slice]) -> Iterator[Tensor]:
@@ -175,7 +175,7 @@ class Loader(ABC):
             yield slice(start, min(start + self._hparams.batch_size, count))
 
     def _own_batches(self, count: int) -> list[slice]:
-        """Return this process's batches of examples that are not trained on."""
+        """Return this process's batches of test or validation examples."""
         return list(self._batches(count))[self._config.rank :: self._config.world_size]
 
     def _own_slice(self, batch: slice) -> slice:

@@ -1,4 +1,4 @@
-"""What hyperparameters change about the examples of a dataset and their labels, before any batch is made."""
+"""Changes of examples and labels by hyperparameters, before any batch is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasets.hparams import ROTATIONS, DatasetHparams
 
 
 def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
-    """Return the training set that the hyperparameters ask for: random labels, then the subsample, then rotation.
+    """Return the training set, changed by the hyperparameters: random labels, then the subsample, then rotation.
 
     images, labels: any tensors with one entry for each example; labels int64 (N,). Rotation needs images uint8.
     The draws are OpenLTH's, from numpy's RandomState: seed s draws the new labels, and s + 1 an order of the examples.
@@ -32,7 +32,7 @@ def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) ->
 
 
 def changed_test_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
-    """Return the test (or validation) set that the hyperparameters ask for: only rotation changes it."""
+    """Return the test (or validation) set, changed by the hyperparameters: only rotation changes it."""
     if hparams.unsupervised_labels != "rotation":
         return images, labels
     drawn = np.random.RandomState(hparams.transformation_seed).randint(ROTATIONS, size=len(labels))

@@ -1,4 +1,4 @@
-"""The loader that suits a dataset."""
+"""The choice of a dataset's loader."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def open_loader(
 ) -> Loader:
     """Open a prepared dataset.
 
-    folder: that of all datasets. workers: processes that decode image files, for datasets that are not in memory; by
-    default one for each core. opened: holds the loader in memory that was opened last, whose data another one shares.
-    Raises: EnvironmentFailure where the prepared files are missing; DamagedError where they are damaged; UsageError for
+    folder: the folder of all datasets. workers: processes that decode image files, for datasets that are not in memory;
+    by default one for each core. opened: holds the last opened loader in memory, whose data another one can share.
+    Raises: EnvironmentFailure if the prepared files are missing; DamagedError if they are damaged; UsageError for
     hyperparameters that do not suit the dataset.
     """
     config = config or LoaderConfig()

@@ -1,8 +1,8 @@
-"""Batches of a dataset that is too large for memory: image files are decoded as they are needed.
+"""Batches of a dataset that is too large for memory: image files are decoded when they are needed.
 
-Worker processes read, decode, crop and resize; they get each example's number and seed from here and keep nothing, so
-that order and augmentation are functions of (key, epoch) alone, whatever the number of workers. Flips and normalization
-are batched on the device.
+Worker processes read, decode, crop and resize; they get each example's number and seed from the main process and keep
+no state, so that order and augmentation are functions of (key, epoch) alone, for any number of workers. Flips and
+normalization are batched on the device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from foundations.errors import DamagedError, UsageError
 Task = tuple[int, int]
 """The number of an image in its index, and the seed of its cut, or WHOLE."""
 _SHORT_SIDE = 256 / 224
-"""The shorter side of a resized test image, relative to the side of the middle that is cut out of it."""
+"""The shorter side of a resized test image, relative to the side of its center crop."""
 _PREFETCH = 4
 _AT_ONCE = 32
 """Images that a worker holds decoded at their full size at a time."""
@@ -38,7 +38,7 @@ _MAX_WORKERS = 16
 
 
 class _IndexedImages(Dataset["Tensor | str"]):
-    """The images of an index, decoded and resized a batch at a time. It is used in the workers."""
+    """The images of an index, decoded and resized a batch at a time, in the workers."""
 
     def __init__(self, index: dict[str, Tensor], folder: Path, hparams: DatasetHparams) -> None:
         """Take the tensors of an index (see `source_files.Index`)."""
@@ -51,7 +51,7 @@ class _IndexedImages(Dataset["Tensor | str"]):
     def __getitems__(self, tasks: list[Task]) -> Tensor | str:
         """Return a batch, uint8 (B, 3, H, W), or a message that names a file that is not an image.
 
-        An error is not raised here, since a DataLoader would wrap its message in a traceback.
+        Raises no error, since a DataLoader would wrap its message in a traceback.
         """
         try:
             return self.batch(tasks)
@@ -111,7 +111,7 @@ class _DecodingWorkers:
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=_PREFETCH if workers else None,
-            generator=torch.Generator(),  # else it would draw from the global one
+            generator=torch.Generator(),  # otherwise it would use the global one
         )
 
     def decode(self, batches: list[list[Task]]) -> Iterator[Tensor]:
@@ -175,10 +175,10 @@ def _whole(batches: list[slice]) -> list[list[Task]]:
 
 
 def _ignore_signals(_worker: int) -> None:
-    """Let a worker continue when a terminal or a scheduler signals all processes of the job, not only the main one.
+    """Keep a worker running when a terminal or a scheduler signals all processes of the job, not only the main one.
 
     So the main process still gets the batches that it needs to reach its checkpoint. It ends its workers by a SIGTERM,
-    which is told from others by its sender.
+    which workers recognize by its sender.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS

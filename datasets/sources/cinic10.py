@@ -2,8 +2,8 @@
 
     {train,valid,test}/<class>/<name>.png
 
-As in GraSP, training is on the training and the validation part together; a folder in which they were joined as
-`trainval` is read as well. Images are sorted by class and name, whichever folder they come from.
+As in GraSP, the training set is the training and the validation part together; a folder that joins them as `trainval`
+is read as well. Images are sorted by class and name, across folders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The constants by which the code bases of the papers normalize images: (mean, std) of pixels in [0, 1].
 
-They differ, and a result depends on them: the hyperparameter `normalization` selects those of another code base than
-the dataset's own, which are OpenLTH's where it has the dataset.
+They differ, and results depend on them: the hyperparameter `normalization` selects another code base's constants than
+the dataset's own, which are OpenLTH's if it has the dataset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NORMALIZATIONS: dict[str, dict[str, Constants]] = {
         "cifar10": (_CIFAR_MEAN, (0.2470, 0.2435, 0.2616)),
         "cifar100": (_CIFAR_MEAN, (0.2470, 0.2435, 0.2616)),
     },
-    "tost_lth": {  # those of MNIST for every dataset
+    "tost_lth": {  # MNIST's for every dataset
         "mnist": MNIST,
         "fashion_mnist": MNIST,
         "cifar10": ((0.1307,) * 3, (0.3081,) * 3),

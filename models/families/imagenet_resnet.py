@@ -38,7 +38,7 @@ _BLOCKS = {
 def resnet(spec: NetworkSpec, *, small_images: bool = False, widening: int = 1, jumps: bool = False) -> nn.Module:
     """Build a network with the stem for ImageNet or for small images, and one kind of blocks.
 
-    widening: by what the inner filters of bottlenecks are multiplied. jumps: whether basic blocks are ToST's.
+    widening: the factor of the inner filters of bottlenecks. jumps: whether basic blocks are ToST's.
     """
     from models.networks.imagenet_residual import BasicBlock, Bottleneck, JumpBlock, ResNet, Wrapped
 

@@ -10,7 +10,7 @@ from models.family import Family, NetworkSpec
 if TYPE_CHECKING:
     from torch import nn
 
-# Written out so that listing them does not import torchvision.
+# A literal list, so that listing the names does not import torchvision.
 _NAMES = """
 alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5

@@ -1,1 +1,1 @@
-"""The modules that families of networks are made of. These files import torch; the families' own do not."""
+"""The modules of which families build their networks. These files import torch; the families' own do not."""

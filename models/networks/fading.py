@@ -18,5 +18,5 @@ class Fading(nn.Module):
         return torch.tensor(self.strength, dtype=torch.float64)
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the strength from a state."""
+        """Load the strength from a state."""
         self.strength = float(state)

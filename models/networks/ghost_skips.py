@@ -26,7 +26,7 @@ class FadingBatchNorm(Fading, nn.BatchNorm2d):
 
 
 class _Skip:
-    """What hooks do around one convolution: keep its input, and add the skip after it."""
+    """Hooks around one convolution: one keeps its input, one adds the skip after it."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         self.conv, self.norm = conv, norm
@@ -51,8 +51,8 @@ def add_ghost_skips(
     A skip is added after the batch normalization that follows the convolution in its block. In a block that normalizes
     before it convolves, no batch normalization follows the last convolution; its skip is added to the convolution.
 
-    fill: initializes the weights of the 1 x 1 convolutions. scale: of their batch normalization, at first; with 0 the
-    network computes what it did before. fading: whether the skips have a strength.
+    fill: initializes the weights of the 1 x 1 convolutions. scale: initial value of their batch normalization's scales;
+    with 0, the outputs do not change. fading: whether the skips have a strength.
     """
     blocks = list(basic_blocks(model))
     for block, convs in blocks:

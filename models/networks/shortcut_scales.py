@@ -1,7 +1,7 @@
 """Scales on identity shortcuts: one for each channel, which can be pruned (Synaptic-Flow's --prune-residual).
 
 A block whose shortcut is its input, y = act(f(x) + x), becomes y = act(f(x) + s x). The scales s are 1 and are not
-trained; where a mask prunes one, the shortcut of that channel is gone.
+trained; pruning one removes the shortcut of that channel.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activation functions in place of those that a network was built with (Jaiswal et al. 2022)."""
+"""Replacement of a network's activation functions (Jaiswal et al. 2022)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def scaled_swish(beta: float) -> Activation:
 
 
 def replace_activations(model: nn.Module, make: Callable[[], nn.Module]) -> int:
-    """Put layers that `make` returns in place of all activations, in the network and in its blocks; return how many.
+    """Replace all activations of a network and its blocks by layers that `make` returns; return their number.
 
-    Activations are attributes that are functions of `models.activations`, and layers such as nn.ReLU. What a network
-    calls by name in its forward pass cannot be replaced.
+    Activations are attributes that are functions of `models.activations`, and layers such as nn.ReLU. Functions that a
+    network calls by name in its forward pass cannot be replaced.
     """
     known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
     replaced = 0
@@ -51,12 +51,12 @@ def replace_activations(model: nn.Module, make: Callable[[], nn.Module]) -> int:
 def activation_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the activations of a network and of its blocks by name, as layers; functions become layers, in place.
 
-    They are what `replace_activations` replaces, and more layers of torchvision's networks.
+    Includes all that `replace_activations` replaces, and more layers of torchvision's networks.
     """
     known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
     layers = (Act, *_LAYERS, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
     for module in list(model.modules()):
-        if not isinstance(module, Act):  # whose function is a part of it
+        if not isinstance(module, Act):  # an Act's function is already a part of it
             for name in [name for name, value in vars(module).items() if id(value) in known]:
                 setattr(module, name, Act(getattr(module, name)))
     return {name: module for name, module in model.named_modules() if isinstance(module, layers)}

@@ -30,7 +30,7 @@ class ConvBlock(nn.Module):
 def features(spec: NetworkSpec, convolutions: Sequence[int], *, final_pool: bool) -> nn.Sequential:
     """Return the convolutions and pools under one numbering, that of OpenLTH.
 
-    convolutions: how many in each group.
+    convolutions: their number in each group.
     """
     layers: list[nn.Module] = []
     inputs = spec.channels

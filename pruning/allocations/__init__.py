@@ -1,1 +1,1 @@
-"""How a number of kept weights is spread over the layers, one way a file. Importing them imports no torch."""
+"""Allocations of the kept weights to the layers, one a file. Importing them imports no torch."""

@@ -1,4 +1,4 @@
-"""The global allocation: no layer has a share of its own."""
+"""The global allocation: layers have no shares; all weights are ranked together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an allocation declares about itself, and the arithmetic that allocations share: pure functions, no torch.
+"""The declaration of an allocation, and the arithmetic that allocations share: pure functions, no torch.
 
 Most allocations are a proportion: layer l keeps min(n_l, c * p_l) of its n_l weights, where c makes the sum right.
 """
@@ -20,12 +20,12 @@ KeptPerLayer = Callable[[Mapping[str, Shape], Mapping[str, int], int], Counts]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Allocation(Registered):
-    """How a number of kept weights is spread over the layers, before any score is looked at."""
+    """An allocation of a number of kept weights to the layers, independent of the scores."""
 
     summary: str
     paper: str = ""
     kept_per_layer: KeptPerLayer | None = None
-    """(shapes of the layers, how many weights each has to keep from, number to keep) -> how many each layer keeps.
+    """(shapes of the layers, available weights of each, number to keep) -> number of kept weights of each layer.
 
     The results add up to the number. None: the weights of all layers are ranked together.
     """
@@ -41,8 +41,8 @@ def proportional(proportion: Callable[[Shape], int]) -> KeptPerLayer:
 def apportion(proportions: Mapping[str, int], room: Mapping[str, int], keep: int) -> Counts:
     """Return whole numbers that add up to `keep`, as near as possible to min(room, c * proportion) with a common c.
 
-    Computed in rational arithmetic. What rounding leaves goes to the largest remainders and, among equal ones, to the
-    alphabetically first name. `keep` must not exceed the room.
+    Computed in rational arithmetic. The remainder of rounding goes to the largest fractions and, among equal ones, to
+    the alphabetically first name. `keep` must not exceed the room.
     """
     exact: dict[str, Fraction] = {}
     left, open_names = Fraction(keep), sorted(proportions)

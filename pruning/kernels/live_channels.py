@@ -1,4 +1,4 @@
-"""Layers that compute only with channels that have weights left.
+"""Layers that skip channels without kept weights.
 
 Where all weights into or out of a channel are pruned, a layer reads or writes zeros there. As pruning goes on, SynFlow
 leaves few channels: at a density of 10%, the weights between them are 22% of all in ResNet-20.
@@ -21,12 +21,12 @@ from pruning.masks.mask import Mask
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _WORTHWHILE = 0.8
-"""The share of a layer's weights between live channels below which it is computed with these alone."""
+"""A layer computes with its live channels alone if the weights between them are a smaller share than this."""
 
 
 @dataclass
 class _Layer:
-    """A layer, the weight that it has, and what of it is live: numbers of output and input channels, int64."""
+    """A layer, its weight, and its live channels: indices of output and input channels, int64."""
 
     module: nn.Module
     weight: nn.Parameter
@@ -39,12 +39,12 @@ class _Layer:
 class LiveChannels:
     """Lets the convolutions and linear layers of a network skip channels without weights, as masks shrink.
 
-    Outputs and gradients are the same up to rounding. Layers of other kinds, grouped convolutions, and weights that are
-    not of one layer alone are left as they are; so is all that is on a GPU, where it is launches that take time.
+    Outputs and gradients are the same up to rounding. Layers of other kinds, grouped convolutions and shared weights
+    are left as they are; so are layers on a GPU, where kernel launches take the time.
     """
 
     def __init__(self, network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
-        """Take a network, and those of its weights by name that masks are about."""
+        """Take a network, and the weights by name that masks cover."""
         users: dict[int, list[nn.Module]] = {}
         for module in network.modules():
             for parameter in module.parameters(recurse=False):
@@ -65,9 +65,9 @@ class LiveChannels:
 
     @contextlib.contextmanager
     def under(self, mask: Mask) -> Iterator[None]:
-        """Skip, in the block, channels without weights under a mask.
+        """Skip channels without weights under a mask, inside the block.
 
-        It prunes what the masks of earlier blocks pruned, and these weights are zero.
+        The mask must prune all weights that the masks of earlier blocks pruned, and these weights must be zero.
         """
         kept = mask.kept_per_layer()
         for name, layer in self._layers.items():
@@ -85,7 +85,7 @@ class LiveChannels:
                 vars(layer.module).pop("forward", None)
 
     def scores(self, value: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Return score(w, ∂value/∂w), an elementwise function, of all weights; 0 for those of skipped channels.
+        """Return score(w, ∂value/∂w), an elementwise function, of all weights; 0 for weights of skipped channels.
 
         value: computed and differentiated in one `under` block.
         """
@@ -117,7 +117,7 @@ def _has_strange_padding(module: nn.Module) -> bool:
 
 
 def _narrow(layer: _Layer, keeps: Tensor) -> None:
-    """Let a layer compute with the channels that a mask keeps a weight of, if that is worthwhile."""
+    """Restrict a layer to its channels with kept weights, if that is worthwhile."""
     outputs, inputs = keeps.shape[:2]
     bits = keeps.numpy().view(np.uint8).reshape(outputs, -1)
     rows, columns = bits.max(1).nonzero()[0], bits.max(0).reshape(inputs, -1).max(1).nonzero()[0]
@@ -146,7 +146,7 @@ def _forward(layer: _Layer, x: Tensor) -> Tensor:
 
 
 def _spread(part: Tensor, layer: _Layer) -> Tensor:
-    """Return values of all weights of a layer, from those between live channels; the others are 0."""
+    """Expand values of the weights between live channels to all weights of a layer; the others are 0."""
     rows, columns = cast("Tensor", layer.rows), cast("Tensor", layer.columns)
     shape = layer.weight.shape
     dtype = part.new_empty(0).numpy().dtype

@@ -28,10 +28,10 @@ Geometry = tuple[Any, ...]
 
 @contextlib.contextmanager
 def fast_second_derivatives(network: nn.Module) -> Iterator[None]:
-    """Let the convolutions and the batchnorms in train mode of a network be differentiated twice quickly, in the block.
+    """Speed up second derivatives of a network's convolutions and train-mode batchnorms, inside the block.
 
-    Other layers, and those whose forward is not that of their class, are left alone. Running statistics of batchnorm
-    are not updated.
+    Leaves other layers alone, and layers whose forward method was replaced. Does not update running statistics of
+    batchnorm.
     """
     changed = []
     for module in network.modules():
@@ -48,7 +48,7 @@ def fast_second_derivatives(network: nn.Module) -> Iterator[None]:
 
 
 class WrittenOut(TorchFunctionMode):
-    """Computes operations that PyTorch can differentiate once only by others, which it can differentiate twice."""
+    """Replaces operations that PyTorch can differentiate only once by others that it can differentiate twice."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ def _normalized(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 
 class _Convolution(torch.autograd.Function):
-    """y = w * x + b. The same numbers, bit for bit, as those of the class of the layer: a ReLU may be at its edge."""
+    """y = w * x + b. Bit for bit equal to the layer class's own result: an input of a ReLU may be near 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
@@ -147,7 +147,7 @@ def _gradients(
 class _Normalization(torch.autograd.Function):
     """y = γ x̂ + β, x̂ = (x - mean) / σ, σ = √(variance + ε), by channel, over n values of a batch. γ, β are constants.
 
-    Like those of a convolution, outputs and first derivatives are bit for bit those of the class of the layer.
+    As for convolutions, outputs and first derivatives equal the layer class's own, bit for bit.
     """
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""Masks: how they are chosen from scores, kept on a network, packed in files and compared."""
+"""Masks: selecting them from scores, keeping them on a network, packing them in files, comparing them."""

@@ -30,7 +30,7 @@ class PrunedToZero:
         optimizer: torch.optim.Optimizer | None = None,
         state: Collection[str] | str | None = None,
     ) -> None:
-        """Zero `weights`, by their names in the mask, and the elementwise state that the optimizer has for them.
+        """Zero the pruned entries of `weights`, by their names in the mask, and their elementwise optimizer state.
 
         state: names of further elementwise state, if the optimizer's own class is not one of torch.optim
         (`pruning.masks.optimizer_state`). State that may or may not be elementwise is left alone, with one warning.
@@ -71,7 +71,7 @@ class AttachedMask:
     ) -> None:
         """Zero the pruned weights, by name as in the mask, and their state; state: as in `PrunedToZero.enforce`.
 
-        All weights are zeroed after each step, those that the optimizer does not hold as well. Warns of these if they
+        Zeroes pruned weights after each step, including those that the optimizer does not hold. Warns of these if they
         require gradients: another optimizer may train them.
         Raises: UsageError if the optimizer holds none of the weights, unless they are all frozen.
         """

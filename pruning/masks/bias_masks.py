@@ -1,4 +1,4 @@
-"""Which biases a mask of weights leaves without a purpose: those of units that keep no incoming weight."""
+"""Masks of biases: a unit that keeps no incoming weight needs no bias."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pruning.masks.mask import Mask
 
 
 def units_with_weights(layer: nn.Module, kept: torch.Tensor) -> torch.Tensor:
-    """Return which output units of a layer keep an incoming weight: bool, (outputs,).
+    """Return True for each output unit of a layer that keeps an incoming weight: bool, (outputs,).
 
     kept: the mask of the layer's weight, bool, (outputs, inputs, ...), or (inputs, outputs, ...) where transposed.
     """
@@ -23,7 +23,7 @@ def units_with_weights(layer: nn.Module, kept: torch.Tensor) -> torch.Tensor:
 def bias_masks(model: nn.Module, mask: Mask) -> Mask:
     """Return the mask of the biases of the layers that `mask` covers: a unit without incoming weights has none.
 
-    Layers without a bias are left out, so the mask may be empty. PHEW prunes these biases: no walk passes their units.
+    Omits layers without a bias, so the mask may be empty. PHEW prunes these biases: no walk passes their units.
     """
     found: dict[str, torch.Tensor] = {}
     for name, kept in mask.items():

@@ -1,4 +1,4 @@
-"""Masks: which weights are kept."""
+"""Masks: the kept weights of a network."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from pruning.weights.prunable import LAYER_TYPES, Choice, prunable_weights, weig
 
 
 class Mask(Mapping[str, torch.Tensor]):
-    """Which weights of a network are kept: by name, a bool tensor on the CPU of the weight's shape, True where kept.
+    """The kept weights of a network: by name, a bool tensor on the CPU of the weight's shape, True where kept.
 
-    A mapping in sorted order of the names that never changes: every operation returns another mask, and the tensors
-    that it returns must not be written to. *Density* is the share that is kept, *sparsity* that which is pruned.
+    An immutable mapping, sorted by name: every operation returns another mask, and callers must not write to the
+    tensors that it returns. *Density* is the share of kept weights, *sparsity* the share of pruned ones.
     """
 
     __slots__ = ("_kept_indices", "_model", "_tensors")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], model: nn.Module | None = None) -> None:
-        """Copy `tensors` (bool, or numbers that are 0 or 1). They are for `model`, if it is known already.
+        """Copy `tensors` (bool, or numbers that are 0 or 1). They are for `model`, if it is given.
 
         Raises: UsageError for a tensor with other values, or with a name or shape that is not the model's.
         """
@@ -143,7 +143,7 @@ class Mask(Mapping[str, torch.Tensor]):
         return Mask(self._tensors, model)
 
     def weights_of(self, model: nn.Module) -> dict[str, Weight]:
-        """Return the tensors of `model` that the mask is about. Raises: UsageError if names or shapes differ."""
+        """Return the tensors of `model` that the mask covers. Raises: UsageError if names or shapes differ."""
         weights = named_weights(model)
         for name, tensor in self.items():
             if name not in weights:
@@ -175,9 +175,9 @@ class Mask(Mapping[str, torch.Tensor]):
     ) -> AttachedMask:
         """Keep the pruned weights of `model`, and the optimizer's state for them, at zero: now and after each step.
 
-        By default, `model` is the one that this mask was made for or last applied to. Zeroed is the state that is known
-        to have an entry per weight: that of the optimizers of torch.optim and of classes that derive from them, and
-        the tensors of the weight's shape that `state` names, such as ("exp_avg",). Warns of others of that shape.
+        By default, `model` is the one that this mask was made for or last applied to. Zeroes state that is known to
+        have an entry per weight: in optimizers of torch.optim and classes derived from them, and tensors of the
+        weight's shape that `state` names, such as ("exp_avg",). Warns of other state of that shape.
 
         Raises: UsageError if no model is known, if its names or shapes differ, or if the optimizer holds none of the
         mask's weights, such as one that was made for a copy of the network.
@@ -188,10 +188,10 @@ class Mask(Mapping[str, torch.Tensor]):
         return AttachedMask(*self.on_parameters(model), optimizer, state)
 
     def on_parameters(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, nn.Parameter]]:
-        """Return, by one name each, which entries of parameters of `model` are kept (bool), and these parameters.
+        """Return masks (bool) of parameters of `model` by name, and these parameters by the same names.
 
-        They are the mask's own tensors, except where a layer computes the weight from other parameters (weight_norm,
-        torch.nn.utils.prune): then those are named. Raises: UsageError if names or shapes differ.
+        The masks are the mask's own tensors, unless a layer computes the weight from other parameters (weight_norm,
+        torch.nn.utils.prune): then the names are those parameters'. Raises: UsageError if names or shapes differ.
         """
         kept: dict[str, torch.Tensor] = {}
         parameters: dict[str, nn.Parameter] = {}
@@ -304,9 +304,9 @@ class Mask(Mapping[str, torch.Tensor]):
     ) -> Mask:
         """Return the mask of other bool tensors of the same names and shapes, which are neither checked nor copied.
 
-        kept_indices: what `kept_indices` would find, for the cache. An iterative method looks at what is left only,
-        which in late iterations is little; but the indices of nearly all weights take eight times the memory of the
-        mask, so results that last should not have them.
+        kept_indices: the result of `kept_indices`, for the cache. An iterative method reads only the kept weights,
+        which in late iterations are few; but the indices of nearly all weights take eight times the memory of the
+        mask, so long-lived masks should not have them.
         """
         mask = Mask.__new__(Mask)
         mask._tensors, mask._kept_indices, mask._model = tensors, kept_indices, self._model
@@ -318,12 +318,12 @@ class Mask(Mapping[str, torch.Tensor]):
 
     @classmethod
     def from_tensors(cls, bits: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Mask:
-        """Return the mask that `to_tensors` made these of. Raises: DamagedError if they do not belong together."""
+        """Return the mask that `to_tensors` packed. Raises: DamagedError if bits and header do not belong together."""
         return cls(unpack(bits, header))
 
     @classmethod
     def of_run(cls, run: Run) -> Mask:
-        """Return the mask that a run keeps.
+        """Return the mask that a run's directory holds.
 
         Raises: EnvironmentFailure where it has none; DamagedError that names the file where it is not what was written.
         """

@@ -24,7 +24,7 @@ def pack(mask: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dic
 
 
 def unpack(bits: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the bool tensors that `pack` was called on. Raises: DamagedError if bits and header do not fit."""
+    """Return the bool tensors that `pack` packed. Raises: DamagedError if bits and header do not match."""
     try:
         version = header["mask_version"]
         shapes = {name: tuple(int(size) for size in shape) for name, shape in header["shapes"].items()}

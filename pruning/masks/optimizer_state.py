@@ -1,7 +1,7 @@
-"""Which tensors of an optimizer's state have an entry for each weight.
+"""Elementwise state of optimizers: the tensors with an entry for each weight.
 
-Only such a tensor can be set to zero where weights are pruned. That it has the weight's shape does not show it: the
-left preconditioner of a square weight in Shampoo has its shape, too, and rows and columns for its units.
+Only such a tensor can be set to zero where weights are pruned. An equal shape is no proof: the left preconditioner of a
+square weight in Shampoo has the weight's shape too, but its rows and columns stand for units.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ OTHERS = frozenset(
 
 
 class OptimizerStateWarning(UserWarning):
-    """State of an optimizer is left as it is where weights are pruned, or a name for it fits nothing."""
+    """An optimizer's state for pruned weights is not zeroed, or a name in `state` matches no tensor."""
 
 
 def elementwise_state(optimizer: Optimizer, state: Collection[str] | str | None = None) -> tuple[str, ...]:
     """Return the keys of the optimizer's elementwise state: those of the classes it derives from, and `state`.
 
-    Only the classes of torch.optim have any: an optimizer that derives from `Optimizer` alone has what `state` names.
+    Only classes of torch.optim are known: for an optimizer that derives from `Optimizer` alone, `state` is all.
     """
     named = () if state is None else (state,) if isinstance(state, str) else state
     known = (keys for kind in _known_classes(optimizer) for keys in ELEMENTWISE[kind])
@@ -54,7 +54,7 @@ def elementwise_state(optimizer: Optimizer, state: Collection[str] | str | None 
 def warn_of_left_state(
     optimizer: Optimizer, weights: Iterable[torch.Tensor], state: Collection[str] | str | None
 ) -> bool:
-    """Warn of state tensors of a weight's shape that nobody names, or of names in `state` that no tensor has.
+    """Warn of state tensors of a weight's shape that are not named, or of names in `state` that no tensor has.
 
     Returns whether there was a warning (OptimizerStateWarning).
     """

@@ -1,12 +1,12 @@
-"""How much two masks have in common, and how much of it is expected by chance.
+"""The overlap of two masks, and the overlap that is expected by chance.
 
-Of the n weights of a layer, let one mask keep a, the other b, and both of them k. For masks that keep as many weights,
-each at random places of the layer, k is hypergeometric:
+Of the n weights of a layer, let one mask keep a, the other b, and both of them k. For masks that keep as many weights
+at random places of the layer, k is hypergeometric:
 
     E[k] = a b / n,   Var[k] = a b (n - a) (n - b) / (n^2 (n - 1)).
 
-Layers are independent, so both add up over layers. So what is expected depends on how a mask spreads its weights over
-layers: two masks that keep the same layers whole have much in common by that alone.
+Layers are independent, so both add up over layers. The expected overlap depends on a mask's densities per layer: two
+masks that keep the same layers whole overlap much by that alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Overlap:
     size: int = 0
     """Number of weights."""
     first: int = 0
-    """How many the first mask keeps."""
+    """Number of weights that the first mask keeps."""
     second: int = 0
-    """How many the second mask keeps."""
+    """Number of weights that the second mask keeps."""
     both: int = 0
-    """How many both keep."""
+    """Number of weights that both keep."""
     both_by_chance: float = 0.0
-    """How many both would keep by chance: the mean."""
+    """Expected number of weights that both keep by chance."""
     variance_by_chance: float = 0.0
-    """The variance of that number."""
+    """Variance of the number that both keep by chance."""
 
     def __add__(self, other: Overlap) -> Overlap:
         return Overlap(
@@ -51,7 +51,7 @@ class Overlap:
 
     @property
     def differing(self) -> int:
-        """How many just one keeps: the Hamming distance."""
+        """Number of weights that exactly one mask keeps: the Hamming distance."""
         return self.first + self.second - 2 * self.both
 
     @property
@@ -76,9 +76,9 @@ class Overlap:
 
     @property
     def beyond_chance(self) -> float:
-        """(J - E) / (1 - E) of the Jaccard index J and that by chance E: 0 by chance, 1 for equal masks.
+        """(J - E) / (1 - E) of the Jaccard index J and its value E by chance: 0 by chance, 1 for equal masks.
 
-        Masks that must be equal, since they keep all of what they keep anything of, have 1.
+        Masks that keep each tensor whole or not at all are equal even by chance; the result is 1.
         """
         chance = self.jaccard_by_chance
         return 1.0 if chance == 1 else (self.jaccard - chance) / (1 - chance)
@@ -90,13 +90,13 @@ class Overlap:
 
     @property
     def standard_score(self) -> float:
-        """By how many standard deviations of chance `both` exceeds its mean; NaN where chance leaves no choice."""
+        """(`both` - its mean) / its standard deviation by chance; NaN if that deviation is 0."""
         deviation = math.sqrt(self.variance_by_chance)
         return (self.both - self.both_by_chance) / deviation if deviation else math.nan
 
 
 def overlap(first: Mask, second: Mask, layer: str | None = None) -> Overlap:
-    """Return what two masks of one network have in common: in all, or in one tensor.
+    """Return the overlap of two masks of one network: in total, or in one tensor.
 
     Raises: UsageError where the masks are of different networks, or have no such tensor.
     """
@@ -107,7 +107,7 @@ def overlap(first: Mask, second: Mask, layer: str | None = None) -> Overlap:
 
 
 def overlap_per_layer(first: Mask, second: Mask) -> dict[str, Overlap]:
-    """Return what two masks have in common, by tensor.
+    """Return the overlap of two masks, by tensor.
 
     Raises: UsageError where they are of different networks.
     """

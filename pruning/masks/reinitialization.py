@@ -1,4 +1,4 @@
-"""Drawing all parameters of a network again, whatever its modules are."""
+"""Reinitialization of all parameters of any network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reinitialize_(network: nn.Module, buffers: Mapping[str, torch.Tensor] | None
     other parametrizations are computed from the weight that the layer draws. The network stays on its device; a tensor
     that several modules share has the values that the last of them draws.
 
-    buffers: values for buffers by name, which they have before the modules are reset; the others keep theirs, unless a
+    buffers: values for buffers by name, set before the modules are reset; the other buffers keep theirs, unless a
     module resets them, as batchnorm does.
 
     Raises: UsageError that names the parameters that no module resets, with the network as it was.
@@ -148,7 +148,7 @@ def _parametrized_shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def _reset_parametrized(module: nn.Module, method: str, shapes: Mapping[str, torch.Size]) -> None:
-    """Let the layer's own class draw plain weights, and assign them: each parametrization takes what gives them."""
+    """Draw plain weights by the layer's own class, and assign them: each parametrization inverts them."""
     parametrizations: Any = module.parametrizations
     drawn = {}
     for name, shape in shapes.items():
@@ -173,7 +173,7 @@ def _plain_copy(module: nn.Module, weights: Mapping[str, nn.Parameter]) -> nn.Mo
 
 @contextlib.contextmanager
 def _plain_weights(module: nn.Module) -> Iterator[None]:
-    """Inside the block, let weights that hooks compute from others be plain; then compute the others from them.
+    """Make weights that hooks compute plain parameters inside the block; then compute the hooks' parameters from them.
 
     These are weights under the older `weight_norm` and `spectral_norm` of torch.nn.utils, and its `prune`.
     """

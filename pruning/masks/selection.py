@@ -1,4 +1,4 @@
-"""From scores to masks: an exact number of weights is pruned, from one end of the scores, ties in a fixed order."""
+"""From scores to masks: prunes an exact number of weights from one end of the scores, ties in a fixed order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def select(
 ) -> Mask:
     """Return the mask of exactly `keep` of the weights that `mask` keeps; those with the lowest scores are pruned.
 
-    prune_direction: 'highest' prunes those with the highest scores.
+    prune_direction: 'highest' prunes the weights with the highest scores.
 
     scores: by name, of the mask's shapes, of any real dtype; compared in float64 if one is, else in float32.
 
@@ -35,8 +35,8 @@ def select(
     order of the tensors' names and then of the flat index, in either direction: the weights that a stable sort would
     put first.
 
-    ties: 'pruned' prunes all that score as much as the last one that goes, so that fewer may be left; 'kept' keeps all
-    that score as much as the last one that stays, so that more may be.
+    ties: 'pruned' prunes all weights with the score of the last pruned one, so that fewer may be left; 'kept' keeps
+    all with the score of the last kept one, so that more may be left.
 
     Raises: UsageError if `keep` is more than `mask` keeps, if scores and mask do not belong together, or if the score
     of a kept weight is NaN; it names the tensor.
@@ -68,7 +68,7 @@ def select(
 def _keep_equal(
     together: Sequence[torch.Tensor], stays: Sequence[torch.Tensor], threshold: float, keep: int | None
 ) -> None:
-    """Keep those at the threshold in place: the last of them until `keep` are kept, or all."""
+    """Keep weights at the threshold, in place: the last of them until `keep` are kept, or all."""
     missing = None if keep is None else keep - sum(int(torch.count_nonzero(part)) for part in stays)
     for values, part in zip(reversed(together), reversed(stays), strict=True):
         if missing == 0:

@@ -1,1 +1,1 @@
-"""The methods of pruning, one a file: its declaration and its score. Importing them imports no torch."""
+"""Pruning methods, one a file: its declaration and its score. Importing them imports no torch."""

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pruning.scoring.scoring import Scores, Scoring
 
 TEMPERATURE = 200.0
-"""What the logits are divided by, in the authors' code and in every other."""
+"""The divisor of the logits, in the authors' code and all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraspHparams(BatchesHparams):
-    """How a network is pruned by GraSP."""
+    """Pruning of a network by GraSP."""
 
     score_per_batch: bool = hparam(False)
     """Multiply the gradient and the Hessian of the same batch, as the OpenLTH fork does."""
@@ -30,7 +30,7 @@ def grasp(scoring: Scoring, hparams: GraspHparams) -> Scores:
     g and H are the gradient and the Hessian of the mean loss of all scoring examples with respect to the prunable
     weights, each batch normalized by its own statistics (train mode), on logits / 200. The authors' code stores these
     scores divided by a positive number, and Synaptic-Flow and the PHEW repository store -s and prune the lowest: the
-    same ranking. The authors' code can also draw the linear layers anew before scoring; that is left to the caller.
+    same ranking. The authors' code can also reinitialize the linear layers before scoring; that is left to the caller.
 
     score_per_batch: the form of the OpenLTH fork, -w ⊙ Σ_b (n_b / n) H_b g_b, without products of different batches.
     """

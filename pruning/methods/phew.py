@@ -9,9 +9,9 @@ The ablations of the published code are options: other probabilities (Uniform_PH
 phew_bias=uniform, inverse, squared), and walks that pass pairs of channels and leave 1x1 convolutions whole
 (Kernel_PHEW is phew_kernels and phew_fill_1x1).
 
-A walk knows nothing of the others, so thousands are walked at once, layer by layer through the graph of the network.
-Here the published code differs: it walks one at a time, decides about a projection shortcut one layer too early on its
-way forward (which disconnects the path), and stops up to a walk beyond the number that was asked for.
+Walks are independent, so thousands are walked at once, layer by layer through the graph of the network. The published
+code differs: it walks one at a time, decides about a projection shortcut one layer too early on its way forward (which
+disconnects the path), and stops up to a walk beyond the requested number.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PhewHparams(PruningHparams):
-    """How a network is pruned by PHEW."""
+    """Pruning of a network by PHEW."""
 
     phew_kernels: bool = hparam(False)
     """Keep the whole kernel of every pair of channels that a walk of PHEW passes."""
     phew_bias: str = hparam("magnitude", choices=("magnitude", "uniform", "inverse", "squared"))
-    """What the walks of PHEW prefer: heavy weights (magnitude), heavier ones still (squared), light ones (inverse) or
-    none (uniform)."""
+    """The weights that PHEW's walks prefer: heavy (magnitude), heavy even more (squared), light (inverse), or none
+    (uniform)."""
     phew_fill_1x1: bool = hparam(False)
     """Keep all weights of 1x1 convolutions from the start, and let no walk of PHEW take a shortcut that consists of
     them alone."""
 
 
 def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
-    """Return the mask of the weights on random walks: exactly `keep` of them, those of the scoring's mask among them.
+    """Return the mask of the weights on random walks: exactly `keep` of them, including the scoring's mask.
 
     phew_kernels: a walk keeps the whole kernel of each pair of channels that it passes (kernel-conserved PHEW).
     phew_bias: see `_preferences`. phew_fill_1x1: 1x1 convolutions are kept whole.
 
-    Raises: UsageError if the 1x1 convolutions that are to be filled hold more than `keep` weights, if the network takes
+    Raises: UsageError if the 1x1 convolutions to fill hold more than `keep` weights, if the network takes
     several inputs or tokens, or if its units cannot be followed.
     """
     from foundations.random_streams import generator
@@ -80,7 +80,7 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
         graph,
         weights,
         hparams.phew_kernels,
-        # A mask is extended by other walks than those that it may be made of: these would add nothing.
+        # Extending a mask takes other walks than those that it was built from, which would add nothing.
         generator("phew walks", scoring.seed, *([scoring.mask.kept] if scoring.mask.kept else [])),
         of_weights=of_weights,
         of_pairs=of_pairs,
@@ -90,7 +90,7 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
 
 
 def _preferences(bias: str) -> tuple[Preference, Preference | None]:
-    """Return what is in the place of |w| within a kernel, and of Σ |w| between kernels (None: the sum of the former).
+    """Return the preferences within a kernel (replaces |w|) and between kernels (replaces Σ |w|; None: their sum).
 
     magnitude: |w|. squared: w^2. uniform: 1. inverse: 1 / (|w| + 1e-5), and 1 / Σ |w| between kernels.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SnipHparams(BatchesHparams):
-    """How a network is pruned by SNIP."""
+    """Pruning of a network by SNIP."""
 
     score_per_batch: bool = hparam(False)
     """Take the absolute value before the sum over batches, as the OpenLTH fork does."""
@@ -34,7 +34,7 @@ def snip(scoring: Scoring, hparams: SnipHparams) -> Scores:
 
 
 def sensitivity(weights: Mapping[str, Tensor], scoring: Scoring, hparams: SnipHparams) -> Scores:
-    """Return |w ⊙ ∂L/∂w| for any values w of the weights, with the gradient of the network that is scored."""
+    """Return |w ⊙ ∂L/∂w| for any values w of the weights, with the gradient of the scored network."""
 
     def product(gradient: Scores) -> Scores:
         return {name: (weight * gradient[name]).abs() for name, weight in weights.items()}

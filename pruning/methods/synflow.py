@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SynflowHparams(PruningHparams):
-    """How a network is pruned by SynFlow."""
+    """Pruning of a network by SynFlow."""
 
     synflow_means: str = hparam("absolute", choices=("absolute", "stored", "added"))
-    """What SynFlow makes of the running means that batchnorm subtracts.
+    """SynFlow's treatment of the running means that batchnorm subtracts.
 
-    'absolute': their absolute values, as Synaptic-Flow does. 'stored': nothing, as the OpenLTH fork does. 'added': the
-    absolute values are added instead of subtracted.
+    'absolute': takes their absolute values, as Synaptic-Flow does. 'stored': leaves them as they are, as the OpenLTH
+    fork does. 'added': adds the absolute values instead of subtracting them.
     """
 
     score_in_train_mode: bool = hparam(False)
@@ -41,9 +41,9 @@ class SynflowHparams(PruningHparams):
 def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
     """Make every parameter and buffer of `network` absolute.
 
-    So no path through the weights counts against another, at any step of training. synflow_means is about the running
-    means that batchnorm subtracts; with 'added' nothing at all is subtracted. At the start of training they are zero
-    and all three choices are the same.
+    So no path through the weights counts against another, at any step of training. synflow_means chooses the treatment
+    of the running means that batchnorm subtracts; with 'added', nothing is subtracted. At the start of training they
+    are zero, and the three choices are equal.
     """
     means = {id(module.running_mean) for module in network.modules() if hasattr(module, "running_mean")}
     for parameter in network.parameters():

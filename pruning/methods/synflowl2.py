@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SynflowL2Hparams(SynflowHparams):
-    """How a network is pruned by SynFlow-L2."""
+    """Pruning of a network by SynFlow-L2."""
 
     synflowl2_as_published: bool = hparam(False)
     """Score SynFlow-L2 by |w| ∂R/∂w², as its published code does, rather than by w² ∂R/∂w²."""

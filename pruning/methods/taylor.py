@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def taylor(scoring: Scoring, _: ExamplesHparams) -> Scores:
-    """Return s = |w ⊙ Σ_b ∂L_b/∂w|: how much the loss changes, to first order, if the weight is pruned.
+    """Return s = |w ⊙ Σ_b ∂L_b/∂w|: the first-order change of the loss if the weight is pruned.
 
     L_b is the mean loss of batch b, and every batch weighs the same whatever its size. With batches of one size this is
     SNIP's score times the number of batches.

@@ -1,6 +1,6 @@
-"""Which kept weights lie on a path from the input to the output, and which units have no weights left.
+"""Connectivity of a masked network: kept weights on paths from input to output, and units without weights.
 
-A kept weight that is on no such path changes no output by its value: it is not *effective* (Vysogorets & Kempe 2023).
+A kept weight on no such path cannot change the output: it is not *effective* (Vysogorets & Kempe 2023).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Units = dict[Node, torch.Tensor]
 
 
 def connections(node: Node, kept: torch.Tensor | None) -> torch.Tensor:
-    """Return which output units of a layer a kept weight connects to which input units: bool (out, in)."""
+    """Return True for each pair of units that a kept weight of a layer connects: bool (out, in)."""
     inputs = node.inputs[0].units
     if kept is None:
         kept = torch.ones(node.weight_shape, dtype=torch.bool)
@@ -32,9 +32,9 @@ def connections(node: Node, kept: torch.Tensor | None) -> torch.Tensor:
 
 
 def reached_from_input(graph: Graph, mask: Mapping[str, torch.Tensor], *, one_layer: bool = False) -> Units:
-    """Return, by node, which units a path of kept weights leads to from the input: bool (units,).
+    """Return, by node, True for each unit that a path of kept weights reaches from the input: bool (units,).
 
-    one_layer: which units any kept weight leads to, even from units that are not reached.
+    one_layer: True for each unit with a kept incoming weight, even from units that are not reached.
     """
     reached: Units = {}
     for node in graph.nodes:
@@ -55,7 +55,7 @@ def reached_from_input(graph: Graph, mask: Mapping[str, torch.Tensor], *, one_la
 
 
 def reaching_output(graph: Graph, mask: Mapping[str, torch.Tensor]) -> Units:
-    """Return, by node, from which units a path of kept weights leads to the output: bool (units,)."""
+    """Return, by node, True for each unit from which a path of kept weights reaches the output: bool (units,)."""
     reaching = {node: torch.zeros(node.units, dtype=torch.bool) for node in graph.nodes}
     for node in graph.outputs:
         reaching[node][:] = True
@@ -76,9 +76,9 @@ def reaching_output(graph: Graph, mask: Mapping[str, torch.Tensor]) -> Units:
 
 
 def on_path(graph: Graph, mask: Mask) -> dict[str, torch.Tensor]:
-    """Return, by tensor, which weights (kept or not) would lie on an input-output path of `mask`: bool, broadcastable.
+    """Return, by tensor, True for weights (kept or not) that would lie on a path of `mask`: bool, broadcastable.
 
-    Tensors that the forward pass does not use are on none.
+    Paths lead from input to output. Tensors that the forward pass does not use are on none.
     """
     reached, reaching = reached_from_input(graph, mask), reaching_output(graph, mask)
     places = {name: torch.zeros_like(tensor) for name, tensor in mask.items()}
@@ -100,7 +100,7 @@ def effective(graph: Graph, mask: Mask) -> Mask:
 
 
 def sums_by_unit(node: Node, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sums of values of a layer's weights: of those into each output unit, and out of each input unit.
+    """Return the sums of a layer's values by unit: over the weights into each output unit, and out of each input unit.
 
     values: of the shape of the weight. Returns: (units,) each; of bools, int64.
     """
@@ -111,14 +111,14 @@ def sums_by_unit(node: Node, values: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how many kept weights lead into each output unit of a layer and out of each input unit: int64 (units,)."""
+    """Return the in-degrees of a layer's output units and the out-degrees of its input units: int64 (units,)."""
     return sums_by_unit(node, kept)
 
 
 def channel_mask(graph: Graph, mask: Mask) -> Mask:
     """Return a mask for biases and batchnorm's weights: kept if a kept weight leads into the unit.
 
-    Applied like any other mask, it silences units without inputs, as the PHEW repository does for biases.
+    Applying it silences units without inputs, as the PHEW repository does for biases.
     """
     fed = reached_from_input(graph, mask, one_layer=True)
     return Mask({name: fed[node] for name, node in graph.channelwise.items()})

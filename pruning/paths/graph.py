@@ -1,9 +1,9 @@
-"""How the units of a network are connected: its layers and what is between them, traced in a forward pass.
+"""The graph of a network's units: its layers and the operations between them, traced in a forward pass.
 
-A unit is a channel of a convolution or a feature of a linear layer. The forward pass of one example is watched call by
-call (so any Python code will do), and becomes a graph of a few kinds of nodes: the input, layers with weights, sums,
-concatenations and flattenings. What acts on every channel by itself (activations, batchnorm, pooling, cropping,
-dropout) leaves no node behind.
+A unit is a channel of a convolution or a feature of a linear layer. Tracing watches the forward pass of one example
+call by call (so any Python code will do) and builds a graph of a few kinds of nodes: the input, layers with weights,
+sums, concatenations and flattenings. Operations on each channel by itself (activations, batchnorm, pooling, cropping,
+dropout) add no node.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MIXING: tuple[Any, ...] = (
 
 @dataclass(eq=False)
 class Node:
-    """A value with units, and where it comes from."""
+    """A value with units, and its origin."""
 
     kind: Literal["input", "layer", "sum", "concat", "flatten"]
     units: int
@@ -53,11 +53,11 @@ class Node:
     weight_shape: torch.Size = field(default_factory=torch.Size)
     groups: int = 1
     transposed: bool = False
-    """Of a layer: whether its weight is (in, out, ...), as that of a transposed convolution."""
+    """Of a layer: whether its weight is (in, out, ...), as in a transposed convolution."""
     offsets: list[int] = field(default_factory=list)
     """Of a concatenation: the first unit of each input; units in between are zeros."""
     repeat: int = 1
-    """Of a flattening: how many neighbours every unit becomes."""
+    """Of a flattening: the number of adjacent units that each unit becomes."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The trace of the path kernel (Patil & Dovrolis 2021, section 3): how fast a network learns, without its data."""
+"""The trace of the path kernel (Patil & Dovrolis 2021, section 3): a data-free measure of the speed of learning."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def path_kernel_trace(model: nn.Module, input_shape: tuple[int, ...], mask: Mask
     It is computed as Σ ∂R/∂θ^2 over prunable weights, R = 1ᵀ f(1; θ^2), with all parameters squared, in eval mode and
     float64. The model is not changed. Its activations must pass positive values as they are, as ReLU does.
 
-    input_shape: of one example. mask: the weights that exist; the others are taken as zero, and not summed over. By
-    default all do.
+    input_shape: of one example. mask: the kept weights; the others count as zero and are not summed over. By default,
+    all weights are kept.
 
     Raises: UsageError if the mask is not of this network.
     """

@@ -18,12 +18,12 @@ _NEW_PER_WALK_AT_LEAST = 1e-3
 
 
 def mask_from_walks(walks: Walks, graph: Graph, weights: Mapping[str, torch.Tensor], mask: Mask, keep: int) -> Mask:
-    """Return a mask of exactly `keep` weights: those of `mask` and those that walks pass, walk by walk.
+    """Return a mask of exactly `keep` weights: the kept weights of `mask`, and the weights on walks, walk by walk.
 
-    A walk that would exceed the number is dropped; of its weights and those of the walks after it, the ones between
-    units with paths are taken until the number is reached. If walks hardly find anything new (at levels that are nearly
-    dense), or if fewer weights are wanted than a path has, the rest are the largest weights, those between units with
-    paths first.
+    A walk that would exceed the number is dropped; then weights of it and of later walks that lie between units with
+    paths are taken until the number is reached. If walks find hardly any new weights (at levels that are nearly dense),
+    or if fewer weights are missing than a path has, the rest are the largest weights, weights between units with paths
+    first.
     """
     taken = torch.cat([tensor.flatten() for tensor in mask.values()])
     wanted, dropped = _take_walks(walks, taken, keep - int(torch.count_nonzero(taken)))
@@ -42,7 +42,7 @@ def _as_mask(taken: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> Mask:
 def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> tuple[int, torch.Tensor]:
     """Take walks in their order, as long as they fit.
 
-    Returns how many weights are still wanted, and the places of new weights on the walks after that, in their order.
+    Returns the number of weights that are still missing, and the places of new weights on later walks, in order.
     """
     dropped = torch.empty(0, dtype=torch.int64)
     while wanted > 0:
@@ -61,7 +61,7 @@ def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> tuple[int, to
 
 
 def _take_connected(dropped: torch.Tensor, taken: torch.Tensor, connected: torch.Tensor, wanted: int) -> int:
-    """Take the dropped places that lie between units with paths, in order; return how many are still wanted."""
+    """Take the dropped places that lie between units with paths, in order; return the number still missing."""
     places = dropped[connected[dropped]][:wanted]
     taken[places] = True
     return wanted - len(places)
@@ -70,7 +70,7 @@ def _take_connected(dropped: torch.Tensor, taken: torch.Tensor, connected: torch
 def _take_largest(
     graph: Graph, weights: Mapping[str, torch.Tensor], taken: torch.Tensor, connected: torch.Tensor, wanted: int
 ) -> None:
-    """Take the largest weights between units with paths; if those are not enough, of layers that run; then of all."""
+    """Take the largest weights: first between units with paths, then in layers that run, then in all layers."""
     if wanted == 0:
         return
     run = {node.layer for node in graph.layers}

@@ -10,11 +10,11 @@ import torch
 from pruning.paths.graph import Graph, Node
 
 Group = tuple[torch.Tensor, torch.Tensor]
-"""Some walkers (their numbers), and where each is: int64, of one length."""
+"""Walkers (their numbers), and the place of each: int64, of one length."""
 Edge = tuple[Node, int]
 """A node and the number of one of its inputs."""
 Preference = Callable[[torch.Tensor], torch.Tensor]
-"""From weights to how likely each of them, or each row of them, is to be passed, but for a factor."""
+"""From weights to the probability, up to a factor, that a walk passes each of them, or each row of them."""
 
 
 class Walks:
@@ -24,9 +24,9 @@ class Walks:
     if all are zero. At a sum, a walk does not take an edge that leads to ancestors of another one (a shortcut without
     weights); of the other edges, and of several layers that read a value, each is equally likely.
 
-    whole_kernels: a step passes the whole kernel. of_weights: in place of |w| (elementwise). of_pairs: in place of its
-    sum, from the weights of all pairs of units (pairs, weights of a pair) to (pairs,). unweighted: layers, by the names
-    of their weights, that do not make a branch more than a shortcut without weights.
+    whole_kernels: a step passes the whole kernel. of_weights: replaces |w| (elementwise). of_pairs: replaces its sum;
+    from the weights of all pairs of units (pairs, weights of a pair) to (pairs,). unweighted: layers, by the names of
+    their weights, that are treated as weightless when shortcuts are classified.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Walks:
         return walkers, places
 
     def _first(self) -> Node:
-        """Return the node where forward walks start: the input, or what it is flattened to before the first layers."""
+        """Return the node where forward walks start: the input, or its flattening before the first layers."""
         node = self._graph.nodes[0]
         while [reader.kind for reader, _ in self._readers[node]] == ["flatten"]:
             node = self._readers[node][0][0]
@@ -151,9 +151,9 @@ class Walks:
 
 @dataclass(frozen=True)
 class _Steps:
-    """How walks pass a layer in one direction: a row of units to step to for each unit, as one cumulative table.
+    """The steps of walks through a layer in one direction: for each unit, a row of units to step to, in one table.
 
-    Row r's cumulated probabilities are in (r, r + 1], so that one search finds the steps of all walkers at once.
+    Row r's cumulative probabilities are in (r, r + 1], so that one search finds the steps of all walkers at once.
     """
 
     table: torch.Tensor
@@ -181,12 +181,12 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What walks need to know about a layer."""
+    """A layer, prepared for walks."""
 
     forward: _Steps
     backward: _Steps
     kernels: torch.Tensor
-    """|w| or what is in its place, (pairs of units, weights of a pair)."""
+    """|w| or its replacement, (pairs of units, weights of a pair)."""
     start: int | None
     """The place of its first weight among all weights; None if its weights are not among them."""
 
@@ -215,7 +215,7 @@ def _running_sum(sizes: list[int]) -> list[int]:
 
 
 def _open_inputs(graph: Graph, unweighted: Collection[str]) -> dict[Node, list[int]]:
-    """Return, by node, the inputs that walks use: at a sum, not those that consist of ancestors of another input."""
+    """Return, by node, the inputs that walks use: at a sum, inputs that are ancestors of another one are excluded."""
     ancestors: dict[Node, set[Node]] = {}
     for node in graph.nodes:
         ancestors[node] = {node}.union(*(ancestors[source] for source in node.inputs))
@@ -241,7 +241,7 @@ def _leading_on(graph: Graph, open_inputs: Mapping[Node, list[int]]) -> set[Node
 
 
 def _roots(node: Node, unweighted: Collection[str]) -> set[Node]:
-    """Return the layers, sums and inputs that a value is made of by concatenating and flattening."""
+    """Return the layers, sums and inputs whose concatenation and flattening give a value."""
     if node.kind in ("concat", "flatten") or (node.kind == "layer" and node.layer in unweighted):
         return set().union(*(_roots(source, unweighted) for source in node.inputs))
     return {node}

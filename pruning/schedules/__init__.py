@@ -1,1 +1,1 @@
-"""How the number of kept weights falls over the iterations, one way a file. Importing them imports no torch."""
+"""Schedules of the number of kept weights over the iterations, one a file. Importing them imports no torch."""

@@ -1,4 +1,4 @@
-"""How much of a pass is kept in memory until its backward pass, and recomputing blocks so that it is less."""
+"""Memory of the activations that a backward pass needs, and recomputing blocks to reduce it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch.utils.checkpoint import checkpoint
 from foundations.multiply_adds import in_eval_mode
 
 MOST_ACTIVATIONS = 4 << 30
-"""The most bytes of activations of a batch that are kept without anyone asking for micro batches.
+"""The most bytes of activations that a batch keeps if no micro batch size is given.
 
-Fixed, rather than what is free on the machine: where nothing couples the examples of a batch, its size changes scores
-by rounding.
+Fixed, and independent of the machine's free memory: even where nothing couples the examples of a batch, its size
+changes scores by rounding.
 """
 MOST_PER_INPUT = 10_000
-"""How many numbers a network keeps for each number of its input at most (a ResNet-20 130, a WideResNet-28-10 1,500)."""
+"""The most numbers that a network keeps for each number of its input (ResNet-20: 130, WideResNet-28-10: 1,500)."""
 OF_SECOND_DERIVATIVES = 3
-"""How many times as much second derivatives need as a gradient (2.7 for ResNet-20)."""
+"""Memory of second derivatives relative to a gradient's (2.7 for ResNet-20)."""
 
 
 def activation_bytes(
     network: nn.Module, example: Any, run: Callable[[nn.Module, Any], Any] = nn.Module.__call__
 ) -> int:
-    """Return how many bytes the backward pass of a network needs besides its parameters, for one example (1, ...).
+    """Return the bytes that the backward pass of a network needs besides its parameters, for one example (1, ...).
 
     The network runs once, in eval mode, and draws no random numbers. run: (network, example) -> the outputs.
     """
@@ -52,7 +52,7 @@ def activation_bytes(
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """Let a network keep the inputs of its blocks only, and recompute what is inside of each in the backward pass.
+    """Make a network keep only the inputs of its blocks, and recompute each block's activations in the backward pass.
 
     The blocks are the children of each Sequential and ModuleList that have parameters.
     """

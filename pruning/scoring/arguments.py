@@ -1,4 +1,4 @@
-"""Checks of what people pass to `prune`: numbers of any library, shapes, functions."""
+"""Checks of the arguments of `prune`: numbers of any library, shapes, functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foundations.errors import UsageError
 
 
 def plain(value: Any) -> Any:
-    """Return a scalar of NumPy or PyTorch as a number of Python, and anything else as it is."""
+    """Return a scalar of NumPy or PyTorch as a Python number, and anything else as it is."""
     is_scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.dim() == 0)
     return value.item() if is_scalar else value
 
@@ -52,7 +52,7 @@ def shape_of_example(value: Any) -> tuple[int, ...] | None:
 
 
 def function(value: Any, argument: str, takes: str) -> Any:
-    """Return a function, None for None. Raises: UsageError for anything else; a class is none, since its object is."""
+    """Return a function, None for None. Raises: UsageError for anything else, a class included."""
     if value is None or (callable(value) and not isinstance(value, type)):
         return value
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)

@@ -1,4 +1,4 @@
-"""Dropout that a network calls as a function and that drops in eval mode too, such as F.dropout(x) by its default."""
+"""Turning off dropout that a network calls as a function, such as F.dropout(x), which drops in eval mode too."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DROPOUT_P = 4
 
 
 class NothingDropped(TorchFunctionMode):
-    """Within the block, the dropout functions of torch drop nothing, whatever their arguments.
+    """Makes the dropout functions of torch drop nothing inside the block, whatever their arguments.
 
-    Masks that a network draws by itself, of torch.rand for instance, are beyond it.
+    Does not reach masks that a network draws itself, with torch.rand for instance.
     """
 
     def __torch_function__(

@@ -1,4 +1,4 @@
-"""From what a network returns to the loss that methods differentiate: logits, losses, and checks of both."""
+"""From a network's outputs to the loss that methods differentiate: logits, losses, and checks of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pruning.scoring.arguments import function
 Loss = Callable[[Any, Any], Tensor]
 """(outputs, targets) -> the mean over the batch."""
 Output = Callable[[Any], Tensor]
-"""What a network returns -> the tensor that is scored, such as logits."""
+"""(outputs of a network) -> the tensor that is scored, such as logits."""
 _LOGITS = ("logits", "out")
 """The names that logits have in dictionaries and classes of outputs: Hugging Face's and torchvision's."""
 _IGNORED = -100
@@ -32,10 +32,10 @@ class OutputsWarning(UserWarning):
 class Objective:
     """The scalar that methods differentiate: a loss of a network's outputs and of targets.
 
-    With cross-entropy, the logits are `output(outputs)`; without `output`, they are the outputs themselves where these
-    are a tensor, their `logits` or `out`, or the first of a tuple or list. Outputs with a `loss` of their own (of a
-    Hugging Face model that gets labels) count by that, unless another loss is given. Any other loss gets the outputs as
-    they are, or `output(outputs)`.
+    With cross-entropy, the logits are `output(outputs)`; without `output`, they are the outputs themselves if these are
+    a tensor, their `logits` or `out`, or the first entry of a tuple or list. If the outputs have a `loss` of their own
+    (a Hugging Face model that gets labels), that is used, unless another loss is given. Any other loss gets the outputs
+    as they are, or `output(outputs)`.
     """
 
     def __init__(self, loss: Loss = F.cross_entropy, output: Output | None = None) -> None:
@@ -54,9 +54,9 @@ class Objective:
         return self.loss.ignore_index if isinstance(self.loss, nn.CrossEntropyLoss) else _IGNORED
 
     def value(self, outputs: Any, targets: Any, temperature: float = 1.0, *, checked: bool = True) -> Tensor:
-        """Return the loss, of outputs divided by a temperature. checked: whether the arguments are looked at first.
+        """Return the loss, of outputs divided by a temperature. checked: whether to check the arguments first.
 
-        Raises: UsageError for targets or outputs that the loss does not fit, or if it is not one number.
+        Raises: UsageError for targets or outputs that do not suit the loss, or if it is not one number.
         """
         own = _entry(outputs, ("loss",))
         if own is not None and self.loss is F.cross_entropy and self.output is None:
@@ -77,7 +77,7 @@ class Objective:
         return _scalar(self._loss_of(found, targets) if checked else self.loss(found, targets))
 
     def _loss_of(self, outputs: Any, targets: Any) -> Any:
-        """Return the loss. Raises: UsageError where a loss of torch refuses its arguments; others raise their own."""
+        """Return the loss. Raises: UsageError if a loss of torch refuses its arguments; other losses' own errors."""
         try:
             return self.loss(outputs, targets)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -95,7 +95,7 @@ class Objective:
     def scored(self, outputs: Any) -> Tensor:
         """Return the tensor of the outputs that is scored.
 
-        Raises: UsageError where it is not clear which that is, or if it is complex.
+        Raises: UsageError if that tensor is ambiguous or complex.
         """
         found = self._scored(outputs)
         if found.is_complex():
@@ -134,7 +134,7 @@ class Objective:
         )
 
     def check(self, logits: Tensor, targets: Any) -> None:
-        """Check that cross-entropy means something for these. Raises: UsageError."""
+        """Check that cross-entropy is defined for logits and targets. Raises: UsageError."""
         if not isinstance(targets, Tensor):
             raise UsageError("cross-entropy needs a tensor of targets; pass a loss for others.", "loss")
         shapes = f"outputs are {tuple(logits.shape)} and targets {tuple(targets.shape)}"
@@ -167,9 +167,9 @@ class Objective:
             )
 
     def mass(self, targets: Any, count: int) -> float:
-        """Return by what the mean over a batch divides: its number of examples, but for a constant factor.
+        """Return the divisor of the mean over a batch: its number of examples, up to a constant factor.
 
-        Targets with the label that is ignored do not count, and classes count by the weights of nn.CrossEntropyLoss.
+        Targets with the ignored label do not count, and classes count by the weights of nn.CrossEntropyLoss.
         """
         if not isinstance(targets, Tensor) or targets.is_floating_point() or self.ignored_label is None:
             return count
@@ -181,7 +181,7 @@ class Objective:
 
 
 def _as_classes(targets: Any) -> Any:
-    """Return labels as int64, whatever integers or bools they are."""
+    """Return labels of any integer or bool type as int64."""
     if isinstance(targets, Tensor) and not targets.is_floating_point() and not targets.is_complex():
         return targets.long()
     return targets
@@ -231,7 +231,7 @@ def _names(outputs: Any) -> list[str]:
 
 
 def _divided(outputs: Any, by: float) -> Any:
-    """Return outputs with every tensor of floats divided by a number; of classes of outputs, their entries are."""
+    """Return outputs with every float tensor divided by a number, including the entries of output classes."""
     divide = functools.partial(_divided_tensor, by=by)
     if isinstance(outputs, Tensor):
         return divide(outputs)

@@ -14,7 +14,7 @@ def score_statistics(scores: Mapping[str, torch.Tensor]) -> Statistics:
     """Return mean, variance and sum of the scores by tensor, and abs_mean, abs_variance, abs_sum of |score|.
 
     scores: by name, any real dtype; the statistics are computed in float64 over all entries of a tensor, pruned ones
-    included. The variance is that of the population (divided by n). None stands for what is not a finite number.
+    included. The variance is the population's (divided by n). None stands for a number that is not finite.
     (Tanaka et al. 2020: the columns of `compression.pkl` in Synaptic-Flow.)
     """
     return {name: {**_moments(score, ""), **_moments(score.abs(), "abs_")} for name, score in scores.items()}

@@ -1,8 +1,8 @@
-"""What a method sees while it scores: a masked copy of the network, the examples in batches, and gradients.
+"""The input of a method's score: a masked copy of the network, the examples in batches, and gradients.
 
-Scoring works on a copy, so it leaves no trace in the model, even if it fails; random numbers that a network draws in
-its forward pass come from a stream of their own, and autocast is off. Scores are in the network's precision, in float32
-if that is lower, and in float64 if the method needs it.
+Scoring works on a copy, so it leaves the model unchanged, even if it fails; random numbers that a network draws in its
+forward pass come from a separate stream, and autocast is off. Scores have the network's precision, float32 if that is
+lower, and float64 if the method needs it.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ ResNet-18 (best of 4); sixteen times as many were slower for all three.
 
 
 class Scoring:
-    """The masked copy of a network, and what the methods compute with it.
+    """The masked copy of a network, and the computations that methods share.
 
     network: the copy, in eval mode but for the normalization layers that the method wants in train mode. weights: its
-    prunable weights by name, sorted, zero if pruned; only they require gradients. batches: those of the present pass
-    where each pass has its own, read when their turn comes. loss: (outputs, y) -> the mean over the batch.
-    objective: the loss, and which of the outputs it is of. example: inputs of one example; by default the first one.
+    prunable weights by name, sorted, zero if pruned; only they require gradients. batches: the batches of the current
+    pass, read lazily; passes may have different ones. loss: (outputs, y) -> the mean over the batch.
+    objective: the loss, and the choice among the outputs. example: inputs of one example; by default the first one.
     micro_batch_size: the most examples whose activations are in memory at a time; by default as many as have at most
     MOST_ACTIVATIONS. Where batchnorm couples the examples of a batch, a smaller batch would be another function; then
-    activations are recomputed block by block instead: those between blocks are kept, and those inside of one.
+    activations are recomputed block by block: only those between blocks and inside one block are in memory.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Scoring:
         return sum(len(batch) for batch in self.batches)
 
     def next_pass(self) -> list[Rows]:
-        """Return the batches of a pass over the examples: the same in each, unless they are drawn anew."""
+        """Return the batches of a pass over the examples: the same in each pass, unless each draws its own."""
         check_asks_for_examples(self._hparams.method)
         if self._draw is not None and self._passes:
             self.batches = self._draw(self._passes)
@@ -146,7 +146,7 @@ class Scoring:
 
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:
-        """Return the names of the weights in the order in which their layers first run, those that never run first.
+        """Return the names of the weights in the order in which their layers first run, unused layers first.
 
         None if there are neither examples nor an input shape to run the network on.
         """
@@ -175,7 +175,7 @@ class Scoring:
         return torch.ones(1, *self.input_shape, device=self.device, dtype=self.dtype)
 
     def gradient_of(self, value: torch.Tensor, *, create_graph: bool = False) -> Scores:
-        """Return the gradient of a scalar with respect to the weights (zero for weights that it does not depend on)."""
+        """Return the gradient of a scalar with respect to the weights (zero for weights that it is independent of)."""
         gradients = gradients_of(value, list(self.weights.values()), create_graph=create_graph)
         if create_graph:
             return dict(zip(self.weights, gradients, strict=True))
@@ -241,7 +241,7 @@ class Scoring:
         return self._sum((self._hessian_gradient_of(batch, temperature), share) for batch, share in shares)
 
     def _hessian_gradient_of(self, batch: Rows, temperature: float) -> Scores:
-        """Return H_b g_b of a batch; its gradient needs no pass of its own if the batch is in one part."""
+        """Return H_b g_b of a batch; the gradient needs no separate pass if the batch is in one part."""
         shares = self._shares_of_parts([batch], OF_SECOND_DERIVATIVES)
         if len(shares) == 1:
             return self._hessian_product(batch, None, temperature)
@@ -250,7 +250,7 @@ class Scoring:
 
     @torch.no_grad()
     def calibrate_batchnorm(self) -> None:
-        """Give batchnorm the statistics of the scoring batches, averaged, and let it hold them constant (eval mode).
+        """Set batchnorm's statistics to the average over the scoring batches, and hold them constant (eval mode).
 
         In eval mode the stored statistics stay.
         """
@@ -275,7 +275,7 @@ class Scoring:
         return LiveChannels(self.network, self.weights)
 
     def _first_example(self) -> Any:
-        """Return inputs of one example, None where nothing is known of them."""
+        """Return the inputs of one example, or None if they are unknown."""
         if self.batches:
             return self.tensors(self.batches[0].split(1)[0])[0]
         if self._example is not None:
@@ -284,7 +284,7 @@ class Scoring:
 
     @functools.cached_property
     def _bytes_of_example(self) -> int:
-        """How much is kept in memory between the forward and the backward pass of an example, or at least a bound."""
+        """The bytes in memory between the forward and the backward pass of an example, or an upper bound."""
         example, largest = self._first_example(), max(len(batch) for batch in self.batches)
         size = sum(leaf.nbytes for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor))
         is_small = largest * size * MOST_PER_INPUT <= MOST_ACTIVATIONS // OF_SECOND_DERIVATIVES
@@ -295,7 +295,7 @@ class Scoring:
     def _at_once(self, times: int) -> int | None:
         """Return the most examples that are in memory at a time, None for whole batches.
 
-        times: how many times as much is kept as for a gradient.
+        times: the memory relative to a gradient's.
         """
         if self._micro_batch_size or not self.batches:
             return self._micro_batch_size
@@ -303,19 +303,19 @@ class Scoring:
         return None if most >= max(len(batch) for batch in self.batches) else max(1, most)
 
     def _parts(self, batches: list[Rows], times: int = 1) -> list[Rows]:
-        """Split the batches into what is in memory at a time."""
+        """Split the batches into parts that are in memory at a time."""
         if any_couples_examples(self.network):
             return batches
         return [part for batch in batches for part in batch.split(self._at_once(times))]
 
     def _recompute_if_coupled(self, times: int = 1) -> None:
-        """Recompute activations where those of a batch are too many and a smaller one would be another function."""
+        """Recompute activations if a batch has too many of them and a smaller batch would be another function."""
         if not self._recomputes and any_couples_examples(self.network) and self._at_once(times):
             recompute_blocks(self.network)
             self._recomputes = True
 
     def _mass(self, batches: Iterable[Rows]) -> float:
-        """Return by what the mean loss of some batches divides: the number of examples, of those that count."""
+        """Return the divisor of the mean loss of some batches: the number of examples that count."""
         return sum(self.objective.mass(batch.targets, len(batch)) for batch in batches)
 
     def _counted(self, batches: Iterable[Rows]) -> Iterable[Rows]:
@@ -323,13 +323,13 @@ class Scoring:
         return (batch for batch in batches if self._mass([batch]) > 0)
 
     def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
-        """Return the batches in which some target counts, each with the weight of its mean loss in that of all."""
+        """Return the batches in which some target counts, each with its weight in the mean loss of all."""
         counted = list(self._counted(batches))
         masses = [1.0 if self._hparams.weighs_batches_equally else self._mass([batch]) for batch in counted]
         return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
 
     def _shares_of_parts(self, batches: list[Rows], times: int = 1) -> list[tuple[Rows, float]]:
-        """Return the same of what is in memory at a time."""
+        """Return `_shares` of the parts that are in memory at a time."""
         if not self._hparams.weighs_batches_equally:
             return self._shares(self._parts(batches, times))
         return [

@@ -1,4 +1,4 @@
-"""The copy of a network that is scored, and running it on whatever inputs it takes."""
+"""The copy of a network that is scored, and running it on any inputs that it takes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SingleExample(UsageError):
 
 @contextlib.contextmanager
 def without_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Turn gradients on, autocast and dropout off, and let global generators follow a seed, inside the block only."""
+    """Turn gradients on, autocast and dropout off, and seed the global generators, inside the block only."""
     devices = [device] if device.type == "cuda" else []
     with (
         torch.inference_mode(False),
@@ -50,8 +50,8 @@ def without_trace(device: torch.device, seed: int) -> Iterator[None]:
 def scoring_copy(model: nn.Module, hparams: PruningHparams) -> nn.Module:
     """Return a copy of a network as a method scores it.
 
-    Everything is in eval mode, so that nothing is dropped, except layers that normalize by statistics where the method
-    wants those of the batch. Wrappers are taken off, computed weights are parameters, the precision is the method's.
+    All layers are in eval mode, so that nothing is dropped; only layers that normalize by statistics may be in train
+    mode, if the method uses the batch's. Removes wrappers, makes computed weights parameters, and sets the precision.
     """
     method = hparams.method
     network = plain_copy(model)
@@ -73,7 +73,7 @@ def run(network: nn.Module, inputs: Any) -> Any:
 
     A tuple or dictionary that does not fit the arguments of `forward` is passed as it is.
 
-    Raises: UsageError where the network cannot run on such inputs; it says what they are.
+    Raises: UsageError that describes the inputs, if the network cannot run on them.
     """
     args, kwargs = arguments(network, inputs)
     try:
@@ -155,8 +155,8 @@ def has_embeddings(network: nn.Module) -> bool:
 def ones_like(network: nn.Module, example: Any, dtype: torch.dtype) -> Any:
     """Return an example with ones in place of its numbers.
 
-    Integers and booleans stay as they are where they are not the numbers: tokens of a network with embeddings; what
-    stands beside floats, such as lengths, indices and masks; labels.
+    Some integers and booleans are no such numbers and stay as they are: tokens of a network with embeddings; lengths,
+    indices and masks beside floats; labels.
     """
     keeps_integers = has_embeddings(network) or any(part.is_floating_point() for part in tensors_of_inputs(example))
 
@@ -171,9 +171,9 @@ def ones_like(network: nn.Module, example: Any, dtype: torch.dtype) -> Any:
 
 @contextlib.contextmanager
 def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Let every embedding of a network return ones, in the block: an example of ones enters behind them.
+    """Make every embedding of a network return ones inside the block: an example of ones enters behind them.
 
-    weights: those that are scored. Raises: UsageError if one is an embedding alone, through which nothing would flow.
+    weights: the scored ones. Raises: UsageError if one belongs to an embedding only, through which nothing would flow.
     """
     tables = (nn.Embedding, nn.EmbeddingBag)
     used = {
@@ -206,7 +206,7 @@ def check_depends_on_weights(value: Tensor) -> None:
 
 
 def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
-    """Return the gradient of a scalar with respect to each weight; zero for those that it does not depend on.
+    """Return the gradient of a scalar with respect to each weight; zero for weights that it is independent of.
 
     Raises: UsageError where it depends on none, or has no second derivatives and needs them.
     """

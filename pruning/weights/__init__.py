@@ -1,1 +1,1 @@
-"""The weights of a network by name: which can be pruned, which are left out, how many there are."""
+"""The weights of a network by name: prunable ones, excluded ones, and their numbers."""

@@ -1,8 +1,8 @@
 """Weights that a layer computes from other parameters: by torch.nn.utils.prune, weight_norm and parametrizations.
 
-Masks name the computed weight (`fc.weight`), for that is what the layer multiplies with. What `torch.nn.utils.prune`
-and `weight_norm` (the parametrization and the older hook) compute can be pruned; other weights are refused, with the
-line that removes the parametrization.
+Masks name the computed weight (`fc.weight`), since the layer multiplies with it. Weights that `torch.nn.utils.prune`
+and `weight_norm` (the parametrization and the older hook) compute can be pruned; for others, the error gives the line
+of code that removes the parametrization.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Computed:
     parameters: Mapping[str, nn.Parameter]
     """The parameters that it is computed from, by their names below the layer."""
     kind: str
-    """How it is computed, for errors."""
+    """The kind of computation, for errors."""
     removal: str | None = None
-    """Where it cannot be pruned: the call that makes it a parameter, for a layer `LAYER`."""
+    """The call that makes it a parameter, for a layer `LAYER`, if it cannot be pruned; else None."""
     hook: Any = None
-    """What computes it before each forward pass, where a hook does."""
+    """The hook that computes it before each forward pass, or None."""
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of the tensor: that of the last of its parameters."""
+        """The shape of the tensor, which the last of its parameters has."""
         return [parameter.shape for parameter in self.parameters.values()][-1]
 
     def value(self) -> Tensor:
@@ -56,16 +56,16 @@ class Computed:
             return found
 
     def kept(self) -> Tensor | None:
-        """Return which entries the mask of torch.nn.utils.prune keeps (bool), or None where there is none."""
+        """Return the mask of torch.nn.utils.prune (bool, True where kept), or None if there is none."""
         if isinstance(self.hook, BasePruningMethod):
             mask: Tensor = getattr(self.layer, f"{self.tensor}_mask")
             return mask != 0
         return None
 
     def masks(self, kept: Tensor) -> dict[str, Tensor]:
-        """Return which entries of each of its parameters are kept (bool), where `kept` is about the tensor itself.
+        """Return the mask of each of its parameters (bool) that follows from the mask of the tensor itself.
 
-        Of weight_norm, w = g v / ||v||: pruned entries of v are 0, and g is 0 where no entry of its part of v is kept.
+        For weight_norm, w = g v / ||v||: pruned entries of v are 0, and g is 0 where no entry of its part of v is kept.
         Then v keeps its values, since its norm divides.
         """
         if not self.is_weight_norm:
@@ -96,7 +96,7 @@ class Computed:
             changed = _any_by_part(wanted != before, g).view(g.shape)
             g.copy_(torch.where(changed, norm.view(g.shape) * g.sign(), g))
         if self.hook is not None:
-            self.hook(self.layer, ())  # what the layer holds until its next forward pass
+            self.hook(self.layer, ())  # updates the layer's tensor before its next forward pass
 
 
 def _any_by_part(entries: Tensor, g: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _any_by_part(entries: Tensor, g: Tensor) -> Tensor:
 
 
 def computed_tensors(layer: nn.Module) -> Iterator[Computed]:
-    """Yield the tensors of a layer that are computed from parameters by the means of torch.nn.utils."""
+    """Yield the tensors of a layer that torch.nn.utils computes from parameters."""
     if is_parametrized(layer):
         for tensor, parametrization in getattr(layer, PARAMETRIZATIONS).items():
             prefix = f"{PARAMETRIZATIONS}.{tensor}"
@@ -155,7 +155,7 @@ def make_plain_(model: nn.Module) -> None:
         values = {item.tensor: item.value().detach().clone() for item in computed}
         if is_parametrized(layer):
             del layer._modules[PARAMETRIZATIONS]
-            layer.__class__ = type(layer).__mro__[1]  # torch gives each parametrized layer a class of its own
+            layer.__class__ = type(layer).__mro__[1]  # torch gives each parametrized layer its own class
         for item in computed:
             for key, hook in list(layer._forward_pre_hooks.items()):
                 if hook is item.hook:

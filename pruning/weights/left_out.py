@@ -1,4 +1,4 @@
-"""The weights of a network that a mask does not cover although one might think so, named."""
+"""Reports of weights that a mask does not cover, although users may expect it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class LeftOut:
     """The weights that masks do not cover, besides biases and normalization."""
 
     layers: dict[str, int]
-    """How many there are in each layer, by name; '' is the network itself."""
+    """The number of such weights in each layer, by name; '' is the network itself."""
     types: list[str]
-    """The types of these layers; the names of those without a type of their own."""
+    """The types of these layers, or the name of a layer without a type of its own."""
     total: int
     """The number of all weights of the network besides biases and normalization."""
     unregistered: int = 0
-    """The number of weights in layers that torch does not know to be the network's: those in plain lists."""
+    """The number of weights in layers that the network does not register, such as those in plain lists."""
 
     @property
     def count(self) -> int:
-        """How many weights there are."""
+        """The number of these weights."""
         return sum(self.layers.values())
 
     def __str__(self) -> str:
-        """Return sentences that name them and say how to ask for them."""
+        """Return sentences that name these weights and how to include them."""
         sentences = []
         if self.layers:
             names = [name or "(the network itself)" for name in self.layers]
@@ -61,7 +61,7 @@ class LeftOut:
 
 
 def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
-    """Return the weights besides biases and normalization that a mask of some names does not cover, None for none."""
+    """Return the weights that a mask of some names does not cover, besides biases and normalization; None for none."""
     network = unwrapped(model)
     covered: set[int] = set()
     counted: dict[int, tuple[str, nn.Module, int]] = {}

@@ -1,7 +1,7 @@
 """The layers and tensors of a network by name, whatever the network is wrapped in.
 
 `torch.compile`, `DataParallel` and `DistributedDataParallel` wrap a network, or a part of it, and put a prefix before
-its names. Masks know nothing of that: their names are those of the network inside.
+its names. Masks use the names of the network inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.copying import copied
 from pruning.weights.computed_weights import PARAMETRIZATIONS, Computed, computed_tensors, make_plain_
 
 _COMPILED = "_orig_mod"
-"""The child of what torch.compile returns."""
+"""The child in which torch.compile keeps the network."""
 
 Weight = nn.Parameter | Computed
 """A tensor of a layer: a parameter, or computed from some."""
@@ -82,18 +82,18 @@ def tensors_of(layer: nn.Module) -> dict[str, Weight]:
 
 
 def choice_of(name: str, layer: nn.Module) -> str:
-    """Return how people can ask for a layer: by its type, or by its name where the type is no type of layer."""
+    """Return the choice that selects a layer: its type, or its name if the type is no type of layer."""
     return (f"{name}.*" if name else "*") if type(layer) is nn.Module else layer_type(layer)
 
 
 def layer_type(layer: nn.Module) -> str:
-    """Return the name of a layer's class: that of LSTM also where its weights are parametrized."""
+    """Return the name of a layer's class: LSTM for a parametrized LSTM, too."""
     kind = type(layer)
     return (kind.__mro__[1] if is_parametrized(layer) else kind).__name__
 
 
 def named_weights(model: nn.Module) -> dict[str, Weight]:
-    """Return the tensors of all layers of a network by name; one that layers share has all of its names."""
+    """Return the tensors of all layers of a network by name; a shared tensor appears under each of its names."""
     return {
         f"{layer}.{name}" if layer else name: value
         for layer, module in named_layers(model, duplicates=True)
@@ -153,5 +153,5 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """Return a network if its names and weights are those of its plain copy, else that copy; to look at only."""
+    """Return the network itself if its names and weights equal its plain copy's, else that copy; read-only."""
     return plain_copy(model) if needs_plain_copy(model) else model

@@ -23,7 +23,7 @@ class Size:
     parameters: int
     """The number of parameters, counted by entry."""
     prunable: int
-    """The number of those that are prunable by default (`pruning.weights.prunable`)."""
+    """The number of parameters that are prunable by default (`pruning.weights.prunable`)."""
     prunable_tensors: int
     """The number of tensors that hold them."""
     multiply_adds: int

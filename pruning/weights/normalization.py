@@ -1,4 +1,4 @@
-"""Which layers normalize, by type or by what they hold: torch.nn's, and those of other libraries."""
+"""Recognition of normalization layers, by type or by content: torch.nn's and other libraries'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_normalization(module: nn.Module) -> bool:
 
 
 def has_statistics(module: nn.Module) -> bool:
-    """Return whether a layer normalizes by statistics, others in train mode than in eval mode, as batchnorm does."""
+    """Return whether a layer normalizes by statistics that differ in train and eval mode, as batchnorm does."""
     return isinstance(module, _NormBase) or any(name in module._buffers for name in _STATISTICS)
 
 

@@ -1,9 +1,9 @@
-"""Which weights of a network can be pruned: the rule of `docs/prunable.md`.
+"""The prunable weights of a network: the rule of `docs/prunable.md`.
 
 By default, these are the weight tensors of its convolutions (1-, 2- and 3-dimensional, transposed ones included) and of
 its linear layers: the output layer, the 1x1 convolutions of projection shortcuts and all projections of
-torch.nn.MultiheadAttention included. Other weights are pruned where they are asked for, by the type of their layer or
-by name; biases and the scales of batchnorm by options of their own. A tensor that two layers share counts once, under
+torch.nn.MultiheadAttention included. Other weights are pruned on request, by the type of their layer or
+by name; biases and the scales of batchnorm by separate options. A tensor that two layers share counts once, under
 the alphabetically first of its names. Every density and sparsity in open_prune is relative to the number of these
 weights.
 """
@@ -42,14 +42,14 @@ LAYER_TYPES: tuple[type[nn.Module], ...] = (
 )
 CONVOLUTIONS = LAYER_TYPES[:6]
 BATCHNORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
-"""Those of torch.nn: 1-, 2- and 3-dimensional, synchronized and lazy."""
+"""The batchnorms of torch.nn: 1-, 2- and 3-dimensional, synchronized and lazy."""
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 Choice = type[nn.Module] | str
 """A type of layers; or the name of one, of a group of layers, of a layer or of a tensor, or a pattern of names."""
 
 
 def is_bias(tensor: str) -> bool:
-    """Return whether the name of a tensor in its layer is that of a bias: bias, bias_ih_l0, in_proj_bias, q_bias."""
+    """Return whether a tensor's name in its layer is a bias's: bias, bias_ih_l0, in_proj_bias, q_bias."""
     return tensor == "bias" or tensor.startswith("bias_") or tensor.endswith("_bias")
 
 
@@ -61,9 +61,9 @@ def prunable_weights(
     layer_types: the layers: types of modules, as classes or by their names; names of layers or of tensors, or patterns
     of such names (`encoder.*`); and the names of groups: all, convolutions, all_but_classifier. A type stands for all
     tensors of its layers besides biases, and for the convolutions and linear layers inside of them.
-    biases: whether the biases of these layers are among them. A pattern in which `bias` occurs takes them as well.
-    Raises: UsageError if there are none, if a name fits nothing, or if a tensor cannot be masked (it has no values yet,
-    or is computed by a parametrization).
+    biases: whether to include the biases of these layers. A pattern that contains `bias` includes them as well.
+    Raises: UsageError if there are none, if a name matches nothing, or if a tensor cannot be masked (it has no values
+    yet, or is computed by a parametrization).
     """
     network = unwrapped(model)
     if isinstance(layer_types, str):
@@ -167,7 +167,7 @@ def _of_types(model: nn.Module, types: tuple[type[nn.Module], ...], biases: bool
             inside.append(prefix)
         elif not (isinstance(module, LAYER_TYPES) and any(prefix.startswith(outer) for outer in inside)):
             continue
-        # Of a user's class that derives from Linear, only that class itself stands for what it adds.
+        # Tensors that a user's subclass of Linear adds are chosen by that subclass only.
         takes_all = isinstance(module, own_types)
         for tensor in tensors_of(module):
             if biases if is_bias(tensor) else takes_all or tensor in _WEIGHTS:
@@ -184,7 +184,7 @@ def _without_classifier(model: nn.Module, biases: bool) -> set[str]:
 
 
 def _by_name(model: nn.Module, pattern: str, tensors: dict[str, Weight], biases: bool) -> set[str]:
-    """Return the tensors that a name or a pattern takes: of tensors themselves, or of the layers around them."""
+    """Return the tensors that a name or a pattern matches, by their own names or by those of the layers around them."""
     if pattern in tensors:
         return {pattern}
     layers = [name for name, _ in named_layers(model, duplicates=True)]

@@ -1,4 +1,4 @@
-"""The arguments of PruningWrapper: two spellings of each, and the network and the mask that they stand for."""
+"""The arguments of PruningWrapper: two names of each, and the network and the mask that follow from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one_of(given: Mapping[str, Any], default: object) -> Any:
 
 
 def choice(name: str, value: str | None, switch: str, is_on: bool, default: str) -> str:
-    """Return `default`, or 'random' where either the argument `name` or its `switch` says so.
+    """Return `default`, or 'random' if the argument `name` or its `switch` chooses it.
 
     Raises: UsageError if the value is neither, or contradicts the switch.
     """
@@ -75,10 +75,10 @@ def mask_of_ones(
     layer_types: tuple[type[nn.Module], ...] | None,
     filter_function: Callable[[str], bool] | None,
 ) -> Mask:
-    """Return the mask that keeps all: the weights of the layer types, or all parameters, that pass the filter.
+    """Return the dense mask: it keeps the weights of the layer types, or all parameters, that pass the filter.
 
-    What torch.nn.utils.prune has pruned stays pruned. Raises: UsageError if there are none, or if a lazy parameter has
-    no shape yet.
+    Weights that torch.nn.utils.prune has pruned stay pruned. Raises: UsageError if no weights pass, or if a lazy
+    parameter has no shape yet.
     """
     if filter_function is None:
         return within_masks_of_torch(network, Mask.ones(network, layer_types or LAYER_TYPES))

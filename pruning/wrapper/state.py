@@ -41,7 +41,7 @@ def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 @dataclass
 class Loaded:
-    """The wrapper's own part of a state dict that is loaded, and how it differs from what is expected."""
+    """The wrapper's own part of a loaded state dict, and its differences from the expected one."""
 
     mask: Mask | None = None
     initial: dict[str, Any] = field(default_factory=dict)
@@ -52,10 +52,10 @@ class Loaded:
 
 
 def read(own: Mapping[str, Any], network: nn.Module, present: Mask) -> Loaded:
-    """Read the wrapper's own part of a state dict, for `network`; `present` is the mask that the wrapper has.
+    """Read the wrapper's own part of a state dict, for `network`; `present` is the wrapper's current mask.
 
-    A mask may cover more tensors of the network than the present one. Of those that the present one covers and the file
-    does not, the present masks stay, and the names are missing.
+    The loaded mask may cover more tensors of the network than the present one. Tensors that only the present one covers
+    keep their present masks, and their names are listed as missing.
     """
     found = Loaded()
     masks, expected = part(own, MASK), network.state_dict()

@@ -67,7 +67,7 @@ class PruningWrapper(nn.Module):
     By default, the weights of convolutional and linear layers are (`pruning.weights.prunable`). layer_types: the layers
     whose weights are pruned, in place of these; with a filter_function, those that pass it.
     method: 'magnitude' (global) or 'random'. init_method: what `reinitialize` does, 'rewind' or 'random'.
-    rounding: 'nearest' prunes as many weights as `prune`; 'pruning_wrapper' those of the published PruningWrapper.
+    rounding: 'nearest' prunes as many weights as `prune`; 'pruning_wrapper' as many as the published PruningWrapper.
     seed: of random pruning and random reinitialization.
     """
 
@@ -89,7 +89,7 @@ class PruningWrapper(nn.Module):
         rounding: Literal["nearest", "pruning_wrapper"] = "nearest",
         seed: int = 0,
     ) -> None:
-        """Wrap `network`, which is moved to `device`; its present state is the one to rewind to.
+        """Wrap `network` and move it to `device`; its present state is the one to rewind to.
 
         Raises: UsageError for a wrong rate or method, arguments that contradict each other, a filter that no
         parameter passes, or a device that this machine does not have.
@@ -131,7 +131,7 @@ class PruningWrapper(nn.Module):
 
     @property
     def mask(self) -> Mask:
-        """The mask. Set to another one (or to a dict of its tensors), it is applied and enforced from now on.
+        """The mask. A newly set one (or a dict of its tensors) is applied and enforced from now on.
 
         Raises: UsageError if names or shapes are not the network's.
         """
@@ -223,27 +223,27 @@ class PruningWrapper(nn.Module):
         return unwrapped(self.model)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """Return the parameters that are masked, also of a replica, which has tensors in place of parameters."""
+        """Return the masked parameters, including a replica's, which are plain tensors."""
         network = self._network
         paths = {name: path.rpartition(".") for name, path in self._paths.items()}
         return {name: getattr(network.get_submodule(layer), last) for name, (layer, _, last) in paths.items()}
 
     def _number_to_keep(self, rate: float) -> int:
-        """Return how many weights a round keeps, of those that are left."""
+        """Return the number of weights that a round keeps."""
         left = self.mask.kept
         if self.rounding == "nearest":
             return kept_of(left, rate)
         pruned = int(left * rate)
         if self.method == "random" or not left:
             return left - pruned
-        # The published code keeps what is strictly above the weight of rank `pruned`, counted from 0.
+        # The published code keeps weights strictly above the one of rank `pruned`, counted from 0.
         weights = self.mask.values_in(self._network)
         sizes = torch.cat([weights[name].cpu()[kept].abs() for name, kept in self.mask.items()])
         threshold = sizes.sort().values[min(pruned, left - 1)]
         return int((sizes > threshold).sum())
 
     def _set_mask(self, mask: Mask) -> None:
-        """Apply a mask, and enforce it from now on in place of the present one."""
+        """Apply a mask, and enforce it from now on instead of the present one."""
         self._detach()
         self._mask = mask
         self._is_pruned = mask.pruned > 0
@@ -314,7 +314,7 @@ class PruningWrapper(nn.Module):
             self._pruned.enforce(weights, optimizer, self._states.get(optimizer))
 
     def _watch_optimizers(self) -> None:
-        """Have `_after_step` called after each step of any optimizer, for as long as the wrapper lives."""
+        """Register `_after_step` for each step of any optimizer, for as long as the wrapper lives."""
         own = weakref.ref(self)
 
         def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -325,11 +325,11 @@ class PruningWrapper(nn.Module):
         weakref.finalize(self, register_optimizer_step_post_hook(after_step).remove).atexit = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy gets: everything but the optimizers."""
+        """Return the state of a copy: all attributes but the optimizers."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_attached", "_states")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state of a wrapper that was copied, and watch optimizers for the own weights."""
+        """Restore the state of a copied wrapper, and watch optimizers for the copy's own weights."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._attached, self._states = None, weakref.WeakKeyDictionary()
         self._watch_optimizers()
