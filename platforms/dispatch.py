@@ -1,8 +1,8 @@
-"""Dispatching a plan: each run as a job of an executor, once the runs that it draws on are there.
+"""Dispatch of a plan: each run becomes a job of an executor once the runs that it depends on are complete.
 
 What has been computed is read from the runs' directories and from nowhere else. So a dispatch may be killed and
-repeated, and several may work through the same runs at once: a run that another process works on is left to it, while
-there is other work.
+repeated, and several may work through the same runs at once: if another process works on a run, the
+dispatch does other work first.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _ORDINARY_FAILURES = range(1, 128)
 
 
 class State(enum.Enum):
-    """How far a run of a dispatch is."""
+    """State of a run in a dispatch."""
 
     WAITING = "waiting"
-    """For the runs that it draws on, or for room."""
+    """Waits for the runs that it depends on, or for a free slot."""
     RUNNING = "running"
     ELSEWHERE = "elsewhere"
     """Another process works on it."""
@@ -48,17 +48,17 @@ class Item:
     planned: PlannedRun
     state: State = State.WAITING
     lacking: int = 0
-    """How many of the runs that it draws on are not done yet."""
+    """Number of unfinished runs that it depends on."""
     users: list[Item] = field(default_factory=list)
-    """The runs that draw on it."""
+    """The runs that depend on it."""
     reason: str = ""
-    """Why it failed."""
+    """The reason of its failure."""
     since: float = 0.0
-    """When it was submitted, in seconds of the monotonic clock."""
+    """Time of submission, in seconds of the monotonic clock."""
     attempts: int = 0
-    """How often it was killed without getting any further."""
+    """Number of times that it was killed without progress."""
     checkpointed: float = 0.0
-    """When the checkpoint was written that it was last submitted with."""
+    """Time at which the checkpoint of its last submission was written."""
     computed: bool = False
     """Whether a job of this dispatch completed it."""
     job: str = ""
@@ -73,7 +73,7 @@ class Item:
 
 
 class Wish(enum.Enum):
-    """What is to become of a dispatch."""
+    """A request to a running dispatch."""
 
     GO_ON = enum.auto()
     STOP = enum.auto()
@@ -166,7 +166,7 @@ class Dispatch:
         return any(item.state in open_states for item in self.items.values())
 
     def _may_start(self, item: Item) -> bool:
-        """Return whether a run can be submitted: what it draws on is done, or the executor waits for it."""
+        """Return whether a run can be submitted: its dependencies are done, or the executor waits for them."""
         if item.state is not State.WAITING or not self._executor.takes_waiting_jobs:
             return item.state is State.WAITING and item.lacking == 0
         return all(source.state in (State.DONE, State.RUNNING) for source in self._sources(item))
@@ -197,7 +197,7 @@ class Dispatch:
     def _is_free(self, item: Item) -> bool:
         """Return whether a run can be submitted; note where another process works on it."""
         if not self._may_start(item):
-            return False  # it comes back when the last of what it draws on is done
+            return False  # it comes back when its last dependency is done
         if is_held(item.planned.run.lock_path):
             item.state = State.ELSEWHERE
             self._observer.changed(item)
@@ -215,7 +215,7 @@ class Dispatch:
                 break
             if item.is_alone or item.planned.together_key != key or item is first or item.state is not State.WAITING:
                 continue
-            # Where the executor takes jobs that wait for others, what this one draws on may be in the same job.
+            # If the executor takes jobs that wait for others, the dependencies of this run may be in the same job.
             if any(source is each for source in self._sources(item) for each in (first, *found)):
                 continue
             if self._is_free(item):
@@ -272,7 +272,7 @@ class Dispatch:
                 self._ready.append(user)
 
     def _fail(self, item: Item, reason: str, *, exit_code: int | None = None, is_news: bool = True) -> None:
-        """Mark a run, and what draws on it, as failed. is_news: whether to write that into the run's directory."""
+        """Mark a run and its dependents as failed. is_news: whether to write the failure into the run's directory."""
         item.state, item.reason = State.FAILED, reason
         if is_news:
             when = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiGpuHparams(PlatformHparams):
-    """Where the job runs. Not part of a run's address."""
+    """The platform of the job. Not part of a run's address."""
 
     num_processes: int | None = hparam(None, at_least=1)
     """Processes that share each batch; by default as many as there are GPUs, one on each. More than one on CPUs must be

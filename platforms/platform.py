@@ -1,4 +1,4 @@
-"""What every platform gives a job, and what a job may ask of it."""
+"""The interface between platforms and jobs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformHparams(Hparams):
-    """Where the job runs. Not part of a run's address."""
+    """The platform of the job. Not part of a run's address."""
 
     platform: str = hparam("local")
-    """Where the job runs; the command `platforms` lists the names."""
+    """The platform that runs the job; the command `platforms` lists the names."""
     device: str = hparam("auto")
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     threads: int | None = hparam(None, at_least=1, at_most=4096)
@@ -48,7 +48,7 @@ class PlatformKind(Registered):
 
     make: Callable[[Any], Platform]
     runs: str
-    """Where it runs a job, in a few words."""
+    """The place where it runs a job, in a few words."""
     splits_batches: bool = False
     """Whether several processes work on one run."""
     hparams: type[PlatformHparams] = PlatformHparams

@@ -26,11 +26,11 @@ from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error,
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _GRACE_SECONDS = 3.0
-"""How long the others may take to fail for a reason of their own once a process has failed."""
+"""Once a process has failed, the time within which the others may fail for a reason of their own."""
 _SECONDS_TO_END = 0.7
-"""How long the primary process may take to end where it does not train, once it is asked to stop."""
+"""Time within which the primary process must end after a request to stop, unless it trains."""
 _NESTED = 20_000
-"""How deep descriptions may nest that are sent to other processes: a long chain of branches nests deeply."""
+"""Maximum nesting of descriptions sent to other processes: a long chain of branches nests deeply."""
 
 
 class Packed:
@@ -89,7 +89,7 @@ class Processes:
         self._trains = False
         """Whether the primary process trains: asked to stop, it writes a checkpoint first."""
         self._asked: float | None = None
-        """When it was asked to stop, or since then was last known to train."""
+        """Time of the request to stop, or the last time since then at which it was known to train."""
 
     def result(self) -> Any:
         """Run the job, and return what the primary process returns. Raises: what is most telling of what went wrong."""

@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLATFORM, INTERRUPTS, REPORTER = "platform", "interrupts", "reporter"
-"""What each process puts in place of the job's own."""
+"""Fields of the job that each process replaces with its own."""
 _STEP_TIMEOUT = timedelta(minutes=30)
-"""How long a sum over the processes may take: they are at the same step, and the primary one writes files at most."""
+"""Time limit of a sum over the processes: all are at the same step, and at most the primary one writes files."""
 _DECISION_TIMEOUT = timedelta(days=7)
-"""How long the others wait while the primary process alone computes, such as scores. If it dies, they are ended."""
+"""Time limit of the others' wait while only the primary process computes, such as scores. If it dies, they end."""
 _SECONDS_BETWEEN_REPORTS = 0.1
 Refusal = TypeVar("Refusal", OpenPruneError, Interrupted)
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Which process this is, and what it needs before it can read its job."""
+    """The number of this process, and everything that it needs before it can read its job."""
 
     number: int
     count: int
@@ -88,7 +88,7 @@ class RankPlatform(Platform):
         return self._device
 
     def agree(self, decide: Callable[[], Result]) -> Result:
-        """Return what `decide` returns in the primary process."""
+        """Return the primary process's result of `decide`, in every process."""
         import torch
         from torch import distributed
 

@@ -47,7 +47,7 @@ class Browser:
         _call("POST", f"{self._session}/url", {"url": path.as_uri()})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Return what a function body of JavaScript returns."""
+        """Run the body of a JavaScript function and return its result."""
         return _call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
     def devtools(self, command: str, **parameters: Any) -> Any:
@@ -66,7 +66,7 @@ class Browser:
         self._act({"type": "key", "id": "keyboard", "actions": typed})
 
     def log(self) -> list[str]:
-        """Return what the console got since the last call: errors, warnings, exceptions."""
+        """Return the console's lines since the last call: errors, warnings, exceptions."""
         return [entry["message"] for entry in _call("POST", f"{self._session}/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:

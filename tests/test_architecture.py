@@ -1,4 +1,4 @@
-"""What docs/architecture.md says is so."""
+"""The statements of docs/architecture.md hold."""
 
 from __future__ import annotations
 

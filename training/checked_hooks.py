@@ -15,9 +15,9 @@ from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 
 def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams) -> Hooks[Any]:
-    """Return what a technique does in a training; of a plug-in's technique, with its results checked at each call.
+    """Return a technique's hooks for a training. The hooks of a plug-in check their results at each call.
 
-    Raises: PluginError where it is not a Hooks.
+    Raises: PluginError if the technique returns no Hooks.
     """
     hooks = technique.hooks(training, hparams)
     if technique.plugin is None:

@@ -20,9 +20,9 @@ class Context:
     """Handed to every job. Nothing in it can change a result but the replicate, which is part of the run's path."""
 
     root: Path
-    """Where the runs are."""
+    """Directory of the runs."""
     datasets: Path
-    """Where the prepared datasets are."""
+    """Directory of the prepared datasets."""
     platform: Platform
     replicate: int = 1
     """The replicate of the requested runs."""
@@ -40,7 +40,7 @@ class Context:
     cuda_graphs: bool = False
     """Whether training steps on a GPU are recorded as CUDA graphs (`training.loop.cuda_graph`)."""
     together: int = 1
-    """How many runs are trained at once, step by step together (`training.jobs.together`)."""
+    """Number of runs that are trained at once, step by step together (`training.jobs.together`)."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
     opened: dict[Hashable, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a train job computes."""
+"""The description of a training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TrainDesc(Desc):
     model: ModelHparams
     training: TrainingHparams
     techniques: TechniquesHparams | None = None
-    """What else changes how it trains; None for nothing."""
+    """The techniques that change the training; None for none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "techniques", techniques_of(self.techniques, self, has_mask=False))

@@ -26,7 +26,7 @@ class TrainingHparams(Hparams):
     lr: float = hparam(0.1, above=0, elided=ALWAYS_WRITTEN)
     """Learning rate (its peak, with a warmup or a cosine)."""
     training_steps: str = hparam("160ep", step=True, elided=ALWAYS_WRITTEN)
-    """How long to train, as a step: 160ep, 62560it or 159ep391it."""
+    """Length of the training, as a step: 160ep, 62560it or 159ep391it."""
     momentum: float = hparam(0.0, at_least=0, below=1)
     """Momentum of sgd or rmsprop."""
     nesterov_momentum: float = hparam(0.0, at_least=0, below=1)
@@ -89,8 +89,8 @@ class TechniquesHparams(Hparams):
     """
 
     technique: str | None = hparam(None, elided=ALWAYS_WRITTEN)
-    """What changes the training besides the loop, several separated by commas, which act in that order: gmp,rigl.
-    The command `techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
+    """Techniques that change the training, separated by commas; they act in that order: gmp,rigl.
+    The command `techniques` lists them. A branch uses only its own techniques; its parent `train` uses none."""
     technique_seed: int | None = hparam(None)
     """Pins what is random in techniques; by default each replicate has its own."""
 
@@ -133,7 +133,7 @@ class TechniquesHparams(Hparams):
 
     @property
     def choices(self) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
-        """What a job names in its first line where it was not given; see `TechniqueHparams.choices`."""
+        """Defaults that a job names in its first line; see `TechniqueHparams.choices`."""
         return [choice for _, part in self.parts for choice in part.choices]
 
     @property
@@ -143,7 +143,7 @@ class TechniquesHparams(Hparams):
 
     @property
     def scores_with(self) -> list[PruningHparams]:
-        """How the techniques score the weights of the network while it trains."""
+        """Hyperparameters by which the techniques score the weights of the network while it trains."""
         return [part.scores_with for _, part in self.parts if part.scores_with is not None]
 
     @property

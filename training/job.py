@@ -32,7 +32,7 @@ D = TypeVar("D", bound=Desc)
 
 @dataclass(frozen=True)
 class InitialState:
-    """What a training starts from: a network on the CPU with its weights, and the mask to put on it."""
+    """Start of a training: a network on the CPU with its weights, and the mask to put on it."""
 
     model: nn.Module
     mask: Mask | None = None
@@ -59,12 +59,12 @@ class Job(ABC, Generic[D]):
 
     @property
     def techniques(self) -> TechniquesHparams | None:
-        """What else changes how the run trains."""
+        """The techniques that change the run's training."""
         return None
 
     @property
     def prunings(self) -> list[PruningHparams]:
-        """How the run's network is scored and pruned."""
+        """Hyperparameters by which the run's network is scored and pruned."""
         return [] if self.techniques is None else self.techniques.scores_with
 
     @property
@@ -74,12 +74,12 @@ class Job(ABC, Generic[D]):
 
     @cached_property
     def initial(self) -> InitialState:
-        """What the training starts from, computed once."""
+        """Start of the training, computed once."""
         return self.initial_state()
 
     @abstractmethod
     def initial_state(self) -> InitialState:
-        """Return what the training starts from, keeping in the run what must outlast an interruption."""
+        """Compute the start of the training, and keep in the run all that must outlast an interruption."""
 
     def is_prepared(self) -> bool:
         """Return whether the run still has what `initial_state` keeps in it; a resumed training makes it again."""

@@ -135,7 +135,7 @@ def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask
 
 
 def _split(model: nn.Module, pruning: PruningHparams, mask: Mask) -> tuple[Mask, dict[str, torch.Tensor]]:
-    """Return what of a mask can be pruned, with the biases and scales that are asked for, and the rest."""
+    """Split a mask into the prunable tensors, including the biases and scales that are asked for, and the rest."""
     ones = Mask.to_prune(model, pruning)
     rest = {name: tensor for name, tensor in mask.items() if name not in ones}
     missing = {name: tensor for name, tensor in ones.items() if tensor.dim() == 1 and name not in mask}

@@ -38,9 +38,9 @@ def transform(
 
 
 def state_for(model: nn.Module, state: Mapping[str, Tensor], desc: TrainDesc) -> dict[str, Tensor]:
-    """Return a state as one of `model`, whatever techniques added to the network that it is of.
+    """Adapt a state to `model`, whatever techniques added to the network that the state comes from.
 
-    desc: that of `model`. Nothing is said of tensors that the plain network has: loading the state does that.
+    desc: the description of `model`. Does not check the plain network's tensors; loading does.
     """
     plain, own = plain_names(desc), model.state_dict()
     return {name: tensor for name, tensor in own.items() if name not in plain} | without_added(model, state, desc)

@@ -1,7 +1,7 @@
-"""What a technique declares about itself, and what it does while a network trains. Imports no torch.
+"""The interface of techniques: what each declares, and its hooks during training. Imports no torch.
 
-A technique changes how a network trains and is not the loop: gradual pruning, RigL, SET. It is an object with the hooks
-that it needs. Techniques compose: a run with `technique=gmp,rigl` uses both, and at each hook they act in that order.
+A technique changes the training from outside the loop: gradual pruning, RigL, SET. It is an object with the hooks that
+it needs. Techniques compose: a run with `technique=gmp,rigl` uses both, and at each hook they act in that order.
 Techniques that a run does not use are absent from its address.
 """
 
@@ -41,7 +41,7 @@ class TechniqueHparams(Hparams):
 
     @property
     def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
-        """What a job names in its first line where it was not given: values by field, and the fields that give them."""
+        """Defaults that a job names in its first line: values by field, and the fields that set them."""
         return ()
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
@@ -61,7 +61,7 @@ class TechniqueHparams(Hparams):
 
     @property
     def scores_with(self) -> PruningHparams | None:
-        """How the technique scores the weights of the network while it trains; None where it does not."""
+        """Hyperparameters by which the technique scores the weights while the network trains; None if it does not."""
         return None
 
 
@@ -69,17 +69,17 @@ H = TypeVar("H", bound=TechniqueHparams)
 
 
 class Training(Protocol):
-    """What a technique sees of the training in which it acts."""
+    """A technique's view of the training in which it acts."""
 
     model: nn.Module
     """The network, on the training's device."""
     optimizer: torch.optim.Optimizer
     mask: Mask | None
-    """Which weights are kept at present; None where nothing is pruned. Change it by `set_mask`."""
+    """Mask of the weights kept at present; None if nothing is pruned. Change it by `set_mask`."""
     desc: TrainDesc
     """Dataset, model and training."""
     seed: int
-    """What names the random streams of techniques."""
+    """Seed of the random streams of techniques."""
 
     def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
@@ -108,7 +108,7 @@ class Training(Protocol):
 
 
 class Hooks(Generic[H]):
-    """What a technique does in one training. All hooks do nothing by default."""
+    """Hooks of a technique in one training. By default, every hook does nothing."""
 
     def __init__(self, training: Training, hparams: H) -> None:
         self.training, self.hparams = training, hparams
@@ -156,7 +156,7 @@ class Hooks(Generic[H]):
         return False
 
     def skipped_before(self, step: Step) -> int:
-        """Return how many iterations before a step the learning rate is not to count, as the optimizer skipped them."""
+        """Return the number of iterations before a step that the optimizer skipped, and the learning rate ignores."""
         return 0
 
     def after_step(self, step: Step) -> None:
@@ -175,7 +175,7 @@ class Technique(Registered):
     """A technique by name."""
 
     summary: str
-    """What it does, in a few words."""
+    """The effect of the technique, in a few words."""
     paper: str = ""
     hparams: type[TechniqueHparams] = TechniqueHparams
     """Its own hyperparameters: TechniqueHparams, or a subclass that adds some."""

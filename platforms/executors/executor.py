@@ -1,4 +1,4 @@
-"""What every executor does with commands, and what it must not know: what a command computes.
+"""The interface of executors, which run commands without knowing what a command computes.
 
 A command's results are in the directories of its runs, so an executor may die and be started again, and several may
 work on the same runs.
@@ -19,14 +19,14 @@ from foundations.registry import Registered, Registry
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorHparams(Hparams):
-    """Who runs the jobs. Not part of a run's address."""
+    """The executor of jobs. Not part of a run's address."""
 
     executor: str | None = hparam(None)
-    """Who runs the jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job runs
-    here and now."""
+    """The executor of jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job
+    runs here and now."""
 
     together: int = hparam(1, at_least=1)
-    """How many runs of one network and one data set a job trains at once: stacked on a GPU, taking turns on a CPU."""
+    """Number of runs of one network and one data set that a job trains at once: stacked on a GPU, in turns on a CPU."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
@@ -50,7 +50,7 @@ class CommandJob:
     """A command to run somewhere."""
 
     name: str
-    """What it computes, in the words of `ls`; no two jobs that are submitted at the same time have one name."""
+    """Name of its runs, as in `ls`; unique among the jobs that are submitted at the same time."""
     arguments: tuple[str, ...]
     """Of the program, such as ("run", "FILE", "--root=DIR"). An executor may add flags for devices and threads."""
     output: Path
@@ -75,7 +75,7 @@ class Ended:
     exit_code: int
     """That of the command; negative: the number of the signal that killed it."""
     reason: str = ""
-    """Why it ended, where the executor knows more than the command's output says: out of memory, node failed."""
+    """Reason of its end, if the executor knows more than the command's output shows: out of memory, node failed."""
 
 
 class Executor(ABC):
@@ -110,11 +110,11 @@ class Executor(ABC):
         """
 
     def slots(self) -> int:
-        """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
+        """Return the number of jobs that run at the same time, for estimates; 1 if unknown."""
         return 1
 
     def threads(self) -> int | None:
-        """Return how many CPU threads a job on this machine has; None where jobs may run on other machines."""
+        """Return the number of CPU threads of a job on this machine; None if jobs may run on other machines."""
         return None
 
     def states(self) -> Mapping[str, str]:
@@ -126,7 +126,7 @@ class Executor(ABC):
         return {name for name, state in self.states().items() if state in QUEUED}
 
     def how_to_look(self) -> str:
-        """Return how to look at jobs that go on without this process, in words; nothing where none do."""
+        """Return instructions for watching jobs that outlive this process; empty if there are none."""
         return ""
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Executor(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """How an executor starts the program."""
+    """The command that starts the program, for executors."""
 
     entry: str
     """`module:function` that takes a command line and returns the exit code, for executors that fork."""
@@ -161,7 +161,7 @@ class ExecutorKind(Registered):
     make: Callable[[Any, Program], Executor]
     """Called with the hyperparameters, of the class above. Raises: EnvironmentFailure where the engine is missing."""
     runs: str
-    """Where it runs jobs, in a few words."""
+    """The place where it runs jobs, in a few words."""
     is_local: bool = False
     """Whether it runs jobs on this machine alone, and can be made without reaching anything else."""
 

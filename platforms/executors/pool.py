@@ -39,7 +39,7 @@ from platforms.executors.executor import (
 )
 
 _Task = tuple[str, tuple[str, ...], Path]
-"""What a child is sent: the program's entry, the arguments, and the file for the output."""
+"""Message to a child: the program's entry, the arguments, and the file for the output."""
 _SOFTWARE_ERROR = 70  # as sysexits.h has it: the command ended by an exception that is a bug
 
 
@@ -48,9 +48,9 @@ class PoolHparams(ExecutorHparams):
     """Processes of this machine."""
 
     jobs: int | None = hparam(None, at_least=1)
-    """How many jobs run at once; by default one a core, or --jobs_per_device on each GPU."""
+    """Number of jobs that run at once; by default one a core, or --jobs_per_device on each GPU."""
     jobs_per_device: int = hparam(1, at_least=1)
-    """How many jobs share a GPU."""
+    """Number of jobs that share a GPU."""
 
 
 @dataclass(eq=False)
@@ -140,11 +140,11 @@ class Pool(Executor):
         self._held.close()
 
     def slots(self) -> int:
-        """Return how many slots there are."""
+        """Return the number of slots."""
         return self._size
 
     def threads(self) -> int:
-        """Return how many threads a job has."""
+        """Return the number of threads of a job."""
         return self._threads
 
     def states(self) -> Mapping[str, str]:

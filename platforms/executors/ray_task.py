@@ -1,4 +1,4 @@
-"""What runs in a task of Ray: a command, as a process of its own."""
+"""The body of a Ray task: a command, as a process of its own."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class SlurmHparams(ExecutorHparams):
     slurm_grace: int = hparam(90, at_least=1)
     """Seconds before the end of that time at which a job writes its checkpoint and is queued again."""
     slurm_requeues: int = hparam(100, at_least=0)
-    """How many more times a job is granted when its time is over."""
+    """Number of times that a job is requeued when its time is over."""
     slurm_memory: float | None = hparam(None, above=0)
     """Gigabytes of memory; by default the cluster's own."""
     slurm_cpus: int = hparam(2, at_least=1)
@@ -69,9 +69,9 @@ class SlurmHparams(ExecutorHparams):
     slurm_exclude: str | None = hparam(None)
     """Nodes that are not used, such as node[3-5]."""
     slurm_array_parallelism: int | None = hparam(None, at_least=1)
-    """How many jobs of an array run at once; by default as many as there is room for."""
+    """Number of jobs of an array that run at once; by default as many as there is room for."""
     slurm_max_jobs: int = hparam(1000, at_least=1)
-    """How many jobs are in the queue at once; the others are submitted as these end."""
+    """Number of jobs in the queue at once; the others are submitted as these end."""
     slurm_setup: str | None = hparam(None)
     """A shell command that every job runs first, such as 'module load cuda'."""
     slurm_options: str | None = hparam(None)
@@ -90,7 +90,7 @@ class _Submitted:
     number: str
     state: JobState = JobState("PENDING")
     odd_since: float | None = None
-    """When it was first seen to have ended without a record, or was missing from Slurm's answer."""
+    """Time at which it was first seen without a record after its end, or was missing from Slurm's answer."""
     code: int | None = None
     """Its exit code, where the reason is still to be asked for."""
 
@@ -158,7 +158,7 @@ class Slurm(Executor):
         self._polled = 0.0
 
     def slots(self) -> int:
-        """Return how many jobs run now, as far as is known."""
+        """Return the number of jobs known to be running."""
         return max(1, sum(each.state.state == "RUNNING" for each in self._jobs.values()))
 
     def states(self) -> Mapping[str, str]:
@@ -281,7 +281,7 @@ class Slurm(Executor):
         return found
 
     def _poll(self) -> list[Ended]:
-        """Return the jobs of which Slurm says that they have ended, and that will not say so themselves."""
+        """Return the jobs that ended according to Slurm and that will leave no record themselves."""
         self._polled, now = time.monotonic(), time.monotonic()
         states = slurm_queue.states_of(getpass.getuser(), [each.number for each in self._jobs.values()])
         if states is None:
@@ -303,7 +303,7 @@ class Slurm(Executor):
         return found
 
     def _explained(self, each: _Submitted) -> Ended:
-        """Return how a job ended that was killed, or left no record."""
+        """Return the outcome of a job that was killed, or left no record."""
         state, killed = each.state.state, each.code if each.code is not None else -9
         lost = [name for name in each.job.after if self._exit_codes.get(name, 0) != 0]
         if state == "CANCELLED" and self._is_stopping:

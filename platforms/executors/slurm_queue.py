@@ -1,4 +1,4 @@
-"""What Slurm knows about jobs, asked for many of them at once, by its own commands."""
+"""Queries of Slurm's own commands about jobs, many jobs a query."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOT_ENDED: Final = frozenset(
 
 @dataclass(frozen=True)
 class JobState:
-    """What Slurm says about a job."""
+    """State of a job according to Slurm."""
 
     state: str
     """In Slurm's words: PENDING, RUNNING, COMPLETED, OUT_OF_MEMORY."""
     reason: str = ""
-    """Why it waits or ended, in Slurm's words."""
+    """The reason for which it waits or ended, in Slurm's words."""
 
     @property
     def has_ended(self) -> bool:
@@ -70,7 +70,7 @@ def recorded_states(jobs: Sequence[str]) -> dict[str, JobState]:
 
 
 def largest_array() -> int:
-    """Return how many jobs an array may have."""
+    """Return the largest number of jobs in an array."""
     answer = re.search(r"^MaxArraySize\s*=\s*(\d+)", _answer("scontrol", "show", "config") or "", flags=re.MULTILINE)
     return max(1, int(answer[1]) - 1) if answer else 1000
 
@@ -83,7 +83,7 @@ def cancel(jobs: Iterable[str], *options: str) -> None:
 
 
 def _answer(*command: str) -> str | None:
-    """Return what a command prints, or None where it fails."""
+    """Run a command and return its output, or None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS)
     except (OSError, subprocess.TimeoutExpired):

@@ -28,7 +28,7 @@ class QueuedRun:
     """Of the job, as `squeue` shows it."""
     state: JobState
     since: float
-    """When the job was submitted, in seconds since 1970."""
+    """Time of submission, in seconds since 1970."""
 
 
 def note_submitted(records: Path, jobs: Iterable[tuple[str, str, CommandJob]]) -> None:

@@ -1,4 +1,4 @@
-"""What runs inside a Slurm job: a command, its signals, and the record of its exit code.
+"""The body of a Slurm job: runs a command, handles its signals, and records its exit code.
 
 submitit pickles an object of this class and nothing else: a command line and some file names, all of them strings.
 """

@@ -1,4 +1,4 @@
-"""How the jobs of a cluster are asked to write their checkpoints and end: by a file on the shared file system."""
+"""Stopping jobs of a cluster: a file on the shared file system asks them to write their checkpoints and end."""
 
 import signal
 

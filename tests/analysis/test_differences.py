@@ -1,4 +1,4 @@
-"""What runs differ in is named exactly, and each difference once: pairs of runs of all kinds that differ on purpose."""
+"""Differences between runs are named exactly, each once: pairs of runs of all kinds that differ on purpose."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def names_between(root: Path, *descs: Desc) -> set[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with the runs of all pairs and those that they draw on."""
+    """A root with the runs of all pairs and their ancestors."""
     folder = tmp_path_factory.mktemp("pairs")
     made: dict[str, Desc] = {}
     waiting: list[Desc] = [desc for one, other, _ in PAIRS.values() for desc in (one, other)]

@@ -41,7 +41,7 @@ def index_of(root: Path) -> Path:
 
 
 def ageless(rows: list[Row]) -> list[dict[str, object]]:
-    """Return what rows hold but for their ages."""
+    """Return the rows without their ages."""
     return [
         {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in ("age", "run")}
         | {"location": row.location, "problem": row.problem}
@@ -151,7 +151,7 @@ def test_an_index_of_anything_else_is_made_anew(indexed: Family, content: bytes)
 
 
 def parts_of(path: Path) -> tuple[dict[str, Any], list[list[Any]]]:
-    """Return what an index has of all runs together, and of each."""
+    """Return the parts of an index: the record of all runs together, and a record of each."""
     _, first, entries = path.read_bytes().split(b"\n")
     return json.loads(first), json.loads(entries)
 

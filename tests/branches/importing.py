@@ -17,7 +17,7 @@ from training.desc import TrainDesc
 
 
 class Importer:
-    """Imports what is saved under a root of its own, and keeps what was said."""
+    """Imports saved files into a root of its own, and keeps the messages."""
 
     def __init__(self, folder: Path, datasets: Path) -> None:
         self.folder, self.listener = folder, Listener()

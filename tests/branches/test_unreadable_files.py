@@ -31,7 +31,7 @@ class Settings:
 
 
 class Touching:
-    """What, unpickled, would make a file."""
+    """An object that would write a file if it were unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -32,7 +32,7 @@ PLANNED_ONLY = {
     "=tost_lt_vgg_16": "writes gigabytes: it has 134 million weights, and no width",
     "=tost_lt_alexnet": "writes a gigabyte: it has 57 million weights, and no width",
 }
-"""What commands have in them that are planned alone, and why."""
+"""Parts of commands that are planned alone, and the reasons."""
 SMALL: Mapping[str, str] = {
     "default_hparams": "digits_resnet_8",
     "model_name": "digits_resnet_8_2",
@@ -67,7 +67,7 @@ OF_PRESETS: Mapping[str, str] = {
 TENSORS: Mapping[str, str] = {"pruning_layers_to_ignore": "fc.weight", "prunable_layers": "convolutions"}
 """Flags whose values must be names of the network."""
 ANY = "0.5"
-"""What stands in valid commands for any text."""
+"""Placeholder in valid commands for any text."""
 OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "chain": {"sparsities": "0.5,0.8"},
     "mag": {"pre_epochs": "1", "gmp_epochs": "1"},

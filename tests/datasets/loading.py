@@ -1,4 +1,4 @@
-"""What tests of loaders share."""
+"""Shared code of the tests of loaders."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Folders of images that users bring, in every arrangement: read rightly, and what is left out is said."""
+"""Users' folders of images, in every arrangement: read correctly, and excluded files are listed."""
 
 from pathlib import Path
 from typing import Any

@@ -25,7 +25,7 @@ from typing import Any
 
 
 class Kind(enum.Enum):
-    """What happens at an operation."""
+    """Kind of fault at an operation."""
 
     ENOSPC = "the disk is full, once"
     FULL = "the disk is full from then on"
@@ -40,7 +40,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, and at which file operation, from 1; at 0 nothing does."""
+    """A kind of fault, and the number of the file operation where it happens, from 1; 0 for none."""
 
     kind: Kind
     at: int
@@ -68,7 +68,7 @@ class Witness:
         self._memory[_PAGE - 8 :] = number.to_bytes(8, "little")
 
     def counted(self) -> int:
-        """Return how many operations there were."""
+        """Return the number of operations so far."""
         return int.from_bytes(self._memory[_PAGE - 8 :], "little")
 
     def struck(self) -> str:

@@ -29,7 +29,7 @@ class Job:
     is_damaged: bool = False
     """Whether it finds damaged runs."""
     then: tuple[Command, ...] = ()
-    """What is run after it, before results are compared."""
+    """Commands that run after it, before results are compared."""
 
 
 def flip(path: Path, at: int = -1, bit: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Where jobs find what they need, what their undisturbed results are, and what must hold after each disturbance."""
+"""The stage of jobs: their inputs, their undisturbed results, and the checks after each disturbance."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Stage:
     def judge_end(self, place: Path, where: str, damaged: Iterable[Path] = (), *, anew: bool = False) -> None:
         """Assert that the same command ends with the undisturbed result.
 
-        damaged: files to which something was done. anew: whether what ran before is repeated too, as after damage.
+        damaged: the damaged files. `anew`: whether to repeat the commands before it too, as after damage.
         """
         commands = [*(self.job.before if damaged or anew else ()), self.job.command]
         for command in (*commands, *self.job.then, ("verify",)):
@@ -138,7 +138,7 @@ class Stage:
         left = [str(path) for path in place.rglob("*") if is_leftover(path)]
         assert not left, f"{where}\nleft: {left}"
         differing = differences(contents(place), self.expected)
-        for path in damaged:  # what no job needs is not made anew: a state, or a part of a run that was to keep no more
+        for path in damaged:  # no job recreates a file that it does not need: a state, or a part of an incomplete run
             manifest = path.with_name("manifest.json")
             if not path.exists() and (STATE.fullmatch(path.name) or not manifest.exists()):
                 differing -= {str(path.relative_to(place)), str(manifest.relative_to(place))}
@@ -146,7 +146,7 @@ class Stage:
 
 
 def contents(place: Path) -> dict[str, str]:
-    """Return a digest of each file that matters, by its place. What a job of a sweep was to do is written anew."""
+    """Return a digest of each file that matters, by its place. Excludes the files of a sweep's jobs, which change."""
     return {
         str(path.relative_to(place)): digest(path)
         for path in sorted(place.rglob("*"))

@@ -1,4 +1,4 @@
-"""Commands at once: on one run, on a run and those that draw on it, and on one store. Delays are random, and seeded."""
+"""Commands at once: on one run, on a run and its dependents, and on one store. Delays are random, and seeded."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
 
 
 def _vouched(place: Path) -> set[Path]:
-    """Return the files that a complete run vouches for."""
+    """Return the files that a complete run has checksums of."""
     found = [path for path in files_of_runs(place / "root") if path.with_name("manifest.json").exists()]
     return {path for path in found if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors")}
 

@@ -47,7 +47,7 @@ def safetensors_like(data: bytes, stream: random.Random) -> bytes:
 
 
 def _stated_like(text: str, stream: random.Random) -> str:
-    """Return what a file of open_prune states of itself, with that or the facts in it changed."""
+    """Return the facts that a file of open_prune states of itself, with some of them changed."""
     stated = json.loads(text)
     if stream.random() < 0.5:
         stated["facts"] = to_json(tree_like(json.loads(stated["facts"]), stream)).decode()
@@ -85,7 +85,7 @@ def tensors_like(tensors: Mapping[str, torch.Tensor], stream: random.Random) -> 
 
 
 def signed_like(path: Path, owner: str, stream: random.Random) -> bytes:
-    """Return a file of tensors whose tensors or facts were changed and whose digest was computed anew."""
+    """Return a file of tensors with changed tensors or facts, and a digest that matches them."""
     tensors, facts = tensor_files.read(path, "")
     if stream.random() < 0.5:
         return tensor_files.to_bytes(tensors_like(tensors, stream), facts, owner)
@@ -149,7 +149,7 @@ def _npy(array: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> bytes:
 
 
 class Program:
-    """What, unpickled, would run a command."""
+    """An object that would run a command if it were unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments

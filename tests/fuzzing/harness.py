@@ -54,25 +54,25 @@ class Target:
     prepare: Callable[[Path], Attempt]
     """Given a folder of its own, returns what makes and tries an input. All writing must stay in that folder."""
     inputs: int
-    """How many the long form tries."""
+    """Number of inputs that the long form tries."""
     batch: int = 500
-    """How many one process tries."""
+    """Number of inputs that one process tries."""
 
 
 @dataclass
 class Outcome:
-    """What became of the inputs of a target."""
+    """Outcome of a target's inputs."""
 
     tried: int = 0
     refused: int = 0
-    """That ended with an error for people."""
+    """Number of inputs that were refused with an error message."""
     seconds: float = 0.0
     findings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a command printed, and how it ended."""
+    """Output and exit of a command."""
 
     code: int
     out: str
@@ -150,7 +150,7 @@ def _batch(target: Target, folder: Path, seed: int, numbers: Sequence[int], outc
 
 
 _LAST = "last.txt"
-"""Where a process was when it died, or took too long."""
+"""File that names the input at which a process died, or took too long."""
 _HUNG, _DIED = f"it took more than {_SECONDS:g} seconds", "the process died"
 
 
@@ -250,7 +250,7 @@ def _canary(place: Path) -> Path:
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:
-    """Return what is beside a target's folder, with times of change."""
+    """Return the files beside a target's folder, with their times of change."""
     beside = [path for path in folder.parent.iterdir() if path.name not in ("own", _LAST)]
     found = [*beside, *folder.rglob("*")]
     return sorted((str(path), path.lstat().st_mtime_ns) for path in found)
@@ -282,7 +282,7 @@ def restored(files: dict[Path, bytes], folder: Path) -> Iterator[None]:
 
 
 _STAMPS: dict[Path, tuple[int, ...]] = {}
-"""How files looked when they were last brought back."""
+"""Status of each file when it was last restored."""
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

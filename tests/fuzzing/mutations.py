@@ -92,7 +92,7 @@ _RAW = (
     "nul",
     "'x'",
 )
-"""What stands in a JSON file for a value, as it is."""
+"""Literal text in a JSON file in place of a value."""
 _MARK = "@raw%d@"
 
 

@@ -32,7 +32,7 @@ MEASURE = ("measure", "layer_conservation")
 
 @dataclass(frozen=True)
 class Seeds:
-    """Where they lie."""
+    """The folders of the seeds."""
 
     folder: Path
     datasets: Path

@@ -1,4 +1,4 @@
-"""What people type: arguments of every command, and the small languages in them."""
+"""Text that people type: arguments of every command, and the small languages in them."""
 
 from __future__ import annotations
 

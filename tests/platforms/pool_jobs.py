@@ -1,4 +1,4 @@
-"""What the jobs of the pool's tests do: a program that takes a word."""
+"""Jobs of the pool's tests: a program that takes a word."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def wait_for(is_so: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def log_of(root: Path) -> str:
-    """Return what the only run under a root has logged so far."""
+    """Return the log so far of the only run under a root."""
     return "".join(path.read_text() for path in root.rglob("log.txt"))
 
 

@@ -211,7 +211,7 @@ class OwnAttention(nn.Module):
 
 
 class Watch:
-    """What hooks recorded: the objects that they belong to must not change while a network is scored."""
+    """Record of hooks: the objects that they belong to must not change while a network is scored."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

@@ -1,4 +1,4 @@
-"""How published code bases score and count, told from ours: for each method of each, the factor and the counting rule.
+"""Scoring and counting of published code: for each method of each, the factor to our scores and the counting rule.
 
 A rule repeats the floating point arithmetic of its source, so that it gives the source's count at any level.
 """

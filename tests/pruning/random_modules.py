@@ -39,7 +39,7 @@ ODD_LAYERS = ("keeping", "hooked", "own", "noise", "generators", "training", "hi
 
 
 class Flow(NamedTuple):
-    """What flows through a network: vectors (d,), sequences (t, d) or images (c, ...)."""
+    """Shape of the data between layers: vectors (d,), sequences (t, d) or images (c, ...)."""
 
     kind: str
     shape: tuple[int, ...]

@@ -44,7 +44,7 @@ REFUSED = {
     ("attention", "phew"): _UNITS.format("torch.nn.functional.linear on dimension 2, where units are dimension 1"),
     ("timm vit_tiny", "phew"): _UNITS.format("torch.Tensor.transpose"),
 }
-"""What cannot be pruned, with the sentence that says so."""
+"""Networks that cannot be pruned, with their error messages."""
 _FAST, _SLOW = ("magnitude", "random", "snip1", "synflow"), ("timm resnet18", "phew")
 
 

@@ -107,7 +107,7 @@ def check_computed(network: nn.ModuleDict, tensor: str, mask: Mask) -> None:
 
 
 def effective(layer: nn.Module, tensor: str) -> Tensor:
-    """Return what a layer computes with: hooks compute it before a forward pass."""
+    """Return the tensor that a layer computes with: hooks compute it before a forward pass."""
     for hook in layer._forward_pre_hooks.values():
         hook(layer, ())
     found: Tensor = getattr(layer, tensor)

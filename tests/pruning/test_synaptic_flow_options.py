@@ -1,4 +1,4 @@
-"""Options that Synaptic-Flow has: scores in train mode, inverted scores, and examples drawn anew in every pass."""
+"""Options of Synaptic-Flow: scores in train mode, inverted scores, and new random examples in every pass."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SMALL = {
 
 @dataclass
 class Listener:
-    """A reporter that keeps what is said and counts the training iterations that are done."""
+    """A reporter that keeps all messages and counts the finished training iterations."""
 
     said: list[str] = field(default_factory=list)
     iterations: dict[str, int] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.parameters: list[Tensor] = []
-        """What the work puts gradients into."""
+        """Parameters that the work puts gradients into."""
         self.recorded = self.replayed = 0
 
     def __call__(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
@@ -85,7 +85,7 @@ def check_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """What records on this machine's device."""
+    """The recorder of this machine's device."""
     made = Recorder()
     recorded_by(made, monkeypatch)
     return made

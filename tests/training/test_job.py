@@ -1,4 +1,4 @@
-"""How often a job computes what it starts from."""
+"""The number of times that a job computes its start."""
 
 from __future__ import annotations
 

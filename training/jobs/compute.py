@@ -1,7 +1,7 @@
-"""How descriptions become complete runs, whatever was there before.
+"""Execution of descriptions: from any earlier state on disk to complete runs.
 
-`complete` reuses a run, resumes it or starts it, with all that it needs; `ensure_states` makes just some states. Both
-plan first and then work through the plan. Neither imports torch where there is nothing to compute.
+`complete` reuses, resumes or starts a run and all its dependencies; `ensure_states` computes just some states. Both
+plan first and then execute the plan. Neither imports torch if there is nothing to compute.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
 
 
 def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[PlannedRun]]:
-    """Yield the runs in an order in which what they draw on comes first; together: how many are trained at once."""
+    """Yield the runs in groups of at most `together` that are trained at once, dependencies first."""
     waiting = list(to_do)
     if together == 1:
         yield from ([planned] for planned in waiting)
         return
     while waiting:
         ready = [planned for planned in waiting if not any(source in waiting for source in planned.sources)]
-        # What is computed alone comes first: others may be ready after it, to be trained with those that are now.
+        # Runs that are computed alone come first: they may make others ready, to be trained with the ones ready now.
         ready = [planned for planned in ready if planned.together_key is None] or ready
         alike: dict[Hashable, list[PlannedRun]] = defaultdict(list)
         for planned in ready:
@@ -142,7 +142,7 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
     with contextlib.ExitStack() as held:
         for planned in group:
             try:
-                # Of several locks none is waited for: who holds it may wait for another of them.
+                # A group waits for no lock: its holder may be waiting for another lock of the group.
                 wait = context.wait and len(group) == 1
                 holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
             except Busy:

@@ -195,7 +195,7 @@ class RunWork:
 
 
 def _where(platform: Platform, trainer: Trainer) -> str:
-    """Return what a run was computed on, and that it was stacked with others, where it was."""
+    """Return the device that a run was computed on, and whether the run was stacked with others, as text."""
     stacked = f", stacked with {trainer.stacked - 1} other runs" if trainer.stacked > 1 else ""
     return platform.describe() + stacked
 

@@ -1,4 +1,4 @@
-"""Which versions computed a result, for manifests."""
+"""Versions that computed a result, for manifests."""
 
 from __future__ import annotations
 

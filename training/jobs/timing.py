@@ -25,7 +25,7 @@ _FIRST, _TIMES, _SECONDS = 2, 4, 0.25
 
 
 def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
-    """Return how long the parts of a training take, in seconds, from some steps on random examples.
+    """Measure the parts of a training, in seconds, by some steps on random examples.
 
     start: to build and initialize the network. state: to write its state. iteration: forward and backward pass and
     update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones, in proportion.
@@ -61,7 +61,7 @@ def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
 
 
 def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -> dict[str, float]:
-    """Return how long it takes to prune a network, in seconds: one iteration is timed, on some of its examples."""
+    """Estimate the time of pruning a network, in seconds, by timing one iteration on some of its examples."""
     device, batch = platform.device, desc.dataset.batch_size
     model = initialized_model(desc, 1).to(device)
     once = pruning.replaced({"prune_iterations": 1})
@@ -88,7 +88,7 @@ def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.
 
 
 def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:
-    """Return how long work on `whole` examples takes: on all, or on as many as take little time, in proportion."""
+    """Time work on `whole` examples, in seconds; on fewer if all would take long, and scaled up in proportion."""
     examples = min(_FIRST, whole)
     work(examples)  # the first time, memory is taken and kernels are chosen
     while True:

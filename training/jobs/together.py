@@ -1,13 +1,13 @@
-"""Training several runs in one process, step by step together; where that is faster, as one stacked network.
+"""Training several runs in one process, step by step together; as one stacked network if this is faster.
 
-Each run keeps what it would have alone: its model, optimizer, data order, mask, techniques, metrics, checkpoints and
-files. Only the forward and the backward pass are shared. In a stacked network, each parameter is a tensor with one more
-dimension, the parameters of the single networks are views of it, and `torch.func.vmap` runs all of them in the kernels
-of one. A GPU that a small network leaves idle so works on many; on CPUs the kernels of single networks are as fast or
+Each run keeps its own model, optimizer, data order, mask, techniques, metrics, checkpoints and files. The runs share
+only the forward and the backward pass. In a stacked network, each parameter is a tensor with one more dimension, the
+parameters of the single networks are views of it, and `torch.func.vmap` runs all networks in the kernels of one. So
+many small networks fill a GPU that one of them would leave idle. On CPUs the kernels of single networks are as fast or
 faster, and the networks take turns.
 
-Stacked sums are rounded otherwise than those of a network alone: in float64, trainings agree to 1e-9 step by step. The
-manifest says so of a run that was ever stacked. Networks that take turns compute what they compute alone, to the bit.
+Stacked networks round sums differently from a network alone: in float64, trainings agree to 1e-9 step by step. The
+manifest of a run that was ever stacked records it. Networks that take turns compute the same bits as alone.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from training.loop.trainer import Trainer
 
 
 def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) -> dict[PlannedRun, OpenPruneError]:
-    """Bring several runs as far as their plans say; return why some could not be.
+    """Execute the plans of several runs; return the errors of those that failed.
 
-    The runs can be trained together (`Desc.together_key`), none draws on another, and their locks are held.
+    The runs can be trained together (`Desc.together_key`), none depends on another, and their locks are held.
     contexts: the context of each.
     Raises: Interrupted when asked to stop, after each run that is under way wrote its checkpoint.
     """

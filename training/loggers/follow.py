@@ -139,7 +139,7 @@ def _is_told(run: Run, name: str, manifest: Manifest) -> bool:
 
 
 def _all_of(name: str, manifest: Manifest) -> bytes:
-    """Return what _TOLD says once a logger, by its whole name, was told all that a manifest stands for."""
+    """Return the content of _TOLD after a logger, by its whole name, has received everything of a manifest."""
     metrics = manifest.files.get(METRICS)
     known = {"logger": name, METRICS: metrics and metrics.sha256, "results": manifest.results}
     return json.dumps(known, sort_keys=True).encode()

@@ -1,11 +1,11 @@
-"""What a logger declares about itself, and what it is told of a run. Imports no torch.
+"""The interface of loggers: what each declares, and the calls that it receives. Imports no torch.
 
 A logger copies what a run measures to where people watch it: TensorBoard, Weights & Biases. It follows the run from
 outside: nothing of it is in the run's directory or in its address.
 
-A process may be killed at any time, and the next one continues the run from a checkpoint, or computes nothing. So a log
-is told everything that the run has measured each time that it is begun, in order of the iterations, and it must show
-each value once.
+A process may be killed at any time, and the next one continues the run from a checkpoint, or computes nothing. So
+each time that a log is started, it receives everything that the run has measured, in order of the iterations, and it
+must show each value once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Log(ABC):
     """The log of one run by one logger. What it raises is reported; the run goes on without it."""
 
     place: str = ""
-    """Where people find it, if that is not known beforehand, such as a URL."""
+    """Place where people find it, if this is not known beforehand, such as a URL."""
 
     @abstractmethod
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -65,7 +65,7 @@ class Logger(Registered):
     begin: Callable[..., Log]
     """Called with a LoggedRun, and with the groups that the name fills in `pattern`, by name."""
     shows: str
-    """Where it shows runs, in a few words."""
+    """The place where it shows runs, in a few words."""
     package: str = ""
     """The module that it imports, where open_prune does not need it otherwise."""
     extra: str = ""

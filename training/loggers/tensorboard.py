@@ -16,9 +16,9 @@ _IS_EVENT_FILE = "tfevents"
 
 
 class TensorBoardLog(Log):
-    """An event file with everything that was measured, written anew each time that the log is begun.
+    """An event file with everything that was measured, written from scratch each time that the log is started.
 
-    Anew, so that there is no value twice or missing whenever a process was killed; with the times of former files.
+    So no value is there twice or missing, whenever a process was killed. Keeps the times of former files.
     """
 
     def __init__(self, run: LoggedRun) -> None:

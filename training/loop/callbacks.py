@@ -1,4 +1,4 @@
-"""What happens around a training step, and how often."""
+"""Callbacks around a training step, and their frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: everything that a training needs to go on to the same bytes."""
+"""Checkpoints: everything that a training needs to resume to the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """What a checkpoint holds besides tensors."""
+    """The part of a checkpoint that is not tensors."""
 
     step: Step
     metrics: Metrics = field(default_factory=Metrics)

@@ -31,7 +31,7 @@ class Recorder(Protocol):
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """Return what records work on a device, or None where nothing does."""
+    """Return the recorder of a device, or None if the device has none."""
     return record_on_cuda if device.type == "cuda" else None
 
 
@@ -44,9 +44,9 @@ def record_on_cuda(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tenso
 
 
 class Replayed:
-    """A pass that is recorded when it is first called, and replayed for inputs of the same shapes.
+    """A pass that is recorded on its first call, and replayed for inputs of the same shapes.
 
-    It is recorded anew where parameters or buffers have moved, and for larger inputs: the first ones may be the last,
+    It is recorded again if parameters or buffers have moved, and for larger inputs: the first input may be the last,
     smaller batch of an epoch.
     """
 

@@ -30,7 +30,7 @@ class EpochMeans:
 
     @torch.no_grad()
     def sums_of(self, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return what `add` adds for a batch: the sums of loss, correct answers and examples, (3,).
+        """Return the sums of loss, correct answers and examples of a batch, (3,), to pass to `add`.
 
         Of several batches of one size, with one more dimension before those of `add`, (batches, 3).
         """

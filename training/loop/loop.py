@@ -18,7 +18,7 @@ Callback = Callable[[Step], None]
 
 
 class TrainBatches(Protocol):
-    """What the loop needs of a data loader."""
+    """The part of a data loader that the loop uses."""
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""

@@ -22,7 +22,7 @@ from training.loop.sync_batchnorm import synchronize
 
 
 class Parallel(nn.Module):
-    """What one process does in the training of a model: yields its batches, and is called in place of the model."""
+    """One process's share of training a model: yields its batches, and is called in place of the model."""
 
     def __init__(self, model: nn.Module, loader: Loader, platform: Platform, *, sync_batchnorm: bool) -> None:
         """Take the model on its device, and the loader of this process's slices.

@@ -1,4 +1,4 @@
-"""When a technique acts: from a first step to a last one, every so many iterations."""
+"""Steps at which a technique acts: from a first step to a last one, every so many iterations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Cadence:
 
     @classmethod
     def of(cls, hparams: Hparams, prefix: str, any_step: Step) -> Self:
-        """Return what the hyperparameters `<prefix>begin`, `<prefix>end` and `<prefix>frequency` say.
+        """Read the hyperparameters `<prefix>begin`, `<prefix>end` and `<prefix>frequency`.
 
         any_step: a step of the training.
         """

@@ -1,4 +1,4 @@
-"""What dynamic sparse training has in common (SET, RigL): drop some of the kept weights, grow as many elsewhere.
+"""Shared code of dynamic sparse training (SET, RigL): drop some of the kept weights, grow as many elsewhere.
 
     when     at iteration t with begin <= t <= end, every `frequency` iterations from the first at begin
     drop     in each layer, of n kept weights, the int(n f) of smallest magnitude
@@ -44,12 +44,12 @@ _START = "start."
 
 @dataclass(frozen=True, kw_only=True)
 class DropAndGrowHparams(TechniqueHparams):
-    """When and how much of the mask changes, and the mask that training starts from where it has none."""
+    """The mask's updates: their steps and sizes, and the mask at the start of a training that has none."""
 
     drop_fraction: float = hparam(0.3, above=0, at_most=1)
     """The fraction of each layer's kept weights that an update drops, and grows elsewhere, before annealing."""
     drop_fraction_anneal: str = hparam("cosine", choices=("constant", "cosine", "exponential"))
-    """How the fraction falls: constant (not at all), cosine, or exponential: (1 - (t - begin) / (end - begin))^k."""
+    """Schedule of the fraction: constant, cosine, or exponential: (1 - (t - begin) / (end - begin))^k."""
     drop_fraction_exponent: float = hparam(3.0, above=0)
     """k of an exponential anneal."""
     mask_update_begin: str = hparam("0it", step=True)
@@ -59,7 +59,7 @@ class DropAndGrowHparams(TechniqueHparams):
     mask_update_frequency: str = hparam("100it", step=True)
     """The time between updates."""
     mask_update_clock: str = hparam(BATCHES, choices=(BATCHES, OPTIMIZER_STEPS))
-    """What the steps of updates, and of the fraction's anneal, count.
+    """Unit in which the updates, and the fraction's schedule, count steps.
 
     'batches': iterations from 0, of which an update of RigL takes one, as in rigl-torch (which counts from 1).
     'optimizer_steps': steps that the optimizer has taken, as in google-research/rigl. There, `frequency` of them lie
@@ -76,7 +76,7 @@ class DropAndGrowHparams(TechniqueHparams):
     start_density: float | None = hparam(None, above=0, at_most=1)
     """The density of the random mask that training starts from, where it has no mask yet."""
     start_allocation: str = hparam("erk", choices=ALLOCATIONS)
-    """How that density is spread over the layers."""
+    """Allocation of that density to the layers."""
 
     @property
     def uses_seed(self) -> bool:
@@ -164,12 +164,12 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
 
     @functools.cached_property
     def updates(self) -> Cadence:
-        """When the mask is updated."""
+        """Steps at which the mask is updated."""
         return self.hparams.updates(self.training.desc.end)
 
     @abstractmethod
     def clock(self, step: Step) -> Step | None:
-        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
 
     def before_mask(self) -> None:
         """Note the values with which training starts, if new weights depend on them."""

@@ -21,7 +21,7 @@ class FadingHparams(TechniqueHparams):
     """
 
     fade_prefix: ClassVar[str]
-    """What the names of the two fields begin with."""
+    """Prefix of the names of the two fields."""
 
     @classmethod
     def fade(cls) -> tuple[str, str]:
@@ -45,7 +45,7 @@ class FadingHparams(TechniqueHparams):
         return resolved
 
     def strength_at(self, step: Step) -> float:
-        """Return what is left at a step: 1 until the fading begins, 0 from its end on."""
+        """Return the strength left at a step: 1 until the fading begins, 0 from its end on."""
         begin, end = self._steps(step)
         if step >= end:
             return 0.0

@@ -26,7 +26,7 @@ _CONSTANT = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class GhostSkipsHparams(FadingHparams):
-    """How the skips begin, and when they fade."""
+    """The initial strength of the skips, and the steps of their fading."""
 
     fade_prefix: ClassVar[str] = "skip_"
 

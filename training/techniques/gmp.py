@@ -31,7 +31,7 @@ PREFIX = "gmp_"
 
 @dataclass(frozen=True, kw_only=True)
 class GmpSchedule(Hparams):
-    """When gradual pruning prunes."""
+    """The steps at which gradual pruning prunes."""
 
     gmp_begin: str = hparam("0it", step=True, elided=ALWAYS_WRITTEN)
     """The step of the first pruning."""
@@ -46,9 +46,9 @@ class GmpSchedule(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class GmpHparams(GmpSchedule, TechniqueHparams):
-    """When gradual pruning prunes and how, each flag of pruning with gmp_ before it.
+    """The steps and the method of gradual pruning, each flag of pruning with gmp_ before it.
 
-    The fields `gmp_strategy`, `gmp_density` and so on are those of the strategy: `group_for` returns the class that has
+    The fields `gmp_strategy`, `gmp_density` and so on belong to the strategy: `group_for` returns the class that has
     them.
     """
 
@@ -60,7 +60,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
 
     @functools.cached_property
     def pruning(self) -> PruningHparams:
-        """How it prunes, at its full level."""
+        """The hyperparameters of pruning, at the full level."""
         with _errors_about_prefixed_names():
             return PruningHparams.of(_pruning_values(self.values()))
 
@@ -94,7 +94,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
             raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
 
     def simplified(self) -> Self:
-        """Return the same with one spelling of the level, and without what cannot change the masks."""
+        """Return an equivalent with the level in canonical form, and without fields that cannot change the masks."""
         plain = self.pruning.simplified()
         written = plain.canonical()
         return self.replaced({PREFIX + name: written.get(name) for name in plain.names()})
@@ -158,7 +158,7 @@ class Gmp(Hooks[GmpHparams]):
 
     @functools.cached_property
     def prunings(self) -> Cadence:
-        """When the network is pruned; besides, it is at the end."""
+        """Steps at which the network is pruned; it is also pruned at the end."""
         return self.hparams.prunings(self.training.desc.end)
 
     def prepare(self) -> None:

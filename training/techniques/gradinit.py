@@ -19,7 +19,7 @@ from training.technique import Hooks, Technique, TechniqueHparams
 
 @dataclass(frozen=True, kw_only=True)
 class GradInitHparams(TechniqueHparams):
-    """Which first step the scales are learnt for, and how."""
+    """The first step that the scales are learnt for, and how they are learnt."""
 
     gradinit_alg: str = hparam("sgd", choices=("sgd", "adam"))
     """The optimizer whose first step is meant: sgd, or adam (which moves by the signs of the gradient)."""

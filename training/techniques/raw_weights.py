@@ -68,7 +68,7 @@ class RawWeights:
         return self._values[name]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold."""
+        """Return the tensors that a checkpoint must hold."""
         parts = ((_VALUE, self._values), (_MOMENTUM, self._momentum))
         return {prefix + name: tensor for prefix, tensors in parts for name, tensor in tensors.items()}
 

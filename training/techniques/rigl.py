@@ -30,7 +30,7 @@ class Rigl(DropAndGrow):
         return scores
 
     def clock(self, step: Step) -> Step | None:
-        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
         updates = self.updates
         if self.hparams.mask_update_clock == BATCHES:
             return step if updates.has(step) else None
@@ -41,7 +41,7 @@ class Rigl(DropAndGrow):
         return shown if rest == 0 and shown <= updates.end else None
 
     def skipped_before(self, step: Step) -> int:
-        """Return how many updates were before a step, if the learning rate follows the optimizer's steps."""
+        """Return the number of updates before a step, if the learning rate follows the optimizer's steps."""
         if self.hparams.mask_update_clock == BATCHES or step <= self.updates.begin:
             return 0
         begun = (self.updates.since_begin(step) - 1) // (self.updates.frequency.iteration + 1) + 1

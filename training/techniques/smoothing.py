@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothingHparams(TechniqueHparams):
-    """How far labels are smoothed, and in which losses."""
+    """The strength of label smoothing, and the losses that use it."""
 
     smoothing_alpha: float = hparam(0.1, above=0, below=1)
     """The share of the target that is spread over other classes."""

@@ -1,4 +1,4 @@
-"""Results are computed once, found again, and computed anew where what they rest on has changed."""
+"""Results are computed once, reused, and computed again if their inputs have changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(family: Family, run: Run) -> StoredRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeOptions(StepOptions, DataOptions):
-    """What the probe looks at."""
+    """The inputs of the probe."""
 
 
 class Probe:

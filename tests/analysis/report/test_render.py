@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's scripts draw."""
+        """The data that the page's scripts draw."""
         return next(json.loads(text) for tag, text in self.texts if tag == "script" and text.startswith("{"))
 
 
