@@ -26,7 +26,7 @@ class TrainingHparams(Hparams):
     lr: float = hparam(0.1, above=0, elided=ALWAYS_WRITTEN)
     """Learning rate (its peak, with a warmup or a cosine)."""
     training_steps: str = hparam("160ep", step=True, elided=ALWAYS_WRITTEN)
-    """Length of the training, as a step: 160ep, 62560it or 159ep391it."""
+    """Training length, as a step: 160ep, 62560it or 159ep391it."""
     momentum: float = hparam(0.0, at_least=0, below=1)
     """Momentum of sgd or rmsprop."""
     nesterov_momentum: float = hparam(0.0, at_least=0, below=1)

@@ -1,7 +1,7 @@
 """`ray`: tasks of a Ray cluster, for clusters without Slurm. The root must be on a file system that all nodes share.
 
-Ray starts a task again on another node when its own has died. Tasks end with the process that submitted them: a sweep
-that is repeated goes on from their checkpoints.
+If a node dies, Ray restarts its tasks on another node. Tasks end with the process that submitted them; the same sweep,
+started again, resumes from their checkpoints.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Ray(Executor):
         self._is_stopping = False
 
     def has_room(self) -> bool:
-        """Return whether a job would start soon: as many wait as run."""
+        """Return whether a job would start soon: until as many jobs wait as run."""
         return len(self._jobs) < 2 * self.slots()
 
     def slots(self) -> int:
@@ -93,7 +93,7 @@ class Ray(Executor):
         return max(1, self._slots)
 
     def submit(self, job: CommandJob) -> None:
-        """Give Ray a job. Raises: EnvironmentFailure where the cluster started here can never run it."""
+        """Submit a job to Ray. Raises: EnvironmentFailure if the cluster started here can never run it."""
         self.slots()
         if self._slots < 1 and self._hparams.ray_address is None:
             raise EnvironmentFailure(
@@ -128,7 +128,7 @@ class Ray(Executor):
         return [self._ended(ref) for ref in ready]
 
     def stop(self) -> None:
-        """Cancel tasks that wait; those that run see a file, and ask their commands to end."""
+        """Cancel waiting tasks. Running ones see a file, and ask their commands to end."""
         self._is_stopping = True
         (self._records / STOP).touch()
         running = self._started()
@@ -195,7 +195,7 @@ class Ray(Executor):
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at HOST:PORT: Ray itself tries for minutes."""
+    """Raise OSError if nothing listens at HOST:PORT: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()

@@ -1,7 +1,7 @@
 """`slurm`: jobs of a Slurm cluster, through submitit.
 
-Jobs that come after the same others are submitted together, as an array. A job records its exit code in a file, and
-Slurm is asked now and then for those that ended without one: nodes fail, and people cancel jobs.
+Jobs with the same dependencies are submitted together, as an array. A job records its exit code in a file. From time
+to time, the executor asks Slurm for jobs that ended without a record: nodes fail, and people cancel jobs.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from platforms.executors.slurm_records import note_submitted
 from platforms.executors.slurm_task import SlurmTask, record_of
 from platforms.executors.stopping import STOP, STOPPED
 
-_LOST = "a job that it comes after did not end well"  # so whoever submitted this one decides, as for a busy run
+_LOST = "a job that it comes after did not end well"  # so the submitting process decides, as for a busy run
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0  # shared file systems show a file of another node late
+_PATIENCE_SECONDS = 30.0  # on shared file systems, files of other nodes appear late
 _FULL_SECONDS = 30.0
 _LIMIT = re.compile(r"QOSMax|AssocMax|AssocGrp|job submit limit|temporarily", re.IGNORECASE)
 
@@ -92,11 +92,11 @@ class _Submitted:
     odd_since: float | None = None
     """Time at which it was first seen without a record after its end, or was missing from Slurm's answer."""
     code: int | None = None
-    """Its exit code, where the reason is still to be asked for."""
+    """Its exit code, if its reason is still unknown."""
 
 
 class Slurm(Executor):
-    """Submits jobs to Slurm, which starts them in order, and again when it took their nodes away."""
+    """Submits jobs to Slurm, which starts them in order, and restarts them after preemption."""
 
     takes_waiting_jobs = True
 
@@ -171,7 +171,7 @@ class Slurm(Executor):
         return "The jobs stay with Slurm: `squeue --me` shows them, `scancel --me --name=open_prune` ends them."
 
     def close(self) -> None:
-        """Submit what waits, and let jobs go on. Where all have ended well, remove the files that Slurm needed."""
+        """Submit the waiting jobs, and let jobs go on. If all have succeeded, remove the files that Slurm needed."""
         if self._waiting and not self._is_stopping:
             self._flush()
         if not self._jobs and not self._is_untidy:
@@ -180,7 +180,7 @@ class Slurm(Executor):
     # Submitting.
 
     def _flush(self) -> None:
-        """Submit the jobs that wait, those that come after the same others as one array."""
+        """Submit the waiting jobs, those with the same dependencies as one array."""
         while self._waiting and time.monotonic() >= self._full_until:
             ready = [job for job in self._waiting if not {each.name for each in self._waiting} & set(job.after)]
             group = [job for job in ready if job.after == ready[0].after][: self._array_limit()]
@@ -225,7 +225,7 @@ class Slurm(Executor):
         )
 
     def _parameters(self, after: Sequence[str]) -> dict[str, Any]:
-        """Return submitit's words for the hyperparameters."""
+        """Return submitit's parameters for the hyperparameters."""
         hparams = self._hparams
         further = [option.removeprefix("--").partition("=") for option in shlex.split(hparams.slurm_options or "")]
         needs_path = [] if INSTALLED else [f"export PYTHONPATH={shlex.quote(str(TOP))}${{PYTHONPATH:+:$PYTHONPATH}}"]
@@ -245,7 +245,7 @@ class Slurm(Executor):
             "dependency": f"afterok:{':'.join(after)}" if after else None,
             "setup": [*needs_path, *([hparams.slurm_setup] if hparams.slurm_setup else [])],
             "stderr_to_stdout": True,
-            "srun_args": [f"--cpus-per-task={hparams.slurm_cpus}"],  # srun does not take it from sbatch since 22.05
+            "srun_args": [f"--cpus-per-task={hparams.slurm_cpus}"],  # since 22.05, srun does not inherit it from sbatch
             "additional_parameters": {
                 "requeue": True,
                 "kill-on-invalid-dep": "yes",
@@ -256,7 +256,7 @@ class Slurm(Executor):
     # Watching.
 
     def _dropped(self) -> list[Ended]:
-        """Return the jobs that Slurm need not get: all after a stop, and those that come after failed ones."""
+        """Remove the jobs that Slurm must not get, and return them: all after a stop, and dependents of failed ones."""
         if self._is_stopping:
             dropped, self._waiting = self._waiting, []
             return [Ended(job.name, STOPPED, "it was not started") for job in dropped]

@@ -25,11 +25,11 @@ class JobState:
     state: str
     """In Slurm's words: PENDING, RUNNING, COMPLETED, OUT_OF_MEMORY."""
     reason: str = ""
-    """The reason for which it waits or ended, in Slurm's words."""
+    """Reason for its wait or end, in Slurm's words."""
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it will not run any more."""
+        """Return whether it has ended for good."""
         return self.state not in NOT_ENDED
 
     @property
@@ -41,10 +41,10 @@ class JobState:
 
 
 def states_of(user: str, jobs: Sequence[str]) -> dict[str, JobState] | None:
-    """Return the states of jobs, by number, or None where Slurm does not answer now.
+    """Return the states of jobs, by number, or None if Slurm does not answer now.
 
-    jobs: numbers as `12` or, in an array, `12_3`. Those that Slurm knows no more are left out. One command asks for all
-    jobs of the user, as a list of many numbers makes a long command line and fails as a whole for one that is gone.
+    jobs: numbers as `12` or, in an array, `12_3`. Jobs that Slurm has forgotten are omitted. One command asks for all
+    jobs of the user: a list of many numbers makes a long command line, and fails as a whole if one job is gone.
     """
     answer = _answer("squeue", "--noheader", "--array", "--states=all", f"--user={user}", "--format=%i|%T|%r")
     if answer is None:
@@ -58,7 +58,7 @@ def states_of(user: str, jobs: Sequence[str]) -> dict[str, JobState] | None:
 
 
 def recorded_states(jobs: Sequence[str]) -> dict[str, JobState]:
-    """Return the states of jobs that squeue has forgotten, from Slurm's accounting where there is one."""
+    """Return the states of jobs that squeue has forgotten, from Slurm's accounting if there is one."""
     found: dict[str, JobState] = {}
     if jobs:
         columns = "--format=JobID,State"
@@ -76,7 +76,7 @@ def largest_array() -> int:
 
 
 def cancel(jobs: Iterable[str], *options: str) -> None:
-    """Cancel jobs, or send them a signal. Those that have ended are left as they are."""
+    """Cancel jobs, or send them a signal. Ignores jobs that have ended."""
     jobs = list(jobs)
     for start in range(0, len(jobs), 500):
         _answer("scancel", "--quiet", *options, *jobs[start : start + 500])

@@ -3,6 +3,6 @@
 import signal
 
 STOP = "stop"
-"""The file, in the folder of records, that says that jobs are to end and not to be started again."""
+"""The file, in the folder of records, that asks jobs to end and not to start again."""
 STOPPED = 128 + signal.SIGTERM
 """The exit code of a command that was asked to end and wrote its checkpoint."""
