@@ -25,7 +25,7 @@ from foundations.storage.upkeep import check_bytes
 from training.context import Context
 
 _BYTES_CHECKED = 1 << 25
-"""Of runs that are reused, by one command: less than a tenth of a second."""
+"""Bytes of reused runs that one command checks: less than a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outco
 
 
 def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
-    """Make sure that the run keeps the states at some steps, training or replaying no further than they need."""
+    """Make sure that the run keeps the states at some steps; train or replay no further than these."""
     for step in steps:
         if not desc.start <= step <= desc.end:
             raise UsageError(f"the run has no state at {step}; choose {desc.start} to {desc.end}.", "step")
@@ -58,9 +58,9 @@ def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
 
 
 def execute(made: Plan, context: Context) -> list[PlannedRun]:
-    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed.
+    """Compute the missing parts of a plan, in its order; return the runs that needed computation.
 
-    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError where a job is refused; Busy.
+    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError if a job is refused; Busy.
     """
     for planned in made:
         check_dataset(planned, context)
@@ -95,7 +95,7 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
 
 
 def _check_reused(reused: Iterable[PlannedRun]) -> None:
-    """Check the bytes of runs that are reused, as many as take a moment: the manifest's sizes tell no flipped bit.
+    """Check the bytes of reused runs, up to a limit: the sizes in a manifest cannot show a flipped bit.
 
     Raises: DamagedError.
     """
@@ -107,7 +107,7 @@ def _check_reused(reused: Iterable[PlannedRun]) -> None:
 
 
 def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
-    """Let the loggers follow runs that were complete before, as far as they have not done so."""
+    """Send runs that were already complete to loggers that have not received them."""
     if context.logs:
         from training.loggers.follow import catch_up
 
@@ -136,7 +136,7 @@ def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[Planned
 
 
 def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
-    """Compute runs of a plan, together; return those that another process had not done meanwhile."""
+    """Compute a group of runs together; return them without those that another process has completed meanwhile."""
     contexts: dict[PlannedRun, Context] = {}
     busy: list[PlannedRun] = []
     with contextlib.ExitStack() as held:
@@ -170,7 +170,7 @@ def _named(planned: Collection[PlannedRun]) -> str:
 
 
 def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:
-    """Compute runs whose locks are held; return why some could not be. contexts: that of each."""
+    """Compute runs whose locks are held; return the errors of those that failed. contexts: the context of each."""
     # Imported here so that reusing runs does not wait for torch.
     if len(contexts) == 1:
         from training.jobs.one_run import work
@@ -184,7 +184,7 @@ def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[P
 
 
 def _replay_best(planned: PlannedRun, context: Context) -> bool:
-    """Keep the best state of a run that was trained without keeping it; return whether that was so."""
+    """Keep the best state of a run that was trained without keeping it; return whether this was necessary."""
     best = planned.run.best_step(planned.desc.iterations_per_epoch)
     if best is None or planned.run.has_state(best):
         return False
@@ -194,19 +194,19 @@ def _replay_best(planned: PlannedRun, context: Context) -> bool:
 
 
 def _undo(planned: PlannedRun, context: Context) -> None:
-    """Remove a run that was begun for a job that was refused, where there is only its first state and no branch."""
+    """Remove the run of a refused job, if it has only its first state and no branch."""
     if planned.run.exists() and not list(planned.run.folder.parent.glob("branch_*")):
         with planned.run.locked(context.reporter.say):
             planned.run.undo_create(planned.desc.start)
 
 
 def check_dataset(planned: PlannedRun, context: Context) -> None:
-    """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
+    """Refuse a result of other data. If the dataset is missing, accept the result."""
     check_dataset_of(planned.run.folder, planned.manifest, planned.desc.dataset_name, context)
 
 
 def check_dataset_of(folder: Path, manifest: Manifest | None, name: str, context: Context) -> None:
-    """Raise DamagedError where the manifest of the run in a folder names another fingerprint of a dataset."""
+    """Raise DamagedError if the manifest of the run in a folder names another fingerprint of a dataset."""
     recorded = manifest.dataset.get(name) if manifest else None
     found = context.fingerprint(name) if recorded else None
     if recorded is not None and found is not None and recorded != found:

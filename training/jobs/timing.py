@@ -21,7 +21,7 @@ from training.loop.optimizers import make_optimizer
 from training.loop.precision import autocast, matrix_products
 
 _FIRST, _TIMES, _SECONDS = 2, 4, 0.25
-"""Examples of the first timed batch; how many times as many the next one has; for about how long batches grow."""
+"""Examples of the first timed batch; factor to the next one; seconds for which batches grow."""
 
 
 def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
@@ -90,7 +90,7 @@ def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.
 def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:
     """Time work on `whole` examples, in seconds; on fewer if all would take long, and scaled up in proportion."""
     examples = min(_FIRST, whole)
-    work(examples)  # the first time, memory is taken and kernels are chosen
+    work(examples)  # the first call allocates memory and chooses kernels
     while True:
         seconds = min(_timed(work, examples, device) for _ in range(2))
         if examples == whole or seconds * _TIMES > _SECONDS:

@@ -39,7 +39,7 @@ def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) ->
 
     The runs can be trained together (`Desc.together_key`), none depends on another, and their locks are held.
     contexts: the context of each.
-    Raises: Interrupted when asked to stop, after each run that is under way wrote its checkpoint.
+    Raises: Interrupted when asked to stop, after each started run has written its checkpoint.
     """
     interrupts, clock = next(iter(contexts.values())).interrupts, SharedClock(len(contexts))
     with contextlib.ExitStack() as opened:
@@ -53,10 +53,10 @@ def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) ->
 
 
 class SharedClock:
-    """Tells each of several runs its share of the seconds that pass, so that those of all add up to the process's."""
+    """Divides the seconds of the process among several runs, so that their sum is the process's time."""
 
     def __init__(self, runs: int, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin at 0 seconds, with a number of runs."""
+        """Start at 0 seconds, with a number of runs."""
         self._runs, self._now, self._at, self._share = runs, now, now(), 0.0
 
     def __call__(self) -> float:
@@ -67,7 +67,7 @@ class SharedClock:
         return self._share
 
     def leave(self) -> None:
-        """Go on without a run that has ended. There must be one."""
+        """Continue without a run that has ended. There must be one."""
         self()
         self._runs = max(1, self._runs - 1)
 
@@ -102,7 +102,7 @@ def _in_lockstep(
 
 
 class Turns:
-    """Computes the gradients of several trainings: in a stack as long as they fit into one, else one by one."""
+    """Computes the gradients of several trainings: in a stack if they fit into one, else one by one."""
 
     def __init__(self) -> None:
         self._trainers: list[Trainer] = []
@@ -128,7 +128,7 @@ def pays(trainers: Sequence[Trainer]) -> bool:
 
     On CPUs, a step of four stacked cifar_resnet_20 takes 1.7 times as long as four steps, one of eight stacked
     mnist_lenet_300_100 1.1 times as long as eight, and one of eight stacked digits_lenet_40_20 0.65 times (AMD EPYC,
-    2 cores, n = 5): only of tiny networks without convolutions is the time that of calling kernels.
+    2 cores, n = 5): only tiny networks without convolutions spend their time on calling kernels.
     """
     if len(trainers) < 2 or any(trainer.parallel is not None or trainer.is_structural for trainer in trainers):
         return False
@@ -139,7 +139,7 @@ def pays(trainers: Sequence[Trainer]) -> bool:
 
 
 _TINY = 50_000
-"""The most parameters of a network whose kernels take less time on a CPU core than calling them."""
+"""Maximum parameters of a network whose kernels take less time on a CPU core than calling them."""
 
 
 def _calls_take_the_time(model: nn.Module, device: torch.device) -> bool:
@@ -178,7 +178,7 @@ class Stack:
 
     @classmethod
     def of(cls, trainers: Sequence[Trainer], images: Tensor) -> Stack | None:
-        """Return the stack of some trainings; None where vmap cannot run the network. images: a batch to try it on."""
+        """Return the stack of some trainings; None if vmap cannot run the network. images: a batch to try it on."""
         stack = cls(trainers)
         kept = {name: buffer.clone() for name, buffer in stack._buffers.items()}
         try:

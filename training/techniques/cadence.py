@@ -43,10 +43,10 @@ class Cadence:
         return self.begin <= step <= self.end and self.since_begin(step) % self.frequency.iteration == 0
 
     def since_begin(self, step: Step) -> int:
-        """Return the iterations from the first step to another one."""
+        """Return the number of iterations from the first step to another one."""
         return step.iteration - self.begin.iteration
 
     @property
     def length(self) -> int:
-        """The iterations from the first step to the end."""
+        """The number of iterations from the first step to the end."""
         return self.since_begin(self.end)

@@ -1,7 +1,7 @@
-"""The gradients of small weights are zero, so that what is pruned stays so: the training step of ToST's lottery.
+"""The gradients of small weights are zero, so that pruned weights stay pruned: the training step of ToST's lottery.
 
-The published code (`LTH/main.py`) zeroes the gradient of every weight below 1e-6. It takes no absolute value, so that
-of every negative weight is zero: `freeze_negative`. Weight decay and momentum still move these weights.
+The published code (`LTH/main.py`) zeroes the gradient of every weight below 1e-6. It takes no absolute value, so the
+gradient of every negative weight is zero: `freeze_negative`. Weight decay and momentum still move these weights.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Rigl(DropAndGrow):
         scores = {}
         for name, weight in weights.items():
             assert weight.grad is not None, "every prunable weight is trained"
-            # A gradient that is not a number must not end a training that goes on without RigL.
+            # A NaN gradient must not end a training that would continue without RigL.
             scores[name] = weight.grad.abs().nan_to_num(nan=0.0)
         return scores
 
@@ -56,7 +56,7 @@ class Rigl(DropAndGrow):
         return True
 
     def after_step(self, step: Step) -> None:
-        """Move the raw weights, where the optimizer stepped."""
+        """Move the raw weights if the optimizer has stepped."""
         if self.clock(step) is None:
             self.move_raw_weights()
 

@@ -60,7 +60,7 @@ class Smoothing(Hooks[SmoothingHparams]):
         return self._losses(logits, labels).mean()
 
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum over the batch with smoothed labels, where that is asked for."""
+        """Return the sum over the batch with smoothed labels, if requested."""
         return self._losses(logits, labels).sum() if self.hparams.smoothing_reported else total
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
