@@ -1,4 +1,4 @@
-"""A headless browser, driven through its WebDriver: what a page logs, requests, shows and prints."""
+"""A headless browser, driven through its WebDriver: a page's log, requests, screenshots and prints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Browser:
 
     def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Load a file, in a window of a size in CSS pixels. scheme: light or dark."""
-        self.log(), self.requests()  # what another page said
+        self.log(), self.requests()  # another page's log
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.devtools("Emulation.setDeviceMetricsOverride", **metrics)
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -1,4 +1,4 @@
-"""A run of a kind that nothing here declares, such as that of a plug-in which is not loaded."""
+"""A run of an undeclared kind, such as the kind of a plug-in that is not loaded."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ PAIRS: dict[str, tuple[Desc, Desc, set[str]]] = {
 
 
 def names_between(root: Path, *descs: Desc) -> set[str]:
-    """Return in what runs differ that are under a root."""
+    """Return the names of the differences between runs under a root."""
     stored = [Described.stored(Run(root, desc.location(1))) for desc in descs]
     return {each.name for each in differences(stored)}
 
@@ -230,7 +230,7 @@ def test_of_any_combination_of_hyperparameters_those_are_named_that_differ(
 
 
 def with_record(root: Path, desc: Desc, **changes: Any) -> Run:
-    """Make a run of a description whose stored canonical form is another one, as an earlier program had it."""
+    """Make a run that stores another canonical form of its description, like an earlier program."""
     record = json.loads(json.dumps(desc.record()))
     record["canonical"] |= changes.pop("canonical", {})
     record |= changes

@@ -1,4 +1,4 @@
-"""Rows that are remembered are those that the files give, whatever happened to the files or to the index."""
+"""Indexed rows equal the rows read from files, whatever happened to the files or to the index."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALWAYS = {"LEAST_NEW": 1, "UNSETTLED_SECONDS": -1.0}
 
 @pytest.fixture
 def indexed(own_family: Family, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """Return runs of which an index is kept, though they are few and new."""
+    """Return runs that have an index, although they are few and new."""
     for name, value in ALWAYS.items():
         monkeypatch.setattr(row_index, name, value)
     read_rows(own_family.root)

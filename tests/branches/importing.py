@@ -1,4 +1,4 @@
-"""Importing what is saved as another program would, under a root of its own."""
+"""Importing files in the formats of other programs, under a root of its own."""
 
 from __future__ import annotations
 

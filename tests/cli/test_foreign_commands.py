@@ -1,6 +1,6 @@
-"""Our words for those of other code bases, run: each different one as the job that it is, on few examples and steps.
+"""The project's commands for names of other code bases, each run as a job on few examples and steps.
 
-Rows that cannot run small are planned (`--dry_run`), and say why: `PLANNED_ONLY`.
+Rows that cannot run small are only planned (`--dry_run`), for the reasons in `PLANNED_ONLY`.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "--platform=multi_gpu": {"num_processes": "1"},
     "lottery": {"levels": "1"},
 }
-"""Flags of commands, or of what a word of them has in it, that do not give them."""
+"""Flags to add to commands, selected by a word or a part of a word in them, if they lack these flags."""
 
 
 def run_small(words: list[str], place: Path) -> list[str]:
-    """Return the command that a valid command of ours is run by."""
+    """Return the small command that stands for a valid command of the project."""
     if words[0] == "measure":
         asked = ["train"] if "lottery" in words[1] else ["branch", "train", "oneshot", "--strategy=synflow"]
         assert main([*asked, *flags(SMALL), "--model_name=digits_lenet_40_20", "--training_steps=3it", "--quiet"]) == 0

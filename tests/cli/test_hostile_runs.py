@@ -1,4 +1,4 @@
-"""Files of runs from somebody else: of another form, or with what a terminal obeys."""
+"""Files of runs from somebody else: of another form, or with control sequences for terminals."""
 
 from __future__ import annotations
 

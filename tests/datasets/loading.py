@@ -13,7 +13,7 @@ from datasets.registry import DATASETS
 
 
 def add(root: Path, path: Path, name: str = "mine", **options: Any) -> list[str]:
-    """Add a dataset to `root/datasets`; return what was reported."""
+    """Add a dataset to `root/datasets`; return the messages."""
     lines: list[str] = []
     add_dataset(name, path, root / "datasets", report=lines.append, **options)
     return lines

@@ -1,4 +1,4 @@
-"""Commands that are stopped by a signal in each of their phases: how long they take to end, and what they leave.
+"""Commands stopped by a signal in each of their phases: the time until they end, and their remaining files.
 
 A command is a process of its own, the first of a process group. A `sitecustomize` that only these processes import
 looks at their stacks, and makes a file as soon as a function of the phase is on the stack of the main thread.
@@ -87,7 +87,7 @@ class Stopped:
 
 
 class Theatre:
-    """A folder with a place that has what a command needs. It is always the same place: runs may hold its path."""
+    """A folder with a place that has the inputs of a command. The place never moves: runs may hold its path."""
 
     def __init__(self, folder: Path, program: Path = REPOSITORY) -> None:
         """program: the folder of open_prune.py."""
@@ -97,7 +97,7 @@ class Theatre:
         (folder / "site" / "sitecustomize.py").write_text(_WATCHER)
 
     def begin(self, phase: Phase) -> Path:
-        """Return the place, where a command finds what it needs and nothing else."""
+        """Return the place, which has only the inputs of a command."""
         place = self.folder / "place"
         shutil.rmtree(place, ignore_errors=True)
         (place / "root").mkdir(parents=True)

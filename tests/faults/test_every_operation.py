@@ -50,7 +50,7 @@ def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_pat
     [
         ("add images", Kind.EIO, 3),  # a folder that cannot be listed was silently excluded
         ("add arrays", Kind.EIO, 34),  # an added dataset that could not be read back was reported as an unknown name
-        ("sweep of branches", Kind.KILL, 10),  # what it says about itself stayed
+        ("sweep of branches", Kind.KILL, 10),  # its record of itself stayed
     ],
 )
 def test_a_fault_that_once_did_harm_does_none(name: str, kind: Kind, at: int, tmp_path: Path, digits: Path) -> None:

@@ -1,4 +1,4 @@
-"""Loading files of a user's own, what registries take from them, and what they mean for addresses."""
+"""Loading a user's files, their entries in registries, and their effect on addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of a run: where it is, what it holds, when it is complete."""
+"""The directory of a run: its place, its files, and its completeness."""
 
 from __future__ import annotations
 

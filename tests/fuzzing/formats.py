@@ -1,4 +1,4 @@
-"""Mutations that know a format: what is wrong lies behind checks that flipped bytes rarely pass."""
+"""Mutations that know a format: their faults lie behind checks that flipped bytes rarely pass."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _in_parts(tensors: Mapping[str, torch.Tensor], name: str, stream: random.Ran
 
 
 def _in_a_checkpoint(content: Any, tensors: Mapping[str, torch.Tensor], stream: random.Random) -> dict[Any, Any]:
-    """Return a checkpoint with a state dict inside it, behind a prefix, and what training programs keep beside it."""
+    """Return a checkpoint with a state dict behind a prefix, and the other things that training programs store."""
     prefix = stream.choice(("", "module.", "model.", "x." * 300, ".", "..", "\x1b[2J.", "\ud800."))
     if isinstance(content, dict):
         content = {f"{prefix}{key}" if isinstance(key, str) else key: value for key, value in content.items()}

@@ -97,7 +97,7 @@ _MARK = "@raw%d@"
 
 
 class Pairs(list[tuple[str, Any]]):
-    """An object whose keys may be repeated."""
+    """A JSON object that may repeat keys."""
 
 
 def flipped(data: bytes, stream: random.Random) -> bytes:

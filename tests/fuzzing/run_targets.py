@@ -210,7 +210,7 @@ def _look(run: Run, stream: random.Random, folder: Path) -> bool:
 
 
 def _check_results(root: Path, whole: dict[Path, bytes]) -> None:
-    """Check that runs which are complete and whole hold what they hold where nobody interfered."""
+    """Check that complete and undamaged runs have the same files as without interference."""
     for path in root.glob("*/replicate_*/*/manifest.json"):
         run = _run_of(root, path)
         if verify(run):

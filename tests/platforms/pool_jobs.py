@@ -12,7 +12,7 @@ state = "clean"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the first argument says; write the process, and what earlier jobs left in it."""
+    """Run the action named by the first argument; print the process, and whether it ran a job before."""
     global state
     word, *_ = argv
     sys.stdout.write(f"{os.getpid()} {state}\n")

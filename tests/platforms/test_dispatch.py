@@ -1,4 +1,4 @@
-"""Dispatching, with an executor that runs no processes: what is submitted when, and what follows from how jobs end."""
+"""Dispatch, with an executor that runs no processes: the order of submissions, and the effects of jobs' ends."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Watcher:
 
 
 def complete(planned: PlannedRun) -> int:
-    """Do what a job does: leave the files that are asked for."""
+    """Act as a job: write the requested files."""
     run, desc = planned.run, planned.desc
     run.create(desc)
     for step in planned.keep:

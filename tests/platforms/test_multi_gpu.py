@@ -1,4 +1,4 @@
-"""One run in several processes: the same numbers as in one, whatever becomes of the processes."""
+"""One run in several processes: the same numbers as in one, even if processes fail."""
 
 from __future__ import annotations
 

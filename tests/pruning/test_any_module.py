@@ -260,7 +260,7 @@ def random_state() -> Any:
 
 
 def trace_of(case: Case) -> Any:
-    """Return all that scoring could change of a network: values, and the identity of what holds them."""
+    """Return everything that scoring could change in a network: values, and the identity of their containers."""
     found: list[Any] = [len(watch.seen) for watch in case.watches]
     for name, module in case.model.named_modules():
         found += [name, id(module), {key: id(value) for key, value in vars(module).items() if key != "training"}]
@@ -276,7 +276,7 @@ def trace_of(case: Case) -> Any:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in dictionaries, lists and tuples; not those of modules inside."""
+    """Return the tensors in dictionaries, lists and tuples, without tensors of modules inside."""
     if isinstance(value, Tensor):
         return [value.detach()]
     if isinstance(value, dict):

@@ -73,7 +73,7 @@ def mask_of(name: str, strategy: str, p: float) -> Mask:
 
 
 def weights_of(name: str, strategy: str) -> dict[int, nn.Parameter]:
-    """Return the prunable weights by identity: those of convolutions, linear layers and attention, LSTMs on request."""
+    """Return the prunable weights by identity: of convolutions, linear layers and attention; of LSTMs on request."""
     found = {}
     for module in network_of(name, 0.3).modules():
         for tensor, parameter in module.named_parameters(recurse=False):

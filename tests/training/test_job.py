@@ -22,7 +22,7 @@ COUNTED = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the calls of what is expensive."""
+    """Count the calls of expensive functions."""
     import training.job
     import training.masking  # noqa: F401 (their names are counted)
     from foundations.registry import load

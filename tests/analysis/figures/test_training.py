@@ -1,4 +1,4 @@
-"""Curves of training: what metrics.csv has, averaged where all replicates are complete."""
+"""Curves of training: the values of metrics.csv, averaged if all replicates are complete."""
 
 from __future__ import annotations
 

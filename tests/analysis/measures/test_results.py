@@ -255,7 +255,7 @@ def test_data_other_than_the_runs_is_refused_and_makes_a_result_stale(own_family
 
 
 def other_digits(datasets: Path, folder: Path) -> Path:
-    """Return a folder of datasets with digits whose first training image is another one."""
+    """Return a folder of datasets that has digits with another first training image."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Reading back what loggers wrote: event files with TensorBoard's reader, wandb's files by their format."""
+"""Reading the files of loggers: event files with TensorBoard's reader, wandb's files by their format."""
 
 from __future__ import annotations
 

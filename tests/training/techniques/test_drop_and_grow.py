@@ -216,7 +216,7 @@ def test_an_update_swaps_exactly_the_fraction_of_each_layer(
         lost, won = kept & ~after[name], ~kept & after[name]
         assert int(lost.sum()) == int(won.sum()) <= dropped
         if lost.any():
-            # At least the number that is not dropped is as large as whatever is lost.
+            # As many kept weights as survive the drop are at least as large as every lost weight.
             assert int((magnitude[kept] >= magnitude[lost].max()).sum()) >= int(kept.sum()) - dropped
         if won.any():
             assert growth[name][won].min() >= growth[name][lost].max()
