@@ -1,1 +1,1 @@
-"""Where a job runs. A platform is passed to jobs as an argument; none is global."""
+"""Platforms and executors: the places where jobs run. A platform is passed to jobs as an argument; none is global."""

@@ -1,8 +1,7 @@
-"""Dispatching a plan: each run as a job of an executor, once the runs that it draws on are there.
+"""Dispatch of a plan: each run becomes a job of an executor once the runs that it depends on are complete.
 
-What has been computed is read from the runs' directories and from nowhere else. So a dispatch may be killed and
-repeated, and several may work through the same runs at once: a run that another process works on is left to it, while
-there is other work.
+The runs' directories are the only record of finished work. So a dispatch may be killed and repeated, and several
+may work through the same runs at once: if another process works on a run, the dispatch does other work first.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _ORDINARY_FAILURES = range(1, 128)
 
 
 class State(enum.Enum):
-    """How far a run of a dispatch is."""
+    """State of a run in a dispatch."""
 
     WAITING = "waiting"
-    """For the runs that it draws on, or for room."""
+    """Waits for the runs that it depends on, or for a free slot."""
     RUNNING = "running"
     ELSEWHERE = "elsewhere"
     """Another process works on it."""
@@ -43,28 +42,28 @@ class State(enum.Enum):
 
 @dataclass(eq=False)
 class Item:
-    """A run of a dispatch that something is to be computed of."""
+    """A run of a dispatch that has something to compute."""
 
     planned: PlannedRun
     state: State = State.WAITING
     lacking: int = 0
-    """How many of the runs that it draws on are not done yet."""
+    """Number of unfinished runs that it depends on."""
     users: list[Item] = field(default_factory=list)
-    """The runs that draw on it."""
+    """The runs that depend on it."""
     reason: str = ""
-    """Why it failed."""
+    """The reason for its failure."""
     since: float = 0.0
-    """When it was submitted, in seconds of the monotonic clock."""
+    """Time of submission, in seconds of the monotonic clock."""
     attempts: int = 0
-    """How often it was killed without getting any further."""
+    """Number of times that it was killed without progress."""
     checkpointed: float = 0.0
-    """When the checkpoint was written that it was last submitted with."""
+    """Time at which the checkpoint of its last submission was written."""
     computed: bool = False
     """Whether a job of this dispatch completed it."""
     job: str = ""
     """The name of the job that it was last submitted with."""
     is_alone: bool = False
-    """Whether it is computed by a job of its own, because one of several did not complete it."""
+    """Whether it gets a job of its own, because a job of several runs did not complete it."""
 
     @property
     def name(self) -> str:
@@ -73,7 +72,7 @@ class Item:
 
 
 class Wish(enum.Enum):
-    """What is to become of a dispatch."""
+    """A request to a running dispatch."""
 
     GO_ON = enum.auto()
     STOP = enum.auto()
@@ -83,13 +82,13 @@ class Wish(enum.Enum):
 
 
 class Observer(Protocol):
-    """Is told what happens in a dispatch."""
+    """Receives the events of a dispatch."""
 
     def changed(self, item: Item) -> None:
-        """Take note that a run has started, ended or failed."""
+        """Note that a run has started, ended or failed."""
 
     def tick(self, dispatch: Dispatch) -> None:
-        """Take note that some time has passed."""
+        """Note that some time has passed."""
 
 
 class Dispatch:
@@ -106,11 +105,11 @@ class Dispatch:
         retry_failed: bool = False,
         wish: Callable[[], Wish] = lambda: Wish.GO_ON,
     ) -> None:
-        """Take a plan and what runs its jobs.
+        """Take a plan and the executor of its jobs.
 
-        job_of: makes the job of one or several runs, given the names of the jobs that it comes after.
-        together: how many runs a job computes at most, where they can be trained together. retry_failed: whether runs
-        that failed before are started again. wish: asked now and then.
+        job_of: makes the job of one or several runs, given the names of the jobs that it depends on.
+        together: the maximum number of runs in a job, if they can be trained together. retry_failed: whether to start
+        runs again that failed before. wish: returns the user's request; called from time to time.
         """
         self._executor, self._job_of, self._observer = executor, job_of, observer
         self._together, self._retry_failed, self._ask = together, retry_failed, wish
@@ -131,12 +130,12 @@ class Dispatch:
         return [item for item in self.items.values() if item.state in states]
 
     def queued(self) -> list[Item]:
-        """Return the runs whose jobs wait in the executor's queue, of those that count as running."""
+        """Return the runs that count as running but whose jobs still wait in the executor's queue."""
         names = self._executor.queued()
         return [item for item in self.in_state(State.RUNNING) if item.job in names]
 
     def run(self) -> bool:
-        """Work until every run is done or has failed, or a stop is asked for; return whether all are done."""
+        """Work until every run is done or has failed, or until a request to stop; return whether all are done."""
         if not self._retry_failed:
             for item in self.items.values():
                 failure = item.planned.run.failure()
@@ -166,7 +165,7 @@ class Dispatch:
         return any(item.state in open_states for item in self.items.values())
 
     def _may_start(self, item: Item) -> bool:
-        """Return whether a run can be submitted: what it draws on is done, or the executor waits for it."""
+        """Return whether a run can be submitted: its dependencies are done, or the executor waits for them."""
         if item.state is not State.WAITING or not self._executor.takes_waiting_jobs:
             return item.state is State.WAITING and item.lacking == 0
         return all(source.state in (State.DONE, State.RUNNING) for source in self._sources(item))
@@ -195,9 +194,9 @@ class Dispatch:
                 self._observer.changed(item)
 
     def _is_free(self, item: Item) -> bool:
-        """Return whether a run can be submitted; note where another process works on it."""
+        """Return whether a run can be submitted. If another process works on it, note that."""
         if not self._may_start(item):
-            return False  # it comes back when the last of what it draws on is done
+            return False  # it comes back when its last dependency is done
         if is_held(item.planned.run.lock_path):
             item.state = State.ELSEWHERE
             self._observer.changed(item)
@@ -205,7 +204,7 @@ class Dispatch:
         return True
 
     def _companions(self, first: Item) -> list[Item]:
-        """Take the runs that are to be trained together with one from those that are ready."""
+        """Take from the ready runs those to train together with one of them."""
         key = first.planned.together_key
         if self._together == 1 or first.is_alone or key is None:
             return []
@@ -215,7 +214,7 @@ class Dispatch:
                 break
             if item.is_alone or item.planned.together_key != key or item is first or item.state is not State.WAITING:
                 continue
-            # Where the executor takes jobs that wait for others, what this one draws on may be in the same job.
+            # If the executor takes jobs that wait for others, the dependencies of this run may be in the same job.
             if any(source is each for source in self._sources(item) for each in (first, *found)):
                 continue
             if self._is_free(item):
@@ -224,7 +223,7 @@ class Dispatch:
         return found
 
     def _settle(self, item: Item, ended: Ended, *, is_alone: bool) -> None:
-        """Draw the consequences of a job's end from what is in the run's directory.
+        """Update a run after its job has ended, from the files in the run's directory.
 
         is_alone: whether the job was of this run alone.
         """
@@ -245,7 +244,7 @@ class Dispatch:
         elif self.wish is not Wish.GO_ON:
             item.state = State.WAITING
         elif not is_alone:
-            item.state, item.is_alone = State.WAITING, True  # alone, it will show whether it was to blame
+            item.state, item.is_alone = State.WAITING, True  # alone, it will show whether it caused the failure
             self._ready.append(item)
         elif code in _ORDINARY_FAILURES:
             self._fail(item, ended.reason or _last_words(item), exit_code=code)
@@ -272,7 +271,7 @@ class Dispatch:
                 self._ready.append(user)
 
     def _fail(self, item: Item, reason: str, *, exit_code: int | None = None, is_news: bool = True) -> None:
-        """Mark a run, and what draws on it, as failed. is_news: whether to write that into the run's directory."""
+        """Mark a run and its dependents as failed. is_news: whether to write the failure into the run's directory."""
         item.state, item.reason = State.FAILED, reason
         if is_news:
             when = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -287,7 +286,7 @@ class Dispatch:
         return next((each.name for each in self._sources(item) if each.state is State.FAILED), "")
 
     def _look_elsewhere(self) -> None:
-        """See how the runs are that other processes work on."""
+        """Update the runs that other processes work on."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -310,7 +309,7 @@ class Dispatch:
 
 
 def _last_words(item: Item) -> str:
-    """Return the error that a command ended with, from its output."""
+    """Return the error message of a failed command, from its output."""
     path = item.planned.run.output_path
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     starts = [number for number, line in enumerate(lines) if line.startswith("open_prune: ")]

@@ -20,7 +20,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?", re.ASCII)
 
 
 class LocalPlatform(Platform):
-    """Runs the job where it is called."""
+    """Runs the job in the calling process."""
 
     def __init__(self, hparams: PlatformHparams) -> None:
         if not _DEVICE.fullmatch(hparams.device):
@@ -39,7 +39,7 @@ class LocalPlatform(Platform):
 
     @cached_property
     def device(self) -> torch.device:
-        """The device asked for, or the best one that is there. Raises: EnvironmentFailure where it is not there."""
+        """The requested device, or the best available one. Raises: EnvironmentFailure if it is not available."""
         import torch
 
         name = self._hparams.device
@@ -63,11 +63,11 @@ LOCAL = PlatformKind(spelling="local", make=LocalPlatform, runs="in this process
 
 @contextlib.contextmanager
 def prepared(threads: int | None) -> Iterator[None]:
-    """Inside the block, torch uses deterministic kernels and so many CPU threads, by default as many as before.
+    """Inside the block, torch uses deterministic kernels and the given number of CPU threads, by default as before.
 
     Float32 is float32: PyTorch's default lets convolutions on GPUs round their inputs to TF32, in scoring too.
     """
-    # cuBLAS reads this when it starts; without it, its sums may take another order from run to run.
+    # cuBLAS reads this when it starts; without it, the order of its sums may vary from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -83,16 +83,16 @@ def prepared(threads: int | None) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory that a training step frees for the next one, for as long as the process lives.
+    """Let the C library keep freed memory for the next training step, until the process ends.
 
-    By default glibc gives it back to the system, which clears it page by page when the next step asks for it again: a
-    tenth of the time of a step of cifar_resnet_20 or cifar_vgg_16 with batches of 128 (AMD EPYC, 2 cores, n = 3).
+    By default glibc returns it to the system, which clears it page by page when the next step allocates it: a tenth of
+    the time of a step of cifar_resnet_20 or cifar_vgg_16 with batches of 128 (AMD EPYC, 2 cores, n = 3).
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 32 * 2**20)  # the highest that is possible
+        libc.mallopt(mmap_threshold, 32 * 2**20)  # the highest possible value
 
 
 def _counts(found: dict[str, int]) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiGpuHparams(PlatformHparams):
-    """Where the job runs. Not part of a run's address."""
+    """The platform, which runs the job. Not part of a run's address."""
 
     num_processes: int | None = hparam(None, at_least=1)
     """Processes that share each batch; by default as many as there are GPUs, one on each. More than one on CPUs must be
@@ -35,20 +35,20 @@ class MultiGpuPlatform(Platform):
 
     @property
     def device(self) -> torch.device:
-        """The kind of device that the processes use. Raises: EnvironmentFailure where it is not there."""
+        """The kind of device that the processes use. Raises: EnvironmentFailure if it is not available."""
         return LocalPlatform(self._hparams).device
 
     def launch(self, job: Callable[[Platform], Result]) -> Result:
-        """Run the job, which must be picklable, in all processes; return what the primary one returns.
+        """Run the job, which must be picklable, in all processes; return the primary process's result.
 
-        Raises: what the job raises; EnvironmentFailure where a process was killed, within seconds.
+        Raises: the job's error; EnvironmentFailure if a process was killed, within seconds.
         """
         count, kind = self.processes, self.device.type
         if count == 1:
             return LocalPlatform(self._hparams).launch(job)
         import tempfile
 
-        from platforms.processes import Packed, Processes  # only now: listings start faster without them
+        from platforms.processes import Packed, Processes  # imported here: listings start faster without them
         from platforms.rank import Rank
 
         with tempfile.TemporaryDirectory(prefix="open_prune_") as folder:
@@ -67,7 +67,7 @@ class MultiGpuPlatform(Platform):
 
     @property
     def processes(self) -> int:
-        """The number of processes. Raises: UsageError, EnvironmentFailure where there are too few GPUs."""
+        """The number of processes. Raises: UsageError; EnvironmentFailure if there are too few GPUs."""
         import torch
 
         asked = self._hparams.num_processes

@@ -1,4 +1,4 @@
-"""What every platform gives a job, and what a job may ask of it."""
+"""The interface between platforms and jobs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformHparams(Hparams):
-    """Where the job runs. Not part of a run's address."""
+    """The platform, which runs the job. Not part of a run's address."""
 
     platform: str = hparam("local")
-    """Where the job runs; the command `platforms` lists the names."""
+    """The platform that runs the job; the command `platforms` lists the names."""
     device: str = hparam("auto")
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     threads: int | None = hparam(None, at_least=1, at_most=4096)
@@ -48,19 +48,19 @@ class PlatformKind(Registered):
 
     make: Callable[[Any], Platform]
     runs: str
-    """Where it runs a job, in a few words."""
+    """The place where it runs a job, in a few words."""
     splits_batches: bool = False
     """Whether several processes work on one run."""
     hparams: type[PlatformHparams] = PlatformHparams
-    """A subclass of PlatformHparams with hyperparameters of this platform's own, where it has some."""
+    """PlatformHparams, or a subclass with hyperparameters of this platform's own."""
 
 
 class Platform(ABC):
     """Gives a job its device, its rank and the number of processes, and launches it.
 
     A job is a function of a platform and must behave the same on each: it takes its part of each batch by `rank` and
-    `world_size`, adds up over the processes by `sum_`, and lets only the primary process write files. What is there
-    already and what to do about it, only the primary process decides; the others learn it by `agree`.
+    `world_size`, adds up over the processes by `sum_`, and lets only the primary process write files. Only the primary
+    process decides what exists already and what to do; the others receive its decisions through `agree`.
     """
 
     rank: int = 0
@@ -68,7 +68,7 @@ class Platform(ABC):
 
     @abstractmethod
     def launch(self, job: Callable[[Platform], Result]) -> Result:
-        """Run the job in as many processes as the platform has, and return what the primary one returns."""
+        """Run the job in all processes of the platform, and return the primary one's result."""
 
     @property
     @abstractmethod
@@ -90,14 +90,14 @@ class Platform(ABC):
         return memory_format(self.device, precision, model)
 
     def agree(self, decide: Callable[[], Result]) -> Result:
-        """Return, in every process, what `decide` returns in the primary one; the others do not call it.
+        """Return, in every process, the primary one's result of `decide`; the others do not call it.
 
-        Every process must come here, in the same order. The result must be picklable.
+        Every process must call this, in the same order. The result must be picklable.
         """
         return decide()
 
     def sum_(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over the processes, in place, with the same bits in each. All must come here."""
+        """Replace a tensor by its sum over the processes, in place, with the same bits in each. All must call this."""
 
     def describe(self) -> str:
         """Return a description of the device, for manifests."""
@@ -115,6 +115,6 @@ PLATFORMS = Registry(PlatformKind, "platform", ("platforms.local", "platforms.mu
 
 
 def make_platform(hparams: PlatformHparams) -> Platform:
-    """Return the platform that the hyperparameters name. Raises: UsageError for an unknown one."""
+    """Return the platform named by the hyperparameters. Raises: UsageError for an unknown one."""
     found = PLATFORMS.find(hparams.platform)
     return returned(found.make(PlatformHparams.of(hparams.values())), Platform, found.make, found)

@@ -1,8 +1,8 @@
 """Starting the processes of a job, listening to them, and ending them.
 
-The process that the user started holds the run's lock, starts the others (`platforms.rank`), passes on what the primary
-one reports, and ends all of them as soon as one fails. The job itself runs in the processes it started, none of which
-outlives it.
+The process that the user started holds the run's lock, starts the others (`platforms.rank`), forwards the reports of
+the primary one, and ends all of them as soon as one fails. The job itself runs in the started processes, none of which
+outlives the first.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from platforms.rank import INTERRUPTS, PLATFORM, REPORTER, Rank, restored_error,
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _GRACE_SECONDS = 3.0
-"""How long the others may take to fail for a reason of their own once a process has failed."""
+"""Once a process has failed, the time within which the others may fail for a reason of their own."""
 _SECONDS_TO_END = 0.7
-"""How long the primary process may take to end where it does not train, once it is asked to stop."""
+"""Time within which the primary process must end after a request to stop, unless it trains."""
 _NESTED = 20_000
-"""How deep descriptions may nest that are sent to other processes: a long chain of branches nests deeply."""
+"""Maximum nesting of descriptions sent to other processes: a long chain of branches nests deeply."""
 
 
 class Packed:
-    """A job as bytes, and what of this process is left out: in each process, another one stands for it."""
+    """A job as bytes, without the objects of this process, which each process replaces with its own."""
 
     def __init__(self, job: Callable[[Platform], Any], platform: Platform) -> None:
-        """Pickle the job. Raises: what pickle raises."""
+        """Pickle the job. Raises: the errors of pickle."""
         self.reporter: Reporter = NullReporter()
         self.interrupts = Interrupts()
         file = io.BytesIO()
@@ -62,14 +62,14 @@ class Packed:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that leaves some objects out, and writes a name for each."""
+    """A pickler that writes a name in place of each of some objects."""
 
     def __init__(self, file: io.BytesIO, left_out: Callable[[Any], str | None]) -> None:
         super().__init__(file)
         self._left_out = left_out
 
     def persistent_id(self, found: Any) -> str | None:
-        """Return the name of an object that is left out."""
+        """Return the name of an omitted object; None for others."""
         return self._left_out(found)
 
 
@@ -77,7 +77,7 @@ class Processes:
     """The processes of a job."""
 
     def __init__(self, ranks: list[Rank], packed: Packed) -> None:
-        """Take what each process is, and the job."""
+        """Take the ranks of the processes, and the job."""
         self._ranks, self._packed = ranks, packed
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
@@ -89,10 +89,10 @@ class Processes:
         self._trains = False
         """Whether the primary process trains: asked to stop, it writes a checkpoint first."""
         self._asked: float | None = None
-        """When it was asked to stop, or since then was last known to train."""
+        """Time of the request to stop, or the last time since then at which it was known to train."""
 
     def result(self) -> Any:
-        """Run the job, and return what the primary process returns. Raises: what is most telling of what went wrong."""
+        """Run the job, and return the primary process's result. Raises: the error that best explains a failure."""
         interrupts = self._packed.interrupts
         deadline: float | None = None
         with interrupts.deferred(), self._running():
@@ -109,10 +109,10 @@ class Processes:
         return self._results[0]
 
     def _pass_on(self, interrupts: Interrupts) -> None:
-        """Ask the primary process to stop. Raises: Interrupted where it starts or computes what it cannot keep."""
+        """Ask the primary process to stop. Raises: Interrupted if it starts, or its work cannot be checkpointed."""
         now = time.monotonic()
         if self._asked is None:
-            with contextlib.suppress(OSError):  # it has just ended, as the next look will find
+            with contextlib.suppress(OSError):  # it has just ended, as the next poll will find
                 self._connections[0].send(interrupts.signal_number)
         if self._asked is None or self._trains:
             self._asked = now
@@ -124,7 +124,7 @@ class Processes:
         """Start the processes; at the end, none is left."""
         context = multiprocessing.get_context("spawn")
         try:
-            with blocked():  # a terminal signals them, too; they follow this process
+            with blocked():  # a terminal signals them, too; only this process may stop them
                 for rank in self._ranks:
                     own, others = context.Pipe()
                     work = self._packed.interrupts.work
@@ -144,7 +144,7 @@ class Processes:
                 connection.close()
 
     def _listen(self) -> None:
-        """Take what the processes send, waiting for a moment, and note which ended without a word."""
+        """Receive messages of the processes, waiting for a moment, and note which ended without one."""
         codes = {number: process.exitcode for number, process in enumerate(self._processes)}
         for connection in wait(list(self._open), _SECONDS_BETWEEN_LOOKS) if self._open else ():
             assert isinstance(connection, Connection)
@@ -167,12 +167,12 @@ class Processes:
             else:
                 self._failures[number] = content
         for number, code in codes.items():
-            # It had ended before its last words were looked for.
+            # It had ended before this looked for its last message.
             if code is not None and number not in self._ended() and not self._has_more(number):
                 self._deaths[number] = code
 
     def _has_more(self, number: int) -> bool:
-        """Return whether there is something left to take from a process."""
+        """Return whether a process has sent messages that were not received."""
         connection = self._connections[number]
         try:
             return connection in self._open and connection.poll()
@@ -180,15 +180,15 @@ class Processes:
             return False
 
     def _ended(self) -> set[int]:
-        """Return the processes of which it is known what became of them."""
+        """Return the processes with a known outcome."""
         return {*self._results, *self._refusals, *self._failures, *self._deaths}
 
     def _is_settled(self) -> bool:
-        """Return whether nothing is to come that says more: where the primary process refused, or all have ended."""
+        """Return whether no better explanation can come: the primary process refused the job, or all have ended."""
         return 0 in self._refusals or len(self._ended()) == len(self._ranks)
 
     def _error(self) -> BaseException:
-        """Return the error of the process that failed first: the others lost it, and failed of that."""
+        """Return the error of the process that failed first: the others lost their connection to it, and failed too."""
         if self._refusals:
             return self._refusals[min(self._refusals)]
         for number, code in self._deaths.items():

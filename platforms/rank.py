@@ -1,4 +1,4 @@
-"""One of the several processes of a job: what `platforms.multi_gpu` starts."""
+"""One of the several processes of a job that `platforms.multi_gpu` starts."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLATFORM, INTERRUPTS, REPORTER = "platform", "interrupts", "reporter"
-"""What each process puts in place of the job's own."""
+"""Fields of the job that each process replaces with its own."""
 _STEP_TIMEOUT = timedelta(minutes=30)
-"""How long a sum over the processes may take: they are at the same step, and the primary one writes files at most."""
+"""Time limit of a sum over the processes: all are at the same step, and at most the primary one writes files."""
 _DECISION_TIMEOUT = timedelta(days=7)
-"""How long the others wait while the primary process alone computes, such as scores. If it dies, they are ended."""
+"""Time limit of the others' wait while only the primary process computes, such as scores. If it dies, they end."""
 _SECONDS_BETWEEN_REPORTS = 0.1
 Refusal = TypeVar("Refusal", OpenPruneError, Interrupted)
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Which process this is, and what it needs before it can read its job."""
+    """The number of this process, and everything that it needs before it can read its job."""
 
     number: int
     count: int
@@ -79,7 +79,7 @@ class RankPlatform(Platform):
         self._decisions: Any = distributed.new_group(backend="gloo", timeout=_DECISION_TIMEOUT)
 
     def launch(self, job: Callable[[Platform], Result]) -> Result:
-        """Run the job here; the others do, too."""
+        """Run the job in this process, as all others do."""
         return job(self)
 
     @property
@@ -88,7 +88,7 @@ class RankPlatform(Platform):
         return self._device
 
     def agree(self, decide: Callable[[], Result]) -> Result:
-        """Return what `decide` returns in the primary process."""
+        """Return the primary process's result of `decide`, in every process."""
         import torch
         from torch import distributed
 
@@ -103,12 +103,12 @@ class RankPlatform(Platform):
         distributed.all_reduce(tensor)
 
     def describe(self) -> str:
-        """Return a description of the device, and how many processes share the job."""
+        """Return a description of the device and of the number of processes."""
         return f"{super().describe()}, {self.world_size} processes"
 
 
 def run_rank(rank: Rank, job: bytes, connection: Connection, work: str) -> None:
-    """Run a job as one of several processes; send what it reports, and its result or error. In a new process.
+    """Run a job as one of several processes; send its reports, and its result or error. For a new process.
 
     work: the job, for the message about a signal.
     SIGINT and SIGTERM are blocked in it. The process that started it sends the number of a signal to pass on.
@@ -138,14 +138,14 @@ def run_rank(rank: Rank, job: bytes, connection: Connection, work: str) -> None:
 
 
 def restored_error(kind: type[Refusal], args: tuple[Any, ...], facts: dict[str, Any]) -> Refusal:
-    """Return an error from what a process sent of it; its class may be built from other arguments."""
+    """Rebuild an error that another process sent; its class may take other arguments."""
     error = kind.__new__(kind, *args)
     vars(error).update(facts)
     return error
 
 
 class _Forwarding:
-    """A Reporter that sends what it is told."""
+    """A Reporter that sends its messages to the process that started this one."""
 
     def __init__(self, send: Callable[[str, Any], None]) -> None:
         self._send, self._last = send, 0.0
@@ -155,7 +155,7 @@ class _Forwarding:
         self._send("say", line)
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Send the progress, now and then, and the end of an operation."""
+        """Send the progress, from time to time, and the end of an operation."""
         now = time.monotonic()
         if done >= total or now - self._last >= _SECONDS_BETWEEN_REPORTS:
             self._last = now
@@ -163,7 +163,7 @@ class _Forwarding:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that puts this process's own objects where the job's were left out."""
+    """An unpickler that puts this process's own objects in place of the omitted ones."""
 
     def __init__(self, file: io.BytesIO, stand_ins: dict[str, Any]) -> None:
         super().__init__(file)
@@ -187,7 +187,7 @@ def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) 
 
 
 def _follow(connection: Connection) -> None:
-    """Raise the signals that the process that started this one passes on, and end with it."""
+    """Raise the signals that the starting process passes on, and end with that process."""
     while True:
         try:
             number = connection.recv()
@@ -197,6 +197,6 @@ def _follow(connection: Connection) -> None:
 
 
 def _disconnect() -> None:
-    distributed = sys.modules.get("torch.distributed")  # a signal may have cut off its import
+    distributed = sys.modules.get("torch.distributed")  # a signal may have interrupted its import
     if distributed is not None and hasattr(distributed, "is_initialized") and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A headless browser, driven through its WebDriver: what a page logs, requests, shows and prints."""
+"""A headless browser, driven through its WebDriver: a page's log, requests, screenshots and prints."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Browser:
 
     def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Load a file, in a window of a size in CSS pixels. scheme: light or dark."""
-        self.log(), self.requests()  # what another page said
+        self.log(), self.requests()  # another page's log
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.devtools("Emulation.setDeviceMetricsOverride", **metrics)
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         _call("POST", f"{self._session}/url", {"url": path.as_uri()})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Return what a function body of JavaScript returns."""
+        """Run the body of a JavaScript function and return its result."""
         return _call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
     def devtools(self, command: str, **parameters: Any) -> Any:
@@ -66,7 +66,7 @@ class Browser:
         self._act({"type": "key", "id": "keyboard", "actions": typed})
 
     def log(self) -> list[str]:
-        """Return what the console got since the last call: errors, warnings, exceptions."""
+        """Return the console's lines since the last call: errors, warnings, exceptions."""
         return [entry["message"] for entry in _call("POST", f"{self._session}/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:

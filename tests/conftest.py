@@ -1,4 +1,4 @@
-"""What all tests share: one thread each (two workers share two cores), and the reference data where they are."""
+"""Settings of all tests: one thread each (two workers share two cores), and the folders of reference data."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 GOLDEN_FOLDERS = (SHARED / "golden", REPOSITORY / "tests" / "golden")
-"""Where cases are that published implementations computed.
+"""Folders of cases that published implementations computed.
 
-`tests/golden` has a case of each method and a trajectory; the full set is used where it is beside the repository.
+`tests/golden` has a case of each method and a trajectory; the tests use the full set if it is beside the repository.
 """
 
 

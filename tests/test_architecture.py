@@ -1,4 +1,4 @@
-"""What docs/architecture.md says is so."""
+"""The statements of docs/architecture.md hold."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_files_that_are_named_exist() -> None:
 
 
 def _imports(path: Path) -> set[str]:
-    """Return the dotted names that a file imports when it runs, late imports too; not what only type checkers read."""
+    """Return the dotted names that a file imports when it runs, late imports too; not those for type checkers only."""
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:

@@ -1,4 +1,4 @@
-"""The library: what can be imported from open_prune, and what importing it costs."""
+"""The library: the names that open_prune exports, and the cost of importing it."""
 
 from __future__ import annotations
 

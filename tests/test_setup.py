@@ -1,4 +1,4 @@
-"""The wheel, and what is installed from it: beside another `datasets`, typed, with the same results.
+"""The wheel, and an installation from it: beside another `datasets`, typed, with the same results.
 
 By default it is installed without its dependencies into a folder, and the environment of the tests has these; a module
 `datasets` of a few lines stands for another project's. With `--in_new_environment` (`make wheel-test`), a new virtual
@@ -50,7 +50,7 @@ class Installed:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *command: str | Path, code: int = 0) -> str:
-        """Run a command in the folder; return what it printed."""
+        """Run a command in the folder; return its output."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= Terminal(self.folder / "runs", self.folder / "prepared", self.environment).settings()
         done = subprocess.run([*command], cwd=self.folder, env=environment, capture_output=True, text=True)
@@ -62,7 +62,7 @@ class Installed:
 
 
 def build(folder: Path) -> Path:
-    """Build the wheel from a copy of what it is made of; return its path."""
+    """Build the wheel from a copy of its sources; return its path."""
     source = folder / "source"
     others = (REPOSITORY / name for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"))
     for path in (*shipped(REPOSITORY), *others):

@@ -15,9 +15,9 @@ from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 
 def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams) -> Hooks[Any]:
-    """Return what a technique does in a training; of a plug-in's technique, with its results checked at each call.
+    """Return a technique's hooks for a training. The hooks of a plug-in check their results at each call.
 
-    Raises: PluginError where it is not a Hooks.
+    Raises: PluginError if the technique returns no Hooks.
     """
     hooks = technique.hooks(training, hparams)
     if technique.plugin is None:
@@ -32,7 +32,7 @@ def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams
 
 
 def _check_methods(hooks: Hooks[Any], technique: Technique) -> None:
-    """Check that hooks take the arguments that they are called with, and that there is one.
+    """Check that there is at least one hook, and that each takes the arguments of its calls.
 
     Raises: PluginError that names the method or the class.
     """
@@ -49,7 +49,7 @@ def _check_methods(hooks: Hooks[Any], technique: Technique) -> None:
 
 
 def transform_checked(technique: Technique, model: nn.Module, hparams: TechniqueHparams) -> None:
-    """Let a technique change a network in place. Raises: PluginError where it returns another one instead."""
+    """Let a technique change a network in place. Raises: PluginError if it returns another network instead."""
     assert technique.transform is not None
     returned: Any = technique.transform(model, hparams)
     if technique.plugin is not None and isinstance(returned, nn.Module) and returned is not model:
@@ -112,4 +112,4 @@ _RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "skipped_before": (_is_count, "a number of iterations, an int"),
     "state_dict": (_is_state, "a dict of tensors by name"),
 }
-"""The hooks that return something: what is right, and in words."""
+"""The hooks that return something: a check of the result, and its description for messages."""

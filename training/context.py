@@ -1,4 +1,4 @@
-"""Everything about a job that is not its description: where it runs, what it may do, who is told."""
+"""Settings of a job that cannot change its result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from platforms.platform import Platform
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Handed to every job. Nothing in it can change a result but the replicate, which is part of the run's path."""
+    """Settings of every job. Only the replicate, which is part of the run's path, can change a result."""
 
     root: Path
-    """Where the runs are."""
+    """Directory of the runs."""
     datasets: Path
-    """Where the prepared datasets are."""
+    """Directory of the prepared datasets."""
     platform: Platform
     replicate: int = 1
     """The replicate of the requested runs."""
@@ -32,7 +32,7 @@ class Context:
     evaluate_only_at_end: bool = False
     checkpoint_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
-    """Seconds of this process that are spent on the run, from any point on."""
+    """Clock of the seconds that this process spends on the run, from an arbitrary origin."""
     num_workers: int | None = None
     """Processes that decode images, for each process that trains; None for as many as its share of the cores."""
     logs: tuple[str, ...] = ()
@@ -40,16 +40,16 @@ class Context:
     cuda_graphs: bool = False
     """Whether training steps on a GPU are recorded as CUDA graphs (`training.loop.cuda_graph`)."""
     together: int = 1
-    """How many runs are trained at once, step by step together (`training.jobs.together`)."""
+    """Number of runs that are trained at once, step by step together (`training.jobs.together`)."""
     keep_best: bool = False
     """Whether runs keep the state where validation accuracy was best."""
     opened: dict[Hashable, Any] = field(default_factory=dict)
     """The dataset in memory that the runs of this process share (`datasets.loading.loader.open_loader`)."""
     wait: bool = True
-    """Whether to wait where another process works on a run; if not, Busy is raised."""
+    """Whether to wait if another process works on a run; if not, raise Busy."""
 
     def prepare(self, dataset_name: str) -> None:
-        """Make a dataset's prepared files where they are missing. Raises: EnvironmentFailure, DamagedError."""
+        """Make a dataset's prepared files if they are missing. Raises: EnvironmentFailure, DamagedError."""
         ensure_prepared(dataset_name, self.datasets, allow_download=self.may_download, report=self.reporter.say)
 
     def fingerprint(self, dataset_name: str) -> str | None:

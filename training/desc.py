@@ -1,4 +1,4 @@
-"""What a train job computes."""
+"""The description of a training."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from models.hparams import ModelHparams
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
-# Raised by hand when the train job computes something else from the same description.
+# Raise it by hand when the train job computes another result from the same description.
 TRAIN_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainDesc(Desc):
-    """A dataset, a model and how to train it."""
+    """A dataset, a model and the hyperparameters of its training."""
 
     kind: ClassVar[str] = "train"
     job: ClassVar[str] = "training.job:TrainJob"
@@ -32,12 +32,12 @@ class TrainDesc(Desc):
     model: ModelHparams
     training: TrainingHparams
     techniques: TechniquesHparams | None = None
-    """What else changes how it trains; None for nothing."""
+    """The techniques that change the training; None for none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "techniques", techniques_of(self.techniques, self, has_mask=False))
         super().__post_init__()
-        if self.model.outputs == self.dataset.num_classes:  # what they would be anyway
+        if self.model.outputs == self.dataset.num_classes:  # equal to their defaults
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
         if self.training.sync_batchnorm and not self.model.has_batchnorm:
             object.__setattr__(self, "training", dataclasses.replace(self.training, sync_batchnorm=False))
@@ -70,7 +70,7 @@ class TrainDesc(Desc):
 
     @property
     def dataset_name(self) -> str:
-        """The dataset that it is trained on."""
+        """The dataset of the training."""
         return self.dataset.dataset_name
 
     @property
@@ -79,7 +79,7 @@ class TrainDesc(Desc):
         return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
     def versions(self) -> dict[str, int]:
-        """Return the versions of the train job and, where a technique scores the network, of scoring it."""
+        """Return the versions of the train job and, if a technique scores the network, of scoring."""
         techniques = [] if self.techniques is None else self.techniques.scores_with
         return {"train": TRAIN_VERSION, "scoring": scoring_version(self.model, *techniques)}
 
@@ -89,12 +89,12 @@ class TrainDesc(Desc):
 
     @property
     def outputs(self) -> int:
-        """Outputs of the network."""
+        """Number of outputs of the network."""
         return self.model.outputs or self.dataset.num_classes
 
     @cached_property
     def as_trained(self) -> TrainDesc:
-        """Dataset, model and training of the run, without techniques. A branch may retrain otherwise."""
+        """Dataset, model and training of the run, without techniques. A branch may retrain with others."""
         return self if self.techniques is None else dataclasses.replace(self, techniques=None)
 
     @property
@@ -109,7 +109,7 @@ class TrainDesc(Desc):
 
     @property
     def mask_step(self) -> Step | None:
-        """The last step, where a technique prunes: the mask that training ended with is kept."""
+        """The last step, if a technique prunes: the run keeps the mask at the end of training."""
         return self.end if self.techniques is not None and self.techniques.changes_mask else None
 
     def step(self, text: str, hparam: str = "step") -> Step:
@@ -118,17 +118,17 @@ class TrainDesc(Desc):
 
 
 def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
-    """Return the version of scoring a network in some ways: 2 for networks with dropout that ran in train mode.
+    """Return the version of scoring a network with some pruning methods: 2 with dropout in train mode.
 
-    In version 1, dropout acted while they were scored.
+    In version 1, dropout acted during scoring.
     """
     return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
 
 
 def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_mask: bool) -> TechniquesHparams | None:
-    """Return techniques as the description of a training has them: None where there are none.
+    """Return techniques in the form of a description: with defaults written out, or None if there are none.
 
-    has_mask: whether the training starts from a mask. Raises: UsageError where one cannot be used in the training.
+    has_mask: whether the training starts from a mask. Raises: UsageError if the training cannot use one of them.
     """
     if techniques is None or not techniques.parts:
         return None

@@ -7,7 +7,7 @@ cross-entropy, g = dL/dp over all these tensors, and |g| its l2 norm (`sgd`) or 
     L(p - eta d; B2) / eta    otherwise, d held constant    (an objective step)
 
 by a step of Adam on the scales, whose gradient is clipped. d is g, g / |g| or sign(g). The two kinds of step have first
-moments of their own and share the second one. Then p becomes p0 a, with p0 the tensor as it was at first.
+moments of their own and share the second one. Then p becomes p0 a, with p0 the initial tensor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class GradInitStep:
     gradient_norm: float
     """Before the update: the l2 norm of the gradient, or its l1 norm for `adam`."""
     value: float
-    """Before the update: what the step lowers."""
+    """Before the update: the quantity that the step lowers."""
     scales: Mapping[str, float]
     """The scale of each tensor, by the parameter's name."""
 
@@ -64,19 +64,19 @@ def gradinit(
 
     batches: images (B, C, H, W) and labels int64 (B,), on the model's device; three are taken for each objective step
     with overlap, four without, and two for each constraint step.
-    algorithm: `sgd` or `adam`, whose first step is meant. eta: the length of that step. gamma: the bound on the norm of
-    the gradient. normalize_grad: divide the gradient by its norm in the step of sgd.
-    lr: of the scales. min_scale: the least scale of a weight; that of a bias is 0. grad_clip: the bound on the gradient
-    of each scale, 0 for none.
-    overlap: whether half of the batch of the objective is half of the one that the gradient is of.
-    loss: the mean loss of logits (B, classes) and labels. on_iteration: is called with the number of iterations that
-    are done, and the last one.
+    algorithm: the optimizer of the first step, `sgd` or `adam`. eta: the length of that step. gamma: the bound on the
+    norm of the gradient. normalize_grad: divide the gradient by its norm in the step of sgd.
+    lr: the learning rate of the scales. min_scale: the least scale of a weight; a bias's is 0. grad_clip: the bound on
+    the gradient of each scale, 0 for none.
+    overlap: whether half of the objective's batch is half of the gradient's batch.
+    loss: the mean loss of logits (B, classes) and labels. on_iteration: called with the number of finished iterations
+    and the last one.
 
-    The model computes as in eval mode, but batchnorm works with the statistics of the batch, and its buffers do not
-    change. Tensors of norm 0 keep their values. Parameters stay the same objects, and get no `.grad`.
+    The model computes as in eval mode, but batchnorm uses the statistics of the batch, and its buffers do not change.
+    Tensors of norm 0 keep their values. Parameters stay the same objects, and get no `.grad`.
 
-    Returns the scale of each tensor by the name of the parameter. Raises: UsageError for an argument that is not
-    valid, or where batches end too early.
+    Returns the scale of each tensor by the name of the parameter. Raises: UsageError for an invalid argument,
+    or if batches end too early.
     Source: Zhu et al. 2021, GradInit: Learning to Initialize Neural Networks for Stable and Efficient Training,
     algorithm 1, per tensor as in ToST (Jaiswal et al. 2022).
     """
@@ -127,7 +127,7 @@ def _scaled_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @dataclass
 class _Moments:
-    """Adam's first moment of one scale, and how often it was updated."""
+    """Adam's first moment of one scale, and its number of updates."""
 
     mean: float = 0.0
     steps: int = 0
@@ -186,7 +186,7 @@ class _Scales:
 
 
 def _gradients(loss: Loss, model: nn.Module, batch: Batch, tensors: list[nn.Parameter]) -> list[Tensor]:
-    """Return the gradient of each tensor, with the graph that it was computed by."""
+    """Return the gradient of each tensor, with its graph."""
     images, labels = batch
     found = torch.autograd.grad(loss(model(images), labels), tensors, create_graph=True, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(tensors, found, strict=True)]
@@ -208,7 +208,7 @@ def _direction(gradients: list[Tensor], norm: float, algorithm: str, *, normaliz
 
 @contextlib.contextmanager
 def _moved(tensors: list[nn.Parameter], steps: list[Tensor], eta: float) -> Iterator[None]:
-    """Inside the block, the tensors are where the step leads to; afterwards, they have their exact values again."""
+    """Inside the block, the tensors have their values after the step; afterwards, their exact values again."""
     kept = [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
         for tensor, step in zip(tensors, steps, strict=True):
@@ -223,7 +223,7 @@ def _moved(tensors: list[nn.Parameter], steps: list[Tensor], eta: float) -> Iter
 
 @contextlib.contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside the block, batchnorm works with the statistics of the batch and keeps none; all else is in eval mode."""
+    """Inside the block, batchnorm uses the statistics of the batch and keeps none; all else is in eval mode."""
     modes = [(module, module.training) for module in model.modules()]
     norms = [(module, module.track_running_stats) for module in model.modules() if isinstance(module, _BATCHNORMS)]
     model.eval()
@@ -255,5 +255,5 @@ def _norms(tensors: Iterable[Tensor]) -> list[float]:
 
 
 def _floats(values: list[Tensor]) -> list[float]:
-    """Return numbers that are on a device, waiting for it once."""
+    """Return numbers from a device, waiting for it once."""
     return torch.stack([value.detach() for value in values]).tolist() if values else []

@@ -26,7 +26,7 @@ class TrainingHparams(Hparams):
     lr: float = hparam(0.1, above=0, elided=ALWAYS_WRITTEN)
     """Learning rate (its peak, with a warmup or a cosine)."""
     training_steps: str = hparam("160ep", step=True, elided=ALWAYS_WRITTEN)
-    """How long to train, as a step: 160ep, 62560it or 159ep391it."""
+    """Training length, as a step: 160ep, 62560it or 159ep391it."""
     momentum: float = hparam(0.0, at_least=0, below=1)
     """Momentum of sgd or rmsprop."""
     nesterov_momentum: float = hparam(0.0, at_least=0, below=1)
@@ -55,7 +55,7 @@ class TrainingHparams(Hparams):
     """float32, tf32 (CUDA's matrix products), bf16 or fp16 (mixed precision; fp16 with loss scaling)."""
 
     def validate(self) -> None:
-        """Check that drops have both their steps and their factor, and that one kind of momentum is meant."""
+        """Check that drops have both their steps and their factor, and that at most one kind of momentum is set."""
         if (self.milestone_steps is None) != (self.gamma is None):
             raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
         if self.lr_schedule == "cosine" and self.milestone_steps is not None:
@@ -64,7 +64,7 @@ class TrainingHparams(Hparams):
             raise UsageError("they differ; give the one that is meant.", "momentum", "nesterov_momentum")
 
     def simplified(self) -> Self:
-        """Drop what cannot change the result: momenta that are not used, an empty schedule, exemptions from nothing."""
+        """Reset fields that cannot change the result: unused momenta, an empty schedule, exemptions from nothing."""
         changes: dict[str, Any] = {"no_batchnorm_decay": self.no_batchnorm_decay and self.weight_decay > 0}
         if self.optimizer_name == "rmsprop":
             changes |= {"nesterov_momentum": 0.0}
@@ -85,12 +85,12 @@ class TrainingHparams(Hparams):
 class TechniquesHparams(Hparams):
     """The techniques that a training uses.
 
-    `group_for` returns the class that has the hyperparameters of the techniques that are named.
+    `group_for` returns the class with the hyperparameters of the named techniques.
     """
 
     technique: str | None = hparam(None, elided=ALWAYS_WRITTEN)
-    """What changes the training besides the loop, several separated by commas, which act in that order: gmp,rigl.
-    The command `techniques` lists them. A branch uses those that it is given; its parent `train` uses none."""
+    """Techniques that change the training, separated by commas; they act in that order: gmp,rigl.
+    The command `techniques` lists them. A branch uses only its own techniques; its parent `train` uses none."""
     technique_seed: int | None = hparam(None)
     """Pins what is random in techniques; by default each replicate has its own."""
 
@@ -108,7 +108,7 @@ class TechniquesHparams(Hparams):
         return {f"technique={each.spelling}": each.hparams.group_for({}) for each in TECHNIQUES}
 
     def validate(self) -> None:
-        """Check that the techniques exist, each given once, and what each requires of its own hyperparameters."""
+        """Check that the techniques exist, that each is given once, and each one's own hyperparameters."""
         spellings = [technique.spelling for technique, _ in self.parts]
         for spelling in spellings:
             if spellings.count(spelling) > 1:
@@ -127,13 +127,13 @@ class TechniquesHparams(Hparams):
 
     @property
     def structural(self) -> Self | None:
-        """Those of the techniques that change the structure of the network; None where none does."""
+        """The techniques that change the structure of the network; None if none does."""
         names = ",".join(technique.spelling for technique, _ in self.parts if technique.transform is not None)
         return self.replaced({"technique": names}) if names else None
 
     @property
     def choices(self) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
-        """What a job names in its first line where it was not given; see `TechniqueHparams.choices`."""
+        """Defaults that a job names in its first line; see `TechniqueHparams.choices`."""
         return [choice for _, part in self.parts for choice in part.choices]
 
     @property
@@ -143,22 +143,22 @@ class TechniquesHparams(Hparams):
 
     @property
     def scores_with(self) -> list[PruningHparams]:
-        """How the techniques score the weights of the network while it trains."""
+        """Hyperparameters by which the techniques score the weights of the network while it trains."""
         return [part.scores_with for _, part in self.parts if part.scores_with is not None]
 
     @property
     def final_level(self) -> float | None:
-        """The prune fraction at the end of training, where a technique sets it; the last one's that does."""
+        """The prune fraction at the end of training, set by the last technique that sets one; else None."""
         levels = [part.final_level for _, part in self.parts if part.final_level is not None]
         return levels[-1] if levels else None
 
     def plugins(self) -> list[Plugin]:
-        """Return the plug-ins that declare the techniques, besides those of other values."""
+        """Return the plug-ins that declare the techniques, and the plug-ins of other values."""
         declared = (technique.plugin for technique, _ in self.parts)
         return [*super().plugins(), *(plugin for plugin in declared if plugin is not None)]
 
     def simplified(self) -> Self:
-        """Return each technique's hyperparameters without what cannot change the result."""
+        """Return the hyperparameters of each technique without those that cannot change the result."""
         simple: dict[str, Any] = {"technique": ",".join(_names(self.technique)) or None}
         for _, part in self.parts:
             simple |= part.simplified().values()
@@ -175,14 +175,14 @@ class TechniquesHparams(Hparams):
         return self.replaced(resolved)
 
     def after(self, others: TechniquesHparams | None) -> TechniquesHparams:
-        """Return others and these, in this order. Raises: UsageError where both have a technique."""
+        """Return others and these, in this order. Raises: UsageError if both have a technique."""
         if others is None:
             return self
         names = ",".join(filter(None, (others.technique, self.technique)))
         return TechniquesHparams.of({**others.values(), **self.values(), "technique": names})
 
     def canonical(self) -> dict[str, Any]:
-        """Return the part of an address. It contains the versions, of techniques and what they use, that are not 1."""
+        """Return the part of an address. It contains all versions of techniques and their methods that are not 1."""
         versions = {technique.spelling: technique.version for technique, _ in self.parts}
         for _, part in self.parts:
             versions |= part.versions()
@@ -195,7 +195,7 @@ def _names(technique: str | None) -> list[str]:
 
 
 def _refuse_shared_names(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:
-    """Raise UsageError where two techniques declare a hyperparameter of one name, each its own: one value sets both."""
+    """Raise UsageError if two techniques each declare a hyperparameter of one name: one value would set both."""
     declared: dict[str, tuple[str, Any]] = {}
     for technique, kind in zip(techniques, kinds, strict=True):
         for name in kind.names():

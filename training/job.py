@@ -1,6 +1,6 @@
 """Jobs: one process's work on one run.
 
-A job says only what is its own: the state and mask that its training starts from, and what it keeps besides.
+A job defines only its own part: the state and mask at the start of its training, and the files that it adds.
 `training.jobs.compute` does the rest.
 """
 
@@ -32,7 +32,7 @@ D = TypeVar("D", bound=Desc)
 
 @dataclass(frozen=True)
 class InitialState:
-    """What a training starts from: a network on the CPU with its weights, and the mask to put on it."""
+    """Start of a training: a network on the CPU with its weights, and the mask to put on it."""
 
     model: nn.Module
     mask: Mask | None = None
@@ -59,12 +59,12 @@ class Job(ABC, Generic[D]):
 
     @property
     def techniques(self) -> TechniquesHparams | None:
-        """What else changes how the run trains."""
+        """The techniques that change the run's training."""
         return None
 
     @property
     def prunings(self) -> list[PruningHparams]:
-        """How the run's network is scored and pruned."""
+        """Hyperparameters by which the run's network is scored and pruned."""
         return [] if self.techniques is None else self.techniques.scores_with
 
     @property
@@ -74,21 +74,21 @@ class Job(ABC, Generic[D]):
 
     @cached_property
     def initial(self) -> InitialState:
-        """What the training starts from, computed once."""
+        """Start of the training, computed once."""
         return self.initial_state()
 
     @abstractmethod
     def initial_state(self) -> InitialState:
-        """Return what the training starts from, keeping in the run what must outlast an interruption."""
+        """Compute the start of the training, and keep in the run all that must outlast an interruption."""
 
     def is_prepared(self) -> bool:
-        """Return whether the run still has what `initial_state` keeps in it; a resumed training makes it again."""
+        """Return whether the run has the files that `initial_state` keeps; else a resumed training recreates them."""
         return True
 
     def on_finish(self, model: nn.Module, mask: Mask | None, scores: Statistics | None = None) -> dict[str, float]:
-        """Keep the mask, where it changed in training; return headline figures besides the metrics.
+        """Keep the mask if it changed in training; return results besides the metrics.
 
-        scores: statistics of the scores that the mask was chosen by, where it was.
+        scores: statistics of the scores that chose the mask, if any did.
         """
         if mask is None:
             return {}
@@ -108,7 +108,7 @@ class TrainJob(Job[TrainDesc]):
 
     @property
     def techniques(self) -> TechniquesHparams | None:
-        """Those of the description."""
+        """The techniques of the description."""
         return self.desc.techniques
 
     def initial_state(self) -> InitialState:
@@ -119,8 +119,8 @@ class TrainJob(Job[TrainDesc]):
 def initialized_model(desc: TrainDesc, *seed_keys: int | str, techniques: TechniquesHparams | None = None) -> nn.Module:
     """Return the description's network on the CPU, its weights drawn from the stream that the keys name.
 
-    techniques: those of the run, which may change the structure of the network; the description's own are ignored.
-    Raises: UsageError where one of them cannot change this network, or the network cannot run on the dataset's images.
+    techniques: the run's, which may change the structure of the network; the description's own are ignored.
+    Raises: UsageError if one of them cannot change this network, or the network cannot run on the dataset's images.
     """
     shape = desc.dataset.input_shape
     model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=seed_keys)

@@ -42,10 +42,10 @@ def prune_with_data(
 ) -> Mask:
     """Return the mask that a strategy prunes from `start`, scoring `model`.
 
-    What `start` holds besides the weights that are prunable stays as it is, and does not count in the level.
+    Tensors of `start` that are not prunable stay as they are, and do not count in the level.
 
-    dataset: where examples come from, if the strategy needs some. device: that of the model. seed: of random scores and
-    of the choice of examples. on_scores: called with the scores of the last iteration.
+    dataset: the source of examples, if the strategy needs some. device: the model's device. seed: the seed of random
+    scores and of the choice of examples. on_scores: called with the scores of the last iteration.
     """
     rest: dict[str, torch.Tensor] = {}
     if start is not None:
@@ -72,7 +72,7 @@ def prune_with_data(
 
 @contextlib.contextmanager
 def saying_warnings(context: Context) -> Iterator[None]:
-    """Report what the pruning library warns of in the block, in place of Python's warnings."""
+    """Inside the block, report warnings of the pruning library in place of Python's warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -84,7 +84,7 @@ def saying_warnings(context: Context) -> Iterator[None]:
 
 
 def say_left_out(model: nn.Module, pruning: PruningHparams | None, mask: Mask, context: Context) -> None:
-    """Report the weights that are not prunable by default, where nothing else was asked for."""
+    """Report the weights that are not prunable by default, unless prunable weights were requested."""
     if pruning is None or pruning.prunable_layers == DEFAULT_LAYERS:
         found = left_out(model, mask)
         if found is not None:
@@ -101,7 +101,7 @@ def score_with_data(
     device: torch.device,
     seed: int,
 ) -> Scores:
-    """Return the scores of what a mask names, weights and biases, with that mask applied to `model`.
+    """Return the scores of a mask's tensors, weights and biases, with the mask applied to `model`.
 
     The arguments are those of `prune_with_data`. Raises: UsageError for a method that builds its mask without scores.
     """
@@ -119,23 +119,23 @@ def score_with_data(
 def _examples(
     pruning: PruningHparams, dataset: DatasetHparams, context: Context, device: torch.device, seed: int
 ) -> Rows | Callable[[int], Rows] | None:
-    """Return the examples that a strategy scores with, or what gives those of each pass; None where it needs none."""
+    """Return the examples for scoring, or a function that returns those of each pass; None if none are needed."""
     per_class, augmented = pruning.examples_per_class, pruning.draws_examples
     if per_class is None:
         return None
     context.prepare(dataset.dataset_name)
-    read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is made ready for augmenting
+    read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
     return loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
 
 
 def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask:
-    """Return the part of a mask that pruning counts in its level: of the weights that it makes prunable."""
+    """Return the part of a mask that counts in the level of pruning: the prunable weights."""
     return _split(model, pruning, mask)[0]
 
 
 def _split(model: nn.Module, pruning: PruningHparams, mask: Mask) -> tuple[Mask, dict[str, torch.Tensor]]:
-    """Return what of a mask can be pruned, with the biases and scales that are asked for, and the rest."""
+    """Split a mask into the prunable tensors, including the biases and scales that are asked for, and the rest."""
     ones = Mask.to_prune(model, pruning)
     rest = {name: tensor for name, tensor in mask.items() if name not in ones}
     missing = {name: tensor for name, tensor in ones.items() if tensor.dim() == 1 and name not in mask}
@@ -153,10 +153,10 @@ def keep_mask(
     requested_level: float | None,
     scores: Statistics | None = None,
 ) -> None:
-    """Write a mask of `model` and the report on it. The mask comes last: where it is, its report is too.
+    """Write a mask of `model` and the report on it. The mask is written last: if it exists, its report does too.
 
-    requested_level: the prune fraction that was asked for; None for that of the mask. scores: statistics of the scores
-    by which the mask was chosen.
+    requested_level: the requested prune fraction; None for the mask's own. scores: statistics of the scores that
+    chose the mask.
     """
     requested = None if requested_level is None else kept_of(mask.total, requested_level)
     run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape, scores=scores))

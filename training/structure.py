@@ -1,7 +1,7 @@
 """Networks whose structure techniques change: building them, and giving them states and masks of other networks.
 
-A network without techniques is called plain. A state of a plain network fits a changed one, and the other way round:
-what only the network has keeps its initial values, and what only the state has is left out.
+A network without techniques is called plain. A state of a plain network fits a changed one, and vice versa: tensors
+that only the network has keep their initial values, and tensors that only the state has are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def transform(
 ) -> None:
     """Let the techniques change a plain network in place, each with a random stream of its own.
 
-    seed_keys: of the network's own random stream; `technique_seed` takes their place. Raises: UsageError where a
+    seed_keys: keys of the network's own random stream; `technique_seed` replaces them. Raises: UsageError if a
     technique cannot change this network.
     """
     keys = seed_keys if techniques.technique_seed is None else (techniques.technique_seed,)
@@ -38,16 +38,16 @@ def transform(
 
 
 def state_for(model: nn.Module, state: Mapping[str, Tensor], desc: TrainDesc) -> dict[str, Tensor]:
-    """Return a state as one of `model`, whatever techniques added to the network that it is of.
+    """Adapt a state to `model`, whatever techniques added to the network that the state comes from.
 
-    desc: that of `model`. Nothing is said of tensors that the plain network has: loading the state does that.
+    desc: the description of `model`. Does not check the plain network's tensors; loading does.
     """
     plain, own = plain_names(desc), model.state_dict()
     return {name: tensor for name, tensor in own.items() if name not in plain} | without_added(model, state, desc)
 
 
 def without_added(model: nn.Module, tensors: Mapping[str, Tensor], desc: TrainDesc) -> dict[str, Tensor]:
-    """Return tensors by name without those that neither `model` nor its plain network has. desc: that of `model`."""
+    """Return tensors by name, without those that neither `model` nor its plain network has. desc: of `model`."""
     known = plain_names(desc) | set(model.state_dict())
     return {name: tensor for name, tensor in tensors.items() if name in known}
 
@@ -59,7 +59,7 @@ def plain_names(desc: TrainDesc) -> set[str]:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load weights and buffers into a model. Raises: DamagedError where they are of another model."""
+    """Load weights and buffers into a model. Raises: DamagedError if they are of another model."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""What a technique declares about itself, and what it does while a network trains. Imports no torch.
+"""The interface of techniques: what each declares, and its hooks during training. Imports no torch.
 
-A technique changes how a network trains and is not the loop: gradual pruning, RigL, SET. It is an object with the hooks
-that it needs. Techniques compose: a run with `technique=gmp,rigl` uses both, and at each hook they act in that order.
+A technique changes the training from outside the loop: gradual pruning, RigL, SET. It is an object with the hooks that
+it needs. Techniques compose: a run with `technique=gmp,rigl` uses both, and at each hook they act in that order.
 Techniques that a run does not use are absent from its address.
 """
 
@@ -36,32 +36,32 @@ class TechniqueHparams(Hparams):
 
     @property
     def final_level(self) -> float | None:
-        """The prune fraction of the mask at the end of training, where the hyperparameters set it."""
+        """The prune fraction of the mask at the end of training, if the hyperparameters set it; else None."""
         return None
 
     @property
     def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
-        """What a job names in its first line where it was not given: values by field, and the fields that give them."""
+        """Defaults that a job names in its first line: values by field, and the fields that set them."""
         return ()
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Return the hyperparameters for a training that ends at `end`, with defaults that depend on it written out.
+        """Return the hyperparameters for a training that ends at `end`, with the defaults that depend on it.
 
         has_mask: whether the training starts from a mask, or a technique before this one makes one.
-        Raises: UsageError where the technique cannot be used in this training.
+        Raises: UsageError if the technique cannot be used in this training.
         """
         return self
 
     def check_with(self, training: TrainingHparams) -> None:
-        """Raise UsageError where the technique cannot be used with these hyperparameters of training."""
+        """Raise UsageError if the technique cannot be used with these hyperparameters of training."""
 
     def versions(self) -> dict[str, int]:
-        """Return the versions of whatever else computes the result, such as a pruning method."""
+        """Return the versions of everything else that determines the result, such as a pruning method."""
         return {}
 
     @property
     def scores_with(self) -> PruningHparams | None:
-        """How the technique scores the weights of the network while it trains; None where it does not."""
+        """Hyperparameters by which the technique scores the weights while the network trains; None if it does not."""
         return None
 
 
@@ -69,17 +69,17 @@ H = TypeVar("H", bound=TechniqueHparams)
 
 
 class Training(Protocol):
-    """What a technique sees of the training in which it acts."""
+    """A technique's view of the training in which it acts."""
 
     model: nn.Module
     """The network, on the training's device."""
     optimizer: torch.optim.Optimizer
     mask: Mask | None
-    """Which weights are kept at present; None where nothing is pruned. Change it by `set_mask`."""
+    """Mask of the weights kept at present; None if nothing is pruned. Change it by `set_mask`."""
     desc: TrainDesc
     """Dataset, model and training."""
     seed: int
-    """What names the random streams of techniques."""
+    """Seed of the random streams of techniques."""
 
     def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
@@ -98,23 +98,23 @@ class Training(Protocol):
         """
 
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
-        """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
+        """Draw new initial parameters, by name, on the CPU, from the random stream that the keys name."""
 
     def generator(self, *keys: int | str) -> torch.Generator:
-        """Return a CPU generator at the start of the random stream that the keys name, one of this run's own.
+        """Return a CPU generator at the start of a random stream of this run, which the keys name.
 
         Key it by the step (`step.iteration`): then a resumed training draws the same numbers.
         """
 
 
 class Hooks(Generic[H]):
-    """What a technique does in one training. All hooks do nothing by default."""
+    """Hooks of a technique in one training. By default, every hook does nothing."""
 
     def __init__(self, training: Training, hparams: H) -> None:
         self.training, self.hparams = training, hparams
 
     def before_mask(self) -> None:
-        """Change the network before the first step, before the mask to start from is put on it.
+        """Change the network before the first step, and before the initial mask is put on it.
 
         Not called when a training is resumed.
         """
@@ -123,28 +123,28 @@ class Hooks(Generic[H]):
         """Change the network or its mask before the first step. Not called when a training is resumed."""
 
     prunes_first: ClassVar[bool] = False
-    """Whether `before_step` is the only place where the technique prunes in training, and it changes nothing before.
+    """Whether the technique prunes only in `before_step`, which changes nothing before scoring.
 
-    Then a training that is stopped while the network is scored writes a checkpoint of this step. Else it continues from
-    the last one.
+    Then a training that is stopped during scoring writes a checkpoint of this step. Else it continues from the last
+    checkpoint.
     """
 
     def before_step(self, step: Step) -> None:
-        """Act at a step before the network is evaluated and its state kept; at the last step too.
+        """Act at a step, before the network is evaluated and its state is kept; at the last step too.
 
         A resumed training calls it once more for the step of its checkpoint: a second call must change nothing.
         """
 
     def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of a training batch in place of `value`, the loss as the techniques before have it.
+        """Return the loss of a training batch in place of `value`, the loss after the techniques before this one.
 
-        value, and what is returned: a mean over the batch, float (). logits: float (B, outputs). labels: int64 (B,).
+        value, and the result: a mean over the batch, float (). logits: float (B, outputs). labels: int64 (B,).
         In a training on several processes, the batch is this process's part of it.
         """
         return value
 
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss that is reported of a test or validation batch in place of `total`: sums over the batch."""
+        """Return the reported loss of a test or validation batch in place of `total`: sums over the batch."""
         return total
 
     def after_backward(self, step: Step) -> bool:
@@ -156,7 +156,7 @@ class Hooks(Generic[H]):
         return False
 
     def skipped_before(self, step: Step) -> int:
-        """Return how many iterations before a step the learning rate is not to count, as the optimizer skipped them."""
+        """Return the number of iterations before a step that the optimizer skipped, and the learning rate ignores."""
         return 0
 
     def after_step(self, step: Step) -> None:
@@ -167,7 +167,7 @@ class Hooks(Generic[H]):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `state_dict` returned. Called for a resumed training in place of `prepare`."""
+        """Load the result of `state_dict`. Called for a resumed training in place of `prepare`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,12 +175,12 @@ class Technique(Registered):
     """A technique by name."""
 
     summary: str
-    """What it does, in a few words."""
+    """The effect of the technique, in a few words."""
     paper: str = ""
     hparams: type[TechniqueHparams] = TechniqueHparams
     """Its own hyperparameters: TechniqueHparams, or a subclass that adds some."""
     hooks: Callable[[Training, Any], Hooks[Any]]
-    """(training, hyperparameters) -> what it does in that training; usually a subclass of Hooks."""
+    """(training, hyperparameters) -> its hooks in that training; usually a subclass of Hooks."""
     transform: Callable[[nn.Module, Any], None] | None = None
     """(network on the CPU, hyperparameters): changes the structure of the network in place.
 

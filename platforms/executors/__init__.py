@@ -1,1 +1,1 @@
-"""Executors: what takes many commands and runs several of them at once."""
+"""Executors, which take many commands and run several at once."""

@@ -1,4 +1,4 @@
-"""What every executor does with commands, and what it must not know: what a command computes.
+"""The interface of executors, which run commands without knowing what a command computes.
 
 A command's results are in the directories of its runs, so an executor may die and be started again, and several may
 work on the same runs.
@@ -19,18 +19,18 @@ from foundations.registry import Registered, Registry
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorHparams(Hparams):
-    """Who runs the jobs. Not part of a run's address."""
+    """The executor, which runs the jobs. Not part of a run's address."""
 
     executor: str | None = hparam(None)
-    """Who runs the jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job runs
-    here and now."""
+    """The executor of jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job
+    runs here and now."""
 
     together: int = hparam(1, at_least=1)
-    """How many runs of one network and one data set a job trains at once: stacked on a GPU, taking turns on a CPU."""
+    """Number of runs of one network and one data set that a job trains at once: stacked on a GPU, in turns on a CPU."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
-        """Return the class that has the options of the executor that is named."""
+        """Return the class with the options of the named executor."""
         name = values.get("executor")
         found = cls if name in (None, "None") else EXECUTORS.find(name).hparams
         return found if issubclass(found, cls) else cls
@@ -42,7 +42,7 @@ class ExecutorHparams(Hparams):
 
 
 QUEUED = frozenset(("pending", "held", "configuring", "requeued", "requeue hold", "requeue fed", "resv del hold"))
-"""The states of jobs that wait in a queue, as `Executor.states` calls them."""
+"""The names in `Executor.states` of states in which a job waits in a queue."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class CommandJob:
     """A command to run somewhere."""
 
     name: str
-    """What it computes, in the words of `ls`; no two jobs that are submitted at the same time have one name."""
+    """Name of its runs, as in `ls`; unique among the jobs that are submitted at the same time."""
     arguments: tuple[str, ...]
-    """Of the program, such as ("run", "FILE", "--root=DIR"). An executor may add flags for devices and threads."""
+    """Arguments of the program, such as ("run", "FILE", "--root=DIR"). An executor may add devices and threads."""
     output: Path
     """The file to which standard output and errors are appended."""
     after: tuple[str, ...] = ()
-    """The names of submitted jobs that must have ended well before it starts."""
+    """The names of submitted jobs that must have succeeded before it starts."""
     runs: tuple[str, ...] = ()
-    """The runs that it computes, for people who watch a queue; by default the one of its name."""
+    """The runs that it computes, for people who watch a queue; by default the run of its name."""
 
 
 def with_threads(job: CommandJob, threads: int) -> list[str]:
-    """Return the arguments of a job, with a number of threads unless they say one."""
+    """Return the arguments of a job, with a number of threads added if they have none."""
     is_given = any(argument.partition("=")[0] == "--threads" for argument in job.arguments)
     return [*job.arguments, *([] if is_given else [f"--threads={threads}"])]
 
@@ -73,27 +73,27 @@ class Ended:
 
     name: str
     exit_code: int
-    """That of the command; negative: the number of the signal that killed it."""
+    """The command's exit code; negative: the number of the signal that killed it."""
     reason: str = ""
-    """Why it ended, where the executor knows more than the command's output says: out of memory, node failed."""
+    """Reason for its end, if the executor knows more than the command's output shows: out of memory, node failed."""
 
 
 class Executor(ABC):
-    """Runs commands, several at once. A context manager: at its end it releases what it holds."""
+    """Runs commands, several at once. A context manager that releases its resources at the end."""
 
     takes_waiting_jobs: ClassVar[bool] = False
-    """Whether it takes jobs before those that they come after have ended, and starts them in order by itself."""
+    """Whether it takes jobs whose dependencies have not ended, and starts them in order by itself."""
 
     def prepare(self) -> None:
-        """Make ready for the first job, where that takes time; a signal may interrupt it."""
+        """Prepare for the first job, if that takes time; a signal may interrupt it."""
 
     @abstractmethod
     def has_room(self) -> bool:
-        """Return whether it takes another job now."""
+        """Return whether it can take another job now."""
 
     @abstractmethod
     def submit(self, job: CommandJob) -> None:
-        """Take a job. Raises: EnvironmentFailure where the executor cannot be reached."""
+        """Take a job. Raises: EnvironmentFailure if the executor cannot be reached."""
 
     @abstractmethod
     def ended(self, seconds: float) -> list[Ended]:
@@ -106,31 +106,31 @@ class Executor(ABC):
     def stop(self) -> None:
         """Ask every running job to write a checkpoint and end, and forget those that have not started.
 
-        `ended` returns them all, in time.
+        `ended` returns all of them eventually.
         """
 
     def slots(self) -> int:
-        """Return how many jobs run at the same time, for estimates; 1 where that is not known."""
+        """Return the number of jobs that run at the same time, for estimates; 1 if unknown."""
         return 1
 
     def threads(self) -> int | None:
-        """Return how many CPU threads a job on this machine has; None where jobs may run on other machines."""
+        """Return the number of CPU threads of a job on this machine; None if jobs may run on other machines."""
         return None
 
     def states(self) -> Mapping[str, str]:
-        """Return the state of the submitted jobs in a word each, by name, where it is known: running, pending."""
+        """Return the known states of submitted jobs, by name, each as a word: running, pending."""
         return {}
 
     def queued(self) -> set[str]:
-        """Return the names of the submitted jobs that a queue has and that have not started."""
+        """Return the names of the submitted jobs that wait in a queue."""
         return {name for name, state in self.states().items() if state in QUEUED}
 
     def how_to_look(self) -> str:
-        """Return how to look at jobs that go on without this process, in words; nothing where none do."""
+        """Return instructions for watching jobs that outlive this process; empty if there are none."""
         return ""
 
     def close(self) -> None:
-        """Release what is held. Jobs that can outlive this process go on."""
+        """Release all resources. Jobs that can outlive this process go on."""
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +141,7 @@ class Executor(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """How an executor starts the program."""
+    """The command that starts the program, for executors."""
 
     entry: str
     """`module:function` that takes a command line and returns the exit code, for executors that fork."""
@@ -150,7 +150,7 @@ class Program:
     command: Sequence[str] = ()
     """The command line of the program without arguments, for executors that start processes."""
     folder: Path = Path(".jobs")
-    """For files of an executor's own, on a file system that all its machines share."""
+    """Folder for an executor's own files, on a file system that all its machines share."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,11 +159,11 @@ class ExecutorKind(Registered):
 
     hparams: type[ExecutorHparams]
     make: Callable[[Any, Program], Executor]
-    """Called with the hyperparameters, of the class above. Raises: EnvironmentFailure where the engine is missing."""
+    """Called with hyperparameters of the class above. Raises: EnvironmentFailure if the engine is missing."""
     runs: str
-    """Where it runs jobs, in a few words."""
+    """The place where it runs jobs, in a few words."""
     is_local: bool = False
-    """Whether it runs jobs on this machine alone, and can be made without reaching anything else."""
+    """Whether it runs jobs on this machine only, and needs nothing else to start."""
 
 
 EXECUTORS = Registry(
@@ -179,6 +179,6 @@ EXECUTORS = Registry(
 
 
 def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
-    """Return the executor that the hyperparameters name. Raises: UsageError for an unknown one; EnvironmentFailure."""
+    """Return the executor named by the hyperparameters. Raises: UsageError for an unknown one; EnvironmentFailure."""
     found = EXECUTORS.find(hparams.executor or "pool")
     return returned(found.make(hparams, program), Executor, found.make, found)

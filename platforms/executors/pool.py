@@ -1,10 +1,10 @@
 """`pool`: processes of this machine, as many at once as it has slots.
 
 A slot has a device, or a share of the CPU's cores. The fork server of Python's multiprocessing imports torch once; each
-job is a child forked from it, so it starts in milliseconds, in a clean state of its own, and its crash is its own.
+job is a child forked from it, so it starts in milliseconds, in a clean state, and a crash affects no other job.
 
-Forking such a process and taking it down again costs as much time as a tiny run. So the next child is forked while
-others work, and waits for its job; and a child says that its job has ended before it is taken down.
+Forking such a process and ending it costs as much time as a tiny run. So the next child is forked while others work,
+and waits for its job; and a child reports the end of its job before it exits.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from platforms.executors.executor import (
 )
 
 _Task = tuple[str, tuple[str, ...], Path]
-"""What a child is sent: the program's entry, the arguments, and the file for the output."""
-_SOFTWARE_ERROR = 70  # as sysexits.h has it: the command ended by an exception that is a bug
+"""Message to a child: the program's entry, the arguments, and the file for the output."""
+_SOFTWARE_ERROR = 70  # as in sysexits.h: the command ended by an exception that is a bug
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +48,18 @@ class PoolHparams(ExecutorHparams):
     """Processes of this machine."""
 
     jobs: int | None = hparam(None, at_least=1)
-    """How many jobs run at once; by default one a core, or --jobs_per_device on each GPU."""
+    """Number of jobs that run at once; by default one a core, or --jobs_per_device on each GPU."""
     jobs_per_device: int = hparam(1, at_least=1)
-    """How many jobs share a GPU."""
+    """Number of jobs that share a GPU."""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A child that waits for its one job, or does it."""
+    """A child that waits for its only job, or runs it."""
 
     process: BaseProcess
     channel: connection.Connection
-    """The job goes this way, its exit code comes back."""
+    """Sends the job and receives its exit code."""
 
 
 class Pool(Executor):
@@ -77,7 +77,7 @@ class Pool(Executor):
         self._is_stopped = False
         self._held = contextlib.ExitStack()
         self._signals: socket.socket | None = None
-        """Can be read once a signal has come, so that `ended` does not sleep on."""
+        """Becomes readable on a signal, which wakes `ended`."""
 
     def __enter__(self) -> Self:
         """Let signals wake `ended` until the end."""
@@ -85,7 +85,7 @@ class Pool(Executor):
         return self
 
     def prepare(self) -> None:
-        """Start the fork server, and wait until it has imported what jobs need."""
+        """Start the fork server, and wait until it has imported the modules that jobs need."""
         try:
             self._spare = self._spare or self._forked()
         except BaseException:
@@ -112,7 +112,7 @@ class Pool(Executor):
         if self._running and self._spare is None:
             self._spare = self._forked()
         signs: dict[Any, str] = {worker.process.sentinel: name for name, (worker, _) in self._running.items()}
-        if not self._gpus:  # the memory of a GPU is free when the process is gone, and not before
+        if not self._gpus:  # a process frees the memory of its GPU only when it exits
             signs |= {worker.channel: name for name, (worker, _) in self._running.items()}
         signals = [] if self._signals is None else [self._signals]
         ready = connection.wait([*signs, *signals], seconds)
@@ -140,15 +140,15 @@ class Pool(Executor):
         self._held.close()
 
     def slots(self) -> int:
-        """Return how many slots there are."""
+        """Return the number of slots."""
         return self._size
 
     def threads(self) -> int:
-        """Return how many threads a job has."""
+        """Return the number of threads of a job."""
         return self._threads
 
     def states(self) -> Mapping[str, str]:
-        """Return that all of them run."""
+        """Return the state of every job: running."""
         return dict.fromkeys(self._running, "running")
 
     def _forked(self) -> _Worker:
@@ -158,14 +158,14 @@ class Pool(Executor):
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,))
         with _found_by_the_fork_server():
-            with blocked():  # in the server and its children; we ask the jobs to stop
+            with blocked():  # in the server and its children; the pool asks the jobs to stop
                 forkserver.ensure_running()
             process.start()
         theirs.close()
         return _Worker(process, ours)
 
     def _device(self, arguments: Sequence[str], slot: int) -> list[str]:
-        """Return the flag for the slot's device, unless there is none or the command says where it runs."""
+        """Return the flag for the slot's device; nothing if the slot has none or the command names a device."""
         is_given = any(argument.partition("=")[0] in ("--device", "--platform") for argument in arguments)
         return [] if is_given or not self._gpus else [f"--device=cuda:{slot % len(self._gpus)}"]
 
@@ -174,7 +174,7 @@ POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in pr
 
 
 def _exit_code(worker: _Worker) -> int:
-    """Return the exit code of a child's job: what it said, or how it was killed before it could say anything."""
+    """Return the exit code of a child's job, as the child reported it, or the signal that killed the child first."""
     with worker.channel as channel:
         try:
             return int(channel.recv())
@@ -184,8 +184,8 @@ def _exit_code(worker: _Worker) -> int:
 
 
 def _work(channel: connection.Connection) -> None:
-    """In a child: wait for a job, do it, say how it ended. End when the parent has ended."""
-    os.setsid()  # Ctrl-C on the terminal is the parent's; it asks its children to stop
+    """In a child: wait for a job, run it, and report its exit code. End when the parent has ended."""
+    os.setsid()  # the parent handles Ctrl-C on the terminal, and asks its children to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may have come before
     unblock()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -196,7 +196,7 @@ def _work(channel: connection.Connection) -> None:
     code = _run(*task)
     with contextlib.suppress(BrokenPipeError):  # the parent has ended
         channel.send(code)
-    os._exit(code)  # no clean-up of a process that is about to vanish: unloading torch takes 0.1 seconds
+    os._exit(code)  # exit without clean-up: unloading torch takes 0.1 seconds
 
 
 def _run(entry: str, arguments: Sequence[str], output: Path) -> int:
@@ -217,7 +217,7 @@ def _run(entry: str, arguments: Sequence[str], output: Path) -> int:
 
 @contextlib.contextmanager
 def _found_by_the_fork_server() -> Iterator[None]:
-    """Let a fork server that is started in the block find our modules, as Python 3.11's ignores sys.path."""
+    """Inside the block, let a new fork server find the project's modules: Python 3.11's ignores sys.path."""
     former = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TOP), former)))
     try:
@@ -230,7 +230,7 @@ def _found_by_the_fork_server() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_readable() -> Iterator[socket.socket | None]:
-    """Inside the block, yield a socket that has something to read once a signal has come; in a thread, yield None."""
+    """Inside the block, yield a socket that becomes readable on a signal; in a thread, yield None."""
     if threading.current_thread() is not threading.main_thread():
         yield None
         return
@@ -244,17 +244,17 @@ def _signals_readable() -> Iterator[socket.socket | None]:
 
 
 def _kill_fork_server() -> None:
-    """End the fork server at once, also while it imports. Python starts another one where one is needed."""
+    """End the fork server at once, even while it imports. Python starts another one on demand."""
     found: Any = getattr(forkserver, "_forkserver", None)
     pid = getattr(found, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
-            found._stop()  # waits for its end, else the next pool might still ask the dying one for a child
+            found._stop()  # waits for its end; otherwise the next pool might still ask the dying server for a child
 
 
 def _end_with_parent() -> None:
-    """Ask this process to write a checkpoint and end as soon as the parent is gone, however it ended."""
+    """Ask this process to write a checkpoint and end as soon as the parent is gone, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,7 +1,7 @@
 """`ray`: tasks of a Ray cluster, for clusters without Slurm. The root must be on a file system that all nodes share.
 
-Ray starts a task again on another node when its own has died. Tasks end with the process that submitted them: a sweep
-that is repeated goes on from their checkpoints.
+If a node dies, Ray restarts its tasks on another node. Tasks end with the process that submitted them; the same sweep,
+started again, resumes from their checkpoints.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from platforms.executors.ray_task import run_command
 from platforms.executors.stopping import STOP, STOPPED
 
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""What Ray reads when it is imported."""
+"""Environment variables that Ray reads on import."""
 _LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a cluster of one machine on the loopback address, as Ray does by itself on macOS; no other setting does."""
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but exit codes passes through it
@@ -50,7 +50,7 @@ class RayHparams(ExecutorHparams):
     ray_gpus: float = hparam(0.0, at_least=0)
     """GPUs of a job. With 0.25, four jobs share one."""
     ray_retries: int = hparam(10, at_least=0)
-    """How often a job is started again because its node died."""
+    """Number of times that a job is restarted after its node died."""
 
 
 class Ray(Executor):
@@ -80,11 +80,11 @@ class Ray(Executor):
         self._is_stopping = False
 
     def has_room(self) -> bool:
-        """Return whether a job would start soon: as many wait as run."""
+        """Return whether a job would start soon: until as many jobs wait as run."""
         return len(self._jobs) < 2 * self.slots()
 
     def slots(self) -> int:
-        """Return how many jobs the nodes of the cluster run at once, at least 1."""
+        """Return the number of jobs that the nodes of the cluster run at once, at least 1."""
         if time.monotonic() - self._asked > _CAPACITY_SECONDS or not self._asked:
             self._asked = time.monotonic()
             there = self._ray.cluster_resources()
@@ -93,7 +93,7 @@ class Ray(Executor):
         return max(1, self._slots)
 
     def submit(self, job: CommandJob) -> None:
-        """Give Ray a job. Raises: EnvironmentFailure where the cluster started here can never run it."""
+        """Submit a job to Ray. Raises: EnvironmentFailure if the cluster started here can never run it."""
         self.slots()
         if self._slots < 1 and self._hparams.ray_address is None:
             raise EnvironmentFailure(
@@ -128,7 +128,7 @@ class Ray(Executor):
         return [self._ended(ref) for ref in ready]
 
     def stop(self) -> None:
-        """Cancel tasks that wait; those that run see a file, and ask their commands to end."""
+        """Cancel waiting tasks. Running ones see a file, and ask their commands to end."""
         self._is_stopping = True
         (self._records / STOP).touch()
         running = self._started()
@@ -137,7 +137,7 @@ class Ray(Executor):
                 self._ray.cancel(ref)
 
     def states(self) -> Mapping[str, str]:
-        """Return which jobs run and which wait."""
+        """Return the state of each job: running or waiting."""
         running = self._started()
         return {job.name: "running" if key in running else "pending" for job, key in self._jobs.values()}
 
@@ -177,7 +177,7 @@ class Ray(Executor):
         return {path.stem for path in self._records.glob("*.started")}
 
     def _ended(self, ref: Any) -> Ended:
-        """Return how a task ended whose result is there."""
+        """Return the outcome of a finished task."""
         exceptions = self._ray.exceptions
         job, _ = self._jobs.pop(ref)
         try:
@@ -195,7 +195,7 @@ class Ray(Executor):
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at HOST:PORT: Ray itself tries for minutes."""
+    """Raise OSError if nothing listens at HOST:PORT: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()

@@ -1,4 +1,4 @@
-"""What runs in a task of Ray: a command, as a process of its own."""
+"""The body of a Ray task: a command, as a process of its own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TIED = Path(__file__).with_name("tied.py")
 def run_command(command: Sequence[str], output: str, environment: Mapping[str, str], records: str, key: str) -> int:
     """Run a command and return its exit code: negative if a signal killed it.
 
-    output: the file for what it prints. environment: variables besides the node's own. records: the folder where the
-    file `<key>.started` says that it runs, and where STOP is looked for.
+    output: the file for its output. environment: variables besides the node's own. records: the folder in which this
+    function writes `<key>.started` when the command runs, and looks for the file STOP.
     """
     stop = Path(records, STOP)
     if stop.exists():
@@ -45,4 +45,4 @@ def run_command(command: Sequence[str], output: str, environment: Mapping[str, s
             should_end = True
         if should_end and not is_asked:
             is_asked = True
-            process.terminate()  # once: a second signal would end it without a checkpoint
+            process.terminate()  # only once: a second signal would end it without a checkpoint

@@ -19,10 +19,10 @@ from foundations.files import read_file
 
 
 def site_settings(path: Path | None) -> Mapping[str, Any]:
-    """Return the hyperparameters of executors that a file presets, by name; none where there is no file.
+    """Return the hyperparameters of executors that a file sets, by name; none if there is no file.
 
-    Raises: UsageError that names the file, for what is no such hyperparameter or not a value of it; EnvironmentFailure
-    where the file cannot be read.
+    Raises: UsageError that names the file, for an unknown hyperparameter or an invalid value; EnvironmentFailure if
+    the file cannot be read.
     """
     if path is None:
         return {}

@@ -1,7 +1,7 @@
 """`slurm`: jobs of a Slurm cluster, through submitit.
 
-Jobs that come after the same others are submitted together, as an array. A job records its exit code in a file, and
-Slurm is asked now and then for those that ended without one: nodes fail, and people cancel jobs.
+Jobs with the same dependencies are submitted together, as an array. A job records its exit code in a file. From time
+to time, the executor asks Slurm for jobs that ended without a record: nodes fail, and people cancel jobs.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from platforms.executors.slurm_records import note_submitted
 from platforms.executors.slurm_task import SlurmTask, record_of
 from platforms.executors.stopping import STOP, STOPPED
 
-_LOST = "a job that it comes after did not end well"  # so whoever submitted this one decides, as for a busy run
+_LOST = "a job that it comes after did not end well"  # so the submitting process decides, as for a busy run
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0  # shared file systems show a file of another node late
+_PATIENCE_SECONDS = 30.0  # on shared file systems, files of other nodes appear late
 _FULL_SECONDS = 30.0
 _LIMIT = re.compile(r"QOSMax|AssocMax|AssocGrp|job submit limit|temporarily", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ class SlurmHparams(ExecutorHparams):
     slurm_grace: int = hparam(90, at_least=1)
     """Seconds before the end of that time at which a job writes its checkpoint and is queued again."""
     slurm_requeues: int = hparam(100, at_least=0)
-    """How many more times a job is granted when its time is over."""
+    """Number of times that a job is requeued when its time is over."""
     slurm_memory: float | None = hparam(None, above=0)
     """Gigabytes of memory; by default the cluster's own."""
     slurm_cpus: int = hparam(2, at_least=1)
@@ -69,9 +69,9 @@ class SlurmHparams(ExecutorHparams):
     slurm_exclude: str | None = hparam(None)
     """Nodes that are not used, such as node[3-5]."""
     slurm_array_parallelism: int | None = hparam(None, at_least=1)
-    """How many jobs of an array run at once; by default as many as there is room for."""
+    """Number of jobs of an array that run at once; by default as many as there is room for."""
     slurm_max_jobs: int = hparam(1000, at_least=1)
-    """How many jobs are in the queue at once; the others are submitted as these end."""
+    """Number of jobs in the queue at once; the others are submitted as these end."""
     slurm_setup: str | None = hparam(None)
     """A shell command that every job runs first, such as 'module load cuda'."""
     slurm_options: str | None = hparam(None)
@@ -90,13 +90,13 @@ class _Submitted:
     number: str
     state: JobState = JobState("PENDING")
     odd_since: float | None = None
-    """When it was first seen to have ended without a record, or was missing from Slurm's answer."""
+    """Time at which it was first seen without a record after its end, or was missing from Slurm's answer."""
     code: int | None = None
-    """Its exit code, where the reason is still to be asked for."""
+    """Its exit code, if its reason is still unknown."""
 
 
 class Slurm(Executor):
-    """Submits jobs to Slurm, which starts them in order, and again when it took their nodes away."""
+    """Submits jobs to Slurm, which starts them in order, and restarts them after preemption."""
 
     takes_waiting_jobs = True
 
@@ -158,7 +158,7 @@ class Slurm(Executor):
         self._polled = 0.0
 
     def slots(self) -> int:
-        """Return how many jobs run now, as far as is known."""
+        """Return the number of jobs known to be running."""
         return max(1, sum(each.state.state == "RUNNING" for each in self._jobs.values()))
 
     def states(self) -> Mapping[str, str]:
@@ -171,7 +171,7 @@ class Slurm(Executor):
         return "The jobs stay with Slurm: `squeue --me` shows them, `scancel --me --name=open_prune` ends them."
 
     def close(self) -> None:
-        """Submit what waits, and let jobs go on. Where all have ended well, remove the files that Slurm needed."""
+        """Submit the waiting jobs, and let jobs go on. If all have succeeded, remove the files that Slurm needed."""
         if self._waiting and not self._is_stopping:
             self._flush()
         if not self._jobs and not self._is_untidy:
@@ -180,7 +180,7 @@ class Slurm(Executor):
     # Submitting.
 
     def _flush(self) -> None:
-        """Submit the jobs that wait, those that come after the same others as one array."""
+        """Submit the waiting jobs, those with the same dependencies as one array."""
         while self._waiting and time.monotonic() >= self._full_until:
             ready = [job for job in self._waiting if not {each.name for each in self._waiting} & set(job.after)]
             group = [job for job in ready if job.after == ready[0].after][: self._array_limit()]
@@ -225,7 +225,7 @@ class Slurm(Executor):
         )
 
     def _parameters(self, after: Sequence[str]) -> dict[str, Any]:
-        """Return submitit's words for the hyperparameters."""
+        """Return submitit's parameters for the hyperparameters."""
         hparams = self._hparams
         further = [option.removeprefix("--").partition("=") for option in shlex.split(hparams.slurm_options or "")]
         needs_path = [] if INSTALLED else [f"export PYTHONPATH={shlex.quote(str(TOP))}${{PYTHONPATH:+:$PYTHONPATH}}"]
@@ -245,7 +245,7 @@ class Slurm(Executor):
             "dependency": f"afterok:{':'.join(after)}" if after else None,
             "setup": [*needs_path, *([hparams.slurm_setup] if hparams.slurm_setup else [])],
             "stderr_to_stdout": True,
-            "srun_args": [f"--cpus-per-task={hparams.slurm_cpus}"],  # srun does not take it from sbatch since 22.05
+            "srun_args": [f"--cpus-per-task={hparams.slurm_cpus}"],  # since 22.05, srun does not inherit it from sbatch
             "additional_parameters": {
                 "requeue": True,
                 "kill-on-invalid-dep": "yes",
@@ -256,7 +256,7 @@ class Slurm(Executor):
     # Watching.
 
     def _dropped(self) -> list[Ended]:
-        """Return the jobs that Slurm need not get: all after a stop, and those that come after failed ones."""
+        """Remove the jobs that Slurm must not get, and return them: all after a stop, and dependents of failed ones."""
         if self._is_stopping:
             dropped, self._waiting = self._waiting, []
             return [Ended(job.name, STOPPED, "it was not started") for job in dropped]
@@ -281,7 +281,7 @@ class Slurm(Executor):
         return found
 
     def _poll(self) -> list[Ended]:
-        """Return the jobs of which Slurm says that they have ended, and that will not say so themselves."""
+        """Return the jobs that ended according to Slurm and that will leave no record themselves."""
         self._polled, now = time.monotonic(), time.monotonic()
         states = slurm_queue.states_of(getpass.getuser(), [each.number for each in self._jobs.values()])
         if states is None:
@@ -303,7 +303,7 @@ class Slurm(Executor):
         return found
 
     def _explained(self, each: _Submitted) -> Ended:
-        """Return how a job ended that was killed, or left no record."""
+        """Return the outcome of a job that was killed, or left no record."""
         state, killed = each.state.state, each.code if each.code is not None else -9
         lost = [name for name in each.job.after if self._exit_codes.get(name, 0) != 0]
         if state == "CANCELLED" and self._is_stopping:

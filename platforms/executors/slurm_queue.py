@@ -1,4 +1,4 @@
-"""What Slurm knows about jobs, asked for many of them at once, by its own commands."""
+"""Queries of Slurm's own commands about jobs, many jobs a query."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NOT_ENDED: Final = frozenset(
 
 @dataclass(frozen=True)
 class JobState:
-    """What Slurm says about a job."""
+    """State of a job according to Slurm."""
 
     state: str
     """In Slurm's words: PENDING, RUNNING, COMPLETED, OUT_OF_MEMORY."""
     reason: str = ""
-    """Why it waits or ended, in Slurm's words."""
+    """Reason for its wait or end, in Slurm's words."""
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it will not run any more."""
+        """Return whether it has ended for good."""
         return self.state not in NOT_ENDED
 
     @property
@@ -41,10 +41,10 @@ class JobState:
 
 
 def states_of(user: str, jobs: Sequence[str]) -> dict[str, JobState] | None:
-    """Return the states of jobs, by number, or None where Slurm does not answer now.
+    """Return the states of jobs, by number, or None if Slurm does not answer now.
 
-    jobs: numbers as `12` or, in an array, `12_3`. Those that Slurm knows no more are left out. One command asks for all
-    jobs of the user, as a list of many numbers makes a long command line and fails as a whole for one that is gone.
+    jobs: numbers as `12` or, in an array, `12_3`. Jobs that Slurm has forgotten are omitted. One command asks for all
+    jobs of the user: a list of many numbers makes a long command line, and fails as a whole if one job is gone.
     """
     answer = _answer("squeue", "--noheader", "--array", "--states=all", f"--user={user}", "--format=%i|%T|%r")
     if answer is None:
@@ -58,7 +58,7 @@ def states_of(user: str, jobs: Sequence[str]) -> dict[str, JobState] | None:
 
 
 def recorded_states(jobs: Sequence[str]) -> dict[str, JobState]:
-    """Return the states of jobs that squeue has forgotten, from Slurm's accounting where there is one."""
+    """Return the states of jobs that squeue has forgotten, from Slurm's accounting if there is one."""
     found: dict[str, JobState] = {}
     if jobs:
         columns = "--format=JobID,State"
@@ -70,20 +70,20 @@ def recorded_states(jobs: Sequence[str]) -> dict[str, JobState]:
 
 
 def largest_array() -> int:
-    """Return how many jobs an array may have."""
+    """Return the largest number of jobs in an array."""
     answer = re.search(r"^MaxArraySize\s*=\s*(\d+)", _answer("scontrol", "show", "config") or "", flags=re.MULTILINE)
     return max(1, int(answer[1]) - 1) if answer else 1000
 
 
 def cancel(jobs: Iterable[str], *options: str) -> None:
-    """Cancel jobs, or send them a signal. Those that have ended are left as they are."""
+    """Cancel jobs, or send them a signal. Ignores jobs that have ended."""
     jobs = list(jobs)
     for start in range(0, len(jobs), 500):
         _answer("scancel", "--quiet", *options, *jobs[start : start + 500])
 
 
 def _answer(*command: str) -> str | None:
-    """Return what a command prints, or None where it fails."""
+    """Run a command and return its output, or None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS)
     except (OSError, subprocess.TimeoutExpired):

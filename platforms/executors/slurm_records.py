@@ -1,4 +1,4 @@
-"""Notes on the jobs that Slurm was given, so that anybody can tell which runs wait in its queue."""
+"""Records of the jobs submitted to Slurm, which show anybody the runs that wait in its queue."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class QueuedRun:
     run: str
     """Its location."""
     number: str
-    """Of the job, as `squeue` shows it."""
+    """Number of the job, as in `squeue`."""
     state: JobState
     since: float
-    """When the job was submitted, in seconds since 1970."""
+    """Time of submission, in seconds since 1970."""
 
 
 def note_submitted(records: Path, jobs: Iterable[tuple[str, str, CommandJob]]) -> None:
-    """Write down jobs: their numbers, the names of their records, and the runs that they compute."""
+    """Record jobs: their numbers, the names of their records, and the runs that they compute."""
     now = time.time()
     lines = [json.dumps({"number": n, "key": k, "runs": j.runs or (j.name,), "at": now}) for n, k, j in jobs]
     with (records / _NOTES).open("a") as notes:
@@ -40,9 +40,9 @@ def note_submitted(records: Path, jobs: Iterable[tuple[str, str, CommandJob]]) -
 
 
 def queued_runs(folder: Path) -> list[QueuedRun] | None:
-    """Return the runs that wait in Slurm's queue, or None where Slurm does not answer.
+    """Return the runs that wait in Slurm's queue, or None if Slurm does not answer.
 
-    folder: that of the executors' files, `<root>/.jobs`. Slurm is asked once, and only where jobs have not ended.
+    folder: the folder of the executors' files, `<root>/.jobs`. Asks Slurm once, and only if jobs have not ended.
     """
     jobs = {str(note["number"]): note for note in _open_jobs(folder)}
     if not jobs:
@@ -59,7 +59,7 @@ def queued_runs(folder: Path) -> list[QueuedRun] | None:
 
 
 def _open_jobs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the notes on jobs that have not recorded an exit code. A line that cannot be read is half written."""
+    """Yield the records of jobs without an exit code. Skips unreadable lines, which are half written."""
     for notes in sorted((folder / "slurm").glob(f"*/{_NOTES}")):
         try:
             lines: Sequence[str] = notes.read_text(errors="replace").splitlines()

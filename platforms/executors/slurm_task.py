@@ -1,4 +1,4 @@
-"""What runs inside a Slurm job: a command, its signals, and the record of its exit code.
+"""The body of a Slurm job: runs a command, handles its signals, and records its exit code.
 
 submitit pickles an object of this class and nothing else: a command line and some file names, all of them strings.
 """
@@ -18,7 +18,7 @@ from platforms.executors.stopping import STOP, STOPPED
 
 
 class SlurmTask:
-    """A command that goes on from its checkpoint when Slurm takes the node away, or when its time is over.
+    """A command that resumes from its checkpoint after Slurm has preempted it, or its time is over.
 
     Slurm sends a signal to every process of a job. Before the time is over, that is submitit's signal: the command
     ignores it, submitit's handler calls `checkpoint`, which asks the command to end, and then queues the job again.
@@ -45,7 +45,7 @@ class SlurmTask:
             self._process.terminate()  # the signal came before there was a command
         try:
             code = self._wait()
-        except RuntimeError:  # submitit's, from its handler: the job may not be queued again any more
+        except RuntimeError:  # raised by submitit's handler: the job must not be queued again
             code = -signal.SIGTERM
         if self._terminated and code in (STOPPED, -signal.SIGTERM):
             if self._is_stopped():
@@ -56,7 +56,7 @@ class SlurmTask:
         self._end(code)
 
     def checkpoint(self) -> Any:
-        """Ask the command to write its checkpoint, wait until it has ended, and return what is to run next time.
+        """Ask the command to write its checkpoint, wait until it has ended, and return the next submission.
 
         submitit calls it from a signal handler, which may interrupt `__call__` anywhere.
         """
@@ -76,7 +76,7 @@ class SlurmTask:
         return {name: self.__dict__[name] for name in ("command", "output", "records", "key")}
 
     def _wait(self) -> int:
-        """Return the command's exit code. Nothing here locks, so that a signal handler may call it again meanwhile."""
+        """Return the command's exit code. Takes no lock, so that a signal handler may call it again meanwhile."""
         found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         assert found is not None
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
@@ -108,10 +108,10 @@ def record_of(records: Path, key: str) -> Path:
 
 
 def _requeue_signal() -> signal.Signals:
-    """Return the signal that Slurm sends before the time is over, as submitit has it."""
+    """Return the signal that Slurm sends before the time is over, from submitit's settings."""
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
 def _ignore_signals() -> None:
-    """Keep from the command the signals that are meant for this process."""
+    """Make the command ignore the signals for this process."""
     signal.signal(_requeue_signal(), signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Run a command that is asked to end as soon as its parent is gone: `tied.py PARENT COMMAND...`.
+"""Run a command that receives a signal to end as soon as its parent is gone: `tied.py PARENT COMMAND...`.
 
-A killed worker of Ray leaves its processes behind. They would go on and hold the locks of their runs, while Ray starts
+A killed worker of Ray leaves its processes behind. They would go on and hold the locks of their runs while Ray restarts
 the same task on another node.
 """
 

@@ -1,4 +1,4 @@
-"""A run of a kind that nothing here declares, such as that of a plug-in which is not loaded."""
+"""A run of an undeclared kind, such as the kind of a plug-in that is not loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 def make_foreign(branch: Run, kind: str) -> str:
     """Copy a branch as one of another kind, with the address that this has; return its location."""
     record = json.loads((branch.folder / DESCRIPTION).read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     record["kind"] = kind
     record["digest"] = digest(kind, record["canonical"])
     folder = branch.folder.with_name(f"branch_{kind}_{record['digest']}")
@@ -22,7 +22,7 @@ def make_foreign(branch: Run, kind: str) -> str:
     (folder / DESCRIPTION).write_text(json.dumps(record))
     manifest = json.loads((folder / MANIFEST).read_text())
     for name in ("sha256", "run"):
-        manifest.pop(name)  # nobody vouches for this one
+        manifest.pop(name)  # a file without a checksum
     for path in folder.glob("*.safetensors"):
         path.write_bytes(tensor_files.to_bytes(*tensor_files.read(path, "")))
     manifest["files"] = {name: FileRecord.of(folder / name).to_dict() for name in manifest["files"]}

@@ -40,7 +40,7 @@ def pruned(
 
 
 def imported(sparsity: float | None, replicate: int = 1, accuracy: float | None = None, digest: str = "b" * 32) -> Row:
-    """Return the row of an imported run. sparsity: that of the mask that came with it; None where none did."""
+    """Return the row of an imported run. sparsity: the sparsity of the imported mask; None if there is none."""
     results = {
         name: value for name, value in (("sparsity", sparsity), ("test_accuracy", accuracy)) if value is not None
     }

@@ -1,4 +1,4 @@
-"""Runs in groups: what is averaged, and what is not."""
+"""Runs in groups: the values that are averaged, and those that are not."""
 
 from __future__ import annotations
 

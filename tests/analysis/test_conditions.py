@@ -1,4 +1,4 @@
-"""Conditions on rows: what `--where` chooses, wherever it is given."""
+"""Conditions on rows: the choice of `--where`, in every command that takes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs differ in is named exactly, and each difference once: pairs of runs of all kinds that differ on purpose."""
+"""Differences between runs are named exactly, each once: pairs of runs of all kinds that differ on purpose."""
 
 from __future__ import annotations
 
@@ -147,14 +147,14 @@ PAIRS: dict[str, tuple[Desc, Desc, set[str]]] = {
 
 
 def names_between(root: Path, *descs: Desc) -> set[str]:
-    """Return in what runs differ that are under a root."""
+    """Return the names of the differences between runs under a root."""
     stored = [Described.stored(Run(root, desc.location(1))) for desc in descs]
     return {each.name for each in differences(stored)}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with the runs of all pairs and those that they draw on."""
+    """A root with the runs of all pairs and their ancestors."""
     folder = tmp_path_factory.mktemp("pairs")
     made: dict[str, Desc] = {}
     waiting: list[Desc] = [desc for one, other, _ in PAIRS.values() for desc in (one, other)]
@@ -230,7 +230,7 @@ def test_of_any_combination_of_hyperparameters_those_are_named_that_differ(
 
 
 def with_record(root: Path, desc: Desc, **changes: Any) -> Run:
-    """Make a run of a description whose stored canonical form is another one, as an earlier program had it."""
+    """Make a run that stores another canonical form of its description, like an earlier program."""
     record = json.loads(json.dumps(desc.record()))
     record["canonical"] |= changes.pop("canonical", {})
     record |= changes

@@ -10,7 +10,7 @@ from tests.analysis.conftest import Family
 from tests.conftest import REPOSITORY
 
 PRINTED = ("prune_fraction", "compression", "test_accuracy", "kept, moved by", "iteration=7", "state", "False")
-"""What each block prints, among other things."""
+"""Part of the output of each block."""
 
 
 def test_every_block_of_the_page_runs(

@@ -1,4 +1,4 @@
-"""Rows that are remembered are those that the files give, whatever happened to the files or to the index."""
+"""Indexed rows equal the rows read from files, whatever happened to the files or to the index."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALWAYS = {"LEAST_NEW": 1, "UNSETTLED_SECONDS": -1.0}
 
 @pytest.fixture
 def indexed(own_family: Family, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """Return runs of which an index is kept, though they are few and new."""
+    """Return runs that have an index, although they are few and new."""
     for name, value in ALWAYS.items():
         monkeypatch.setattr(row_index, name, value)
     read_rows(own_family.root)
@@ -41,7 +41,7 @@ def index_of(root: Path) -> Path:
 
 
 def ageless(rows: list[Row]) -> list[dict[str, object]]:
-    """Return what rows hold but for their ages."""
+    """Return the rows without their ages."""
     return [
         {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in ("age", "run")}
         | {"location": row.location, "problem": row.problem}
@@ -151,7 +151,7 @@ def test_an_index_of_anything_else_is_made_anew(indexed: Family, content: bytes)
 
 
 def parts_of(path: Path) -> tuple[dict[str, Any], list[list[Any]]]:
-    """Return what an index has of all runs together, and of each."""
+    """Return the parts of an index: the record of all runs together, and a record of each."""
     _, first, entries = path.read_bytes().split(b"\n")
     return json.loads(first), json.loads(entries)
 

@@ -156,7 +156,7 @@ def test_a_run_that_cannot_be_read_is_a_row_with_its_problem(
 def test_a_description_without_its_training_is_a_row_with_its_problem(own_family: Family) -> None:
     path = own_family.branch.folder / "description.json"
     record = json.loads(path.read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     record["main"]["hyperparameters"] = 5
     path.write_text(json.dumps(record))
 
@@ -196,7 +196,7 @@ def test_a_run_that_was_cut_off_is_incomplete_and_has_no_results(own_family: Fam
 def test_techniques_of_the_training_are_not_those_of_its_branches(own_family: Family) -> None:
     path = own_family.branch.folder / "description.json"
     record = json.loads(path.read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     record["main"]["hyperparameters"]["techniques"] = {"technique": "rigl"}
     text = json.dumps(record)
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""Tables of results, whatever they are written in."""
+"""Tables of results, in every format."""
 
 from __future__ import annotations
 

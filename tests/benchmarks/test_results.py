@@ -1,4 +1,4 @@
-"""What benchmarks leave: rows with their spread, results in JSON, and a table that is made of them."""
+"""Output of benchmarks: rows with their spread, results in JSON, and a table of these results."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from training.job import initialized_model
 
 @pytest.fixture
 def network() -> nn.Module:
-    """A network of which none under a root is, as if it was trained elsewhere."""
+    """A network that no run under the root has, as if it was trained elsewhere."""
     return initialized_model(train_desc(), 9)
 
 

@@ -1,4 +1,4 @@
-"""Importing what is saved as another program would, under a root of its own."""
+"""Importing files in the formats of other programs, under a root of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.desc import TrainDesc
 
 
 class Importer:
-    """Imports what is saved under a root of its own, and keeps what was said."""
+    """Imports saved files into a root of its own, and keeps the messages."""
 
     def __init__(self, folder: Path, datasets: Path) -> None:
         self.folder, self.listener = folder, Listener()

@@ -1,4 +1,4 @@
-"""Small branches on digits, and what is counted and compared of them."""
+"""Small branches on digits, and the counts and comparisons of their tests."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_method_that_adds_weights_is_refused_the_state_of_a_pruned_run() -> No
 
 
 def test_only_branches_whose_method_extends_a_mask_have_the_version_of_that() -> None:
-    """Walks that extend a mask are drawn anew since version 2; addresses of masks from nothing stay."""
+    """Since version 2, walks that extend a mask draw other weights; addresses of masks from nothing stay."""
     parent = RunRef(train_desc())
     sparse = describe("oneshot", parent, strategy="phew", density=0.1)
     flags = {"prune_experiment": parent, "mask_experiment": RunRef(sparse), "state_experiment": parent}

@@ -23,7 +23,7 @@ from training.jobs.compute import complete
 
 
 def branch_descs() -> list[Desc]:
-    """A branch that scores with examples, whose parent has to be replayed."""
+    """A training, and a branch that scores with examples and requires a replay of its parent."""
     return [train_desc(), describe("lottery_rewind", rewind_step="4it", strategy="snip2", density=0.3)]
 
 
@@ -32,7 +32,7 @@ def gradual_descs() -> list[Desc]:
 
 
 def technique_descs() -> list[Desc]:
-    """Two techniques together, whose run must be replayed for a branch of it."""
+    """A run with two techniques, and a branch that requires a replay of it."""
     often: dict[str, Any] = {"mask_update_frequency": "4it", "gmp_frequency": "3it"}
     desc = oneshot_desc("random", density=0.3, technique="set,gmp", gmp_density=0.1, **often)
     return [desc, describe("lottery_rewind", RunRef(desc), density=0.05)]

@@ -147,7 +147,7 @@ def test_a_seed_pins_the_permutation_of_a_levels_mask_for_all_replicates(
     given: str, tmp_path: Path, digits: Path
 ) -> None:
     def masks(seed: int, replicate: int) -> tuple[Mask, Mask]:
-        """Return the mask of the branch and that of the level."""
+        """Return the branch's mask and the level's."""
         described = lottery(seed=seed if given == "seed" else None)
         flags = RandomlyPruneFlags(branch_seed=seed if given == "branch_seed" else None)
         place, parent = context(tmp_path, digits, replicate=replicate), level(described, 1)

@@ -1,4 +1,4 @@
-"""What each branch by name stands for."""
+"""The description behind the name of each branch."""
 
 from __future__ import annotations
 

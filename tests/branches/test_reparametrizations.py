@@ -1,4 +1,4 @@
-"""Weights in parts: masks of torch.nn.utils.prune, weight_norm, and what is refused."""
+"""Weights in parts: masks of torch.nn.utils.prune, weight_norm, and refused reparametrizations."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_settings_and_scalars_beside_the_weights_do_no_harm(importer: Importer, 
 
 
 class OddSettings:
-    """What a pickle says of a Namespace may be anything: arguments that it does not take, any state."""
+    """A Namespace in a pickle may have anything: arguments that it does not take, any state."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return argparse.Namespace, ("x", 3), {"__class__": int, "__dict__": [self.__class__.__name__]}

@@ -1,4 +1,4 @@
-"""Files under the name of one of weights that are something else: each is refused with what it is and what to do."""
+"""Files with the name of a weights file but other content: the message names the content and a remedy."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.training.small_runs import context, train_desc
 
 
 class Settings:
-    """A class of somebody's own, as Lightning keeps among hyperparameters."""
+    """A user's own class, as Lightning stores among hyperparameters."""
 
     def __init__(self) -> None:
         self.lr = 0.1
 
 
 class Touching:
-    """What, unpickled, would make a file."""
+    """An object that would write a file if it were unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Which weights are prunable, in branches, lotteries and gradual pruning."""
+"""The prunable weights of branches, lotteries and gradual pruning."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Running:
         sys.exit(code)
 
     def output(self) -> list[str]:
-        """Return what was written so far to standard output and to standard error."""
+        """Return the text so far of standard output and of standard error."""
         return [os.pread(file.fileno(), 1 << 20, 0).decode() for file in self._output]
 
     def wait_for(self, words: str) -> None:

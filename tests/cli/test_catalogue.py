@@ -1,4 +1,4 @@
-"""The commands that list what there is to choose from."""
+"""The commands that list choices."""
 
 from __future__ import annotations
 

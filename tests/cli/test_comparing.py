@@ -1,4 +1,4 @@
-"""`compare`, `why`, and listings that say what tells runs apart, at the widths of terminals."""
+"""`compare`, `why`, and listings that show the differences between runs, at the widths of terminals."""
 
 from __future__ import annotations
 

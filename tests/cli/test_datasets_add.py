@@ -1,4 +1,4 @@
-"""`datasets add` and training on what it added, as commands."""
+"""`datasets add` and training on added datasets, as commands."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Our words for those of other code bases, run: each different one as the job that it is, on few examples and steps.
+"""The project's commands for names of other code bases, each run as a job on few examples and steps.
 
-Rows that cannot run small are planned (`--dry_run`), and say why: `PLANNED_ONLY`.
+Rows that cannot run small are only planned (`--dry_run`), for the reasons in `PLANNED_ONLY`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLANNED_ONLY = {
     "=tost_lt_vgg_16": "writes gigabytes: it has 134 million weights, and no width",
     "=tost_lt_alexnet": "writes a gigabyte: it has 57 million weights, and no width",
 }
-"""What commands have in them that are planned alone, and why."""
+"""Parts of commands that are planned alone, and the reasons."""
 SMALL: Mapping[str, str] = {
     "default_hparams": "digits_resnet_8",
     "model_name": "digits_resnet_8_2",
@@ -67,7 +67,7 @@ OF_PRESETS: Mapping[str, str] = {
 TENSORS: Mapping[str, str] = {"pruning_layers_to_ignore": "fc.weight", "prunable_layers": "convolutions"}
 """Flags whose values must be names of the network."""
 ANY = "0.5"
-"""What stands in valid commands for any text."""
+"""Placeholder in valid commands for any text."""
 OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "chain": {"sparsities": "0.5,0.8"},
     "mag": {"pre_epochs": "1", "gmp_epochs": "1"},
@@ -76,11 +76,11 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "--platform=multi_gpu": {"num_processes": "1"},
     "lottery": {"levels": "1"},
 }
-"""Flags of commands, or of what a word of them has in it, that do not give them."""
+"""Flags to add to commands, selected by a word or a part of a word in them, if they lack these flags."""
 
 
 def run_small(words: list[str], place: Path) -> list[str]:
-    """Return the command that a valid command of ours is run by."""
+    """Return the small command that stands for a valid command of the project."""
     if words[0] == "measure":
         asked = ["train"] if "lottery" in words[1] else ["branch", "train", "oneshot", "--strategy=synflow"]
         assert main([*asked, *flags(SMALL), "--model_name=digits_lenet_40_20", "--training_steps=3it", "--quiet"]) == 0

@@ -56,7 +56,7 @@ def no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commands_of(word: Word) -> dict[tuple[str, ...], list[list[str]]]:
-    """Return our commands for a word: for each choice of texts that are listed, several, of which one must be valid."""
+    """Return the project's commands for a name: several for each choice of listed texts; one of them must be valid."""
     kinds = sorted(set(re.findall(r"\{(\w+)\}", word.ours)))
     listed = [kind for kind in kinds if kind not in SAMPLES]
     others = [kind for kind in kinds if kind in SAMPLES]

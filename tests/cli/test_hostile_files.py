@@ -1,4 +1,4 @@
-"""Files from somebody else: nothing in them is executed or waited for, and what is wrong is said."""
+"""Files from somebody else: commands execute nothing in them, never wait for them, and name their faults."""
 
 from __future__ import annotations
 

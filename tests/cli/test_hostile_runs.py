@@ -1,4 +1,4 @@
-"""Files of runs from somebody else: of another form, or with what a terminal obeys."""
+"""Files of runs from somebody else: of another form, or with control sequences for terminals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_description_of_another_form_is_damage_to_every_command(
 ) -> None:
     folder = own_two_runs.where(*BRANCH)
     record = json.loads((folder / "description.json").read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     change(record)
     (folder / "description.json").write_text(json.dumps(record))
     address = str(folder.relative_to(own_two_runs.root))
@@ -54,7 +54,7 @@ def test_a_description_of_another_form_is_damage_to_every_command(
 def test_what_a_terminal_obeys_and_what_has_no_encoding_is_not_printed(own_two_runs: Terminal) -> None:
     folder = own_two_runs.where(*BRANCH)
     record = json.loads((folder / "description.json").read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     record["hyperparameters"]["pruning"]["strategy"] = "\x1b[2J\ud800"
     (folder / "description.json").write_text(json.dumps(record))
     manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())

@@ -1,4 +1,4 @@
-"""The files of plug-ins that a root keeps: runs go on with what they recorded, and nobody's code is run unasked."""
+"""The files of plug-ins that a root keeps: runs resume with the recorded files, and no code runs unasked."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _give_root_away(terminal: Terminal) -> None:
 
 
 def _forget(terminal: Terminal) -> None:
-    """Be a user who has never run the plug-in, as one who unpacks somebody else's root."""
+    """Act as a user who has never run the plug-in, such as one who unpacks somebody else's root."""
     terminal.environment["XDG_STATE_HOME"] = str(terminal.root.parent / "another home")
 
 

@@ -1,4 +1,4 @@
-"""What only looks or lists does not import torch: not by the clock, but by what is loaded at the end."""
+"""Commands that only look or list do not import torch. The tests check the loaded modules, not the time."""
 
 from __future__ import annotations
 

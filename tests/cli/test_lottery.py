@@ -52,7 +52,7 @@ def test_a_mistyped_lottery_names_the_flag(terminal: Terminal) -> None:
 @pytest.mark.parametrize("flag", ["--seed", "--branch_seed"])
 def test_a_seed_pins_the_permutation_of_a_levels_mask(terminal: Terminal, flag: str) -> None:
     def permuted(seed: int, replicate: int) -> tuple[Mask, Mask]:
-        """Return the mask of the branch and that of its level."""
+        """Return the branch's mask and its level's."""
         own = (f"--replicate={replicate}", "--levels=1")
         command = ("branch", "lottery", "randomly_prune", *LOTTERY, *own, f"{flag}={seed}")
         assert terminal.run(*command).code == 0

@@ -1,4 +1,4 @@
-"""Standard output that nobody reads, that is full, or that is not there."""
+"""Standard output that is closed, full or missing."""
 
 from __future__ import annotations
 

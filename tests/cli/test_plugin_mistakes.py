@@ -479,7 +479,7 @@ DECLARED_CASUALLY: dict[str, tuple[str, tuple[str, ...]]] = {
         TRAIN_WITH,
     ),
 }
-"""Plug-ins that say what they mean in other types than those of the declarations, and a job of each."""
+"""Plug-ins whose values have other types than the declarations ask for, and a job of each."""
 
 
 @pytest.mark.parametrize("name", DECLARED_CASUALLY)

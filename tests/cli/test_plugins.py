@@ -36,7 +36,7 @@ LISTED = {
     "my_branch": "oneshot",
     "my_technique": "swa",
 }
-"""What `ls` shows of it."""
+"""Columns of its line in `ls`."""
 HASHED = ("my_method", "my_dataset", "my_model", "my_technique")
 """The examples whose code computes a result. That of my_branch only sets flags."""
 

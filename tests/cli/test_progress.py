@@ -38,7 +38,7 @@ def shown(terminal: Terminal, *arguments: str) -> str:
 
 
 def screen(written: str) -> list[str]:
-    """Return the lines that a terminal shows in the end: what the few sequences that rich writes leave there."""
+    """Return the lines that a terminal shows in the end, after the few control sequences that rich writes."""
     lines, row, column = [""], 0, 0
     for control, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|[\r\n])|([^\x1b\r\n]+)", written):
         if text:

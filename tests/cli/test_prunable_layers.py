@@ -1,4 +1,4 @@
-"""Jobs of networks with layers that are not pruned by default, or whose weights are computed from others."""
+"""Jobs of networks with layers that are not pruned by default, or with weights computed from others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of images for tests, and what adding them gives."""
+"""Folders of images for tests, and the result of adding them."""
 
 from collections.abc import Sequence
 from pathlib import Path

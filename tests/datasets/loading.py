@@ -1,4 +1,4 @@
-"""What tests of loaders share."""
+"""Shared code of the tests of loaders."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from datasets.registry import DATASETS
 
 
 def add(root: Path, path: Path, name: str = "mine", **options: Any) -> list[str]:
-    """Add a dataset to `root/datasets`; return what was reported."""
+    """Add a dataset to `root/datasets`; return the messages."""
     lines: list[str] = []
     add_dataset(name, path, root / "datasets", report=lines.append, **options)
     return lines

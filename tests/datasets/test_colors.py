@@ -111,7 +111,7 @@ def test_an_epoch_with_jitter_has_the_crops_of_one_without_in_other_colors(tmp_p
 
 
 def test_amounts_are_those_of_synaptic_flow() -> None:
-    """White stays white in other hues, so its brightness is what brightness and contrast make of it: 0.6 at least."""
+    """White stays white in other hues, so only brightness and contrast change its brightness: 0.6 at least."""
     white = torch.full((400, 3, 2, 2), 255, dtype=torch.uint8)
     stream = torch.Generator().manual_seed(0)
 

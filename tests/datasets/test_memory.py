@@ -186,10 +186,9 @@ def windows_of(image: Tensor) -> Iterator[tuple[tuple[int, int, bool], Tensor]]:
 
 
 def crops_and_flips(folder: Path, **hparams: Any) -> list[tuple[int, int, bool]]:
-    """Return where each of the 256 coloured images was cropped in epoch 0 and whether it was flipped.
+    """Return the crop of each of the 256 coloured images in epoch 0, and whether the image was flipped.
 
-    They stand in the order in which they were shown. An image that was flipped is described as cropped first and
-    flipped then.
+    The images are in the order in which the loader yields them. A flipped image counts as cropped first, then flipped.
     """
     images = raw(folder, name="cifar10")[0][:256]
     lookup = {window.numpy().tobytes(): place for image in images for place, window in windows_of(image)}

@@ -1,4 +1,4 @@
-"""Folders of images whose splits or classes are not clear: refused in words."""
+"""Folders of images with ambiguous splits or classes: refused with a message."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Folders of images that users bring, in every arrangement: read rightly, and what is left out is said."""
+"""Users' folders of images, in every arrangement: read correctly, and excluded files are listed."""
 
 from pathlib import Path
 from typing import Any
@@ -285,7 +285,7 @@ def test_orientations_and_frames_that_are_not_read_are_counted(tmp_path: Path, o
 
     lines = add(tmp_path, path, **options)
 
-    read = 12 if options else 16  # of streamed images, those of the training set are looked at
+    read = 12 if options else 16  # of streamed images, only the training set's are read
     assert f"1 of {read} images with an EXIF orientation, which is not applied" in lines
     assert f"1 of {read} images with several frames, of which the first is read" in lines
 

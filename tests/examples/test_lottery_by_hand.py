@@ -1,4 +1,4 @@
-"""The lottery that `examples/lottery_by_hand.py` writes out gives what the command `lottery` gives, bit for bit."""
+"""The lottery written out in `examples/lottery_by_hand.py` gives the same bits as the command `lottery`."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def main() -> Callable[[Path], None]:
 
 
 def assert_is_read(run: Run) -> str:
-    """Assert that what the example prints of a run is what the library knows; return it."""
+    """Assert that the example prints the library's values of a run; return them."""
     assert verify(run) == []
     done = read(run.folder)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -1,1 +1,1 @@
-"""Faults put into whole commands, and what must hold after each: nothing wrong counts as complete, all goes on."""
+"""Faults injected into whole commands, and checks after each: no damaged run counts as complete, all jobs resume."""

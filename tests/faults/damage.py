@@ -1,4 +1,4 @@
-"""What happens to files on disks and in people's hands."""
+"""Damage to files, by disks and by people."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.faults.jobs import flip
 
 @dataclass(frozen=True)
 class Damaged:
-    """What was done, and to which files."""
+    """A description of the damage, and the damaged files."""
 
     how: str
     paths: tuple[Path, ...]
 
 
 def damage(root: Path, drawn: random.Random, donors: Sequence[Path]) -> Damaged:
-    """Do something to a file, or two, of the runs under a root.
+    """Damage a file, or two, of the runs under a root.
 
-    donors: files of other runs, whose content it may get; of the same kind, and another step, level or replicate.
+    donors: files of other runs, whose content may replace it: of the same kind, of another step, level or replicate.
     """
     files = files_of_runs(root)
     path = drawn.choice(files)
@@ -43,13 +43,13 @@ def damage(root: Path, drawn: random.Random, donors: Sequence[Path]) -> Damaged:
 
 
 def files_of_runs(root: Path) -> list[Path]:
-    """Return the files of all runs under a root, but for what is left of removed ones."""
+    """Return the files of all runs under a root, without the remains of removed runs."""
     found = (path for path in root.glob("*/replicate_*/[!.]*/*") if path.is_file())
     return sorted(path for path in found if path.suffix != ".part")
 
 
 def content(path: Path) -> object:
-    """Return what tells whether something in a file's place changed."""
+    """Return a value that changes whenever the file, or anything in its place, changes."""
     return path.read_bytes() if path.is_file() else path.lstat().st_mode if os.path.lexists(path) else None
 
 
@@ -96,7 +96,7 @@ def _nothing(_path: Path, _drawn: random.Random) -> None: ...
 
 
 class _Trap:
-    """What writes a file when it is read."""
+    """An object that writes a file when it is read."""
 
     def __init__(self, path: str) -> None:
         self._path = path

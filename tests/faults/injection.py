@@ -25,7 +25,7 @@ from typing import Any
 
 
 class Kind(enum.Enum):
-    """What happens at an operation."""
+    """Kind of fault at an operation."""
 
     ENOSPC = "the disk is full, once"
     FULL = "the disk is full from then on"
@@ -40,7 +40,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, and at which file operation, from 1; at 0 nothing does."""
+    """A kind of fault, and the number of the file operation where it happens, from 1; 0 for none."""
 
     kind: Kind
     at: int
@@ -53,26 +53,26 @@ _PAGE = 1 << 16
 
 
 class Witness:
-    """Memory that a forked process shares with this one: how many operations it did, and at which the fault struck."""
+    """Memory shared with a forked process: its number of operations, and the operation that the fault struck."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _PAGE)
 
     def note(self, number: int, what: str) -> None:
-        """Note what the process was at when it struck."""
+        """Record the operation that the fault struck."""
         text = f"{number} {what}".encode()[: _PAGE - 9]
         self._memory[: len(text) + 1] = text + b"\0"
 
     def count(self, number: int) -> None:
-        """Note how many operations there were so far."""
+        """Record the number of operations so far."""
         self._memory[_PAGE - 8 :] = number.to_bytes(8, "little")
 
     def counted(self) -> int:
-        """Return how many operations there were."""
+        """Return the number of operations so far."""
         return int.from_bytes(self._memory[_PAGE - 8 :], "little")
 
     def struck(self) -> str:
-        """Return the operation at which the fault struck, with its number; nothing where it did not."""
+        """Return the operation that the fault struck, with its number; empty if it did not strike."""
         return self._memory[:].partition(b"\0")[0].decode(errors="replace")
 
 
@@ -92,7 +92,7 @@ class Injector:
         place = self._place(path)
         if place is None or self._is_inside or os.getpid() != self._process:
             return False
-        self._is_inside = True  # what happens in here is no operation of the job
+        self._is_inside = True  # operations in this function are not the job's
         try:
             return self._strike(what, place, torn)
         finally:
@@ -165,7 +165,7 @@ def _applies(kind: Kind, what: str) -> bool:
 
 
 def arm(fault: Fault, folder: Path, witness: Witness) -> None:
-    """Bring a fault about in this process, from now on. folder: the one whose files count."""
+    """Inject a fault into this process, from now on. folder: the folder whose files count."""
     injector = Injector(fault, folder.resolve(), witness)
     sys.addaudithook(injector.audit)
     setattr(os, "fsync", _counted_fsync(injector))  # noqa: B010
@@ -207,7 +207,7 @@ def _faulty_classes(injector: Injector) -> tuple[type[io.FileIO], Callable[..., 
     plain_class, plain_open = io.FileIO, builtins.open
 
     class FaultyFile(plain_class):  # type: ignore[misc, valid-type]
-        """A file whose reads and writes count."""
+        """A file that counts its reads and writes."""
 
         def write(self, data: Any) -> int:
             half = bytes(data)[: (len(bytes(data)) + 1) // 2]

@@ -21,15 +21,15 @@ class Job:
     command: Command
     before: tuple[Command, ...] = ()
     repeated: tuple[int, ...] = (0,)
-    """With which codes the command may end once more after it has done its work."""
+    """Exit codes allowed when the command is repeated after it has finished."""
     has_datasets: bool = True
     """Whether the dataset is prepared already."""
     prepare: Callable[[Path], None] = lambda _folder: None
-    """Puts files into the folder, or damages what is there, after what ran before."""
+    """Puts files into the folder, or damages its files, after the commands before."""
     is_damaged: bool = False
     """Whether it finds damaged runs."""
     then: tuple[Command, ...] = ()
-    """What is run after it, before results are compared."""
+    """Commands that run after it, before results are compared."""
 
 
 def flip(path: Path, at: int = -1, bit: int = 0) -> None:
@@ -99,6 +99,6 @@ JOBS = {
     ),
     "sweep": Job(("sweep", "--grid=replicate=1-2", "--jobs=1", "--retry=failed", "--", *_TRAIN)),
     "sweep of branches": Job((*_SWEEP, "--jobs=2", "--", *_ONESHOTS)),
-    # Networks that take turns, so that results are those of runs alone.
+    # Networks that take turns, so that the results equal those of runs alone.
     "sweep together": Job((*_SWEEP, "--jobs=1", "--together=2", "--", *_ONESHOTS, "--model_name=digits_resnet_8_2")),
 }

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.faults.jobs import SMALL, Command
 
 SECONDS = 2.0
-"""How long a command may take to end."""
+"""Time within which a command must end."""
 SLOW = '''
 """`slow_linear`: a network whose forward pass takes as long as it is told, in one operation that nothing interrupts."""
 
@@ -84,9 +84,9 @@ class Phase:
     later: float = 0.0
     """Seconds that pass between then and the signal."""
     kept: str = ""
-    """What the stopped command must say."""
+    """Text that the stopped command must print."""
     bound: float = SECONDS
-    """How long it may take to end, in seconds."""
+    """Time within which it must end, in seconds."""
     prepare: Callable[[Path], None] = lambda _folder: None
     is_repeated: bool = True
     """Whether the same command goes on, and must end as if it had never been stopped."""

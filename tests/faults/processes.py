@@ -14,9 +14,9 @@ from typing import Any
 from tests.cli.terminal import FORK, Result, Running
 
 SECONDS = 60.0
-"""What nothing here takes, unless it hangs."""
+"""Time limit; anything slower hangs."""
 Prepare = Callable[[], None]
-"""What is done in a command's process before the command."""
+"""Preparation in a command's process, before the command."""
 
 
 class Prepared(Running):
@@ -38,7 +38,7 @@ def fork_the_pool() -> None:
 
 
 class _ForkedPool:
-    """What a pool needs of a context of multiprocessing. Its children are as a fork server's: nothing is left over."""
+    """The part of a multiprocessing context that a pool uses. Its children are clean, like those of a fork server."""
 
     ours: list[Connection[Any, Any]] = []  # noqa: RUF012 (it is of the whole process)
 

@@ -1,4 +1,4 @@
-"""Where jobs find what they need, what their undisturbed results are, and what must hold after each disturbance."""
+"""The stage of jobs: their inputs, their undisturbed results, and the checks after each disturbance."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Stage:
         self.expected = contents(self.calm)
 
     def copy(self, of: Path | None = None, to: Path | None = None) -> Path:
-        """Return a copy of what the job finds, or of what it leaves if that is given, to do anything to."""
+        """Copy the job's inputs, or the folder `of`, to a place that a test may damage; return the place."""
         self._number += 1
         return Path(shutil.copytree(of or self.begin, to or self._folder / f"{self._number:05}", dirs_exist_ok=True))
 
@@ -91,7 +91,7 @@ class Stage:
         return [path for place in (self.calm, other) for path in place.glob("root/*/replicate_*/*/*") if path.is_file()]
 
     def start(self, command: Command, place: Path, *prepare: Prepare, forks: bool = True) -> Prepared:
-        """Begin a command in a copy. forks: whether a pool forks its workers at once."""
+        """Start a command in a copy. forks: whether a pool forks its workers at once."""
         terminal = Terminal(place / "root", place / "datasets")
         words = tuple(word.format(folder=place) for word in command)
         return Prepared(words, terminal.settings(), *((fork_the_pool,) if forks else ()), *prepare)
@@ -101,12 +101,12 @@ class Stage:
         return finished(self.start(command, place, *prepare))
 
     def inject(self, fault: Fault) -> str:
-        """Run the job with a fault and judge what is left; return at what it struck, nothing where it did not."""
+        """Run the job with a fault and check the remaining files; return the operation that it struck, if any."""
         place, witness = self.copy(), Witness()
         result = self.run(self.job.command, place, partial(arm, fault, place, witness))
         where = f"{fault.kind.name} at {witness.struck()}\n{result.out}{result.err}"
         if witness.struck():
-            # zipfile takes an archive that cannot be read for none: the user's mistake.
+            # zipfile reports an unreadable archive as no archive: the user's mistake.
             judge_output(result, (*_CODES.get(fault.kind, (0, 1)), *self.job.repeated), where)
             self.judge(place, where)
             self.judge_end(place, where)
@@ -128,7 +128,7 @@ class Stage:
     def judge_end(self, place: Path, where: str, damaged: Iterable[Path] = (), *, anew: bool = False) -> None:
         """Assert that the same command ends with the undisturbed result.
 
-        damaged: files to which something was done. anew: whether what ran before is repeated too, as after damage.
+        damaged: the damaged files. `anew`: whether to repeat the commands before it too, as after damage.
         """
         commands = [*(self.job.before if damaged or anew else ()), self.job.command]
         for command in (*commands, *self.job.then, ("verify",)):
@@ -138,7 +138,7 @@ class Stage:
         left = [str(path) for path in place.rglob("*") if is_leftover(path)]
         assert not left, f"{where}\nleft: {left}"
         differing = differences(contents(place), self.expected)
-        for path in damaged:  # what no job needs is not made anew: a state, or a part of a run that was to keep no more
+        for path in damaged:  # no job recreates a file that it does not need: a state, or a part of an incomplete run
             manifest = path.with_name("manifest.json")
             if not path.exists() and (STATE.fullmatch(path.name) or not manifest.exists()):
                 differing -= {str(path.relative_to(place)), str(manifest.relative_to(place))}
@@ -146,7 +146,7 @@ class Stage:
 
 
 def contents(place: Path) -> dict[str, str]:
-    """Return a digest of each file that matters, by its place. What a job of a sweep was to do is written anew."""
+    """Return a digest of each file that matters, by its place. Excludes the files of a sweep's jobs, which change."""
     return {
         str(path.relative_to(place)): digest(path)
         for path in sorted(place.rglob("*"))
@@ -174,7 +174,7 @@ def digest(path: Path) -> str:
         tree: dict[str, Any] = json.loads(data)
         assert 0 <= tree["wall_seconds"] < 3600
         for name in ("wall_seconds", "finished", "sha256", "parents", "versions"):
-            tree.pop(name, None)  # that of an imported run is the path of the ticket; versions name the commit
+            tree.pop(name, None)  # for an imported run, it is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()
     elif ".measures" in path.parts and path.suffix == ".json":
         data = json.dumps({**json.loads(data), "computed": None}, sort_keys=True).encode()

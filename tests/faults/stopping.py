@@ -1,4 +1,4 @@
-"""Commands that are stopped by a signal in each of their phases: how long they take to end, and what they leave.
+"""Commands stopped by a signal in each of their phases: the time until they end, and their remaining files.
 
 A command is a process of its own, the first of a process group. A `sitecustomize` that only these processes import
 looks at their stacks, and makes a file as soon as a function of the phase is on the stack of the main thread.
@@ -52,7 +52,7 @@ STRIKES = ((signal.SIGTERM, False), (signal.SIGINT, True))
 
 @dataclass
 class Stopped:
-    """How a command ended that was sent a signal."""
+    """The outcome of a command that received a signal."""
 
     seconds: float
     code: int
@@ -68,7 +68,7 @@ class Stopped:
         return next(reversed((self.out + self.err).strip().splitlines()), "")
 
     def faults(self, phase: Phase, patience: float = 1.0) -> list[str]:
-        """Return what is wrong with it. patience: by how much the bound is multiplied."""
+        """Return its faults. patience: the factor on the time limit."""
         said = self.err.strip().splitlines()
         found = []
         if not self.was_running:
@@ -87,7 +87,7 @@ class Stopped:
 
 
 class Theatre:
-    """A folder with a place that has what a command needs. It is always the same place: runs may hold its path."""
+    """A folder with a place that has the inputs of a command. The place never moves: runs may hold its path."""
 
     def __init__(self, folder: Path, program: Path = REPOSITORY) -> None:
         """program: the folder of open_prune.py."""
@@ -97,7 +97,7 @@ class Theatre:
         (folder / "site" / "sitecustomize.py").write_text(_WATCHER)
 
     def begin(self, phase: Phase) -> Path:
-        """Return the place, where a command finds what it needs and nothing else."""
+        """Return the place, which has only the inputs of a command."""
         place = self.folder / "place"
         shutil.rmtree(place, ignore_errors=True)
         (place / "root").mkdir(parents=True)
@@ -162,7 +162,7 @@ class Theatre:
         return Stopped(seconds, code, said[0], said[1], was_running, left)
 
     def consequences(self, phase: Phase, place: Path) -> list[str]:
-        """Return what is wrong with what a stopped command has left, and with what the same command makes of it."""
+        """Return the faults of a stopped command's files, and of the same command when it is repeated."""
         found = self._verified(place)
         if phase.is_repeated:
             expected = self._expected(phase, place)
@@ -173,7 +173,7 @@ class Theatre:
         return found
 
     def _expected(self, phase: Phase, place: Path) -> Mapping[str, str]:
-        """Return what an undisturbed command keeps in the place, whose content is set aside meanwhile."""
+        """Return the files of an undisturbed command in the place; the place's own content is moved away meanwhile."""
         if phase.command not in self._undisturbed:
             aside = place.rename(place.with_name("aside"))
             self.run(phase.command, self.begin(phase))
@@ -197,7 +197,7 @@ class Theatre:
 
 
 def _kept(place: Path) -> dict[str, str]:
-    """Return digests of what a command keeps: runs, datasets, tickets, and not the pictures, which have dates."""
+    """Return digests of a command's results: runs, datasets and tickets, but not the figures, which contain dates."""
     return {name: found for name, found in contents(place).items() if name.endswith((".safetensors", ".csv", ".json"))}
 
 

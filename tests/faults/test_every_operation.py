@@ -48,9 +48,9 @@ def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_pat
 @pytest.mark.parametrize(
     ("name", "kind", "at"),
     [
-        ("add images", Kind.EIO, 3),  # a folder that cannot be listed was left out
-        ("add arrays", Kind.EIO, 34),  # what was added and could not be read back was said to be an unknown name
-        ("sweep of branches", Kind.KILL, 10),  # what it says about itself stayed
+        ("add images", Kind.EIO, 3),  # a folder that cannot be listed was silently excluded
+        ("add arrays", Kind.EIO, 34),  # an added dataset that could not be read back was reported as an unknown name
+        ("sweep of branches", Kind.KILL, 10),  # its record of itself stayed
     ],
 )
 def test_a_fault_that_once_did_harm_does_none(name: str, kind: Kind, at: int, tmp_path: Path, digits: Path) -> None:

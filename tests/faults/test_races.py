@@ -1,4 +1,4 @@
-"""Commands at once: on one run, on a run and those that draw on it, and on one store. Delays are random, and seeded."""
+"""Commands at once: on one run, on a run and its dependents, and on one store. Delays are random, and seeded."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def many_on_one_run(stage: Stage, drawn: random.Random) -> str:
 
 
 def many_on_one_store(stage: Stage, drawn: random.Random) -> str:
-    """Compute eight replicates at once, whose dataset is not prepared yet."""
+    """Compute eight replicates at once, before their dataset is prepared."""
     place, alone = stage.copy(), stage.begin.with_name("alone")
     commands = [(*stage.job.command, f"--replicate={number}") for number in range(1, _MANY + 1)]
     if not alone.exists():
@@ -119,7 +119,7 @@ RACES: list[tuple[str, Callable[[Stage, random.Random], str], int, int]] = [
     ("lottery", many_on_one_run, 0, 10),
     ("prepare", many_on_one_store, 1, 20),
 ]
-"""The job, what runs against it, and how many rounds in the short and in the long form."""
+"""The job, the commands that race it, and the numbers of rounds in the short and in the long form."""
 
 
 def rounds(name: str, race: Callable[[Stage, random.Random], str], times: int, folder: Path, digits: Path) -> None:

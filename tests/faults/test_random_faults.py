@@ -133,7 +133,7 @@ def harm(stage: Stage, drawn: random.Random) -> str:
 
 
 def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
-    """Return a copy of what a job leaves, of a whole or a killed one, and which."""
+    """Return a copy of the files of a job, complete or killed, and which of the two."""
     if drawn.random() < 0.4 or not files_of_runs(stage.calm / "root"):
         return stage.copy(of=stage.calm), "whole; "
     place, fault = stage.copy(), Fault(Kind.KILL, drawn.randint(1, max(1, stage.operations)))
@@ -143,7 +143,7 @@ def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
 
 
 def _vouched(place: Path) -> set[Path]:
-    """Return the files that a complete run vouches for."""
+    """Return the files that a complete run has checksums of."""
     found = [path for path in files_of_runs(place / "root") if path.with_name("manifest.json").exists()]
     return {path for path in found if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors")}
 
@@ -154,7 +154,7 @@ def _room(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
-    """Mount a file system of a size; yield what makes it large."""
+    """Mount a file system of a size; yield a function that enlarges it."""
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={max(size, _PAGE)}", "none", place], check=True)
     try:
@@ -178,7 +178,7 @@ DISTURBANCES = (kill, inject, limit, fill, harm, harm)
 
 
 def disturb(stage: Stage, drawn: random.Random, times: int) -> list[str]:
-    """Disturb a job some times, print how often and by what, and return what was violated."""
+    """Disturb a job some times, print the count of each kind of disturbance, and return the violations."""
     failures, counts = [], collections.Counter[str]()
     is_possible = {fill: _can_mount(stage.begin.parent), harm: not stage.job.is_damaged}
     ways = [way for way in DISTURBANCES if is_possible.get(way, True)]

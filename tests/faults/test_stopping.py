@@ -10,7 +10,7 @@ from tests.faults.stopping import STRIKES, Theatre
 
 _OFTEN = ("training", "gradual pruning", "first second of a sweep", "verify")
 _LOADED = 3.0
-"""How much longer anything may take while other tests share the machine."""
+"""Factor on all time limits while other tests share the machine."""
 _MOMENTS = [50 * number for number in range(1, 31)]
 """In milliseconds after the start."""
 

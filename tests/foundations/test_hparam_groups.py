@@ -29,7 +29,7 @@ class Method(Hparams):
     more time.
     """
     level: float = hparam(0.8, at_most=1)
-    """How much."""
+    """The level."""
     width: int = hparam(1)
 
     @classmethod
@@ -43,7 +43,7 @@ class Method(Hparams):
 class LongMethod(Method):
     level: float = hparam(0.9, at_most=1)
     length: int = hparam(10, at_least=1)
-    """How long
+    """The time
     it takes."""
 
 
@@ -84,11 +84,11 @@ def test_a_replaced_value_is_checked() -> None:
 
 
 def test_the_help_of_a_field_is_the_docstring_under_it_as_one_line_a_paragraph() -> None:
-    assert help_of(Method) == {"method": "The method.\n\nLong takes more time.", "level": "How much.", "width": ""}
+    assert help_of(Method) == {"method": "The method.\n\nLong takes more time.", "level": "The level.", "width": ""}
 
 
 def test_a_field_that_is_declared_anew_without_a_docstring_keeps_its_help() -> None:
-    assert help_of(LongMethod) == {**help_of(Method), "length": "How long it takes."}
+    assert help_of(LongMethod) == {**help_of(Method), "length": "The time it takes."}
 
 
 def test_the_help_of_a_field_without_a_docstring_can_be_declared() -> None:

@@ -1,4 +1,4 @@
-"""The manifest vouches for the files of a run, and for itself."""
+"""The manifest has checksums of the files of a run, and of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs a plan consists of, in which order, and what it asks of them."""
+"""The runs of a plan, their order, and the files that it asks of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading files of a user's own, what registries take from them, and what they mean for addresses."""
+"""Loading a user's files, their entries in registries, and their effect on addresses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """What writes a file, by name and content; every plug-in that a test loads is forgotten after it."""
+    """A function that writes a file, by name and content. After a test, its plug-ins are unloaded."""
     monkeypatch.setattr(registry, "_PLUGINS", {})
 
     def written(name: str, content: str, folder: str = "own") -> Path:

@@ -1,4 +1,4 @@
-"""Finding what is declared in files by name."""
+"""Finding declarations in files by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of a run: where it is, what it holds, when it is complete."""
+"""The directory of a run: its place, its files, and its completeness."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_directory_whose_description_does_not_hash_to_its_name_is_refused(tmp_
 def test_a_changed_description_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     run = complete_run(tmp_path)
     record = json.loads((run.folder / "description.json").read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     change(record)
     (run.folder / "description.json").write_text(json.dumps(record))
 
@@ -148,7 +148,7 @@ def test_a_description_that_is_not_an_object_is_damaged(tmp_path: Path, content:
 def test_stored_hyperparameters_with_another_value_are_refused(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     record = json.loads((run.folder / "description.json").read_text())
-    record.pop("sha256")  # nobody vouches for this one
+    record.pop("sha256")  # a file without a checksum
     record["hyperparameters"]["training"]["rate"] = 0.7
     (run.folder / "description.json").write_text(json.dumps(record))
 

@@ -1,4 +1,4 @@
-"""Finding runs by address, and which run draws on which."""
+"""Finding runs by address, and the dependencies between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutations that know a format: what is wrong lies behind checks that flipped bytes rarely pass."""
+"""Mutations that know a format: their faults lie behind checks that flipped bytes rarely pass."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def safetensors_like(data: bytes, stream: random.Random) -> bytes:
 
 
 def _stated_like(text: str, stream: random.Random) -> str:
-    """Return what a file of open_prune states of itself, with that or the facts in it changed."""
+    """Return the facts that a file of open_prune states of itself, with some of them changed."""
     stated = json.loads(text)
     if stream.random() < 0.5:
         stated["facts"] = to_json(tree_like(json.loads(stated["facts"]), stream)).decode()
@@ -85,7 +85,7 @@ def tensors_like(tensors: Mapping[str, torch.Tensor], stream: random.Random) -> 
 
 
 def signed_like(path: Path, owner: str, stream: random.Random) -> bytes:
-    """Return a file of tensors whose tensors or facts were changed and whose digest was computed anew."""
+    """Return a file of tensors with changed tensors or facts, and a digest that matches them."""
     tensors, facts = tensor_files.read(path, "")
     if stream.random() < 0.5:
         return tensor_files.to_bytes(tensors_like(tensors, stream), facts, owner)
@@ -149,7 +149,7 @@ def _npy(array: np.ndarray[Any, Any], *, allow_pickle: bool = False) -> bytes:
 
 
 class Program:
-    """What, unpickled, would run a command."""
+    """An object that would run a command if it were unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -221,7 +221,7 @@ def _in_parts(tensors: Mapping[str, torch.Tensor], name: str, stream: random.Ran
 
 
 def _in_a_checkpoint(content: Any, tensors: Mapping[str, torch.Tensor], stream: random.Random) -> dict[Any, Any]:
-    """Return a checkpoint with a state dict inside it, behind a prefix, and what training programs keep beside it."""
+    """Return a checkpoint with a state dict behind a prefix, and the other things that training programs store."""
     prefix = stream.choice(("", "module.", "model.", "x." * 300, ".", "..", "\x1b[2J.", "\ud800."))
     if isinstance(content, dict):
         content = {f"{prefix}{key}" if isinstance(key, str) else key: value for key, value in content.items()}

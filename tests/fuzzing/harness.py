@@ -1,4 +1,4 @@
-"""Runs inputs in forked processes with bounds on memory and time, and says what each did that it must not."""
+"""Runs inputs in forked processes with bounds on memory and time, and reports their forbidden actions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from foundations.errors import OpenPruneError
 
 _FORK = multiprocessing.get_context("fork")
 _SECONDS = 20.0
-"""The most that one input may take."""
+"""Maximum seconds for one input."""
 _MEMORY = 1 << 30
-"""By how much one input may make the process grow, in bytes of address space."""
+"""Maximum growth of the process by one input, in bytes of address space."""
 _CODES = (0, 1, 2, 75)
-"""With which a command may end that nobody interrupts (see `foundations.errors`)."""
+"""Exit codes of commands that are not interrupted (see `foundations.errors`)."""
 _MOST_WORDS = 20_000
 
 _REFUSED = [False]
@@ -43,36 +43,36 @@ Attempt = Callable[[random.Random], None]
 
 
 class Wrong(Exception):
-    """An input did something that it must not, or was taken for what it is not."""
+    """An input did something forbidden, or was accepted as something else."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something that reads what others made."""
+    """Code that reads input from others."""
 
     name: str
     prepare: Callable[[Path], Attempt]
-    """Given a folder of its own, returns what makes and tries an input. All writing must stay in that folder."""
+    """Given a folder of its own, returns a function that makes and tries an input. It may write only there."""
     inputs: int
-    """How many the long form tries."""
+    """Number of inputs that the long form tries."""
     batch: int = 500
-    """How many one process tries."""
+    """Number of inputs that one process tries."""
 
 
 @dataclass
 class Outcome:
-    """What became of the inputs of a target."""
+    """Outcome of a target's inputs."""
 
     tried: int = 0
     refused: int = 0
-    """That ended with an error for people."""
+    """Number of inputs that were refused with an error message."""
     seconds: float = 0.0
     findings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a command printed, and how it ended."""
+    """Output and exit of a command."""
 
     code: int
     out: str
@@ -83,7 +83,7 @@ def command(*arguments: str) -> Said:
     """Run a command in this process. Raises: Wrong for an exit code that is not documented, and endless words."""
     from cli.main import main
 
-    # As a terminal's: what cannot be encoded fails here, too.
+    # As a terminal's: text that cannot be encoded fails here, too.
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors, write_through=True)
         for errors in ("strict", "backslashreplace")
@@ -129,7 +129,7 @@ def _batch(target: Target, folder: Path, seed: int, numbers: Sequence[int], outc
     tried = 0
     try:
         while tried < len(numbers):
-            # The first one also waits for what the target prepares.
+            # The first one also waits for the target's preparation.
             problem = _next(ours, _SECONDS if tried else 3 * _SECONDS)
             tried += 1
             outcome.tried += 1
@@ -150,7 +150,7 @@ def _batch(target: Target, folder: Path, seed: int, numbers: Sequence[int], outc
 
 
 _LAST = "last.txt"
-"""Where a process was when it died, or took too long."""
+"""File that names the input at which a process died, or took too long."""
 _HUNG, _DIED = f"it took more than {_SECONDS:g} seconds", "the process died"
 
 
@@ -184,11 +184,11 @@ def _work(target: Target, place: Path, seed: int, numbers: Sequence[int], connec
             problem = "a file beside its folder changed" if _listing(canary) != before else problem
         connection.send(problem)
     connection.close()
-    os._exit(0)  # nothing is to be tidied up, and what was read need not be told
+    os._exit(0)  # no clean-up, and no report of what was read
 
 
 def _tried(attempt: Attempt, stream: random.Random, guard: Guard) -> str:
-    """Try one input; return what was wrong, `refused` for an error for people, or nothing."""
+    """Try one input; return its fault, `refused` for a regular error message, or nothing."""
     guard.problems.clear()
     _REFUSED[0], guard.is_on, code = False, True, ""
     try:
@@ -206,7 +206,7 @@ def _tried(attempt: Attempt, stream: random.Random, guard: Guard) -> str:
 
 
 class Guard:
-    """Notes what Python is about to do that reading a file must not: execute, or write elsewhere."""
+    """Records actions of Python that reading a file must not cause: executing, or writing elsewhere."""
 
     _EXECUTES = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "socket.connect")
     _CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -241,7 +241,7 @@ class Guard:
 
 
 def _canary(place: Path) -> Path:
-    """Return a folder beside that of the target, with files that a name with `..` could reach."""
+    """Return a folder beside the target's, with files that a name with `..` could reach."""
     canary = place / "canary"
     for name in ("x", "replicate_1/main/x"):
         (canary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def _canary(place: Path) -> Path:
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:
-    """Return what is beside a target's folder, with times of change."""
+    """Return the files beside a target's folder, with their times of change."""
     beside = [path for path in folder.parent.iterdir() if path.name not in ("own", _LAST)]
     found = [*beside, *folder.rglob("*")]
     return sorted((str(path), path.lstat().st_mtime_ns) for path in found)
@@ -258,7 +258,7 @@ def _listing(folder: Path) -> list[tuple[str, int]]:
 
 @contextlib.contextmanager
 def restored(files: dict[Path, bytes], folder: Path) -> Iterator[None]:
-    """Bring a folder back to some files when the block ends, whatever was made of it.
+    """Restore a folder to some files when the block ends.
 
     Files of the same size and bytes are left alone.
     """
@@ -282,7 +282,7 @@ def restored(files: dict[Path, bytes], folder: Path) -> Iterator[None]:
 
 
 _STAMPS: dict[Path, tuple[int, ...]] = {}
-"""How files looked when they were last brought back."""
+"""Status of each file when it was last restored."""
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

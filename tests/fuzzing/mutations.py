@@ -92,12 +92,12 @@ _RAW = (
     "nul",
     "'x'",
 )
-"""What stands in a JSON file for a value, as it is."""
+"""Literal text in a JSON file in place of a value."""
 _MARK = "@raw%d@"
 
 
 class Pairs(list[tuple[str, Any]]):
-    """An object whose keys may be repeated."""
+    """A JSON object that may repeat keys."""
 
 
 def flipped(data: bytes, stream: random.Random) -> bytes:

@@ -51,7 +51,7 @@ def run_targets(seeds: Seeds) -> list[Target]:
 
 
 def own_root(seeds: Seeds, folder: Path, source: Path) -> Path:
-    """Copy a root into the folder of a target, and say so to commands."""
+    """Copy a root into the folder of a target, and make it the root of commands."""
     shutil.copytree(source, folder / "root")
     os.environ.update(environment(folder / "root", seeds.datasets))
     return folder / "root"
@@ -87,7 +87,7 @@ def _run_of(root: Path, path: Path) -> Run:
 
 
 def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes], trace: Path) -> bool:
-    """Change a file; return whether it vouches for what it says, so that nobody can tell."""
+    """Change a file; return whether its checksum still matches, so that nobody can detect the change."""
     data, action = valid[path], stream.random()
     others = tuple(
         content for other, content in valid.items() if other.parent != path.parent and other.name == path.name
@@ -130,7 +130,7 @@ def _replace(path: Path, stream: random.Random) -> None:
 
 
 def sealed_like(data: bytes, stream: random.Random) -> bytes:
-    """Return a file that vouches for itself with its tree changed and, most times, its digest computed anew."""
+    """Return a file with its own checksum whose tree is changed and, most times, whose digest is updated."""
     if stream.random() < 0.3:
         return bytes_like(data, stream)
     changed = to_json(tree_like(json.loads(data), stream))
@@ -142,7 +142,7 @@ def sealed_like(data: bytes, stream: random.Random) -> bytes:
 
 
 def _is_sealed(data: bytes) -> bool:
-    """Return whether a file vouches for itself, or is one of the time when they did not."""
+    """Return whether a file's own checksum is right, or the file is so old that it has none."""
     try:
         sealed_json.from_bytes(data)
     except ValueError:
@@ -151,7 +151,7 @@ def _is_sealed(data: bytes) -> bool:
 
 
 def _renamed(run: Run) -> Run:
-    """Give a description a digest of what it says, and its folder that name: somebody's own run."""
+    """Update the digest in a description and in its folder's name, as for somebody's own run."""
     try:
         record = json.loads(read_file(run.folder / DESCRIPTION))
         found = digest(record["kind"], record["canonical"])
@@ -210,7 +210,7 @@ def _look(run: Run, stream: random.Random, folder: Path) -> bool:
 
 
 def _check_results(root: Path, whole: dict[Path, bytes]) -> None:
-    """Check that runs which are complete and whole hold what they hold where nobody interfered."""
+    """Check that complete and undamaged runs have the same files as without interference."""
     for path in root.glob("*/replicate_*/*/manifest.json"):
         run = _run_of(root, path)
         if verify(run):
@@ -245,7 +245,7 @@ def _measures(seeds: Seeds, folder: Path) -> Attempt:
 
 
 def _notes(seeds: Seeds, folder: Path) -> Attempt:
-    """What processes say of themselves beside locks, why commands failed, and fingerprints."""
+    """Notes of processes beside locks, reasons for which commands failed, and fingerprints."""
     root = own_root(seeds, folder, seeds.root)
     (run,) = [_run_of(root, path) for path in root.glob("*/*/main/manifest.json")]
     facts = {"pid": 1, "host": "x", "since": 1.5, "at": 1e10, "what": "train", "done": 1, "total": 3, "unit": "it"}

@@ -1,4 +1,4 @@
-"""The valid things that inputs are made from: runs of a few iterations, and what is made of them."""
+"""Valid seeds of inputs: runs of a few iterations, and files made from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEASURE = ("measure", "layer_conservation")
 
 @dataclass(frozen=True)
 class Seeds:
-    """Where they lie."""
+    """The folders of the seeds."""
 
     folder: Path
     datasets: Path
@@ -89,7 +89,7 @@ def make_seeds(folder: Path, digits: Path) -> Seeds:
 
 
 def _images(folder: Path) -> Path:
-    """Make images of each of two classes: what decodes them is imported once."""
+    """Make images of each of two classes: their decoder is imported once."""
     for name in ("a", "b"):
         (folder / "images" / name).mkdir(parents=True)
         for image in ("0.jpg", "1.png"):
@@ -114,7 +114,7 @@ Pruning Hyperparameters
 
 
 def _cut_off(seeds: Seeds) -> None:
-    """Make a root whose runs were stopped at their last step but one."""
+    """Make a root with runs that were stopped at their last step but one."""
     kept: dict[Path, bytes] = {}
     original, discard = Run.finish, seeds.folder / "discarded"
 

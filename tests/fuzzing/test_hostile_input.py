@@ -1,7 +1,7 @@
-"""What others made is refused in words or read for what it is: nothing executes, nothing is written elsewhere.
+"""Input from others is read correctly or refused with a message: nothing executes, nothing is written elsewhere.
 
-The short form tries some inputs of each target. The long one tries more than 100,000 and prints a table; an input that
-was found wanting is tried again by `OPEN_PRUNE_FUZZ='TARGET:SEED:NUMBER' pytest tests/fuzzing -k again -s`.
+The short form tries some inputs of each target. The long one tries more than 100,000 and prints a table. To repeat an
+input that failed: `OPEN_PRUNE_FUZZ='TARGET:SEED:NUMBER' pytest tests/fuzzing -k again -s`.
 """
 
 from __future__ import annotations

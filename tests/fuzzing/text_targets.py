@@ -1,4 +1,4 @@
-"""What people type: arguments of every command, and the small languages in them."""
+"""Text that people type: arguments of every command, and the small languages in them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _DRAWN: tuple[tuple[str, ...], ...] = (
     ("report", "--out=x.html", "--where=strategy=snip1", "--value=test_accuracy"),
 )
 _DANGEROUS = ("--executor", "--platform", "--watch")
-"""Flags that start processes, or wait; their values are not among what is mutated."""
+"""Flags that start processes, or wait; their values are not mutated."""
 
 
 def text_targets(seeds: Seeds) -> list[Target]:
@@ -120,7 +120,7 @@ def _line_like(line: tuple[str, ...], stream: random.Random) -> list[str]:
 
 
 def _is_harmless(words: list[str]) -> bool:
-    """Return whether a line does not train for long, wait, or write where it is told to."""
+    """Return whether a line neither trains for long nor waits nor writes to a place that it names."""
     if "models" in words:  # it measures a hundred networks
         return False
     joined = " ".join(words)

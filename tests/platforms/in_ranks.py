@@ -1,4 +1,4 @@
-"""What the tests of several processes do in each of them; these import it by its name."""
+"""Functions that the tests of several processes run in each process, which imports this module by name."""
 
 from __future__ import annotations
 

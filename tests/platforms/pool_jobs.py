@@ -1,4 +1,4 @@
-"""What the jobs of the pool's tests do: a program that takes a word."""
+"""Jobs of the pool's tests: a program that takes a word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ state = "clean"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the first argument says; write the process, and what earlier jobs left in it."""
+    """Run the action named by the first argument; print the process, and whether it ran a job before."""
     global state
     word, *_ = argv
     sys.stdout.write(f"{os.getpid()} {state}\n")

@@ -1,4 +1,4 @@
-"""Dispatching, with an executor that runs no processes: what is submitted when, and what follows from how jobs end."""
+"""Dispatch, with an executor that runs no processes: the order of submissions, and the effects of jobs' ends."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Watcher:
 
 
 def complete(planned: PlannedRun) -> int:
-    """Do what a job does: leave the files that are asked for."""
+    """Act as a job: write the requested files."""
     run, desc = planned.run, planned.desc
     run.create(desc)
     for step in planned.keep:
@@ -85,7 +85,7 @@ def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
 
 
 def chain(root: Path, replicates: int = 1) -> Plan:
-    """Return a plan of branches of branches, which need their parents complete or as far as they draw on them."""
+    """Return a plan of branches of branches, which need their parents complete or up to the step they start from."""
     parent = oneshot_desc("random", density=0.3)
     child = describe("lottery_rewind", RunRef(parent), density=0.1)
     return plan([Target(desc, n + 1) for n in range(replicates) for desc in (parent, child)], root)

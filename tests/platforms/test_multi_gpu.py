@@ -1,4 +1,4 @@
-"""One run in several processes: the same numbers as in one, whatever becomes of the processes."""
+"""One run in several processes: the same numbers as in one, even if processes fail."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DESCS: dict[str, TrainDesc | BranchDesc] = {
         technique="gmp", gmp_strategy="snip1", gmp_frequency="2it", gmp_density=0.1, **SMALL_LAST_BATCH
     ),
 }
-"""What is computed in one process, and in several."""
+"""Descriptions, each computed in one process and in several."""
 MORE_DESCS: dict[str, TrainDesc | BranchDesc] = {
     **DESCS,
     "set": train_desc(technique="set", start_density=0.2, mask_update_frequency="2it", **SMALL_LAST_BATCH),

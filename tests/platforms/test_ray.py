@@ -33,7 +33,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     try:
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    except Exception as error:  # whatever keeps Ray from starting on this machine
+    except Exception as error:  # any reason that keeps Ray from starting on this machine
         pytest.skip(f"no Ray could be started here: {error}")
     for _ in range(2):
         made.add_node(num_cpus=1)

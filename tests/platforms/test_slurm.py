@@ -73,7 +73,7 @@ def make(
     digits: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Make]:
-    """Makes executors; what is left of their jobs is cancelled in the end."""
+    """Makes executors; their remaining jobs are cancelled in the end."""
     for name, value in Terminal(tmp_path / "root", digits).settings().items():
         monkeypatch.setenv(name, value)
     made: list[Executor] = []
@@ -106,7 +106,7 @@ def wait_for(is_so: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def log_of(root: Path) -> str:
-    """Return what the only run under a root has logged so far."""
+    """Return the log so far of the only run under a root."""
     return "".join(path.read_text() for path in root.rglob("log.txt"))
 
 
@@ -252,7 +252,7 @@ def test_a_partition_that_is_not_there_is_an_error_in_slurms_words(make: Make, t
 
 
 def hasten() -> bool:
-    """Start what Slurm has queued again after a few seconds, not after two minutes."""
+    """Make Slurm start requeued jobs after a few seconds, not after two minutes."""
     queued = subprocess.run(["squeue", "--noheader", "--array", "--format=%i|%r|%S"], capture_output=True, text=True)
     for line in queued.stdout.splitlines():
         number, reason, start = line.strip().split("|")

@@ -1,4 +1,4 @@
-"""What is made of the answers of Slurm's commands, with commands of our own in their place."""
+"""Parsing the answers of Slurm's commands, with fake commands in their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs wait in Slurm's queue, with a `squeue` of our own in place of Slurm's, and how `watch` shows them."""
+"""Runs that wait in Slurm's queue, and their lines in `watch`, with a fake `squeue` in place of Slurm's."""
 
 from __future__ import annotations
 

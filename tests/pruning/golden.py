@@ -69,7 +69,7 @@ class Case:
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """How ours scores as the published code does: arguments of `prune`."""
+        """Arguments of `prune` with which it scores as the published code does."""
         arguments = {"input_shape": self.input_shape, **self.published.options}
         if self.options.get("prune_highest") is not None:
             arguments["highest"] = self.options["prune_highest"]
@@ -85,7 +85,7 @@ class Case:
 
     @property
     def recorded_counts(self) -> list[int]:
-        """How many weights the published code kept: after each iteration if all are recorded, else after the last."""
+        """Number of weights that the published code kept: after each iteration if all are recorded, else at the end."""
         for key in ("kept_after_each_iteration", "kept_after_each_epoch"):
             if key in self.description:
                 return self.description[key]
@@ -95,7 +95,7 @@ class Case:
 
     @property
     def counts_of_rule(self) -> list[int]:
-        """How many weights the rule of the published code keeps after each iteration if no scores are equal."""
+        """Number of weights that the published code's rule keeps after each iteration if no scores are equal."""
         return self.published.kept(self.total, self.options)
 
     @property
@@ -104,12 +104,12 @@ class Case:
 
     @property
     def counts(self) -> list[int]:
-        """How many weights the published code kept after each iteration."""
+        """Number of weights that the published code kept after each iteration."""
         return self.recorded_counts if self.has_ties else self.counts_of_rule
 
     @property
     def tolerance(self) -> float:
-        """What rounding may amount to, relative to the largest score: ten times what was measured in float32."""
+        """Bound on rounding, relative to the largest score: ten times the error measured in float32."""
         noise = self.description.get("float32_noise_measured", {})
         return 10 * noise.get("max_abs_difference_over_max_abs_score", 1e-13)
 
@@ -124,7 +124,7 @@ def cases_of(kind: str) -> list[str]:
 
 
 def difference(mine: Mask, theirs: Mask) -> tuple[int, int]:
-    """Return how many weights only the first keeps, and how many only the second does."""
+    """Return the number of weights that only the first mask keeps, and that only the second keeps."""
     both = mine.intersection(theirs).kept
     return mine.kept - both, theirs.kept - both
 

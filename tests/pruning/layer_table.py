@@ -1,4 +1,4 @@
-"""The table of docs/prunable_table.md: what is pruned of each type of layer. `python -m tests.pruning.layer_table`.
+"""The table of docs/prunable_table.md: the pruned tensors of each type of layer. `python -m tests.pruning.layer_table`.
 
 It is computed by pruning each layer, so it says what the code does; tests compare it with the page.
 """
@@ -63,7 +63,7 @@ def _cells(layer: nn.Module) -> tuple[str, ...]:
 
 
 def _pruned(network: nn.Module, **options: Any) -> set[str]:
-    """Return the names of what is pruned of a network's `layer`, without that prefix."""
+    """Return the names of the pruned tensors of a network's `layer`, without that prefix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mask = prune(network, "random", density=0.5, **options)
@@ -71,7 +71,7 @@ def _pruned(network: nn.Module, **options: Any) -> set[str]:
 
 
 def _names(names: Iterable[str]) -> str:
-    """Return names for a cell; those of equal layers inside of a stack are written once."""
+    """Return names for a cell; names of equal layers in a stack are written once."""
     shown = dict.fromkeys(re.sub(r"^(?:\w+\.)?layers\.\d+\.", "*.", name) for name in sorted(names))
     return ", ".join(f"`{name}`" for name in shown) or "-"
 

@@ -150,14 +150,14 @@ PRUNABLE_COMPUTATIONS: dict[str, tuple[Wrap, Callable[[nn.Module, str], Any]]] =
     "parametrizations.weight_norm": (parametrizations.weight_norm, remove_parametrizations),
     "nn.utils.prune": (_pruned_by_torch, prune.remove),
 }
-"""How torch.nn.utils computes weights that can be pruned: what wraps a tensor of a layer, and what undoes it."""
+"""Reparametrizations of torch.nn.utils that can be pruned: the function that wraps a tensor, and its inverse."""
 REFUSED_COMPUTATIONS: dict[str, Wrap] = {
     "nn.utils.spectral_norm": spectral_norm,
     "parametrizations.spectral_norm": parametrizations.spectral_norm,
     "parametrizations.orthogonal": parametrizations.orthogonal,
     "a parametrization of your own": _parametrized,
 }
-"""How torch.nn.utils computes weights that cannot be pruned."""
+"""Reparametrizations of torch.nn.utils that cannot be pruned."""
 WRAPPED_LAYERS: dict[str, tuple[Make, str]] = {
     "Linear": (lambda: nn.Linear(3, 5), "weight"),
     "Conv2d": (lambda: nn.Conv2d(2, 3, 2), "weight"),

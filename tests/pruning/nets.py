@@ -1,4 +1,4 @@
-"""Small networks for tests: those of the golden vectors, by their `spec` and under OpenLTH's parameter names."""
+"""Small networks for tests: the networks of the golden vectors, by `spec`, under OpenLTH's parameter names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that do what people's own layers do: keep things, write in place, draw numbers, refer to themselves."""
+"""Layers like people's own: they keep values, write in place, draw random numbers, refer to themselves."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OwnParameters(nn.Module):
 
 
 class Keeping(nn.Module):
-    """Keeps what it computed, in attributes and in a dictionary, and objects that cannot be copied."""
+    """Keeps its results, in attributes and in a dictionary, and objects that cannot be copied."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Listed(nn.Module):
 
 
 class Unregistered(nn.Module):
-    """A layer that nobody but this module knows of."""
+    """A layer that only this module knows."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class OwnAttention(nn.Module):
 
 
 class Watch:
-    """What hooks recorded: the objects that they belong to must not change while a network is scored."""
+    """Record of hooks: the objects that they belong to must not change while a network is scored."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

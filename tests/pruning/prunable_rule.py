@@ -1,4 +1,4 @@
-"""The rule of what is pruned and counted, written from the parameters of a network, not from the code that prunes."""
+"""The rule for pruned and counted weights, written from the parameters of a network, not from the pruning code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def assert_counts(network: nn.Module, mask: Mask, names: set[str]) -> None:
 
 
 def train(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take three steps along random gradients, which every parameter gets, whatever the layer computes."""
+    """Take three steps along random gradients of all parameters, independent of the layer's output."""
     for _ in range(3):
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)

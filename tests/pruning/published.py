@@ -1,4 +1,4 @@
-"""How published code bases score and count, told from ours: for each method of each, the factor and the counting rule.
+"""Scoring and counting of published code: for each method of each, the factor to our scores and the counting rule.
 
 A rule repeats the floating point arithmetic of its source, so that it gives the source's count at any level.
 """
@@ -52,7 +52,7 @@ def kept_by_openlth(kept: int, fraction: float, highest: bool = False) -> int:
 
 
 def kept_by_fork(total: int, options: Mapping[str, Any]) -> list[int]:
-    """In each of T iterations, prune f = 1 - (1 - F)^(1/T) of what is left as OpenLTH does."""
+    """In each of T iterations, prune f = 1 - (1 - F)^(1/T) of the remaining weights, as OpenLTH does."""
     iterations = options["prune_iterations"]
     fraction = 1 - (1 - options["prune_fraction"]) ** (1 / iterations)
     counts = [total]
@@ -73,7 +73,7 @@ def kept_by_grasp(total: int, options: Mapping[str, Any]) -> list[int]:
 
 
 def kept_by_phew(total: int, options: Mapping[str, Any]) -> list[int]:
-    """In iteration i of T, prune what is not above the percentile 100 (1 - d^(i/T)) of all N scores."""
+    """In iteration i of T, prune the scores that are not above the percentile 100 (1 - d^(i/T)) of all N."""
     iterations = options["prune_iterations"]
     shares = [1 - options["density"] ** (i / iterations) for i in range(1, iterations + 1)]
     return [total - 1 - int(share * (total - 1)) for share in shares]

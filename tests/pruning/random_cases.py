@@ -67,7 +67,7 @@ class Case:
 def build(values: bytes, *, drops: bool = True, wraps: bool = True) -> Case:
     """Return the network and the examples that some bytes describe: always the same.
 
-    drops: whether its dropout drops anything. wraps: whether it may be inside of what wraps networks.
+    drops: whether its dropout drops anything. wraps: whether a wrapper of networks may contain it.
     """
     tape = Tape(values)
     with torch.random.fork_rng(devices=[]):
@@ -94,7 +94,7 @@ def build(values: bytes, *, drops: bool = True, wraps: bool = True) -> Case:
 
 
 def clean(name: str) -> str:
-    """Return a name without what wrappers put into it."""
+    """Return a name without the parts that wrappers add."""
     return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
 
 
@@ -108,7 +108,7 @@ def _parametrize(tape: Tape, model: nn.Module) -> None:
         kind = tape.of("", "", "", "", "weight_norm", "parametrized", "pruned", "twice pruned", "structured", "biases")
         dim = tape.of(0, None, 1)
         # The v of weight_norm would share memory with the weight of a tied layer, without being the same parameter; and
-        # torch copies a compiled layer with parametrizations without what compiled it.
+        # torch copies a compiled layer with parametrizations without its compiled code.
         if uses[id(module.weight)] > 1 and kind in ("weight_norm", "parametrized"):
             kind = "pruned"
         if kind == "parametrized" and any(module is inner for inner in compiled):
@@ -126,7 +126,7 @@ def _parametrize(tape: Tape, model: nn.Module) -> None:
 
 
 def _set_up(tape: Tape, model: nn.Module) -> None:
-    """Choose modes, what is frozen, gradients that are there already, and memory formats."""
+    """Choose modes, frozen parameters, existing gradients and memory formats."""
     for module in model.modules():
         module.training = tape.of(True, False)
     for parameter in model.parameters():

@@ -39,7 +39,7 @@ ODD_LAYERS = ("keeping", "hooked", "own", "noise", "generators", "training", "hi
 
 
 class Flow(NamedTuple):
-    """What flows through a network: vectors (d,), sequences (t, d) or images (c, ...)."""
+    """Shape of the data between layers: vectors (d,), sequences (t, d) or images (c, ...)."""
 
     kind: str
     shape: tuple[int, ...]
@@ -100,7 +100,7 @@ class Builder:
         return Applied(_mean_of_places)
 
     def layer(self, flow: Flow, depth: int, keep: bool = False) -> tuple[nn.Module, Flow]:
-        """Return a layer or a group of layers, and what comes out of it. keep: with as many channels as enter."""
+        """Return a layer or a group of layers, and its output. keep: with as many channels as its input."""
         kind = self.tape.of("weights", "own", "norm", "dropout", "group", "odd")
         if kind == "weights" or (kind in ("group", "odd") and not depth):
             return self._with_weights(flow, keep)

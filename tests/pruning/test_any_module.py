@@ -96,7 +96,7 @@ def stored(layer: nn.Module, tensor: str) -> nn.Parameter | None:
 
 
 def default_weights(model: nn.Module) -> int:
-    """Return how many weights are prunable by default, each counted once."""
+    """Return the number of weights that are prunable by default, each counted once."""
     names = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     parameters = [stored(layer, name) for layer in layers_of(model).values() for name in names]
     return sum({id(parameter): parameter.numel() for parameter in parameters if parameter is not None}.values())
@@ -116,7 +116,7 @@ def effective(model: nn.Module, name: str) -> Tensor:
 
 
 def left_by_torch(model: nn.Module, whole: Mask) -> int:
-    """Return how many weights torch.nn.utils.prune left."""
+    """Return the number of weights that torch.nn.utils.prune kept."""
     return sum(int((effective(model, name) != 0).sum()) for name in whole)
 
 
@@ -260,7 +260,7 @@ def random_state() -> Any:
 
 
 def trace_of(case: Case) -> Any:
-    """Return all that scoring could change of a network: values, and the identity of what holds them."""
+    """Return everything that scoring could change in a network: values, and the identity of their containers."""
     found: list[Any] = [len(watch.seen) for watch in case.watches]
     for name, module in case.model.named_modules():
         found += [name, id(module), {key: id(value) for key, value in vars(module).items() if key != "training"}]
@@ -276,7 +276,7 @@ def trace_of(case: Case) -> Any:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in dictionaries, lists and tuples; not those of modules inside."""
+    """Return the tensors in dictionaries, lists and tuples, without tensors of modules inside."""
     if isinstance(value, Tensor):
         return [value.detach()]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`prune` scores with whatever people pass as examples, or says what is wrong with them."""
+"""`prune` scores with all kinds of examples that people pass, or names their faults."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ REFUSED = {
     ("attention", "phew"): _UNITS.format("torch.nn.functional.linear on dimension 2, where units are dimension 1"),
     ("timm vit_tiny", "phew"): _UNITS.format("torch.Tensor.transpose"),
 }
-"""What cannot be pruned, with the sentence that says so."""
+"""Networks that cannot be pruned, with their error messages."""
 _FAST, _SLOW = ("magnitude", "random", "snip1", "synflow"), ("timm resnet18", "phew")
 
 
@@ -73,7 +73,7 @@ def mask_of(name: str, strategy: str, p: float) -> Mask:
 
 
 def weights_of(name: str, strategy: str) -> dict[int, nn.Parameter]:
-    """Return the prunable weights by identity: those of convolutions, linear layers and attention, LSTMs on request."""
+    """Return the prunable weights by identity: of convolutions, linear layers and attention; of LSTMs on request."""
     found = {}
     for module in network_of(name, 0.3).modules():
         for tensor, parameter in module.named_parameters(recurse=False):

@@ -166,7 +166,7 @@ def test_the_forks_means_of_both_signs_keep_other_weights_than_absolute_ones(nam
 
 
 def test_one_weight_less_after_the_first_iteration_changes_a_third_of_an_iterated_snip_mask() -> None:
-    """The README says so. Published masks of such methods can be met only by following the published counts."""
+    """Checks a sentence of the README: published masks of such methods need the published counts."""
     case = Case("fork_snip_p050_lenet")
     target = kept_by_ours(case.total, 0.98)
     counts = SCHEDULES.find("exponential").counts(case.total, target, 7)

@@ -1,4 +1,4 @@
-"""Which weights of each type of layer are pruned and counted, by the rule of docs/prunable.md."""
+"""The weights of each type of layer that are pruned and counted, by the rule of docs/prunable.md."""
 
 from __future__ import annotations
 

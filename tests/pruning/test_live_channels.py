@@ -1,4 +1,4 @@
-"""Scores over live channels against those of the whole network, whose pruned weights are zeros."""
+"""Scores over live channels against scores of the whole network with zeros for pruned weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NETWORKS = {
 
 
 def masks(network: nn.Module) -> list[Mask]:
-    """Return masks, each of which prunes more weights than the one before, and more and more channels."""
+    """Return masks, each of which prunes more weights and more channels than the previous one."""
     source = torch.Generator().manual_seed(0)
     draws = {name: torch.rand(tensor.shape, generator=source) for name, tensor in Mask.ones(network).items()}
     channels = {

@@ -87,7 +87,7 @@ def test_weight_norm_of_which_nothing_is_kept_is_zero(computation: str, dim: int
 
 
 def check_computed(network: nn.ModuleDict, tensor: str, mask: Mask) -> None:
-    """Check what a layer computes with after a mask is applied, and after three steps of training."""
+    """Check the effective weights of a layer after a mask is applied, and after three steps of training."""
     layer, kept = network["layer"], mask[f"layer.{tensor}"]
     before = effective(layer, tensor)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -107,7 +107,7 @@ def check_computed(network: nn.ModuleDict, tensor: str, mask: Mask) -> None:
 
 
 def effective(layer: nn.Module, tensor: str) -> Tensor:
-    """Return what a layer computes with: hooks compute it before a forward pass."""
+    """Return the tensor that a layer computes with: hooks compute it before a forward pass."""
     for hook in layer._forward_pre_hooks.values():
         hook(layer, ())
     found: Tensor = getattr(layer, tensor)

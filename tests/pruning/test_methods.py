@@ -224,7 +224,7 @@ def test_fisher_of_any_number_of_examples_at_a_time_is_fisher_of_one_after_the_o
 
 
 class Branching(nn.Module):
-    """A network whose path depends on its values, which torch.func.vmap cannot follow."""
+    """A network with data-dependent control flow, which torch.func.vmap cannot follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -341,7 +341,7 @@ def test_synflow_stays_finite_where_float32_would_not(strategy: str) -> None:
 
 
 class Scaled(nn.Module):
-    """A linear layer whose output is multiplied by a buffer."""
+    """A linear layer that multiplies its output by a buffer."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()

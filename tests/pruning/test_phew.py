@@ -56,7 +56,7 @@ def test_densities_of_layers_are_those_of_the_published_code_within_sampling_err
 
 @pytest.mark.parametrize("name", WITH_SHORTCUTS)
 def test_densities_on_a_resnet_are_those_of_a_walk_that_decides_about_a_shortcut_at_its_block(name: str) -> None:
-    """The published forward walk decides one layer too early; the case holds what the mended walk gives."""
+    """The published forward walk decides one layer too early; the case has the result of the corrected walk."""
     case = Case(name)
     found = masks(case)
     mended = case.description["alternative_not_from_the_reference"]["density_per_layer_mean"]

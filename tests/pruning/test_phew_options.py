@@ -44,7 +44,7 @@ def between_kernels(bias: str, w: torch.Tensor) -> torch.Tensor:
 
 
 def expected(bias: str, model: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
-    """Return how likely a walk passes each weight, forward and backward, by the definition of the walk."""
+    """Return the probability that a walk passes each weight, forward and backward, by the definition of the walk."""
     conv, fc = (dict(model.named_parameters())[name].detach() for name in (CONV, FC))
     kernel = within_kernel(bias, conv).flatten(2)
     kernel = kernel / kernel.sum(2, keepdim=True)

@@ -106,7 +106,7 @@ def test_the_fraction_pruned_is_from_0_to_1_and_printed_where_asked_for(capsys: 
 
 
 def published_magnitude(weights: torch.Tensor, kept: torch.Tensor, rate: float) -> torch.Tensor:
-    """Return what the published code keeps: all that is above the k-th of the sorted sizes, counted from 0."""
+    """Return the published code's mask: all weights above the k-th of the sorted magnitudes, counted from 0."""
     sizes = sorted(float(size) for size in weights[kept].abs())
     threshold = sizes[int(len(sizes) * rate)]
     return torch.tensor(

@@ -36,7 +36,7 @@ PUBLISHED = [
 
 
 class Flat(nn.Module):
-    """One layer whose weights are given."""
+    """One layer with given weights."""
 
     def __init__(self, values: list[float]) -> None:
         super().__init__()

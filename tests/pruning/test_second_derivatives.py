@@ -23,7 +23,7 @@ NETWORKS = {
 
 
 def hessian_gradient(network: nn.Module, weights: Sequence[Tensor], x: Tensor) -> list[Tensor]:
-    """Return the first derivatives of a loss, and those of their squared norm."""
+    """Return the first derivatives of a loss, and the derivatives of their squared norm."""
     outputs = network(x)
     loss = F.cross_entropy(outputs.flatten(1), torch.arange(len(x)) % 3)
     first = torch.autograd.grad(loss, weights, create_graph=True)

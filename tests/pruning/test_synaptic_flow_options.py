@@ -1,4 +1,4 @@
-"""Options that Synaptic-Flow has: scores in train mode, inverted scores, and examples drawn anew in every pass."""
+"""Options of Synaptic-Flow: scores in train mode, inverted scores, and new random examples in every pass."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_inverting_scores_that_are_positive_prunes_the_highest(strategy: str) ->
 
 
 def test_inverted_scores_are_ranked_with_their_signs_and_zeros_last() -> None:
-    """Magnitudes have no sign, so GraSP's scores are inverted, those of a layer without inputs being zero."""
+    """Magnitudes have no sign, so GraSP's scores are inverted; a layer without inputs has scores of zero."""
     torch.manual_seed(0)  # with weights that leave more units dead, more than half of the scores would be zero
     model = LeNet([4], 3, 5)
     x, y = torch.randn(6, 5), torch.tensor([0, 1, 2] * 2)
@@ -110,7 +110,7 @@ def test_more_examples_than_there_are_cannot_be_drawn() -> None:
 
 
 def numbered_passes(x: torch.Tensor, y: torch.Tensor, seen: list[int]) -> Any:
-    """Return passes whose inputs grow with their number."""
+    """Return passes with inputs that grow with the number of the pass."""
 
     def examples(number: int) -> Rows:
         seen.append(number)

@@ -1,4 +1,4 @@
-"""Options that say which weights are prunable, by what a mask holds and counts."""
+"""Options that set the prunable weights, tested by the tensors and counts of masks."""
 
 from __future__ import annotations
 

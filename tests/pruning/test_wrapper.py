@@ -35,7 +35,7 @@ def wrap(model: nn.Module, **given: Any) -> PruningWrapper:
 
 
 def moved(wrapper: PruningWrapper) -> int:
-    """Return how many pruned weights are not zero."""
+    """Return the number of pruned weights that are not zero."""
     return sum(int(wrapper.model.get_parameter(name)[~kept].count_nonzero()) for name, kept in wrapper.mask.items())
 
 

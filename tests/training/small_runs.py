@@ -1,4 +1,4 @@
-"""Small runs on digits, in this process or in a forked one, and what is compared of them."""
+"""Small runs on digits, in this process or in a forked one, and comparisons of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL = {
 
 @dataclass
 class Listener:
-    """A reporter that keeps what is said and counts the training iterations that are done."""
+    """A reporter that keeps all messages and counts the finished training iterations."""
 
     said: list[str] = field(default_factory=list)
     iterations: dict[str, int] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def run_of(desc: Desc, place: Context) -> Run:
 
 
 def tensor_digests(run: Run) -> dict[str, str]:
-    """Return a digest of what is in the states, the mask and the metrics of a run, whichever run it is."""
+    """Return a digest of the content of a run's states, mask and metrics, independent of the run's name."""
     names = [path for pattern in ("*.safetensors", "metrics.csv", "sparsity.json") for path in run.folder.glob(pattern)]
     return {path.name: _digest(path) for path in sorted(names)}
 

@@ -17,7 +17,7 @@ from training.loop.cuda_graph import Replayed, record_on_cuda
 from training.loop.trainer import Trainer
 
 STEPS = 10
-"""Of an epoch with 6 batches, the last of which is smaller."""
+"""Steps of training; an epoch has 6 batches, and the last one is smaller."""
 
 
 class Recorder:
@@ -25,7 +25,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.parameters: list[Tensor] = []
-        """What the work puts gradients into."""
+        """Parameters that the work puts gradients into."""
         self.recorded = self.replayed = 0
 
     def __call__(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
@@ -63,12 +63,12 @@ def trainer_of(tmp_path: Path, digits: Path, *, replicate: int = 1, **flags: Any
 
 
 def recorded_by(recorder: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this be what records on this machine's device."""
+    """Use this as the recorder of this machine's device."""
     monkeypatch.setattr("training.loop.trainer.recorder_for", lambda _device: recorder)
 
 
 def trained(trainer: Trainer, *, first: int = 0, moved_at: int | None = None) -> list[Tensor]:
-    """Train some steps from one of the first epoch; return the state, and the sums of what the epoch measured."""
+    """Train some steps from one of the first epoch; return the state, and the sums for the epoch's means."""
     batches = [batch for epoch in range(3) for batch in trainer.loader.train_batches(epoch)][first : first + STEPS]
     for number, batch in enumerate(batches):
         if number == moved_at:
@@ -85,7 +85,7 @@ def check_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """What records on this machine's device."""
+    """The recorder of this machine's device."""
     made = Recorder()
     recorded_by(made, monkeypatch)
     return made

@@ -1,4 +1,4 @@
-"""What a description of a training says."""
+"""Descriptions of trainings."""
 
 from __future__ import annotations
 

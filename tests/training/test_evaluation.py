@@ -27,7 +27,7 @@ class Batches:
 
 
 def by_hand(model: nn.Module, data: Batches) -> dict[str, float]:
-    """Return what `evaluate` measures, computed example by example in float64."""
+    """Compute the metrics of `evaluate` example by example in float64."""
     loss = correct = in_top5 = 0.0
     with torch.no_grad():
         for image, label in zip(data.images, data.labels.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What `complete` and `ensure_states` compute, reuse, replay and refuse."""
+"""Runs that `complete` and `ensure_states` compute, reuse, replay and refuse."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SIZE = 8
 
 
 def network(*, tracks: bool = True) -> nn.Sequential:
-    """Return the network of the published cases, with random biases; that of the second batchnorm is zero."""
+    """Return the network of the published cases, with random biases; the second batchnorm's bias is zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         layers: list[tuple[str, nn.Module]] = [

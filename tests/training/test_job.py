@@ -1,4 +1,4 @@
-"""How often a job computes what it starts from."""
+"""The number of times that a job computes its start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTED = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the calls of what is expensive."""
+    """Count the calls of expensive functions."""
     import training.job
     import training.masking  # noqa: F401 (their names are counted)
     from foundations.registry import load

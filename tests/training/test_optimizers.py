@@ -153,5 +153,5 @@ def test_batchnorm_can_be_exempt_from_weight_decay(hparams):
     for name, parameter in spared.named_parameters():
         expected = plain if name.startswith("1.") else decayed
         assert torch.allclose(parameter, expected.get_parameter(name), rtol=1e-5), name
-    if hparams.optimizer_name not in ("rmsprop", "adam"):  # whose first steps are as long whatever the gradient
+    if hparams.optimizer_name not in ("rmsprop", "adam"):  # their first step has the same length for any gradient
         assert not torch.equal(decayed[1].weight, plain[1].weight)

@@ -1,4 +1,4 @@
-"""Trainings that one process does together: what they have in common with the same trainings alone."""
+"""Trainings that one process runs together, compared with the same trainings alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def trainings(desc: TrainDesc, methods: Sequence[str], place: Context) -> list[T
 
 
 def batches(trainers: Sequence[Trainer], steps: int) -> list[list[tuple[Tensor, Tensor]]]:
-    """Return the batches of some steps, those of each training at each."""
+    """Return the batches of some steps: a list for each step, with a batch for each training."""
     orders = [trainer.loader.train_batches(0) for trainer in trainers]
     return [[(x.double(), y) for x, y in (next(order) for order in orders)] for _ in range(steps)]
 

@@ -1,7 +1,7 @@
-"""How descriptions become complete runs, whatever was there before.
+"""Execution of descriptions: from any earlier state on disk to complete runs.
 
-`complete` reuses a run, resumes it or starts it, with all that it needs; `ensure_states` makes just some states. Both
-plan first and then work through the plan. Neither imports torch where there is nothing to compute.
+`complete` reuses, resumes or starts a run and all its dependencies; `ensure_states` computes just some states. Both
+plan first and then execute the plan. Neither imports torch if there is nothing to compute.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from foundations.storage.upkeep import check_bytes
 from training.context import Context
 
 _BYTES_CHECKED = 1 << 25
-"""Of runs that are reused, by one command: less than a tenth of a second."""
+"""Bytes of reused runs that one command checks: less than a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def complete(desc: Desc, context: Context, keep: Collection[Step] = ()) -> Outco
 
 
 def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
-    """Make sure that the run keeps the states at some steps, training or replaying no further than they need."""
+    """Make sure that the run keeps the states at some steps; train or replay no further than these."""
     for step in steps:
         if not desc.start <= step <= desc.end:
             raise UsageError(f"the run has no state at {step}; choose {desc.start} to {desc.end}.", "step")
@@ -58,9 +58,9 @@ def ensure_states(desc: Desc, context: Context, steps: Collection[Step]) -> Run:
 
 
 def execute(made: Plan, context: Context) -> list[PlannedRun]:
-    """Compute what a plan asks for and is missing, in its order; return the runs of which something was computed.
+    """Compute the missing parts of a plan, in its order; return the runs that needed computation.
 
-    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError where a job is refused; Busy.
+    Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError if a job is refused; Busy.
     """
     for planned in made:
         check_dataset(planned, context)
@@ -95,7 +95,7 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
 
 
 def _check_reused(reused: Iterable[PlannedRun]) -> None:
-    """Check the bytes of runs that are reused, as many as take a moment: the manifest's sizes tell no flipped bit.
+    """Check the bytes of reused runs, up to a limit: the sizes in a manifest cannot show a flipped bit.
 
     Raises: DamagedError.
     """
@@ -107,7 +107,7 @@ def _check_reused(reused: Iterable[PlannedRun]) -> None:
 
 
 def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
-    """Let the loggers follow runs that were complete before, as far as they have not done so."""
+    """Send runs that were already complete to loggers that have not received them."""
     if context.logs:
         from training.loggers.follow import catch_up
 
@@ -117,14 +117,14 @@ def catch_up_logs(complete: Iterable[PlannedRun], context: Context) -> None:
 
 
 def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[PlannedRun]]:
-    """Yield the runs in an order in which what they draw on comes first; together: how many are trained at once."""
+    """Yield the runs in groups of at most `together` that are trained at once, dependencies first."""
     waiting = list(to_do)
     if together == 1:
         yield from ([planned] for planned in waiting)
         return
     while waiting:
         ready = [planned for planned in waiting if not any(source in waiting for source in planned.sources)]
-        # What is computed alone comes first: others may be ready after it, to be trained with those that are now.
+        # Runs that are computed alone come first: they may make others ready, to be trained with the ones ready now.
         ready = [planned for planned in ready if planned.together_key is None] or ready
         alike: dict[Hashable, list[PlannedRun]] = defaultdict(list)
         for planned in ready:
@@ -136,13 +136,13 @@ def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[Planned
 
 
 def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
-    """Compute runs of a plan, together; return those that another process had not done meanwhile."""
+    """Compute a group of runs together; return them without those that another process has completed meanwhile."""
     contexts: dict[PlannedRun, Context] = {}
     busy: list[PlannedRun] = []
     with contextlib.ExitStack() as held:
         for planned in group:
             try:
-                # Of several locks none is waited for: who holds it may wait for another of them.
+                # A group waits for no lock: its holder may be waiting for another lock of the group.
                 wait = context.wait and len(group) == 1
                 holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
             except Busy:
@@ -170,7 +170,7 @@ def _named(planned: Collection[PlannedRun]) -> str:
 
 
 def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:
-    """Compute runs whose locks are held; return why some could not be. contexts: that of each."""
+    """Compute runs whose locks are held; return the errors of those that failed. contexts: the context of each."""
     # Imported here so that reusing runs does not wait for torch.
     if len(contexts) == 1:
         from training.jobs.one_run import work
@@ -184,7 +184,7 @@ def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[P
 
 
 def _replay_best(planned: PlannedRun, context: Context) -> bool:
-    """Keep the best state of a run that was trained without keeping it; return whether that was so."""
+    """Keep the best state of a run that was trained without keeping it; return whether this was necessary."""
     best = planned.run.best_step(planned.desc.iterations_per_epoch)
     if best is None or planned.run.has_state(best):
         return False
@@ -194,19 +194,19 @@ def _replay_best(planned: PlannedRun, context: Context) -> bool:
 
 
 def _undo(planned: PlannedRun, context: Context) -> None:
-    """Remove a run that was begun for a job that was refused, where there is only its first state and no branch."""
+    """Remove the run of a refused job, if it has only its first state and no branch."""
     if planned.run.exists() and not list(planned.run.folder.parent.glob("branch_*")):
         with planned.run.locked(context.reporter.say):
             planned.run.undo_create(planned.desc.start)
 
 
 def check_dataset(planned: PlannedRun, context: Context) -> None:
-    """Refuse a result of other data. Where the dataset is missing, nothing speaks against the result."""
+    """Refuse a result of other data. If the dataset is missing, accept the result."""
     check_dataset_of(planned.run.folder, planned.manifest, planned.desc.dataset_name, context)
 
 
 def check_dataset_of(folder: Path, manifest: Manifest | None, name: str, context: Context) -> None:
-    """Raise DamagedError where the manifest of the run in a folder names another fingerprint of a dataset."""
+    """Raise DamagedError if the manifest of the run in a folder names another fingerprint of a dataset."""
     recorded = manifest.dataset.get(name) if manifest else None
     found = context.fingerprint(name) if recorded else None
     if recorded is not None and found is not None and recorded != found:

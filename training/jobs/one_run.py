@@ -1,4 +1,4 @@
-"""Working on one run in its directory, from whatever an earlier process left there."""
+"""Execution of one run in its directory, which may have files of an earlier process."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from training.loop.loop import Batch
 from training.loop.trainer import Trainer
 
 Gradients = tuple[Trainer, Batch]
-"""A training, and its batch whose gradients are to be computed (`Trainer.compute_gradients`)."""
+"""A training, and the batch to compute gradients of (`Trainer.compute_gradients`)."""
 
 
 def work(planned: PlannedRun, context: Context, platform: Platform) -> None:
-    """Bring a run as far as its plan says and keep the states that it asks for, as `steps_of` says."""
+    """Execute the plan for one run (see `steps_of`), and compute the gradients of each step."""
     with contextlib.closing(steps_of(planned, context, platform)) as steps:
         for trainer, batch in steps:
             trainer.compute_gradients(*batch)
 
 
 def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Generator[Gradients, None, None]:
-    """Bring a run as far as its plan says and keep the states that it asks for; yield its steps on the way.
+    """Execute the plan for one run and keep the requested states; yield each step to the caller.
 
-    The run's lock is held, and whoever takes a step computes its gradients before the next one.
-    Raises: Interrupted when asked to stop; DamagedError where a file of the run is damaged; EnvironmentFailure where a
-    replay does not reproduce the states that are kept.
+    The run's lock is held. The caller computes the gradients of a step before it asks for the next one.
+    Raises: Interrupted when asked to stop; DamagedError if a file of the run is damaged; EnvironmentFailure if a
+    replay does not reproduce the kept states.
     """
     run, desc = planned.run, planned.desc
     if platform.world_size > 1:
-        register_added(context.datasets)  # a new process knows of none
+        register_added(context.datasets)  # a new process does not know added datasets
     job: Job[Desc] = load(desc.job)(desc, run, context, platform)
     created = platform.is_primary and run.create(desc)
     try:
         yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
     except (OpenPruneError, Interrupted):
         if created:
-            run.undo_create()  # a job that was refused leaves nothing that looks like a run to resume
+            run.undo_create()  # after a refused job, nothing looks like a run to resume
         raise
 
 
@@ -68,14 +68,14 @@ class RunWork:
         self.is_complete = is_complete
 
     def advance(self, planned: PlannedRun) -> Iterator[Gradients]:
-        """Do what is missing, each part once; yield each training and its batch whose gradients are to be computed."""
+        """Execute the missing parts, each once; yield each training with the batch to compute gradients of."""
         missing, start, end = self.platform.agree(planned.missing), self.desc.start, self.desc.end
         resumed = None if self.is_complete else self._resume()
         if start in missing:
             self._keep_start()
             missing.remove(start)
         if not self.platform.agree(self.job.is_prepared):
-            _ = self.job.initial  # makes what somebody set aside
+            _ = self.job.initial  # recreates files that `verify --mend` moved away
         reached = end if self.is_complete else resumed[1].step if resumed else start
         behind = [step for step in missing if step < reached or self.is_complete]
         if behind:
@@ -96,7 +96,7 @@ class RunWork:
         return resumed
 
     def _keep_start(self) -> None:
-        # Techniques may prepare the network, and need all of a training for it.
+        # Techniques may prepare the network, for which they need a whole training.
         model = self.fresh.model if self.job.techniques else self.job.initial.masked()
         if self.platform.is_primary:
             self.run.save_state(self.desc.start, model.state_dict())
@@ -137,7 +137,7 @@ class RunWork:
                 trainer.save_checkpoint(self.run, progress)
 
     def _replay(self, steps: list[Step]) -> Iterator[Gradients]:
-        """Train again from the start, aside, to keep states that were not kept the first time."""
+        """Train again from the start, without new metrics, to keep states that were not kept the first time."""
         trainer = self.fresh
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         kept = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
@@ -195,13 +195,13 @@ class RunWork:
 
 
 def _where(platform: Platform, trainer: Trainer) -> str:
-    """Return what a run was computed on, and that it was stacked with others, where it was."""
+    """Return the device that a run was computed on, and whether the run was stacked with others, as text."""
     stacked = f", stacked with {trainer.stacked - 1} other runs" if trainer.stacked > 1 else ""
     return platform.describe() + stacked
 
 
 def _results(metrics: Metrics) -> dict[str, float]:
-    """Return the last value of each metric, and the test accuracy where the validation accuracy was best."""
+    """Return the last value of each metric, and the test accuracy at the best validation accuracy."""
     found = {name: metrics.last(name) for name in metrics.names()}
     found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by=BEST_BY)
     return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Which versions computed a result, for manifests."""
+"""Versions that computed a result, for manifests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foundations.program import INSTALLED, version
 def versions() -> dict[str, str]:
     """Return the versions of Python, of the libraries that compute, and the commit of this code or else its version.
 
-    They are read once a process: what is loaded stays what it was, whatever becomes of the files meanwhile.
+    They are read once a process: loaded code stays the same even if the files change meanwhile.
     """
     found = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")}
     return {"python": platform.python_version(), **found, "open_prune": _commit() or version()}
@@ -27,7 +27,7 @@ def _commit() -> str | None:
         return None
     try:
         commit = _git("describe", "--always", "--abbrev=40")
-        # Not `describe --dirty`, which writes to the index: its lock is in the way of whoever commits meanwhile.
+        # Not `describe --dirty`, which writes to the index: its lock would block other commits.
         changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None

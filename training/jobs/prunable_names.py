@@ -16,7 +16,7 @@ from training.job import Job, initialized_model
 def check_prunable_names(to_do: Iterable[PlannedRun], context: Context) -> None:
     """Check that the networks of runs have the layers that `prunable_layers` names.
 
-    A network is built only where it names more than groups of layers. Raises: UsageError.
+    A network is built only if it names more than groups of layers. Raises: UsageError.
     """
     checked: set[object] = set()
     for planned in to_do:

@@ -1,6 +1,6 @@
 """Refusing, before anything is computed, training batches that batch normalization cannot normalize.
 
-In training, it needs two values a channel. A batch of one example has one where the feature maps are 1 x 1, as in
+In training, it needs two values a channel. A batch of one example has one if the feature maps are 1 x 1, as in
 networks whose images are small for them; with larger feature maps, networks train on a single example.
 """
 
@@ -23,14 +23,14 @@ from training.job import Job, initialized_model
 
 _TORCH_SAYS = "Expected more than 1 value per channel"
 _TRIED = 1000
-"""Batch sizes that are tried in either direction, for one to suggest."""
+"""Number of batch sizes to try in either direction, to find one to suggest."""
 
 
 def check_small_batches(to_do: Iterable[PlannedRun], context: Context) -> None:
     """Check that the networks of runs can train on the smallest batch that they will get.
 
-    A network is built only where that batch has one example (in one process), and once for all runs that share it.
-    Raises: UsageError that says which batch sizes work.
+    A network is built only if that batch has one example (in one process), and once for all runs that share it.
+    Raises: UsageError that names batch sizes that work.
     """
     processes, norms = context.platform.processes, dict[Hashable, str]()
     for planned in to_do:
@@ -48,7 +48,7 @@ def check_small_batches(to_do: Iterable[PlannedRun], context: Context) -> None:
 
 
 def _sizes(planned: PlannedRun, dataset: DatasetHparams) -> Iterator[int]:
-    """Yield the sizes of the batches that a run will train on: the whole ones, and the last one of an epoch."""
+    """Yield the sizes of a run's training batches: the whole ones, and the last one of an epoch."""
     per_epoch, start = dataset.iterations_per_epoch, planned.desc.start.iteration
     steps = planned.until.iteration - start
     until_last = per_epoch - 1 - start % per_epoch
@@ -59,7 +59,7 @@ def _sizes(planned: PlannedRun, dataset: DatasetHparams) -> Iterator[int]:
 
 
 def _failing_norm(job: Job[Desc]) -> str:
-    """Return the name of the layer that cannot normalize one example, or nothing where all can."""
+    """Return the name of the layer that cannot normalize one example; empty if all can."""
     model = initialized_model(job.trained, job.replicate, techniques=job.techniques).to("meta").train()
     reached = [""]
 
@@ -72,13 +72,13 @@ def _failing_norm(job: Job[Desc]) -> str:
     try:
         with torch.no_grad():
             model(torch.ones(1, *job.trained.dataset.input_shape, device="meta"))
-    except (RuntimeError, ValueError, TypeError) as error:  # a network that cannot run here shows it when it trains
+    except (RuntimeError, ValueError, TypeError) as error:  # a network that cannot run here fails when it trains
         return reached[0] if _TORCH_SAYS in str(error) else ""
     return ""
 
 
 def _reason(dataset: DatasetHparams, size: int, share: int, norm: str) -> str:
-    """Return the end of a message: what is wrong with a batch, and which sizes work."""
+    """Return the end of a message: the fault of a batch, and the sizes that work."""
     name, count = dataset.dataset_name, dataset.num_train
     what = f"{dataset.batch_size} leaves a last batch of {size} of the {count:,} training examples of '{name}'"
     if size == dataset.batch_size:

@@ -21,11 +21,11 @@ from training.loop.optimizers import make_optimizer
 from training.loop.precision import autocast, matrix_products
 
 _FIRST, _TIMES, _SECONDS = 2, 4, 0.25
-"""Examples of the first timed batch; how many times as many the next one has; for about how long batches grow."""
+"""Examples of the first timed batch; factor to the next one; seconds for which batches grow."""
 
 
 def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
-    """Return how long the parts of a training take, in seconds, from some steps on random examples.
+    """Measure the parts of a training, in seconds, by some steps on random examples.
 
     start: to build and initialize the network. state: to write its state. iteration: forward and backward pass and
     update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones, in proportion.
@@ -61,7 +61,7 @@ def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
 
 
 def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -> dict[str, float]:
-    """Return how long it takes to prune a network, in seconds: one iteration is timed, on some of its examples."""
+    """Estimate the time of pruning a network, in seconds, by timing one iteration on some of its examples."""
     device, batch = platform.device, desc.dataset.batch_size
     model = initialized_model(desc, 1).to(device)
     once = pruning.replaced({"prune_iterations": 1})
@@ -88,9 +88,9 @@ def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.
 
 
 def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:
-    """Return how long work on `whole` examples takes: on all, or on as many as take little time, in proportion."""
+    """Time work on `whole` examples, in seconds; on fewer if all would take long, and scaled up in proportion."""
     examples = min(_FIRST, whole)
-    work(examples)  # the first time, memory is taken and kernels are chosen
+    work(examples)  # the first call allocates memory and chooses kernels
     while True:
         seconds = min(_timed(work, examples, device) for _ in range(2))
         if examples == whole or seconds * _TIMES > _SECONDS:

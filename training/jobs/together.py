@@ -1,13 +1,13 @@
-"""Training several runs in one process, step by step together; where that is faster, as one stacked network.
+"""Training several runs in one process, step by step together; as one stacked network if this is faster.
 
-Each run keeps what it would have alone: its model, optimizer, data order, mask, techniques, metrics, checkpoints and
-files. Only the forward and the backward pass are shared. In a stacked network, each parameter is a tensor with one more
-dimension, the parameters of the single networks are views of it, and `torch.func.vmap` runs all of them in the kernels
-of one. A GPU that a small network leaves idle so works on many; on CPUs the kernels of single networks are as fast or
+Each run keeps its own model, optimizer, data order, mask, techniques, metrics, checkpoints and files. The runs share
+only the forward and the backward pass. In a stacked network, each parameter is a tensor with one more dimension, the
+parameters of the single networks are views of it, and `torch.func.vmap` runs all networks in the kernels of one. So
+many small networks fill a GPU that one of them would leave idle. On CPUs the kernels of single networks are as fast or
 faster, and the networks take turns.
 
-Stacked sums are rounded otherwise than those of a network alone: in float64, trainings agree to 1e-9 step by step. The
-manifest says so of a run that was ever stacked. Networks that take turns compute what they compute alone, to the bit.
+Stacked networks round sums differently from a network alone: in float64, trainings agree to 1e-9 step by step. The
+manifest of a run that was ever stacked records it. Networks that take turns compute the same bits as alone.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from training.loop.trainer import Trainer
 
 
 def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) -> dict[PlannedRun, OpenPruneError]:
-    """Bring several runs as far as their plans say; return why some could not be.
+    """Execute the plans of several runs; return the errors of those that failed.
 
-    The runs can be trained together (`Desc.together_key`), none draws on another, and their locks are held.
+    The runs can be trained together (`Desc.together_key`), none depends on another, and their locks are held.
     contexts: the context of each.
-    Raises: Interrupted when asked to stop, after each run that is under way wrote its checkpoint.
+    Raises: Interrupted when asked to stop, after each started run has written its checkpoint.
     """
     interrupts, clock = next(iter(contexts.values())).interrupts, SharedClock(len(contexts))
     with contextlib.ExitStack() as opened:
@@ -53,10 +53,10 @@ def work_together(contexts: Mapping[PlannedRun, Context], platform: Platform) ->
 
 
 class SharedClock:
-    """Tells each of several runs its share of the seconds that pass, so that those of all add up to the process's."""
+    """Divides the seconds of the process among several runs, so that their sum is the process's time."""
 
     def __init__(self, runs: int, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin at 0 seconds, with a number of runs."""
+        """Start at 0 seconds, with a number of runs."""
         self._runs, self._now, self._at, self._share = runs, now, now(), 0.0
 
     def __call__(self) -> float:
@@ -67,7 +67,7 @@ class SharedClock:
         return self._share
 
     def leave(self) -> None:
-        """Go on without a run that has ended. There must be one."""
+        """Continue without a run that has ended. There must be one."""
         self()
         self._runs = max(1, self._runs - 1)
 
@@ -102,7 +102,7 @@ def _in_lockstep(
 
 
 class Turns:
-    """Computes the gradients of several trainings: in a stack as long as they fit into one, else one by one."""
+    """Computes the gradients of several trainings: in a stack if they fit into one, else one by one."""
 
     def __init__(self) -> None:
         self._trainers: list[Trainer] = []
@@ -128,7 +128,7 @@ def pays(trainers: Sequence[Trainer]) -> bool:
 
     On CPUs, a step of four stacked cifar_resnet_20 takes 1.7 times as long as four steps, one of eight stacked
     mnist_lenet_300_100 1.1 times as long as eight, and one of eight stacked digits_lenet_40_20 0.65 times (AMD EPYC,
-    2 cores, n = 5): only of tiny networks without convolutions is the time that of calling kernels.
+    2 cores, n = 5): only tiny networks without convolutions spend their time on calling kernels.
     """
     if len(trainers) < 2 or any(trainer.parallel is not None or trainer.is_structural for trainer in trainers):
         return False
@@ -139,7 +139,7 @@ def pays(trainers: Sequence[Trainer]) -> bool:
 
 
 _TINY = 50_000
-"""The most parameters of a network whose kernels take less time on a CPU core than calling them."""
+"""Maximum parameters of a network whose kernels take less time on a CPU core than calling them."""
 
 
 def _calls_take_the_time(model: nn.Module, device: torch.device) -> bool:
@@ -178,7 +178,7 @@ class Stack:
 
     @classmethod
     def of(cls, trainers: Sequence[Trainer], images: Tensor) -> Stack | None:
-        """Return the stack of some trainings; None where vmap cannot run the network. images: a batch to try it on."""
+        """Return the stack of some trainings; None if vmap cannot run the network. images: a batch to try it on."""
         stack = cls(trainers)
         kept = {name: buffer.clone() for name, buffer in stack._buffers.items()}
         try:

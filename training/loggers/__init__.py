@@ -1,1 +1,1 @@
-"""Where curves of runs go besides `metrics.csv`: a file for each logger."""
+"""Loggers, one a file: they copy the curves of runs to where people watch them."""

@@ -1,4 +1,4 @@
-"""Telling loggers what a run measures, while it trains or once it is complete. Imports no torch."""
+"""Passing measurements of a run to loggers, while it trains or once it is complete. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from training.loggers.logger import Log, LoggedRun, Logger
 from training.loggers.registry import LOGGERS
 
 _TOLD = "complete.json"
-"""The file in a logger's folder about a run that says that it was told all of it."""
+"""The file in a logger's folder of a run that records that the logger has received everything."""
 
 
 class Follower:
-    """Passes on to loggers what a run measures. One that fails is reported once, and does not hear of the run again."""
+    """Passes measurements of a run to loggers. A logger that fails is reported once, and gets no more of the run."""
 
     def __init__(self, run: Run, names: Sequence[str], say: Callable[[str], None]) -> None:
-        """Begin the logs. names: of loggers. say: takes a line for people."""
+        """Start the logs. names: the loggers' names. say: prints a line for people."""
         self._run, self._say = run, say
         self._logs: dict[str, Log] = {}
         self._told = 0
@@ -38,7 +38,7 @@ class Follower:
                     say(f"{name}: {log.place}")
 
     def tell(self, metrics: Metrics) -> None:
-        """Pass on what was measured since the last call, the first time everything. Cheap if that is nothing."""
+        """Pass on all measurements since the last call, the first time everything. Cheap if there are none."""
         if not self._logs or len(metrics.values) == self._told:
             return
         new = list(itertools.islice(metrics.values.items(), self._told, None))
@@ -50,7 +50,7 @@ class Follower:
                     log.add(iteration, values)
 
     def finish(self) -> None:
-        """Pass on the results of the run, which is complete, and note that its loggers know all of it."""
+        """Pass on the results of the complete run, and record that its loggers have received everything."""
         manifest = self._run.read_manifest()
         if manifest is None or not self._logs:
             return
@@ -114,7 +114,7 @@ def following(run: Run, names: Sequence[str], say: Callable[[str], None]) -> Ite
 
 
 def catch_up(run: Run, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Tell loggers of a complete run that they were not told all of. A failure is reported, and nothing else."""
+    """Pass a complete run to the loggers that have not received all of it. Failures are only reported."""
     try:
         manifest = run.read_manifest()
         if manifest is None or all(_is_told(run, name, manifest) for name in names):
@@ -139,7 +139,7 @@ def _is_told(run: Run, name: str, manifest: Manifest) -> bool:
 
 
 def _all_of(name: str, manifest: Manifest) -> bytes:
-    """Return what _TOLD says once a logger, by its whole name, was told all that a manifest stands for."""
+    """Return the content of _TOLD after a logger, by its whole name, has received everything of a manifest."""
     metrics = manifest.files.get(METRICS)
     known = {"logger": name, METRICS: metrics and metrics.sha256, "results": manifest.results}
     return json.dumps(known, sort_keys=True).encode()

@@ -1,11 +1,11 @@
-"""What a logger declares about itself, and what it is told of a run. Imports no torch.
+"""The interface of loggers: what each declares, and the calls that it receives. Imports no torch.
 
 A logger copies what a run measures to where people watch it: TensorBoard, Weights & Biases. It follows the run from
-outside: nothing of it is in the run's directory or in its address.
+outside: it adds nothing to the run's directory or its address.
 
-A process may be killed at any time, and the next one continues the run from a checkpoint, or computes nothing. So a log
-is told everything that the run has measured each time that it is begun, in order of the iterations, and it must show
-each value once.
+A process may be killed at any time, and the next one continues the run from a checkpoint, or computes nothing. So
+each time that a log is started, it receives everything that the run has measured, in order of the iterations, and it
+must show each value once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from foundations.registry import Registered
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedRun:
-    """The run that a log is of."""
+    """The run of a log."""
 
     location: str
     """Its directory below the root, such as train_<digest>/replicate_1/main."""
     digest: str
-    """Of its description: the same for all its replicates."""
+    """Name of its description: the same for all its replicates."""
     replicate: int
     hyperparameters: Mapping[str, Any]
-    """By name; those of a branch are its training's and its own."""
+    """Hyperparameters by name; a branch has its training's and its own."""
     folder: Path
-    """For files of this logger about this run. It exists, and may have files of an earlier log of the run."""
+    """Folder for this logger's files of this run. It exists, and may have files of an earlier log of the run."""
 
     @property
     def address(self) -> str:
@@ -40,22 +40,22 @@ class LoggedRun:
 
 
 class Log(ABC):
-    """The log of one run by one logger. What it raises is reported; the run goes on without it."""
+    """The log of one run by one logger. Its errors are reported; the run goes on without it."""
 
     place: str = ""
-    """Where people find it, if that is not known beforehand, such as a URL."""
+    """Place where people find it, if this is not known beforehand, such as a URL."""
 
     @abstractmethod
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Take all that was measured at an iteration, by the names in metrics.csv. Values may be infinite or NaN."""
+        """Take all measurements of an iteration, by the names in metrics.csv. Values may be infinite or NaN."""
 
     @abstractmethod
     def finish(self, iteration: int, results: Mapping[str, float]) -> None:
-        """Take what else is known of a complete run, such as its sparsity. iteration: the last one."""
+        """Take the other results of a complete run, such as its sparsity. iteration: the last one."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is not written yet. Without `finish` before, the run may be continued by another process."""
+        """Write everything that is not written yet. Without `finish` before, another process may continue the run."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,11 +65,11 @@ class Logger(Registered):
     begin: Callable[..., Log]
     """Called with a LoggedRun, and with the groups that the name fills in `pattern`, by name."""
     shows: str
-    """Where it shows runs, in a few words."""
+    """The place where it shows runs, in a few words."""
     package: str = ""
-    """The module that it imports, where open_prune does not need it otherwise."""
+    """The optional module that it imports, which open_prune does not need otherwise."""
     extra: str = ""
-    """The extra of open_prune's installation that has the package."""
+    """The extra of open_prune's installation that includes the package."""
 
     def folder(self, root: Path) -> Path:
         """Return the folder with the logger's files about all runs under a root."""

@@ -12,17 +12,17 @@ from typing import Any
 from training.loggers.logger import Log, LoggedRun, Logger
 
 _IS_EVENT_FILE = "tfevents"
-"""TensorBoard reads files that have this in their names."""
+"""Part of the names of files that TensorBoard reads."""
 
 
 class TensorBoardLog(Log):
-    """An event file with everything that was measured, written anew each time that the log is begun.
+    """An event file with everything that was measured, written from scratch each time that the log is started.
 
-    Anew, so that there is no value twice or missing whenever a process was killed; with the times of former files.
+    So no value is there twice or missing, whenever a process was killed. Keeps the times of former files.
     """
 
     def __init__(self, run: LoggedRun) -> None:
-        """Replace the event files in the run's folder by one with the hyperparameters."""
+        """Replace the event files in the run's folder with one that has the hyperparameters."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -62,7 +62,7 @@ class TensorBoardLog(Log):
 
 
 def _times_of(path: Path) -> dict[tuple[str, int], float]:
-    """Return when each value of an event file was written, by tag and step; what is damaged is left out."""
+    """Return the time at which each value of an event file was written, by tag and step; skip damaged records."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     events = LegacyEventFileLoader(str(path)).Load()

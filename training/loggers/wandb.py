@@ -9,18 +9,18 @@ from pathlib import Path
 from training.loggers.logger import Log, LoggedRun, Logger
 
 _PROJECT = "open_prune"
-"""The project, where none is named."""
+"""The default project."""
 
 
 class WandbLog(Log):
-    """A run there of the same id each time: the digest and the replicate.
+    """A W&B run with the same id each time: the digest and the replicate.
 
-    Online, the server says up to which iteration it has values; the rest is sent. Offline, each process writes a folder
-    of its own, which has everything, so that `wandb sync` needs the last one only. The others are removed.
+    Online, the server tells the last iteration that it has, and the log sends the rest. Offline, each process writes a
+    folder of its own with everything, so that `wandb sync` needs only the last one. The others are removed.
     """
 
     def __init__(self, run: LoggedRun, project: str = _PROJECT) -> None:
-        """Begin the run there, or continue it."""
+        """Start the W&B run, or continue it."""
         import wandb
 
         self._run = wandb.init(
@@ -40,7 +40,7 @@ class WandbLog(Log):
             self.place = self._run.url or ""
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Log values that are not there yet."""
+        """Log values that the server does not have yet."""
         if iteration >= self._first:
             self._run.log(dict(values), step=iteration, commit=True)
 
@@ -54,7 +54,7 @@ class WandbLog(Log):
 
 
 def _remove_others(folder: Path) -> None:
-    """Remove the folders of earlier offline processes of the run, which lie beside that of this one."""
+    """Remove the folders of earlier offline processes of the run, which lie beside the folder of this one."""
     for other in folder.parent.glob("offline-run-*"):
         if other != folder and not other.is_symlink():
             shutil.rmtree(other)

@@ -1,4 +1,4 @@
-"""What happens around a training step, and how often."""
+"""Callbacks around a training step, and their frequencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
 
 
 def where_best(metrics: Metrics, callback: Callback) -> Callback:
-    """Call the callback at each step where validation accuracy is better than it ever was before."""
+    """Call the callback at each step with a new best validation accuracy."""
 
     def called(step: Step) -> None:
         if (BEST_BY, step.iteration) in metrics.values and metrics.best_iteration(BEST_BY) == step.iteration:
@@ -34,7 +34,7 @@ def where_best(metrics: Metrics, callback: Callback) -> Callback:
 
 
 def every_epoch(callback: Callback) -> Callback:
-    """Call the callback where an epoch begins, and at the end of the last one."""
+    """Call the callback at the start of each epoch, and at the end of the last one."""
 
     def called(step: Step) -> None:
         if step.it == 0:
@@ -46,7 +46,7 @@ def every_epoch(callback: Callback) -> Callback:
 def record(measure: Callable[[], dict[str, float] | None], metrics: Metrics, say: Callable[[str], None]) -> Callback:
     """Measure and record, once for each step, and report all values of the step in a line.
 
-    measure: returns None where it was stopped; nothing is recorded then, and who resumes there measures again.
+    measure: returns None if it was stopped; then nothing is recorded, and a resumed training measures again.
     """
 
     def called(step: Step) -> None:
@@ -65,7 +65,7 @@ def record(measure: Callable[[], dict[str, float] | None], metrics: Metrics, say
 
 
 def show_progress(reporter: Reporter, what: str, start: Step, end: Step) -> Callback:
-    """Report how far the training is."""
+    """Report the progress of the training."""
 
     def called(step: Step) -> None:
         done, total = step.iteration - start.iteration, end.iteration - start.iteration
@@ -96,7 +96,7 @@ def checkpoint_in_time(
 
 
 def continues_at(step: Step) -> str:
-    """Return the sentence about a training that was stopped after a checkpoint."""
+    """Return the message about a training that was stopped after a checkpoint."""
     return f"Checkpoint at step {step}; the same command continues from there."
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: everything that a training needs to go on to the same bytes."""
+"""Checkpoints: everything that a training needs to resume to the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """What a checkpoint holds besides tensors."""
+    """The part of a checkpoint that is not tensors."""
 
     step: Step
     metrics: Metrics = field(default_factory=Metrics)
@@ -31,7 +31,7 @@ class Progress:
 
 
 def checkpoint_of(trainer: Trainer, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, by `<part>.<name>`, and the facts that a checkpoint of a training holds."""
+    """Return the content of a training's checkpoint: tensors, by `<part>.<name>`, and facts."""
     tensors = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(trainer.optimizer).items()}
     facts: dict[str, Any] = {
@@ -55,7 +55,7 @@ def checkpoint_of(trainer: Trainer, progress: Progress) -> tuple[dict[str, Tenso
 
 
 def load_checkpoint(trainer: Trainer, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Progress:
-    """Let a training go on from a checkpoint; return the progress that it has.
+    """Restore a training from a checkpoint; return its progress.
 
     Raises: DamagedError, UsageError, KeyError, TypeError, ValueError, AttributeError or IndexError for one of another
     training.

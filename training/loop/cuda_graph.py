@@ -1,8 +1,8 @@
 """Recording the forward and backward pass of a training step once, and replaying it.
 
 A step of a small network is hundreds of short kernels, and a GPU waits for Python between them. A CUDA graph launches
-all of them at once (PyTorch's documentation, 'CUDA Graphs'). Its tensors are always the same ones: batches are copied
-into its inputs, its outputs are read before the next replay, and the gradients are where they were. What varies from
+all of them at once (PyTorch's documentation, 'CUDA Graphs'). Its tensors are always the same: each batch is copied
+into its inputs, its outputs are read before the next replay, and gradients stay in place. Everything that varies from
 step to step stays outside: the learning rate, the optimizer, masks, techniques, and batches of another size.
 """
 
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 
 _WARM_UP = 3
-"""Steps before a recording, as PyTorch asks for: libraries choose their kernels and memory in them."""
+"""Warm-up steps before a recording, as PyTorch requires: libraries choose their kernels and memory in them."""
 Pass = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""(inputs) -> outputs; puts gradients into the parameters, where there were none."""
+"""(inputs) -> outputs; puts gradients into parameters that had none."""
 
 
 class Recorder(Protocol):
     """Records work on a device."""
 
     def __call__(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
-        """Return the outputs of some work, and what does it again with the present inputs, into the same outputs.
+        """Return the outputs of some work, and a function that repeats it on the present inputs into the same outputs.
 
-        The outputs have no values yet. Raises: RuntimeError where the work cannot be recorded.
+        The outputs have no values yet. Raises: RuntimeError if the work cannot be recorded.
         """
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """Return what records work on a device, or None where nothing does."""
+    """Return the recorder of a device, or None if the device has none."""
     return record_on_cuda if device.type == "cuda" else None
 
 
@@ -44,9 +44,9 @@ def record_on_cuda(work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tenso
 
 
 class Replayed:
-    """A pass that is recorded when it is first called, and replayed for inputs of the same shapes.
+    """A pass that is recorded on its first call, and replayed for inputs of the same shapes.
 
-    It is recorded anew where parameters or buffers have moved, and for larger inputs: the first ones may be the last,
+    It is recorded again if parameters or buffers have moved, and for larger inputs: the first input may be the last,
     smaller batch of an epoch.
     """
 

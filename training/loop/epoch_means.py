@@ -15,11 +15,11 @@ from training.loop.loop import Callback
 class EpochMeans:
     """Sums over the training examples since the last epoch ended: loss, correct answers, examples.
 
-    Each example counts with the weights that its batch met, augmented, in training mode.
+    Each example counts as it was trained: augmented, in training mode, with the weights at its step.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Start with nothing. device: where the sums are, so that training does not wait for a GPU at each step."""
+        """Start at zero. device: the device of the sums, so that training does not wait for a GPU at each step."""
         self._sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self._is_empty, self._is_whole = True, True
 
@@ -30,9 +30,9 @@ class EpochMeans:
 
     @torch.no_grad()
     def sums_of(self, loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return what `add` adds for a batch: the sums of loss, correct answers and examples, (3,).
+        """Return the sums of loss, correct answers and examples of a batch, (3,), to pass to `add`.
 
-        Of several batches of one size, with one more dimension before those of `add`, (batches, 3).
+        With one more dimension in front of the arguments of `add`, for several batches of one size: (batches, 3).
         """
         kind, count = self._sums.dtype, labels.shape[-1]
         total, correct = loss.to(kind) * count, (logits.argmax(-1) == labels).sum(-1).to(kind)
@@ -62,11 +62,11 @@ class EpochMeans:
         return called
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the sums, for checkpoints; nothing where they lack part of the epoch."""
+        """Return the sums, for checkpoints; empty if they lack part of the epoch."""
         return {"sums": self._sums.cpu()} if self._is_whole else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint. One without sums is of an epoch that is then left out."""
+        """Restore from a checkpoint. If it has no sums, its epoch is not recorded."""
         self._is_whole = "sums" in state
         if self._is_whole:
             self._sums.copy_(state["sums"])

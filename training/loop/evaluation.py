@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# With fewer outputs there are no five.
+# With fewer outputs there is no top five.
 _OUTPUTS_FOR_TOP5 = 5
 
 
@@ -30,10 +30,10 @@ def evaluate(
     """Return test_loss, test_accuracy and, with 5 outputs or more, test_top5accuracy.
 
     Accuracies are fractions from 0 to 1. The model is evaluated in eval mode and left in the mode it had.
-    batches: images and labels. examples_are: the prefix of the names. loss: the sum over a batch, of its logits and
-    labels, by default of cross-entropies; what is reported is the mean over all examples.
-    over_processes: where the batches are part of them, maps the sums over these, and the number of their examples, to
-    those over all.
+    batches: images and labels. examples_are: the prefix of the names. loss: maps the logits and labels of a batch to
+    the sum of its losses, by default cross-entropies; the result is the mean over all examples.
+    over_processes: if the batches are a process's part, maps its sums and number of examples to the sums and number
+    over all processes.
     """
     was_training = model.training
     model.eval()

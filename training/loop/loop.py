@@ -1,4 +1,4 @@
-"""The training loop. What happens around a step is callbacks; what changes the training is hooks of techniques."""
+"""The training loop. Callbacks act around a step; hooks of techniques change the training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Callback = Callable[[Step], None]
 
 
 class TrainBatches(Protocol):
-    """What the loop needs of a data loader."""
+    """The part of a data loader that the loop uses."""
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches (images, labels) of an epoch, from its batch number `first` on."""
@@ -34,14 +34,14 @@ def steps(
     hooks: Sequence[Hooks[Any]] = (),
     scaler: torch.amp.GradScaler | None = None,
 ) -> Iterator[Batch]:
-    """Train from one step to another; yield the batch of each step, for somebody to compute its gradients.
+    """Train from one step to another; yield the batch of each step, for the caller to compute its gradients.
 
-    The gradients of the loss of a batch, multiplied by the scaler's scale, must be in the parameters when the next one
-    is asked for. So the gradients of several trainings can be computed at once (`training.jobs.together`).
+    Before the caller asks for the next batch, it must put the gradients of the loss, multiplied by the scaler's scale,
+    into the parameters. So it can compute the gradients of several trainings at once (`training.jobs.together`).
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
-    at that step. learning_rate maps an iteration (from 0), less those that a technique does not count, to the learning
-    rate of its update. hooks: of the techniques, called in this order.
+    at that step. learning_rate maps an iteration (from 0), less the iterations that a technique skips, to the learning
+    rate of its update. hooks: the techniques' hooks, called in this order.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)

@@ -23,7 +23,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Return the optimizer over all parameters, biases and batchnorm included.
 
-    undecayed: those without weight decay. They are a group of their own, after the others.
+    undecayed: parameters without weight decay. They are a group of their own, after the others.
     The fused kernels update each tensor in one pass: on CPUs a few times faster than one operation after another.
     """
     trained: list[Any] = [parameter for parameter in parameters if parameter.requires_grad]
@@ -50,9 +50,10 @@ def make_optimizer(
 
 
 def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """Return a class of optimizers, the same but that it does not import PyTorch's compiler, which takes a second.
+    """Return a class of optimizers that does not import PyTorch's compiler, which takes a second.
 
-    PyTorch wraps them in what keeps them out of a compiled function, and that imports it. Nothing here compiles a step.
+    PyTorch wraps optimizers to exclude them from compiled functions, and the wrapper imports the compiler. No step here
+    is compiled.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _KEPT_FROM_COMPILER}
     step = torch.no_grad()(inspect.unwrap(kind.step))
@@ -77,7 +78,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what `optimizer_tensors` returned. Raises: DamagedError where it is of another network."""
+    """Load the result of `optimizer_tensors`. Raises: DamagedError if it is of another network."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -1,8 +1,8 @@
-"""A training step on several processes: each has a slice of the batch, and the gradients are those of the whole.
+"""A training step on several processes: each has a slice of the batch, and the gradients of the whole batch.
 
 With n_r of the n examples in process r, and L_r the mean loss over them, the loss of the batch is sum_r n_r / n L_r. So
 each process multiplies its loss by n_r / n, its share, and the gradients are summed. A process whose slice is empty
-takes one image of zeros with a share of 0, so that all do the same operations.
+takes one image of zeros with a share of 0, so that all execute the same operations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.loop.sync_batchnorm import synchronize
 
 
 class Parallel(nn.Module):
-    """What one process does in the training of a model: yields its batches, and is called in place of the model."""
+    """One process's share of training a model: yields its batches, and is called in place of the model."""
 
     def __init__(self, model: nn.Module, loader: Loader, platform: Platform, *, sync_batchnorm: bool) -> None:
         """Take the model on its device, and the loader of this process's slices.
@@ -38,12 +38,12 @@ class Parallel(nn.Module):
         self._sums: Tensor | None = None
 
     def align(self) -> None:
-        """Give the model of every process the state that the primary one's has."""
+        """Copy the state of the primary process's model to every process."""
         mine = list(self.model.state_dict().values())
         _copy(self._platform.agree(lambda: [tensor.cpu() for tensor in mine]), mine)
 
     def align_buffers(self) -> None:
-        """Give every process the primary one's buffers: statistics that only this one keeps are those of all."""
+        """Copy the primary process's buffers to every process, such as running statistics of part of each batch."""
         mine = list(self.model.buffers())
         _copy(self._platform.agree(lambda: [buffer.cpu() for buffer in mine]), mine)
 
@@ -65,7 +65,7 @@ class Parallel(nn.Module):
 
     @contextlib.contextmanager
     def _as_part(self) -> Iterator[None]:
-        """Inside the block, the layers that look at the whole batch know which part of it they are given."""
+        """Inside the block, layers over the whole batch know their process's part of it."""
         counts, sync = self._share > 0, self._sync
         for dropout in self._dropouts:
             dropout.part = self._part
@@ -89,7 +89,7 @@ class Parallel(nn.Module):
 
     @torch.no_grad()
     def sum_gradients(self) -> Tensor:
-        """Sum the gradients over the processes; return the sums, (k,), of what `weighted` was given."""
+        """Sum the gradients over the processes; return the sums, (k,), of the argument of `weighted`."""
         assert self._sums is not None, "the loss comes first"
         sums = self._sums.float()
         found = [p.grad for p in self.model.parameters() if p.grad is not None]

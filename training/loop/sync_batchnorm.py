@@ -1,7 +1,7 @@
-"""Batch normalization over a batch of which several processes have parts, as torch.nn.SyncBatchNorm, on CPUs as well.
+"""Batch normalization over a batch split among processes, as torch.nn.SyncBatchNorm, on CPUs as well.
 
-The layers keep their names and their state. Only where they normalize a batch in training, inside
-`Synchronization.over_processes`, mean and variance are those of the whole batch.
+The layers keep their names and their state. Only when they normalize a batch in training, inside
+`Synchronization.over_processes`, they use the mean and variance of the whole batch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Synchronization:
     """Whether layers normalize over all processes at present, and whether this process's examples count."""
 
     def __init__(self, platform: Platform) -> None:
-        """Take the platform that sums over the processes. It is off."""
+        """Take the platform that sums over the processes. Synchronization starts off."""
         self.platform = platform
         self.is_on, self.counts = False, True
 
     @contextlib.contextmanager
     def over_processes(self, *, counts: bool) -> Iterator[None]:
-        """Inside the block, normalize over all processes. counts: whether this process's examples are of the batch."""
+        """Inside the block, normalize over all processes. counts: whether this process's examples are in the batch."""
         self.is_on, self.counts = True, counts
         try:
             yield
@@ -36,7 +36,7 @@ class Synchronization:
 
 
 def synchronize(norms: Iterable[_BatchNorm], platform: Platform) -> Synchronization:
-    """Let batch normalization layers normalize over all processes of a platform, while that is switched on."""
+    """Let batch normalization layers normalize over all processes of a platform, while this is switched on."""
     switch = Synchronization(platform)
     for norm in norms:
         norm.__class__ = _synchronized_class(type(norm), switch)
@@ -44,7 +44,7 @@ def synchronize(norms: Iterable[_BatchNorm], platform: Platform) -> Synchronizat
 
 
 def _synchronized_class(kind: type[_BatchNorm], switch: Synchronization) -> type[Any]:
-    """Return a subclass in which torch's own forward pass, wherever `kind` calls it, is over all processes."""
+    """Return a subclass in which torch's own forward pass, wherever `kind` calls it, normalizes over all processes."""
     torchs: Any = next(base for base in kind.__mro__ if base.__module__.startswith("torch."))
 
     def forward(self: Any, x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients for x, weight and bias; those of weight and bias are this process's part of the sums."""
+        """Return the gradients for x, weight and bias; weight's and bias's are this process's part of the sums."""
         centred, scale, weight, count = ctx.saved_tensors
         given = gradients[0].float()
         summed = torch.stack([given.sum(_all_but_channels(given)), (given * centred).sum(_all_but_channels(given))])

@@ -65,7 +65,7 @@ class Trainer:
         *,
         techniques: TechniquesHparams | None = None,
     ) -> None:
-        """Take a model in its initial state and build everything else that training needs."""
+        """Take a model in its initial state and build the rest of the training."""
         self.model, self.desc, self.context, self.platform = model, desc, context, platform
         self.techniques = techniques
         pinned = None if techniques is None else techniques.technique_seed
@@ -83,20 +83,20 @@ class Trainer:
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
         self.stacked = 1
-        """The most networks that this one was stacked with (`training.jobs.together`), itself included."""
+        """Size of the largest stack that this network was in (`training.jobs.together`), itself included."""
         self.mask: Mask | None = None
         self.scores: Statistics = {}
-        """Statistics of the scores that the present mask was chosen by; empty where it was not chosen by scores."""
+        """Statistics of the scores that chose the present mask; empty if no scores did."""
         self._pruned: tuple[Mask, Statistics] | None = None
         self._attached: AttachedMask | None = None
         self._is_pruning = False
-        """Whether a technique has the network scored, which a signal may cut off."""
+        """Whether a technique is scoring the network, which a signal may interrupt."""
         parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
         self.hooks = {technique.spelling: hooks_of(technique, self, hparams) for technique, hparams in parts}
         self.recorded: Replayed | None = None
-        """The forward and backward pass, where it is recorded as a CUDA graph."""
+        """The forward and backward pass, if it is recorded as a CUDA graph."""
         record = recorder_for(platform.device) if context.cuda_graphs else None
         if record is not None and self.has_fixed_passes:
             self.recorded = Replayed(self._pass, list(model.parameters()), list(model.buffers()), record)
@@ -123,7 +123,7 @@ class Trainer:
 
     @property
     def _may_prune_again(self) -> bool:
-        """Whether the state is still that of a step when the network is scored before it."""
+        """Whether no technique changes the state in a step before the network is scored."""
         return all(hooks.prunes_first for hooks in self.hooks.values())
 
     @property
@@ -172,14 +172,14 @@ class Trainer:
             yield from loader.train_batches(epoch)
 
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
-        """Return newly drawn initial parameters by name, on the CPU, from the random stream that the keys name."""
-        # The seed is among the keys already; pinned besides, it would give added parameters the same values each time.
+        """Draw new initial parameters, by name, on the CPU, from the random stream that the keys name."""
+        # The keys contain the seed already; pinned again, it would give added parameters the same values each time.
         techniques = self.techniques and self.techniques.replaced({"technique_seed": None})
         drawn = initialized_model(self.desc, "technique", self.seed, *keys, techniques=techniques)
         return {name: parameter.detach() for name, parameter in drawn.named_parameters(remove_duplicate=False)}
 
     def generator(self, *keys: int | str) -> torch.Generator:
-        """Return a CPU generator at the start of the random stream that the keys name, one of this run's own."""
+        """Return a CPU generator at the start of a random stream of this run, which the keys name."""
         return generator("technique", self.seed, *keys)
 
     def set_mask(self, mask: Mask | None) -> None:
@@ -195,8 +195,8 @@ class Trainer:
     ) -> Iterator[Batch]:
         """Train on from `progress`, measuring and checkpointing, and keep the states at some steps in the run.
 
-        Yields the batch of each step, whose gradients are to be computed (`training.loop.loop.steps`).
-        tell: called in the primary process, with what was measured so far, at every step: must be cheap.
+        Yields the batch of each step to compute gradients of (`training.loop.loop.steps`).
+        tell: called in the primary process at every step, with all metrics so far; must be cheap.
         Raises: Interrupted, after a checkpoint, when the process is asked to stop.
         """
         clock, before = self.context.clock(), progress.wall_seconds
@@ -238,7 +238,7 @@ class Trainer:
     ) -> Iterator[Batch]:
         """Train from the start only to keep states, leaving the run's metrics and checkpoint alone.
 
-        Yields batches as `advance` does. check is called at the `known` steps, whose states the run has kept already.
+        Yields batches as `advance` does. check: called at the `known` steps, whose states the run keeps already.
         """
         callbacks: list[Callback] = []
         if self.platform.is_primary:
@@ -280,7 +280,7 @@ class Trainer:
 
     @property
     def has_fixed_passes(self) -> bool:
-        """Whether the forward and backward pass is the same code at every step, on tensors of the device alone."""
+        """Whether the forward and backward pass is the same code at every step, on tensors of the device only."""
         is_changed = self.changes_loss or self.is_structural or self.parallel is not None
         draws = any(isinstance(module, Dropout) for module in self.model.modules())
         return not (is_changed or draws or self.scaler.is_enabled())
@@ -308,7 +308,7 @@ class Trainer:
                 if self.desc.dataset.validation_examples:
                     found |= self._evaluated(self.loader.validation_batches(), "validation")
             except Interrupted:
-                return None  # the checkpoint of this step comes after
+                return None  # the checkpoint of this step follows
             return found
 
         measured = record(measure, progress.metrics, say)
@@ -347,14 +347,14 @@ class Trainer:
         return value
 
     def reported_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss that is reported, as techniques change it: the sum of cross-entropies over a batch."""
+        """Return the reported loss, as techniques change it: the sum of cross-entropies over a batch."""
         total = cross_entropies(logits, labels)
         for hooks in self.hooks.values():
             total = hooks.reported_loss(total, logits, labels)
         return total
 
     def save_checkpoint(self, run: Run, progress: Progress) -> None:
-        """Write all that resuming needs, and what was measured so far."""
+        """Write everything that resuming needs, and the metrics so far."""
         tensors, facts = checkpoint_of(self, progress)
         run.save_checkpoint(tensors, facts)
         run.save_metrics(progress.metrics)
@@ -369,7 +369,7 @@ class Trainer:
         *,
         techniques: TechniquesHparams | None = None,
     ) -> tuple[Trainer, Progress] | None:
-        """Return the training and its progress as the run's checkpoint has them, or None where there is none.
+        """Return the training and its progress from the run's checkpoint, or None if there is none.
 
         Raises: DamagedError for a checkpoint of another training.
         """

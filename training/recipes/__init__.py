@@ -1,9 +1,9 @@
 """Recipes: the hyperparameters that `--default_hparams` sets, one file for each code base.
 
-A recipe is either that of a family of networks, under the family's own names, or one whose name stands for a network
-and all else that a paper's code base does with it: `grasp_vgg_19` for `cifar_vgg_19` with GraSP's initialization, data
-and training. The name of a recipe is not a hyperparameter and is part of no address. Pruning is not in it, so that a
-recipe fits any strategy: the code of Synaptic-Flow, ToST, PHEW and GraSP scores with `--score_batches_equally`.
+A recipe belongs to a family of networks, under the family's own names, or has a name that stands for a network and
+everything else that a paper's code base does with it: `grasp_vgg_19` for `cifar_vgg_19` with GraSP's initialization,
+data and training. The name of a recipe is not a hyperparameter and is part of no address. Recipes do not set pruning,
+so that they fit any strategy: the code of Synaptic-Flow, ToST, PHEW and GraSP scores with `--score_batches_equally`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Recipe(Registered):
     """Hyperparameters under a name, or under all names of one pattern."""
 
     source: str
-    """The paper or code base that trains so."""
+    """The paper or code base of the recipe."""
     model: str = ""
     """The network's name, with the pattern's groups in braces: `cifar_resnet_{depth}_32`; the recipe's own without."""
     hparams: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters by name, without `model_name`."""
     lottery: Mapping[str, Any] = field(default_factory=dict)
-    """Further ones that hold for the lottery alone, such as tensors that it does not prune."""
+    """Further hyperparameters, for the lottery only, such as tensors that it does not prune."""
 
     @classmethod
     def of_family(cls, family: Family, hparams: Mapping[str, Any], lottery: Mapping[str, Any] | None = None) -> Self:
-        """Return the recipe that has the names of a family."""
+        """Return the recipe with the names of a family."""
         return cls(
             spelling=family.spelling,
             pattern=family.pattern,
@@ -72,13 +72,13 @@ RECIPES = Registry(
 
 
 def recipes() -> list[Recipe]:
-    """Return all recipes, those of families for which no file declares one included: they set the network alone."""
+    """Return all recipes. Families without a file have one that sets only the network."""
     spellings = RECIPES.spellings()
     return [*RECIPES, *(Recipe.of_family(family, {}) for family in FAMILIES if family.spelling not in spellings)]
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Return the hyperparameters of a recipe: those that it sets, `model_name` included.
+    """Return the hyperparameters that a recipe sets, including `model_name`.
 
     Raises: UsageError about `default_hparams` for a name, or a depth of the network, that does not exist.
     """
@@ -96,7 +96,7 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
-    """Check the hyperparameters of a plug-in's recipe. Raises: PluginError that names one which there is not."""
+    """Check the hyperparameters of a plug-in's recipe. Raises: PluginError that names an unknown one."""
     place = f"{place_of_entry(found)}: the recipe '{found.spelling}'"
     try:
         kinds: list[type[Hparams]] = [DatasetHparams, ModelHparams, TrainingHparams, TechniquesHparams, PruningHparams]
@@ -110,6 +110,6 @@ def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
 
 
 def lottery_recipe(name: str) -> dict[str, Any]:
-    """Return the hyperparameters of a recipe with those that hold for the lottery alone. Raises: as `recipe`."""
+    """Return the hyperparameters of a recipe, including those for the lottery only. Raises: as `recipe`."""
     own: Mapping[str, Any] = RECIPES.find(name).lottery if name in RECIPES else {}
     return {**recipe(name), **own}

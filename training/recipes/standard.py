@@ -1,4 +1,4 @@
-"""Recipes of networks that no other file here has one for: the 8x8 digits, wide ResNets, torchvision's networks.
+"""Recipes of networks without a recipe in another file: the 8x8 digits, wide ResNets, torchvision's networks.
 
 Zagoruyko & Komodakis 2016 for wide ResNets, torchvision's reference training for ImageNet, OpenLTH's for the rest.
 """

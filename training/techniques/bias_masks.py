@@ -1,7 +1,7 @@
-"""The biases of units without incoming weights are zero, as PHEW's masks have it (Patil & Dovrolis 2021).
+"""The biases of units without incoming weights are zero, as in PHEW's masks (Patil & Dovrolis 2021).
 
-Such a unit would otherwise send a trained constant. The masks of the biases follow from that of the weights: where it
-changes, so do they. They are not counted as weights.
+Otherwise such a unit would output a trained constant. The masks of the biases follow from the mask of the weights and
+change with it. They are not counted as weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BiasMasksHparams(TechniqueHparams):
     """Nothing to choose: the mask of the weights says which biases are pruned."""
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Return these. Raises: UsageError where there is no mask that could leave units without weights."""
+        """Return these. Raises: UsageError if there is no mask that could leave units without weights."""
         if not has_mask:
             raise UsageError(
                 "bias_masks needs a mask of weights; prune, or name a technique before it that does.", "technique"

@@ -1,4 +1,4 @@
-"""When a technique acts: from a first step to a last one, every so many iterations."""
+"""Steps at which a technique acts: from a first step to a last one, every so many iterations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Cadence:
 
     @classmethod
     def of(cls, hparams: Hparams, prefix: str, any_step: Step) -> Self:
-        """Return what the hyperparameters `<prefix>begin`, `<prefix>end` and `<prefix>frequency` say.
+        """Read the hyperparameters `<prefix>begin`, `<prefix>end` and `<prefix>frequency`.
 
         any_step: a step of the training.
         """
@@ -43,10 +43,10 @@ class Cadence:
         return self.begin <= step <= self.end and self.since_begin(step) % self.frequency.iteration == 0
 
     def since_begin(self, step: Step) -> int:
-        """Return the iterations from the first step to another one."""
+        """Return the number of iterations from the first step to another one."""
         return step.iteration - self.begin.iteration
 
     @property
     def length(self) -> int:
-        """The iterations from the first step to the end."""
+        """The number of iterations from the first step to the end."""
         return self.since_begin(self.end)

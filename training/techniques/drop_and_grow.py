@@ -1,13 +1,13 @@
-"""What dynamic sparse training has in common (SET, RigL): drop some of the kept weights, grow as many elsewhere.
+"""Shared code of dynamic sparse training (SET, RigL): drop some of the kept weights, grow as many elsewhere.
 
     when     at iteration t with begin <= t <= end, every `frequency` iterations from the first at begin
     drop     in each layer, of n kept weights, the int(n f) of smallest magnitude
     grow     as many, of the highest growth score among all that are not kept, those just dropped included
     f        drop_fraction, constant or annealed
 
-So the density of every layer stays what it is. The semantics are those of google-research/rigl, except that ties
-between magnitudes fall in a fixed order, where its code adds noise of 1e-5, and for the clock, which its code counts by
-optimizer steps (mask_update_clock).
+So the density of every layer does not change. The semantics follow google-research/rigl, with two exceptions: ties
+between magnitudes are broken in a fixed order, where its code adds noise of 1e-5, and the clock may count iterations,
+where its code counts optimizer steps (mask_update_clock).
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _START = "start."
 
 @dataclass(frozen=True, kw_only=True)
 class DropAndGrowHparams(TechniqueHparams):
-    """When and how much of the mask changes, and the mask that training starts from where it has none."""
+    """The mask's updates: their steps and sizes, and the mask at the start of a training that has none."""
 
     drop_fraction: float = hparam(0.3, above=0, at_most=1)
     """The fraction of each layer's kept weights that an update drops, and grows elsewhere, before annealing."""
     drop_fraction_anneal: str = hparam("cosine", choices=("constant", "cosine", "exponential"))
-    """How the fraction falls: constant (not at all), cosine, or exponential: (1 - (t - begin) / (end - begin))^k."""
+    """Schedule of the fraction: constant, cosine, or exponential: (1 - (t - begin) / (end - begin))^k."""
     drop_fraction_exponent: float = hparam(3.0, above=0)
     """k of an exponential anneal."""
     mask_update_begin: str = hparam("0it", step=True)
@@ -59,7 +59,7 @@ class DropAndGrowHparams(TechniqueHparams):
     mask_update_frequency: str = hparam("100it", step=True)
     """The time between updates."""
     mask_update_clock: str = hparam(BATCHES, choices=(BATCHES, OPTIMIZER_STEPS))
-    """What the steps of updates, and of the fraction's anneal, count.
+    """Unit in which the updates, and the fraction's schedule, count steps.
 
     'batches': iterations from 0, of which an update of RigL takes one, as in rigl-torch (which counts from 1).
     'optimizer_steps': steps that the optimizer has taken, as in google-research/rigl. There, `frequency` of them lie
@@ -76,19 +76,19 @@ class DropAndGrowHparams(TechniqueHparams):
     start_density: float | None = hparam(None, above=0, at_most=1)
     """The density of the random mask that training starts from, where it has no mask yet."""
     start_allocation: str = hparam("erk", choices=ALLOCATIONS)
-    """How that density is spread over the layers."""
+    """Allocation of that density to the layers."""
 
     @property
     def uses_seed(self) -> bool:
-        """Whether the start or the values of new weights are random. Growth of SET is in any case."""
+        """Whether the start or the values of new weights are random. SET's growth always is."""
         return self.start_density is not None or self.grow_init in _OF_START
 
     def versions(self) -> dict[str, int]:
-        """Return the version of the values of new weights that look at other weights."""
+        """Return the version of values of new weights that depend on other weights."""
         return {"grow_init": 2} if self.grow_init in _OF_START else {}
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Write the last update out. Raises: UsageError without a mask, or where updates are not in the training."""
+        """Write the last update out. Raises: UsageError without a mask, or if updates are not within the training."""
         if has_mask and self.start_density is not None:
             raise UsageError("the training starts from a mask already; leave it out.", "start_density")
         if not has_mask and self.start_density is None:
@@ -103,7 +103,7 @@ class DropAndGrowHparams(TechniqueHparams):
         return resolved
 
     def simplified(self) -> Self:
-        """Drop what cannot change the result."""
+        """Reset fields that cannot change the result."""
         changes: dict[str, float | str] = {"start_allocation": ALLOCATIONS.find(self.start_allocation).spelling}
         if self.drop_fraction_anneal != "exponential":
             changes["drop_fraction_exponent"] = 3.0
@@ -114,7 +114,7 @@ class DropAndGrowHparams(TechniqueHparams):
         return self.replaced(changes)
 
     def updates(self, any_step: Step) -> Cadence:
-        """Return when the mask is updated. any_step: a step of the training."""
+        """Return the steps at which the mask is updated. any_step: a step of the training."""
         return Cadence.of(self, PREFIX, any_step)
 
     def fraction_at(self, step: Step) -> float:
@@ -137,9 +137,9 @@ class DropAndGrowHparams(TechniqueHparams):
 def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str, Tensor], fraction: float) -> Mask:
     """Return the mask after an update: int(kept * fraction) weights of each layer are dropped, and as many grown.
 
-    weights, growth: by name, of the mask's shapes; a layer of which there are no weights is left alone. The weights
-    with the smallest magnitude are dropped; those with the highest growth score are grown, among all that are then not
-    kept. Ties fall by flat index.
+    weights, growth: by name, of the mask's shapes; a layer without weights stays as it is. The weights with the
+    smallest magnitude are dropped; of all weights that are then not kept, those with the highest growth score are
+    grown. Ties are broken by flat index.
     """
     from pruning.masks.mask import Mask as MaskClass
     from pruning.masks.selection import select
@@ -155,7 +155,7 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
 
 
 class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
-    """A training whose mask moves. Subclasses say where weights grow, and whether in place of the optimizer's step."""
+    """A training whose mask moves. Subclasses define the growth score, and whether updates replace optimizer steps."""
 
     def __init__(self, training: Training, hparams: DropAndGrowHparams) -> None:
         super().__init__(training, hparams)
@@ -164,21 +164,21 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
 
     @functools.cached_property
     def updates(self) -> Cadence:
-        """When the mask is updated."""
+        """Steps at which the mask is updated."""
         return self.hparams.updates(self.training.desc.end)
 
     @abstractmethod
     def clock(self, step: Step) -> Step | None:
-        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
 
     def before_mask(self) -> None:
-        """Note the values with which training starts, if new weights depend on them."""
+        """Save the initial values of the training, if new weights depend on them."""
         if self.hparams.grow_init in _OF_START:
             parameters = self.training.model.named_parameters(remove_duplicate=False)
             self._start = {name: parameter.detach().clone() for name, parameter in parameters}
 
     def prepare(self) -> None:
-        """Draw the random mask to start from, where there is no other."""
+        """Draw the random mask to start from, if there is no other."""
         self._draw_mask()
         assert self.training.mask is not None, "the mask is drawn, or the training starts from one"
         start = {name: value for name, value in self._start.items() if name in self.training.mask}
@@ -219,9 +219,9 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """Return the growth score of some weights, by name."""
 
     def update(self, step: Step, clock: Step) -> None:
-        """Drop and grow, and set the weights that are new. Those dropped and grown at once keep their values.
+        """Drop and grow, and set the new weights. Weights dropped and grown in one update keep their values.
 
-        clock: what it shows, by which the fraction is annealed.
+        clock: the step by which the fraction is annealed.
         """
         import torch
 

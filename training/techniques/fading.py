@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class FadingHparams(TechniqueHparams):
-    """A technique with two steps: when it begins to fade and when nothing of it is left. Without them it does not.
+    """A technique with two steps: the start of its fading and the end. Without them it does not fade.
 
     A subclass declares them as `<prefix>fade_begin` and `<prefix>fade_end`, text or None. With one of them given, the
     other is the first or the last step.
     """
 
     fade_prefix: ClassVar[str]
-    """What the names of the two fields begin with."""
+    """Prefix of the names of the two fields."""
 
     @classmethod
     def fade(cls) -> tuple[str, str]:
@@ -34,7 +34,7 @@ class FadingHparams(TechniqueHparams):
         return any(getattr(self, name) is not None for name in self.fade())
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Write both steps out. Raises: UsageError where they are not in order."""
+        """Write both steps out. Raises: UsageError if they are not in order."""
         if not self.fades:
             return self
         first, last = self.fade()
@@ -45,7 +45,7 @@ class FadingHparams(TechniqueHparams):
         return resolved
 
     def strength_at(self, step: Step) -> float:
-        """Return what is left at a step: 1 until the fading begins, 0 from its end on."""
+        """Return the strength left at a step: 1 until the fading begins, 0 from its end on."""
         begin, end = self._steps(step)
         if step >= end:
             return 0.0
@@ -70,7 +70,7 @@ class FadingHooks(Hooks[F]):
         """Return the class of the parts; import it here, so that listing techniques does not wait for torch."""
 
     def before_step(self, step: Step) -> None:
-        """Give the parts the strength that they have at a step, where they fade."""
+        """Set the strength of the fading parts at a step."""
         if self.hparams.fades:
             for module in self.training.model.modules():
                 if isinstance(module, self.part()):

@@ -1,7 +1,7 @@
-"""The gradients of small weights are zero, so that what is pruned stays so: the training step of ToST's lottery.
+"""The gradients of small weights are zero, so that pruned weights stay pruned: the training step of ToST's lottery.
 
-The published code (`LTH/main.py`) zeroes the gradient of every weight below 1e-6. It takes no absolute value, so that
-of every negative weight is zero: `freeze_negative`. Weight decay and momentum still move these weights.
+The published code (`LTH/main.py`) zeroes the gradient of every weight below 1e-6. It takes no absolute value, so the
+gradient of every negative weight is zero: `freeze_negative`. Weight decay and momentum still move these weights.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NAME = "weight"
-"""What the names of the tensors end with: those of batch normalization are among them."""
+"""Last part of the tensors' names; the scales of batch normalization have it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeSmallHparams(TechniqueHparams):
-    """Which weights get no gradient."""
+    """The weights that get no gradient."""
 
     freeze_below: float = hparam(1e-6, above=0)
     """Zero the gradient of every weight whose absolute value is below this: of all tensors called weight."""

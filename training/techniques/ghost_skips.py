@@ -1,7 +1,7 @@
 """Ghost skips (Jaiswal et al. 2022, ToST): skips around the convolutions of basic blocks while a sparse network trains.
 
-Each is a 1 x 1 convolution without bias, all of whose weights begin at 1e-4, and batch normalization; what it computes
-is added after the convolution that it skips (`models.networks.ghost_skips`). ToST keeps the skips to the end; here they
+Each is a 1 x 1 convolution without bias, all of whose weights start at 1e-4, and batch normalization; its output is
+added after the convolution that it skips (`models.networks.ghost_skips`). ToST keeps the skips to the end; here they
 may also fade.
 """
 
@@ -26,7 +26,7 @@ _CONSTANT = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class GhostSkipsHparams(FadingHparams):
-    """How the skips begin, and when they fade."""
+    """The initial strength of the skips, and the steps of their fading."""
 
     fade_prefix: ClassVar[str] = "skip_"
 

@@ -1,10 +1,10 @@
 """Gradual magnitude pruning: prune while the network trains (Zhu & Gupta 2017, To prune, or not to prune).
 
-From step t0 to t1, every dt iterations, the weights that are left are scored and pruned to the sparsity
+From step t0 to t1, every dt iterations, the remaining weights are scored and pruned to the sparsity
 
     s_t = s_f + (s_i - s_f) (1 - (t - t0) / (t1 - t0))^3
 
-with s_i = 0 and s_f the level asked for. Where training starts from a mask, nothing is pruned until the curve is past
+with s_i = 0 and s_f the requested level. If training starts from a mask, nothing is pruned until the curve is past
 it. Magnitude is the default; any strategy that scores weights can take its place.
 
 PHEW's MAG counts the prunings instead: the k-th of n reaches s_f - s_f (1 - k / n)^3, so the first one prunes already.
@@ -31,7 +31,7 @@ PREFIX = "gmp_"
 
 @dataclass(frozen=True, kw_only=True)
 class GmpSchedule(Hparams):
-    """When gradual pruning prunes."""
+    """The steps at which gradual pruning prunes."""
 
     gmp_begin: str = hparam("0it", step=True, elided=ALWAYS_WRITTEN)
     """The step of the first pruning."""
@@ -46,9 +46,9 @@ class GmpSchedule(Hparams):
 
 @dataclass(frozen=True, kw_only=True)
 class GmpHparams(GmpSchedule, TechniqueHparams):
-    """When gradual pruning prunes and how, each flag of pruning with gmp_ before it.
+    """The steps and the method of gradual pruning, each flag of pruning with gmp_ before it.
 
-    The fields `gmp_strategy`, `gmp_density` and so on are those of the strategy: `group_for` returns the class that has
+    The fields `gmp_strategy`, `gmp_density` and so on belong to the strategy: `group_for` returns the class that has
     them.
     """
 
@@ -60,7 +60,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
 
     @functools.cached_property
     def pruning(self) -> PruningHparams:
-        """How it prunes, at its full level."""
+        """The hyperparameters of pruning, at the full level."""
         with _errors_about_prefixed_names():
             return PruningHparams.of(_pruning_values(self.values()))
 
@@ -71,7 +71,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
 
     @property
     def uses_seed(self) -> bool:
-        """Whether the strategy draws at random, or chooses examples."""
+        """Whether the strategy draws random numbers, or chooses examples."""
         return self.pruning.uses_seed
 
     @property
@@ -94,13 +94,13 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
             raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
 
     def simplified(self) -> Self:
-        """Return the same with one spelling of the level, and without what cannot change the masks."""
+        """Return an equivalent with the level in canonical form, and without fields that cannot change the masks."""
         plain = self.pruning.simplified()
         written = plain.canonical()
         return self.replaced({PREFIX + name: written.get(name) for name in plain.names()})
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Write the last pruning out. Raises: UsageError where prunings are not within the training."""
+        """Write the last pruning out. Raises: UsageError if prunings are not within the training."""
         resolved = self.replaced({"gmp_end": self.gmp_end or f"{end.iteration // 2}it"})
         resolved.prunings(end).check_within(end, PREFIX)
         return resolved
@@ -110,11 +110,11 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         return {"gmp_strategy": self.pruning.method.version}
 
     def prunings(self, any_step: Step) -> Cadence:
-        """Return when the network is pruned; besides, it is at the end. any_step: a step of the training."""
+        """Return the steps of the prunings, without the one at the end. any_step: a step of the training."""
         return Cadence.of(self, PREFIX, any_step)
 
     def level_at(self, step: Step) -> float:
-        """Return the prune fraction that the pruning at a step reaches; at the last, the level asked for."""
+        """Return the prune fraction after the pruning at a step; at the last, the requested level."""
         prunings = self.prunings(step)
         if step >= prunings.end:
             return self.pruning.level
@@ -142,7 +142,7 @@ def _with_options_of(pruning: type[PruningHparams]) -> type[Hparams]:
 
 
 def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters of pruning, by their own names, that are given with the prefix."""
+    """Return the hyperparameters of pruning that are given with the prefix, by their own names."""
     own = GmpSchedule.names()
     return {
         name.removeprefix(PREFIX): value
@@ -152,24 +152,24 @@ def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Gmp(Hooks[GmpHparams]):
-    """Prune what is left at the steps of the schedule."""
+    """Prune the remaining weights at the steps of the schedule."""
 
     prunes_first = True
 
     @functools.cached_property
     def prunings(self) -> Cadence:
-        """When the network is pruned; besides, it is at the end."""
+        """Steps at which the network is pruned; it is also pruned at the end."""
         return self.hparams.prunings(self.training.desc.end)
 
     def prepare(self) -> None:
-        """Start from a mask of ones where there is none."""
+        """Start from a mask of ones if there is none."""
         if self.training.mask is None:
             pruning = self.hparams.pruning
             prunable = {name: getattr(pruning, name) for name in PRUNABLE}
             self.training.set_mask(self.training.prune(PruningHparams(prune_fraction=0.0, **prunable)))
 
     def before_step(self, step: Step) -> None:
-        """Prune to the level of the step, unless less is left already."""
+        """Prune to the level of the step, unless fewer weights are left already."""
         mask = self.training.mask
         if mask is None or not (self.prunings.has(step) or step == self.prunings.end):
             return

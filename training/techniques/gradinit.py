@@ -1,7 +1,7 @@
 """GradInit as a technique: learn a scale for each parameter tensor before training. ToST calls it LRsI.
 
-`training.gradinit` says what is computed. Where training starts from a mask, pruned weights count in the gradients as
-the others do; they stay 0, since a scale does not move them.
+`training.gradinit` has the algorithm. If training starts from a mask, pruned weights count in the gradients like the
+others; they stay 0, since a scale does not move them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.technique import Hooks, Technique, TechniqueHparams
 
 @dataclass(frozen=True, kw_only=True)
 class GradInitHparams(TechniqueHparams):
-    """Which first step the scales are learnt for, and how."""
+    """The first step that the scales are learnt for, and how they are learnt."""
 
     gradinit_alg: str = hparam("sgd", choices=("sgd", "adam"))
     """The optimizer whose first step is meant: sgd, or adam (which moves by the signs of the gradient)."""
@@ -48,13 +48,13 @@ class GradInitHparams(TechniqueHparams):
         return True
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Return them as they are. Raises: UsageError where there is no mask to be before."""
+        """Return them as they are. Raises: UsageError for `gradinit_before_mask` without a mask."""
         if self.gradinit_before_mask and not has_mask:
             raise UsageError("the training starts from no mask; leave it out.", "gradinit_before_mask")
         return self
 
     def simplified(self) -> Self:
-        """Drop what cannot change the result: the normalization, which adam's step does not have."""
+        """Reset fields that cannot change the result: the normalization, which adam's step does not have."""
         return self.replaced({"gradinit_normalize_grad": False}) if self.gradinit_alg == "adam" else self
 
 
@@ -62,7 +62,7 @@ class GradInit(Hooks[GradInitHparams]):
     """Scale the parameters before the first step."""
 
     def before_mask(self) -> None:
-        """Scale the dense network, where that is asked for."""
+        """Scale the dense network, if requested."""
         if self.hparams.gradinit_before_mask:
             self._scale()
 

@@ -1,7 +1,7 @@
 """Values that pruned weights would have if a mask multiplied them in the forward pass, as in google-research/rigl.
 
-There, a pruned weight gets no gradient of the loss, but weight decay and what momentum it has; here it is 0. Where new
-weights are drawn with the deviation or the mean magnitude of a layer's weights, the raw values count.
+There, a pruned weight gets no gradient of the loss, but weight decay and its momentum; here it is 0. New weights that
+are drawn with the deviation or the mean magnitude of a layer's weights depend on the raw values.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RawWeights:
             self._values[name] = value - group["lr"] * change
 
     def take(self, mask: Mask, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-        """Take the values, and the momentum, of the weights that a mask keeps; its pruned ones go on from their own."""
+        """Take the values and the momentum of the weights that a mask keeps; pruned weights keep their raw values."""
         import torch
 
         for name, weight in weights.items():
@@ -68,12 +68,12 @@ class RawWeights:
         return self._values[name]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold."""
+        """Return the tensors that a checkpoint must hold."""
         parts = ((_VALUE, self._values), (_MOMENTUM, self._momentum))
         return {prefix + name: tensor for prefix, tensors in parts for name, tensor in tensors.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter]) -> None:
-        """Take what `state_dict` returned, to the devices of the weights."""
+        """Load the result of `state_dict`, onto the devices of the weights."""
         for prefix, tensors in ((_VALUE, self._values), (_MOMENTUM, self._momentum)):
             tensors.clear()
             for name, weight in weights.items():

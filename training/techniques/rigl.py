@@ -25,12 +25,12 @@ class Rigl(DropAndGrow):
         scores = {}
         for name, weight in weights.items():
             assert weight.grad is not None, "every prunable weight is trained"
-            # A gradient that is not a number must not end a training that goes on without RigL.
+            # A NaN gradient must not end a training that would continue without RigL.
             scores[name] = weight.grad.abs().nan_to_num(nan=0.0)
         return scores
 
     def clock(self, step: Step) -> Step | None:
-        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
         updates = self.updates
         if self.hparams.mask_update_clock == BATCHES:
             return step if updates.has(step) else None
@@ -41,7 +41,7 @@ class Rigl(DropAndGrow):
         return shown if rest == 0 and shown <= updates.end else None
 
     def skipped_before(self, step: Step) -> int:
-        """Return how many updates were before a step, if the learning rate follows the optimizer's steps."""
+        """Return the number of updates before a step, if the learning rate follows the optimizer's steps."""
         if self.hparams.mask_update_clock == BATCHES or step <= self.updates.begin:
             return 0
         begun = (self.updates.since_begin(step) - 1) // (self.updates.frequency.iteration + 1) + 1
@@ -56,7 +56,7 @@ class Rigl(DropAndGrow):
         return True
 
     def after_step(self, step: Step) -> None:
-        """Move the raw weights, where the optimizer stepped."""
+        """Move the raw weights if the optimizer has stepped."""
         if self.clock(step) is None:
             self.move_raw_weights()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SetHparams(DropAndGrowHparams):
-    """When and how much of the mask changes, and the mask that training starts from where it has none."""
+    """The mask's updates: their steps and sizes, and the mask at the start of a training that has none."""
 
     @property
     def uses_seed(self) -> bool:
@@ -42,7 +42,7 @@ class Set(DropAndGrow):
         }
 
     def clock(self, step: Step) -> Step | None:
-        """Return what the clock shows at the update of an iteration; None where the mask is not updated."""
+        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
         updates = self.updates
         if self.hparams.mask_update_clock == BATCHES:
             return step if updates.has(step) else None

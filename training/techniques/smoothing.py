@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothingHparams(TechniqueHparams):
-    """How far labels are smoothed, and in which losses."""
+    """The strength of label smoothing, and the losses that use it."""
 
     smoothing_alpha: float = hparam(0.1, above=0, below=1)
     """The share of the target that is spread over other classes."""
@@ -60,7 +60,7 @@ class Smoothing(Hooks[SmoothingHparams]):
         return self._losses(logits, labels).mean()
 
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum over the batch with smoothed labels, where that is asked for."""
+        """Return the sum over the batch with smoothed labels, if requested."""
         return self._losses(logits, labels).sum() if self.hparams.smoothing_reported else total
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class SoftActivationHparams(FadingHparams):
             raise UsageError(f"{self.soft_activation} has none; swish and pswish have.", "soft_beta")
 
     def simplified(self) -> Self:
-        """Leave out a beta that is the default."""
+        """Omit a beta that equals the default."""
         is_default = self.soft_beta == _BETAS.get(self.soft_activation)
         return self.replaced({"soft_beta": None}) if is_default else self
 

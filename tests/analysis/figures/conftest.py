@@ -38,7 +38,7 @@ def branch_in(root: Path, strategy: str, replicate: int = 1) -> Run:
 
 
 def make_incomplete(run: Run, epochs: int = 1) -> None:
-    """Leave of a run what there is of it after some epochs of six iterations."""
+    """Cut a run back to its files after some epochs of six iterations."""
     path = run.folder / METRICS
     lines = path.read_text().splitlines()
     kept = [line for line in lines if line == lines[0] or int(line.split(",")[1]) <= 6 * epochs]

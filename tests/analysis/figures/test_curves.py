@@ -1,4 +1,4 @@
-"""Curves: what is drawn is what was measured, and what is missing is said."""
+"""Curves: a figure shows the measured values, and messages list missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what measures found."""
+"""Figures of the results of measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of training: what metrics.csv has, averaged where all replicates are complete."""
+"""Curves of training: the values of metrics.csv, averaged if all replicates are complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.analysis.figures.conftest import STRATEGIES, branch_in, make_incomple
 
 
 def measured(run: Run, name: str) -> dict[float, float]:
-    """Return what a run measured, by epoch of six iterations."""
+    """Return a run's values of a metric, by epoch of six iterations."""
     with (run.folder / METRICS).open() as file:
         return {int(row["iteration"]) / 6: float(row["value"]) for row in csv.DictReader(file) if row["name"] == name}
 

@@ -11,7 +11,7 @@ from training.jobs.compute import complete, ensure_states
 
 @pytest.fixture(scope="session")
 def convolutions(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> StoredRun:
-    """A training of two convolutions and a linear layer, all with biases, of which only the first state is there."""
+    """A training of two convolutions and a linear layer, all with biases. Only its first state exists."""
     desc, place = train_desc(model_name="synflow_conv"), context(tmp_path_factory.mktemp("convolutions"), digits)
     ensure_states(desc, place, [desc.start])
     return open_run(str(run_of(desc, place)), place.root, digits)
@@ -36,7 +36,7 @@ def resnets(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> tuple[Sto
 
 @pytest.fixture(scope="session")
 def pruned_resnet(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> StoredRun:
-    """The first state of a ResNet of which magnitude pruning left 5 %."""
+    """The first state of a ResNet, 5 % of which magnitude pruning kept."""
     place = context(tmp_path_factory.mktemp("pruned_resnet"), digits)
     desc = oneshot_desc(density=0.05, parent={"model_name": "digits_resnet_8_4"})
     ensure_states(desc, place, [desc.start])

@@ -1,4 +1,4 @@
-"""Results are computed once, found again, and computed anew where what they rest on has changed."""
+"""Results are computed once, reused, and computed again if their inputs have changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(family: Family, run: Run) -> StoredRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeOptions(StepOptions, DataOptions):
-    """What the probe looks at."""
+    """The inputs of the probe."""
 
 
 class Probe:
@@ -255,7 +255,7 @@ def test_data_other_than_the_runs_is_refused_and_makes_a_result_stale(own_family
 
 
 def other_digits(datasets: Path, folder: Path) -> Path:
-    """Return a folder of datasets with digits whose first training image is another one."""
+    """Return a folder of datasets that has digits with another first training image."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 

@@ -14,7 +14,7 @@ LAYERS = ["fc_layers.0.weight", "fc.weight"]
 
 
 def kept(family: Family) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return what the branch and the first level of the lottery keep of each layer."""
+    """Return the masks of the branch and of the lottery's first level, by layer."""
     masks = [opened(family, run).mask() for run in (family.branch, family.levels[0])]
     first, second = ([mask[layer].numpy() for layer in LAYERS] for mask in masks if mask is not None)
     return first, second

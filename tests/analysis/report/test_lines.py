@@ -1,4 +1,4 @@
-"""What tells the lines of a report apart."""
+"""Labels that distinguish the lines of a report."""
 
 from __future__ import annotations
 

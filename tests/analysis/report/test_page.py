@@ -1,4 +1,4 @@
-"""What a report shows, as data: every number is that of the runs, and what is missing is said."""
+"""The data of a report: every number comes from the runs, and missing values are listed."""
 
 from __future__ import annotations
 

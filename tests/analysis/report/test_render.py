@@ -1,4 +1,4 @@
-"""The page's file: complete in itself, the same for the same runs, and safe whatever runs are called."""
+"""The page's file: self-contained, the same for the same runs, and safe for any names of runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's scripts draw."""
+        """The data that the page's scripts draw."""
         return next(json.loads(text) for tag, text in self.texts if tag == "script" and text.startswith("{"))
 
 
@@ -46,7 +46,7 @@ def html(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A report on runs whose every name is hostile."""
+    """A report on runs with only hostile names."""
     root = tmp_path_factory.mktemp("hostile")
     names: dict[str, Any] = {"device": HOSTILE, "versions": {HOSTILE: HOSTILE}, "collapsed": [HOSTILE]}
     names |= {"layers": {HOSTILE: (0.1, 0.1)}, "pruning": {HOSTILE: HOSTILE}}

@@ -1,4 +1,4 @@
-"""Reading back what loggers wrote: event files with TensorBoard's reader, wandb's files by their format."""
+"""Reading the files of loggers: event files with TensorBoard's reader, wandb's files by their format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def curves_of_events(folder: Path) -> Points:
 
 
 def hparams_of_events(folder: Path) -> dict[str, Any]:
-    """Return what TensorBoard's table of hyperparameters shows of a run."""
+    """Return a run's row in TensorBoard's table of hyperparameters."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 

@@ -1,4 +1,4 @@
-"""Loggers show every value of metrics.csv once, whatever happened on the way, and leave the run as it is."""
+"""Loggers show every value of metrics.csv once, whatever happened meanwhile, and do not change the run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LOGS: dict[str, tuple[Callable[[Run], Points], Callable[[float], float]]] = {
     "tensorboard": (tensorboard_curves, lambda value: float(np.float32(value))),
     "wandb": (wandb_curves, float),
 }
-"""By name: what reads the curves back, and what a value is there."""
+"""By name: the reader of the curves, and the rounding of a value there."""
 EACH = pytest.mark.parametrize("name", [pytest.param(name, marks=WHERE_INSTALLED[name]) for name in LOGS])
 
 

@@ -39,9 +39,9 @@ def swapped(kept: Tensor, weight: Tensor, growth: Tensor, fraction: float) -> Te
 
 
 def updated_at(technique: str, clock: str, iteration: int, optimizer_steps: int, last: int) -> int | None:
-    """Return what the clock shows if the mask is updated in an iteration, else None.
+    """Return the clock's step if the mask is updated in an iteration, else None.
 
-    optimizer_steps: how many were taken before the iteration. last: what the clock showed at the last update.
+    optimizer_steps: their number before the iteration. last: the clock's step at the last update.
     """
     if clock == "batches":
         return iteration if iteration in (3, 8, 13) else None
@@ -216,7 +216,7 @@ def test_an_update_swaps_exactly_the_fraction_of_each_layer(
         lost, won = kept & ~after[name], ~kept & after[name]
         assert int(lost.sum()) == int(won.sum()) <= dropped
         if lost.any():
-            # At least the number that is not dropped is as large as whatever is lost.
+            # As many kept weights as survive the drop are at least as large as every lost weight.
             assert int((magnitude[kept] >= magnitude[lost].max()).sum()) >= int(kept.sum()) - dropped
         if won.any():
             assert growth[name][won].min() >= growth[name][lost].max()

@@ -26,7 +26,7 @@ def first_state(desc: Any, root: Path, digits: Path) -> dict[str, Tensor]:
 
 
 def ratios(found: dict[str, Tensor], plain: dict[str, Tensor]) -> dict[str, float]:
-    """Return by what each tensor was scaled, having checked that it was."""
+    """Check that a factor scales each tensor, and return the factors."""
     scales = {}
     for name, tensor in found.items():
         if plain[name].any() and not name.endswith(("mean", "var", "tracked")):

@@ -50,7 +50,7 @@ class Batches:
 
 @dataclass
 class ToyTraining:
-    """What techniques see, of a network of 12, 20, 8 and 4 units."""
+    """A technique's view of training a network of 12, 20, 8 and 4 units."""
 
     desc: TrainDesc
     model: nn.Module = field(default_factory=network)
