@@ -38,6 +38,7 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) .ci/words.py
 
 format: $(VENV)/installed-dev
 	$(RUN) -m ruff check --fix .

@@ -20,7 +20,7 @@ from foundations.description.step import Step
 from foundations.errors import UsageError
 from models.initializers import MASKED_INITS
 from pruning.hparams import PruningHparams
-from training.desc import TrainDesc, scoring_version, techniques_of
+from training.desc import TrainDesc, check_residual, scoring_version, techniques_of
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raised by hand when results of the same description change.
@@ -188,6 +188,10 @@ class BranchDesc(Desc):
     def changes_mask(self) -> bool:
         """Whether the mask changes while the network trains."""
         return self.techniques is not None and self.techniques.changes_mask
+
+    def check(self) -> None:
+        """Check that there are scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        check_residual(self.main.model, self.techniques, *filter(None, [self.pruning]))
 
     def versions(self) -> dict[str, int]:
         """Return the versions of the branch job, of scoring the network, and of the method where it extends a mask.

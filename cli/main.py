@@ -17,6 +17,7 @@ from cli.request.flags import HelpRequested, taken_out
 from cli.request.foreign_answers import answer_to_value
 from cli.request.foreign_words import translated
 from cli.request.help import PLUGIN
+from cli.request.plugin_flags import check_flags_of_plugins
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts
@@ -175,6 +176,7 @@ def _dispatch(argv: list[str]) -> int:
     argv = translated(argv)
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
+    check_flags_of_plugins()
     flag, _, topic = argv[0].partition("=") if argv else ("", "", "")
     if flag in _HELP and (topic or "".join(argv[1:2])) in COMMANDS:
         argv = [*([topic] if topic else []), *argv[1:], "--help"]

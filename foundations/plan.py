@@ -114,12 +114,17 @@ class Plan:
         return [planned for planned in self if not planned.is_done]
 
     def add(self, target: Target) -> PlannedRun:
-        """Add a target and the runs that it needs. Raises: DamagedError if an existing run has another description."""
+        """Add a target and the runs that it needs.
+
+        Raises: DamagedError if an existing run has another description; UsageError for one that cannot be computed.
+        """
         found = self._asked(target)
         self._targets.append(found)
         waiting = [found]
         while waiting:
             planned = waiting.pop()
+            if planned.manifest is None:
+                planned.desc.check()
             if not planned.is_done and not planned.sources:
                 waiting += self._expanded(planned)
         return found

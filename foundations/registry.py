@@ -27,6 +27,9 @@ from typing import Any, Generic, TypeVar
 from foundations.errors import UsageError, choose_from, did_you_mean
 from foundations.program import INSTALLED, PREFIX
 
+KEPT = ".plugins"
+"""The folder of a root that keeps the files of the plug-ins that computed its runs (see `foundations.plugins.kept`)."""
+
 
 @dataclass(frozen=True)
 class Plugin:

@@ -19,6 +19,8 @@ LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
 PRUNABLE = ("prunable_layers", "prune_bias", "prune_batchnorm", "prune_residual")
 """The hyperparameters that choose the prunable weights."""
 
+NO_SCALES = "the identity shortcuts of this network have no scales; add the technique shortcut_scales."
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruningHparams(Hparams):

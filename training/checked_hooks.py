@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foundations.plugins.users_code import article, mistake
+from foundations.errors import PluginError
+from foundations.plugins.users_code import article, mistake, place_of_call, place_of_entry
 from training.technique import Hooks, Technique, TechniqueHparams, Training
+
+if TYPE_CHECKING:
+    from pruning.masks.mask import Mask
 
 
 def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams) -> Hooks[Any]:
@@ -19,9 +23,9 @@ def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams
 
     Raises: PluginError if the technique returns no Hooks.
     """
-    hooks = technique.hooks(training, hparams)
     if technique.plugin is None:
-        return hooks
+        return technique.hooks(training, hparams)
+    hooks = technique.hooks(cast("Training", _SeenTraining(training, technique)), hparams)
     if not isinstance(hooks, Hooks):
         raise mistake(technique.hooks, technique, f"returned {article(hooks)}; it must return a Hooks.")
     _check_methods(hooks, technique)
@@ -29,6 +33,31 @@ def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams
         if getattr(type(hooks), name) is not getattr(Hooks, name):
             setattr(hooks, name, _checked(getattr(hooks, name), technique, is_right, words))
     return hooks
+
+
+class _SeenTraining:
+    """A training as the technique of a plug-in sees it: its mask changes only by `set_mask`, and where that is kept."""
+
+    def __init__(self, training: Training, technique: Technique) -> None:
+        vars(self).update(_training=training, _technique=technique)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_training"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "mask":
+            raise self._mistake("assigns to training.mask, which changes nothing; call training.set_mask(mask).")
+        setattr(self._training, name, value)
+
+    def set_mask(self, mask: Mask | None) -> None:
+        """Change the mask. Raises: PluginError where the technique does not declare that it does so."""
+        if not self._technique.changes_mask:
+            raise self._mistake("calls set_mask; declare it with changes_mask=True, so that runs keep the mask.")
+        self._training.set_mask(mask)
+
+    def _mistake(self, reason: str) -> PluginError:
+        place = place_of_call() or place_of_entry(self._technique)
+        return PluginError(f"{place}: the technique '{self._technique.spelling}' {reason}")
 
 
 def _check_methods(hooks: Hooks[Any], technique: Technique) -> None:

@@ -14,7 +14,7 @@ from foundations.description.desc import Desc, RunKind
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from models.hparams import ModelHparams
-from pruning.hparams import PruningHparams
+from pruning.hparams import NO_SCALES, PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raise it by hand when the train job computes another result from the same description.
@@ -78,6 +78,10 @@ class TrainDesc(Desc):
         """The network, the data and the precision; None for data that are decoded as they are needed."""
         return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
+    def check(self) -> None:
+        """Check that there are scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        check_residual(self.model, self.techniques)
+
     def versions(self) -> dict[str, int]:
         """Return the versions of the train job and, if a technique scores the network, of scoring."""
         techniques = [] if self.techniques is None else self.techniques.scores_with
@@ -123,6 +127,18 @@ def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
     In version 1, dropout acted during scoring.
     """
     return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
+
+
+def check_residual(model: ModelHparams, techniques: TechniquesHparams | None, *prunings: PruningHparams) -> None:
+    """Check that a network will have scales of shortcuts, where techniques or others prune some. Raises: UsageError.
+
+    Networks of plug-ins, and those that a technique changes, may have some: building them shows it.
+    """
+    if techniques is not None:
+        prunings = (*prunings, *techniques.scores_with)
+    may_have_some = model.plugins() or (techniques is not None and techniques.structural is not None)
+    if any(pruning.prune_residual for pruning in prunings) and not may_have_some:
+        raise UsageError(NO_SCALES, "prune_residual")
 
 
 def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_mask: bool) -> TechniquesHparams | None:

@@ -8,6 +8,7 @@ from branches.desc import BranchDesc, BranchHparams, main_of
 from branches.named.branch import Branch, SeedFlags, last_state
 from foundations.description.desc import MaskOf, RunRef, StateOf
 from foundations.description.hparams import hparam
+from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams, TrainingHparams
@@ -31,6 +32,8 @@ def mag(parent: RunRef, pruning: PruningHparams, flags: MagFlags) -> BranchDesc:
     if flags.gmp_epochs == 0:
         branch = BranchHparams(seed=flags.seed)
         return BranchDesc(main=main, pruning=pruning, scored=dense, state=dense, branch=branch)
+    if pruning.prune_residual:
+        raise UsageError("mag prunes in a run without scales of shortcuts; use the branch gmp.", "prune_residual")
     pruned = RunRef(_gradual(main, dense, pruning, flags))
     return BranchDesc(main=main, mask=MaskOf(pruned), state=last_state(pruned), branch=BranchHparams())
 

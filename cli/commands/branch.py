@@ -74,7 +74,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     found = BRANCHES.find(name)
     command = f"branch {parent_name} {name}"
     if parent_name == "train":
-        flags = parse_job(_flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
+        flags = parse_job(flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
         run = RunRef(flags.parent_desc())
     else:
         flags, run = _by_address(found, parent_name, rest, command, environment)
@@ -162,7 +162,7 @@ def summary_of(function: Any) -> str:
 def _by_address(
     found: Branch, address: str, argv: Sequence[str], command: str, environment: Environment
 ) -> tuple[Any, RunRef]:
-    kind = _flags_of(found, AddressFlags)
+    kind = flags_of(found, AddressFlags)
     job: JobHparams = parse_job(AddressFlags, _job_arguments(argv), command, environment).job
     run = find_run(job.root_in(environment), address)
     replicate = run.location.replicate
@@ -196,8 +196,8 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
 
 
 @functools.cache
-def _flags_of(found: Branch, base: Any) -> Any:
-    """Return the dataclass of a branch's flags: those of `base`, of pruning if it prunes, and its own."""
+def flags_of(found: Branch, base: Any) -> Any:
+    """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
     own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
     if found.prunes:
         own.insert(0, ("pruning", PruningHparams, field(default_factory=PruningHparams)))

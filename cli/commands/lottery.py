@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
-from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
+from branches.lottery.lottery import LevelBranch, Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
 from cli.commands.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
 from cli.request.request import Request, run_request
@@ -44,6 +44,14 @@ def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
     return _over_levels(flags, wanted, None, argv)
 
 
+def level_flags_of(found: LevelBranch) -> Any:
+    """Return the dataclass of the flags of a branch of levels: the lottery's and its own."""
+    own = [("branch", found.flags, field(default_factory=found.flags))]
+    kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
+    kind.__doc__ = found.describe.__doc__
+    return kind
+
+
 def branch_lottery_request(name: str, argv: Sequence[str], environment: Environment) -> Request:
     """Return the request of `branch lottery NAME`: a branch of each chosen level. Raises: UsageError."""
     if name not in LEVEL_BRANCHES:
@@ -52,10 +60,7 @@ def branch_lottery_request(name: str, argv: Sequence[str], environment: Environm
             "Or branch a level by its address: branch ADDRESS oneshot."
         )
     found = LEVEL_BRANCHES.find(name)
-    own = [("branch", found.flags, field(default_factory=found.flags))]
-    kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
-    kind.__doc__ = found.describe.__doc__
-    flags: Any = parse_job(kind, argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
+    flags: Any = parse_job(level_flags_of(found), argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
     wanted = parse_levels(flags.lottery.levels)
 
     def describe(levels: Lottery, level: RunRef) -> Desc:

@@ -62,7 +62,7 @@ def measure(argv: Sequence[str], environment: Environment) -> int:
     if names and names[0] not in MEASURES:
         raise UsageError(MEASURES.unknown(names[0]).reason)  # it is not given by a flag
     found = MEASURES.find(names[0]) if names else None
-    flags: Any = parse(_flags_of(found), rest, " ".join(["measure", *names[:1]]))
+    flags: Any = parse(flags_of(found), rest, " ".join(["measure", *names[:1]]))
     if found is None:
         raise UsageError(f"measure takes a name: {PROGRAM} measure NAME ADDRESS... (`measures` lists them).")
     if len(names) == 1:
@@ -73,7 +73,7 @@ def measure(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def _flags_of(measure: Measure | None) -> type:
+def flags_of(measure: Measure | None) -> type:
     """Return the flags of `measure` with the options of a measure."""
     options: type[Hparams] = measure.options if measure else NoOptions
     made = dataclasses.make_dataclass(

@@ -48,7 +48,7 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     if names[0] not in FIGURES:
         raise UsageError(FIGURES.unknown(names[0]).reason)  # it is not given by a flag
     found = FIGURES.find(names[0])
-    flags: Any = parse(_flags_of(found), rest, f"plot {names[0]}")
+    flags: Any = parse(flags_of(found), rest, f"plot {names[0]}")
     paths = [Path(each) for each in (flags.output.out or f"{names[0]}.{FORMATS[0]}").split(",")]
     for path in paths:
         format_of(path)  # reports a mistake before anything is drawn
@@ -69,7 +69,7 @@ def _overview() -> HelpRequested:
     raise AssertionError("--help asks for help")
 
 
-def _flags_of(kind: FigureKind) -> type:
+def flags_of(kind: FigureKind) -> type:
     """Return the flags of `plot` with the options of a kind of figure."""
     own: list[Any] = [("figure", kind.options, field(default_factory=kind.options))]
     made = dataclasses.make_dataclass("PlotFlags", own, bases=(PlotFlags,), frozen=True, kw_only=True)

@@ -51,10 +51,10 @@ def parse(
     asked, argv = help_asked(argv), without_help(argv)
     given, stray = _read(argv, _flag_types(declared), command)
     values = {**(preset or {}), **given}
-    groups = {name: group.group_for(values) for name, group in _groups_of(declared).items()}
+    groups = {name: group.group_for(values) for name, group in groups_of(declared).items()}
     if asked is not None:
-        raise HelpRequested(help_text(kind, _groups_of(declared), groups, command, values, asked))
-    _refuse_shared_names(declared, tuple(groups.items()))
+        raise HelpRequested(help_text(kind, groups_of(declared), groups, command, values, asked))
+    refuse_shared_names(declared, tuple(groups.items()))
     for name in given:
         if not any(name in _fields_by_name(group) for group in groups.values()):
             raise _unknown(name, argv, kind, [each for group in groups.values() for each in group.names()], command)
@@ -157,7 +157,8 @@ def separated(argv: Sequence[str], known: Mapping[str, HparamField]) -> tuple[li
 
 
 @functools.cache
-def _groups_of(kind: Any) -> dict[str, type[Hparams]]:
+def groups_of(kind: Any) -> dict[str, type[Hparams]]:
+    """Return the groups of hyperparameters in the flags of a command, by name."""
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
@@ -169,7 +170,7 @@ def _fields_by_name(group: type[Hparams]) -> dict[str, HparamField]:
 
 @functools.cache
 def _flag_types(kind: Any) -> dict[str, HparamField]:
-    return {field.name: field for group in _groups_of(kind).values() for field in fields_of(group)}
+    return {field.name: field for group in groups_of(kind).values() for field in fields_of(group)}
 
 
 def _name(flag: str) -> str:
@@ -177,13 +178,13 @@ def _name(flag: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
+def refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
     """Raise UsageError where two groups have a flag of the same name, as a plug-in may cause: it would set both.
 
     A flag that both inherit from one class, with the same help, is one flag, such as the schedule of gradual pruning.
     kind: the flags of a command. named_groups: the classes of its groups, by name.
     """
-    declared, groups = _groups_of(kind), dict(named_groups)
+    declared, groups = groups_of(kind), dict(named_groups)
     holders: dict[str, list[str]] = {}
     for name, group in groups.items():
         for field in group.names():
@@ -192,7 +193,7 @@ def _refuse_shared_names(kind: Any, named_groups: tuple[tuple[str, type[Hparams]
         if len(names) > 1 and len({help_of(groups[name])[field] for name in names}) > 1:
             words = []
             for name in names:
-                owners = [] if field in declared[name].names() else groups[name].owners_of(field)
+                owners = [] if field in declared[name].names() else declared[name].owners_of(field)
                 words.append(" and ".join(f"--{owner}" for owner in owners) or f"'{title_of(groups[name])}'")
             raise UsageError(
                 f"this is a flag of {' and of '.join(words)}, and would set both. Rename the option of the plug-in: "
@@ -271,7 +272,7 @@ def _takes_no_value(name: str) -> UsageError:
 
 
 def _unknown(name: str, argv: Sequence[str], kind: Any, known: Sequence[str], command: str) -> UsageError:
-    owners = [f"--{owner}" for group in _groups_of(kind).values() for owner in group.owners_of(name)]
+    owners = [f"--{owner}" for group in groups_of(kind).values() for owner in group.owners_of(name)]
     if not owners and name in ExamplesHparams.names() and command == "train":
         owners = ["branches that prune, such as `branch train oneshot`"]
     answer = None if owners else answer_to_flag(name, given_in(argv), known, command)

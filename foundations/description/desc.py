@@ -146,6 +146,12 @@ class Desc(ABC):
     def location(self, replicate: int) -> Location:
         """Return the location of this description's run."""
 
+    def check(self) -> None:
+        """Check what can be told before anything is computed, and not of a part of the description.
+
+        Called when the run is planned. Raises: UsageError where it cannot be computed.
+        """
+
     def versions(self) -> dict[str, int]:
         """Return the versions of the code that computes the result, raised by hand when results change."""
         return {}

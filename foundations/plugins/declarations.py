@@ -5,17 +5,19 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import dataclasses
+import functools
 import inspect
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from foundations.description.hparams import Hparams, elided_values, help_of
-from foundations.errors import UsageError
-from foundations.registry import Registered
+from foundations.errors import OpenPruneError, PluginError, UsageError
+from foundations.plugins.users_code import is_own_module, place_of_error, words_of
+from foundations.registry import Registered, plugins_under_way
 
 _NAME = re.compile(r"[^\s,=/\\\"']+")
 
@@ -49,6 +51,8 @@ def check_entry(entry: Registered) -> None:
             raise UsageError(f"{name} is {_shown(value)}; it must be {text}.")
         if value is not None:
             _check_arguments(name, value, kind)
+            if _callable_kind(kind) is not None and callable(value) and not _is_known(value):
+                object.__setattr__(entry, name, _telling_errors(value, name, entry))
         if isinstance(value, type) and issubclass(value, Hparams):
             _check_group(value)
     _check_names(entry)
@@ -153,8 +157,8 @@ def _converted(value: Any, kind: Any) -> Any:
 
 def _check_arguments(name: str, function: Any, kind: Any) -> None:
     """Check that a function takes as many arguments as it is called with. Raises: UsageError."""
-    callables = [each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) is collections.abc.Callable]
-    taken = typing.get_args(callables[0])[0] if callables else ...
+    expected = _callable_kind(kind)
+    taken = ... if expected is None else typing.get_args(expected)[0]
     if not isinstance(taken, list) or not callable(function):
         return
     try:
@@ -167,6 +171,41 @@ def _check_arguments(name: str, function: Any, kind: Any) -> None:
         words = ", ".join(str(parameter).split(":")[0].split("=")[0] for parameter in signature.parameters.values())
         called = f"{len(taken)} argument{'s' if len(taken) != 1 else ''}"
         raise UsageError(f"{name} is called with {called}; {_name_of(function)}({words}) does not take them.") from None
+
+
+def _callable_kind(kind: Any) -> Any:
+    """Return the Callable in the type of a field, or None."""
+    kinds = (kind, *typing.get_args(kind))
+    return next((each for each in kinds if typing.get_origin(each) is collections.abc.Callable), None)
+
+
+def _is_known(function: Any) -> bool:
+    """Return whether a function is written in the plug-in that is loaded, or in open_prune."""
+    module = getattr(function, "__module__", None) or ""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return is_own_module(module) or file in plugins_under_way()
+
+
+def _telling_errors(function: Callable[..., Any], field: str, entry: Registered) -> Callable[..., Any]:
+    """Return a function of Python's or a library's with its errors told by the line of the declaration.
+
+    It has no lines in the user's file that a traceback could name.
+    """
+    file = plugins_under_way()[-1]
+
+    @functools.wraps(function, updated=())
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except OpenPruneError:
+            raise
+        except Exception as error:
+            if place_of_error(error):
+                raise
+            reason = f"{_name_of(function)}, its {field}, failed: {words_of(error)}"
+            raise PluginError(f"{file}, line {entry.line}: '{entry.spelling}': {reason}") from error
+
+    return call
 
 
 def _name_of(function: Any) -> str:

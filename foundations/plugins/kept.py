@@ -3,7 +3,8 @@
 A run is created with the file beside it, so what computed it stays when the user's own file changes. A kept file is
 executed only where nobody else can have chosen it: root and file belong to the user, who has run a plug-in of this
 SHA-256 before (a list of these is in the user's own folder), and the run was not imported. Otherwise `--plugin` asks
-for it by name. Only the file itself is kept. What it imports counts as a library.
+for it by name. Only the file itself is kept. What it imports counts as a library, and is looked for where the user's
+own list says that the file lay: a root that is somebody else's work could name any folder, and hold modules itself.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from foundations.environment import used_plugins_file
 from foundations.errors import EnvironmentFailure
 from foundations.files import read_file, write_atomically
 from foundations.plugins.plugins import is_loaded, load_plugin, name_is_loaded
-from foundations.registry import Plugin
+from foundations.plugins.users_code import is_kept
+from foundations.registry import KEPT, Plugin
 
 if TYPE_CHECKING:
     from foundations.storage.run import Run
 
-FOLDER = ".plugins"
 _IMPORTED = "import_"
 """The prefix of the folders of imported runs."""
 
 
 def kept_path(plugin: Plugin, root: Path) -> Path:
     """Return the path for the kept file of a plug-in under a root, whether or not it exists."""
-    return root / FOLDER / plugin.sha256 / f"{plugin.name}.py"
+    return root / KEPT / plugin.sha256 / f"{plugin.name}.py"
 
 
 def keep_plugins(plugins: Iterable[Plugin], root: Path) -> None:
@@ -64,15 +65,7 @@ def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
     """
     for plugin in plugins:
         if not is_loaded(plugin) and not name_is_loaded(plugin.name) and may_load(plugin, run):
-            load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_own_folder(plugin))
-
-
-def _own_folder(plugin: Plugin) -> Path | None:
-    """Return the original folder of a plug-in, for the modules beside it, or None where the user does not own it."""
-    try:
-        return plugin.path.parent if os.stat(plugin.path.parent).st_uid == os.geteuid() else None  # noqa: PTH116
-    except OSError:
-        return None
+            load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_used().get(plugin.sha256))
 
 
 def may_load(plugin: Plugin, run: Run) -> bool:
@@ -93,18 +86,27 @@ def how_to_load(plugin: Plugin, run: Run) -> str:
     return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.root)}"
 
 
-def _used() -> set[str]:
-    """Return the SHA-256 of the plug-ins that the user has run."""
+def _used() -> dict[str, Path | None]:
+    """Return the plug-ins that the user has run: by SHA-256, the folder in which the file lay last, if known."""
+    found: dict[str, Path | None] = {}
     with contextlib.suppress(OSError, EnvironmentFailure, ValueError):
-        return set(read_file(used_plugins_file()).decode().split())
-    return set()
+        for line in read_file(used_plugins_file()).decode().splitlines():
+            sha256, _, folder = line.partition(" ")
+            found[sha256] = Path(folder) if folder else found.get(sha256)
+    return found
 
 
 def _note_use(plugin: Plugin) -> None:
-    """Record that the user has run a plug-in. If that fails, kept files have to be named with `--plugin`."""
-    if plugin.sha256 not in _used():
-        with contextlib.suppress(OSError, EnvironmentFailure):
-            path = used_plugins_file()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write(f"{plugin.sha256}\n")
+    """Record that the user has run a plug-in, and the folder of the modules beside it.
+
+    If that fails, kept files have to be named with `--plugin`.
+    """
+    used, folder = _used(), None if is_kept(plugin.path) else plugin.path.parent
+    if plugin.sha256 in used and folder in (None, used[plugin.sha256]):
+        return
+    line = plugin.sha256 if folder is None or not str(folder).isprintable() else f"{plugin.sha256} {folder}"
+    with contextlib.suppress(OSError, EnvironmentFailure):
+        path = used_plugins_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{line}\n")

@@ -21,7 +21,7 @@ from types import ModuleType
 from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.plugins.declarations import check_entry
-from foundations.plugins.users_code import is_own, place_of_error, words_of
+from foundations.plugins.users_code import is_kept, is_own, place_of_error, words_of
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, executing, loaded_plugins
 
@@ -40,7 +40,7 @@ def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = Non
     """Load one file, as `load_plugins` does.
 
     sha256: that of the bytes; others are not executed. beside: the folder of the modules that the file imports, if it
-    is not the file's own.
+    is not the file's own. The folder of a file that a root keeps never is.
     """
     try:
         source = read_file(path)
@@ -59,10 +59,11 @@ def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = Non
                 else f"{known.path} and {plugin.path} have the same name; rename one of them."
             )
             raise UsageError(reason, "plugin")
-    folder = beside or plugin.path.parent
-    _check_modules(plugin, folder)
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    folder = None if beside is None and is_kept(plugin.path) else beside or plugin.path.parent
+    if folder is not None:
+        _check_modules(plugin, folder)
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     # Dataclasses and help texts look a class's module up. A name with a space is not that of any module to import.
     module = ModuleType(f"open_prune plug-in {plugin.name}")
     module.__file__ = str(plugin.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from foundations.errors import PluginError
 from foundations.program import PREFIX, TOP
-from foundations.registry import Registered, loaded_plugins, plugins_under_way
+from foundations.registry import KEPT, Registered, loaded_plugins, plugins_under_way
 
 T = TypeVar("T")
 _LINES = 3
@@ -84,13 +85,28 @@ def place_of_error(error: BaseException) -> str:
     return ""
 
 
+def place_of_call() -> str:
+    """Return `FILE, line N` of the innermost line of a plug-in that is being executed, or nothing."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+
+
+def is_kept(file: Path) -> bool:
+    """Return whether a plug-in's file is one that a root keeps (see `foundations.plugins.kept`), by where it is."""
+    folder = file.resolve().parent
+    return folder.parent.name == KEPT and re.fullmatch("[0-9a-f]{64}", folder.name) is not None
+
+
 def is_own(entry: Registered) -> bool:
     """Return whether a module of open_prune declares an entry, which a plug-in only imports."""
-    modules = [module for name, module in list(sys.modules.items()) if _is_own_module(name)]
+    modules = [module for name, module in list(sys.modules.items()) if is_own_module(name)]
     return any(value is entry for module in modules for value in list(vars(module).values()))
 
 
-def _is_own_module(name: str) -> bool:
+def is_own_module(name: str) -> bool:
+    """Return whether a module of that name is one of open_prune's."""
     return name.removeprefix(PREFIX).partition(".")[0] in _FLOORS
 
 
@@ -108,6 +124,8 @@ def words_of(error: BaseException) -> str:
     ]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"... ({len(lines) - _LINES + 1} more lines)"]
+    if isinstance(error, ModuleNotFoundError) and is_kept(Path(place_of_error(error).rpartition(",")[0])):
+        lines.append("A kept file has no modules beside it: add the folder that holds this one to PYTHONPATH.")
     return f"{type(error).__name__}: " + "\n".join(lines) if lines else type(error).__name__
 
 
@@ -122,7 +140,7 @@ def _places(error: BaseException) -> Iterator[str]:
 
 def _is_users(frame: FrameType) -> bool:
     name = str(frame.f_globals.get("__name__", ""))
-    return not _is_own_module(name) and name != "__main__" and _is_users_file(frame.f_code.co_filename)
+    return not is_own_module(name) and name != "__main__" and _is_users_file(frame.f_code.co_filename)
 
 
 def _is_users_file(file: str) -> bool:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundations.errors import UsageError, did_you_mean
 from models.networks.shortcut_scales import ShortcutScale
-from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, PruningHparams
+from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, NO_SCALES, PruningHparams
 from pruning.weights.named_weights import (
     Weight,
     choice_of,
@@ -102,10 +102,7 @@ def _further_types(model: nn.Module, hparams: PruningHparams) -> tuple[type[nn.M
     """Return the types of layers that hyperparameters add. Raises: UsageError where there are no scales to prune."""
     has_scales = any(isinstance(module, ShortcutScale) for module in unwrapped(model).modules())
     if hparams.prune_residual and not has_scales:
-        raise UsageError(
-            "the identity shortcuts of this network have no scales; add the technique shortcut_scales.",
-            "prune_residual",
-        )
+        raise UsageError(NO_SCALES, "prune_residual")
     norms = BATCHNORMS if hparams.prune_batchnorm else ()
     return (*norms, ShortcutScale) if hparams.prune_residual else norms
 

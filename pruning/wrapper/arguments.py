@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -59,12 +63,44 @@ def check_rate(rate: float) -> None:
         raise UsageError(f"{rate!r} is not a valid value; it must be at least 0 and at most 1.", "prune_rate")
 
 
+def check_switches(**switches: object) -> None:
+    """Raise a UsageError for a switch that is neither True nor False."""
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise UsageError(f"{value!r} is not a valid value; choose from True, False.", name)
+
+
+def folder_of(folder: object) -> Path | None:
+    """Return the folder of the log; None where nothing is written. Raises: UsageError for what is no path."""
+    if folder is None:
+        return None
+    if not isinstance(folder, str | PathLike) or isinstance(fspath := os.fspath(folder), bytes) or not fspath:
+        raise UsageError(f"{folder!r} is not a valid value; it takes a path, or None to write nothing.", "save_dir")
+    return Path(folder)
+
+
+def check_seed(seed: object) -> None:
+    """Raise a UsageError for a seed that is not a whole number."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise UsageError(f"{seed!r} is not a valid value; it takes a whole number.", "seed")
+
+
+def checked_layer_types(types: object) -> tuple[type[nn.Module], ...] | None:
+    """Return the types of layers as a tuple. Raises: UsageError where they are no classes of modules."""
+    found = tuple(types) if isinstance(types, list | tuple | set | frozenset) else (types,)
+    if types is None:
+        return None
+    if not found or not all(isinstance(each, type) and issubclass(each, nn.Module) for each in found):
+        raise UsageError(f"{types!r} is not a valid value; it takes classes such as (nn.Conv2d,).", "layer_types")
+    return found
+
+
 def available_device(device: str | torch.device) -> torch.device:
     """Return the device. Raises: UsageError where this machine does not have it."""
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         reason = f"'{device}' is not a device of this machine; choose another one, such as cpu."
         raise UsageError(reason, "device") from error
     return found

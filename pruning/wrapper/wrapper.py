@@ -26,7 +26,11 @@ from pruning.wrapper import state as wrapper_state
 from pruning.wrapper.arguments import (
     available_device,
     check_rate,
+    check_seed,
+    check_switches,
+    checked_layer_types,
     choice,
+    folder_of,
     mask_of_ones,
     one_of,
     with_inner_names,
@@ -96,6 +100,8 @@ class PruningWrapper(nn.Module):
         """
         super().__init__()
         check_rate(prune_rate)
+        check_seed(seed)
+        check_switches(random_initialization=random_initialization, random_prune=random_prune)
         if rounding not in ("nearest", "pruning_wrapper"):
             raise invalid(rounding, "rounding", ("nearest", "pruning_wrapper"))
         given = one_of({"network": network, "model": model}, default=None)
@@ -104,10 +110,10 @@ class PruningWrapper(nn.Module):
         self.method = choice("method", method, "random_prune", random_prune, "magnitude")
         self.init_method = choice("init_method", init_method, "random_initialization", random_initialization, "rewind")
         folder = one_of({"save_dir": save_dir, "dir_name": dir_name}, default=_FOLDER)
-        starting = mask_of_ones(unwrapped(given), layer_types, filter_function)
+        starting = mask_of_ones(unwrapped(given), checked_layer_types(layer_types), filter_function)
         self.model = given.to(available_device(device))
         self.prune_rate = prune_rate
-        self.dir_name = None if folder is None else Path(folder)
+        self.dir_name = folder_of(folder)
         self.rounding = rounding
         self.seed = seed
         self._rounds: list[wrapper_state.Round] = []

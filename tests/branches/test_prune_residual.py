@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.errors import UsageError
+from foundations.plan import Target, plan
+from pruning.hparams import PruningHparams
 from tests.branches.small_branches import mask_of
 from tests.training.small_runs import context, oneshot_desc
+from training.desc import TrainDesc
 from training.jobs.compute import complete
+from training.recipes import recipe
 
 RESNET = {"model_name": "digits_resnet_8_4", "training_steps": "2it"}
 SCALE = "blocks.0.shortcut.weight"
@@ -37,6 +42,22 @@ def test_scales_of_shortcuts_are_scored_pruned_and_never_trained(strategy: str, 
 def test_a_network_without_scales_is_refused_with_what_adds_them(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(UsageError, match=r"^prune_residual: .* shortcut_scales"):
         complete(oneshot_desc("magnitude", RESNET, prune_residual=True), context(tmp_path, digits))
+
+
+def test_a_lottery_without_scales_is_refused_before_it_begins(tmp_path: Path) -> None:
+    training = TrainDesc.of({**recipe("digits_resnet_8_4"), **RESNET})
+    lottery = Lottery(training, PruningHparams(prune_residual=True), LotteryHparams())
+
+    with pytest.raises(UsageError, match=r"^prune_residual: .* shortcut_scales"):
+        plan([Target(desc, 1) for _, desc in lottery.levels(1)], tmp_path)
+
+
+def test_gradual_pruning_without_scales_is_refused_before_it_begins(tmp_path: Path) -> None:
+    values = {**recipe("digits_resnet_8_4"), **RESNET, "gmp_density": 0.1, "gmp_prune_residual": True}
+
+    with pytest.raises(UsageError, match=r"^prune_residual: .* shortcut_scales"):
+        plan([Target(TrainDesc.of({**values, "technique": "gmp"}), 1)], tmp_path)
+    assert plan([Target(TrainDesc.of({**values, "technique": "gmp,shortcut_scales"}), 1)], tmp_path).to_do()
 
 
 def test_the_technique_alone_leaves_results_as_they_are(tmp_path: Path, digits: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from foundations.files import sha256_of_file
+from foundations.storage.sealed_json import from_bytes, to_bytes
 from tests.cli.terminal import LENET, Terminal
 from tests.cli.test_plugins import EXAMPLES, changed, job_of
 
@@ -160,3 +162,55 @@ def test_a_kept_file_imports_the_modules_beside_the_users_own(terminal: Terminal
     result = terminal.run("branch", address, "oneshot", "--strategy=mine", "--density=0.1")
 
     assert result.code == 0, result.err
+
+
+def test_a_kept_file_that_is_given_by_hand_says_where_its_modules_are_looked_for(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "parts_of_mine.py").write_text("def half(weight):\n    return weight.abs() / 2\n")
+    (tmp_path / "mine.py").write_text(
+        "from open_prune import *\nfrom parts_of_mine import half\n"
+        "MINE = Method(spelling='mine', paper='', hparams=PruningHparams,\n"
+        "              score=lambda scoring, hparams: {n: half(w) for n, w in scoring.weights.items()})\n"
+    )
+    job = ("branch", "train", "oneshot", "--strategy=mine", *NO_STEP)
+    assert terminal.run(*job, f"--plugin={tmp_path / 'mine.py'}").code == 0
+    by_hand = f"--plugin={next((terminal.root / '.plugins').rglob('mine.py'))}"
+
+    result = terminal.run(*job, by_hand)
+
+    result.assert_is_for_people(
+        2, "mine.py, line 2: ModuleNotFoundError: No module named 'parts_of_mine'", "PYTHONPATH"
+    )
+
+
+@pytest.mark.parametrize("path", [".plugins/{sha}/mine.py", "elsewhere/mine.py", "/nowhere/mine.py"])
+def test_modules_that_somebody_put_into_a_root_are_not_executed(terminal: Terminal, tmp_path: Path, path: str) -> None:
+    """The root is unpacked, so its files are the user's own, and the user has run the plug-in itself before."""
+    (tmp_path / "sums_of_mine.py").write_text("def half(weight):\n    return weight.abs() / 2\n")
+    (tmp_path / "mine.py").write_text(
+        "from open_prune import *\nimport sums_of_mine\n"
+        "MINE = Method(spelling='mine', paper='', hparams=PruningHparams,\n"
+        "              score=lambda scoring, hparams: {n: sums_of_mine.half(w) for n, w in scoring.weights.items()})\n"
+    )
+    job = ("branch", "train", "oneshot", "--strategy=mine", *NO_STEP, f"--plugin={tmp_path / 'mine.py'}")
+    assert terminal.run(*job).code == 0
+    run = terminal.where(*job)
+    sha = sha256_of_file(tmp_path / "mine.py")
+    chosen = str(terminal.root / path.format(sha=sha))
+    evil = "raise SystemExit('executed')"
+    for folder in (terminal.root / "elsewhere", terminal.root / ".plugins" / sha):
+        folder.mkdir(exist_ok=True)
+        (folder / "sums_of_mine.py").write_text(evil)
+    description = run / "description.json"
+    text = json.dumps(from_bytes(description.read_bytes())).replace(str(tmp_path / "mine.py"), chosen)
+    description.write_bytes(to_bytes(json.loads(text)))
+    (tmp_path / "mine.py").rename(tmp_path / "another name.py")
+    (tmp_path / "sums_of_mine.py").unlink()
+
+    result = terminal.run("branch", run.name, "oneshot", "--strategy=mine", "--density=0.1")
+    by_hand = terminal.run("ls", f"--plugin={terminal.root / '.plugins' / sha / 'mine.py'}")
+
+    for each in (result, by_hand):
+        assert "executed" not in each.out + each.err
+        each.assert_is_for_people(2, "No module named 'sums_of_mine'", "PYTHONPATH")

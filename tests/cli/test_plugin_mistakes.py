@@ -275,6 +275,73 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "mine.py, line 3: Mine, of 'mine', has none of the hooks before_mask, prepare,",
     ),
+    "a mask that is not declared to change": (
+        TECHNIQUE.format("after_step(self, step):\n        self.training.set_mask(None)"),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 5: the technique 'mine' calls set_mask; declare it with changes_mask=True, so that runs keep",
+    ),
+    "a mask that is prepared and not declared to change": (
+        TECHNIQUE.format("prepare(self): change(self.training)")
+        + "def change(training):\n    training.set_mask(training.mask)\n",
+        TRAIN_WITH,
+        2,
+        "mine.py, line 7: the technique 'mine' calls set_mask; declare it",
+    ),
+    "a mask that is assigned": (
+        TECHNIQUE.replace("hooks=", "changes_mask=True, hooks=").format("prepare(self): self.training.mask = None"),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 4: the technique 'mine' assigns to training.mask, which changes nothing; call",
+    ),
+    "a builtin that builds": (
+        FAMILY.replace("builder=build", "builder=len").format("..."),
+        TRAIN,
+        2,
+        "mine.py, line 6: 'mine': len, its builder, failed: TypeError: object of type 'NetworkSpec' has no len()",
+    ),
+    "a class of Python's that builds": (
+        FAMILY.replace("builder=build", "builder=dict").format("..."),
+        TRAIN,
+        2,
+        "mine.py, line 6: 'mine': dict, its builder, failed: TypeError: ",
+    ),
+    "a builtin that scores": (
+        METHOD.replace("score=score", "score=divmod").format("..."),
+        PRUNE,
+        2,
+        "mine.py, line 5: 'mine': divmod, its score, failed: TypeError: ",
+    ),
+    "a builtin that reads": (
+        DATASET.replace("read=read", "read=max").format("..."),
+        TRAIN_ON,
+        2,
+        "'mine': max, its read, failed: ",
+    ),
+    "a builtin with the hooks": (
+        TECHNIQUE.format("x(self): ...").replace("hooks=Mine", "hooks=isinstance"),
+        TRAIN_WITH,
+        2,
+        "mine.py, line 5: 'mine': isinstance, its hooks, failed: TypeError: ",
+    ),
+    "an option of a technique with the name of another flag": (
+        "from dataclasses import dataclass\nfrom open_prune import Hooks, Technique, TechniqueHparams, hparam\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass MineHparams(TechniqueHparams):\n    batch_size: int = hparam(1)\n"
+        "MINE = Technique(spelling='mine', summary='', hparams=MineHparams, hooks=Hooks)\n",
+        ("ls",),
+        2,
+        "mine.py, line 3: 'batch_size' of MineHparams: this is a flag of 'The dataset, its batches,",
+    ),
+    "an option of a measure with the name of another flag": (
+        "from dataclasses import dataclass\nfrom open_prune import hparam\n"
+        "from foundations.description.hparams import Hparams\n"
+        "from analysis.measures.measure import Measure\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass MineHparams(Hparams):\n    root: str = hparam('')\n"
+        "MINE = Measure(spelling='mine', takes='a run', summary='', options=MineHparams, compute=lambda a, b: {})\n",
+        ("ls",),
+        2,
+        "mine.py, line",
+    ),
     "hooks that are not Hooks": (
         TECHNIQUE.format("x(self): ...").replace("hooks=Mine", "hooks=lambda training, hparams: None"),
         TRAIN_WITH,

@@ -273,7 +273,12 @@ MISTAKES = {
     "an option with the name of another flag": (
         {"my.py": METHOD_WITH_OPTION.format("lr")},
         ("branch", "train", "oneshot", "--strategy=kite", "--lr=0.1", "--dry_run"),
-        ("--lr: this is a flag of 'Training' and of --strategy=kite, and would set both. Rename the option",),
+        ("'lr' of KiteHparams: this is a flag of 'Training' and of --strategy=kite, and would set both.",),
+    ),
+    "an option with the name of a flag that is not used": (
+        {"my.py": METHOD_WITH_OPTION.format("lr")},
+        ("ls",),
+        ("my.py, line 5: 'lr' of KiteHparams: this is a flag of 'Training' and of --strategy=kite",),
     ),
     "two techniques with one option": (
         {"my.py": TECHNIQUE_WITH_OPTION.format("gmp_end")},

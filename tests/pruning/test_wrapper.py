@@ -318,8 +318,21 @@ def test_a_wrapper_in_another_precision_keeps_its_mask_and_rewinds(dtype: torch.
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"prune_rate": 1.2}, "prune_rate: 1.2"), ({"method": "snip"}, "'snip'"), ({"init_method": "x"}, "'x'")],
+    [
+        ({"prune_rate": 1.2}, "prune_rate: 1.2"),
+        ({"method": "snip"}, "'snip'"),
+        ({"init_method": "x"}, "'x'"),
+        ({"save_dir": 3}, "save_dir: 3 is not a valid value; it takes a path"),
+        ({"dir_name": b"run"}, "save_dir: b'run' is not a valid value"),
+        ({"save_dir": ""}, "save_dir: '' is not a valid value"),
+        ({"random_prune": "yes"}, "random_prune: 'yes' is not a valid value; choose from True, False."),
+        ({"random_initialization": 1}, "random_initialization: 1 is not"),
+        ({"seed": "0"}, "seed: '0' is not a valid value; it takes a whole number"),
+        ({"layer_types": "conv"}, "layer_types: 'conv' is not a valid value"),
+        ({"layer_types": ()}, r"layer_types: \(\) is not a valid value"),
+        ({"device": 3.5}, "device: '3.5' is not a device"),
+    ],
 )
 def test_mistakes_name_the_argument(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        wrap(TinyNet(), **given)
+        PruningWrapper(TinyNet(), **{"device": "cpu", **given})
