@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.display.plain_table import printable_lines
+from cli.plugin_flags import check_flags_of_plugins
 from cli.request.flags import HelpRequested, taken_out
 from cli.request.foreign_answers import answer_to_value
 from cli.request.foreign_words import translated
 from cli.request.help import PLUGIN
-from cli.request.plugin_flags import check_flags_of_plugins
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts

@@ -214,7 +214,7 @@ def test_many_processes_may_write_the_index_at_once(indexed: Family) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from analysis import row_index
+from analysis.rows import row_index
 from analysis.rows.runs import read_rows
 for name, value in {ALWAYS!r}.items():
     setattr(row_index, name, value)

@@ -139,7 +139,7 @@ def test_the_bytes_do_not_depend_on_the_order_or_the_layout_of_the_tensors():
 
 def test_the_bytes_are_the_same_in_another_process():
     script = (
-        "import hashlib, torch; from foundations import tensor_files; "
+        "import hashlib, torch; from foundations.storage import tensor_files; "
         "tensors = {str(i): torch.arange(i) for i in range(40)}; "
         "facts = {str(i): i for i in range(40)}; "
         "print(hashlib.sha256(tensor_files.to_bytes(tensors, facts)).hexdigest())"
