@@ -29,8 +29,8 @@ from datasets.added.user_folders import (
     said_of_skipped,
 )
 from datasets.augmentations.transforms import resized_middle
+from datasets.decode import check_header, decode
 from datasets.formats.class_folders import EncodedImage, make_index
-from datasets.formats.decode import check_header, decode
 from datasets.formats.source_files import Index, Split
 from foundations.errors import UsageError
 from foundations.files import read_file

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from datasets.added.class_names import listed_names
 from datasets.added.split_names import is_general, split_of
+from datasets.decode import image_suffixes
 from datasets.formats.class_folders import EncodedImage, encoded_image, files_under
-from datasets.formats.decode import image_suffixes
 from datasets.prepared import SPLITS
 from foundations.errors import UsageError
 

@@ -1,1 +1,1 @@
-"""The published files of datasets: downloads, archives, images, binary formats."""
+"""The published files of datasets: downloads, archives, folders of images, binary formats."""

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.augmentations.augmentation import WHOLE
 from datasets.augmentations.transforms import resized_middle
-from datasets.formats.decode import decode
+from datasets.decode import decode
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.changes import changed_examples

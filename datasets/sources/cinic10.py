@@ -29,8 +29,8 @@ _SOURCE = "CINIC-10, published PNG files, decoded"
 
 def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set (with the validation images) and the test set."""
+    from datasets.decode import EncodedFile, decode_split
     from datasets.formats.archives import members, place_of
-    from datasets.formats.decode import EncodedFile, decode_split
 
     found = files.need(*(f"{folder}/test" for folder in _FOLDERS), download=_ARCHIVE)
     root = found if found.is_file() else found.parent

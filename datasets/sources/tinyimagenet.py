@@ -30,8 +30,8 @@ _SIDE = 64
 
 def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set and, as test set, the validation set."""
+    from datasets.decode import EncodedFile, decode_split
     from datasets.formats.archives import members, place_of
-    from datasets.formats.decode import EncodedFile, decode_split
 
     path = files.need(_FOLDER, download=_ARCHIVE)
     parts = {"train": f"{_FOLDER}/train/", "test": f"{_FOLDER}/val/"}

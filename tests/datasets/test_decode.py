@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.formats.decode import SEVERAL_FRAMES, TURNED, check_header, decode, image_suffixes
+from datasets.decode import SEVERAL_FRAMES, TURNED, check_header, decode, image_suffixes
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
 

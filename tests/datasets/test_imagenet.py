@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.formats.decode import decode
+from datasets.decode import decode
 from datasets.formats.source_files import Index, Split
 from datasets.sources.imagenet import IMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure

@@ -14,7 +14,7 @@ import torch
 from torchvision.transforms import v2
 
 import datasets.loading.batches
-from datasets.formats.decode import decode
+from datasets.decode import decode
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader

@@ -145,7 +145,7 @@ _GMP = ("--technique=gmp", "--gmp_end=2it", "--gmp_frequency=1it", "--gmp_densit
 _TRAIN = ("train", *SMALL)
 _SYNFLOW = ("--strategy=synflow", "--prune_iterations=1500")
 PHASES: dict[str, Phase] = {
-    "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.formats.decode:*", prepare=_images),
+    "datasets add": Phase(("datasets", "add", "mine", "{folder}/images"), "datasets.decode:*", prepare=_images),
     "preparing digits": Phase(_TRAIN, "datasets.prepared:_prepare"),
     "streamed images": Phase(
         ("train", "--default_hparams=cifar_resnet_8", "--dataset_name=mine", "--training_steps=6ep", "--num_workers=2"),
