@@ -37,7 +37,7 @@ def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.reco
             known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)
         missing = [source for source in drawn_on if source.location not in known]
         if any(source.location == other.location for source in missing for other in waiting):
-            raise DamagedError(f"{current.folder} draws on itself. Remove it: {PROGRAM} rm {current}")
+            raise DamagedError(f"{current.folder} depends on itself. Remove it: {PROGRAM} rm {current}")
         if missing:
             waiting += missing
             continue

@@ -73,6 +73,10 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     return f" Did you mean '{name}'?"
 
 
+_MANY = 30
+"""Above so many names, a suggestion stands in place of the list."""
+
+
 def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None = None) -> str:
     """Return the end of a sentence that refuses a name: `; choose from a, b.`, or first what may have been meant.
 
@@ -80,6 +84,8 @@ def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None 
     """
     choices = list(choices)
     suggestion, listed = did_you_mean(wrong, choices if names is None else names), ", ".join(choices)
+    if suggestion and len(choices) > _MANY:
+        return f".{suggestion} ({len(choices)} names are possible.)"
     return f".{suggestion} Choose from {listed}." if suggestion else f"; choose from {listed}."
 
 

@@ -237,7 +237,7 @@ class Dispatch:
             item.computed = True
             self._done(item)
         elif lost := self._failed_source(item):
-            self._fail(item, f"{lost}, which it draws on, failed", is_news=False)
+            self._fail(item, f"{lost}, on which it depends, failed", is_news=False)
         elif code == Busy.exit_code:
             item.state = State.ELSEWHERE
             self._observer.changed(item)
@@ -280,7 +280,7 @@ class Dispatch:
         self._observer.changed(item)
         for user in item.users:
             if user.state in (State.WAITING, State.ELSEWHERE):
-                self._fail(user, f"{item.name}, which it draws on, failed", is_news=False)
+                self._fail(user, f"{item.name}, on which it depends, failed", is_news=False)
 
     def _failed_source(self, item: Item) -> str:
         return next((each.name for each in self._sources(item) if each.state is State.FAILED), "")

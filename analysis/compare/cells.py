@@ -250,7 +250,7 @@ def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, lis
     experiments = list({(row.digest, row.fingerprint): row for row in rows}.values())
     if len(experiments) < 2:
         return {}
-    found = differences(experiments) or {"the runs that they draw on": [row.address for row in experiments]}
+    found = differences(experiments) or {"the runs that they depend on": [row.address for row in experiments]}
     return {name: values for name, values in found.items() if name not in ignored}
 
 

@@ -94,7 +94,7 @@ def _plugins(run: Run) -> list[str]:
         lines += [f"    kept as {kept_path(plugin, run.root)}"] if kept else []
         if not is_loaded(plugin) and not may_load(plugin, run):
             which = "this" if kept else "the"
-            lines.append(f"    not loaded: jobs that draw on this run need --plugin with {which} file")
+            lines.append(f"    not loaded: jobs that depend on this run need --plugin with {which} file")
     return ["", "Plug-ins", *lines] if lines else []
 
 

@@ -127,7 +127,7 @@ class PlannedSweep:
         ]
         ancestors = [planned for planned in to_do if planned not in requested]
         if ancestors:
-            lines.append(f"{len(ancestors)} more that they draw on are made as far as they are needed")
+            lines.append(f"{len(ancestors)} more, on which they depend, are computed as far as needed")
         if to_do:
             only_at_end = self.asked[0].request.job.evaluate_only_at_end
             estimate = Estimate((each for each in runs if each.is_done), rates, only_at_end=only_at_end)

@@ -148,10 +148,10 @@ def rm(argv: Sequence[str], environment: Environment) -> int:
 def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
     """Return the error for runs that others depend on."""
     if len(runs) == 1:
-        what = f"{runs[0]} has {len(users)} branch(es), which draw on it"
+        what = f"{runs[0]} has {len(users)} branch(es), which depend on it"
     else:
         some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
-        what = f"{len(users)} run(s) that are not among the {len(runs)} draw on them: {some}"
+        what = f"{len(users)} run(s) that are not among the {len(runs)} depend on them: {some}"
     return UsageError(f"{what}. Remove them too with --with_branches, or first.")
 
 

@@ -335,11 +335,11 @@ def test_runs_are_removed_by_a_condition_after_they_were_listed(own_family: Term
 
 def test_runs_that_others_draw_on_are_not_removed_by_a_condition(own_family: Terminal) -> None:
     before = own_family.files()
-    own_family.run("rm", "--where=density>0.7", "--yes").assert_is_for_people(2, "draw on it", "--with_branches")
+    own_family.run("rm", "--where=density>0.7", "--yes").assert_is_for_people(2, "depend on it", "--with_branches")
     of_several = own_family.run("rm", "--where=density>0.7,lr=0.1,branch!=,status=complete", "--yes")
     of_trainings = own_family.run("rm", "--where=branch=", "--yes")
-    of_several.assert_is_for_people(2, "draw on it", "--with_branches")
-    of_trainings.assert_is_for_people(2, "that are not among the 3 draw on them", "--with_branches")
+    of_several.assert_is_for_people(2, "depend on it", "--with_branches")
+    of_trainings.assert_is_for_people(2, "that are not among the 3 depend on them", "--with_branches")
     own_family.run("rm", "--where=density>7", "--yes")
     own_family.run("rm", "--where=", "--yes").assert_is_for_people(2, "it chooses nothing")
     own_family.run("rm", "abc", "--where=lr=0.1").assert_is_for_people(2, "rm takes one address, or --where")

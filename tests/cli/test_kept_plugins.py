@@ -42,7 +42,7 @@ def test_a_run_is_listed_shown_and_verified_without_its_plug_in(terminal: Termin
     assert f"kept as {kept(terminal)}" in shown.out
     assert "not loaded" not in shown.out
     kept(terminal).unlink()
-    assert "not loaded: jobs that draw on this run need --plugin" in terminal.run("show", orphan).out
+    assert "not loaded: jobs that depend on this run need --plugin" in terminal.run("show", orphan).out
     assert "not loaded" not in terminal.run("show", orphan, f"--plugin={EXAMPLES / 'my_method.py'}").out
 
 

@@ -50,7 +50,7 @@ def test_a_sweep_computes_what_its_commands_compute_one_by_one(terminal: Termina
         assert alone.run(*words[2:], "--threads=1").code == 0
 
     assert swept.code == 0, swept.out + swept.err
-    assert "4 runs, 0 done\n1 more that they draw on" in swept.out
+    assert "4 runs, 0 done\n1 more, on which they depend" in swept.out
     assert "4 of 4 runs are complete: 4 computed now, 0 before" in swept.out
     assert len(contents(terminal)) == 4
     assert contents(terminal) == contents(alone)
@@ -73,7 +73,7 @@ def test_a_preview_computes_nothing(terminal: Terminal) -> None:
 
     assert shown.code == 0, shown.err
     assert (
-        "8 runs, 0 done\n2 more that they draw on are made as far as they are needed\n144 iterations left" in shown.out
+        "8 runs, 0 done\n2 more, on which they depend, are computed as far as needed\n144 iterations left" in shown.out
     )
     assert not terminal.root.exists()
 

@@ -120,7 +120,7 @@ def test_what_draws_on_a_failed_run_is_not_started_and_says_so(tmp_path: Path) -
 
     reasons = {item.name: item.reason for item in dispatch.in_state(State.FAILED)}
     assert list(reasons) == [parent, child]
-    assert reasons[child] == f"{parent}, which it draws on, failed"
+    assert reasons[child] == f"{parent}, on which it depends, failed"
     assert child not in executor.submitted
 
 

@@ -157,7 +157,7 @@ def test_a_run_that_fails_and_those_that_draw_on_it_do_not_stop_others(tmp_path:
     assert result.code == 1, result.out + result.err
     assert terminal.run("ls").out.split().count("complete") == 3  # level 0, and two of the other strategy
     assert "never mind" in result.out
-    assert "which it draws on, failed" in result.out
+    assert "on which it depends, failed" in result.out
 
 
 @pytest.mark.cluster
