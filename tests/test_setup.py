@@ -7,6 +7,7 @@ environment gets all dependencies and Hugging Face `datasets`.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -240,3 +241,29 @@ def test_pinned_requirements_are_those_that_the_project_asks_for() -> None:
 
     assert set(pins) == set(ranges)
     assert all(Version(version) in ranges[name] for name, version in pins.items())
+
+
+def test_the_program_imports_each_package_that_it_asks_for_and_no_other() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    modules = {"pillow": "PIL", "dataclasses-json": "dataclasses_json"}
+    required, extra = (
+        {modules.get(found.name, found.name) for found in map(Requirement, requirements)}
+        for requirements in (project["dependencies"], sum(project["optional-dependencies"].values(), []))
+    )
+    imported = {
+        name.partition(".")[0]
+        for path in shipped(REPOSITORY)
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        for name in names_in(node)
+    }
+    ours = {*floors(REPOSITORY), "open_prune"}
+
+    assert required <= imported
+    assert imported <= required | extra | ours | sys.stdlib_module_names
+
+
+def names_in(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module)] if isinstance(node, ast.ImportFrom) else []

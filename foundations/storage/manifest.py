@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import re
@@ -10,11 +9,13 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from foundations.description.json_forms import JsonForms
 from foundations.files import sha256_of_file
 from foundations.storage import sealed_json
+
+if TYPE_CHECKING:
+    from dataclasses_json import DataClassJsonMixin
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 1 << 63
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[^./\0][^/\0]*")
 
 
 @dataclass(frozen=True)
-class FileRecord(JsonForms):
+class FileRecord:
     """The record of a file in a manifest."""
 
     size: int
@@ -59,7 +60,7 @@ class FileRecord(JsonForms):
 
 
 @dataclass(frozen=True)
-class Manifest(JsonForms):
+class Manifest:
     """The files of a complete run, its results and their inputs."""
 
     files: dict[str, FileRecord]
@@ -81,7 +82,9 @@ class Manifest(JsonForms):
 
     def to_bytes(self) -> bytes:
         """Return the content of `manifest.json`, with its own checksum."""
-        return sealed_json.to_bytes(dataclasses.asdict(self))
+        from dataclasses_json import DataClassJsonMixin  # its import takes as long as listing a hundred runs
+
+        return sealed_json.to_bytes(DataClassJsonMixin.to_dict(cast("DataClassJsonMixin", self)))
 
     @classmethod
     def from_bytes(cls, data: bytes, file: object = "A manifest") -> Manifest:
