@@ -246,9 +246,9 @@ def test_pinned_requirements_are_those_that_the_project_asks_for() -> None:
 def test_the_program_imports_each_package_that_it_asks_for_and_no_other() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     modules = {"pillow": "PIL", "dataclasses-json": "dataclasses_json"}
-    required, extra = (
+    required, *extra = (
         {modules.get(found.name, found.name) for found in map(Requirement, requirements)}
-        for requirements in (project["dependencies"], sum(project["optional-dependencies"].values(), []))
+        for requirements in (project["dependencies"], *project["optional-dependencies"].values())
     )
     imported = {
         name.partition(".")[0]
@@ -260,7 +260,7 @@ def test_the_program_imports_each_package_that_it_asks_for_and_no_other() -> Non
     ours = {*floors(REPOSITORY), "open_prune"}
 
     assert required <= imported
-    assert imported <= required | extra | ours | sys.stdlib_module_names
+    assert imported <= required.union(ours, sys.stdlib_module_names, *extra)
 
 
 def names_in(node: ast.AST) -> list[str]:

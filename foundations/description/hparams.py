@@ -24,6 +24,7 @@ import math
 import operator
 import textwrap
 import typing
+from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +35,6 @@ from foundations.description.step import Step, parse_steps
 from foundations.errors import UsageError, invalid
 from foundations.registry import Plugin, Registry, plugin_that_declares
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Group = TypeVar("Group", bound="Hparams")
 ALWAYS_WRITTEN = object()
 """The `elided` value of a field that is part of every address, so that its declared default may change freely."""
@@ -141,7 +141,7 @@ class HparamField:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hparams:
+class Hparams(ABC):  # noqa: B024 (without this metaclass, mypy takes its subclasses for unhashable arguments of caches)
     """Base of all groups of hyperparameters.
 
     Every field must be declared with `hparam` and be a str, int, float, bool, or one of these or None. Construction
@@ -246,11 +246,7 @@ def _unchecked(kind: type[Group], values: dict[str, Any], is_generated: bool = F
     return group
 
 
-def _cached(function: Function) -> Function:
-    return functools.cache(function)  # type: ignore[return-value]  # whose arguments mypy takes for unhashable
-
-
-@_cached
+@functools.cache
 def fields_of(group: type[Hparams]) -> tuple[HparamField, ...]:
     """Return the fields of a group.
 
@@ -269,7 +265,7 @@ def fields_of(group: type[Hparams]) -> tuple[HparamField, ...]:
     return tuple(found)
 
 
-@_cached
+@functools.cache
 def help_of(group: type[Hparams]) -> dict[str, str]:
     """Return the help of each field: the docstring under it, as one line a paragraph."""
     found = {field.name: field.rule.help for field in fields_of(group)}
