@@ -30,7 +30,7 @@ from foundations.description.address import Location
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, explain_os_errors, read_file, sha256_of_file, write_atomically
+from foundations.files import PART, explain_os_errors, read_file, remove_empty, sha256_of_file, write_atomically
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
@@ -159,10 +159,7 @@ class Run:
 
     def remove_empty_folders(self) -> None:
         """Remove the run's folder and those above it, as far as they are empty."""
-        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
-            if folder.exists():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+        remove_empty(self.folder, self.folder.parent, self.folder.parent.parent)
 
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
@@ -264,18 +261,11 @@ class Run:
 
     def metrics(self) -> Metrics:
         """Return the metrics measured so far. Raises: as `check_metrics`."""
-        data = self._checked_metrics()
+        data = self.check_metrics()
         try:
             return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
         except DamagedError as error:  # which names no run
             raise self.damaged(METRICS, "it is not as it was written") from error
-
-    def check_metrics(self) -> None:
-        """Read metrics.csv without parsing it.
-
-        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
-        """
-        self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
         """Return the first step where validation accuracy is best so far; None where it is not measured."""
@@ -339,8 +329,11 @@ class Run:
         except ValueError as error:
             raise self.damaged(name, str(error)) from error
 
-    def _checked_metrics(self) -> bytes | None:
-        """Return the content of metrics.csv, or None where there is none. Raises: as `check_metrics`."""
+    def check_metrics(self) -> bytes | None:
+        """Return the content of metrics.csv without parsing it, or None where there is none.
+
+        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
+        """
         data = self._data(METRICS)
         if data is None:
             return None
@@ -382,9 +375,15 @@ class Run:
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
         recorded = manifest.files.get(name) if manifest else None
-        if recorded is not None and sha256_of_file(self.folder / name) != recorded.sha256:
-            raise self.damaged(name, "its SHA-256 is not the one of its manifest")
+        if recorded is not None:
+            self.check_bytes(name, recorded)
         return self.read_tensors(name, is_checked=recorded is not None)
+
+    def check_bytes(self, name: str, recorded: FileRecord) -> None:
+        """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
+        problem = recorded.difference(f"{self.folder}/{name}", of_bytes=True)
+        if problem:
+            raise self.damaged(name, problem)
 
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
         self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))

@@ -122,11 +122,6 @@ def users_by_location(root: Path) -> dict[Location, list[Run]]:
     return users
 
 
-def users_of(run: Run) -> list[Run]:
-    """Return every run that depends on a run, directly or not, and every branch in a training's directory."""
-    return with_users([run])[:-1]
-
-
 def with_users(runs: Sequence[Run]) -> list[Run]:
     """Return some runs of a root, and all that depend on them or are branches beside them, in an order for removal.
 
