@@ -53,7 +53,7 @@ class Interrupted(BaseException):
     """The process was asked to stop (SIGINT or SIGTERM); a training has written its checkpoint and can be resumed.
 
     The exit code is the shell's convention for a process ended by that signal: 130 for SIGINT, 143 for SIGTERM.
-    A signal may raise it anywhere, so it is no Exception: code of others that catches those must not drop it.
+    A signal may raise it anywhere, so it is not an Exception: code of others that catches those must not drop it.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

@@ -253,7 +253,7 @@ class Desc(ABC):
                 if was is ALWAYS_WRITTEN or was != wanted:
                     raise DamagedError(
                         f"{folder} holds the result of {hparam}={was}; {wanted} was asked for under the same address.\n"
-                        "A declared default has changed without keeping its elided value; "
+                        "A declared default has changed without keeping its `elided` value; "
                         "see foundations/description/hparams.py."
                     )
 

@@ -103,7 +103,7 @@ class Run:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
             self.record()  # raises where the whole directory is another run's
-            raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
+            raise self.damaged(MANIFEST, f"it belongs to {manifest.run}")
         return manifest
 
     # Working on it.
@@ -362,7 +362,7 @@ class Run:
 
     def how_to_mend(self) -> str:
         """Return a sentence with the command that mends the run."""
-        return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
+        return f"To set it aside and compute it again: {PROGRAM} verify {self.location} --mend"
 
     def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and facts in a file, without comparing it with a manifest.
