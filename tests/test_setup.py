@@ -167,6 +167,19 @@ def test_the_command_trains_and_branches_with_the_addresses_and_bytes_of_the_rep
     assert json.loads((folder / "manifest.json").read_text())["versions"]["open_prune"] == version()
 
 
+def test_an_editable_install_is_refused_with_the_commands_that_work(wheel: Path) -> None:
+    source = wheel.parent / "source"  # of which the wheel was built
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--editable", str(source)]
+
+    refused = subprocess.run(command, capture_output=True, text=True)
+
+    said = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "open_prune cannot be installed in editable mode" in said and "Traceback" not in said
+    assert f"{sys.executable} -m pip install {source}" in said
+    assert f"{sys.executable} {source / 'open_prune.py'}" in said
+
+
 def test_the_papers_are_found_where_it_is_installed(installed: Installed) -> None:
     assert "synaptic_flow_7" in installed.open_prune("papers")
     assert "34 runs, 0 done" in installed.open_prune("paper", "demo", "--dry_run")

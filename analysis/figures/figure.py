@@ -77,7 +77,7 @@ class LinesOptions(GroupsOptions):
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure, and its data."""
+    """A figure, and the data that it shows."""
 
     figure: Figure
     """The matplotlib figure, for further changes."""

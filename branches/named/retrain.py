@@ -20,7 +20,7 @@ RetrainGroup = overrides_group(
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainFlags(RetrainGroup):  # type: ignore[misc, valid-type]
-    """Hyperparameters of the retraining that differ from the parent's. Steps not given stay the parent's iterations."""
+    """Hyperparameters of the retraining that replace the parent's. Steps not given are the parent's, in iterations."""
 
     state_step: str | None = hparam(None, step=True)
     """The step of the weights that are trained; by default the parent's first."""
