@@ -114,14 +114,12 @@ def _type_of(text: Any, names: _Names) -> Any:
 
 def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of a type, as far as that can be told."""
-    if isinstance(kind, str | typing.TypeVar) or kind in (Any, _Unknown, object):  # a text is a forward reference
-        return True
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, each) for each in arguments)
     if origin is typing.Literal:
         return value in arguments
-    if kind is None or kind is types.NoneType:
+    if kind is None:
         return value is None
     if origin is type:
         known = [each for each in arguments if isinstance(each, type) and each not in (Any, _Unknown)]
@@ -130,7 +128,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return callable(value)
     if origin in (int, float):
         return isinstance(value, int if origin is int else (int, float)) and not isinstance(value, bool)
-    if not isinstance(origin, type):
+    if not isinstance(origin, type) or origin in (Any, _Unknown):  # a TypeVar or a forward reference, say
         return True
     return isinstance(value, origin) and _fits_inside(value, origin, arguments)
 

@@ -117,8 +117,7 @@ def is_own_module(name: str) -> bool:
 
 def is_raised_by_plugin(error: BaseException) -> bool:
     """Return whether the line that raised an error is one of a plug-in."""
-    places = list(_places(error))
-    return bool(places) and bool(places[-1])
+    return any(list(_places(error))[-1:])
 
 
 def words_of(error: BaseException) -> str:

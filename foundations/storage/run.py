@@ -177,9 +177,9 @@ class Run:
                 self.read_tensors(path.name)
         self.sparsity()
         self.clear_failure()
-        names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
-        files = {name: FileRecord.of(self.folder / name) for name in names}
-        self.write_manifest(manifest, files)
+        names = {path.name for path in self.folder.iterdir()} - {MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE}
+        listed = sorted(name for name in names if not name.startswith((".", DAMAGED)))
+        self.write_manifest(manifest, {name: FileRecord.of(self.folder / name) for name in listed})
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def add_to_manifest(self, name: str) -> None:
@@ -204,10 +204,9 @@ class Run:
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
-        found = [STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")]
-        return sorted(
-            Step(int(m[1]) * iterations_per_epoch + int(m[2]), iterations_per_epoch) for m in found if m is not None
-        )
+        found = filter(None, (STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")))
+        iterations = sorted(int(state[1]) * iterations_per_epoch + int(state[2]) for state in found)
+        return [Step(iteration, iterations_per_epoch) for iteration in iterations]
 
     def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights and buffers at a step."""
@@ -370,7 +369,8 @@ class Run:
         is_checked: the file is known to have every byte that was written.
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
-        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name), is_checked=is_checked)
+        owner = f"{self.location}/{name}"
+        return tensor_files.read(self.folder / name, self.how_to_mend(), owner, is_checked=is_checked)
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
@@ -386,12 +386,5 @@ class Run:
             raise self.damaged(name, problem)
 
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-        self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
-
-    def _owner(self, name: str) -> str:
-        """Return the owner that a file of tensors records, which tells it from files of other runs and steps."""
-        return f"{self.location}/{name}"
-
-
-def _belongs_in_manifest(path: Path) -> bool:
-    return path.name not in (MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE) and not path.name.startswith((".", DAMAGED))
+        # The owner tells the file from those of other runs and steps.
+        self.write(name, tensor_files.to_bytes(tensors, facts, owner=f"{self.location}/{name}"))

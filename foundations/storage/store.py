@@ -59,9 +59,9 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     Raises: UsageError where the address fits no run, or more than one.
     """
     whole = address.rstrip("/")
-    exact = _at(root, whole)
-    if exact is not None:
-        return exact
+    exact = Location.parse(whole)
+    if exact is not None and _holds_run(exact.under(root)):
+        return Run(root, exact)
     begins = "" if whole.count("/") > 1 else whole.partition("/")[0]
     likely = ((name, is_closed) for name, is_closed in _names(root) if begins in name[0] or begins in name[2])
     named = [(Location(*name), is_closed) for name, is_closed in likely]
@@ -149,13 +149,6 @@ def with_users(runs: Sequence[Run]) -> list[Run]:
 def _holds_run(folder: Path | str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
     return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
-
-
-def _at(root: Path, text: str) -> Run | None:
-    """Return the run at a complete location, without reading any other; None where there is none."""
-    location = Location.parse(text)
-    run = location and Run(root, location)
-    return run if run and _holds_run(run.folder) else None
 
 
 def _is_meant(location: Location, stem: str, replicate: str) -> bool:
