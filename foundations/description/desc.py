@@ -248,7 +248,7 @@ class Desc(ABC):
             return
         for name, group in own.items():
             known = {**elided_values(type(getattr(self, name))), **stored.get(name, {})}
-            for hparam in (*group, *(hparam for hparam in known if hparam not in group)):
+            for hparam in {**group, **known}:
                 was, wanted = known.get(hparam), group.get(hparam, "nothing (it is not known any more)")
                 if was is ALWAYS_WRITTEN or was != wanted:
                     raise DamagedError(

@@ -275,67 +275,44 @@ def help_of(group: type[Hparams]) -> dict[str, str]:
     return {name: found[name] for name in group.names()}
 
 
-def overrides_group(
+def merged_group(
     name: str,
     groups: Iterable[type[Hparams]],
-    prefix: str,
+    base: type[Hparams],
     summary: str,
-    *,
-    base: type[Hparams] = Hparams,
+    prefix: str = "",
     help: str = "In place of --{}.",
 ) -> type[Hparams]:
-    """Return a group with every field of some groups under a prefix, each None where it is not given.
+    """Return a subclass of `base` that has every field of some groups as well.
 
-    For flags that override some of another description's hyperparameters. `overrides` reads them.
-    base: the class of which it is a subclass. help: of each field, with its name without the prefix in the braces.
+    prefix: precedes their names, for flags that override hyperparameters of another description. Each field is None
+    where it is not given, and `overrides` reads them. help: of these fields; braces stand for the name without prefix.
     """
-    fields = [
-        HparamField(
-            prefix + field.name,
-            (*field.types, NoneType),
-            None,
-            dataclasses.replace(field.rule, elided=None, help=help.format(field.name)),
-        )
-        for group in groups
-        for field in fields_of(group)
-    ]
-    made = _generated(name, fields, base, summary)
-    made._prefix = prefix  # type: ignore[attr-defined]
-    return made
-
-
-def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
-    """Return the fields of a group that come from an `overrides_group`, by prefix; help shows each as one entry."""
-    prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
-    return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
-
-
-def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:
-    """Return a subclass of `base` that has every field of some groups as well, under their own names."""
     fields = {}
     for group in groups:
         texts = help_of(group)
         for field in fields_of(group):
-            rule = dataclasses.replace(field.rule, help=texts[field.name])
-            fields[field.name] = dataclasses.replace(field, rule=rule)
-    return _generated(name, fields.values(), base, summary)
+            kind: Any = functools.reduce(operator.or_, field.types)
+            default, rule = field.default, dataclasses.replace(field.rule, help=texts[field.name])
+            if prefix:
+                kind, default = kind | None, None
+                rule = dataclasses.replace(rule, elided=None, help=help.format(field.name))
+            declared = dataclasses.field(default=default, metadata={"rule": rule})
+            fields[field.name] = (prefix + field.name, kind, declared)
+    namespace = {"_is_generated": True, "__doc__": summary} | ({"_prefix": prefix} if prefix else {})
+    return dataclasses.make_dataclass(
+        name, fields.values(), bases=(base,), frozen=True, kw_only=True, namespace=namespace
+    )
 
 
-def _generated(name: str, fields: Iterable[HparamField], base: type[Hparams], summary: str) -> type[Hparams]:
-    declared = [
-        (
-            field.name,
-            functools.reduce(operator.or_, field.types),
-            dataclasses.field(default=field.default, metadata={"rule": field.rule}),
-        )
-        for field in fields
-    ]
-    namespace = {"_is_generated": True, "__doc__": summary}
-    return dataclasses.make_dataclass(name, declared, bases=(base,), frozen=True, kw_only=True, namespace=namespace)
+def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
+    """Return the fields of a group that a `merged_group` has by prefix; help shows each prefix as one entry."""
+    prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
+    return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
 
 
 def overrides(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
-    """Return the values that an `overrides_group` was given for the fields of a group."""
+    """Return the values that a `merged_group` with a prefix was given for the fields of a group."""
     values = {name: getattr(flags, prefix + name) for name in group.names()}
     return {name: value for name, value in values.items() if value is not None}
 
