@@ -97,11 +97,11 @@ def _is_abandoned(part: str, of: str) -> bool:
     return False
 
 
-def remove_empty(*folders: Path) -> None:
-    """Remove some folders, one after the other, as far as they are there and empty."""
-    for folder in folders:
+def remove_empty(folder: Path, above: int) -> None:
+    """Remove a folder and a number of those above it, as far as they are there and empty."""
+    for each in (folder, *folder.parents[:above]):
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            each.rmdir()
 
 
 @functools.cache

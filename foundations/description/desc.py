@@ -175,11 +175,9 @@ class Desc(ABC):
         """
         if not loaded_plugins():
             return []
-        own = plugin_that_declares(type(self))
         groups = [value for value in self.fields().values() if isinstance(value, Hparams)]
-        found = {plugin.name: plugin for group in groups for plugin in group.plugins()}
-        found |= {own.name: own} if own else {}
-        return [found[name] for name in sorted(found)]
+        found = {plugin_that_declares(type(self)), *(plugin for group in groups for plugin in group.plugins())}
+        return sorted(filter(None, found), key=lambda plugin: plugin.name)
 
     @cached_property
     def canonical(self) -> dict[str, Any]:

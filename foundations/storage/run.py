@@ -155,11 +155,7 @@ class Run:
         if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
             for name in found:
                 (self.folder / name).unlink()
-            self.remove_empty_folders()
-
-    def remove_empty_folders(self) -> None:
-        """Remove the run's folder and those above it, as far as they are empty."""
-        remove_empty(self.folder, self.folder.parent, self.folder.parent.parent)
+            remove_empty(self.folder, above=2)
 
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""

@@ -43,10 +43,7 @@ def verify(run: Run) -> list[DamagedError]:
     if manifest is not None:
         problems += [run.damaged(name, why) for name, why in _differences(run, manifest.files)]
     else:
-        reads = {}
-        with _collected(problems):
-            reads = _reads(run)
-        for read in reads.values():
+        for read in _reads(run).values():
             with _collected(problems):
                 read()
     problems += [run.damaged(name, "it is not a regular file") for name in _not_files(run)]
@@ -115,14 +112,14 @@ def remove(run: Run) -> None:
     trash = _free_path(run.folder.with_name(f"{_REMOVED}{run.folder.name}"))
     run.folder.replace(trash)
     shutil.rmtree(trash)
-    run.remove_empty_folders()
+    remove_empty(run.folder, above=2)
 
 
 def sweep_removed(root: Path) -> None:
     """Remove what is left of runs whose removal was cut off."""
     for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
         shutil.rmtree(trash, ignore_errors=True)
-        remove_empty(trash.parent, trash.parent.parent)
+        remove_empty(trash.parent, above=1)
 
 
 def _differences(run: Run, recorded: Mapping[str, FileRecord]) -> Iterator[tuple[str, str]]:
