@@ -43,7 +43,10 @@ def verify(run: Run) -> list[DamagedError]:
     if manifest is not None:
         problems += [run.damaged(name, why) for name, why in _differences(run, manifest.files)]
     else:
-        for read in _reads(run).values():
+        reads = {}
+        with _collected(problems):  # a colleague's folder may be closed
+            reads = _reads(run)
+        for read in reads.values():
             with _collected(problems):
                 read()
     problems += [run.damaged(name, "it is not a regular file") for name in _not_files(run)]
