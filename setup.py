@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
@@ -97,9 +98,12 @@ class RefuseEditable(editable_wheel):  # type: ignore[misc]
     """Refuses editable installs, which would put the top-level packages beside those of other projects."""
 
     def run(self) -> NoReturn:
-        """Refuse, and name the alternative."""
+        """Refuse, and name the commands that work."""
+        here = Path.cwd()
         raise SystemExit(
-            "open_prune cannot be installed in editable mode. Run `python open_prune.py` in the repository."
+            "open_prune cannot be installed in editable mode: its folder `datasets` would hide Hugging Face's.\n"
+            f"Install a copy, again after each change: {sys.executable} -m pip install {here}\n"
+            f"Or run the repository itself, from any folder: {sys.executable} {here / 'open_prune.py'}"
         )
 
 

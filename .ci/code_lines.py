@@ -39,7 +39,7 @@ def code_lines(source: str) -> int:
 
 
 def sources(commit: str | None) -> dict[str, str]:
-    """Return the text of each Python file that is no test, by its path, of the working tree or of a commit."""
+    """Return the text of each Python file but tests, by its path, of the working tree or of a commit."""
     listing = ["git", "ls-files"] if commit is None else ["git", "ls-tree", "-r", "--name-only", commit]
     paths = [path for path in _output(listing).split("\n") if path.endswith(".py") and not path.startswith("tests/")]
     if commit is None:

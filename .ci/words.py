@@ -1,4 +1,4 @@
-"""Check the prose of docstrings, comments and pages for faults that can be found by a pattern. Part of `make lint`.
+"""Check the prose of docstrings, comments, messages and pages for faults by patterns. Part of `make lint`.
 
 Prints a line for each fault, and exits with 1 if there is one.
 """
@@ -28,6 +28,8 @@ WORDS = {
     r"\bsa(y|ys|ying) nothing\b": "is silent",
     r"\bbrought about\b": "caused",
     r"\b(un)?spelling of\b": "name of",
+    r"(?<!there )\b(is|are|was|were) no (?!(longer|more|less|such|better|smaller|larger|reason)\b)": "is not a",
+    r"\bwhich says itself\b|\bmay not be looked into\b": "plain words",
     r"\belided\b": "omitted",
     r"\bthereby\b|\bwhereby\b|\bhitherto\b|\bnot any ?more\b": "plain words",
 }
@@ -36,7 +38,10 @@ IGNORED = ("CHANGELOG.md", ".ci/words.py")
 
 
 def passages(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Yield line, text, and whether the text is a whole docstring, of all the prose of a file."""
+    """Yield line, text, and whether the text is a whole docstring, of all the prose of a file.
+
+    Messages are the literals outside tests.
+    """
     content = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         without_code = re.sub(r"```.*?```", lambda code: re.sub(r"[^\n]", "", code[0]), content, flags=re.DOTALL)
@@ -46,9 +51,19 @@ def passages(path: Path) -> Iterator[tuple[int, str, bool]]:
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.lineno, node.value.value, True
+        elif path.parts[0] != "tests":
+            yield from messages(node)
     for token in tokenize.generate_tokens(io.StringIO(content).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string, False
+
+
+def messages(node: ast.AST) -> Iterator[tuple[int, str, bool]]:
+    """Yield the text of a literal, if it has several words, as messages have; VALUE stands for an inserted value."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    texts = [each.value if isinstance(each, ast.Constant) else "VALUE" for each in parts]
+    if all(isinstance(text, str) for text in texts) and " " in "".join(texts).strip():
+        yield getattr(parts[0], "lineno", 0), "".join(texts), False
 
 
 def faults(path: Path) -> Iterator[str]:
@@ -66,7 +81,7 @@ def main() -> int:
     """Check all files that git knows, but tests' own sentences."""
     listed = subprocess.run(["git", "ls-files", "*.py", "*.md"], capture_output=True, text=True, check=True)
     paths = [Path(name) for name in listed.stdout.split("\n") if name and name not in IGNORED]
-    found = [fault for path in paths if path.exists() for fault in faults(path)]
+    found = dict.fromkeys(fault for path in paths if path.exists() for fault in faults(path))
     for fault in found:
         print(fault)
     return 1 if found else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from branches.desc import BranchDesc
@@ -25,7 +26,7 @@ def make_complete(descs: Iterable[Desc], root: Path) -> None:
         (run.folder / DESCRIPTION).write_text(json.dumps(desc.record(), indent=1, sort_keys=True))
         files = {path.name: FileRecord.of(path) for path in run.folder.iterdir()}
         manifest = Manifest(files=files, results=_results(desc), finished=time.strftime("%F"))
-        (run.folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1, sort_keys=True))
+        (run.folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
 
 
 def _results(desc: Desc) -> dict[str, float | None]:

@@ -142,7 +142,7 @@ def _upper_8_bits(image: Image) -> Image:
 
 @contextlib.contextmanager
 def _opened(blob: bytes) -> Iterator[Image]:
-    """Open an image with PIL. Raises: ValueError if the bytes are no image, or reading it inside the block fails."""
+    """Open an image with PIL. Raises: ValueError if the bytes are not an image, or the block fails to read it."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -253,5 +253,5 @@ def _is_entry(entry: Any) -> bool:
 def _damaged(path: Path, reason: str) -> DamagedError:
     return DamagedError(
         f"{path} is not a whole prepared dataset: {reason}.\n"
-        f"Remove it (rm '{path}'); the next use makes it again from the published files."
+        f"Remove it (rm '{path}'); the next use prepares it again from the published files."
     )

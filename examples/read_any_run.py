@@ -44,7 +44,7 @@ def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
     unsealed = "sha256" not in tree and not re.search(rb'(?m)^ "[^"]*": "[0-9a-f]{64}"', data)  # as the first ones were
     require(unsealed or tree["sha256"] == hashlib.sha256(zeroed).hexdigest(), "its SHA-256 is not the one it states")
     require(tree.get("format", 1) == 1, f"it is of format {tree.get('format')}, and this reads format 1")
-    require(tree.get("run", "") in ("", "/".join(path.parts[-4:-1])), f"it is that of {tree.get('run')}")
+    require(tree.get("run", "") in ("", "/".join(path.parts[-4:-1])), f"it belongs to {tree.get('run')}")
     for record in (tree, tree.get("main", tree)) if path.name == "description.json" else ():
         require(record["schema"] == 2, f"it is of schema {record['schema']}, and this reads schema 2")
         named = {"kind": record["kind"], "schema": 2, "description": record["canonical"]}

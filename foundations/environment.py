@@ -16,7 +16,7 @@ def _home() -> Path:
         if {"OPEN_PRUNE_ROOT", "OPEN_PRUNE_DATASETS"} <= os.environ.keys():
             return Path("/nonexistent")
         raise EnvironmentFailure(
-            "There is no home directory. Say where runs and datasets are: OPEN_PRUNE_ROOT and OPEN_PRUNE_DATASETS."
+            "There is no home directory. Set OPEN_PRUNE_ROOT and OPEN_PRUNE_DATASETS, the folders of runs and datasets."
         ) from None
 
 

@@ -53,7 +53,7 @@ class Interrupted(BaseException):
     """The process was asked to stop (SIGINT or SIGTERM); a training has written its checkpoint and can be resumed.
 
     The exit code is the shell's convention for a process ended by that signal: 130 for SIGINT, 143 for SIGTERM.
-    A signal may raise it anywhere, so it is no Exception: code of others that catches those must not drop it.
+    A signal may raise it anywhere, so it is not an Exception: code of others that catches those must not drop it.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -63,14 +63,11 @@ class Interrupted(BaseException):
 
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest name, capitals aside, or nothing where none is close."""
-    by_folded: dict[str, list[str]] = {}
-    for name in names:
-        by_folded.setdefault(name.casefold(), []).append(name)
-    close = difflib.get_close_matches(wrong.casefold(), by_folded, n=1, cutoff=0.6)
-    if not close:
-        return ""
-    name = max(by_folded[close[0]], key=lambda name: difflib.SequenceMatcher(None, wrong, name).ratio())
-    return f" Did you mean '{name}'?"
+    names = list(names)
+    close = difflib.get_close_matches(wrong.casefold(), {name.casefold() for name in names}, n=1, cutoff=0.6)
+    alike = [name for name in names if name.casefold() in close]
+    name = max(alike, key=lambda name: difflib.SequenceMatcher(None, wrong, name).ratio(), default=None)
+    return "" if name is None else f" Did you mean '{name}'?"
 
 
 _MANY = 30

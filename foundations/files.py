@@ -97,6 +97,13 @@ def _is_abandoned(part: str, of: str) -> bool:
     return False
 
 
+def remove_empty(folder: Path, above: int) -> None:
+    """Remove a folder and a number of those above it, as far as they are there and empty."""
+    for each in (folder, *folder.parents[:above]):
+        with contextlib.suppress(OSError):
+            each.rmdir()
+
+
 @functools.cache
 def _place() -> str:
     """Return an identifier of this machine that is valid in any file name."""
@@ -115,7 +122,7 @@ def read_file(path: Path | str) -> bytes:
     raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES >> 20} MiB", str(path))
 
 
-def sha256_of_file(path: Path) -> str:
+def sha256_of_file(path: Path | str) -> str:
     """Return the SHA-256 of a file as 64 hex digits. Raises: OSError for anything but a regular file."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -62,7 +62,7 @@ class Interrupts:
                 repeat = (threading.main_thread().ident, self.signal_number)
                 threading.Timer(_SECONDS_TO_REPEAT, signal.pthread_kill, repeat).start()
 
-        former = {number: signal.signal(number, self._handle) for number in _NUMBERS}
+        former = {number: signal.signal(number, self.stop) for number in _NUMBERS}
         sys.unraisablehook = hook
         try:
             with self._only_interrupted():
@@ -126,17 +126,14 @@ class Interrupts:
                 raise self.interrupted(self._what_now) from None
             raise
 
-    def stop(self, number: int) -> None:
-        """Act as if a signal had come."""
-        self._handle(number, None)
-
     def interrupted(self, what_now: str) -> Interrupted:
         """Return the exception for the signal that came."""
         number = self.signal_number or signal.SIGTERM
         work = f" in {self.work}" if self.work else ""
         return Interrupted(f"Stopped by {signal.Signals(number).name}{work}. {what_now}", number)
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
+    def stop(self, number: int, _frame: FrameType | None = None) -> None:
+        """Handle a signal, or act as if it had come."""
         first = self.signal_number is None
         self.signal_number = number
         if self._deferred and not self._at_once and first:

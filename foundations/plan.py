@@ -59,9 +59,10 @@ class PlannedRun:
 
     def missing(self) -> list[Step]:
         """Return the steps whose states are requested and not kept, ascending."""
-        if self.manifest is None and not self.exists:
-            return sorted(self.keep)
-        return sorted(step for step in self.keep if not self._is_kept(Run.state_name(step)))
+        if self.manifest is not None:  # only what it lists counts: a replay that was killed may have left more
+            return sorted(step for step in self.keep if Run.state_name(step) not in self.manifest.files)
+        folder = self.run.folder
+        return sorted(step for step in self.keep if not (self.exists and (folder / Run.state_name(step)).exists()))
 
     @property
     def is_done(self) -> bool:
@@ -79,10 +80,6 @@ class PlannedRun:
     def status(self) -> str:
         """The state of the run: complete, incomplete or not begun."""
         return "complete" if self.manifest else "incomplete" if self.exists else "not begun"
-
-    def _is_kept(self, name: str) -> bool:
-        # Of a complete run only what its manifest lists counts: a replay that was killed may have left more.
-        return name in self.manifest.files if self.manifest else (self.run.folder / name).exists()
 
 
 class Plan:

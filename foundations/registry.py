@@ -101,23 +101,30 @@ class Registry(Generic[Entry]):
             del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
         for plugin, module in _PLUGINS.items():
             if plugin not in self._taken:
-                self._take(plugin, module)
+                self.register(module, plugin)
+                self._taken.add(plugin)
         return iter(tuple(self._entries))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._look_up(name) is not None
 
-    def register(self, module: ModuleType) -> None:
-        """Add the entries that a module declares. Raises: UsageError where a spelling is taken already."""
-        for entry in vars(module).values():
-            if isinstance(entry, self._kind) and not any(entry is known for known in self._entries):
-                self.add(entry)
+    def register(self, module: ModuleType, plugin: Plugin | None = None) -> None:
+        """Add the entries that a module, of a plug-in or open_prune's own, declares: all or none.
 
-    def add(self, entry: Entry) -> None:
-        """Add one entry. Raises: UsageError where its spelling is taken already."""
-        if any(entry.spelling == known.spelling for known in self._entries):
-            raise UsageError(f"'{entry.spelling}' is declared twice.", self._hparam)
-        self._entries.append(entry)
+        Raises: UsageError where another entry has the same spelling or, with a plug-in, any name of it.
+        """
+        known = {id(entry): entry for entry in self._entries}
+        for entry in vars(module).values():
+            if isinstance(entry, self._kind) and id(entry) not in known:
+                for other in known.values():
+                    if plugin is not None:
+                        _refuse_same_names(entry, other, plugin)
+                    elif entry.spelling == other.spelling:
+                        raise UsageError(f"'{entry.spelling}' is declared twice.", self._hparam)
+                known[id(entry)] = entry
+        for entry in tuple(known.values())[len(self._entries) :]:
+            object.__setattr__(entry, "plugin", plugin)
+            self._entries.append(entry)
 
     def find(self, name: str) -> Entry:
         """Return the entry of a name. Raises: UsageError that lists the entries."""
@@ -149,26 +156,12 @@ class Registry(Generic[Entry]):
         if len(self._taken) < len(_PLUGINS):
             iter(self)  # which refuses names that are taken, also where this one was found before
         if name not in self._found:
-            for entry in self:
-                match = entry.match(name)
-                if match is not None:
-                    groups = {group: text for group, text in match.groupdict().items() if text is not None}
-                    self._found[name] = entry, groups
-                    break
-        return self._found.get(name)
-
-    def _take(self, plugin: Plugin, module: ModuleType) -> None:
-        """Add the entries of a plug-in, all or none. Raises: UsageError where another entry has such a name."""
-        added: list[Entry] = []
-        for entry in vars(module).values():
-            if isinstance(entry, self._kind) and not any(entry is known for known in (*self._entries, *added)):
-                for known in (*self._entries, *added):
-                    _refuse_same_names(entry, known, plugin)
-                added.append(entry)
-        for entry in added:
-            object.__setattr__(entry, "plugin", plugin)
-        self._entries += added
-        self._taken.add(plugin)
+            found = next(((entry, match) for entry in self if (match := entry.match(name))), None)
+            if found is None:
+                return None
+            groups = {group: text for group, text in found[1].groupdict().items() if text is not None}
+            self._found[name] = found[0], groups
+        return self._found[name]
 
 
 @contextlib.contextmanager
@@ -202,6 +195,11 @@ def add_plugin(plugin: Plugin, module: ModuleType) -> None:
 def loaded_plugins() -> list[Plugin]:
     """Return the plug-ins that were added, in that order."""
     return list(_PLUGINS)
+
+
+def loaded_plugin(name: str) -> Plugin | None:
+    """Return the plug-in of a name that was added, in whatever version, or None."""
+    return next((plugin for plugin in _PLUGINS if plugin.name == name), None)
 
 
 def plugin_that_declares(kind: type) -> Plugin | None:

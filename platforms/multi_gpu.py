@@ -73,7 +73,7 @@ class MultiGpuPlatform(Platform):
         asked = self._hparams.num_processes
         if self.device.type != "cuda":
             if asked is None:
-                raise UsageError("there is no GPU whose number could be taken; give one.", "num_processes")
+                raise UsageError("no GPU was found, so give the number of processes.", "num_processes")
             return asked
         found = torch.cuda.device_count()
         if asked is not None and asked > found:

@@ -36,7 +36,7 @@ def read_examples(examples: Examples, per_class: int, ignored: int | None, seed:
 
     A DataLoader or a Dataset is read once. If its targets are class labels, only the first `per_class` examples of each
     class are kept, in the loader's order; the global random state that shuffles them is a stream of `seed`, and the
-    caller's is left as it was. ignored: the label that is no class.
+    caller's is left as it was. ignored: the label that is not a class.
 
     Raises: UsageError for anything else, and where the numbers of rows differ.
     """

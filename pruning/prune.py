@@ -129,7 +129,7 @@ def prune(
     if keep is not None and any(level is not None for level in (density, fraction, compression)):
         raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
     if keep is not None and rounding != NEAREST:
-        raise UsageError(f"it is of a level; give density, fraction or compression with {rounding}.", "rounding")
+        raise UsageError(f"it rounds a level; give density, fraction or compression with {rounding}.", "rounding")
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)

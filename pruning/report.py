@@ -43,7 +43,7 @@ def sparsity_report(
 
     With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.scoring.score_statistics`).
 
-    Raises: UsageError if `mask` is no Mask.
+    Raises: UsageError if `mask` is not a Mask.
     """
     if not isinstance(mask, Mask):
         raise UsageError(

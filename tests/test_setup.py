@@ -7,6 +7,7 @@ environment gets all dependencies and Hugging Face `datasets`.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -166,6 +167,19 @@ def test_the_command_trains_and_branches_with_the_addresses_and_bytes_of_the_rep
     assert json.loads((folder / "manifest.json").read_text())["versions"]["open_prune"] == version()
 
 
+def test_an_editable_install_is_refused_with_the_commands_that_work(wheel: Path) -> None:
+    source = wheel.parent / "source"  # of which the wheel was built
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--editable", str(source)]
+
+    refused = subprocess.run(command, capture_output=True, text=True)
+
+    said = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "open_prune cannot be installed in editable mode" in said and "Traceback" not in said
+    assert f"{sys.executable} -m pip install {source}" in said
+    assert f"{sys.executable} {source / 'open_prune.py'}" in said
+
+
 def test_the_papers_are_found_where_it_is_installed(installed: Installed) -> None:
     assert "synaptic_flow_7" in installed.open_prune("papers")
     assert "34 runs, 0 done" in installed.open_prune("paper", "demo", "--dry_run")
@@ -240,3 +254,29 @@ def test_pinned_requirements_are_those_that_the_project_asks_for() -> None:
 
     assert set(pins) == set(ranges)
     assert all(Version(version) in ranges[name] for name, version in pins.items())
+
+
+def test_the_program_imports_each_package_that_it_asks_for_and_no_other() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    modules = {"pillow": "PIL", "dataclasses-json": "dataclasses_json"}
+    required, *extra = (
+        {modules.get(found.name, found.name) for found in map(Requirement, requirements)}
+        for requirements in (project["dependencies"], *project["optional-dependencies"].values())
+    )
+    imported = {
+        name.partition(".")[0]
+        for path in shipped(REPOSITORY)
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        for name in names_in(node)
+    }
+    ours = {*floors(REPOSITORY), "open_prune"}
+
+    assert required <= imported
+    assert imported <= required.union(ours, sys.stdlib_module_names, *extra)
+
+
+def names_in(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module)] if isinstance(node, ast.ImportFrom) else []

@@ -133,7 +133,7 @@ class TechniquesHparams(Hparams):
 
     @property
     def choices(self) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
-        """Defaults that a job names in its first line; see `TechniqueHparams.choices`."""
+        """The defaults of all techniques that a job prints in its first line; see `TechniqueHparams.choices`."""
         return [choice for _, part in self.parts for choice in part.choices]
 
     @property

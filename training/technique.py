@@ -41,7 +41,7 @@ class TechniqueHparams(Hparams):
 
     @property
     def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
-        """Defaults that a job names in its first line: values by field, and the fields that set them."""
+        """Defaults that a job prints in its first line: values by field, and the fields that set them."""
         return ()
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:

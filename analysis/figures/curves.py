@@ -69,7 +69,7 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
     value, axis = Value.parse(options.value), AXES[options.x]
     found = grouped(rows, options, value, ["density"])
     if not any(cell.n for cell in found.pruned):
-        raise UsageError(f"no complete run that prunes is chosen that has {value}; {HOW_TO_WRITE_A_VALUE}.", "where")
+        raise UsageError(f"no chosen run that is complete and prunes has {value}; {HOW_TO_WRITE_A_VALUE}.", "where")
     lines = lines_of(found, options)
     with styled():
         figure, panels = new_figure(options.width, options.height, len(lines.panels))

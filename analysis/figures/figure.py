@@ -77,7 +77,7 @@ class LinesOptions(GroupsOptions):
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure, and its data."""
+    """A figure, and the data that it shows."""
 
     figure: Figure
     """The matplotlib figure, for further changes."""
@@ -146,7 +146,7 @@ class FigureKind(Registered):
         if self.plugin is not None and not (
             isinstance(points, tuple | list) and all(isinstance(point, Mapping) for point in points)
         ):
-            raise mistake(self.draw, self, "returned points that are no dictionaries in a tuple.")
+            raise mistake(self.draw, self, "returned points that are not a tuple of dictionaries.")
         return drawn
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def compute(measuring: Measuring, options: InterpolationOptions, first: MeasuredRun, second: MeasuredRun) -> Measured:
-    """Return barrier and loss_barrier, the largest error on the line and the mean error of its ends.
+    """Return the barriers of the error and of the loss, the largest error on the line, and the mean error of its ends.
 
-    The table has a row for each α, with error and loss. Raises: UsageError for runs of different networks or datasets.
+    The table has a row for each α: its error and loss. Raises: UsageError for runs of different networks or datasets.
     """
     states = first.state(options.step), second.state(options.step)
     line = Interpolation(measuring, options, (first, second)).between(

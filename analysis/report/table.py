@@ -43,9 +43,9 @@ def levels_of(page: Page) -> tuple[float, ...]:
 
 
 def table_of(page: Page) -> list[TableRow]:
-    """Return the rows. The highest (or lowest) means of a level, as printed, are best, among pruned networks.
+    """Return the rows. At each level, the highest (or lowest) mean of pruned networks, as printed, is marked best.
 
-    Compares only runs of the same network and dataset.
+    Only lines of the same network and dataset are compared.
     """
     found = {(point.line, point.level): point for point in page.points}
     means: dict[tuple[tuple[str, ...], float], list[float]] = {}

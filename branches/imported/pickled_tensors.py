@@ -50,7 +50,7 @@ _DICTS = (
 
 
 class _Ignored:
-    """Replaces an object that is no tensor, and ignores the state that a pickle gives it."""
+    """Replaces an object other than a tensor, and ignores the state that a pickle gives it."""
 
     def __new__(cls, *_: Any) -> _Ignored:
         return object.__new__(cls)

@@ -113,7 +113,7 @@ class _Reading:
         if self.several:
             found.append(f"the names are there under {some(self.several)} as well")
         if self.entry.others:
-            found.append(f"left out what is no tensor: {some(self.entry.others)}")
+            found.append(f"left out entries other than tensors: {some(self.entry.others)}")
         if self.whole.normalized:
             found.append(f"computed {count(len(self.whole.normalized), 'weight')} from the two parts of weight_norm")
         return found
@@ -122,7 +122,7 @@ class _Reading:
 def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
     """Read an entry as it is, for networks that have parametrizations themselves, or with its parts combined."""
     plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
-    # Integers of a network that are no weights: batches that batchnorm has counted, seeds of dropout, indices.
+    # Integers of a network other than weights: batches that batchnorm has counted, seeds of dropout, indices.
     optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
     ways = namings(list(plain.tensors), network, optional)
     try:

@@ -87,7 +87,7 @@ def _why_not_unpickled(path: Path, head: bytes, message: str) -> str:
 
 
 def _outermost_class(path: Path) -> str:
-    """Return the class of the object that a pickle holds, if it is no dict, list or other plain value."""
+    """Return the class of the object that a pickle holds, unless it is a dict, a list or another plain value."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

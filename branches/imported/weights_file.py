@@ -39,9 +39,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
 
     content = read_content(path, "a state dict")
     if is_ticket(path):
-        raise UsageError(
-            f"{path} is a ticket, which says itself of which network it is: leave out the flag.", "weights"
-        )
+        raise UsageError(f"{path} is a ticket, which names its own network; leave out the flag.", "weights")
     model = initialized_model(main, context.replicate)
     network, source = model.state_dict(), str(path)
     found = find_state(content, network, source)

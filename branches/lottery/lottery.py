@@ -16,7 +16,7 @@ from branches.desc import BranchDesc, BranchHparams, mask_of
 from branches.named.branch import last_state
 from datasets.hparams import DatasetHparams
 from foundations.description.desc import Desc, RunRef, StateOf
-from foundations.description.hparams import Hparams, hparam, overrides, overrides_group
+from foundations.description.hparams import Hparams, hparam, merged_group, overrides
 from foundations.errors import UsageError
 from foundations.registry import Registered
 from pruning.hparams import PruningHparams
@@ -25,8 +25,8 @@ from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 
 PRETRAIN = "pretrain_"
-PretrainGroup = overrides_group(
-    "PretrainGroup", (DatasetHparams, TrainingHparams), PRETRAIN, "Pretraining that differs from the training."
+PretrainGroup = merged_group(
+    "PretrainGroup", (DatasetHparams, TrainingHparams), Hparams, "Pretraining that differs from the training.", PRETRAIN
 )
 
 

@@ -8,19 +8,23 @@ from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
 from branches.named.branch import Branch
 from datasets.hparams import DatasetHparams
 from foundations.description.desc import RunRef, StateOf
-from foundations.description.hparams import hparam, overrides, overrides_group
+from foundations.description.hparams import Hparams, hparam, merged_group, overrides
 from pruning.hparams import PruningHparams
 from training.hparams import TrainingHparams
 
 RETRAIN_PREFIX = "retrain_"
-RetrainGroup = overrides_group(
-    "RetrainGroup", (DatasetHparams, TrainingHparams), RETRAIN_PREFIX, "Hyperparameters of the retraining that differ."
+RetrainGroup = merged_group(
+    "RetrainGroup",
+    (DatasetHparams, TrainingHparams),
+    Hparams,
+    "Hyperparameters of the retraining that differ.",
+    RETRAIN_PREFIX,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainFlags(RetrainGroup):  # type: ignore[misc, valid-type]
-    """Hyperparameters of the retraining that differ from the parent's. Steps not given stay the parent's iterations."""
+    """Hyperparameters of the retraining that replace the parent's. Steps not given are the parent's, in iterations."""
 
     state_step: str | None = hparam(None, step=True)
     """The step of the weights that are trained; by default the parent's first."""

@@ -81,7 +81,9 @@ def read_log(path: Path) -> OpenLTHLog:
     try:
         fraction = float(pruning.get("pruning_fraction", 0.2))
     except ValueError as error:
-        raise DamagedError(f"{path} sets pruning_fraction to '{pruning['pruning_fraction']}', no number.") from error
+        raise DamagedError(
+            f"{path} sets pruning_fraction to '{pruning['pruning_fraction']}', which is not a number."
+        ) from error
     return OpenLTHLog(
         training=main,
         pretraining={**network, **before} if before else {},
@@ -138,7 +140,7 @@ def _values(kind: type[Hparams], group: Mapping[str, str], path: Path) -> dict[s
         try:
             values[name] = _value(text, known[name].types)
         except ValueError as error:
-            raise DamagedError(f"{path} sets {name} to '{text}', which is no number.") from error
+            raise DamagedError(f"{path} sets {name} to '{text}', which is not a number.") from error
     return values
 
 

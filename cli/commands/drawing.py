@@ -158,7 +158,7 @@ class TableDrawing:
         _refuse_unknown_keys(self.part, self.options, hyperparameters)
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
-        """See `Drawing`."""
+        """Write the table; return lines as `Drawing.write` does."""
         with _said_of(self.part):
             made = make_table(rows, self.options)
         said = []

@@ -156,7 +156,7 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
         spare, usual = abridged(told_apart(rows), is_usual_apart=width is not None)
         for row, apart in zip(cells, spare, strict=True):
             row[DIFFERS] = _flags(apart)
-    foot = [f"Where nothing else is said: {_flags(usual)}"] if usual else []
+    foot = [f"Unless a row states otherwise: {_flags(usual)}"] if usual else []
     if names:
         return "\n".join([fitted_table(cells, columns, width), *_paragraphs(foot, width)])
     columns = [name for name in columns if name not in _ONLY_IF_ANY or any(row[name] for row in cells)]

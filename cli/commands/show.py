@@ -20,7 +20,7 @@ from foundations.files import read_file
 from foundations.plugins.kept import kept_path, kept_source, may_load
 from foundations.plugins.plugins import is_loaded
 from foundations.program import PROGRAM
-from foundations.registry import Plugin, loaded_plugins, plugins_of
+from foundations.registry import Plugin, loaded_plugin, plugins_of
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
 
@@ -111,7 +111,7 @@ def _difference(plugin: Plugin, run: Run) -> list[str]:
     kept = kept_source(plugin, run.root)
     if kept is None:
         return [f"{plugin.name}: the file that the run used is not kept under {run.root}."]
-    now = next((known.path for known in loaded_plugins() if known.name == plugin.name), plugin.path)
+    now = (loaded_plugin(plugin.name) or plugin).path
     try:
         current = read_file(now)
     except OSError as error:

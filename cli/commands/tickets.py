@@ -53,7 +53,7 @@ class ExportFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportHparams(Hparams):
-    """Kind of the file."""
+    """Flags for the kind of FILE; without them, it is a ticket."""
 
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.

@@ -80,7 +80,7 @@ def verify(argv: Sequence[str], environment: Environment) -> int:
             with run.locked(print):
                 aside = upkeep.mend(run)
             named = printable(", ".join(aside) or "nothing")
-            print(f"{run}: set aside {named}; the next job that needs it makes it anew.")
+            print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
     print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")

@@ -100,7 +100,7 @@ class Word:
 
     @property
     def literal(self) -> str:
-        """The part of the value that is no placeholder."""
+        """The part of the value besides the placeholder."""
         return re.sub(_PLACEHOLDER, "", self.pattern)
 
     @property

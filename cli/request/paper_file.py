@@ -163,7 +163,7 @@ def _parts(found: Iterator[tuple[str, dict[str, Any], str]], stem: str, labels: 
             raise UsageError(f"{where}: 'of' is for measures; use where.")
         file = str(table.get("file") or (stem if command == "plot" else f"{stem}_table"))
         if Path(file).name != file:
-            raise UsageError(f"{where}: the file '{file}' is no name; `--out` says the folder.")
+            raise UsageError(f"{where}: the file '{file}' is not a name; `--out` names the folder.")
         if file in taken:
             raise UsageError(f"{where}: another one is written to '{file}', too. Give each a `file` of its own.")
         taken.add(file)

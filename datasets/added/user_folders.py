@@ -45,7 +45,7 @@ class ClassFolders:
     loose: list[Path] = field(default_factory=list)
     """Images that are in no class folder."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """Number of files of each suffix that are no images, in class folders and beside them."""
+    """Number of files of each suffix other than images, in class folders and beside them."""
 
     @property
     def names(self) -> list[str]:

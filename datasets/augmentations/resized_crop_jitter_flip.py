@@ -22,7 +22,7 @@ _GREY, _JITTER = 0.2, 0.4
 
 
 class ResizedCropJitterFlip(ResizedCropFlip):
-    """As `resized_crop_flip`, with changes of colours."""
+    """`resized_crop_flip`, with greyscale and colour jitter."""
 
     def draw(self, count: int, stored: Tensor, hparams: DatasetHparams, stream: torch.Generator) -> MemoryBatches:
         """Draw the part, the side and the colours of each image."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 SCHEMA_VERSION = 2
 MAIN = "main"
+_MOST = 1 << 63
 _LOCATION = re.compile(r"((?:train|import)_[^/\0]+)/replicate_(\d{1,15})/(main|branch_[^/\0]+)", re.ASCII)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
@@ -29,6 +31,11 @@ def digest(kind: str, canonical: Mapping[str, Any]) -> str:
     """Return the digest of a description: SHA-256 of kind, schema version and canonical form, first 32 hex digits."""
     named = {"kind": kind, "schema": SCHEMA_VERSION, "description": canonical}
     return hashlib.sha256(canonical_json(named).encode()).hexdigest()[:32]
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite float, or a whole number of at most 63 bits and no bool."""
+    return math.isfinite(value) if type(value) is float else type(value) is int and -_MOST < value < _MOST
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import marshal
-import math
 import sys
 import typing
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from foundations.description.address import MAIN, SCHEMA_VERSION, Location, digest
+from foundations.description.address import MAIN, SCHEMA_VERSION, Location, digest, is_number
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values
 from foundations.description.step import Step
 from foundations.errors import DamagedError, UsageError
@@ -28,7 +27,7 @@ from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that
 
 # A branch inherits the hyperparameters of its training, except those of these groups.
 _NOT_INHERITED = ("techniques",)
-_MOST = 1 << 63  # of a whole number
+_TEXT_OR_SWITCH = (str, bool)
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
@@ -176,11 +175,9 @@ class Desc(ABC):
         """
         if not loaded_plugins():
             return []
-        own = plugin_that_declares(type(self))
         groups = [value for value in self.fields().values() if isinstance(value, Hparams)]
-        found = {plugin.name: plugin for group in groups for plugin in group.plugins()}
-        found |= {own.name: own} if own else {}
-        return [found[name] for name in sorted(found)]
+        found = {plugin_that_declares(type(self)), *(plugin for group in groups for plugin in group.plugins())}
+        return sorted(filter(None, found), key=lambda plugin: plugin.name)
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
@@ -249,12 +246,12 @@ class Desc(ABC):
             return
         for name, group in own.items():
             known = {**elided_values(type(getattr(self, name))), **stored.get(name, {})}
-            for hparam in (*group, *(hparam for hparam in known if hparam not in group)):
+            for hparam in {**group, **known}:
                 was, wanted = known.get(hparam), group.get(hparam, "nothing (it is not known any more)")
                 if was is ALWAYS_WRITTEN or was != wanted:
                     raise DamagedError(
                         f"{folder} holds the result of {hparam}={was}; {wanted} was asked for under the same address.\n"
-                        "A declared default has changed without keeping its elided value; "
+                        "A declared default has changed without keeping its `elided` value; "
                         "see foundations/description/hparams.py."
                     )
 
@@ -313,25 +310,16 @@ def interned(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def flattened(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the hyperparameters of groups by name; a later group overrides earlier ones."""
-    found: dict[str, Any] = {}
-    for group in groups:
-        found.update(group)
-    return found
+    return {name: value for group in groups for name, value in group.items()}
 
 
 def _is_plain(record: Mapping[str, Any]) -> bool:
     """Return whether the kind, hyperparameters and epoch length of a stored record have valid types and ranges."""
     epoch = record["iterations_per_epoch"]
-    if type(record["kind"]) is not str or type(epoch) is not int or not 0 < epoch < _MOST:
+    if type(record["kind"]) is not str or type(epoch) is not int or not is_number(epoch) or epoch < 1:
         return False
-    for group in record["hyperparameters"].values():
-        for value in group.values():
-            kind = type(value)
-            if kind is str or value is None or kind is bool:
-                continue
-            if not (math.isfinite(value) if kind is float else kind is int and -_MOST < value < _MOST):
-                return False
-    return True
+    values = [value for group in record["hyperparameters"].values() for value in group.values()]
+    return all(type(value) in _TEXT_OR_SWITCH or value is None or is_number(value) for value in values)
 
 
 @functools.lru_cache(maxsize=256)

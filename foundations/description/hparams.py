@@ -19,32 +19,25 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 import operator
 import textwrap
 import typing
+from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from types import NoneType
+from typing import Any, Self, TypeVar
 
-from foundations.description.json_forms import JsonForms
 from foundations.description.step import Step, parse_steps
 from foundations.errors import UsageError, invalid
 from foundations.registry import Plugin, Registry, plugin_that_declares
 
-
-class _Sentinel:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-ALWAYS_WRITTEN = _Sentinel("ALWAYS_WRITTEN")
+Group = TypeVar("Group", bound="Hparams")
+ALWAYS_WRITTEN = object()
 """The `elided` value of a field that is part of every address, so that its declared default may change freely."""
-_AS_DECLARED = _Sentinel("_AS_DECLARED")
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,8 @@ class _Rule:
 
     elided: Any
     choices: Sequence[str] | Registry[Any] | None
-    at_least: float | None
-    at_most: float | None
-    above: float | None
-    below: float | None
+    bounds: tuple[tuple[float, str, Callable[[float, float], bool]], ...]
+    """The bounds of a number: each with the word for it, and the comparison that must hold."""
     is_step: bool
     is_step_list: bool
     is_unordered: bool
@@ -66,7 +57,7 @@ class _Rule:
 def hparam(
     default: Any,
     *,
-    elided: Any = _AS_DECLARED,
+    elided: Any = ...,
     choices: Sequence[str] | Registry[Any] | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -79,14 +70,20 @@ def hparam(
 ) -> Any:
     """Declare a hyperparameter.
 
-    `elided`: the value that is omitted from addresses; it never changes.
+    `elided`: the value that is omitted from addresses, by default that of `default`; it never changes.
     choices: the valid texts, or the registry of the names. at_least, at_most, above, below: bounds of a number.
     step, step_list: a text that is one step or a list of steps; in addresses, as iterations.
     unordered: a comma-separated text whose order means nothing; in addresses, sorted and without repetition.
     help: for fields of generated classes, which have no docstrings.
     """
-    elided = default if elided is _AS_DECLARED else elided
-    rule = _Rule(elided, choices, at_least, at_most, above, below, step, step_list, unordered, help)
+    known = (
+        (at_least, "at least", operator.ge),
+        (above, "above", operator.gt),
+        (at_most, "at most", operator.le),
+        (below, "below", operator.lt),
+    )
+    bounds = tuple((bound, word, holds) for bound, word, holds in known if bound is not None)
+    rule = _Rule(default if elided is ... else elided, choices, bounds, step, step_list, unordered, help)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -110,33 +107,23 @@ class HparamField:
         choices = self.rule.choices or ()
         return choices.spellings() if isinstance(choices, Registry) else choices
 
-    @cached_property
-    def bounds(self) -> tuple[tuple[float, str, Callable[[float, float], bool]], ...]:
-        """The bounds of the field: the number, the word for it, and the comparison that must hold."""
-        rule = self.rule
-        known = (
-            (rule.at_least, "at least", operator.ge),
-            (rule.above, "above", operator.gt),
-            (rule.at_most, "at most", operator.le),
-            (rule.below, "below", operator.lt),
-        )
-        return tuple((bound, word, holds) for bound, word, holds in known if bound is not None)
-
     def check(self, value: Any) -> None:
         """Check a value by itself. Raises: UsageError that names the valid values."""
-        if not isinstance(value, self.types) and not (self.is_number and isinstance(value, int)):
-            raise self._wrong_type(value)
-        if value is None or (kind := type(value)) is bool:
-            if value is not None and bool not in self.types:
-                raise self._wrong_type(value)
-            return
-        if self.rule.choices is not None and value not in self.rule.choices:
-            choices = self.rule.choices
+        allowed = (*self.types, int) if self.is_number else self.types
+        if not isinstance(value, allowed) or (type(value) is bool and bool not in allowed):
+            words = " or ".join("nothing" if kind is NoneType else kind.__name__ for kind in allowed)
+            raise UsageError(f"{value!r} is not a valid value; it takes {words}.", self.name)
+        choices = self.rule.choices
+        if value is not None and choices is not None and value not in choices:
             if isinstance(choices, Registry):
                 raise UsageError(choices.unknown(str(value)).reason, self.name)
             raise invalid(value, self.name, choices)
-        if kind is float or kind is int:
-            self._check_bounds(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise UsageError(f"{value} is not a valid value; it takes a finite number.", self.name)
+            if not all(holds(value, bound) for bound, _, holds in self.rule.bounds):
+                words = " and ".join(f"{word} {bound:g}" for bound, word, _ in self.rule.bounds)
+                raise UsageError(f"{value} is not a valid value; it must be {words}.", self.name)
 
     def normalized(self, value: Any, iterations_per_epoch: int) -> Any:
         """Return the canonical form of a value."""
@@ -152,21 +139,9 @@ class HparamField:
             return ",".join(sorted(set(filter(None, value.split(","))))) or None
         return value
 
-    def _check_bounds(self, value: Any) -> None:
-        if not math.isfinite(value):
-            raise UsageError(f"{value} is not a valid value; it takes a finite number.", self.name)
-        if not all(holds(value, bound) for bound, _, holds in self.bounds):
-            words = " and ".join(f"{word} {bound:g}" for bound, word, _ in self.bounds)
-            raise UsageError(f"{value} is not a valid value; it must be {words}.", self.name)
-
-    def _wrong_type(self, value: Any) -> UsageError:
-        allowed = (*self.types, int) if self.is_number else self.types
-        words = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
-        return UsageError(f"{value!r} is not a valid value; it takes {words}.", self.name)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Hparams(JsonForms):
+class Hparams(ABC):  # noqa: B024 (without this metaclass, mypy takes its subclasses for unhashable arguments of caches)
     """Base of all groups of hyperparameters.
 
     Every field must be declared with `hparam` and be a str, int, float, bool, or one of these or None. Construction
@@ -181,7 +156,7 @@ class Hparams(JsonForms):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values. The process that unpickles them generates a generated class again."""
         kind = next(kind for kind in type(self).__mro__ if "_is_generated" not in kind.__dict__)
-        return _restored, (kind, kind is not type(self), self.values())
+        return _unchecked, (kind, self.values(), kind is not type(self))
 
     def validate(self) -> None:
         """Check what depends on several fields. Raises: UsageError that names the fields and what is valid."""
@@ -244,9 +219,7 @@ class Hparams(JsonForms):
         plain = self.simplified()
         fields = fields_of(type(plain))
         values = {field.name: field.normalized(getattr(plain, field.name), iterations_per_epoch) for field in fields}
-        normal = object.__new__(type(plain))  # already valid: the canonical form of valid values
-        normal.__dict__.update(values)
-        return normal
+        return _unchecked(type(plain), values)  # the canonical form of valid values is valid
 
     def plugins(self) -> list[Plugin]:
         """Return the plug-ins whose code the values use: those of names in registries, and the plug-in of the class.
@@ -266,8 +239,9 @@ class Hparams(JsonForms):
         return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.rule.elided}
 
 
-def _restored(kind: type[Hparams], is_generated: bool, values: dict[str, Any]) -> Hparams:
-    group = object.__new__(kind.group_for(values) if is_generated else kind)  # valid already
+def _unchecked(kind: type[Group], values: dict[str, Any], is_generated: bool = False) -> Group:
+    """Return a group with values that are known to be valid. is_generated: its class is generated from `kind`."""
+    group = object.__new__(kind.group_for(values) if is_generated else kind)
     group.__dict__.update(values)
     return group
 
@@ -301,60 +275,44 @@ def help_of(group: type[Hparams]) -> dict[str, str]:
     return {name: found[name] for name in group.names()}
 
 
-def overrides_group(
+def merged_group(
     name: str,
     groups: Iterable[type[Hparams]],
-    prefix: str,
+    base: type[Hparams],
     summary: str,
-    *,
-    base: type[Hparams] = Hparams,
+    prefix: str = "",
     help: str = "In place of --{}.",
 ) -> type[Hparams]:
-    """Return a group with every field of some groups under a prefix, each None where it is not given.
+    """Return a subclass of `base` that has every field of some groups as well.
 
-    For flags that override some of another description's hyperparameters. `overrides` reads them.
-    base: the class of which it is a subclass. help: of each field, with its name without the prefix in the braces.
+    prefix: precedes their names, for flags that override hyperparameters of another description. Each field is None
+    where it is not given, and `overrides` reads them. help: of these fields; braces stand for the name without prefix.
     """
-    fields = []
+    fields = {}
     for group in groups:
-        hints = typing.get_type_hints(group)
+        texts = help_of(group)
         for field in fields_of(group):
-            rule = dataclasses.replace(field.rule, elided=None, help=help.format(field.name))
-            hint = hints[field.name] | None
-            fields.append((prefix + field.name, hint, dataclasses.field(default=None, metadata={"rule": rule})))
-    made = _generated(name, fields, base, summary)
-    made._prefix = prefix  # type: ignore[attr-defined]
-    return made
+            kind: Any = functools.reduce(operator.or_, field.types)
+            default, rule = field.default, dataclasses.replace(field.rule, help=texts[field.name])
+            if prefix:
+                kind, default = kind | None, None
+                rule = dataclasses.replace(rule, elided=None, help=help.format(field.name))
+            declared = dataclasses.field(default=default, metadata={"rule": rule})
+            fields[field.name] = (prefix + field.name, kind, declared)
+    namespace = {"_is_generated": True, "__doc__": summary} | ({"_prefix": prefix} if prefix else {})
+    return dataclasses.make_dataclass(
+        name, fields.values(), bases=(base,), frozen=True, kw_only=True, namespace=namespace
+    )
 
 
 def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
-    """Return the fields of a group that come from an `overrides_group`, by prefix; help shows each as one entry."""
+    """Return the fields of a group that a `merged_group` has by prefix; help shows each prefix as one entry."""
     prefixes = [base.__dict__["_prefix"] for base in group.__mro__ if "_prefix" in base.__dict__]
     return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
 
 
-def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:
-    """Return a subclass of `base` that has every field of some groups as well, under their own names."""
-    fields = {}
-    for group in groups:
-        hints, texts = typing.get_type_hints(group), help_of(group)
-        for field in fields_of(group):
-            rule = dataclasses.replace(field.rule, help=texts[field.name])
-            declared = dataclasses.field(default=field.default, metadata={"rule": rule})
-            fields[field.name] = (field.name, hints[field.name], declared)
-    return _generated(name, list(fields.values()), base, summary)
-
-
-def _generated(name: str, fields: list[tuple[str, Any, Any]], base: type[Hparams], summary: str) -> type[Hparams]:
-    made = dataclasses.make_dataclass(
-        name, fields, bases=(base,), frozen=True, kw_only=True, namespace={"_is_generated": True}
-    )
-    made.__doc__ = summary
-    return made
-
-
 def overrides(flags: Hparams, group: type[Hparams], prefix: str) -> dict[str, Any]:
-    """Return the values that an `overrides_group` was given for the fields of a group."""
+    """Return the values that a `merged_group` with a prefix was given for the fields of a group."""
     values = {name: getattr(flags, prefix + name) for name in group.names()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -372,13 +330,9 @@ def _docstrings(kind: type) -> dict[str, str]:
         return {}
     assert isinstance(definition, ast.ClassDef)
     found = {}
-    for statement, following in zip(definition.body, definition.body[1:], strict=False):
-        target = statement.target if isinstance(statement, ast.AnnAssign) else None
-        if (
-            isinstance(target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            paragraphs = inspect.cleandoc(str(following.value.value)).split("\n\n")
-            found[target.id] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    for pair in itertools.pairwise(definition.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                paragraphs = inspect.cleandoc(text).split("\n\n")
+                found[name] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found

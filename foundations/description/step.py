@@ -67,25 +67,23 @@ class Step:
     def __str__(self) -> str:
         return f"{self.iteration}it"
 
-    def _comparable(self, other: Step) -> None:
+    def _iteration_of(self, other: Step) -> int:
+        """Return the iteration of another step. Raises: ValueError where its epochs have another length."""
         if self.iterations_per_epoch != other.iterations_per_epoch:
             raise ValueError(
                 f"steps of {self.iterations_per_epoch} and of {other.iterations_per_epoch} iterations an epoch "
                 "cannot be compared"
             )
+        return other.iteration
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Step):
-            return NotImplemented
-        self._comparable(other)
-        return self.iteration == other.iteration
+        return self.iteration == self._iteration_of(other) if isinstance(other, Step) else NotImplemented
 
     def __lt__(self, other: Step) -> bool:
-        self._comparable(other)
-        return self.iteration < other.iteration
+        return self.iteration < self._iteration_of(other)
 
     def __le__(self, other: Step) -> bool:
-        return self == other or self < other
+        return self.iteration <= self._iteration_of(other)
 
     def __hash__(self) -> int:
         return hash((self.iteration, self.iterations_per_epoch))

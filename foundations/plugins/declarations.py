@@ -16,7 +16,7 @@ from typing import Any
 
 from foundations.description.hparams import Hparams, elided_values, help_of
 from foundations.errors import OpenPruneError, PluginError, UsageError
-from foundations.plugins.users_code import is_own_module, place_of_error, words_of
+from foundations.plugins.users_code import is_own_module, name_of, place_of_error, words_of
 from foundations.registry import Registered, plugins_under_way
 
 _NAME = re.compile(r"[^\s,=/\\\"']+")
@@ -114,16 +114,12 @@ def _type_of(text: Any, names: _Names) -> Any:
 
 def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of a type, as far as that can be told."""
-    if isinstance(kind, str):
-        kind = _Unknown  # a forward reference
-    if kind in (Any, _Unknown, object) or isinstance(kind, typing.TypeVar):
-        return True
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, each) for each in arguments)
     if origin is typing.Literal:
         return value in arguments
-    if kind is None or kind is types.NoneType:
+    if kind is None:
         return value is None
     if origin is type:
         known = [each for each in arguments if isinstance(each, type) and each not in (Any, _Unknown)]
@@ -132,7 +128,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return callable(value)
     if origin in (int, float):
         return isinstance(value, int if origin is int else (int, float)) and not isinstance(value, bool)
-    if not isinstance(origin, type):
+    if not isinstance(origin, type) or origin in (Any, _Unknown):  # a TypeVar or a forward reference, say
         return True
     return isinstance(value, origin) and _fits_inside(value, origin, arguments)
 
@@ -170,7 +166,7 @@ def _check_arguments(name: str, function: Any, kind: Any) -> None:
     except TypeError:
         words = ", ".join(str(parameter).split(":")[0].split("=")[0] for parameter in signature.parameters.values())
         called = f"{len(taken)} argument{'s' if len(taken) != 1 else ''}"
-        raise UsageError(f"{name} is called with {called}; {_name_of(function)}({words}) does not take them.") from None
+        raise UsageError(f"{name} is called with {called}; {name_of(function)}({words}) does not take them.") from None
 
 
 def _callable_kind(kind: Any) -> Any:
@@ -202,14 +198,10 @@ def _telling_errors(function: Callable[..., Any], field: str, entry: Registered)
         except Exception as error:
             if place_of_error(error):
                 raise
-            reason = f"{_name_of(function)}, its {field}, failed: {words_of(error)}"
+            reason = f"{name_of(function)}, its {field}, failed: {words_of(error)}"
             raise PluginError(f"{file}, line {entry.line}: '{entry.spelling}': {reason}") from error
 
     return call
-
-
-def _name_of(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _shown(value: Any) -> str:

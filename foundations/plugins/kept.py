@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from foundations.environment import used_plugins_file
 from foundations.errors import EnvironmentFailure
 from foundations.files import read_file, write_atomically
-from foundations.plugins.plugins import is_loaded, load_plugin, name_is_loaded
+from foundations.plugins.plugins import load_plugin
 from foundations.plugins.users_code import is_kept
-from foundations.registry import KEPT, Plugin
+from foundations.registry import KEPT, Plugin, loaded_plugin
 
 if TYPE_CHECKING:
     from foundations.storage.run import Run
@@ -64,7 +64,7 @@ def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
     If another version of a plug-in is loaded, that one stays: `check_loaded` reports it.
     """
     for plugin in plugins:
-        if not is_loaded(plugin) and not name_is_loaded(plugin.name) and may_load(plugin, run):
+        if loaded_plugin(plugin.name) is None and may_load(plugin, run):
             load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_used().get(plugin.sha256))
 
 

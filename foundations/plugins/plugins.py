@@ -23,7 +23,7 @@ from foundations.files import read_file
 from foundations.plugins.declarations import check_entry
 from foundations.plugins.users_code import is_kept, is_own, place_of_error, words_of
 from foundations.registry import Plugin as Plugin
-from foundations.registry import Registered, add_plugin, executing, loaded_plugins
+from foundations.registry import Registered, add_plugin, executing, loaded_plugin, loaded_plugins
 
 
 def load_plugins(paths: Iterable[Path | str]) -> None:
@@ -49,16 +49,13 @@ def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = Non
     if sha256 is not None and hashlib.sha256(source).hexdigest() != sha256:
         return
     plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest(), source)
-    for known in loaded_plugins():
-        if known.name == plugin.name:
-            if known.sha256 == plugin.sha256:
-                return
-            reason = (
-                f"{path} has changed since it was loaded; start a new process."
-                if known.path == plugin.path
-                else f"{known.path} and {plugin.path} have the same name; rename one of them."
-            )
-            raise UsageError(reason, "plugin")
+    known = loaded_plugin(plugin.name)
+    if known is not None:
+        if known.sha256 == plugin.sha256:
+            return
+        if known.path == plugin.path:
+            raise UsageError(f"{path} has changed since it was loaded; start a new process.", "plugin")
+        raise UsageError(f"{known.path} and {plugin.path} have the same name; rename one of them.", "plugin")
     folder = None if beside is None and is_kept(plugin.path) else beside or plugin.path.parent
     if folder is not None:
         _check_modules(plugin, folder)
@@ -125,12 +122,8 @@ def _check_declared(module: ModuleType, path: Path) -> None:
 
 def is_loaded(plugin: Plugin) -> bool:
     """Return whether exactly this version of a plug-in is loaded, from any path."""
-    return any((known.name, known.sha256) == (plugin.name, plugin.sha256) for known in loaded_plugins())
-
-
-def name_is_loaded(name: str) -> bool:
-    """Return whether a plug-in of that name is loaded, in any version."""
-    return any(known.name == name for known in loaded_plugins())
+    known = loaded_plugin(plugin.name)
+    return known is not None and known.sha256 == plugin.sha256
 
 
 def check_loaded(plugins: Iterable[Plugin], what: str, hint: Callable[[Plugin], str] = lambda _: "") -> None:
@@ -143,7 +136,7 @@ def check_loaded(plugins: Iterable[Plugin], what: str, hint: Callable[[Plugin], 
     for plugin in plugins:
         if is_loaded(plugin):
             continue
-        other = next((known for known in loaded_plugins() if known.name == plugin.name), None)
+        other = loaded_plugin(plugin.name)
         needs = f"{what} needs the plug-in {plugin.path} with SHA-256 {plugin.sha256[:12]}..."
         found = "which is not loaded" if other is None else f"but {other.path} is another version"
         advice = hint(plugin)

@@ -45,9 +45,14 @@ def place_of_entry(entry: Registered) -> str:
     return f"{entry.plugin.path}, line {entry.line}" if entry.plugin is not None else ""
 
 
+def name_of(function: Any) -> str:
+    """Return the name of a function or a class, or of the class of a callable object."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def mistake(function: Callable[..., Any], entry: Registered, reason: str) -> PluginError:
     """Return the error for a mistake in an entry's function. reason: the words after the function's name."""
-    name = getattr(function, "__name__", type(function).__name__)
+    name = name_of(function)
     place = place_of(function) or place_of_entry(entry)
     return PluginError(f"{place}: {name}, of '{entry.spelling}', {reason}" if place else f"{name} {reason}")
 
@@ -112,8 +117,7 @@ def is_own_module(name: str) -> bool:
 
 def is_raised_by_plugin(error: BaseException) -> bool:
     """Return whether the line that raised an error is one of a plug-in."""
-    places = list(_places(error))
-    return bool(places) and bool(places[-1])
+    return any(list(_places(error))[-1:])
 
 
 def words_of(error: BaseException) -> str:

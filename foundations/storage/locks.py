@@ -72,7 +72,7 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
         file_lock.acquire(timeout=0)
     except Timeout:
         if not wait:
-            raise Busy(f"{name} is worked on by {_describe(path)}.") from None
+            raise Busy(f"{name} is in use by {_describe(path)}.") from None
         say(f"Waiting for {_describe(path)}, which works on {name}.")
         file_lock.acquire()
     holder = Holder(path)

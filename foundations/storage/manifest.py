@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from foundations.description.json_forms import JsonForms
+from foundations.description.address import is_number
 from foundations.files import sha256_of_file
 from foundations.storage import sealed_json
 
+if TYPE_CHECKING:
+    from dataclasses_json import DataClassJsonMixin
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MOST = 1 << 63
 _NAME = re.compile(r"[^./\0][^/\0]*")
 """A file beside the manifest: nothing that leads out of the run's folder."""
 
 
 @dataclass(frozen=True)
-class FileRecord(JsonForms):
+class FileRecord:
     """The record of a file in a manifest."""
 
     size: int
@@ -35,8 +34,11 @@ class FileRecord(JsonForms):
         """Measure a file. Raises: OSError where there is none, or something else than a file."""
         return cls(path.stat().st_size, sha256_of_file(path))
 
-    def difference(self, path: str) -> str:
-        """Describe the difference between a file and its record, without reading the file; empty if there is none."""
+    def difference(self, path: str, *, of_bytes: bool = False) -> str:
+        """Describe the difference between a file and its record; empty if there is none.
+
+        of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read.
+        """
         try:
             found = os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
         except (FileNotFoundError, NotADirectoryError):
@@ -45,9 +47,11 @@ class FileRecord(JsonForms):
             return f"it cannot be read ({error.strerror})"
         if not stat.S_ISREG(found.st_mode):
             return "it is not a regular file"
-        return (
-            "" if found.st_size == self.size else f"it has {found.st_size} bytes, not the {self.size} of its manifest"
-        )
+        if found.st_size != self.size:
+            return f"it has {found.st_size} bytes, not the {self.size} of its manifest"
+        if of_bytes and sha256_of_file(path) != self.sha256:
+            return "its SHA-256 is not the one of its manifest"
+        return ""
 
     @classmethod
     def of_tree(cls, tree: Any) -> FileRecord:
@@ -59,7 +63,7 @@ class FileRecord(JsonForms):
 
 
 @dataclass(frozen=True)
-class Manifest(JsonForms):
+class Manifest:
     """The files of a complete run, its results and their inputs."""
 
     files: dict[str, FileRecord]
@@ -81,50 +85,26 @@ class Manifest(JsonForms):
 
     def to_bytes(self) -> bytes:
         """Return the content of `manifest.json`, with its own checksum."""
-        return sealed_json.to_bytes(dataclasses.asdict(self))
+        from dataclasses_json import DataClassJsonMixin  # its import takes as long as listing a hundred runs
+
+        return sealed_json.to_bytes(DataClassJsonMixin.to_dict(cast("DataClassJsonMixin", self)))
 
     @classmethod
     def from_bytes(cls, data: bytes, file: object = "A manifest") -> Manifest:
-        """Read what `to_bytes` returned. Raises: ValueError, KeyError or TypeError for anything else.
+        """Read what `to_bytes` returned. Raises: ValueError, KeyError, TypeError or AttributeError for anything else.
 
         An older manifest without its own checksum is read as well. file: its path, for errors.
         Raises: EnvironmentFailure for one of a newer format.
         """
         tree = sealed_json.from_bytes(data, file)
-        files = {_checked_name(name): FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
-        for name, is_right in _FORMS.items():
-            if name in tree and not is_right(tree[name]):
-                raise TypeError(f"'{name}' is of another form")
-        return cls(files=files, **tree)
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise TypeError(f"'{name}' is not the name of a file of the run")
-    return name
-
-
-def _is_number(value: object) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    return type(value) is int and -_MOST < value < _MOST
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-
-
-def _is_results(value: object) -> bool:
-    return isinstance(value, dict) and all(each is None or _is_number(each) for each in value.values())
-
-
-_FORMS: dict[str, Callable[[object], bool]] = {
-    "results": _is_results,
-    "dataset": _is_texts,
-    "parents": _is_texts,
-    "versions": _is_texts,
-    "device": lambda value: isinstance(value, str),
-    "run": lambda value: isinstance(value, str),
-    "wall_seconds": _is_number,
-    "finished": lambda value: isinstance(value, str),
-}
+        files = {name: FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
+        found = cls(files=files, **tree)
+        texts = [found.device, found.run, found.finished]
+        for facts in (found.dataset, found.parents, found.versions):
+            texts += facts.values()
+        numbers = [found.wall_seconds, *(value for value in found.results.values() if value is not None)]
+        if not all(map(_NAME.fullmatch, files)):
+            raise TypeError("a file is not in the run's folder")
+        if not all(isinstance(text, str) for text in texts) or not all(map(is_number, numbers)):
+            raise TypeError("a value is of another form")
+        return found

@@ -30,7 +30,7 @@ from foundations.description.address import Location
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, explain_os_errors, read_file, sha256_of_file, write_atomically
+from foundations.files import PART, explain_os_errors, read_file, remove_empty, sha256_of_file, write_atomically
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
@@ -103,7 +103,7 @@ class Run:
             raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
             self.record()  # raises where the whole directory is another run's
-            raise self.damaged(MANIFEST, f"it is that of {manifest.run}")
+            raise self.damaged(MANIFEST, f"it belongs to {manifest.run}")
         return manifest
 
     # Working on it.
@@ -155,14 +155,7 @@ class Run:
         if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
             for name in found:
                 (self.folder / name).unlink()
-            self.remove_empty_folders()
-
-    def remove_empty_folders(self) -> None:
-        """Remove the run's folder and those above it, as far as they are empty."""
-        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
-            if folder.exists():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            remove_empty(self.folder, above=2)
 
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
@@ -180,9 +173,9 @@ class Run:
                 self.read_tensors(path.name)
         self.sparsity()
         self.clear_failure()
-        names = sorted(path.name for path in self.folder.iterdir() if _belongs_in_manifest(path))
-        files = {name: FileRecord.of(self.folder / name) for name in names}
-        self.write_manifest(manifest, files)
+        names = {path.name for path in self.folder.iterdir()} - {MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE}
+        listed = sorted(name for name in names if not name.startswith((".", DAMAGED)))
+        self.write_manifest(manifest, {name: FileRecord.of(self.folder / name) for name in listed})
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def add_to_manifest(self, name: str) -> None:
@@ -207,10 +200,9 @@ class Run:
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
-        found = [STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")]
-        return sorted(
-            Step(int(m[1]) * iterations_per_epoch + int(m[2]), iterations_per_epoch) for m in found if m is not None
-        )
+        found = filter(None, (STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")))
+        iterations = sorted(int(state[1]) * iterations_per_epoch + int(state[2]) for state in found)
+        return [Step(iteration, iterations_per_epoch) for iteration in iterations]
 
     def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights and buffers at a step."""
@@ -264,18 +256,11 @@ class Run:
 
     def metrics(self) -> Metrics:
         """Return the metrics measured so far. Raises: as `check_metrics`."""
-        data = self._checked_metrics()
+        data = self.check_metrics()
         try:
             return Metrics() if data is None else Metrics.from_csv(data.decode(errors="replace"))
         except DamagedError as error:  # which names no run
             raise self.damaged(METRICS, "it is not as it was written") from error
-
-    def check_metrics(self) -> None:
-        """Read metrics.csv without parsing it.
-
-        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
-        """
-        self._checked_metrics()
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
         """Return the first step where validation accuracy is best so far; None where it is not measured."""
@@ -339,8 +324,11 @@ class Run:
         except ValueError as error:
             raise self.damaged(name, str(error)) from error
 
-    def _checked_metrics(self) -> bytes | None:
-        """Return the content of metrics.csv, or None where there is none. Raises: as `check_metrics`."""
+    def check_metrics(self) -> bytes | None:
+        """Return the content of metrics.csv without parsing it, or None where there is none.
+
+        Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
+        """
         data = self._data(METRICS)
         if data is None:
             return None
@@ -369,7 +357,7 @@ class Run:
 
     def how_to_mend(self) -> str:
         """Return a sentence with the command that mends the run."""
-        return f"To set it aside and make it anew: {PROGRAM} verify {self.location} --mend"
+        return f"To set it aside and compute it again: {PROGRAM} verify {self.location} --mend"
 
     def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and facts in a file, without comparing it with a manifest.
@@ -377,22 +365,22 @@ class Run:
         is_checked: the file is known to have every byte that was written.
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
-        return tensor_files.read(self.folder / name, self.how_to_mend(), self._owner(name), is_checked=is_checked)
+        owner = f"{self.location}/{name}"
+        return tensor_files.read(self.folder / name, self.how_to_mend(), owner, is_checked=is_checked)
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
         recorded = manifest.files.get(name) if manifest else None
-        if recorded is not None and sha256_of_file(self.folder / name) != recorded.sha256:
-            raise self.damaged(name, "its SHA-256 is not the one of its manifest")
+        if recorded is not None:
+            self.check_bytes(name, recorded)
         return self.read_tensors(name, is_checked=recorded is not None)
 
+    def check_bytes(self, name: str, recorded: FileRecord) -> None:
+        """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
+        problem = recorded.difference(f"{self.folder}/{name}", of_bytes=True)
+        if problem:
+            raise self.damaged(name, problem)
+
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-        self.write(name, tensor_files.to_bytes(tensors, facts, self._owner(name)))
-
-    def _owner(self, name: str) -> str:
-        """Return the owner that a file of tensors records, which tells it from files of other runs and steps."""
-        return f"{self.location}/{name}"
-
-
-def _belongs_in_manifest(path: Path) -> bool:
-    return path.name not in (MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE) and not path.name.startswith((".", DAMAGED))
+        # The owner tells the file from those of other runs and steps.
+        self.write(name, tensor_files.to_bytes(tensors, facts, owner=f"{self.location}/{name}"))

@@ -31,7 +31,7 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        raise EnvironmentFailure(f"Cannot read {root}: it may not be looked into.")
+        raise EnvironmentFailure(f"Cannot read {root}: permission denied.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         for replicate in sorted(training.glob("replicate_*")):
@@ -59,9 +59,9 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     Raises: UsageError where the address fits no run, or more than one.
     """
     whole = address.rstrip("/")
-    exact = _at(root, whole)
-    if exact is not None:
-        return exact
+    exact = Location.parse(whole)
+    if exact is not None and _holds_run(exact.under(root)):
+        return Run(root, exact)
     begins = "" if whole.count("/") > 1 else whole.partition("/")[0]
     likely = ((name, is_closed) for name, is_closed in _names(root) if begins in name[0] or begins in name[2])
     named = [(Location(*name), is_closed) for name, is_closed in likely]
@@ -122,11 +122,6 @@ def users_by_location(root: Path) -> dict[Location, list[Run]]:
     return users
 
 
-def users_of(run: Run) -> list[Run]:
-    """Return every run that depends on a run, directly or not, and every branch in a training's directory."""
-    return with_users([run])[:-1]
-
-
 def with_users(runs: Sequence[Run]) -> list[Run]:
     """Return some runs of a root, and all that depend on them or are branches beside them, in an order for removal.
 
@@ -154,13 +149,6 @@ def with_users(runs: Sequence[Run]) -> list[Run]:
 def _holds_run(folder: Path | str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
     return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
-
-
-def _at(root: Path, text: str) -> Run | None:
-    """Return the run at a complete location, without reading any other; None where there is none."""
-    location = Location.parse(text)
-    run = location and Run(root, location)
-    return run if run and _holds_run(run.folder) else None
 
 
 def _is_meant(location: Location, stem: str, replicate: str) -> bool:

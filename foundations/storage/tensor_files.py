@@ -51,6 +51,9 @@ def read(
     """
     from safetensors import SafetensorError, safe_open
 
+    def damaged(why: str) -> DamagedError:
+        return DamagedError(f"{path} is damaged: {why}.\n{how_to_mend}")
+
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
@@ -62,24 +65,20 @@ def read(
         facts = json.loads(text)
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise DamagedError(f"{path} is damaged: it is a link to nothing.\n{how_to_mend}") from error
+            raise damaged("it is a link to nothing") from error
         raise EnvironmentFailure(f"There is no file {path}. {how_to_mend}") from error
     except OSError as error:
         if error.errno == errno.EINVAL:
-            raise DamagedError(f"{path} is damaged: {error.strerror}.\n{how_to_mend}") from error
+            raise damaged(str(error.strerror)) from error
         raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(
-            f"{path} is damaged: it is not a whole safetensors file of open_prune.\n{how_to_mend}"
-        ) from error
+        raise damaged("it is not a whole safetensors file of open_prune") from error
     except RuntimeError as error:  # torch opens the file once more, when it may be gone
         raise EnvironmentFailure(f"Cannot read {path}: {error}.") from error
     if found != recorded:
-        raise DamagedError(
-            f"{path} is damaged: its content does not have the SHA-256 it was written with.\n{how_to_mend}"
-        )
+        raise damaged("its content does not have the SHA-256 it was written with")
     if owner and written_as not in ("", owner):
-        raise DamagedError(f"{path} is damaged: it was written as {written_as}.\n{how_to_mend}")
+        raise damaged(f"it was written as {written_as}")
     return tensors, facts
 
 

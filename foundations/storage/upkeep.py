@@ -7,14 +7,14 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from foundations.errors import DamagedError, OpenPruneError
-from foundations.files import sha256_of_file
+from foundations.files import remove_empty
 from foundations.storage import tensor_files
-from foundations.storage.manifest import Manifest
+from foundations.storage.manifest import FileRecord, Manifest
 from foundations.storage.run import (
     CHECKPOINT,
     DAMAGED,
@@ -41,10 +41,10 @@ def verify(run: Run) -> list[DamagedError]:
     with _collected(problems):
         manifest = run.read_manifest()
     if manifest is not None:
-        problems += [run.damaged(name, why) for name, why in _differences(run, manifest)]
+        problems += [run.damaged(name, why) for name, why in _differences(run, manifest.files)]
     else:
         reads = {}
-        with _collected(problems):
+        with _collected(problems):  # a colleague's folder may be closed
             reads = _reads(run)
         for read in reads.values():
             with _collected(problems):
@@ -63,8 +63,7 @@ def check_bytes(run: Run, manifest: Manifest, at_most: int) -> int:
         if total + record.size > at_most:
             break
         total += record.size
-        if sha256_of_file(run.folder / name) != record.sha256:
-            raise run.damaged(name, "its SHA-256 is not the one of its manifest")
+        run.check_bytes(name, record)
     return total
 
 
@@ -90,7 +89,7 @@ def mend(run: Run) -> list[str]:
     except DamagedError:
         set_aside(MANIFEST)
     recorded = manifest.files if manifest else {}
-    for name, _ in [] if manifest is None else list(_differences(run, manifest)):
+    for name, _ in list(_differences(run, recorded)):
         set_aside(name)
     if manifest is not None and aside:
         if all(STATE.fullmatch(name) for name in aside):
@@ -105,7 +104,7 @@ def mend(run: Run) -> list[str]:
                 set_aside(name)
     for name in _not_files(run):
         set_aside(name)
-    if DESCRIPTION not in (*recorded, *aside) and _is_only_description_wrong(run):
+    if DESCRIPTION not in (*recorded, *aside) and not _describes(run) and _owns_tensors(run):
         set_aside(DESCRIPTION)
     return aside
 
@@ -116,24 +115,20 @@ def remove(run: Run) -> None:
     trash = _free_path(run.folder.with_name(f"{_REMOVED}{run.folder.name}"))
     run.folder.replace(trash)
     shutil.rmtree(trash)
-    run.remove_empty_folders()
+    remove_empty(run.folder, above=2)
 
 
 def sweep_removed(root: Path) -> None:
     """Remove what is left of runs whose removal was cut off."""
     for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
         shutil.rmtree(trash, ignore_errors=True)
-        for folder in (trash.parent, trash.parent.parent):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        remove_empty(trash.parent, above=1)
 
 
-def _differences(run: Run, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the name of each file that is not what the manifest says, and why not. Every byte is read."""
-    for name, record in manifest.files.items():
-        problem = record.difference(f"{run.folder}/{name}")
-        if not problem and sha256_of_file(run.folder / name) != record.sha256:
-            problem = "its SHA-256 is not the one of its manifest"
+def _differences(run: Run, recorded: Mapping[str, FileRecord]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each file that differs from its record, and the difference. Every byte is read."""
+    for name, record in recorded.items():
+        problem = record.difference(f"{run.folder}/{name}", of_bytes=True)
         if problem:
             yield name, problem
 
@@ -165,12 +160,8 @@ def _is_of_another_run(run: Run) -> bool:
     return False
 
 
-def _is_only_description_wrong(run: Run) -> bool:
-    """Return whether the description does not match its directory's name, while all tensors belong to this run."""
-    return not _describes(run) and _owns_tensors(run)
-
-
 def _describes(run: Run) -> bool:
+    """Return whether the description matches its directory's name."""
     with contextlib.suppress(OpenPruneError):
         run.record()
         return True
@@ -178,6 +169,7 @@ def _describes(run: Run) -> bool:
 
 
 def _owns_tensors(run: Run) -> bool:
+    """Return whether all files of tensors were written for this run."""
     return all(tensor_files.owner(path).startswith(f"{run.location}/") for path in run.tensor_files())
 
 

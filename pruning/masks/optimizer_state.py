@@ -1,7 +1,7 @@
 """Elementwise state of optimizers: the tensors with an entry for each weight.
 
-Only such a tensor can be set to zero where weights are pruned. An equal shape is no proof: the left preconditioner of a
-square weight in Shampoo has the weight's shape too, but its rows and columns stand for units.
+Only such a tensor can be set to zero where weights are pruned. An equal shape does not prove it: the left
+preconditioner of a square weight in Shampoo has the weight's shape too, but its rows and columns stand for units.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def warn_of_left_state(
         message = (
             f"{kind} has state of a weight's shape that stays as it is where weights are pruned: {', '.join(wrong)}. "
             f"If it has an entry per weight, name it, as in attach(optimizer, state={tuple(wrong)}); "
-            "if not, say so by state=()."
+            "if not, pass state=()."
         )
     if wrong:
         warnings.warn(message, OptimizerStateWarning, stacklevel=2)

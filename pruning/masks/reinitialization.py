@@ -40,8 +40,8 @@ def reinitialize_(network: nn.Module, buffers: Mapping[str, torch.Tensor] | None
         if left:
             names = ", ".join(left[:_SHOWN]) + (", ..." if len(left) > _SHOWN else "")
             raise UsageError(
-                f"{len(left)} {'parameter' if len(left) == 1 else 'parameters'} cannot be drawn again: {names}. "
-                "Give the class of the module that they are in a method `reset_parameters` that draws them."
+                f"{len(left)} {'parameter' if len(left) == 1 else 'parameters'} cannot be reinitialized: {names}. "
+                "Define `reset_parameters` in the class of their module."
             )
 
 
@@ -134,7 +134,7 @@ def _reset(name: str, module: nn.Module, parametrized: Mapping[str, torch.Size])
                 getattr(module, method)()
     except Exception as error:
         path = ".".join(filter(None, (name, method)))
-        raise UsageError(f"{type(module).__name__} cannot be drawn again: {path}() fails: {error}") from error
+        raise UsageError(f"{type(module).__name__} cannot be reinitialized: {path}() fails: {error}") from error
 
 
 @torch.no_grad()

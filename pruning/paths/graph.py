@@ -67,7 +67,7 @@ class Graph:
     nodes: list[Node]
     outputs: list[Node]
     channelwise: dict[str, Node]
-    """Parameters with one entry a unit that are no layer's weight, by name: biases, batchnorm's weights."""
+    """Parameters with one entry a unit other than the weights of layers, by name: biases, batchnorm's weights."""
 
     @property
     def layers(self) -> list[Node]:

@@ -29,7 +29,7 @@ Weight = nn.Parameter | Computed
 def unwrapped(model: Any) -> nn.Module:
     """Return the network inside of `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel`.
 
-    Raises: UsageError for TorchScript, and for anything that is no module.
+    Raises: UsageError for TorchScript, and for anything other than a module.
     """
     if not isinstance(model, nn.Module):
         shown = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
@@ -82,7 +82,7 @@ def tensors_of(layer: nn.Module) -> dict[str, Weight]:
 
 
 def choice_of(name: str, layer: nn.Module) -> str:
-    """Return the choice that selects a layer: its type, or its name if the type is no type of layer."""
+    """Return the choice that selects a layer: its type, or its name if its type does not select layers."""
     return (f"{name}.*" if name else "*") if type(layer) is nn.Module else layer_type(layer)
 
 

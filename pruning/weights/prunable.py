@@ -147,8 +147,8 @@ def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases
         layers = [name for name, _ in named_layers(model) if name]
         suggestion = did_you_mean(choice, [*groups, *present, *layers, *tensors])
         raise UsageError(
-            f"'{choice}' is no layer of {type(model).__name__}.{suggestion} Choose from {', '.join(groups)}, types of "
-            f"layers ({', '.join(present)}), and names or patterns of layers and tensors."
+            f"'{choice}' is not a layer of {type(model).__name__}.{suggestion} Choose from {', '.join(groups)}, types "
+            f"of layers ({', '.join(present)}), and names or patterns of layers and tensors."
         )
     return named
 

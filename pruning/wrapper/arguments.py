@@ -71,7 +71,7 @@ def check_switches(**switches: object) -> None:
 
 
 def folder_of(folder: object) -> Path | None:
-    """Return the folder of the log; None where nothing is written. Raises: UsageError for what is no path."""
+    """Return the folder of the log; None where nothing is written. Raises: UsageError for anything but a path."""
     if folder is None:
         return None
     if not isinstance(folder, str | PathLike) or isinstance(fspath := os.fspath(folder), bytes) or not fspath:
@@ -86,7 +86,7 @@ def check_seed(seed: object) -> None:
 
 
 def checked_layer_types(types: object) -> tuple[type[nn.Module], ...] | None:
-    """Return the types of layers as a tuple. Raises: UsageError where they are no classes of modules."""
+    """Return the types of layers as a tuple. Raises: UsageError where they are not classes of modules."""
     found = tuple(types) if isinstance(types, list | tuple | set | frozenset) else (types,)
     if types is None:
         return None

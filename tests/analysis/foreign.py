@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 
 from foundations.description.address import digest
 from foundations.storage import tensor_files
@@ -25,6 +26,6 @@ def make_foreign(branch: Run, kind: str) -> str:
         manifest.pop(name)  # a file without a checksum
     for path in folder.glob("*.safetensors"):
         path.write_bytes(tensor_files.to_bytes(*tensor_files.read(path, "")))
-    manifest["files"] = {name: FileRecord.of(folder / name).to_dict() for name in manifest["files"]}
+    manifest["files"] = {name: asdict(FileRecord.of(folder / name)) for name in manifest["files"]}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return folder.relative_to(branch.root).as_posix()

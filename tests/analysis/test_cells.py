@@ -45,10 +45,15 @@ def test_mean_and_spreads_are_those_of_the_replicates(values: list[float]) -> No
     assert cell.interval("minmax") == (min(values), max(values))
 
 
-def test_a_confidence_interval_is_by_students_t() -> None:
-    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate((0.7, 0.8, 0.9), 1))))
+@pytest.mark.parametrize(
+    ("n", "quantile"),  # by scipy 1.17.1: scipy.special.stdtrit(n - 1, 0.975)
+    [(2, 12.706204736174694), (3, 4.302652729749462), (6, 2.5705818356363146), (31, 2.0422724563012378)],
+)
+def test_a_confidence_interval_is_by_students_t(n: int, quantile: float) -> None:
+    values = [0.5 + number / 100 for number in range(n)]
+    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
 
-    assert cell.half_width("ci95") == pytest.approx(4.302652729749 * statistics.stdev((0.7, 0.8, 0.9)) / math.sqrt(3))
+    assert cell.half_width("ci95") == pytest.approx(quantile * statistics.stdev(values) / math.sqrt(n), rel=1e-13)
 
 
 def test_a_single_run_has_no_spread() -> None:

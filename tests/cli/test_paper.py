@@ -354,7 +354,7 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
         (PAPER + "[[plot]]\nname = 'curves'\nof = 'strategy=snip1'", ["[[plot]]", "use where"]),
         (PAPER + "[[cpu.table]]\nvalues = 'x'", ["[[cpu.table]]", "Did you mean '--value'?"]),
         (PAPER + "[[plot]]\nname = 'curves'\nlines = 'strateggy'", ["[[plot]]: lines", "Did you mean 'strategy'?"]),
-        (PAPER + "[[plot]]\nname = 'curves'\nfile = '../up'", ["[[plot]]", "'../up' is no name"]),
+        (PAPER + "[[plot]]\nname = 'curves'\nfile = '../up'", ["[[plot]]", "'../up' is not a name"]),
         (PAPER + "[[plot]]\nname = 'curves'\nlabels = ['SNIP']", ["[[plot]]", "not KEY=LABEL"]),
         (PAPER + "[[table]]\ncolumns = 'sparsty'", ["[[table]]: columns", "Did you mean 'sparsity'?"]),
         (PAPER + "[[table]]\nwhere = 'density<<3'", ["[[table]]", "where", "'density<<3' is not a condition"]),

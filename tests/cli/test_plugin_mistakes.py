@@ -371,7 +371,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         "MINE = FigureKind(spelling='mine', summary='', draw=lambda rows, options: DrawnFigure(Figure(), 3))\n",
         ("plot", "mine"),
         2,
-        "line 3: <lambda>, of 'mine', returned points that are no dictionaries in a tuple.",
+        "line 3: <lambda>, of 'mine', returned points that are not a tuple of dictionaries.",
     ),
     "an error in a hook": (
         TECHNIQUE.format("before_step(self, step): raise ValueError('one\\n two\\n three\\n four\\n five')"),
@@ -392,7 +392,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         "MINE = Recipe(spelling='mine', source='', model='cifar_resnet_8', hparams={'learning_rate': 1})\n",
         ("train", "--default_hparams=mine", "--dry_run"),
         2,
-        "line 2: the recipe 'mine' sets learning_rate, which is no hyperparameter.",
+        "line 2: the recipe 'mine' sets learning_rate, which is not a hyperparameter.",
     ),
     "a platform that makes nothing": (
         "from platforms.platform import PlatformKind\n"

@@ -66,7 +66,7 @@ def test_layers_that_are_asked_for_are_pruned_and_nothing_is_left_out(
 
 def test_a_name_of_no_layer_is_refused_before_anything_is_computed(terminal: Terminal, tmp_path: Path) -> None:
     refused = terminal.run(*job_of(tmp_path), "--prune_step=2it", "--prunable_layers=all,lstn")
-    refused.assert_is_for_people(2, "--prunable_layers", "'lstn' is no layer of Net", "Did you mean 'lstm'")
+    refused.assert_is_for_people(2, "--prunable_layers", "'lstn' is not a layer of Net", "Did you mean 'lstm'")
     assert not list(terminal.root.rglob("description.json"))
 
 

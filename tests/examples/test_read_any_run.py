@@ -190,7 +190,7 @@ def test_files_of_other_runs_and_other_formats_are_refused(own: Run) -> None:
     path = own.folder / "manifest.json"
     data = path.read_bytes()
     path.write_bytes((other / "manifest.json").read_bytes())
-    assert_is_refused(own.folder, "manifest.json", "it is that of")
+    assert_is_refused(own.folder, "manifest.json", "it belongs to")
     path.write_bytes(sealed_json.to_bytes({**json.loads(data), "format": 2}))
     assert_is_refused(own.folder, "manifest.json", "it is of format 2")
     path.unlink()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam, overrides, overrides_group
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, help_of, hparam, merged_group, overrides
 from foundations.errors import UsageError
 
 
@@ -100,7 +100,7 @@ def test_the_help_of_a_field_without_a_docstring_can_be_declared() -> None:
 
 
 def test_overrides_have_the_fields_of_other_groups_under_a_prefix_and_only_those_given_count() -> None:
-    group = overrides_group("Overrides", (Method, Other), "other_", "Other values.")
+    group = merged_group("Overrides", (Method, Other), Hparams, "Other values.", "other_")
 
     flags = group.of({"other_level": 0.5, "other_width": 1})
 

@@ -135,13 +135,6 @@ def test_normalizing_twice_is_normalizing_once() -> None:
     assert once.normalized(10) == once
 
 
-def test_json_holds_every_field_and_reads_back() -> None:
-    example = Example(rate=0.3, drops="1ep", flag=True)
-
-    assert Example.from_json(example.to_json()) == example
-    assert set(example.to_dict()) == set(Example.names())
-
-
 def test_the_elided_values_are_those_declared() -> None:
     assert elided_values(Example)["changed"] == 1.0
     assert elided_values(Example)["name"] is ALWAYS_WRITTEN

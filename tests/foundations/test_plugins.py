@@ -52,8 +52,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 def toys() -> Registry[Toy]:
     made = Registry(Toy, "toy", ())
-    made.add(BALL)
-    made.add(SNIP)
+    made.register(sys.modules[__name__])
     return made
 
 

@@ -26,8 +26,7 @@ def module_of(**declared: object) -> ModuleType:
 
 def registry_of(*toys: Toy) -> Registry[Toy]:
     registry = Registry(Toy, "toy", ())
-    for toy in toys:
-        registry.add(toy)
+    registry.register(module_of(**{str(number): toy for number, toy in enumerate(toys)}))
     return registry
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from foundations.description.desc import MaskOf, RunRef
 from foundations.errors import UsageError
-from foundations.storage.store import all_runs, find_run, short_address, source_runs, users_of
+from foundations.storage.store import all_runs, find_run, short_address, source_runs, with_users
 from tests.foundations.toy_descriptions import ToyBranch, ToyDesc, complete_run, state_of
 
 MAIN = ToyDesc()
@@ -75,6 +75,9 @@ def test_the_users_of_a_run_are_those_that_draw_on_it_and_those_that_draw_on_the
     complete_run(root, elsewhere)
     child = complete_run(root, ToyBranch(main=elsewhere, state=state_of(BRANCH, 10)))
 
-    assert [user.location for user in users_of(find_run(root, BRANCH.digest))] == [child.location]
-    assert {user.location for user in users_of(find_run(root, MAIN.digest))} == {BRANCH.location(1), child.location}
-    assert users_of(child) == []
+    assert [user.location for user in with_users([find_run(root, BRANCH.digest)])[:-1]] == [child.location]
+    assert {user.location for user in with_users([find_run(root, MAIN.digest)])[:-1]} == {
+        BRANCH.location(1),
+        child.location,
+    }
+    assert with_users([child]) == [child]

@@ -164,7 +164,7 @@ def test_tensors_that_share_memory_are_written_apart(tmp_path):
 
 
 def test_a_file_that_goes_while_it_is_read_is_no_bug(tmp_path):
-    # Rust opens it first, torch again: what it says then is no OSError. Here the second finds no number for a file.
+    # Rust opens it first, torch again: what it says then is not an OSError. Here the second finds no number for a file.
     path = tmp_path / "state.safetensors"
     path.write_bytes(CONTENT)
     tensor_files.read(path, MEND)

@@ -117,7 +117,7 @@ def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes]
 
 
 def _replace(path: Path, stream: random.Random) -> None:
-    """Put something that is no file, or a link, in the place of a file."""
+    """Put something other than a file, or a link, in the place of a file."""
     path.unlink()
     action = stream.randrange(5)
     if action == 0:

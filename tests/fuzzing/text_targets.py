@@ -114,7 +114,7 @@ def _line_like(line: tuple[str, ...], stream: random.Random) -> list[str]:
         else:
             name, equals, value = words[at].partition("=")
             words[at] = name + equals + text_like(value, stream) if equals else text_like(name, stream)
-    # As the system hands arguments over: without NUL, bytes that are no UTF-8 as surrogates.
+    # As the system hands arguments over: without NUL, bytes that are not UTF-8 as surrogates.
     clean = [word.replace("\0", "").replace("\ud800", "\udc80") for word in words]
     return [word for word in clean if not word.startswith(_DANGEROUS)] if _is_harmless(clean) else ["ls"]
 

@@ -1,5 +1,6 @@
 """A family that a researcher declares beside its network, in a file that imports torch."""
 
+import sys
 from dataclasses import dataclass
 from typing import cast
 
@@ -46,7 +47,7 @@ PATCHES = Family(
 @pytest.fixture(scope="module", autouse=True)
 def _declared() -> None:
     if "patches_2" not in FAMILIES:
-        FAMILIES.add(PATCHES)
+        FAMILIES.register(sys.modules[__name__])
 
 
 def test_hyperparameters_of_a_family_reach_its_builder_and_the_address() -> None:

@@ -150,8 +150,8 @@ class RunWork:
                     f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
                     "versions or the number of processes differ from those in\n"
                     f"{self.run.folder / 'manifest.json'}, or the run was stacked with others.\n"
-                    "Replay it where and as it was made; of one that is to be stacked, keep what you need with\n"
-                    "--weight_save_steps."
+                    "Replay it on the machine and with the versions that computed it. Of a run that is to be stacked,\n"
+                    "keep the states that you need with --weight_save_steps."
                 )
 
         try:

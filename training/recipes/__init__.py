@@ -106,7 +106,7 @@ def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
     known = [name for group in groups for name in group.names()]
     for name in found.hparams:
         if name not in known:
-            raise PluginError(f"{place} sets {name}, which is no hyperparameter.{did_you_mean(name, known)}")
+            raise PluginError(f"{place} sets {name}, which is not a hyperparameter.{did_you_mean(name, known)}")
 
 
 def lottery_recipe(name: str) -> dict[str, Any]:

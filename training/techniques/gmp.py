@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, overrides_group
+from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.hparams import PRUNABLE, PruningHparams
@@ -138,7 +138,7 @@ def _errors_about_prefixed_names() -> Iterator[None]:
 @functools.cache
 def _with_options_of(pruning: type[PruningHparams]) -> type[Hparams]:
     summary, help_text = GmpHparams.__doc__ or "", "As --{} of a branch, for gradual pruning."
-    return overrides_group("GmpHparams", (pruning,), PREFIX, summary, base=GmpHparams, help=help_text)
+    return merged_group("GmpHparams", (pruning,), GmpHparams, summary, PREFIX, help_text)
 
 
 def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:

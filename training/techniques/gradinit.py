@@ -44,7 +44,7 @@ class GradInitHparams(TechniqueHparams):
 
     @property
     def uses_seed(self) -> bool:
-        """True: the order of the batches is random."""
+        """Whether the technique draws random numbers: it does, for the order of the batches."""
         return True
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
