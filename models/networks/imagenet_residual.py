@@ -34,7 +34,8 @@ class JumpBlock(BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Return the output with both jumps added before the activations."""
         out = self.act(self.bn1(self.conv1(x)) + self.bn_jump1(self.conv_jump1(x)))
-        return self.act(self.bn2(self.conv2(out)) + self._around(x) + self.bn_jump2(self.conv_jump2(out)))
+        shortcut = self._around(x)
+        return self.act(self.bn2(self.conv2(out)) + shortcut + self.bn_jump2(self.conv_jump2(out)))
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> tuple[str, nn.Module | None]:
