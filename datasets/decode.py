@@ -11,8 +11,8 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.formats.source_files import Split, damaged
+from datasets.formats.source_files import SourceFiles, Split, damaged
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,16 +42,11 @@ _DAMAGES = (
 """Errors of PIL's decoders for truncated files."""
 
 
-@dataclass(frozen=True)
-class EncodedFile:
-    """A published image in memory, still encoded."""
-
-    path: Path
-    """Its path, for errors."""
-    content: bytes
-    class_name: str
+EncodedFile = tuple[Path, bytes, str]
+"""A published image in memory: its path, for errors; its content, still encoded; the name of its class."""
 
 
+@cache
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes of the decoded formats, in lower case, such as `.jpg`."""
     from PIL import Image
@@ -95,22 +90,33 @@ def check_header(blob: bytes) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:
-    """Return published images of one size, uint8 (N, 3, side, side), with their classes as labels.
+def decode_splits(
+    images: Mapping[str, Sequence[EncodedFile]], side: int, source: str, files: SourceFiles
+) -> dict[str, Split] | None:
+    """Return published images of one size by split, uint8 (N, 3, side, side), with their classes as labels.
 
+    Returns None if a split has no images, or testing a class that training lacks. files: takes a report.
     Raises: DamagedError that names an image that is truncated or has another size.
     """
+    classes = sorted({name for *_, name in images["train"]})
+    if not all(images.values()) or not {name for *_, name in images["test"]} <= set(classes):
+        return None
+    files.report(f"decoding {sum(map(len, images.values())):,} images of {files.name}")
+    return {split: _decode_split(found, classes, side, source) for split, found in images.items()}
+
+
+def _decode_split(files: Sequence[EncodedFile], class_names: Sequence[str], side: int, source: str) -> Split:
     images = np.empty((len(files), 3, side, side), np.uint8)
-    for index, file in enumerate(files):
+    for index, (path, content, _) in enumerate(files):
         try:
-            image = decode(file.content)
+            image = decode(content)
         except ValueError as error:
-            raise damaged(file.path, str(error)) from error
+            raise damaged(path, str(error)) from error
         if image.shape != images.shape[1:]:
-            raise damaged(file.path, f"it is an image of {tuple(image.shape)} and not {images.shape[1:]}")
+            raise damaged(path, f"it is an image of {tuple(image.shape)} and not {images.shape[1:]}")
         images[index] = image.numpy()
     number = {name: index for index, name in enumerate(class_names)}
-    labels = np.array([number[file.class_name] for file in files], np.int64)
+    labels = np.array([number[name] for *_, name in files], np.int64)
     return Split(images, labels, tuple(class_names), source)
 
 
@@ -124,20 +130,17 @@ def _with_torchvision(blob: bytes) -> Tensor:
 
 
 def _with_pil(blob: bytes) -> Tensor:
+    from PIL.Image import fromarray
+
     with _opened(blob) as image:
         has_8_bits = not image.mode.startswith(("I", "F"))
         has_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _16_BIT_FORMATS)
         if has_8_bits or has_16_bits:
-            pixels = np.array((image if has_8_bits else _upper_8_bits(image)).convert("RGB"))
+            upper = image if has_8_bits else fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            pixels = np.array(upper.convert("RGB"))
     if not (has_8_bits or has_16_bits):
         raise ValueError("its pixels are floating-point numbers or have 32 bits; save it with 8 or 16")
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _upper_8_bits(image: Image) -> Image:
-    from PIL.Image import fromarray
-
-    return fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 @contextlib.contextmanager

@@ -243,11 +243,10 @@ def read_header(path: Path) -> Header:
 
 def _is_entry(entry: Any) -> bool:
     """Return whether this is a valid entry of a tensor in a header."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or not entry["dtype"].isalnum():
-        return False
-    shape, place = entry.get("shape"), entry.get("data_offsets")
-    numbers = [*shape, *place] if isinstance(shape, list) and isinstance(place, list) and len(place) == 2 else [None]
-    return all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, end]}:
+            return dtype.isalnum() and all(type(size) is int and 0 <= size < 1 << 62 for size in (*shape, start, end))
+    return False
 
 
 def _damaged(path: Path, reason: str) -> DamagedError:

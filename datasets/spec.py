@@ -60,7 +60,7 @@ class DatasetSpec(Registered):
         if self.augmentation.channels not in (None, channels):
             needed = self.augmentation.channels
             raise UsageError(f"{self.augmentation.spelling} needs images of {needed} channels, not of {channels}.")
-        if not self.in_memory and self.augmentation is not NONE and not self.augmentation.can_stream:
+        if not self.in_memory and not self.augmentation.can_stream:
             raise UsageError(f"{self.augmentation.spelling} works only on datasets in memory.")
 
     @property

@@ -125,19 +125,15 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
             f"Its parameters: {', '.join(names[:3])}, ..., {names[-1]}.",
             "others_frozen_exceptions",
         )
-    batchnorms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    outputs = {id(p) for p in output_layer(model).parameters()}
-    scales = {id(p) for m in model.modules() if isinstance(m, ShortcutScale) for p in m.parameters()}
     for name, parameter in model.named_parameters():
-        if id(parameter) in scales:
-            frozen = True
-        elif id(parameter) in batchnorms:
-            frozen = hparams.batchnorm_frozen
-        elif id(parameter) in outputs:
-            frozen = hparams.output_frozen
-        else:
-            frozen = hparams.others_frozen and name not in exceptions
-        parameter.requires_grad_(not frozen)
+        parameter.requires_grad_(not hparams.others_frozen or name in exceptions)
+    output_layer(model).requires_grad_(not hparams.output_frozen)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(not hparams.batchnorm_frozen)
+    for module in model.modules():
+        if isinstance(module, ShortcutScale):
+            module.requires_grad_(False)
 
 
 def output_layer(model: nn.Module) -> nn.Module:

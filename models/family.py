@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foundations.errors import UsageError, choose_from
 from foundations.registry import Registered
@@ -108,3 +108,21 @@ def _in_words(depths: Sequence[int]) -> str:
     if isinstance(depths, range) and len(depths) > 5:
         return f"{', '.join(map(str, depths[:5]))}, ... ({depths.step}n + {depths.start % depths.step})"
     return " or ".join(filter(None, (", ".join(map(str, depths[:-1])), str(depths[-1]))))
+
+
+def family_by_depth(
+    builder: Callable[[NetworkSpec], nn.Module], prefix: str, source: str, examples: str, *, width: int = 0, **more: Any
+) -> Family:
+    """Return the family of the names `PREFIX_D`, or `PREFIX_D[_W]` if it has a width.
+
+    examples: depths, or depths and widths, separated by spaces. more: other fields of the family.
+    """
+    return Family(
+        spelling=f"{prefix}_D[_W]" if width else f"{prefix}_D",
+        pattern=f"{prefix}{DEPTH}{OPTIONAL_WIDTH if width else ''}",
+        builder=builder,
+        source=source,
+        examples=tuple(f"{prefix}_{example}" for example in examples.split()),
+        width=width,
+        **more,
+    )

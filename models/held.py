@@ -16,17 +16,8 @@ import torch
 from torch import Tensor, nn
 
 _CONSTANTS = (
-    types.NoneType,
-    types.EllipsisType,
-    types.ModuleType,
-    types.BuiltinFunctionType,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    torch.dtype,
-    torch.device,
+    *(types.NoneType, types.EllipsisType, types.ModuleType, types.BuiltinFunctionType),
+    *(int, float, complex, str, bytes, torch.dtype, torch.device),
 )
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
@@ -58,12 +49,9 @@ def functions_with_state(network: nn.Module) -> Iterator[types.FunctionType]:
     for module in held_modules(network):
         for value in vars(module).values():
             _collect_functions(value, found, seen)
-    stateful = {key for key, function in found.items() if any(map(_is_state, _references(function)))}
-    while more := {
-        key
-        for key, function in found.items()
-        if key not in stateful and any(id(value) in stateful for value in _references(function))
-    }:
+    references = {key: _references(function) for key, function in found.items()}
+    stateful = {key for key, values in references.items() if any(map(_is_state, values))}
+    while more := {key for key, values in references.items() if not stateful.isdisjoint(map(id, values))} - stateful:
         stateful |= more
     yield from (function for key, function in found.items() if key in stateful)
 

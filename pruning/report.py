@@ -10,7 +10,7 @@ from torch import nn
 from foundations.errors import UsageError
 from foundations.multiply_adds import uses_of_parameters
 from pruning.masks.mask import Mask
-from pruning.paths.connectivity import degrees, effective
+from pruning.paths.connectivity import effective, sums_by_unit
 from pruning.paths.graph import Graph, trace
 from pruning.scoring.score_statistics import Statistics
 from pruning.weights.left_out import left_out
@@ -85,7 +85,7 @@ def _add_connectivity(layers: dict[str, dict[str, Any]], mask: Mask, graph: Grap
         layers[name]["effective_density"] = _levels(kept, mask[name].numel())["density"]
     for node in graph.layers:
         if node.layer and node.layer in mask:
-            into, out_of = degrees(node, mask[node.layer])
+            into, out_of = sums_by_unit(node, mask[node.layer])
             layers[node.layer] |= {"in_degree": _spread(into), "out_degree": _spread(out_of)}
     return _levels(on_paths.kept, mask.total)
 

@@ -22,7 +22,7 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
     n - 1), and `without` is the number of units of degree 0. A run without a mask keeps everything.
     Raises: UsageError for a network whose units cannot be traced.
     """
-    from pruning.paths.connectivity import degrees
+    from pruning.paths.connectivity import sums_by_unit
     from pruning.paths.graph import trace
 
     model = run.network()
@@ -32,7 +32,7 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
         name = str(node.layer)
         if name in mask:
             row: dict[str, str | int | float] = {"layer": name}
-            for side, degree in zip(("in", "out"), degrees(node, mask[name]), strict=True):
+            for side, degree in zip(("in", "out"), sums_by_unit(node, mask[name]), strict=True):
                 row |= {f"{side}_{statistic}": value for statistic, value in _spread(degree).items()}
             for column, value in row.items():
                 table.setdefault(column, []).append(value)

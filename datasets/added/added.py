@@ -7,11 +7,11 @@ folder, so a process must register the added datasets of its folder before it bu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from datasets.formats.source_files import SourceFiles
+from datasets.formats.source_files import Index, SourceFiles, Split
 from datasets.prepared import SPLITS, Header, is_prepared, locked, read_header, write_split
 from datasets.registry import AUGMENTATIONS, DATASETS
 from datasets.spec import DatasetSpec
@@ -39,7 +39,7 @@ def add_dataset(
     Raises: UsageError for a name or an augmentation that is not valid, and for images or arrays that cannot be read;
     EnvironmentFailure if the path does not exist or the folder cannot be written.
     """
-    from datasets.added.user_files import read_index, read_splits
+    from datasets.added.user_files import measured, read_index, read_splits
 
     _check_name(name, folder)
     if not AUGMENTATIONS.find(augmentation).can_stream and not in_memory:
@@ -47,16 +47,20 @@ def add_dataset(
         raise invalid(augmentation, "augmentation", choices)
     if not path.exists():
         raise EnvironmentFailure(f"{path} does not exist.")
+    splits: Mapping[str, Split | Index]
     if in_memory:
-        found = read_splits(path, image_size, report)
+        splits, images = read_splits(path, image_size, report)
     elif image_size is None:
         raise UsageError("it is needed for a dataset that is not in memory.", "image_size")
     else:
-        found = read_index(path, image_size, report)
-    metadata = _metadata(augmentation, found.shape, found.mean, found.std, in_memory)
+        splits, images = read_index(path, image_size, report)
+    mean, std = measured(images)
+    numbers = {"input_shape": images.shape[1:], "mean": mean, "std": std}
+    metadata = {key: ",".join(map(repr, values)) for key, values in numbers.items()}
+    metadata |= {"added": augmentation, "in_memory": str(in_memory)}
     with locked(name, folder, report):
         for split in SPLITS:
-            write_split(name, split, found.splits[split], folder, metadata)
+            write_split(name, split, splits[split], folder, metadata)
     register_added(folder)
     if name not in DATASETS:
         raise EnvironmentFailure(f"{folder / name} was written and cannot be read. Repeat the command.")
@@ -91,15 +95,6 @@ def _check_name(name: str, folder: Path) -> None:
         raise UsageError(f"'{name}' is a dataset already; give yours another name.")
     if name in DATASETS and is_prepared(name, folder):
         raise UsageError(f"There is a dataset '{name}' already; remove {folder / name} to add it again.")
-
-
-def _metadata(
-    augmentation: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...], in_memory: bool
-) -> dict[str, str]:
-    """Return the metadata of prepared files from which `_spec` reads the specification."""
-    values = {"input_shape": shape, "mean": mean, "std": std}
-    texts = {key: ",".join(map(repr, numbers)) for key, numbers in values.items()}
-    return {"added": augmentation, "in_memory": str(in_memory), **texts}
 
 
 def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:

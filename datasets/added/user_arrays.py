@@ -84,9 +84,12 @@ def _explained(what: str) -> Iterator[None]:
 def _splits(
     path: Path, names: Sequence[str], load: Callable[[str], Any], report: Callable[[str], None]
 ) -> dict[str, Split]:
-    def loaded(name: str) -> object:
+    def loaded(name: str) -> tuple[str, NDArray[Any]]:
         with _explained(f"{path}: {name}"):
-            return load(name)
+            array = load(name)
+        if not isinstance(array, np.ndarray):  # as parts of archives may not be
+            raise UsageError(f"{path}: {name} is something other than an array.")
+        return f"{path}: {name}", array
 
     pairs = _pairs(path, names)
     if not pairs:
@@ -96,8 +99,8 @@ def _splits(
         report(f"not read: {', '.join(unread)}")
     images, labels = {}, {}
     for split, (of_images, of_labels) in pairs.items():
-        images[split] = _checked_images(f"{path}: {of_images}", loaded(of_images), report)
-        labels[split] = _checked_labels(f"{path}: {of_labels}", loaded(of_labels), len(images[split]))
+        images[split] = _checked_images(*loaded(of_images), report)
+        labels[split] = _checked_labels(*loaded(of_labels), len(images[split]))
     class_names, classes = _numbered(path, labels, report)
     if "test" not in pairs:
         parts = dict(zip(SPLITS, held_out(classes["train"], class_names, path, report), strict=True))
@@ -123,17 +126,15 @@ def _pairs(path: Path, names: Iterable[str]) -> dict[str, Pair]:
             if other != name:
                 raise UsageError(f"{path}: {other} and {name} could both be the {kind}; remove one of them.")
     whole = {split: (pair["images"], pair["labels"]) for split, pair in sorted(found.items()) if len(pair) == 2}
-    train = [split for split in whole if split[0] == "train"]
-    tests = [split for split in whole if split[0] == "test"]
-    if not train and not tests and _ALONE in whole:
-        return {"train": whole[_ALONE]}
-    if not train and not tests:
-        return {}
-    half = next((pair for (split, _), pair in found.items() if len(pair) == 1 and (split != "test" or not tests)), None)
-    if half is not None or not train:
+    best = {split: pair for (split, _), pair in reversed(whole.items()) if split}
+    if not best:
+        return {"train": whole[_ALONE]} if _ALONE in whole else {}
+    halves = (pair for (split, _), pair in found.items() if len(pair) == 1 and (split != "test" or "test" not in best))
+    half = next(halves, None)
+    if half is not None or "train" not in best:
         missing = "training images and labels" if half is None else f"the other half of {next(iter(half.values()))}"
         raise UsageError(f"{path} lacks {missing}; {_ACCEPTED}.")
-    return {"train": whole[train[0]], **({"test": whole[tests[0]]} if tests else {})}
+    return best
 
 
 _ALONE = ("", 0)
@@ -154,10 +155,8 @@ def _is_glued(word: str) -> bool:
     return word[0] in "xy" and split_of(word[1:]) is not None
 
 
-def _checked_images(what: str, images: object, report: Callable[[str], None]) -> NDArray[np.uint8]:
+def _checked_images(what: str, images: NDArray[Any], report: Callable[[str], None]) -> NDArray[np.uint8]:
     """Return images as uint8 (N, C, H, W). what: names them."""
-    if not isinstance(images, np.ndarray):  # as parts of archives may not be
-        raise UsageError(f"{what} is something other than an array.")
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UsageError(
             f"{what} are {images.dtype} {images.shape}; images must be uint8 (N, H, W[, C]){_conversion(images)}."
@@ -182,17 +181,14 @@ def _conversion(images: NDArray[Any]) -> str:
     if images.dtype.kind not in "iufb" or images.dtype == np.uint8 or not images.size:
         return ""
     lowest, highest = float(images.min()), float(images.max())
+    advice = ": images.astype('uint8')" if lowest >= 0 and highest <= 255 else ""
     if images.dtype.kind in "fb" and lowest >= 0 and highest <= 1:
-        return f" from 0 to 255. These run from {lowest:g} to {highest:g}: (images * 255).round().astype('uint8')"
-    if lowest >= 0 and highest <= 255:
-        return f" from 0 to 255. These run from {lowest:g} to {highest:g}: images.astype('uint8')"
-    return f" from 0 to 255. These run from {lowest:g} to {highest:g}"
+        advice = ": (images * 255).round().astype('uint8')"
+    return f" from 0 to 255. These run from {lowest:g} to {highest:g}{advice}"
 
 
-def _checked_labels(what: str, labels: object, count: int) -> NDArray[Any]:
+def _checked_labels(what: str, labels: NDArray[Any], count: int) -> NDArray[Any]:
     """Return labels as they are, (N,). what: names them."""
-    if not isinstance(labels, np.ndarray):
-        raise UsageError(f"{what} is something other than an array.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.dtype.kind not in _NUMBERS + _TEXTS or labels.shape != (count,):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ from datasets.added.user_folders import (
 )
 from datasets.augmentations.transforms import resized_middle
 from datasets.decode import check_header, decode
-from datasets.formats.class_folders import EncodedImage, make_index
-from datasets.formats.source_files import Index, Split
+from datasets.formats.class_folders import make_index
+from datasets.formats.source_files import FilePart, Index, Split
 from foundations.errors import UsageError
 from foundations.files import read_file
 
@@ -40,36 +39,25 @@ _MEASURED = 10_000
 _ARRAYS = ".npz"
 
 Report = Callable[[str], None]
-Labelled = list[tuple[EncodedImage, str]]
+Labelled = list[tuple[FilePart, str]]
 """Images, each with the name of its class."""
 
 
-@dataclass(frozen=True)
-class UserFiles:
-    """The splits and constants of a user's dataset."""
+def read_splits(path: Path, image_size: int | None, report: Report) -> tuple[dict[str, Split], NDArray[np.uint8]]:
+    """Read arrays, or decode images in class folders; return the splits, and the training images.
 
-    splits: Mapping[str, Split | Index]
-    shape: tuple[int, ...]
-    """Channels, height, width."""
-    mean: tuple[float, ...]
-    """The mean of each channel of the training images, for pixels in [0, 1], to four places."""
-    std: tuple[float, ...]
-    """The deviation of each channel."""
-
-
-def read_splits(path: Path, image_size: int | None, report: Report) -> UserFiles:
-    """Read arrays, or decode images in class folders. report: takes a line about each step, and about unread files.
-
-    Raises: UsageError for other files.
+    report: takes a line about each step, and about unread files. Raises: UsageError for other files.
     """
     _check_kind(path)
     splits = read_arrays(path, report) or _decoded(path, image_size, report)
-    images = splits["train"].images
-    return UserFiles(splits, images.shape[1:], *_measured(images))
+    return splits, splits["train"].images
 
 
-def read_index(path: Path, image_size: int, report: Report) -> UserFiles:
-    """Index images in class folders, to be resized when they are used. Raises: UsageError for other files."""
+def read_index(path: Path, image_size: int, report: Report) -> tuple[dict[str, Index], NDArray[np.uint8]]:
+    """Index images in class folders, to be resized when they are used; return the index, and some training images.
+
+    Raises: UsageError for other files.
+    """
     _check_kind(path)
     if not path.is_dir():
         raise UsageError(
@@ -81,7 +69,7 @@ def read_index(path: Path, image_size: int, report: Report) -> UserFiles:
     remarks: Counter[str] = Counter()
     images = [_decoded_file(Path(index.files[int(number)]), image_size, remarks) for number in index.file[::stride]]
     _say_remarks(remarks, len(images), report)
-    return UserFiles(splits, (3, image_size, image_size), *_measured(torch.stack(images).numpy()))
+    return splits, torch.stack(images).numpy()
 
 
 def _check_kind(path: Path) -> None:
@@ -92,17 +80,16 @@ def _check_kind(path: Path) -> None:
         )
 
 
-def _measured(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measured(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel of images (N, C, H, W), with pixels in [0, 1], to four places."""
-    count = images.size // images.shape[1]
     levels = np.arange(256) / 255
     means, stds = [], []
-    for channel in range(images.shape[1]):
-        weights = np.bincount(images[:, channel].reshape(-1), minlength=256) / count
+    for channel in images.swapaxes(0, 1):
+        weights = np.bincount(channel.reshape(-1), minlength=256) / channel.size
         mean = float(weights @ levels)
         means.append(round(mean, 4))
         stds.append(max(round(float(np.sqrt(weights @ (levels - mean) ** 2)), 4), 1e-4))
-    return tuple(means), tuple(stds)
+    return means, stds
 
 
 def _indices(path: Path, report: Report) -> dict[str, Index]:

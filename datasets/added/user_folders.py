@@ -12,14 +12,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from datasets.added.class_names import listed_names
 from datasets.added.split_names import is_general, split_of
 from datasets.decode import image_suffixes
-from datasets.formats.class_folders import EncodedImage, encoded_image, files_under
+from datasets.formats.class_folders import encoded_image, files_under
+from datasets.formats.source_files import FilePart
 from datasets.prepared import SPLITS
 from foundations.errors import UsageError
 
@@ -38,7 +38,7 @@ class ClassFolders:
     """The images of the class folders in a folder, and its other content."""
 
     folder: Path
-    images: list[tuple[EncodedImage, str]] = field(default_factory=list)
+    images: list[tuple[FilePart, str]] = field(default_factory=list)
     """Every image with the name of its class: by class, then by path."""
     empty: list[str] = field(default_factory=list)
     """The class folders without images."""
@@ -212,9 +212,4 @@ def loose_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _suffixes()
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    return image_suffixes()
+    return path.suffix.lower() in image_suffixes()

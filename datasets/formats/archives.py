@@ -7,20 +7,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.formats.source_files import damaged
-
-
-@dataclass(frozen=True)
-class Member:
-    """The place of a file in an uncompressed tar archive."""
-
-    name: str
-    offset: int
-    """In bytes, from the beginning of the archive's file."""
-    size: int
+from datasets.formats.source_files import FilePart, damaged
 
 
 def members(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[str, bytes]]:
@@ -63,19 +52,20 @@ def place_of(path: Path, name: str) -> Path:
     return (path.parent if path.is_dir() else path) / name
 
 
-def tar_members(archive: Path, offset: int = 0) -> list[Member]:
-    """Return the places of the files in a tar archive that begins at an offset of a file.
+def tar_members(archive: Path, below: Path, offset: int = 0) -> list[FilePart]:
+    """Return the files in a tar archive that begins at an offset of a file, in the order of their names.
 
-    Raises: DamagedError if the archive is truncated.
+    below: the folder to which the path of the archive is relative. Raises: DamagedError if the archive is truncated.
     """
+    file = archive.relative_to(below).as_posix()
     with _whole(archive), archive.open("rb") as stream:
         stream.seek(offset)
         with tarfile.open(fileobj=stream, mode="r:") as items:
             # tarfile's offsets are those of the whole stream, wherever the archive begins in it
-            found = [Member(item.name, item.offset_data, item.size) for item in items if item.isfile()]
+            found = [FilePart(item.name, file, item.offset_data, item.size) for item in items if item.isfile()]
     if found and found[-1].offset + found[-1].size > archive.stat().st_size:
         raise damaged(archive, "it ends inside a file")
-    return found
+    return sorted(found, key=lambda part: part.name)
 
 
 def _read(file: Path) -> bytes:

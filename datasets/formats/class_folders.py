@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from datasets.formats.source_files import Index
+from datasets.formats.source_files import FilePart, Index
 from foundations.errors import UsageError
 from foundations.files import check_regular
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
-@dataclass(frozen=True)
-class EncodedImage:
-    """An image: a file, or a part of an archive."""
-
-    name: str
-    file: str
-    """The file, or the archive: its path below the folder of all datasets, or an absolute one."""
-    offset: int
-    size: int
-
-
-def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedImage, str]]:
+def index_class_folders(folder: Path, below: Path | None) -> list[tuple[FilePart, str]]:
     """Return the images under each folder of a folder, at any depth, with that folder's name, in the order of names.
 
     below: the folder to which paths are relative; they are absolute if it is None or does not hold the images.
@@ -37,18 +25,18 @@ def index_class_folders(folder: Path, below: Path | None) -> list[tuple[EncodedI
     return [(image, name) for name in classes for image in images_under(folder / name, below)]
 
 
-def images_under(folder: Path, below: Path | None) -> Iterator[EncodedImage]:
+def images_under(folder: Path, below: Path | None) -> Iterator[FilePart]:
     """Yield the JPEG and PNG images under a folder, at any depth. below: as above. Raises: as `files_under`."""
     for path in files_under(folder):
         if path.name.lower().endswith(_SUFFIXES):
             yield encoded_image(path, below)
 
 
-def encoded_image(path: Path, below: Path | None) -> EncodedImage:
+def encoded_image(path: Path, below: Path | None) -> FilePart:
     """Return an image file. below: as above. Raises: OSError for anything but a regular file."""
     check_regular(path)
     file = path.relative_to(below) if below and path.is_relative_to(below) else path.absolute()
-    return EncodedImage(path.name, file.as_posix(), 0, path.stat().st_size)
+    return FilePart(path.name, file.as_posix(), 0, path.stat().st_size)
 
 
 def files_under(folder: Path, ignored: Callable[[str], bool] = lambda _: False) -> Iterator[Path]:
@@ -71,7 +59,7 @@ def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def make_index(images: Sequence[tuple[EncodedImage, str]], class_names: Sequence[str], source: str) -> Index:
+def make_index(images: Sequence[tuple[FilePart, str]], class_names: Sequence[str], source: str) -> Index:
     """Return the index of images with their classes."""
     files = sorted({image.file for image, _ in images})
     number_of_file = {file: number for number, file in enumerate(files)}

@@ -61,6 +61,18 @@ class Index:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """The place of the bytes of a published file, such as an image: a file, or a part of an uncompressed archive."""
+
+    name: str
+    file: str
+    """The file, or the archive: its path below the folder of all datasets, or an absolute one."""
+    offset: int
+    """In bytes, from the beginning of the file."""
+    size: int
+
+
+@dataclass(frozen=True)
 class Download:
     """A published file: its path under torchvision's root, its addresses in order of preference, its md5 sum."""
 

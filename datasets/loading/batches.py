@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from foundations.random_streams import generator
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W), normalized; labels int64 (B,)."""
+Part = Literal["train", "validation", "test"]
+"""The training examples, those that are held out of the training set, and the test examples."""
 _KEPT_BYTES = 1 << 30
 """The most bytes of chosen examples that are kept in memory."""
 
@@ -47,10 +49,8 @@ class LoaderConfig:
 class Loader(ABC):
     """Makes the batches of a dataset. Subclasses provide the images."""
 
-    # Subclasses set these: labels after all changes, int64 (N,), on the device.
-    _train_labels: Tensor
-    _validation_labels: Tensor
-    _test_labels: Tensor
+    _labels: dict[Part, Tensor]
+    """Set by subclasses: labels after all changes, int64 (N,), on the device."""
 
     def __init__(self, hparams: DatasetHparams, config: LoaderConfig) -> None:
         """Keep the normalized hyperparameters and the configuration."""
@@ -64,12 +64,12 @@ class Loader(ABC):
     @property
     def num_train(self) -> int:
         """Training examples in an epoch, after holding out and subsampling."""
-        return len(self._train_labels)
+        return len(self._labels["train"])
 
     @property
     def num_test(self) -> int:
         """Test examples."""
-        return len(self._test_labels)
+        return len(self._labels["test"])
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield this process's slices of the batches of an epoch, from batch `first` on.
@@ -81,7 +81,7 @@ class Loader(ABC):
         slices = [self._own_slice(batch) for batch in self._batches(self.num_train, first)]
         chosen = order.to(self._device)
         for part, images in zip(slices, self._augmented(order, slices, stream), strict=True):
-            yield self._finished(images, blurred=True), self._train_labels.index_select(0, chosen[part])
+            yield self._finished(images, blurred=True), self._labels["train"].index_select(0, chosen[part])
 
     def batch_size_of(self, number: int) -> int:
         """Return the number of examples in a training batch of an epoch, over all processes. number: from 0."""
@@ -102,21 +102,20 @@ class Loader(ABC):
 
     def plain_train_batches(self) -> Iterator[Batch]:
         """Yield this process's part of the training set, not augmented: in the set's order, as `test_batches` does."""
-        for part in self._own_batches(self.num_train):
-            images = self._train_images(torch.arange(part.start, part.stop))
-            yield self._finished(images, blurred=True), self._train_labels[part]
+        return self._in_order("train")
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield this process's part of the test set, not augmented: in the set's order, in batches of training size."""
-        batches = self._own_batches(self.num_test)
-        for part, images in zip(batches, self._test_images(batches), strict=True):
-            yield self._finished(images, blurred=False), self._test_labels[part]
+        return self._in_order("test")
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield this process's part of the training examples that are held out, as `test_batches` does."""
-        batches = self._own_batches(len(self._validation_labels))
-        for part, images in zip(batches, self._validation_images(batches), strict=True):
-            yield self._finished(images, blurred=False), self._validation_labels[part]
+        return self._in_order("validation")
+
+    def _in_order(self, which: Part) -> Iterator[Batch]:
+        batches = list(self._batches(len(self._labels[which])))[self._config.rank :: self._config.world_size]
+        for part, images in zip(batches, self._unaugmented(which, batches), strict=True):
+            yield self._finished(images, blurred=which == "train"), self._labels[which][part]
 
     def examples(self, per_class: int, seed: int) -> Rows:
         """Return exactly `per_class` training examples of each class, not augmented, chosen and ordered by a seed.
@@ -126,8 +125,9 @@ class Loader(ABC):
         be more than 1 GiB: then they are fetched (and decoded) each time. Raises: UsageError where a class has fewer.
         """
         source, num_classes = f"the training set of '{self._hparams.dataset_name}'", self._hparams.num_classes
-        chosen = choose_examples(self._train_labels, per_class, seed, num_classes=num_classes, source=source)
-        labels = self._train_labels[chosen.to(self._device)]
+        train_labels = self._labels["train"]
+        chosen = choose_examples(train_labels, per_class, seed, num_classes=num_classes, source=source)
+        labels = train_labels[chosen.to(self._device)]
         if len(chosen) * math.prod(self._hparams.input_shape) <= _KEPT_BYTES:
             return self._rows(self._train_images(chosen), labels)
         return Rows(labels, lambda rows: self._finished(self._train_images(chosen[rows]), blurred=True))
@@ -144,7 +144,7 @@ class Loader(ABC):
         def examples(number: int) -> Rows:
             order, stream = order_of(number), generator("scoring augmentation", seed, number)
             images = torch.cat(list(self._augmented(order, list(self._batches(count)), stream)))
-            return self._rows(images, self._train_labels[order.to(self._device)])
+            return self._rows(images, self._labels["train"][order.to(self._device)])
 
         return examples
 
@@ -163,20 +163,12 @@ class Loader(ABC):
         """Return training images by their numbers, not augmented."""
 
     @abstractmethod
-    def _validation_images(self, batches: list[slice]) -> Iterator[Tensor]:
-        """Yield batches of the images that are held out."""
-
-    @abstractmethod
-    def _test_images(self, batches: list[slice]) -> Iterator[Tensor]:
-        """Yield batches of the test images."""
+    def _unaugmented(self, which: Part, batches: list[slice]) -> Iterator[Tensor]:
+        """Yield batches of the images of one part, not augmented."""
 
     def _batches(self, count: int, first: int = 0) -> Iterator[slice]:
         for start in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
             yield slice(start, min(start + self._hparams.batch_size, count))
-
-    def _own_batches(self, count: int) -> list[slice]:
-        """Return this process's batches of test or validation examples."""
-        return list(self._batches(count))[self._config.rank :: self._config.world_size]
 
     def _own_slice(self, batch: slice) -> slice:
         """Return this process's slice of a batch."""

@@ -22,7 +22,7 @@ from datasets.augmentations.augmentation import WHOLE
 from datasets.augmentations.transforms import resized_middle
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
-from datasets.loading.batches import Loader, LoaderConfig
+from datasets.loading.batches import Loader, LoaderConfig, Part
 from datasets.loading.changes import changed_examples
 from datasets.prepared import load_tensors
 from foundations.errors import DamagedError, UsageError
@@ -83,28 +83,15 @@ class _IndexedImages(Dataset["Tensor | str"]):
             raise DamagedError(f"{path}: {error}.\nPut a whole image there.") from error
 
 
-class _Tasks:
-    """The batches of tasks of a DataLoader: replaced for each epoch, so that the workers can stay."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Task]] = []
-
-    def __iter__(self) -> Iterator[list[Task]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
 class _DecodingWorkers:
     """Processes that decode batches of images. They start with the first batch and stay."""
 
     def __init__(self, images: _IndexedImages, device: torch.device, workers: int) -> None:
         self._device = device
-        self._tasks = _Tasks()
+        self._batches: list[list[Task]] = []  # replaced for each epoch, so that the workers can stay
         self._loader: DataLoader[Tensor | str] = DataLoader(
             images,
-            batch_sampler=self._tasks,
+            batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_unchanged,
             worker_init_fn=_ignore_signals,
@@ -116,7 +103,7 @@ class _DecodingWorkers:
 
     def decode(self, batches: list[list[Task]]) -> Iterator[Tensor]:
         """Yield batches uint8 (B, 3, H, W) on the device. Raises: DamagedError that names a file without an image."""
-        self._tasks.batches = batches
+        self._batches[:] = batches
         for images in self._loader:
             if isinstance(images, str):
                 raise DamagedError(images)
@@ -145,33 +132,32 @@ class StreamingLoader(Loader):
         self._train_numbers, train_labels = changed_examples(
             torch.arange(held_out, len(train["labels"])), train["labels"][held_out:], self._hparams
         )
-        self._train_labels, self._validation_labels, self._test_labels = (
-            labels.to(self._device) for labels in (train_labels, train["labels"][:held_out], test["labels"])
-        )
+        labels: dict[Part, Tensor] = {
+            "train": train_labels,
+            "validation": train["labels"][:held_out],
+            "test": test["labels"],
+        }
+        self._labels = {part: own.to(self._device) for part, own in labels.items()}
         self._train, test_images = (_IndexedImages(index, folder, self._hparams) for index in (train, test))
-        self._train_workers, self._validation_workers, self._test_workers = (
-            _DecodingWorkers(images, self._device, workers) for images in (self._train, self._train, test_images)
-        )
+        images: dict[Part, _IndexedImages] = {"train": self._train, "validation": self._train, "test": test_images}
+        self._workers = {part: _DecodingWorkers(own, self._device, workers) for part, own in images.items()}
 
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:
         seeds, finish = self._hparams.augmentation.draw_streamed(self.num_train, self._device, stream)
         numbers = self._train_numbers[order]
         tasks = [list(zip(numbers[part].tolist(), seeds[part].tolist(), strict=True)) for part in slices]
-        decoded = self._train_workers.decode(tasks)
+        decoded = self._workers["train"].decode(tasks)
         return (finish(images, part) for images, part in zip(decoded, slices, strict=True))
 
     def _train_images(self, numbers: Tensor) -> Tensor:
         return self._train.batch([(number, WHOLE) for number in self._train_numbers[numbers].tolist()]).to(self._device)
 
-    def _validation_images(self, batches: list[slice]) -> Iterator[Tensor]:
-        return self._validation_workers.decode(_whole(batches))
-
-    def _test_images(self, batches: list[slice]) -> Iterator[Tensor]:
-        return self._test_workers.decode(_whole(batches))
-
-
-def _whole(batches: list[slice]) -> list[list[Task]]:
-    return [[(number, WHOLE) for number in range(batch.start, batch.stop)] for batch in batches]
+    def _unaugmented(self, which: Part, batches: list[slice]) -> Iterator[Tensor]:
+        if which == "train":
+            return (self._train_images(torch.arange(part.start, part.stop)) for part in batches)
+        return self._workers[which].decode(
+            [[(number, WHOLE) for number in range(part.start, part.stop)] for part in batches]
+        )
 
 
 def _ignore_signals(_worker: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
+from dataclasses import replace
+
 from datasets.formats.cifar_batches import CifarFiles
+from datasets.sources.cifar10 import CIFAR10
 from datasets.sources.normalizations import SYNFLOW_CIFAR100
-from datasets.spec import DatasetSpec
 
 _FILES = CifarFiles(
     title="CIFAR-100",
@@ -17,15 +18,12 @@ _FILES = CifarFiles(
     class_names=("meta", "fine_label_names", "fine_label_names.txt"),
     label_bytes=2,
 )
-CIFAR100 = DatasetSpec(
+CIFAR100 = replace(
+    CIFAR10,
     spelling="cifar100",
-    num_train=50_000,
-    num_test=10_000,
     num_classes=100,
-    input_shape=(3, 32, 32),
     mean=SYNFLOW_CIFAR100[0],
     std=SYNFLOW_CIFAR100[1],
-    augmentation=PAD4_CROP_FLIP,
     read=_FILES.read,
     origin="CIFAR-100 (Krizhevsky)",
 )

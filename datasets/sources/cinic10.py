@@ -29,7 +29,7 @@ _SOURCE = "CINIC-10, published PNG files, decoded"
 
 def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set (with the validation images) and the test set."""
-    from datasets.decode import EncodedFile, decode_split
+    from datasets.decode import EncodedFile, decode_splits
     from datasets.formats.archives import members, place_of
 
     found = files.need(*(f"{folder}/test" for folder in _FOLDERS), download=_ARCHIVE)
@@ -38,17 +38,14 @@ def read(files: SourceFiles) -> dict[str, Split]:
     for path, content in members(root, lambda name: name.endswith(".png")):
         part, class_name, name = ("", "", *PurePosixPath(path).parts)[-3:]
         if part in _SPLITS:
-            images[_SPLITS[part]][class_name, name, part] = EncodedFile(place_of(root, path), content, class_name)
-    classes = tuple(sorted({name for name, _, _ in images["train"]}))
-    unknown = {name for name, _, _ in images["test"]} - set(classes)
-    if not all(images.values()) or unknown:
+            images[_SPLITS[part]][class_name, name, part] = place_of(root, path), content, class_name
+    splits = decode_splits(
+        {split: [found[key] for key in sorted(found)] for split, found in images.items()}, _SIDE, _SOURCE, files
+    )
+    if splits is None:
         counts = " and ".join(f"{len(found)} images for {split}" for split, found in images.items())
         raise damaged(root, f"it holds {counts}, in folders of classes")
-    files.report(f"decoding {sum(map(len, images.values())):,} images of cinic10")
-    return {
-        split: decode_split([found[key] for key in sorted(found)], classes, _SIDE, _SOURCE)
-        for split, found in images.items()
-    }
+    return splits
 
 
 CINIC10 = DatasetSpec(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datasets.augmentations.none import NONE
+from dataclasses import replace
+
 from datasets.formats.idx import IdxFiles
-from datasets.spec import DatasetSpec
+from datasets.sources.mnist import MNIST
 
 _CLASSES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 _FILES = IdxFiles(
@@ -18,15 +19,11 @@ _FILES = IdxFiles(
     ),
     class_names=tuple(_CLASSES.split(",")),
 )
-FASHION_MNIST = DatasetSpec(
+FASHION_MNIST = replace(
+    MNIST,
     spelling="fashion_mnist",
-    num_train=60_000,
-    num_test=10_000,
-    num_classes=10,
-    input_shape=(1, 28, 28),
     mean=(0.2860,),
     std=(0.3530,),
-    augmentation=NONE,
     read=_FILES.read,
     origin="Fashion-MNIST (Xiao et al.)",
 )

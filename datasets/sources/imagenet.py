@@ -13,17 +13,13 @@ wnids. The test set is the validation set.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
 
 from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP
-from datasets.formats.source_files import Index, SourceFiles, damaged
+from datasets.formats.source_files import FilePart, Index, SourceFiles, damaged
 from datasets.sources.normalizations import IMAGENET as CONSTANTS
 from datasets.spec import DatasetSpec
 from foundations.errors import EnvironmentFailure
-
-if TYPE_CHECKING:
-    from datasets.formats.class_folders import EncodedImage
 
 _TRAIN_ARCHIVE, _VAL_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 _KIT = "ILSVRC2012_devkit_t12"
@@ -45,7 +41,7 @@ def read(files: SourceFiles) -> dict[str, Index]:
     return {"train": make_index(train, wnids, _SOURCE), "test": make_index(validation, wnids, _SOURCE)}
 
 
-def _training_images(files: SourceFiles) -> list[tuple[EncodedImage, str]]:
+def _training_images(files: SourceFiles) -> list[tuple[FilePart, str]]:
     from datasets.formats.archives import tar_members
     from datasets.formats.class_folders import index_class_folders
 
@@ -58,22 +54,13 @@ def _training_images(files: SourceFiles) -> list[tuple[EncodedImage, str]]:
         return index_class_folders(folder, files.folder)
     return [
         (image, PurePosixPath(inner.name).stem)
-        for inner in sorted(tar_members(found), key=lambda inner: inner.name)
-        for image in _images_in(found, files.folder, inner.offset)
+        for inner in tar_members(found, files.folder)
+        for image in tar_members(found, files.folder, inner.offset)
     ]
 
 
-def _images_in(archive: Path, below: Path, offset: int = 0) -> list[EncodedImage]:
-    """Return the images in a tar archive that begins at an offset of a file, in the order of their names."""
+def _validation_images(files: SourceFiles, wnids: list[str]) -> list[tuple[FilePart, str]]:
     from datasets.formats.archives import tar_members
-    from datasets.formats.class_folders import EncodedImage
-
-    file = archive.relative_to(below).as_posix()
-    images = [EncodedImage(item.name, file, item.offset, item.size) for item in tar_members(archive, offset)]
-    return sorted(images, key=lambda image: image.name)
-
-
-def _validation_images(files: SourceFiles, wnids: list[str]) -> list[tuple[EncodedImage, str]]:
     from datasets.formats.class_folders import images_under, index_class_folders
 
     folder, archive = files.find("val"), files.find(_VAL_ARCHIVE)
@@ -83,7 +70,7 @@ def _validation_images(files: SourceFiles, wnids: list[str]) -> list[tuple[Encod
             return labelled
         images = sorted(images_under(folder, files.folder), key=lambda image: image.name)
     elif archive is not None:
-        images = _images_in(archive, files.folder)
+        images = tar_members(archive, files.folder)
     else:
         raise _missing(files, f"val/<wnid>/*.JPEG, val/*.JPEG or {_VAL_ARCHIVE}")
     labels = _validation_wnids(files)

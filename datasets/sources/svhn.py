@@ -17,14 +17,9 @@ _TEST = Download("test_32x32.mat", (_URL + "test_32x32.mat",), "eb5a983be6a31542
 _EXTRA = Download("extra_32x32.mat", (_URL + "extra_32x32.mat",), "a93ce644f1a588dc4d68dda5feec44a7")
 
 
-def read(files: SourceFiles) -> dict[str, Split]:
-    """Return the training and the test set."""
-    return {"train": _split(files, _TRAIN), "test": _split(files, _TEST)}
-
-
-def read_with_extra(files: SourceFiles) -> dict[str, Split]:
-    """Return the training set followed by the extra images, and the test set."""
-    return {"train": _split(files, _TRAIN, _EXTRA), "test": _split(files, _TEST)}
+def read(files: SourceFiles, *extra: Download) -> dict[str, Split]:
+    """Return the training set, followed by extra images, and the test set."""
+    return {"train": _split(files, _TRAIN, *extra), "test": _split(files, _TEST)}
 
 
 def _split(files: SourceFiles, *downloads: Download) -> Split:
@@ -63,6 +58,6 @@ SVHN_EXTRA = replace(
     SVHN,
     spelling="svhn_extra",
     num_train=604_388,
-    read=read_with_extra,
+    read=lambda files: read(files, _EXTRA),
     origin="svhn with its 531,131 extra training images",
 )

@@ -30,7 +30,7 @@ _SIDE = 64
 
 def read(files: SourceFiles) -> dict[str, Split]:
     """Return the training set and, as test set, the validation set."""
-    from datasets.decode import EncodedFile, decode_split
+    from datasets.decode import decode_splits
     from datasets.formats.archives import members, place_of
 
     path = files.need(_FOLDER, download=_ARCHIVE)
@@ -38,32 +38,29 @@ def read(files: SourceFiles) -> dict[str, Split]:
     wanted = tuple(parts.values())
     contents = dict(members(path, lambda name: name.startswith(wanted) and name.endswith(_SUFFIXES)))
     images = {
-        split: [
-            EncodedFile(place_of(path, name), contents[name], wnid)
-            for name, wnid in sorted(_wnids(path, part, contents).items())
-        ]
+        split: [(place_of(path, name), contents[name], wnid) for name, wnid in _wnids(path, part, contents)]
         for split, part in parts.items()
     }
-    wnids = sorted({image.class_name for image in images["train"]})
-    if not all(images.values()) or not {image.class_name for image in images["test"]} <= set(wnids):
+    splits = decode_splits(images, _SIDE, _SOURCE, files)
+    if splits is None:
+        wnids = {wnid for *_, wnid in images["train"]}
         counts = f"training images of {len(wnids)} classes, and {len(images['test'])} labelled for validation"
         raise damaged(path, f"it holds {counts}")
-    files.report(f"decoding {sum(map(len, images.values())):,} images of tinyimagenet")
-    return {split: decode_split(found, wnids, _SIDE, _SOURCE) for split, found in images.items()}
+    return splits
 
 
-def _wnids(path: Path, part: str, contents: dict[str, bytes]) -> dict[str, str]:
-    """Return the wnid of each image of a part, by its name in the archive."""
+def _wnids(path: Path, part: str, contents: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Return the name in the archive of each image of a part, in order, and its wnid."""
     names = [name for name in contents if name.startswith(part) and not name.endswith(".txt")]
     if not _ANNOTATIONS.startswith(part) or _ANNOTATIONS not in contents:
-        return {name: name.split("/")[2] for name in names}
+        return sorted((name, name.split("/")[2]) for name in names)
     lines = contents[_ANNOTATIONS].decode().splitlines()
     wnid_of = dict(line.split("\t")[:2] for line in lines if "\t" in line)
     name_of = {PurePosixPath(name).name: name for name in names}
     missing = sorted(set(wnid_of) - set(name_of))
     if missing:
         raise damaged(path, f"val/val_annotations.txt names {missing[0]}, which is missing")
-    return {name_of[name]: wnid for name, wnid in wnid_of.items()}
+    return sorted((name_of[name], wnid) for name, wnid in wnid_of.items())
 
 
 TINYIMAGENET = DatasetSpec(

@@ -16,11 +16,10 @@ and `cifar_bottleneckresnet` has blocks of 1 x 1, 3 x 3, 1 x 1 with four times t
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from models.family import DEPTH, OPTIONAL_WIDTH, Family, NetworkSpec
+from models.family import NetworkSpec, family_by_depth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,29 +27,21 @@ if TYPE_CHECKING:
 
 def resnet(spec: NetworkSpec, *, bottlenecks: bool = False, padded_shortcuts: bool = False) -> nn.Module:
     """Build a network of one kind of blocks, with one kind of shortcuts."""
-    from models.networks.cifar_residual import Block, Bottleneck, CifarResNet, PaddedShortcut, projection
+    from models.networks.cifar_residual import CifarResNet
 
-    block = Bottleneck if bottlenecks else Block
-    return CifarResNet(spec, (spec.depth - 2) // 6, block, PaddedShortcut if padded_shortcuts else projection)
-
-
-def _family(prefix: str, source: str, examples: Sequence[str], **kind: Any) -> Family:
-    return Family(
-        spelling=f"{prefix}_D[_W]",
-        pattern=f"{prefix}{DEPTH}{OPTIONAL_WIDTH}",
-        builder=partial(resnet, **kind),
-        source=source,
-        examples=tuple(f"{prefix}_{example}" for example in examples),
-        width=16,
-        depths=range(8, sys.maxsize, 6),
-    )
+    return CifarResNet(spec, bottlenecks=bottlenecks, padded_shortcuts=padded_shortcuts)
 
 
-CIFAR_RESNET = _family("cifar_resnet", "OpenLTH", ("20", "8", "14", "32", "44", "56", "110", "20_32", "32_32", "20_64"))
-DIGITS_RESNET = _family("digits_resnet", "cifar_resnet for the 8x8 digits", ("8", "14"))
+_family = partial(family_by_depth, width=16, depths=range(8, sys.maxsize, 6))
+
+CIFAR_RESNET = _family(resnet, "cifar_resnet", "OpenLTH", "20 8 14 32 44 56 110 20_32 32_32 20_64")
+DIGITS_RESNET = _family(resnet, "digits_resnet", "cifar_resnet for the 8x8 digits", "8 14")
 CIFAR_RESNET_A = _family(
-    "cifar_resnet_a", "He et al. 2016 (option A); ToST's resnet20s", ("20", "44", "56"), padded_shortcuts=True
+    partial(resnet, padded_shortcuts=True),
+    "cifar_resnet_a",
+    "He et al. 2016 (option A); ToST's resnet20s",
+    "20 44 56",
 )
 CIFAR_BOTTLENECKRESNET = _family(
-    "cifar_bottleneckresnet", "ToST's oresnet of depth 54 and more", ("56", "110"), bottlenecks=True
+    partial(resnet, bottlenecks=True), "cifar_bottleneckresnet", "ToST's oresnet of depth 54 and more", "56 110"
 )

@@ -23,14 +23,11 @@ def synflow_conv(spec: NetworkSpec) -> nn.Module:
     """Build `synflow_conv`."""
     from torch import nn
 
-    from models.networks.act import Act
-
     _, height, width = spec.input_shape
-    return nn.Sequential(
+    return _network(
+        spec,
         nn.Conv2d(spec.channels, 32, 3, padding=1),
-        Act(spec.activation),
         nn.Conv2d(32, 32, 3, padding=1),
-        Act(spec.activation),
         nn.Flatten(),
         nn.Linear(32 * height * width, spec.outputs),
     )
@@ -40,21 +37,15 @@ def tost_lenet5_mnist(spec: NetworkSpec) -> nn.Module:
     """Build `tost_lenet5_mnist`."""
     from torch import nn
 
-    from models.networks.act import Act
-
     _, height, width = spec.input_shape
-    act = spec.activation
-    return nn.Sequential(
+    return _network(
+        spec,
         nn.Conv2d(spec.channels, 64, 3, padding=1),
-        Act(act),
         nn.Conv2d(64, 64, 3, padding=1),
-        Act(act),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(64 * (height // 2) * (width // 2), 256),
-        Act(act),
         nn.Linear(256, 256),
-        Act(act),
         nn.Linear(256, spec.outputs),
     )
 
@@ -63,22 +54,16 @@ def tost_lenet5_cifar(spec: NetworkSpec) -> nn.Module:
     """Build `tost_lenet5_cifar`."""
     from torch import nn
 
-    from models.networks.act import Act
-
     _, height, width = spec.input_shape
-    act = spec.activation
-    return nn.Sequential(
+    return _network(
+        spec,
         nn.Conv2d(spec.channels, 6, 5),
-        Act(act),
         nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5),
-        Act(act),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(16 * _after_two(height) * _after_two(width), 120),
-        Act(act),
         nn.Linear(120, 84),
-        Act(act),
         nn.Linear(84, spec.outputs),
     )
 
@@ -87,31 +72,34 @@ def tost_alexnet(spec: NetworkSpec) -> nn.Module:
     """Build `tost_alexnet`."""
     from torch import nn
 
-    from models.networks.act import Act
-
-    act = spec.activation
-    return nn.Sequential(
+    return _network(
+        spec,
         nn.Conv2d(spec.channels, 64, 3, stride=2, padding=1),
-        Act(act),
         nn.MaxPool2d(2),
         nn.Conv2d(64, 192, 5, padding=2),
-        Act(act),
         nn.MaxPool2d(2),
         nn.Conv2d(192, 384, 3, padding=1),
-        Act(act),
         nn.Conv2d(384, 256, 3, padding=1),
-        Act(act),
         nn.Conv2d(256, 256, 3, padding=1),
-        Act(act),
         nn.MaxPool2d(2),
         nn.AdaptiveAvgPool2d(6),
         nn.Flatten(),
         nn.Linear(256 * 6 * 6, 4096),
-        Act(act),
         nn.Linear(4096, 4096),
-        Act(act),
         nn.Linear(4096, spec.outputs),
     )
+
+
+def _network(spec: NetworkSpec, *layers: nn.Module) -> nn.Sequential:
+    """Return the layers, with an activation after each convolution and each linear layer but the last."""
+    from torch import nn
+
+    from models.networks.act import Act
+
+    parts: list[nn.Module] = []
+    for layer in layers:
+        parts += [layer, Act(spec.activation)] if isinstance(layer, nn.Conv2d | nn.Linear) else [layer]
+    return nn.Sequential(*parts[:-1])
 
 
 def _after_two(side: int) -> int:

@@ -16,11 +16,10 @@ torchvision's, under `model.` as OpenLTH has them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from models.family import DEPTH, OPTIONAL_WIDTH, Family, NetworkSpec
+from models.family import NetworkSpec, family_by_depth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,53 +39,36 @@ def resnet(spec: NetworkSpec, *, small_images: bool = False, widening: int = 1, 
 
     widening: the factor of the inner filters of bottlenecks. jumps: whether basic blocks are ToST's.
     """
-    from models.networks.imagenet_residual import BasicBlock, Bottleneck, JumpBlock, ResNet, Wrapped
+    from models.networks.imagenet_residual import BasicBlock, JumpBlock, ResNet, Wrapped
+    from models.networks.residual import Bottleneck
 
     block = Bottleneck if spec.depth >= 50 else JumpBlock if jumps else BasicBlock
     return Wrapped(ResNet(spec, _BLOCKS[spec.depth], block, small_images=small_images, widening=widening))
 
 
-def _family(
-    prefix: str, source: str, examples: Sequence[str], depths: Sequence[int] = tuple(_BLOCKS), **kind: Any
-) -> Family:
-    return Family(
-        spelling=f"{prefix}_D[_W]",
-        pattern=f"{prefix}{DEPTH}{OPTIONAL_WIDTH}",
-        builder=partial(resnet, **kind),
-        source=source,
-        examples=tuple(f"{prefix}_{example}" for example in examples),
-        width=64,
-        depths=depths,
-    )
-
+_family = partial(family_by_depth, width=64, depths=tuple(_BLOCKS))
+_small = partial(resnet, small_images=True)
 
 CIFAR_MODIFIEDRESNET = _family(
-    "cifar_modifiedresnet",
-    "ResNet with a 3x3 stem (PHEW, ToST, Synaptic-Flow)",
-    ("18", "34", "50", "101", "152"),
-    small_images=True,
+    _small, "cifar_modifiedresnet", "ResNet with a 3x3 stem (PHEW, ToST, Synaptic-Flow)", "18 34 50 101 152"
 )
 CIFAR_JUMPRESNET = _family(
+    partial(_small, jumps=True),
     "cifar_jumpresnet",
     "ToST's resnet_modified: 1x1 skips around each convolution",
-    ("18", "34"),
+    "18 34",
     depths=(18, 34),
-    small_images=True,
-    jumps=True,
 )
-TINYIMAGENET_RESNET = _family("tinyimagenet_resnet", "Missing the Mark", ("18", "50"))
-TINYIMAGENET_MODIFIEDRESNET = _family(
-    "tinyimagenet_modifiedresnet", "Missing the Mark", ("18", "50"), small_images=True
-)
+TINYIMAGENET_RESNET = _family(resnet, "tinyimagenet_resnet", "Missing the Mark", "18 50")
+TINYIMAGENET_MODIFIEDRESNET = _family(_small, "tinyimagenet_modifiedresnet", "Missing the Mark", "18 50")
 TINYIMAGENET_WIDERESNET = _family(
-    "tinyimagenet_wideresnet",
-    "Synaptic-Flow",
-    ("50", "101", "152"),
-    depths=(50, 101, 152),
-    small_images=True,
-    widening=2,
+    partial(_small, widening=2), "tinyimagenet_wideresnet", "Synaptic-Flow", "50 101 152", depths=(50, 101, 152)
 )
-IMAGENET_RESNET = _family("imagenet_resnet", "OpenLTH", ("50", "18", "34", "101", "152", "200", "18_128", "50_128"))
+IMAGENET_RESNET = _family(resnet, "imagenet_resnet", "OpenLTH", "50 18 34 101 152 200 18_128 50_128")
 IMAGENET_WIDERESNET = _family(
-    "imagenet_wideresnet", "Zagoruyko & Komodakis 2016; Synaptic-Flow", ("50", "101"), depths=(50, 101), widening=2
+    partial(resnet, widening=2),
+    "imagenet_wideresnet",
+    "Zagoruyko & Komodakis 2016; Synaptic-Flow",
+    "50 101",
+    depths=(50, 101),
 )

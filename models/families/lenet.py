@@ -8,6 +8,7 @@ output       classes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.family import UNITS, Family, NetworkSpec
@@ -38,12 +39,11 @@ MNIST_LENET = Family(
     examples=("mnist_lenet_300_100", "mnist_lenet_500_500"),
     batchnorm=False,
 )
-DIGITS_LENET = Family(
+DIGITS_LENET = replace(
+    MNIST_LENET,
     spelling="digits_lenet_N[_M...]",
     pattern=f"digits_lenet{UNITS}",
-    builder=lenet,
     source="mnist_lenet for the 8x8 digits",
     examples=("digits_lenet_40_20",),
-    batchnorm=False,
 )
 SYNFLOW_FC = Family(spelling="synflow_fc", builder=synflow_fc, source="Synaptic-Flow", batchnorm=False)

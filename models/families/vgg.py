@@ -13,15 +13,15 @@ fifth pool and the three-layer classifier 1024, 1024, classes with dropout.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from models.family import DEPTH, Family, NetworkSpec
+from models.family import NetworkSpec, family_by_depth
 
 if TYPE_CHECKING:
     from torch import nn
 
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-_OPTIONS = frozenset({"activation", "no_batchnorm", "no_conv_bias"})
 
 
 def cifar_vgg(spec: NetworkSpec) -> nn.Module:
@@ -38,22 +38,11 @@ def tinyimagenet_vgg(spec: NetworkSpec) -> nn.Module:
     return TinyImageNetVGG(spec, _CONVOLUTIONS[spec.depth])
 
 
-CIFAR_VGG = Family(
-    spelling="cifar_vgg_D",
-    pattern=f"cifar_vgg{DEPTH}",
-    builder=cifar_vgg,
-    source="OpenLTH",
-    examples=("cifar_vgg_16", "cifar_vgg_11", "cifar_vgg_13", "cifar_vgg_19"),
+_family = partial(
+    family_by_depth,
     depths=tuple(_CONVOLUTIONS),
-    options=_OPTIONS,
+    options=frozenset({"activation", "no_batchnorm", "no_conv_bias"}),
 )
-TINYIMAGENET_VGG = Family(
-    spelling="tinyimagenet_vgg_D",
-    pattern=f"tinyimagenet_vgg{DEPTH}",
-    builder=tinyimagenet_vgg,
-    source="Synaptic-Flow",
-    dropout=True,
-    examples=tuple(f"tinyimagenet_vgg_{depth}" for depth in _CONVOLUTIONS),
-    depths=tuple(_CONVOLUTIONS),
-    options=_OPTIONS,
-)
+
+CIFAR_VGG = _family(cifar_vgg, "cifar_vgg", "OpenLTH", "16 11 13 19")
+TINYIMAGENET_VGG = _family(tinyimagenet_vgg, "tinyimagenet_vgg", "Synaptic-Flow", "11 13 16 19", dropout=True)

@@ -26,7 +26,7 @@ def wideresnet(spec: NetworkSpec) -> nn.Module:
     """Build `cifar_wideresnet_D_K`."""
     from models.networks.wide_residual import WideResNet
 
-    return WideResNet(spec, blocks_per_group=(spec.depth - 4) // 6)
+    return WideResNet(spec)
 
 
 CIFAR_WIDERESNET = Family(

@@ -89,9 +89,5 @@ def basic_blocks(model: nn.Module) -> Iterator[tuple[nn.Module, list[tuple[nn.Co
 
 
 def _keeps_size(conv: nn.Conv2d) -> bool:
-    padding = conv.padding if isinstance(conv.padding, tuple) else (-1, -1)
-    return (
-        conv.kernel_size != (1, 1)
-        and all(2 * pad == side - 1 for pad, side in zip(padding, conv.kernel_size, strict=True))
-        and conv.dilation == (1, 1)
-    )
+    is_centred = conv.padding == tuple((side - 1) / 2 for side in conv.kernel_size)
+    return is_centred and conv.kernel_size != (1, 1) and conv.dilation == (1, 1)

@@ -1,66 +1,19 @@
-"""The blocks of residual networks for ImageNet (He et al. 2016), with the names of torchvision."""
+"""Residual networks for ImageNet (He et al. 2016), with the names of torchvision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
-from models.activations import Activation
 from models.family import NetworkSpec
+from models.networks.residual import Block, Bottleneck, groups_of_blocks, projection
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and inputs == outputs:
-        return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
-
-    expansion = 1
-
-    def __init__(self, inputs: int, filters: int, stride: int, inner: int, act: Activation) -> None:
-        """Take the arguments of all blocks. inner: the inner filters of bottlenecks, unused here."""
-        super().__init__()
-        self.act = act
-        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.downsample = _projection(inputs, filters, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return act(bn2(conv2(act(bn1(conv1(x))))) + shortcut)."""
-        out = self.act(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.act(out + (x if self.downsample is None else self.downsample(x)))
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, filters: int, stride: int, inner: int, act: Activation) -> None:
-        super().__init__()
-        outputs = filters * self.expansion
-        self.act = act
-        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = _projection(inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return act(bn3(conv3(...)) + shortcut), with an activation after each of the first two convolutions."""
-        out = self.act(self.bn1(self.conv1(x)))
-        out = self.act(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.act(out + (x if self.downsample is None else self.downsample(x)))
+class BasicBlock(Block):
+    """The block of two 3 x 3 convolutions, under torchvision's name."""
 
 
 class JumpBlock(BasicBlock):
@@ -69,8 +22,8 @@ class JumpBlock(BasicBlock):
     Where `model_init` is as_built, all weights of the jumps are initialized to 1e-4.
     """
 
-    def __init__(self, inputs: int, filters: int, stride: int, inner: int, act: Activation) -> None:
-        super().__init__(inputs, filters, stride, inner, act)
+    def __init__(self, inputs: int, filters: int, stride: int, **options: Any) -> None:
+        super().__init__(inputs, filters, stride, **options)
         self.conv_jump1 = nn.Conv2d(inputs, filters, 1, stride, bias=False)
         self.bn_jump1 = nn.BatchNorm2d(filters)
         self.conv_jump2 = nn.Conv2d(filters, filters, 1, bias=False)
@@ -81,8 +34,12 @@ class JumpBlock(BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Return the output with both jumps added before the activations."""
         out = self.act(self.bn1(self.conv1(x)) + self.bn_jump1(self.conv_jump1(x)))
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = self._around(x)
         return self.act(self.bn2(self.conv2(out)) + shortcut + self.bn_jump2(self.conv_jump2(out)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> tuple[str, nn.Module | None]:
+    return "downsample", None if stride == 1 and inputs == outputs else projection(inputs, outputs, stride)
 
 
 class ResNet(nn.Module):
@@ -91,8 +48,8 @@ class ResNet(nn.Module):
     def __init__(
         self,
         spec: NetworkSpec,
-        blocks: Sequence[int],
-        block: type[BasicBlock | Bottleneck],
+        counts: Sequence[int],
+        kind: type[BasicBlock | Bottleneck],
         *,
         small_images: bool,
         widening: int,
@@ -106,19 +63,10 @@ class ResNet(nn.Module):
             self.conv1 = nn.Conv2d(spec.channels, spec.width, 7, stride=2, padding=3, bias=False)
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.bn1 = nn.BatchNorm2d(spec.width)
-
-        def layer(number: int, inputs: int) -> nn.Sequential:
-            filters = spec.width * 2 ** (number - 1)
-            outputs, inner = filters * block.expansion, filters * widening
-            first = block(inputs, filters, 1 if number == 1 else 2, inner, self.act)
-            rest = [block(outputs, filters, 1, inner, self.act) for _ in range(blocks[number - 1] - 1)]
-            return nn.Sequential(first, *rest)
-
-        self.layer1 = layer(1, spec.width)
-        self.layer2 = layer(2, spec.width * block.expansion)
-        self.layer3 = layer(3, spec.width * block.expansion * 2)
-        self.layer4 = layer(4, spec.width * block.expansion * 4)
-        self.fc = nn.Linear(spec.width * block.expansion * 8, spec.outputs)
+        block = partial(kind, act=self.act, shortcut=_shortcut, widening=widening)
+        layers = groups_of_blocks(block, spec.width, spec.width, counts, kind.expansion)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.fc = nn.Linear(spec.width * kind.expansion * 8, spec.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

@@ -37,10 +37,9 @@ def replace_activations(model: nn.Module, make: Callable[[], nn.Module]) -> int:
     Activations are attributes that are functions of `models.activations`, and layers such as nn.ReLU. Functions that a
     network calls by name in its forward pass cannot be replaced.
     """
-    known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
     replaced = 0
     for module in list(model.modules()):
-        functions = [name for name, value in vars(module).items() if id(value) in known]
+        functions = _functions_in(module)
         layers = [name for name, child in module.named_children() if isinstance(child, _LAYERS)]
         for name in functions + layers:
             setattr(module, name, make())
@@ -53,10 +52,15 @@ def activation_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     Includes all that `replace_activations` replaces, and more layers of torchvision's networks.
     """
-    known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
     layers = (Act, *_LAYERS, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh)
     for module in list(model.modules()):
         if not isinstance(module, Act):  # an Act's function is already a part of it
-            for name in [name for name, value in vars(module).items() if id(value) in known]:
+            for name in _functions_in(module):
                 setattr(module, name, Act(getattr(module, name)))
     return {name: module for name, module in model.named_modules() if isinstance(module, layers)}
+
+
+def _functions_in(module: nn.Module) -> list[str]:
+    """Return the names of the attributes of a module that are functions of `models.activations`."""
+    known = {id(activation(name)) for name in ACTIVATIONS.spellings()}
+    return [name for name, value in vars(module).items() if id(value) in known]

@@ -1,12 +1,16 @@
-"""The blocks of wide residual networks for small images (Zagoruyko & Komodakis 2016)."""
+"""Wide residual networks for small images (Zagoruyko & Komodakis 2016)."""
 
 from __future__ import annotations
+
+import itertools
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from models.activations import Activation
 from models.family import NetworkSpec
+from models.networks.residual import groups_of_blocks
 
 
 class Block(nn.Module):
@@ -32,20 +36,15 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network of three groups. Input (B, C, H, W) float, output (B, outputs) float."""
 
-    def __init__(self, spec: NetworkSpec, blocks_per_group: int) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.act = spec.activation
         self.conv = nn.Conv2d(spec.channels, 16, 3, padding=1, bias=False)
-        blocks = []
-        inputs = 16
-        for group in range(3):
-            filters = 16 * spec.width * 2**group
-            for index in range(blocks_per_group):
-                blocks.append(Block(inputs, filters, 2 if group > 0 and index == 0 else 1, self.act))
-                inputs = filters
-        self.blocks = nn.Sequential(*blocks)
-        self.bn = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs, spec.outputs)
+        filters = 16 * spec.width
+        groups = groups_of_blocks(partial(Block, act=self.act), 16, filters, [(spec.depth - 4) // 6] * 3)
+        self.blocks = nn.Sequential(*itertools.chain(*groups))
+        self.bn = nn.BatchNorm2d(4 * filters)
+        self.fc = nn.Linear(4 * filters, spec.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
-from pruning.masks.optimizer_state import elementwise_state, warn_of_left_state
+from pruning.masks.optimizer_state import elementwise_state, entry_of, warn_of_left_state
 
 _SHOWN = 4
 
@@ -40,9 +40,8 @@ class PrunedToZero:
         factors: list[torch.Tensor] = []
         for name, weight in weights.items():
             factor = self._factor(name, weight)
-            entry = {} if optimizer is None else optimizer.state.get(weight, {})
-            held = (entry.get(key) for key in keys) if isinstance(entry, Mapping) else ()
-            for tensor in (weight, *held):
+            entry = {} if optimizer is None else entry_of(optimizer, weight)
+            for tensor in (weight, *(entry.get(key) for key in keys)):
                 if isinstance(tensor, torch.Tensor) and tensor.shape == weight.shape:
                     tensors.append(tensor)
                     factors.append(factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype))
@@ -113,11 +112,9 @@ def _check_held(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Opti
         return
     counts = Counter(tuple(weight.shape) for weight in weights.values())
     is_copy = not counts - Counter(tuple(parameter.shape) for parameter in parameters)
-    holds = (
-        "it holds parameters of the same shapes, of a copy of the network" if is_copy else "it is of another network"
-    )
+    other = "holds parameters of the same shapes, of a copy of the network" if is_copy else "is of another network"
     raise UsageError(
-        f"it holds none of the {len(weights)} tensors of the mask: {holds}. "
+        f"it holds none of the {len(weights)} tensors of the mask: it {other}. "
         "Make it from the parameters of the network that the mask is for, or pass the other network as `model`.",
         "optimizer",
     )

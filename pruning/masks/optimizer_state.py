@@ -46,7 +46,7 @@ def elementwise_state(optimizer: Optimizer, state: Collection[str] | str | None 
 
     Only classes of torch.optim are known: for an optimizer that derives from `Optimizer` alone, `state` is all.
     """
-    named = () if state is None else (state,) if isinstance(state, str) else state
+    named = (state,) if isinstance(state, str) else state or ()
     known = (keys for kind in _known_classes(optimizer) for keys in ELEMENTWISE[kind])
     return tuple(sorted({*known, *named}))
 
@@ -60,10 +60,11 @@ def warn_of_left_state(
     """
     kind = type(optimizer).__name__
     if state is not None:
-        entries = [entry for weight in weights if (entry := _entry(optimizer, weight))]
+        entries = [entry for weight in weights if (entry := entry_of(optimizer, weight))]
         named = (state,) if isinstance(state, str) else state
         wrong = sorted({name for name in named if entries and not any(name in entry for entry in entries)})
-        message = f"state: {kind} has no state named {', '.join(wrong)}; it has {_names(entries)}."
+        present = sorted({str(key) for entry in entries for key in entry})
+        message = f"state: {kind} has no state named {', '.join(wrong)}; it has {', '.join(present)}."
     else:
         wrong = _left(optimizer, weights)
         message = (
@@ -84,20 +85,17 @@ def _known_classes(optimizer: Optimizer) -> list[str]:
 def _left(optimizer: Optimizer, weights: Iterable[torch.Tensor]) -> list[str]:
     """Return the keys of the state tensors of a weight's own shape that are not known."""
     ignored = {*elementwise_state(optimizer), *(OTHERS if _known_classes(optimizer) else {"step"})}
-    found = set()
-    for weight in weights:
-        entry = _entry(optimizer, weight)
-        for key in entry.keys() - ignored:
-            tensor = entry[key]
-            if isinstance(tensor, torch.Tensor) and tensor.shape == weight.shape:
-                found.add(str(key))
-    return sorted(found)
+    held = ((weight, key, value) for weight in weights for key, value in entry_of(optimizer, weight).items())
+    return sorted(
+        {
+            str(key)
+            for weight, key, value in held
+            if key not in ignored and isinstance(value, torch.Tensor) and value.shape == weight.shape
+        }
+    )
 
 
-def _entry(optimizer: Optimizer, weight: torch.Tensor) -> Mapping[object, object]:
+def entry_of(optimizer: Optimizer, weight: torch.Tensor) -> Mapping[object, object]:
+    """Return the optimizer's state of a parameter; empty if there is none, or it is of another kind."""
     entry = optimizer.state.get(weight, {})
     return entry if isinstance(entry, Mapping) else {}
-
-
-def _names(entries: Iterable[Mapping[object, object]]) -> str:
-    return ", ".join(sorted({str(key) for entry in entries for key in entry}))

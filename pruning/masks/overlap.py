@@ -12,8 +12,9 @@ masks that keep the same layers whole overlap much by that alone.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from foundations.errors import UsageError
@@ -40,14 +41,7 @@ class Overlap:
     """Variance of the number that both keep by chance."""
 
     def __add__(self, other: Overlap) -> Overlap:
-        return Overlap(
-            self.size + other.size,
-            self.first + other.first,
-            self.second + other.second,
-            self.both + other.both,
-            self.both_by_chance + other.both_by_chance,
-            self.variance_by_chance + other.variance_by_chance,
-        )
+        return Overlap(*map(operator.add, astuple(self), astuple(other)))
 
     @property
     def differing(self) -> int:

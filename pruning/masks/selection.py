@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from foundations.errors import UsageError
@@ -106,16 +104,12 @@ def kth_smallest(parts: Sequence[torch.Tensor], k: int) -> float:
     above_low = [values >= low for values in parts]
     below = count - sum(int(torch.count_nonzero(above)) for above in above_low)
     bracket = [(values <= high).logical_and_(above) for values, above in zip(parts, above_low, strict=True)]
-    inside = _where(parts, bracket)
+    pairs = zip(parts, bracket, strict=True)
+    inside = np.concatenate([values.numpy()[np.flatnonzero(part.numpy())] for values, part in pairs])
     if not below < k <= below + len(inside):
         below, inside = 0, np.concatenate([values.numpy() for values in parts])
     inside.partition(k - below - 1)
     return float(inside[k - below - 1])
-
-
-def _where(parts: Sequence[torch.Tensor], chosen: Sequence[torch.Tensor]) -> npt.NDArray[Any]:
-    pairs = zip(parts, chosen, strict=True)
-    return np.concatenate([values.numpy()[np.flatnonzero(part.numpy())] for values, part in pairs])
 
 
 def _candidates(

@@ -102,17 +102,12 @@ def effective(graph: Graph, mask: Mask) -> Mask:
 def sums_by_unit(node: Node, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sums of a layer's values by unit: over the weights into each output unit, and out of each input unit.
 
-    values: of the shape of the weight. Returns: (units,) each; of bools, int64.
+    values: of the shape of the weight; a mask gives the degrees of the units. Returns: (units,) each; of bools, int64.
     """
     groups = node.groups
     blocks = values.reshape(groups, values.shape[0] // groups, values.shape[1], -1)
     per_first, per_second = blocks.sum((2, 3)).flatten(), blocks.sum((1, 3)).flatten()
     return (per_second, per_first) if node.transposed else (per_first, per_second)
-
-
-def degrees(node: Node, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the in-degrees of a layer's output units and the out-degrees of its input units: int64 (units,)."""
-    return sums_by_unit(node, kept)
 
 
 def channel_mask(graph: Graph, mask: Mask) -> Mask:

@@ -25,19 +25,9 @@ _CONVOLUTIONS: tuple[Any, ...] = (torch.conv1d, torch.conv2d, torch.conv3d)
 _TRANSPOSED: tuple[Any, ...] = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 _CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 _MIXING: tuple[Any, ...] = (
-    torch.matmul,
-    torch.bmm,
-    torch.mm,
-    torch.einsum,
-    torch.Tensor.matmul,
-    torch.Tensor.__matmul__,
-    torch.Tensor.bmm,
-    torch.Tensor.permute,
-    torch.Tensor.transpose,
-    torch.permute,
-    torch.transpose,
-    F.scaled_dot_product_attention,
-    F.multi_head_attention_forward,
+    *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.mm, torch.einsum),
+    *(torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose),
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
 )
 
 
@@ -91,6 +81,24 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of a torch function in a forward pass: its first argument that has units, and its result."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    node: Node
+    dim: int
+    """The dimension of the units."""
+    shape: torch.Size
+    result: torch.Tensor
+
+    def argument(self, place: int, name: str, default: Any) -> Any:
+        """Return an argument that may be given by its place or by its name."""
+        return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
+
+
 class _Tracer(TorchFunctionMode):
     """Watches the calls of a forward pass. Values are kept alive, so that no other value gets the same id."""
 
@@ -102,7 +110,7 @@ class _Tracer(TorchFunctionMode):
         self._values: dict[int, tuple[torch.Tensor, Node, int]] = {}
         if example.dim() < 2:
             raise UsageError("input_shape: an example needs at least one dimension.")
-        self._set(example, self._add(Node("input", example.shape[1])), 1)
+        self._add(Node("input", example.shape[1]), example, 1)
 
     def node_of(self, value: torch.Tensor) -> Node | None:
         found = self._values.get(id(value))
@@ -112,63 +120,51 @@ class _Tracer(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        sources = [value for value in _tensors((args, kwargs)) if id(value) in self._values]
-        tracked = [self._values[id(value)] for value in sources]
-        shapes = [value.shape for value in sources]
+        tracked = [value for value in _tensors((args, kwargs)) if id(value) in self._values]
+        shapes = [value.shape for value in tracked]
         result = func(*args, **kwargs)
         if tracked and isinstance(result, torch.Tensor) and result.is_floating_point():
-            self._record(func, args, kwargs, tracked, shapes, result)
+            places = [self._values[id(value)][1:] for value in tracked]
+            self._record(_Call(func, args, kwargs, *places[0], shapes[0], result), places)
         elif tracked and isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
             raise _cannot_follow(func)
         return result
 
-    def _record(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tracked: list[tuple[torch.Tensor, Node, int]],
-        shapes: list[torch.Size],
-        result: torch.Tensor,
-    ) -> None:
-        _, node, dim = tracked[0]
+    def _record(self, call: _Call, places: list[tuple[Node, int]]) -> None:
+        """Record a call. places: the node and the dimension of each of its arguments that have units."""
+        func, node, dim, result = call.func, call.node, call.dim, call.result
         if func in _CONVOLUTIONS or func in _TRANSPOSED or func is F.linear:
-            self._record_layer(func, args, kwargs, node, dim, result)
-        elif func in _CONCATENATIONS and _argument(args, kwargs, 1, "dim", 0) % result.dim() == dim:
-            self._record_concatenation(_argument(args, kwargs, 0, "tensors", ()), result, dim)
+            self._record_layer(call)
+        elif func in _CONCATENATIONS and call.argument(1, "dim", 0) % result.dim() == dim:
+            self._record_concatenation(call.argument(0, "tensors", ()), result, dim)
         elif func in _MIXING:
             raise _cannot_follow(func)
-        elif len({id(other) for _, other, _ in tracked}) > 1:
-            if (
-                any(other.units != node.units or at != dim for _, other, at in tracked)
-                or result.shape[dim] != node.units
-            ):
+        elif len({id(other) for other, _ in places}) > 1:
+            if any(other.units != node.units or at != dim for other, at in places) or result.shape[dim] != node.units:
                 raise _cannot_follow(func)
-            inputs = list(dict.fromkeys(other for _, other, _ in tracked))
-            self._set(result, self._add(Node("sum", node.units, inputs)), dim)
+            self._add(Node("sum", node.units, list(dict.fromkeys(other for other, _ in places))), result, dim)
         else:
-            self._record_unary(func, args, kwargs, node, dim, shapes[0], result)
-            self._record_channelwise(args, kwargs, node)
+            self._record_unary(call)
+            for value in _tensors((call.args, call.kwargs)):
+                if id(value) in self.names and value.shape == (node.units,):
+                    self.channelwise[self.names[id(value)]] = node
 
-    def _record_layer(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], node: Node, dim: int, result: torch.Tensor
-    ) -> None:
-        weight = _argument(args, kwargs, 1, "weight", None)
-        bias = _argument(args, kwargs, 2, "bias", None)
-        if func is F.linear and dim != result.dim() - 1:
-            raise _cannot_follow(func, f" on dimension {result.dim() - 1}, where units are dimension {dim}")
-        transposed = func in _TRANSPOSED
-        groups = 1 if func is F.linear else int(_argument(args, kwargs, 6, "groups", 1))
+    def _record_layer(self, call: _Call) -> None:
+        is_linear, units = call.func is F.linear, call.dim
+        if is_linear and units != call.result.dim() - 1:
+            where = f" on dimension {call.result.dim() - 1}, where units are dimension {units}"
+            raise _cannot_follow(call.func, where)
+        weight, bias = call.argument(1, "weight", None), call.argument(2, "bias", None)
         layer = Node(
             "layer",
-            result.shape[dim],
-            [node],
+            call.result.shape[units],
+            [call.node],
             layer=self.names.get(id(weight)),
             weight_shape=weight.shape,
-            groups=groups,
-            transposed=transposed,
+            groups=1 if is_linear else int(call.argument(6, "groups", 1)),
+            transposed=call.func in _TRANSPOSED,
         )
-        self._set(result, self._add(layer), dim)
+        self._add(layer, call.result, units)
         if bias is not None and id(bias) in self.names:
             self.channelwise[self.names[id(bias)]] = layer
 
@@ -180,41 +176,23 @@ class _Tracer(TorchFunctionMode):
                 inputs.append(node)
                 offsets.append(offset)
             offset += part.shape[dim]
-        self._set(result, self._add(Node("concat", offset, inputs, offsets=offsets)), dim)
+        self._add(Node("concat", offset, inputs, offsets=offsets), result, dim)
 
-    def _record_unary(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        node: Node,
-        dim: int,
-        shape: torch.Size,
-        result: torch.Tensor,
-    ) -> None:
+    def _record_unary(self, call: _Call) -> None:
+        node, dim, shape, result = call.node, call.dim, call.shape, call.result
         units = result.shape[dim] if dim < result.dim() else 0
         if units == node.units and result.dim() <= len(shape):
-            self._set(result, node, dim)
-        elif func is F.pad and result.dim() == len(shape):
-            padding = _argument(args, kwargs, 1, "pad", ())
-            offset = int(padding[2 * (len(shape) - 1 - dim)])
-            self._set(result, self._add(Node("concat", units, [node], offsets=[offset])), dim)
+            self._values[id(result)] = (result, node, dim)
+        elif call.func is F.pad and result.dim() == len(shape):
+            offset = int(call.argument(1, "pad", ())[2 * (len(shape) - 1 - dim)])
+            self._add(Node("concat", units, [node], offsets=[offset]), result, dim)
         elif result.dim() < len(shape) and result.numel() == shape.numel() and units == shape[dim:].numel():
-            flat = Node("flatten", units, [node], repeat=units // node.units)
-            self._set(result, self._add(flat), dim)
+            self._add(Node("flatten", units, [node], repeat=units // node.units), result, dim)
         else:
-            raise _cannot_follow(func)
+            raise _cannot_follow(call.func)
 
-    def _record_channelwise(self, args: tuple[Any, ...], kwargs: dict[str, Any], node: Node) -> None:
-        for value in _tensors((args, kwargs)):
-            if id(value) in self.names and value.shape == (node.units,):
-                self.channelwise[self.names[id(value)]] = node
-
-    def _add(self, node: Node) -> Node:
+    def _add(self, node: Node, value: torch.Tensor, dim: int) -> None:
         self.nodes.append(node)
-        return node
-
-    def _set(self, value: torch.Tensor, node: Node, dim: int) -> None:
         self._values[id(value)] = (value, node, dim)
 
 
@@ -235,7 +213,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _tensors(part)
-
-
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any) -> Any:
-    return args[place] if place < len(args) else kwargs.get(name, default)

@@ -29,8 +29,9 @@ def mask_from_walks(walks: Walks, graph: Graph, weights: Mapping[str, torch.Tens
     wanted, dropped = _take_walks(walks, taken, keep - int(torch.count_nonzero(taken)))
     if wanted:
         connected = torch.cat([part.flatten() for part in on_path(graph, _as_mask(taken, weights)).values()])
-        wanted = _take_connected(dropped, taken, connected, wanted)
-        _take_largest(graph, weights, taken, connected, wanted)
+        found = dropped[connected[dropped]][:wanted]
+        taken[found] = True
+        _take_largest(graph, weights, taken, connected, wanted - len(found))
     return _as_mask(taken, weights)
 
 
@@ -58,13 +59,6 @@ def _take_walks(walks: Walks, taken: torch.Tensor, wanted: int) -> tuple[int, to
             dropped = places[late][torch.argsort(walkers[late], stable=True)]
             break
     return wanted, dropped
-
-
-def _take_connected(dropped: torch.Tensor, taken: torch.Tensor, connected: torch.Tensor, wanted: int) -> int:
-    """Take the dropped places that lie between units with paths, in order; return the number still missing."""
-    places = dropped[connected[dropped]][:wanted]
-    taken[places] = True
-    return wanted - len(places)
 
 
 def _take_largest(

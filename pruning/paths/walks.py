@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ class Walks:
             for slot in slots if node in leading_on else ():
                 self._readers[node.inputs[slot]].append((node, slot))
         self._layers: dict[Node, _Layer] = {}
-        starts = dict(zip(weights, _running_sum([weight.numel() for weight in weights.values()]), strict=False))
+        sizes = (weight.numel() for weight in weights.values())
+        starts = dict(zip(weights, itertools.accumulate(sizes, initial=0), strict=False))
         for node in graph.nodes:
             if node.kind == "layer":
                 known = node.layer is not None and node.layer in weights
@@ -208,10 +210,6 @@ class _Layer:
         )
         forward, backward = (from_first, from_second) if node.transposed else (from_second, from_first)
         return cls(forward, backward, kernels, start)
-
-
-def _running_sum(sizes: list[int]) -> list[int]:
-    return [sum(sizes[:place]) for place in range(len(sizes))]
 
 
 def _open_inputs(graph: Graph, unweighted: Collection[str]) -> dict[Node, list[int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,24 +43,21 @@ class Computed:
         """The shape of the tensor, which the last of its parameters has."""
         return [parameter.shape for parameter in self.parameters.values()][-1]
 
+    @torch.no_grad()
     def value(self) -> Tensor:
         """Return the tensor as the layer computes it at present, without gradients."""
-        with torch.no_grad():
-            if isinstance(self.hook, BasePruningMethod):
-                pruned: Tensor = self.hook.apply_mask(self.layer)  # type: ignore[no-untyped-call]
-                return pruned
-            if isinstance(self.hook, WeightNorm):
-                normalized: Tensor = self.hook.compute_weight(self.layer)
-                return normalized
-            found: Tensor = getattr(self.layer, self.tensor)
-            return found
+        hook: Any = self.hook
+        if isinstance(hook, BasePruningMethod):
+            return cast("Tensor", hook.apply_mask(self.layer))  # type: ignore[no-untyped-call]
+        return cast(
+            "Tensor",
+            hook.compute_weight(self.layer) if isinstance(hook, WeightNorm) else getattr(self.layer, self.tensor),
+        )
 
     def kept(self) -> Tensor | None:
         """Return the mask of torch.nn.utils.prune (bool, True where kept), or None if there is none."""
-        if isinstance(self.hook, BasePruningMethod):
-            mask: Tensor = getattr(self.layer, f"{self.tensor}_mask")
-            return mask != 0
-        return None
+        is_pruned = isinstance(self.hook, BasePruningMethod)
+        return cast("Tensor", getattr(self.layer, f"{self.tensor}_mask") != 0) if is_pruned else None
 
     def masks(self, kept: Tensor) -> dict[str, Tensor]:
         """Return the mask of each of its parameters (bool) that follows from the mask of the tensor itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -74,12 +75,11 @@ def left_out(model: nn.Module, names: Collection[str]) -> LeftOut | None:
             elif is_bias(tensor) or is_normalization(module) or isinstance(weight, nn.UninitializedParameter):
                 continue
             counted.setdefault(id(shown), (layer, module, weight.shape.numel()))
-    layers: dict[str, int] = {}
-    types: dict[str, None] = {}
+    layers, types = Counter[str](), Counter[str]()
     for key, (layer, module, number) in counted.items():
         if key not in covered:
-            layers[layer] = layers.get(layer, 0) + number
-            types[choice_of(layer, module)] = None
+            layers[layer] += number
+            types[choice_of(layer, module)] += 1
     unregistered = _unregistered(network)
     if not layers and not unregistered:
         return None

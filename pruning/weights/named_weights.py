@@ -42,8 +42,7 @@ def unwrapped(model: Any) -> nn.Module:
 
 def _inner(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
-        found: nn.Module = module.module
-        return found
+        return module._modules["module"]
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError("a TorchScript module cannot be pruned; prune the module that it was made from.")
     return module._modules.get(_COMPILED)
@@ -103,14 +102,11 @@ def named_weights(model: nn.Module) -> dict[str, Weight]:
 
 def kept_by_torch(model: nn.Module) -> dict[str, Tensor]:
     """Return the masks that torch.nn.utils.prune holds for a network: bool, on the CPU, by the name of the weight."""
-    found = {}
-    for layer, module in named_layers(model, duplicates=True):
-        if module._forward_pre_hooks:
-            for item in computed_tensors(module):
-                kept = item.kept()
-                if kept is not None:
-                    found[f"{layer}.{item.tensor}" if layer else item.tensor] = kept.cpu()
-    return found
+    return {
+        name: kept.cpu()
+        for name, weight in named_weights(model).items()
+        if isinstance(weight, Computed) and (kept := weight.kept()) is not None
+    }
 
 
 def refuse_unprunable(name: str, weight: Weight) -> None:
@@ -133,11 +129,6 @@ def refuse_unprunable(name: str, weight: Weight) -> None:
         raise UsageError(f"'{name}' is not one dense tensor; gather sharded or sparse weights before pruning.")
 
 
-def needs_plain_copy(model: nn.Module) -> bool:
-    """Return whether names or weights of a network differ from those of its plain copy."""
-    return any(_inner(module) is not None or any(True for _ in computed_tensors(module)) for module in model.modules())
-
-
 def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy of a network without wrappers, in which every computed tensor is a parameter.
 
@@ -154,4 +145,5 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 def plain(model: nn.Module) -> nn.Module:
     """Return the network itself if its names and weights equal its plain copy's, else that copy; read-only."""
-    return plain_copy(model) if needs_plain_copy(model) else model
+    differs = any(_inner(module) is not None or any(computed_tensors(module)) for module in model.modules())
+    return plain_copy(model) if differs else model

@@ -30,19 +30,11 @@ from pruning.weights.named_weights import (
     unwrapped,
 )
 
-LAYER_TYPES: tuple[type[nn.Module], ...] = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Linear,
-    nn.MultiheadAttention,
-)
-CONVOLUTIONS = LAYER_TYPES[:6]
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYER_TYPES: tuple[type[nn.Module], ...] = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention)
 BATCHNORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
 """The batchnorms of torch.nn: 1-, 2- and 3-dimensional, synchronized and lazy."""
+_GROUPS = {DEFAULT_LAYERS: LAYER_TYPES, CONVOLUTIONAL: CONVOLUTIONS}
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 Choice = type[nn.Module] | str
 """A type of layers; or the name of one, of a group of layers, of a layer or of a tensor, or a pattern of names."""
@@ -72,17 +64,13 @@ def prunable_weights(
     names: set[str] = set()
     for choice in layer_types:
         names |= _chosen(network, choice, tensors, biases)
-    weights: dict[str, Weight] = {}
-    seen: set[int] = set()
+    first: dict[int, str] = {}
     for name in sorted(names):
         refuse_unprunable(name, tensors[name])
-        identity = _identity(tensors[name])
-        if identity not in seen:
-            weights[name] = tensors[name]
-            seen.add(identity)
-    if not weights:
+        first.setdefault(_identity(tensors[name]), name)
+    if not first:
         raise _without_weights(network, layer_types)
-    return weights
+    return {name: tensors[name] for name in first.values()}
 
 
 def weights_to_prune(model: nn.Module, hparams: PruningHparams) -> dict[str, Weight]:
@@ -129,17 +117,14 @@ def classifier_layers(model: nn.Module) -> list[str]:
 
 def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases: bool) -> set[str]:
     """Return the names of the tensors that one choice of layers takes. Raises: UsageError for a name of nothing."""
-    if choice == DEFAULT_LAYERS:
-        return _of_types(model, LAYER_TYPES, biases)
-    if choice == CONVOLUTIONAL:
-        return _of_types(model, CONVOLUTIONS, biases)
     if choice == ALL_BUT_CLASSIFIER:
         return _without_classifier(model, biases)
     if not isinstance(choice, str):
         return _of_types(model, (choice,), biases)
-    types = {kind for _, module in named_layers(model) for kind in type(module).__mro__ if kind.__name__ == choice}
-    if types - {nn.Module, object}:
-        return _of_types(model, tuple(types), biases)
+    kinds = {kind for _, module in named_layers(model) for kind in type(module).__mro__ if kind.__name__ == choice}
+    types = _GROUPS.get(choice, tuple(kinds))
+    if {*types} - {nn.Module, object}:
+        return _of_types(model, types, biases)
     named = _by_name(model, choice, tensors, biases)
     if not named:
         present = sorted({layer_type(module) for _, module in named_layers(model) if tensors_of(module)})

@@ -86,8 +86,7 @@ def check_whose(state: Mapping[str, Any], network: nn.Module, *, strict: bool) -
 
     Raises: UsageError that says how to load it.
     """
-    own = (MODEL, MASK, INITIAL, ROUNDS)
-    if state and not any(key.startswith(own) for key in state):
+    if state and not any(key.startswith((MODEL, MASK, INITIAL, ROUNDS)) for key in state):
         key = next(iter(state))
         hint = "wrapper.model.load_state_dict loads that of the network alone"
         if key not in network.state_dict():

@@ -267,11 +267,9 @@ class PruningWrapper(nn.Module):
     def _log_round(self) -> None:
         if self.dir_name is None:
             return
-        lines = [
-            f"{number},{pruned},{total},{100 * pruned / max(1, total):.6f}"
-            for number, (pruned, total) in enumerate(self._rounds, start=1)
-        ]
-        log = "\n".join(["round,pruned,total,percent_pruned", *lines]) + "\n"
+        log = "round,pruned,total,percent_pruned\n"
+        for number, (pruned, total) in enumerate(self._rounds, start=1):
+            log += f"{number},{pruned},{total},{100 * pruned / max(1, total):.6f}\n"
         write_atomically(self.dir_name / ROUNDS, log.encode())
         self.mask.save(self.dir_name / f"mask_round_{self.rounds}.safetensors")
 
@@ -280,16 +278,8 @@ class PruningWrapper(nn.Module):
         own = wrapper_state.saved(self.mask, self._initial, self._rounds)
         destination.update({prefix + key: value for key, value in own.items()})
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        _, _, missing_keys, unexpected_keys, error_msgs = rest  # the first two are metadata and `strict`
         own = wrapper_state.part(state_dict, prefix)
         own = {key: value for key, value in own.items() if not key.startswith(wrapper_state.MODEL)}
         found = wrapper_state.read(own, self._network, self.mask)
@@ -299,7 +289,7 @@ class PruningWrapper(nn.Module):
         if not found.errors:
             self._take(found)
         others = {key: value for key, value in state_dict.items() if key.removeprefix(prefix) not in own}
-        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(others, prefix, *rest)
 
     def _take(self, found: wrapper_state.Loaded) -> None:
         if found.mask is None:

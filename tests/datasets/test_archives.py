@@ -48,6 +48,6 @@ def test_the_members_of_a_tar_archive_lie_at_their_offsets(tmp_path: Path) -> No
     with tarfile.open(archive, "w") as tar:
         tar.add(tmp_path / "file", "file")
 
-    (found,) = tar_members(archive)
+    (found,) = tar_members(archive, tmp_path)
 
     assert archive.read_bytes()[found.offset : found.offset + found.size] == b"content"
