@@ -67,6 +67,7 @@ RIGL = Technique(
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners",
     hparams=DropAndGrowHparams,
     hooks=Rigl,
+    density="start_density",
     changes_mask=True,
     version=2,
 )
