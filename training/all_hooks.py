@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,7 @@ from training.technique import Hooks, Training
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pruning.masks.mask import Mask
     from training.hparams import TechniquesHparams
 
 
@@ -48,11 +49,13 @@ class AllHooks:
         """Whether no technique changes the state in a step before the network is scored."""
         return all(hooks.prunes_first for hooks in self._each)
 
-    def start(self, put_mask: Callable[[], None], step: Step) -> None:
-        """Prepare a new training, and act at its first step. put_mask: puts the mask on that training starts from."""
+    def start(self, training: Training, mask: Mask | None, step: Step) -> None:
+        """Prepare a new training that starts from a mask, if there is one, and act at its first step."""
         for hooks in self._each:
             hooks.before_mask()
-        put_mask()
+        if mask is not None:
+            mask.apply_(training.model)
+        training.set_mask(mask)
         for hooks in self._each:
             hooks.prepare()
         self.before_step(step)

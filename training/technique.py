@@ -77,10 +77,12 @@ class Training(Protocol):
     optimizer: torch.optim.Optimizer
     mask: Mask | None
     """Mask of the weights kept at present; None if nothing is pruned. Change it by `set_mask`."""
-    desc: TrainDesc
-    """Dataset, model and training, which a loop of a user's own does not have: there, reading it is an error."""
     seed: int
     """Seed of the random streams of techniques."""
+
+    @property
+    def desc(self) -> TrainDesc:
+        """Dataset, model and training. Raises: UsageError in a loop of a user's own, which has no description."""
 
     @property
     def end(self) -> Step:

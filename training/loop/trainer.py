@@ -130,13 +130,7 @@ class Trainer:
 
     def prepare(self, mask: Mask | None, start: Step) -> None:
         """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
-
-        def put_mask() -> None:
-            if mask is not None:
-                mask.apply_(self.model)
-            self.set_mask(mask)
-
-        self.hooks.start(put_mask, start)
+        self.hooks.start(self, mask, start)
         if self.parallel is not None:
             self.parallel.align()
 

@@ -23,6 +23,9 @@ from models.registry import FAMILIES, canonical_model_name
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
+NOT_MEASURED = "not measured"
+"""Stands for the result of a recipe in lists, where open_prune has none."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe(Registered):
@@ -37,7 +40,7 @@ class Recipe(Registered):
     lottery: Mapping[str, Any] = field(default_factory=dict)
     """Further hyperparameters, for the lottery only, such as tensors that it does not prune."""
     reached: Mapping[str, str] = field(default_factory=dict)
-    """Measured results by name of the recipe: the accuracy with its n, and the hardware."""
+    """Results that were measured with open_prune, by the recipe's names: test accuracy, n and hardware."""
 
     @classmethod
     def of_family(

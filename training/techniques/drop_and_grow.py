@@ -195,7 +195,12 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """The weights of the mask that are trained, by name."""
         assert self.training.mask is not None, "prepare made a mask, or the training started from one"
         parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
-        return {name: parameters[name] for name in self.training.mask if parameters[name].requires_grad}
+        computed = [name for name in self.training.mask if name not in parameters]
+        if computed:
+            reason = f"{computed[0]} is computed from other parameters; weights that move must be parameters."
+            raise UsageError(reason, "technique")
+        held = {id(weight) for group in self.training.optimizer.param_groups for weight in group["params"]}
+        return {name: parameters[name] for name in self.training.mask if id(parameters[name]) in held}
 
     def _draw_mask(self) -> None:
         if self.hparams.start_density is not None:
@@ -206,7 +211,7 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
 
     @abstractmethod
     def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
-        """Return the growth score of some weights, by name."""
+        """Return the growth score of some weights, by name; layers without a score stay as they are."""
 
     def update(self, step: Step, clock: Step) -> None:
         """Drop and grow, and set the new weights. Weights dropped and grown in one update keep their values.
@@ -219,7 +224,9 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         assert before is not None
         if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
             self._raw.take(before, weights, self.training.optimizer)
-        after = drop_and_grow(before, weights, self.growth(step, weights), self.hparams.fraction_at(clock))
+        growth = self.growth(step, weights)
+        weights = {name: weights[name] for name in growth}
+        after = drop_and_grow(before, weights, growth, self.hparams.fraction_at(clock))
         values = self._new_values(step, weights)
         self.training.set_mask(after)
         if values is not None:
@@ -237,8 +244,8 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         values = {}
         for name, weight in weights.items():
             if kind.startswith("grad"):
-                assert weight.grad is not None, "every prunable weight is trained"
-                values[name] = weight.grad.sign() if kind == "grad_sign" else weight.grad.clone()
+                gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                values[name] = gradient.sign() if kind == "grad_sign" else gradient.clone()
                 continue
             drawn = self.training.generator("grow_init", step.iteration, name)
             if kind == "initial_dist":

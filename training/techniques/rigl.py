@@ -22,12 +22,8 @@ class Rigl(DropAndGrow):
 
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         """Return |dL/dw| of every weight, pruned ones included, where L is the loss without weight decay."""
-        scores = {}
-        for name, weight in weights.items():
-            assert weight.grad is not None, "every prunable weight is trained"
-            # A NaN gradient must not end a training that would continue without RigL.
-            scores[name] = weight.grad.abs().nan_to_num(nan=0.0)
-        return scores
+        # A NaN gradient must not end a training that would continue without RigL.
+        return {name: w.grad.abs().nan_to_num(nan=0.0) for name, w in weights.items() if w.grad is not None}
 
     def clock(self, step: Step) -> Step | None:
         """Return the clock's step at the update of an iteration; None if the mask is not updated."""

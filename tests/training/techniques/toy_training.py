@@ -128,13 +128,7 @@ def run(
     if training.unmasked:
         training.model.load_state_dict(training.unmasked)
         training.unmasked = {}
-
-    def put_mask() -> None:
-        if training.mask is not None:
-            training.mask.apply_(training.model)
-            training.set_mask(training.mask)
-
-    hooks.start(put_mask, step(0))
+    hooks.start(training, training.mask, step(0))
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return hooks.loss(F.cross_entropy(logits, labels), logits, labels)
