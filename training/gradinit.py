@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -87,7 +88,10 @@ def gradinit(
     with _batch_statistics(model), torch.enable_grad():
         for done in range(1, iterations + 1):
             first, second = _take(source), _take(source)
-            gradients = _gradients(loss, model, _joined(first, second), tensors)
+            images, labels = _joined(first, second)
+            gradients = torch.autograd.grad(
+                loss(model(images), labels), tensors, create_graph=True, materialize_grads=True
+            )
             norm = _norm(gradients, algorithm)
             before = value = norm.item()
             if before > gamma:
@@ -126,14 +130,6 @@ def _scaled_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @dataclass
-class _Moments:
-    """Adam's first moment of one scale, and its number of updates."""
-
-    mean: float = 0.0
-    steps: int = 0
-
-
-@dataclass
 class _Scale:
     """The scale of one tensor, and Adam's state for it."""
 
@@ -141,16 +137,17 @@ class _Scale:
     least: float
     value: float = 1.0
     square: float = 0.0
-    first: dict[str, _Moments] = field(default_factory=lambda: {"objective": _Moments(), "constraint": _Moments()})
+    means: dict[str, float] = field(default_factory=dict)
+    """The first moment of each kind of step."""
+    steps: Counter[str] = field(default_factory=Counter)
 
     def step(self, kind: str, gradient: float, lr: float) -> None:
         """Take a step of Adam, and stay above the least scale."""
-        own = self.first[kind]
-        own.steps += 1
-        own.mean = _BETA1 * own.mean + (1 - _BETA1) * gradient
+        self.steps[kind] += 1
+        self.means[kind] = _BETA1 * self.means.get(kind, 0.0) + (1 - _BETA1) * gradient
         self.square = _BETA2 * self.square + (1 - _BETA2) * gradient**2
-        mean = own.mean / (1 - _BETA1**own.steps)
-        square = self.square / (1 - _BETA2 ** sum(each.steps for each in self.first.values()))
+        mean = self.means[kind] / (1 - _BETA1 ** self.steps[kind])
+        square = self.square / (1 - _BETA2 ** self.steps.total())
         self.value = max(self.value - lr * mean / (math.sqrt(square) + _EPSILON), self.least)
 
 
@@ -185,20 +182,13 @@ class _Scales:
             parameter.mul_(scale.value * scale.initial_norm / norm)
 
 
-def _gradients(loss: Loss, model: nn.Module, batch: Batch, tensors: list[nn.Parameter]) -> list[Tensor]:
-    """Return the gradient of each tensor, with its graph."""
-    images, labels = batch
-    found = torch.autograd.grad(loss(model(images), labels), tensors, create_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(tensors, found, strict=True)]
-
-
-def _norm(gradients: list[Tensor], algorithm: str) -> Tensor:
+def _norm(gradients: Sequence[Tensor], algorithm: str) -> Tensor:
     if algorithm == "adam":
         return torch.stack([gradient.abs().sum() for gradient in gradients]).sum()
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
-def _direction(gradients: list[Tensor], norm: float, algorithm: str, *, normalize_grad: bool) -> list[Tensor]:
+def _direction(gradients: Sequence[Tensor], norm: float, algorithm: str, *, normalize_grad: bool) -> list[Tensor]:
     """Return the step of the optimizer, for eta = 1, without a graph."""
     plain = [gradient.detach() for gradient in gradients]
     if algorithm == "adam":

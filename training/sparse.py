@@ -34,7 +34,7 @@ from pruning.weights.named_weights import unwrapped
 from training.all_hooks import AllHooks
 from training.hparams import TechniquesHparams
 from training.masking import prune_part
-from training.technique import Technique
+from training.registry import TECHNIQUES
 
 _IN_USE = weakref.WeakSet[Optimizer]()
 
@@ -81,15 +81,26 @@ def sparse(
         raise UsageError(f"it must be a Mask, and not a {type(mask).__name__}; Mask(tensors) makes one.", "mask")
     per_epoch = whole_number(steps_per_epoch, "steps_per_epoch", 1)
     last = _parsed(_written(end), per_epoch, "end")
-    techniques = _techniques(technique, density, options)
-    for each in fields_of(type(techniques)):
-        value = getattr(techniques, each.name)
-        if each.rule.is_step and value is not None:
-            _parsed(value, per_epoch, each.name)
+    values = _values(technique, options)
+    level = _density_of(technique)
+    if density is not None:
+        if level is None:
+            raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
+        if level in values:
+            raise UsageError("they are the same; give one of them.", "density", level)
+        values[level] = plain(density)
     try:
+        techniques = TechniquesHparams.of(values)
+        for each in fields_of(type(techniques)):
+            if each.rule.is_step and (value := getattr(techniques, each.name)) is not None:
+                _parsed(value, per_epoch, each.name)
         resolved = techniques.for_training(last, has_mask=mask is not None)
     except UsageError as error:
-        raise _in_words_of_arguments(error, techniques, density, mask) from error
+        if level in error.hparams and level not in values and mask is None:
+            reason = f"{technique} needs a mask to start from; pass density or mask."
+            raise UsageError(reason, "density") from error
+        names = ("density" if name == level and density is not None else name for name in error.hparams)
+        raise UsageError(error.reason, *names) from error
     for pruning in resolved.scores_with:
         if pruning.examples_per_class is not None and examples is None:
             raise UsageError(f"{pruning.strategy} scores with examples; pass examples=(x, y).", "examples")
@@ -178,17 +189,19 @@ class SparseTraining:
         """Return the step, the mask and the techniques' tensors, for `torch.save` beside model and optimizer."""
         mask = None if self.mask is None else dict(self.mask)
         tensors = self._hooks.state_dict()
-        return {"technique": self.techniques.technique, "step": self.steps, "mask": mask, "tensors": tensors}
+        return {"hparams": self.techniques.values(), "step": self.steps, "mask": mask, "tensors": tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the result of `state_dict`. Load the states of the model and the optimizer before.
 
         Raises: UsageError for a state of another training.
         """
-        if not {"technique", "step", "mask", "tensors"} <= set(state):
+        if not {"hparams", "step", "mask", "tensors"} <= set(state):
             raise UsageError("it is no state of a sparse training; pass what its state_dict() returned.", "state")
-        if state["technique"] != self.techniques.technique:
-            raise UsageError(f"it is of {state['technique']}, and not of {self.techniques.technique}.", "state")
+        own, others = self.techniques.values(), state["hparams"]
+        differing = [name for name in {**own, **others} if own.get(name) != others.get(name)]
+        if differing:
+            raise UsageError(f"it is of a training with another value of {', '.join(differing)}.", "state")
         if state["step"] > self.end.iteration:
             raise UsageError(f"it is of step {state['step']}, and the training ends at {self.end.iteration}.", "state")
         mask = None if state["mask"] is None else Mask(state["mask"], self.model)
@@ -302,62 +315,47 @@ def _check_optimizer(optimizer: Any) -> None:
         raise UsageError("techniques use it already; name several in one call, such as 'gmp,rigl'.", "optimizer")
 
 
-def _techniques(technique: str, density: float | None, options: Mapping[str, Any]) -> TechniquesHparams:
-    """Return the hyperparameters of techniques. Raises: UsageError for a name or a value that is not valid."""
+def _values(technique: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters of techniques by name. Raises: UsageError for a name that is not valid."""
     if not isinstance(technique, str):
         raise UsageError(f"{technique!r} is not a valid value; it takes the names of techniques.", "technique")
     values = {name: plain(value) for name, value in options.items()}
     kind = TechniquesHparams.group_for({"technique": technique, **values})
-    steps = {each.name for each in fields_of(kind) if each.rule.is_step}
-    own = [name for name in kind.names() if name not in TechniquesHparams.names()]
-    for name, value in values.items():
+    own = {each.name: each.rule for each in fields_of(kind) if each.name not in TechniquesHparams.names()}
+    for name in values:
         if name not in own:
             taken = choose_from(name, own) if own else ", which takes none."
             raise UsageError(f"it is not an option of {technique}{taken}", name)
-        values[name] = _written(value) if name in steps else value
-    bare = TechniquesHparams.of({"technique": technique, **values})
-    if not bare.parts:
+        if own[name].is_step:
+            values[name] = _written(values[name])
+    return {"technique": technique, **values}
+
+
+def _density_of(names: str) -> str | None:
+    """Return the hyperparameter that `density` sets: that of the first technique that has one.
+
+    Raises: UsageError for a technique that only jobs can use, and where none is named.
+    """
+    techniques = [TECHNIQUES.find(name.strip()) for name in names.split(",") if name.strip()]
+    if not techniques:
         raise UsageError("name one, such as rigl.", "technique")
-    for each, _ in bare.parts:
-        if each.transform is not None:
-            words = f"{each.spelling} replaces layers, which a job does before it makes the optimizer"
-            raise UsageError(f"{words}; train with --technique={each.spelling}.", "technique")
-    if density is None:
-        return bare
-    level = _density_of(bare)
-    if level is None:
-        raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
-    if level in values:
-        raise UsageError("they are the same; give one of them.", "density", level)
-    return TechniquesHparams.of({"technique": technique, **values, level: plain(density)})
-
-
-def _density_of(techniques: TechniquesHparams) -> str | None:
-    """Return the hyperparameter that `density` sets: that of the first technique that has one."""
-    named: list[Technique] = [technique for technique, _ in techniques.parts if technique.density]
-    return named[0].density if named else None
-
-
-def _in_words_of_arguments(
-    error: UsageError, techniques: TechniquesHparams, density: float | None, mask: Mask | None
-) -> UsageError:
-    name = _density_of(techniques)
-    if name not in error.hparams:
-        return error
-    if density is None and mask is None:
-        return UsageError(f"{techniques.technique} needs a mask to start from; pass density or mask.", "density")
-    return UsageError(error.reason, *("density" if each == name else each for each in error.hparams))
+    for technique in techniques:
+        if technique.transform is not None:
+            words = f"{technique.spelling} replaces layers, which a job does before it makes the optimizer"
+            raise UsageError(f"{words}; train with --technique={technique.spelling}.", "technique")
+    return next((technique.density for technique in techniques if technique.density), None)
 
 
 def _written(step: Any) -> Any:
     """Return a step as jobs write it, for a number of steps."""
+    step = plain(step)
     return f"{step}it" if isinstance(step, int) and not isinstance(step, bool) else step
 
 
 def _parsed(step: Any, per_epoch: int | None, name: str) -> Step:
     """Return a step; without the length of an epoch, all steps are one. Raises: UsageError."""
     if not isinstance(step, str):
-        raise UsageError(f"{step!r} is not a step; give a number of steps.", name)
+        raise UsageError(f"{step!r} is not a step; give a whole number of steps.", name)
     if per_epoch is None and "ep" in step:
         raise UsageError(f"{step} counts epochs; pass steps_per_epoch, or a number of steps.", name)
     return Step.parse(step, per_epoch or 1, name)

@@ -361,8 +361,8 @@ def test_a_state_of_another_training_is_refused() -> None:
     training = sparse(sgd(model), model, "set", density=0.25, end=END)
     state = training.state_dict()
 
-    with pytest.raises(UsageError, match="state: it is of rigl, and not of set"):
-        training.load_state_dict({**state, "technique": "rigl"})
+    with pytest.raises(UsageError, match="state: it is of a training with another value of technique"):
+        training.load_state_dict({**state, "hparams": {**state["hparams"], "technique": "rigl"}})
     with pytest.raises(UsageError, match="state: it is of step 99"):
         training.load_state_dict({**state, "step": 99})
     with pytest.raises(UsageError, match="state: it is no state"):

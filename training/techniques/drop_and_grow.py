@@ -178,12 +178,15 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
 
     def prepare(self) -> None:
         """Draw the random mask to start from, if there is no other."""
-        self._draw_mask()
-        assert self.training.mask is not None, "the mask is drawn, or the training starts from one"
-        start = {name: value for name, value in self._start.items() if name in self.training.mask}
+        if self.hparams.start_density is not None:
+            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
+            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
+            mask.apply_(self.training.model)
+            self.training.set_mask(mask)
+        values = {name: self._start[name] for name in self._weights if name in self._start}
         self._start.clear()
         kept = self._start if self.hparams.grow_init == "initial_dist" else self._raw.values
-        kept |= start
+        kept |= values
 
     def move_raw_weights(self) -> None:
         """Move the raw values of pruned weights as the optimizer's step moved them."""
@@ -201,13 +204,6 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
             raise UsageError(reason, "technique")
         held = {id(weight) for group in self.training.optimizer.param_groups for weight in group["params"]}
         return {name: parameters[name] for name in self.training.mask if id(parameters[name]) in held}
-
-    def _draw_mask(self) -> None:
-        if self.hparams.start_density is not None:
-            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
-            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
-            mask.apply_(self.training.model)
-            self.training.set_mask(mask)
 
     @abstractmethod
     def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
