@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +107,8 @@ def gradinit(
                 value = objective.item()
             scales.step(kind, slopes)
             if on_iteration is not None:
-                on_iteration(done, GradInitStep(kind, before, value, scales.by_name()))
-    return scales.by_name()
+                on_iteration(done, GradInitStep(kind, before, value, dict(scales.values)))
+    return scales.values
 
 
 def _check(algorithm: str, eta: float, lr: float, iterations: int) -> None:
@@ -129,41 +129,17 @@ def _scaled_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {names[id(each)]: each for each in found if each is not None and each.requires_grad}
 
 
-@dataclass
-class _Scale:
-    """The scale of one tensor, and Adam's state for it."""
-
-    initial_norm: float
-    least: float
-    value: float = 1.0
-    square: float = 0.0
-    means: dict[str, float] = field(default_factory=dict)
-    """The first moment of each kind of step."""
-    steps: Counter[str] = field(default_factory=Counter)
-
-    def step(self, kind: str, gradient: float, lr: float) -> None:
-        """Take a step of Adam, and stay above the least scale."""
-        self.steps[kind] += 1
-        self.means[kind] = _BETA1 * self.means.get(kind, 0.0) + (1 - _BETA1) * gradient
-        self.square = _BETA2 * self.square + (1 - _BETA2) * gradient**2
-        mean = self.means[kind] / (1 - _BETA1 ** self.steps[kind])
-        square = self.square / (1 - _BETA2 ** self.steps.total())
-        self.value = max(self.value - lr * mean / (math.sqrt(square) + _EPSILON), self.least)
-
-
 class _Scales:
-    """The scales of all tensors."""
+    """The scale of each tensor, and Adam's state for it."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], lr: float, min_scale: float, grad_clip: float) -> None:
-        self.parameters, self.lr, self.grad_clip = parameters, lr, grad_clip
-        self.scales = {
-            name: _Scale(norm, min_scale if name.rpartition(".")[2] == "weight" else 0.0)
-            for name, norm in zip(parameters, _norms(parameters.values()), strict=True)
-        }
-
-    def by_name(self) -> dict[str, float]:
-        """Return the scales by the names of the parameters."""
-        return {name: scale.value for name, scale in self.scales.items()}
+        self.parameters, self.lr, self.min_scale, self.grad_clip = parameters, lr, min_scale, grad_clip
+        self.values = dict.fromkeys(parameters, 1.0)
+        self._initial_norms = _norms(parameters.values())
+        self._means: defaultdict[tuple[str, str], float] = defaultdict(float)
+        """The first moment, by tensor and kind of step."""
+        self._squares: defaultdict[str, float] = defaultdict(float)
+        self._steps: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @torch.no_grad()
     def step(self, kind: str, gradients: Iterable[Tensor | None]) -> None:
@@ -171,15 +147,26 @@ class _Scales:
         norms, found = _norms(self.parameters.values()), list(gradients)
         pairs = list(zip(self.parameters.values(), found, strict=True))
         dots = _floats([p.new_zeros(()) if g is None else (g * p).sum() for p, g in pairs])
-        for (name, parameter), norm, dot, gradient in zip(self.parameters.items(), norms, dots, found, strict=True):
-            scale = self.scales[name]
-            if norm == 0 or scale.initial_norm == 0 or gradient is None:
+        rows = zip(self.parameters.items(), self._initial_norms, norms, dots, found, strict=True)
+        for (name, parameter), initial, norm, dot, gradient in rows:
+            if norm == 0 or initial == 0 or gradient is None:
                 continue
-            slope = dot * scale.initial_norm / norm
+            slope = dot * initial / norm
             if self.grad_clip > 0:
                 slope = max(min(slope, self.grad_clip), -self.grad_clip)
-            scale.step(kind, slope, self.lr)
-            parameter.mul_(scale.value * scale.initial_norm / norm)
+            self._move(name, kind, slope)
+            parameter.mul_(self.values[name] * initial / norm)
+
+    def _move(self, name: str, kind: str, slope: float) -> None:
+        """Take a step of Adam with one scale, and stay above the least."""
+        steps = self._steps[name]
+        steps[kind] += 1
+        self._means[name, kind] = _BETA1 * self._means[name, kind] + (1 - _BETA1) * slope
+        self._squares[name] = _BETA2 * self._squares[name] + (1 - _BETA2) * slope**2
+        mean = self._means[name, kind] / (1 - _BETA1 ** steps[kind])
+        square = self._squares[name] / (1 - _BETA2 ** steps.total())
+        least = self.min_scale if name.rpartition(".")[2] == "weight" else 0.0
+        self.values[name] = max(self.values[name] - self.lr * mean / (math.sqrt(square) + _EPSILON), least)
 
 
 def _norm(gradients: Sequence[Tensor], algorithm: str) -> Tensor:
