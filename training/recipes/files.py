@@ -1,9 +1,9 @@
 """The recipes of papers' code bases, from the TOML files beside this one, a file for each code base.
 
 `[groups]` holds named hyperparameters, some `from` other groups, whose values they replace: `cifar` of this file, or
-`openlth.cifar` of an earlier one. `[recipes]` holds recipes, by the spelling of the family whose names they take, or by
+`openlth.cifar` of an earlier one. `[recipes]` holds recipes, by a family whose names they take, or by
 a name of their own together with a `model`. `{depth}` in a name stands for one of the `depths`, or for any number;
-`listed` are the depths that lists show. `names` are a recipe's names where they do not follow from its spelling.
+`listed` are the depths that lists show. `names` are a recipe's names where they do not follow from that.
 """
 
 from __future__ import annotations
