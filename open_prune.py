@@ -123,6 +123,8 @@ if TYPE_CHECKING:
     from training.loggers.logger import LoggedRun as LoggedRun
     from training.loggers.logger import Logger as Logger
     from training.recipes import Recipe as Recipe
+    from training.sparse import SparseTraining as SparseTraining
+    from training.sparse import sparse as sparse
     from training.technique import Hooks as Hooks
     from training.technique import Technique as Technique
     from training.technique import TechniqueHparams as TechniqueHparams

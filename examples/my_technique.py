@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from open_prune import Hooks, Step, Technique, TechniqueHparams, Training, hparam
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,36 +20,22 @@ class Swa(Hooks[SwaHparams]):
 
     def __init__(self, training: Training, hparams: SwaHparams) -> None:
         super().__init__(training, hparams)
-        self.begin = training.desc.step(hparams.swa_begin, "swa_begin")
-        self.count = 0
-        self.average: dict[str, Tensor] = {}
+        self.begin = training.step(hparams.swa_begin, "swa_begin")
+        self.average = self.kept("average")  # checkpoints hold the tensors in this dict
 
     def after_step(self, step: Step) -> None:
         """Add the new weights to the average."""
         if step >= self.begin:
-            self.count += 1
+            count = step.iteration - self.begin.iteration + 1
             for name, weight in self.training.model.named_parameters():
                 average = self.average.setdefault(name, weight.detach().clone())
-                average += (weight.detach() - average) / self.count
+                average += (weight.detach() - average) / count
 
     def before_step(self, step: Step) -> None:
         """At the last step, replace the weights by the average."""
-        if step == self.training.desc.end:
+        if step == self.training.end:
             for name, average in self.average.items():
                 self.training.model.get_parameter(name).detach().copy_(average)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the average and its number of steps, for checkpoints."""
-        import torch
-
-        return {"count": torch.tensor(self.count), **{f"average.{name}": t for name, t in self.average.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
-        device = next(self.training.model.parameters()).device
-        self.count = int(state["count"])
-        prefix = "average."
-        self.average = {n.removeprefix(prefix): t.to(device) for n, t in state.items() if n.startswith(prefix)}
 
 
 SWA = Technique(

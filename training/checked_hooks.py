@@ -30,8 +30,10 @@ def hooks_of(technique: Technique, training: Training, hparams: TechniqueHparams
         raise mistake(technique.hooks, technique, f"returned {article(hooks)}; it must return a Hooks.")
     _check_methods(hooks, technique)
     for name, (is_right, words) in _RESULTS.items():
-        if getattr(type(hooks), name) is not getattr(Hooks, name):
-            setattr(hooks, name, _checked(getattr(hooks, name), technique, is_right, words))
+        is_own = getattr(type(hooks), name) is not getattr(Hooks, name)
+        if is_own or name == "state_dict":
+            blamed = getattr(hooks, name) if is_own else technique.hooks
+            setattr(hooks, name, _checked(getattr(hooks, name), technique, is_right, words, blamed))
     return hooks
 
 
@@ -100,13 +102,17 @@ HOOKS = (
 
 
 def _checked(
-    hook: Callable[..., Any], technique: Technique, is_right: Callable[[Any], bool], words: str
+    hook: Callable[..., Any],
+    technique: Technique,
+    is_right: Callable[[Any], bool],
+    words: str,
+    blamed: Callable[..., Any],
 ) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         result = hook(*arguments, **options)
         if not is_right(result):
             shown = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else article(result)
-            raise mistake(hook, technique, f"returned {shown}; it must return {words}.")
+            raise mistake(blamed, technique, f"returned {shown}; it must return {words}.")
         return result
 
     return call
@@ -124,10 +130,6 @@ def _is_choice(result: Any) -> bool:
     return isinstance(result, bool | np.bool_) or (isinstance(result, Tensor) and result.numel() == 1)
 
 
-def _is_count(result: Any) -> bool:
-    return isinstance(result, int) and not isinstance(result, bool)
-
-
 def _is_state(result: Any) -> bool:
     return isinstance(result, Mapping) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in result.items()
@@ -138,7 +140,7 @@ _RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "loss": (_is_loss, "the loss, a float tensor of shape () with a gradient"),
     "reported_loss": (_is_scalar, "the sum of losses, a float tensor of shape ()"),
     "after_backward": (_is_choice, "whether to skip the optimizer's step, True or False"),
-    "skipped_before": (_is_count, "a number of iterations, an int"),
+    "skipped_before": (lambda result: type(result) is int, "a number of iterations, an int"),
     "state_dict": (_is_state, "a dict of tensors by name"),
 }
 """The hooks that return something: a check of the result, and its description for messages."""

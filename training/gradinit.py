@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,10 @@ def gradinit(
     with _batch_statistics(model), torch.enable_grad():
         for done in range(1, iterations + 1):
             first, second = _take(source), _take(source)
-            gradients = _gradients(loss, model, _joined(first, second), tensors)
+            images, labels = _joined(first, second)
+            gradients = torch.autograd.grad(
+                loss(model(images), labels), tensors, create_graph=True, materialize_grads=True
+            )
             norm = _norm(gradients, algorithm)
             before = value = norm.item()
             if before > gamma:
@@ -103,8 +107,8 @@ def gradinit(
                 value = objective.item()
             scales.step(kind, slopes)
             if on_iteration is not None:
-                on_iteration(done, GradInitStep(kind, before, value, scales.by_name()))
-    return scales.by_name()
+                on_iteration(done, GradInitStep(kind, before, value, dict(scales.values)))
+    return scales.values
 
 
 def _check(algorithm: str, eta: float, lr: float, iterations: int) -> None:
@@ -125,48 +129,17 @@ def _scaled_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {names[id(each)]: each for each in found if each is not None and each.requires_grad}
 
 
-@dataclass
-class _Moments:
-    """Adam's first moment of one scale, and its number of updates."""
-
-    mean: float = 0.0
-    steps: int = 0
-
-
-@dataclass
-class _Scale:
-    """The scale of one tensor, and Adam's state for it."""
-
-    initial_norm: float
-    least: float
-    value: float = 1.0
-    square: float = 0.0
-    first: dict[str, _Moments] = field(default_factory=lambda: {"objective": _Moments(), "constraint": _Moments()})
-
-    def step(self, kind: str, gradient: float, lr: float) -> None:
-        """Take a step of Adam, and stay above the least scale."""
-        own = self.first[kind]
-        own.steps += 1
-        own.mean = _BETA1 * own.mean + (1 - _BETA1) * gradient
-        self.square = _BETA2 * self.square + (1 - _BETA2) * gradient**2
-        mean = own.mean / (1 - _BETA1**own.steps)
-        square = self.square / (1 - _BETA2 ** sum(each.steps for each in self.first.values()))
-        self.value = max(self.value - lr * mean / (math.sqrt(square) + _EPSILON), self.least)
-
-
 class _Scales:
-    """The scales of all tensors."""
+    """The scale of each tensor, and Adam's state for it."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], lr: float, min_scale: float, grad_clip: float) -> None:
-        self.parameters, self.lr, self.grad_clip = parameters, lr, grad_clip
-        self.scales = {
-            name: _Scale(norm, min_scale if name.rpartition(".")[2] == "weight" else 0.0)
-            for name, norm in zip(parameters, _norms(parameters.values()), strict=True)
-        }
-
-    def by_name(self) -> dict[str, float]:
-        """Return the scales by the names of the parameters."""
-        return {name: scale.value for name, scale in self.scales.items()}
+        self.parameters, self.lr, self.min_scale, self.grad_clip = parameters, lr, min_scale, grad_clip
+        self.values = dict.fromkeys(parameters, 1.0)
+        self._initial_norms = _norms(parameters.values())
+        self._means: defaultdict[tuple[str, str], float] = defaultdict(float)
+        """The first moment, by tensor and kind of step."""
+        self._squares: defaultdict[str, float] = defaultdict(float)
+        self._steps: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @torch.no_grad()
     def step(self, kind: str, gradients: Iterable[Tensor | None]) -> None:
@@ -174,31 +147,35 @@ class _Scales:
         norms, found = _norms(self.parameters.values()), list(gradients)
         pairs = list(zip(self.parameters.values(), found, strict=True))
         dots = _floats([p.new_zeros(()) if g is None else (g * p).sum() for p, g in pairs])
-        for (name, parameter), norm, dot, gradient in zip(self.parameters.items(), norms, dots, found, strict=True):
-            scale = self.scales[name]
-            if norm == 0 or scale.initial_norm == 0 or gradient is None:
+        rows = zip(self.parameters.items(), self._initial_norms, norms, dots, found, strict=True)
+        for (name, parameter), initial, norm, dot, gradient in rows:
+            if norm == 0 or initial == 0 or gradient is None:
                 continue
-            slope = dot * scale.initial_norm / norm
+            slope = dot * initial / norm
             if self.grad_clip > 0:
                 slope = max(min(slope, self.grad_clip), -self.grad_clip)
-            scale.step(kind, slope, self.lr)
-            parameter.mul_(scale.value * scale.initial_norm / norm)
+            self._move(name, kind, slope)
+            parameter.mul_(self.values[name] * initial / norm)
+
+    def _move(self, name: str, kind: str, slope: float) -> None:
+        """Take a step of Adam with one scale, and stay above the least."""
+        steps = self._steps[name]
+        steps[kind] += 1
+        self._means[name, kind] = _BETA1 * self._means[name, kind] + (1 - _BETA1) * slope
+        self._squares[name] = _BETA2 * self._squares[name] + (1 - _BETA2) * slope**2
+        mean = self._means[name, kind] / (1 - _BETA1 ** steps[kind])
+        square = self._squares[name] / (1 - _BETA2 ** steps.total())
+        least = self.min_scale if name.rpartition(".")[2] == "weight" else 0.0
+        self.values[name] = max(self.values[name] - self.lr * mean / (math.sqrt(square) + _EPSILON), least)
 
 
-def _gradients(loss: Loss, model: nn.Module, batch: Batch, tensors: list[nn.Parameter]) -> list[Tensor]:
-    """Return the gradient of each tensor, with its graph."""
-    images, labels = batch
-    found = torch.autograd.grad(loss(model(images), labels), tensors, create_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(tensors, found, strict=True)]
-
-
-def _norm(gradients: list[Tensor], algorithm: str) -> Tensor:
+def _norm(gradients: Sequence[Tensor], algorithm: str) -> Tensor:
     if algorithm == "adam":
         return torch.stack([gradient.abs().sum() for gradient in gradients]).sum()
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
-def _direction(gradients: list[Tensor], norm: float, algorithm: str, *, normalize_grad: bool) -> list[Tensor]:
+def _direction(gradients: Sequence[Tensor], norm: float, algorithm: str, *, normalize_grad: bool) -> list[Tensor]:
     """Return the step of the optimizer, for eta = 1, without a graph."""
     plain = [gradient.detach() for gradient in gradients]
     if algorithm == "adam":

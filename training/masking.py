@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,9 +48,6 @@ def prune_with_data(
     dataset: the source of examples, if the strategy needs some. device: the model's device. seed: the seed of random
     scores and of the choice of examples. on_scores: called with the scores of the last iteration.
     """
-    rest: dict[str, torch.Tensor] = {}
-    if start is not None:
-        start, rest = _split(model, pruning, start)
 
     def on_iteration(done: int, _: Mask, scores: Scores) -> None:
         context.reporter.progress("prune", done, pruning.iterations, "iterations")
@@ -57,16 +55,25 @@ def prune_with_data(
             on_scores(scores)
 
     with saying_warnings(context), context.interrupts.at_once(_SCORES_AGAIN):
-        found = mask_from_hparams(
+        return prune_part(
             model,
             pruning,
+            start,
             examples=_examples(pruning, dataset, context, device, seed),
             batch_size=dataset.batch_size,
             seed=seed,
             input_shape=dataset.input_shape,
-            mask=start,
             on_iteration=on_iteration,
         )
+
+
+def prune_part(model: nn.Module, pruning: PruningHparams, start: Mask | None, **arguments: Any) -> Mask:
+    """Return the mask of `mask_from_hparams`, of which the tensors of `start` that are not prunable are no part.
+
+    They stay as they are, and do not count in the level. arguments: those of `mask_from_hparams`.
+    """
+    part, rest = (None, {}) if start is None else _split(model, pruning, start)
+    found = mask_from_hparams(model, pruning, mask=part, **arguments)
     return found.with_tensors({**found, **rest}) if rest else found
 
 

@@ -7,6 +7,7 @@ Techniques that a run does not use are absent from its address.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -76,10 +77,19 @@ class Training(Protocol):
     optimizer: torch.optim.Optimizer
     mask: Mask | None
     """Mask of the weights kept at present; None if nothing is pruned. Change it by `set_mask`."""
-    desc: TrainDesc
-    """Dataset, model and training."""
     seed: int
     """Seed of the random streams of techniques."""
+
+    @property
+    def desc(self) -> TrainDesc:
+        """Dataset, model and training. Raises: UsageError in a loop of a user's own, which has no description."""
+
+    @property
+    def end(self) -> Step:
+        """The last step of the training."""
+
+    def step(self, text: str, hparam: str = "step") -> Step:
+        """Read a step of the training, such as `80ep`. Raises: UsageError about `hparam`."""
 
     def set_mask(self, mask: Mask | None) -> None:
         """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
@@ -162,12 +172,31 @@ class Hooks(Generic[H]):
     def after_step(self, step: Step) -> None:
         """Act after the optimizer's step of the iteration that began at `step`."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint must hold for the technique."""
+    def kept(self, name: str) -> dict[str, Tensor]:
+        """Return a dict for tensors that checkpoints hold: empty in a new training, filled when one is resumed.
+
+        Call it in `__init__`, for each dict with a name of its own; then change the dict and its tensors as you like.
+        A resumed training has the tensors on the network's device.
+        """
+        return self._kept.setdefault(name, {})
+
+    @functools.cached_property
+    def _kept(self) -> dict[str, dict[str, Tensor]]:
         return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint must hold for the technique: those that are `kept`."""
+        return {f"{name}.{key}": tensor for name, own in self._kept.items() for key, tensor in own.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load the result of `state_dict`. Called for a resumed training in place of `prepare`."""
+        device = next(self.training.model.parameters()).device
+        for name, own in self._kept.items():
+            own.clear()
+            prefix = f"{name}."
+            own |= {
+                key.removeprefix(prefix): t.to(device, copy=True) for key, t in state.items() if key.startswith(prefix)
+            }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,6 +218,8 @@ class Technique(Registered):
     of the run. A state without the added ones can be loaded, as that of a parent. Raises: UsageError about `technique`
     for a network that it cannot change.
     """
+    density: str = ""
+    """The hyperparameter that `sparse(density=...)` sets; empty if the technique has no density."""
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
     version: int = 1

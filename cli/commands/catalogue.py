@@ -18,7 +18,7 @@ from foundations.errors import UsageError
 from platforms.executors.executor import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
-from training.recipes import recipe, recipes
+from training.recipes import NOT_MEASURED, recipe, recipes
 from training.registry import TECHNIQUES
 
 
@@ -67,17 +67,17 @@ def models(argv: Sequence[str], environment: Environment) -> int:
     flags = parse(ModelsFlags, rest, "models").models
     register_added(flags.datasets_in(environment))
     rows = [
-        {"name": name, "family": line.spelling, "source": line.source}
+        {"name": name, "family": line.spelling, "source": line.source, "reached": line.reached.get(name, NOT_MEASURED)}
         for line in recipes()
         for name in line.names
         if not beginnings or name.startswith(tuple(beginnings))
     ]
     if not rows:
         raise UsageError(f"No network's name begins with {' or '.join(beginnings)}. `models --names_only` lists them.")
-    columns: tuple[str, ...] = ("name", "family", "source")
+    columns: tuple[str, ...] = ("name", "family", "source", "reached")
     if not flags.names_only:
         rows = [{**row, **_size(row["name"])} for row in rows]
-        columns = ("name", "dataset", "parameters", "prunable", "multiply-adds", "family", "source")
+        columns = ("name", "dataset", "parameters", "prunable", "multiply-adds", "family", "source", "reached")
     print(table(rows, columns))
     return 0
 

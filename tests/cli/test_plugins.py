@@ -27,6 +27,7 @@ JOBS = {
     "my_model": MODEL,
     "my_branch": ("branch", "train", "randomize_globally", "--density=0.3"),
     "my_technique": ("train", "--technique=swa", "--swa_begin=2it"),
+    "my_clipping": ("train", "--technique=autoclip", "--autoclip_percentile=30"),
 }
 """A job of each example, but for how long it trains."""
 LISTED = {
@@ -35,9 +36,10 @@ LISTED = {
     "my_model": "pooled_cnn",
     "my_branch": "oneshot",
     "my_technique": "swa",
+    "my_clipping": "autoclip",
 }
 """Columns of its line in `ls`."""
-HASHED = ("my_method", "my_dataset", "my_model", "my_technique")
+HASHED = ("my_method", "my_dataset", "my_model", "my_technique", "my_clipping")
 """The examples whose code computes a result. That of my_branch only sets flags."""
 
 
@@ -65,7 +67,7 @@ def test_an_example_is_computed_listed_and_reused(terminal: Terminal, example: s
 
 
 @pytest.mark.parametrize(
-    "example", [each if each == "my_technique" else pytest.param(each, marks=pytest.mark.slow) for each in JOBS]
+    "example", [each if each == "my_clipping" else pytest.param(each, marks=pytest.mark.slow) for each in JOBS]
 )
 def test_an_example_that_is_killed_ends_with_the_same_bytes(terminal: Terminal, tmp_path: Path, example: str) -> None:
     job, calm = job_of(example, (*LONG, "--training_steps=80ep")), Terminal(tmp_path / "calm", terminal.datasets)

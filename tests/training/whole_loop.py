@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from foundations.description.step import Step
+from training.all_hooks import AllHooks
 from training.loop.loop import Callback, TrainBatches, steps
-from training.technique import Hooks
+
+NO_HOOKS = AllHooks()
 
 
 def train(
@@ -22,7 +23,7 @@ def train(
     start: Step,
     end: Step,
     callbacks: Sequence[Callback] = (),
-    hooks: Sequence[Hooks[Any]] = (),
+    hooks: AllHooks = NO_HOOKS,
 ) -> None:
     """Train from one step to another, as `steps` says. loss: of the logits of a batch and its labels."""
     model.train()

@@ -201,7 +201,13 @@ class Stack:
             for trainer, own in zip(self.trainers, sums, strict=True):
                 trainer.epoch.add_sums(own)
         else:
-            self._pass_with_own_losses(batches)
+            images, labels = zip(*batches, strict=True)
+
+            def own_losses(logits: Tensor) -> Tensor:
+                each = zip(self.trainers, logits.unbind(), labels, strict=True)
+                return torch.stack([trainer.scaler.scale(trainer.loss(own, y)) for trainer, own, y in each])
+
+            self._differentiate(stacked(images), own_losses)
         for name, parameter in self.parameters.items():
             gradients = [None] * len(batches) if parameter.grad is None else parameter.grad.unbind()
             for own, gradient in zip(self._own[name], gradients, strict=True):
@@ -216,37 +222,30 @@ class Stack:
                 tensor.data = tensor.data.clone()
                 tensor.grad = None if tensor.grad is None else tensor.grad.clone()
 
-    def _drop_gradients(self) -> None:
-        for parameter in self.parameters.values():
-            parameter.grad = None
-
     def _pass(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the losses and the logits, (networks,) and (networks, B, outputs), of stacked images and labels."""
         images, labels = batches
+        smoothing = self.trainers[0].desc.training.label_smoothing
+
+        def losses(logits: Tensor) -> Tensor:
+            single = F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
+            )
+            return single.view(labels.shape).mean(1)
+
+        return self._differentiate(images, losses)
+
+    def _differentiate(self, images: Tensor, losses: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Put the gradients of all losses of the logits into the stacked parameters; return losses and logits."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
         first = self.trainers[0]
-        smoothing = first.desc.training.label_smoothing
-        self._drop_gradients()
         with matrix_products(first.desc.training.precision):
             with first.autocast():
                 logits = self._logits(images)
-                single = F.cross_entropy(
-                    logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
-                )
-                losses = single.view(labels.shape).mean(1)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-        return losses.detach(), logits.detach()
-
-    def _pass_with_own_losses(self, batches: Sequence[Batch]) -> None:
-        self._drop_gradients()
-        first = self.trainers[0]
-        with matrix_products(first.desc.training.precision):
-            with first.autocast():
-                logits = self._logits(stacked([images for images, _ in batches]))
-                values = [
-                    trainer.scaler.scale(trainer.loss(own, labels))
-                    for trainer, own, (_, labels) in zip(self.trainers, logits.unbind(), batches, strict=True)
-                ]
-            torch.stack(values).sum().backward()  # type: ignore[no-untyped-call]
+                values = losses(logits)
+            values.sum().backward()  # type: ignore[no-untyped-call]
+        return values.detach(), logits.detach()
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits of each network for its images, (networks, B, outputs)."""

@@ -47,8 +47,7 @@ def checkpoint_of(trainer: Trainer, progress: Progress) -> tuple[dict[str, Tenso
         bits, facts["mask"] = trainer.mask.to_tensors()
         facts["scores"] = trainer.scores
         tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
-    for technique, hooks in trainer.hooks.items():
-        tensors |= {f"technique.{technique}.{name}": tensor for name, tensor in hooks.state_dict().items()}
+    tensors |= {f"technique.{name}": tensor for name, tensor in trainer.hooks.state_dict().items()}
     tensors |= {f"epoch.{name}": tensor for name, tensor in trainer.epoch.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in trainer.best.items()}
     return tensors, facts
@@ -73,10 +72,7 @@ def load_checkpoint(trainer: Trainer, tensors: Mapping[str, Tensor], facts: Mapp
     if "mask" in facts:
         trainer.set_mask(Mask.from_tensors(parts["mask"], facts["mask"]))
         trainer.scores = facts.get("scores", {})
-    for technique, hooks in trainer.hooks.items():
-        prefix = f"{technique}."
-        state = {n.removeprefix(prefix): t for n, t in parts["technique"].items() if n.startswith(prefix)}
-        hooks.load_state_dict(state)
+    trainer.hooks.load_state_dict(parts["technique"])
     metrics = Metrics.from_csv(facts["metrics"])
     step = Step(facts["step"], trainer.desc.iterations_per_epoch)
     return Progress(step, metrics, dict(facts["parents"]), dict(facts["dataset"]), float(facts["wall_seconds"]))

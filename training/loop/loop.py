@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from foundations.description.step import Step
-from training.technique import Hooks
+from training.all_hooks import AllHooks
 
 Batch = tuple[Tensor, Tensor]
 """Images float (B, C, H, W), labels int64 (B,)."""
 Callback = Callable[[Step], None]
+_NO_HOOKS = AllHooks()
 
 
 class TrainBatches(Protocol):
@@ -31,7 +32,7 @@ def steps(
     start: Step,
     end: Step,
     callbacks: Sequence[Callback] = (),
-    hooks: Sequence[Hooks[Any]] = (),
+    hooks: AllHooks = _NO_HOOKS,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Iterator[Batch]:
     """Train from one step to another; yield the batch of each step, for the caller to compute its gradients.
@@ -41,33 +42,28 @@ def steps(
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0), less the iterations that a technique skips, to the learning
-    rate of its update. hooks: the techniques' hooks, called in this order.
+    rate of its update.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
     for iteration in range(start.iteration, end.iteration):
         step = start.at(iteration)
-        _at(step, hooks, callbacks)
-        rate = learning_rate(iteration - sum(hook.skipped_before(step) for hook in hooks))
+        hooks.before_step(step)
+        for callback in callbacks:
+            callback(step)
+        rate = learning_rate(iteration - hooks.skipped_before(step))
         for group in optimizer.param_groups:
             group["lr"] = rate
         yield next(batches)
         if hooks:
             scaler.unscale_(optimizer)
-        skips = [hook.after_backward(step) for hook in hooks]
-        if not any(skips):
+        if not hooks.after_backward(step):
             scaler.step(optimizer)
         scaler.update()
-        for hook in hooks:
-            hook.after_step(step)
-    _at(end, hooks, callbacks)
-
-
-def _at(step: Step, hooks: Sequence[Hooks[Any]], callbacks: Sequence[Callback]) -> None:
-    for hook in hooks:
-        hook.before_step(step)
+        hooks.after_step(step)
+    hooks.before_step(end)
     for callback in callbacks:
-        callback(step)
+        callback(end)
 
 
 def _batches(loader: TrainBatches, start: Step) -> Iterator[Batch]:

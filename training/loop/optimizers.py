@@ -32,21 +32,16 @@ def make_optimizer(
     groups = [[p for p in trained if id(p) not in without], [p for p in trained if id(p) in without]]
     if groups[1]:
         trained = [{"params": groups[0]}, {"params": groups[1], "weight_decay": 0.0}]
-    if hparams.optimizer_name == "sgd":
-        momentum = hparams.momentum or hparams.nesterov_momentum
-        nesterov = hparams.nesterov_momentum > 0
-        return _light(SGD)(
-            trained,
-            lr=hparams.lr,
-            momentum=momentum,
-            nesterov=nesterov,
-            weight_decay=hparams.weight_decay,
-            fused=fused,
-        )
-    if hparams.optimizer_name == "rmsprop":
-        return _light(RMSprop)(trained, lr=hparams.lr, momentum=hparams.momentum, weight_decay=hparams.weight_decay)
-    kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[hparams.optimizer_name]
-    return _light(kind)(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, fused=fused)
+    momentum, nesterov = hparams.momentum or hparams.nesterov_momentum, hparams.nesterov_momentum > 0
+    kinds: dict[str, tuple[type[Any], dict[str, Any]]] = {
+        "sgd": (SGD, {"momentum": momentum, "nesterov": nesterov, "fused": fused}),
+        "rmsprop": (RMSprop, {"momentum": hparams.momentum}),
+        "adam": (Adam, {"fused": fused}),
+        "adamw": (AdamW, {"fused": fused}),
+    }
+    kind, options = kinds[hparams.optimizer_name]
+    made: Optimizer = _light(kind)(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, **options)
+    return made
 
 
 def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:

@@ -24,7 +24,7 @@ from pruning.hparams import PruningHparams
 from pruning.masks.attached_mask import AttachedMask
 from pruning.masks.mask import Mask
 from pruning.scoring.score_statistics import Statistics, score_statistics
-from training.checked_hooks import hooks_of
+from training.all_hooks import AllHooks
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -49,7 +49,6 @@ from training.loop.optimizers import batchnorm_parameters, make_optimizer
 from training.loop.parallel import Parallel
 from training.loop.precision import autocast, grad_scaler, matrix_products
 from training.masking import prune_with_data
-from training.technique import Hooks
 
 
 class Trainer:
@@ -91,10 +90,9 @@ class Trainer:
         self._attached: AttachedMask | None = None
         self._is_pruning = False
         """Whether a technique is scoring the network, which a signal may interrupt."""
-        parts = () if techniques is None else techniques.parts
         self.epoch = EpochMeans(platform.device)
         self.best: dict[str, Tensor] = {}
-        self.hooks = {technique.spelling: hooks_of(technique, self, hparams) for technique, hparams in parts}
+        self.hooks = AllHooks.of(techniques, self)
         self.recorded: Replayed | None = None
         """The forward and backward pass, if it is recorded as a CUDA graph."""
         record = recorder_for(platform.device) if context.cuda_graphs else None
@@ -122,26 +120,17 @@ class Trainer:
         return self.techniques is not None and self.techniques.structural is not None
 
     @property
-    def _may_prune_again(self) -> bool:
-        """Whether no technique changes the state in a step before the network is scored."""
-        return all(hooks.prunes_first for hooks in self.hooks.values())
+    def end(self) -> Step:
+        """The last step."""
+        return self.desc.end
 
-    @property
-    def changes_loss(self) -> bool:
-        """Whether a technique changes the training loss."""
-        return any(type(hooks).loss is not Hooks.loss for hooks in self.hooks.values())
+    def step(self, text: str, hparam: str = "step") -> Step:
+        """Read a step; see `training.technique.Training`."""
+        return self.desc.step(text, hparam)
 
     def prepare(self, mask: Mask | None, start: Step) -> None:
         """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
-        for hooks in self.hooks.values():
-            hooks.before_mask()
-        if mask is not None:
-            mask.apply_(self.model)
-        self.set_mask(mask)
-        for hooks in self.hooks.values():
-            hooks.prepare()
-        for hooks in self.hooks.values():
-            hooks.before_step(start)
+        self.hooks.start(self, mask, start)
         if self.parallel is not None:
             self.parallel.align()
 
@@ -227,7 +216,7 @@ class Trainer:
                 yield batch
                 step = step.at(step.iteration + 1)
         except Interrupted as stop:
-            if self._is_pruning and self._may_prune_again and self.platform.is_primary:
+            if self._is_pruning and self.hooks.prunes_first and self.platform.is_primary:
                 save_checkpoint(step)
                 raise self.context.interrupts.interrupted(continues_at(step)) from stop
             raise
@@ -260,7 +249,7 @@ class Trainer:
                 start,
                 until,
                 callbacks,
-                tuple(self.hooks.values()),
+                self.hooks,
                 self.scaler,
             )
 
@@ -281,7 +270,7 @@ class Trainer:
     @property
     def has_fixed_passes(self) -> bool:
         """Whether the forward and backward pass is the same code at every step, on tensors of the device only."""
-        is_changed = self.changes_loss or self.is_structural or self.parallel is not None
+        is_changed = self.hooks.changes_loss or self.is_structural or self.parallel is not None
         draws = any(isinstance(module, Dropout) for module in self.model.modules())
         return not (is_changed or draws or self.scaler.is_enabled())
 
@@ -338,9 +327,8 @@ class Trainer:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss, as techniques change it: mean cross-entropy, with smoothed labels if asked for."""
-        value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
-        for hooks in self.hooks.values():
-            value = hooks.loss(value, logits, labels)
+        plain = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+        value = self.hooks.loss(plain, logits, labels)
         if self.parallel is not None:
             return self.parallel.weighted(value, self.epoch.sums_of(value, logits, labels))
         self.epoch.add(value, logits, labels)
@@ -348,10 +336,7 @@ class Trainer:
 
     def reported_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the reported loss, as techniques change it: the sum of cross-entropies over a batch."""
-        total = cross_entropies(logits, labels)
-        for hooks in self.hooks.values():
-            total = hooks.reported_loss(total, logits, labels)
-        return total
+        return self.hooks.reported_loss(cross_entropies(logits, labels), logits, labels)
 
     def save_checkpoint(self, run: Run, progress: Progress) -> None:
         """Write everything that resuming needs, and the metrics so far."""

@@ -23,6 +23,9 @@ from models.registry import FAMILIES, canonical_model_name
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
+NOT_MEASURED = "not measured"
+"""Stands for the result of a recipe in lists, where open_prune has none."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe(Registered):
@@ -36,9 +39,17 @@ class Recipe(Registered):
     """Hyperparameters by name, without `model_name`."""
     lottery: Mapping[str, Any] = field(default_factory=dict)
     """Further hyperparameters, for the lottery only, such as tensors that it does not prune."""
+    reached: Mapping[str, str] = field(default_factory=dict)
+    """Results that were measured with open_prune, by the recipe's names: test accuracy, n and hardware."""
 
     @classmethod
-    def of_family(cls, family: Family, hparams: Mapping[str, Any], lottery: Mapping[str, Any] | None = None) -> Self:
+    def of_family(
+        cls,
+        family: Family,
+        hparams: Mapping[str, Any],
+        lottery: Mapping[str, Any] | None = None,
+        reached: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return the recipe with the names of a family."""
         return cls(
             spelling=family.spelling,
@@ -47,6 +58,7 @@ class Recipe(Registered):
             source=family.source,
             hparams=hparams,
             lottery=lottery or {},
+            reached=reached or {},
         )
 
     @property
@@ -55,20 +67,7 @@ class Recipe(Registered):
         return self.examples or (self.spelling,)
 
 
-RECIPES = Registry(
-    Recipe,
-    "default_hparams",
-    (
-        "training.recipes.openlth",
-        "training.recipes.standard",
-        "training.recipes.missing_the_mark",
-        "training.recipes.synaptic_flow",
-        "training.recipes.phew",
-        "training.recipes.grasp",
-        "training.recipes.tost",
-        "training.recipes.pruning_wrapper",
-    ),
-)
+RECIPES = Registry(Recipe, "default_hparams", ("training.recipes.files",))
 
 
 def recipes() -> list[Recipe]:

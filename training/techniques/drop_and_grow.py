@@ -39,7 +39,6 @@ PREFIX = "mask_update_"
 BATCHES, OPTIMIZER_STEPS = "batches", "optimizer_steps"
 _DRAWN_BY_WEIGHTS = ("random_normal", "random_uniform")
 _OF_START = ("initial_dist", *_DRAWN_BY_WEIGHTS)
-_START = "start."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +158,13 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
 
     def __init__(self, training: Training, hparams: DropAndGrowHparams) -> None:
         super().__init__(training, hparams)
-        self._start: dict[str, Tensor] = {}
-        self._raw = RawWeights()
+        self._start = self.kept("start")
+        self._raw = RawWeights(self.kept("raw.value"), self.kept("raw.momentum"))
 
     @functools.cached_property
     def updates(self) -> Cadence:
         """Steps at which the mask is updated."""
-        return self.hparams.updates(self.training.desc.end)
+        return self.hparams.updates(self.training.end)
 
     @abstractmethod
     def clock(self, step: Step) -> Step | None:
@@ -175,25 +174,19 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """Save the initial values of the training, if new weights depend on them."""
         if self.hparams.grow_init in _OF_START:
             parameters = self.training.model.named_parameters(remove_duplicate=False)
-            self._start = {name: parameter.detach().clone() for name, parameter in parameters}
+            self._start |= {name: parameter.detach().clone() for name, parameter in parameters}
 
     def prepare(self) -> None:
         """Draw the random mask to start from, if there is no other."""
-        self._draw_mask()
-        assert self.training.mask is not None, "the mask is drawn, or the training starts from one"
-        start = {name: value for name, value in self._start.items() if name in self.training.mask}
-        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
-            self._raw.start(start)
-        self._start = start if self.hparams.grow_init == "initial_dist" else {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the values on which new weights depend."""
-        return self._raw.state_dict() | {_START + name: value for name, value in self._start.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take these values."""
-        self._start = {name.removeprefix(_START): value for name, value in state.items() if name.startswith(_START)}
-        self._raw.load_state_dict(state, dict(self.training.model.named_parameters(remove_duplicate=False)))
+        if self.hparams.start_density is not None:
+            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
+            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
+            mask.apply_(self.training.model)
+            self.training.set_mask(mask)
+        values = {name: self._start[name] for name in self._weights if name in self._start}
+        self._start.clear()
+        kept = self._start if self.hparams.grow_init == "initial_dist" else self._raw.values
+        kept |= values
 
     def move_raw_weights(self) -> None:
         """Move the raw values of pruned weights as the optimizer's step moved them."""
@@ -205,18 +198,16 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """The weights of the mask that are trained, by name."""
         assert self.training.mask is not None, "prepare made a mask, or the training started from one"
         parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
-        return {name: parameters[name] for name in self.training.mask if parameters[name].requires_grad}
-
-    def _draw_mask(self) -> None:
-        if self.hparams.start_density is not None:
-            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
-            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
-            mask.apply_(self.training.model)
-            self.training.set_mask(mask)
+        computed = [name for name in self.training.mask if name not in parameters]
+        if computed:
+            reason = f"{computed[0]} is computed from other parameters; weights that move must be parameters."
+            raise UsageError(reason, "technique")
+        held = {id(weight) for group in self.training.optimizer.param_groups for weight in group["params"]}
+        return {name: parameters[name] for name in self.training.mask if id(parameters[name]) in held}
 
     @abstractmethod
     def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
-        """Return the growth score of some weights, by name."""
+        """Return the growth score of some weights, by name; layers without a score stay as they are."""
 
     def update(self, step: Step, clock: Step) -> None:
         """Drop and grow, and set the new weights. Weights dropped and grown in one update keep their values.
@@ -229,7 +220,9 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         assert before is not None
         if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
             self._raw.take(before, weights, self.training.optimizer)
-        after = drop_and_grow(before, weights, self.growth(step, weights), self.hparams.fraction_at(clock))
+        growth = self.growth(step, weights)
+        weights = {name: weights[name] for name in growth}
+        after = drop_and_grow(before, weights, growth, self.hparams.fraction_at(clock))
         values = self._new_values(step, weights)
         self.training.set_mask(after)
         if values is not None:
@@ -247,17 +240,17 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         values = {}
         for name, weight in weights.items():
             if kind.startswith("grad"):
-                assert weight.grad is not None, "every prunable weight is trained"
-                values[name] = weight.grad.sign() if kind == "grad_sign" else weight.grad.clone()
+                gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                values[name] = gradient.sign() if kind == "grad_sign" else gradient.clone()
                 continue
             drawn = self.training.generator("grow_init", step.iteration, name)
             if kind == "initial_dist":
                 order = torch.randperm(weight.numel(), generator=drawn)
                 values[name] = self._start[name].cpu().flatten()[order].view(weight.shape)
             elif kind == "random_normal":
-                scale = self._raw[name].std(correction=0).cpu()
+                scale = self._raw.values[name].std(correction=0).cpu()
                 values[name] = torch.randn(weight.shape, generator=drawn) * scale
             else:
-                bound = self._raw[name].abs().mean().cpu()
+                bound = self._raw.values[name].abs().mean().cpu()
                 values[name] = (2 * torch.rand(weight.shape, generator=drawn) - 1) * bound
         return values

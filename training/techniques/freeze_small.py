@@ -7,14 +7,10 @@ gradient of every negative weight is zero: `freeze_negative`. Weight decay and m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from foundations.description.hparams import hparam
 from foundations.description.step import Step
 from training.technique import Hooks, Technique, TechniqueHparams
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _NAME = "weight"
 """Last part of the tensors' names; the scales of batch normalization have it too."""
@@ -37,11 +33,9 @@ class FreezeSmall(Hooks[FreezeSmallHparams]):
         """Zero the gradients of small weights."""
         for name, weight in self.training.model.named_parameters():
             if weight.grad is not None and name.rpartition(".")[2] == _NAME:
-                weight.grad.masked_fill_(self._is_small(weight.detach()), 0.0)
+                size = weight.detach() if self.hparams.freeze_negative else weight.detach().abs()
+                weight.grad.masked_fill_(size < self.hparams.freeze_below, 0.0)
         return False
-
-    def _is_small(self, weight: Tensor) -> Tensor:
-        return (weight if self.hparams.freeze_negative else weight.abs()) < self.hparams.freeze_below
 
 
 FREEZE_SMALL = Technique(

@@ -159,7 +159,7 @@ class Gmp(Hooks[GmpHparams]):
     @functools.cached_property
     def prunings(self) -> Cadence:
         """Steps at which the network is pruned; it is also pruned at the end."""
-        return self.hparams.prunings(self.training.desc.end)
+        return self.hparams.prunings(self.training.end)
 
     def prepare(self) -> None:
         """Start from a mask of ones if there is none."""
@@ -187,5 +187,6 @@ GMP = Technique(
     paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
     hparams=GmpHparams,
     hooks=Gmp,
+    density="gmp_density",
     changes_mask=True,
 )

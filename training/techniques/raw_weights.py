@@ -7,6 +7,7 @@ are drawn with the deviation or the mean magnitude of a layer's weights depend o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
     from pruning.masks.mask import Mask
 
-_VALUE, _MOMENTUM = "raw.value.", "raw.momentum."
 
-
+@dataclass
 class RawWeights:
     """The raw values of the weights of a mask, kept beside a training.
 
@@ -25,14 +25,9 @@ class RawWeights:
     there, the values of pruned weights stay as they are.
     """
 
-    def __init__(self) -> None:
-        self._values: dict[str, Tensor] = {}
-        self._momentum: dict[str, Tensor] = {}
-
-    def start(self, values: Mapping[str, Tensor]) -> None:
-        """Take the values before a mask is on the network, by name."""
-        self._values = dict(values)
-        self._momentum = {}
+    values: dict[str, Tensor]
+    """By name; at first, before a mask is on the network."""
+    momentum: dict[str, Tensor]
 
     def step(self, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
         """Move the raw values as a step of the optimizer moves weights without a gradient of the loss."""
@@ -42,14 +37,14 @@ class RawWeights:
             return
         group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
         for name, weight in weights.items():
-            group, value = group_of[id(weight)], self._values[name]
+            group, value = group_of[id(weight)], self.values[name]
             decay = group["weight_decay"] * value
             change = decay
             if group["momentum"]:
-                momentum = self._momentum.get(name, torch.zeros_like(value)) * group["momentum"] + decay
-                self._momentum[name] = momentum
+                momentum = self.momentum.get(name, torch.zeros_like(value)) * group["momentum"] + decay
+                self.momentum[name] = momentum
                 change = decay + group["momentum"] * momentum if group["nesterov"] else momentum
-            self._values[name] = value - group["lr"] * change
+            self.values[name] = value - group["lr"] * change
 
     def take(self, mask: Mask, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
         """Take the values and the momentum of the weights that a mask keeps; pruned weights keep their raw values."""
@@ -57,25 +52,8 @@ class RawWeights:
 
         for name, weight in weights.items():
             kept = mask[name].to(weight.device)
-            self._values[name] = torch.where(kept, weight.detach(), self._values[name])
+            self.values[name] = torch.where(kept, weight.detach(), self.values[name])
             momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
             if momentum is not None:
-                before = self._momentum.get(name, torch.zeros_like(momentum))
-                self._momentum[name] = torch.where(kept, momentum, before)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return the raw values of one tensor, of its shape."""
-        return self._values[name]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint must hold."""
-        parts = ((_VALUE, self._values), (_MOMENTUM, self._momentum))
-        return {prefix + name: tensor for prefix, tensors in parts for name, tensor in tensors.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter]) -> None:
-        """Load the result of `state_dict`, onto the devices of the weights."""
-        for prefix, tensors in ((_VALUE, self._values), (_MOMENTUM, self._momentum)):
-            tensors.clear()
-            for name, weight in weights.items():
-                if prefix + name in state:
-                    tensors[name] = state[prefix + name].to(weight.device)
+                before = self.momentum.get(name, torch.zeros_like(momentum))
+                self.momentum[name] = torch.where(kept, momentum, before)

@@ -22,12 +22,8 @@ class Rigl(DropAndGrow):
 
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         """Return |dL/dw| of every weight, pruned ones included, where L is the loss without weight decay."""
-        scores = {}
-        for name, weight in weights.items():
-            assert weight.grad is not None, "every prunable weight is trained"
-            # A NaN gradient must not end a training that would continue without RigL.
-            scores[name] = weight.grad.abs().nan_to_num(nan=0.0)
-        return scores
+        # A NaN gradient must not end a training that would continue without RigL.
+        return {name: w.grad.abs().nan_to_num(nan=0.0) for name, w in weights.items() if w.grad is not None}
 
     def clock(self, step: Step) -> Step | None:
         """Return the clock's step at the update of an iteration; None if the mask is not updated."""
@@ -67,6 +63,7 @@ RIGL = Technique(
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners",
     hparams=DropAndGrowHparams,
     hooks=Rigl,
+    density="start_density",
     changes_mask=True,
     version=2,
 )

@@ -64,5 +64,6 @@ SET = Technique(
     paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
     hparams=SetHparams,
     hooks=Set,
+    density="start_density",
     changes_mask=True,
 )

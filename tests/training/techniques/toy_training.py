@@ -19,6 +19,7 @@ from pruning.masks.attached_mask import AttachedMask
 from pruning.masks.mask import Mask
 from tests.training.small_runs import train_desc
 from tests.training.whole_loop import train
+from training.all_hooks import AllHooks
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.loop.loop import Callback
@@ -64,6 +65,13 @@ class ToyTraining:
         self.optimizer = make_optimizer(self.desc.training, self.model.parameters())
         if self.mask is not None:
             self.set_mask(self.mask)
+
+    @property
+    def end(self) -> Step:
+        return self.desc.end
+
+    def step(self, text: str, hparam: str = "step") -> Step:
+        return self.desc.step(text, hparam)
 
     def set_mask(self, mask: Mask | None) -> None:
         if self.attached is not None:
@@ -116,23 +124,14 @@ def run(
 ) -> None:
     """Train from the start with the techniques that the flags name."""
     techniques = TechniquesHparams.of(flags).for_training(step(iterations), has_mask=training.mask is not None)
-    hooks = [technique.hooks(training, hparams) for technique, hparams in techniques.parts]
+    hooks = AllHooks.of(techniques, training)
     if training.unmasked:
         training.model.load_state_dict(training.unmasked)
         training.unmasked = {}
-    for each in hooks:
-        each.before_mask()
-    if training.mask is not None:
-        training.mask.apply_(training.model)
-        training.set_mask(training.mask)
-    for each in hooks:
-        each.prepare()
+    hooks.start(training, training.mask, step(0))
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        value = F.cross_entropy(logits, labels)
-        for each in hooks:
-            value = each.loss(value, logits, labels)
-        return value
+        return hooks.loss(F.cross_entropy(logits, labels), logits, labels)
 
     train(
         training.model,

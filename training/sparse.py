@@ -1,0 +1,361 @@
+"""Techniques in a training loop of a user's own: `sparse(optimizer, model, "rigl", density=0.1, end=1000)`.
+
+A job calls the hooks of techniques around each step. Here, `optimizer.step()` does, so that the loop does not change.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+from foundations.description.hparams import fields_of
+from foundations.description.step import Step
+from foundations.errors import UsageError, choose_from
+from foundations.random_streams import generator, global_generator_from
+from pruning.examples import Examples
+from pruning.hparams import PruningHparams
+from pruning.masks.attached_mask import AttachedMask
+from pruning.masks.mask import Mask
+from pruning.masks.reinitialization import reinitialize_
+from pruning.scoring.arguments import plain, shape_of_example, whole_number
+from pruning.scoring.outputs import Loss
+from pruning.weights.named_weights import unwrapped
+from training.all_hooks import AllHooks
+from training.hparams import TechniquesHparams
+from training.masking import prune_part
+from training.registry import TECHNIQUES
+
+_IN_USE = weakref.WeakSet[Optimizer]()
+
+
+def sparse(
+    optimizer: Optimizer,
+    model: nn.Module,
+    technique: str,
+    *,
+    end: int | str,
+    density: float | None = None,
+    mask: Mask | None = None,
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+    examples: Examples | None = None,
+    batches: Iterable[tuple[Tensor, Tensor]] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    loss: Loss = F.cross_entropy,
+    **options: Any,
+) -> SparseTraining:
+    """Let techniques act on a training in a loop of your own: the steps of its optimizer call them from now on.
+
+        training = sparse(optimizer, model, "rigl", density=0.1, end=1000)
+
+    Call it before the first step, when the network is on its device, and before schedules of the learning rate are
+    made. It prepares the network: it draws and applies the mask to start from, and so on.
+
+    technique: names of techniques, separated by commas; they act in that order. end: the number of steps of the
+    optimizer in the training; later steps keep the last mask. A step is an int or, as in jobs, a text; epochs (`80ep`)
+    need steps_per_epoch. A step with accumulated gradients is one; a step that a GradScaler leaves out does not count.
+    density: of the mask that rigl and set start from, and that gmp ends with. mask: a mask to start from.
+    seed: of everything random; a job's is its replicate.
+    examples: to score weights by, as `prune` takes them, where the strategy of gmp needs some. loss: for scores,
+    (outputs, targets) -> the mean over the batch. input_shape: of one example, for strategies that need no more of it;
+    by default that of `examples`. batches: inputs (B, ...) and targets (B, ...), such as a DataLoader,
+    for techniques that train before the first step (gradinit).
+    options: hyperparameters of the techniques, by the names of their flags, such as mask_update_frequency=100.
+
+    Raises: UsageError for an argument that is not valid, for a technique that replaces layers, which only jobs can use,
+    and for an optimizer that is used already, or that computes the loss several times in a step (LBFGS).
+    """
+    _check_optimizer(optimizer)
+    if not (mask is None or isinstance(mask, Mask)):
+        raise UsageError(f"it must be a Mask, and not a {type(mask).__name__}; Mask(tensors) makes one.", "mask")
+    per_epoch = whole_number(steps_per_epoch, "steps_per_epoch", 1)
+    last = _parsed(_written(end), per_epoch, "end")
+    values = _values(technique, options)
+    level = _density_of(technique)
+    if density is not None:
+        if level is None:
+            raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
+        if level in values:
+            raise UsageError("they are the same; give one of them.", "density", level)
+        values[level] = plain(density)
+    try:
+        techniques = TechniquesHparams.of(values)
+        for each in fields_of(type(techniques)):
+            if each.rule.is_step and (value := getattr(techniques, each.name)) is not None:
+                _parsed(value, per_epoch, each.name)
+        resolved = techniques.for_training(last, has_mask=mask is not None)
+    except UsageError as error:
+        if level in error.hparams and level not in values and mask is None:
+            reason = f"{technique} needs a mask to start from; pass density or mask."
+            raise UsageError(reason, "density") from error
+        names = ("density" if name == level and density is not None else name for name in error.hparams)
+        raise UsageError(error.reason, *names) from error
+    for pruning in resolved.scores_with:
+        if pruning.examples_per_class is not None and examples is None:
+            raise UsageError(f"{pruning.strategy} scores with examples; pass examples=(x, y).", "examples")
+        if pruning.method.needs_input_shape and examples is None and input_shape is None:
+            raise UsageError(f"{pruning.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
+    scoring = {"examples": examples, "input_shape": shape_of_example(input_shape), "loss": loss}
+    seed = whole_number(seed, "seed") or 0
+    training = SparseTraining(optimizer, unwrapped(model), resolved, last, seed, scoring, batches)
+    training.start(mask)
+    return training
+
+
+@dataclass(eq=False)
+class SparseTraining:
+    """A training whose optimizer steps call techniques: `sparse` starts one."""
+
+    optimizer: Optimizer
+    model: nn.Module
+    """The network, without wrappers such as DistributedDataParallel."""
+    techniques: TechniquesHparams
+    end: Step
+    """The last step."""
+    seed: int
+    scoring: Mapping[str, Any]
+    """Arguments of scores: examples, input_shape and loss."""
+    own_batches: Iterable[tuple[Tensor, Tensor]] | None
+    mask: Mask | None = field(default=None, init=False)
+    """The present mask; None if nothing is pruned."""
+    _attached: AttachedMask | None = field(default=None, init=False)
+    _is_detached: bool = field(default=False, init=False)
+    _has_warned: bool = field(default=False, init=False)
+    _has_loss: bool = field(default=False, init=False)
+    """Whether the techniques have changed the loss since the last step."""
+
+    def __post_init__(self) -> None:
+        self._now = self.end.at(0)
+        self._hooks = AllHooks.of(self.techniques, self)
+
+    def start(self, mask: Mask | None) -> None:
+        """Prepare the network, and let the optimizer's steps call the techniques. `sparse` has done so."""
+        try:
+            self._hooks.start(self, mask, self._now)
+        except BaseException:
+            self.detach()
+            raise
+        _IN_USE.add(self.optimizer)
+        inner = self.optimizer.step
+
+        @functools.wraps(inner)
+        def step(_: Optimizer, closure: Callable[[], Any] | None = None, **arguments: Any) -> Any:
+            return self._step(inner, closure, arguments)
+
+        del step.__wrapped__  # its signature has no optimizer to bind
+        # A method, as schedules of the learning rate take for granted.
+        self.optimizer.step = types.MethodType(step, self.optimizer)  # type: ignore[method-assign]
+
+    def detach(self) -> None:
+        """Stop: steps of the optimizer are as they were, and may move the pruned weights again."""
+        self.set_mask(None)
+        self._is_detached = True
+        _IN_USE.discard(self.optimizer)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the optimizer so far, with those that a technique left out."""
+        return self._now.iteration
+
+    @property
+    def skipped_steps(self) -> int:
+        """The number of steps so far that published code does not count in the learning rate (mask_update_clock)."""
+        return self._hooks.skipped_before(self._now)
+
+    def loss(self, value: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss to differentiate in place of `value`, the mean over a batch, as the techniques change it.
+
+        outputs: float (B, classes). targets: int64 (B,). Only techniques that change the loss need the call.
+        """
+        self._has_loss = True
+        return self._hooks.loss(value, outputs, targets)
+
+    def reported_loss(self, total: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss to report in place of `total`, the sum over a batch; the arguments are those of `loss`."""
+        return self._hooks.reported_loss(total, outputs, targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step, the mask and the techniques' tensors, for `torch.save` beside model and optimizer."""
+        mask = None if self.mask is None else dict(self.mask)
+        tensors = self._hooks.state_dict()
+        return {"hparams": self.techniques.values(), "step": self.steps, "mask": mask, "tensors": tensors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the result of `state_dict`. Load the states of the model and the optimizer before.
+
+        Raises: UsageError for a state of another training.
+        """
+        if not {"hparams", "step", "mask", "tensors"} <= set(state):
+            raise UsageError("it is no state of a sparse training; pass what its state_dict() returned.", "state")
+        own, others = self.techniques.values(), state["hparams"]
+        differing = [name for name in {**own, **others} if own.get(name) != others.get(name)]
+        if differing:
+            raise UsageError(f"it is of a training with another value of {', '.join(differing)}.", "state")
+        if state["step"] > self.end.iteration:
+            raise UsageError(f"it is of step {state['step']}, and the training ends at {self.end.iteration}.", "state")
+        mask = None if state["mask"] is None else Mask(state["mask"], self.model)
+        self._hooks.load_state_dict(state["tensors"])
+        self.set_mask(mask)
+        self._now = self.end.at(state["step"])
+        self._hooks.before_step(self._now)
+
+    @property
+    def desc(self) -> NoReturn:
+        """The description of a job, which is not there. Raises: UsageError."""
+        raise UsageError(
+            f"{self.techniques.technique} reads the description of a job; train it by --technique.", "technique"
+        )
+
+    def step(self, text: str, hparam: str = "step") -> Step:
+        """Read a step of the training. Raises: UsageError about `hparam`."""
+        return Step.parse(text, self.end.iterations_per_epoch, hparam)
+
+    def set_mask(self, mask: Mask | None) -> None:
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+        if self._attached is not None:
+            self._attached.detach()
+        self.mask = mask
+        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+
+    def prune(self, pruning: PruningHparams) -> Mask:
+        """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
+        start = self.mask or Mask.to_prune(self.model, pruning)
+        return prune_part(self.model, pruning, start, seed=self.seed, **self.scoring)
+
+    def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield training batches without end, on the network's device. Raises: UsageError if there are none."""
+        if self.own_batches is None:
+            words = f"{self.techniques.technique} trains before the first step; pass batches, such as your DataLoader."
+            raise UsageError(words, "batches")
+        device = next(self.model.parameters()).device
+        while True:
+            is_empty = True
+            for inputs, targets in self.own_batches:
+                is_empty = False
+                yield inputs.to(device), targets.to(device)
+            if is_empty:
+                raise UsageError(
+                    "there are none left; pass a list or a DataLoader, which can be read again.", "batches"
+                )
+
+    def initialization(self, *keys: int | str) -> dict[str, Tensor]:
+        """Draw new initial parameters, by name, on the CPU, from the random stream that the keys name."""
+        drawn = copy.deepcopy(self.model)
+        with global_generator_from("technique", self.seed, *keys):
+            reinitialize_(drawn)
+        return {name: p.detach().cpu() for name, p in drawn.named_parameters(remove_duplicate=False)}
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        """Return a CPU generator at the start of a random stream of the seed, which the keys name."""
+        return generator("technique", self.seed, *keys)
+
+    def _step(self, inner: Callable[..., Any], closure: Callable[[], Any] | None, arguments: Mapping[str, Any]) -> Any:
+        """Take a step of the optimizer, with the hooks of the techniques around it."""
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        is_over = self._now == self.end
+        if self._is_detached or is_over or (found_inf is not None and found_inf.item()):
+            if is_over and not (self._is_detached or self._has_warned):
+                self._has_warned = True
+                words = f"the training ended at step {self.steps}: techniques do nothing more, and the mask stays."
+                warnings.warn(words, UserWarning, stacklevel=3)
+            return inner(*() if closure is None else (closure,), **arguments)
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        self._check_gradients()
+        self._unscale_gradients()
+        if self._hooks.after_backward(self._now):
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else learning rate schedules warn
+        else:
+            inner(*() if closure is None else (lambda: value,), **arguments)
+        self._hooks.after_step(self._now)
+        self._now, self._has_loss = self._now.at(self.steps + 1), False
+        self._hooks.before_step(self._now)
+        return value
+
+    def _check_gradients(self) -> None:
+        if all(p.grad is None for group in self.optimizer.param_groups for p in group["params"]):
+            raise UsageError("no parameter has a gradient; call loss.backward() before optimizer.step().", "optimizer")
+        if self._hooks.changes_loss and not self._has_loss:
+            raise UsageError(
+                f"{self.techniques.technique} changes the loss; call loss = training.loss(loss, outputs, targets) "
+                "before loss.backward().",
+                "technique",
+            )
+
+    def _unscale_gradients(self) -> None:
+        """Unscale the gradients, where a GradScaler leaves that to an optimizer with fused kernels."""
+        scale = getattr(self.optimizer, "grad_scale", None)
+        if scale is not None:
+            for group in self.optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.div_(scale.to(parameter.grad.device))
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise UsageError(f"it must be a torch.optim.Optimizer, and not a {type(optimizer).__name__}.", "optimizer")
+    if isinstance(optimizer, LBFGS):
+        raise UsageError("LBFGS computes the loss several times in a step; use another optimizer.", "optimizer")
+    if optimizer in _IN_USE:
+        raise UsageError("techniques use it already; name several in one call, such as 'gmp,rigl'.", "optimizer")
+
+
+def _values(technique: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters of techniques by name. Raises: UsageError for a name that is not valid."""
+    if not isinstance(technique, str):
+        raise UsageError(f"{technique!r} is not a valid value; it takes the names of techniques.", "technique")
+    values = {name: plain(value) for name, value in options.items()}
+    kind = TechniquesHparams.group_for({"technique": technique, **values})
+    own = {each.name: each.rule for each in fields_of(kind) if each.name not in TechniquesHparams.names()}
+    for name in values:
+        if name not in own:
+            taken = choose_from(name, own) if own else ", which takes none."
+            raise UsageError(f"it is not an option of {technique}{taken}", name)
+        if own[name].is_step:
+            values[name] = _written(values[name])
+    return {"technique": technique, **values}
+
+
+def _density_of(names: str) -> str | None:
+    """Return the hyperparameter that `density` sets: that of the first technique that has one.
+
+    Raises: UsageError for a technique that only jobs can use, and where none is named.
+    """
+    techniques = [TECHNIQUES.find(name.strip()) for name in names.split(",") if name.strip()]
+    if not techniques:
+        raise UsageError("name one, such as rigl.", "technique")
+    for technique in techniques:
+        if technique.transform is not None:
+            words = f"{technique.spelling} replaces layers, which a job does before it makes the optimizer"
+            raise UsageError(f"{words}; train with --technique={technique.spelling}.", "technique")
+    return next((technique.density for technique in techniques if technique.density), None)
+
+
+def _written(step: Any) -> Any:
+    """Return a step as jobs write it, for a number of steps."""
+    step = plain(step)
+    return f"{step}it" if isinstance(step, int) and not isinstance(step, bool) else step
+
+
+def _parsed(step: Any, per_epoch: int | None, name: str) -> Step:
+    """Return a step; without the length of an epoch, all steps are one. Raises: UsageError."""
+    if not isinstance(step, str):
+        raise UsageError(f"{step!r} is not a step; give a whole number of steps.", name)
+    if per_epoch is None and "ep" in step:
+        raise UsageError(f"{step} counts epochs; pass steps_per_epoch, or a number of steps.", name)
+    return Step.parse(step, per_epoch or 1, name)
