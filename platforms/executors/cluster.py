@@ -12,9 +12,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from foundations.errors import Busy, EnvironmentFailure
 from foundations.registry import Registered
@@ -138,8 +137,7 @@ class ClusterExecutor(Executor):
                 self._refused_until = time.monotonic() + self._scheduler.patience_seconds
                 self._waiting = waiting
                 return
-            taken = {job.name for job in group}
-            waiting = [job for job in waiting if job.name not in taken]
+            waiting = [job for job in waiting if job.name not in self._jobs]
 
     def _submit_group(self, group: Sequence[CommandJob]) -> None:
         after = [self._jobs[name].number for name in group[0].after if name in self._jobs]
@@ -160,8 +158,15 @@ class ClusterExecutor(Executor):
         for job, task, number in zip(group, tasks, numbers, strict=True):
             self._jobs[job.name] = _Submitted(job, task.key, number)
         if self._outlives:
-            keys = [task.key for task in tasks]
-            note_submitted(self._records, zip(numbers, keys, group, strict=True))
+            self._note(group)
+
+    def _note(self, group: Sequence[CommandJob]) -> None:
+        """Record submitted jobs for everybody who watches the queue."""
+        with (self._records / NOTES).open("a") as notes:
+            for job in group:
+                each = self._jobs[job.name]
+                facts = {"number": each.number, "key": each.key, "runs": job.runs or (job.name,), "at": time.time()}
+                notes.write(f"{json.dumps(facts)}\n")
 
     # Watching.
 
@@ -245,11 +250,3 @@ class ClusterExecutor(Executor):
         self._exit_codes[job.name] = code
         self._is_untidy |= code != 0
         return Ended(job.name, code, reason)
-
-
-def note_submitted(records: Path, jobs: Iterable[tuple[str, str, CommandJob]]) -> None:
-    """Record submitted jobs for everybody who watches the queue: their ids, the names of their records, their runs."""
-    now = time.time()
-    lines = [json.dumps({"number": n, "key": k, "runs": j.runs or (j.name,), "at": now}) for n, k, j in jobs]
-    with (records / NOTES).open("a") as notes:
-        notes.write("".join(f"{line}\n" for line in lines))

@@ -19,6 +19,8 @@ from platforms.executors.scheduler import JobState, Scheduler
 from platforms.executors.slurm_task import SlurmTask
 from platforms.executors.task import Task
 
+_SAME_NAMES = ("partition", "time", "constraint", "account", "qos", "exclude")
+"""Options of sbatch that submitit passes on and that have a flag of their name."""
 _WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
 _RUNNING = {"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT", "COMPLETING", "SPECIAL_EXIT"}
 _REASONS = {
@@ -141,16 +143,11 @@ class Slurm(Scheduler):
         needs_path = [] if INSTALLED else [f"export PYTHONPATH={shlex.quote(str(TOP))}${{PYTHONPATH:+:$PYTHONPATH}}"]
         return {
             "job_name": "open_prune",
-            "partition": hparams.slurm_partition,
-            "time": hparams.slurm_time,
+            **{name: getattr(hparams, f"slurm_{name}") for name in _SAME_NAMES},
             "signal_delay_s": hparams.slurm_grace,
             "mem": None if hparams.slurm_memory is None else f"{round(hparams.slurm_memory * 1024)}M",
             "cpus_per_task": hparams.slurm_cpus,
             "gpus_per_node": hparams.slurm_gpus or None,
-            "constraint": hparams.slurm_constraint,
-            "account": hparams.slurm_account,
-            "qos": hparams.slurm_qos,
-            "exclude": hparams.slurm_exclude,
             "array_parallelism": hparams.slurm_array_parallelism or 1_000_000,
             "dependency": f"afterok:{':'.join(after)}" if after else None,
             "setup": [*needs_path, *([hparams.slurm_setup] if hparams.slurm_setup else [])],

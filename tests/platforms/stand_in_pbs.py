@@ -71,20 +71,15 @@ def run(folder: Path, options: list[str]) -> int:
     while slot is None:
         if (job / "deleted").exists():
             return end(job, None)
-        for number in range(int(get(folder, "slots"))):
-            with contextlib.suppress(FileExistsError):
-                slot = folder / f"slot{number}"
-                slot.mkdir()
-                break
-            slot = None
+        slot = free_slot(folder) if is_next(folder, job) else None
         time.sleep(0.05)
     put(job, "state", "R")
     environment = {**os.environ, "PBS_ARRAY_INDEX": options[1]}
     process = subprocess.Popen(["/bin/sh", job / "script"], start_new_session=True, env=environment)
-    deadline = time.monotonic() + (60 * hours + minutes + seconds / 60) * float(get(folder, "minute"))
-    status = None
+    began, walltime, status = time.monotonic(), 60 * hours + minutes + seconds / 60, None
     while process.poll() is None:
-        if time.monotonic() > deadline or (job / "deleted").exists():
+        is_over = time.monotonic() - began > walltime * float(get(folder, "minute"))
+        if is_over or (job / "deleted").exists():
             status = 271 if (job / "deleted").exists() else -29
             kill(process)
         time.sleep(0.05)
@@ -93,6 +88,21 @@ def run(folder: Path, options: list[str]) -> int:
     time.sleep(0.2)
     code = process.returncode
     return end(job, status or (256 - code if code < 0 else code))
+
+
+def is_next(folder: Path, job: Path) -> bool:
+    """Return whether no older job waits."""
+    waiting = [path.parent for path in (folder / "jobs").glob("*/state") if path.read_text() == "Q"]
+    return job == min(waiting, key=lambda each: [int(part) for part in each.name.split("_")])
+
+
+def free_slot(folder: Path) -> Path | None:
+    """Take a free slot; return its folder, which exists while a job has it."""
+    for number in range(int(get(folder, "slots"))):
+        with contextlib.suppress(FileExistsError):
+            (folder / f"slot{number}").mkdir()
+            return folder / f"slot{number}"
+    return None
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

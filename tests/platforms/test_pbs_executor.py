@@ -15,7 +15,8 @@ from tests.cli.terminal import LENET, SHORT, Result, Terminal, tensors_of
 from tests.platforms import stand_in_pbs
 
 PBS = ("--plugin=examples/pbs_executor.py", "--executor=pbs", "--pbs_ncpus=1", "--pbs_poll_seconds=0.2")
-SLOW = (*LENET, "--training_steps=2000ep", "--evaluate_only_at_end", "--checkpoint_seconds=1000")
+TRAIN = ("train", *LENET, "--evaluate_only_at_end", "--checkpoint_seconds=1000")
+SLOW = (*TRAIN, "--training_steps=1000ep")
 """Some seconds of training, with no checkpoint unless it is asked for."""
 FAILS = """
 from open_prune import Method, PruningHparams
@@ -41,6 +42,11 @@ class Cluster:
     def jobs(self, name: str) -> list[str]:
         """Return an attribute of all jobs."""
         return [stand_in_pbs.get(job, name) for job in sorted((self.folder / "jobs").iterdir())]
+
+    def statuses(self) -> list[str]:
+        """Wait until all jobs have ended, and return their exit codes."""
+        wait_for(lambda: set(self.jobs("state")) == {"F"})
+        return self.jobs("Exit_status")
 
     def calls(self) -> list[str]:
         return (self.folder / "qsub.calls").read_text().splitlines()
@@ -79,9 +85,10 @@ def test_a_sweep_runs_as_arrays_with_the_resources_of_its_flags_and_repeated_sub
     assert_done(cluster.terminal.run(*command))
 
     assert cluster.calls() == [call]
+    assert all(" 5310.0 " in script for script in cluster.jobs("script")), "a job ends 90 seconds before its walltime"
     for words in ("-J 0-1", "select=1:ncpus=1:ngpus=1:mem=512mb", "walltime=01:30:00", "-q short", "-A sparse"):
         assert words in call
-    assert cluster.jobs("Exit_status") == ["0", "0"]
+    assert cluster.statuses() == ["0", "0"]
     assert not list((cluster.terminal.root / ".jobs" / "pbs").iterdir()), "nothing is left of jobs that ended well"
 
 
@@ -97,7 +104,7 @@ def test_a_failing_run_does_not_stop_others_nor_does_a_qstat_that_fails_for_a_mo
     assert result.code == 1
     assert "never mind" in result.out
     assert cluster.terminal.run("ls").out.split().count("complete") == 1
-    assert cluster.jobs("Exit_status") == ["0", "0", "1"], "the branches were submitted after their parent"
+    assert cluster.statuses() == ["0", "0", "1"], "the branches were submitted after their parent"
     assert stand_in_pbs.get(cluster.folder, "fail") == "0"
 
 
@@ -105,49 +112,39 @@ def test_a_stopped_sweep_writes_checkpoints_empties_the_queue_and_ends_later_wit
     cluster: Cluster, tmp_path: Path, digits: Path
 ) -> None:
     cluster.set("slots", "1")
-    command = cluster.sweep("--grid", "replicate=1-2", "--", "train", *SLOW)
+    command = cluster.sweep("--grid", "training_steps=1000ep,3ep", "--", *TRAIN)
     running = cluster.terminal.start(*command)
     wait_for(lambda: "iterations." in cluster.log())
-    assert sorted(cluster.jobs("state")) == ["Q", "R"]
+    assert cluster.jobs("state") == ["R", "Q"]
     with_plugin, without = (cluster.terminal.run("watch", "--once", *flags).out for flags in ((PBS[0],), ()))
 
     assert_done(cluster.terminal.run("stop"))
     stopped = running.result()
 
-    assert re.search(r"waiting +\(Not Running.* pbs:1\[\d\]\.stand-in", with_plugin), with_plugin
+    assert re.search(r"waiting +\(Not Running.* pbs:1\[1\]\.stand-in", with_plugin), with_plugin
     assert "There is no executor 'pbs' here" in without
     assert stopped.code == 130, stopped.out + stopped.err
-    assert cluster.jobs("state") == ["F", "F"]
+    assert cluster.statuses() == ["143", ""]
     assert len(list(cluster.terminal.root.rglob("checkpoint.safetensors"))) == 1
     assert_done(cluster.terminal.run(*command))
     assert cluster.log().count("Resuming") == 1
     undisturbed = Terminal(tmp_path / "other", digits)
-    assert_done(undisturbed.run("train", *SLOW))
-    ours, theirs = (terminal.where("train", *SLOW) for terminal in (cluster.terminal, undisturbed))
+    assert_done(undisturbed.run(*SLOW))
+    ours, theirs = (terminal.where(*SLOW) for terminal in (cluster.terminal, undisturbed))
     assert tensors_of(ours) == tensors_of(theirs)
 
 
 def test_a_job_that_is_killed_at_its_walltime_is_submitted_again_and_goes_on(cluster: Cluster) -> None:
-    cluster.set("minute", "8")
-    command = ("train", *PBS, "--pbs_walltime=1", "--pbs_grace=1", *SLOW, "--training_steps=10000ep")
-    running = cluster.terminal.start(*command)
-    wait_for(lambda: len(cluster.jobs("state")) == 2, 120)
+    running = cluster.terminal.start(*SLOW, *PBS)
+    wait_for(lambda: "iterations." in cluster.log())
+
+    cluster.set("minute", "0")
+    wait_for(lambda: cluster.jobs("state")[0] == "F")
     cluster.set("minute", "60")
 
     assert_done(running.result())
-    assert cluster.jobs("Exit_status") == ["-29", "0"]
+    assert cluster.statuses() == ["-29", "0"]
     assert cluster.log().count("Resuming") == 1
-
-
-@pytest.mark.slow
-def test_a_job_ends_by_itself_before_its_walltime_is_over(cluster: Cluster) -> None:
-    flags = ("--pbs_walltime=1", "--pbs_grace=54")
-
-    assert_done(cluster.terminal.run("train", *PBS, *flags, *SLOW, "--training_steps=10000ep"))
-
-    assert len(cluster.jobs("Exit_status")) > 1
-    assert set(cluster.jobs("Exit_status")[:-1]) == {"143"}
-    assert cluster.log().count("Resuming") == len(cluster.jobs("Exit_status")) - 1
 
 
 def test_a_job_that_is_deleted_from_the_queue_fails(cluster: Cluster) -> None:
