@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
 from foundations.plugins.users_code import returned
 from foundations.registry import Registered, Registry
-from platforms.executors.cluster import ClusterExecutor
 from platforms.executors.executor import Executor, Program
-from platforms.executors.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from platforms.executors.scheduler import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
     """Return the executor named by the hyperparameters. Raises: UsageError for an unknown one; EnvironmentFailure."""
     kind = EXECUTORS.find(hparams.executor or "pool")
     if kind.scheduler is not None:
+        from platforms.executors.cluster import ClusterExecutor  # imported here: listings start faster without it
+
         return ClusterExecutor(kind, make_scheduler(kind, hparams), program)
     assert kind.make is not None
     return returned(kind.make(hparams, program), Executor, kind.make, kind)
@@ -86,5 +89,7 @@ def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
 
 def make_scheduler(kind: ExecutorKind, hparams: ExecutorHparams) -> Scheduler:
     """Return the scheduler of a kind of executor that has one."""
+    from platforms.executors.scheduler import Scheduler
+
     assert kind.scheduler is not None
     return returned(kind.scheduler(hparams), Scheduler, kind.scheduler, kind)
