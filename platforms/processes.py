@@ -73,7 +73,7 @@ class Processes:
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
         self._outcomes: dict[int, tuple[str, Any]] = {}
-        """How each ended process did: result, refused (an error for people), failed (a traceback) or died (a code)."""
+        """Outcomes of ended processes: result, refused (an error for people), failed (a traceback) or died (a code)."""
         self._open: set[Connection] = set()
         self._trains = False
         """Whether the primary process trains: asked to stop, it writes a checkpoint first."""

@@ -27,7 +27,7 @@ _JOBS = ".jobs"
 _QUEUE_SECONDS = 15.0
 """Interval between queries to schedulers."""
 _WHAT, _HOST = 32, 16
-"""The most characters of a sweep's title, and of a machine's name."""
+"""The most characters of a sweep's title or of the reason of a wait, and of a machine's name."""
 _SILENT_SECONDS = 300.0
 """A process without a note for this long may hang, or its machine may be gone."""
 
@@ -128,7 +128,7 @@ def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
     for each in queue:
         location = Location.parse(each.run)
         if location is not None and each.run not in running:
-            why = f"({each.reason})" if each.reason else ""
+            why = f"({_cut(each.reason, _WHAT)})" if each.reason else ""
             rows.append(_row(location, "waiting", why, "", {"since": each.since}, each.job))
     return rows
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from foundations.errors import Busy, EnvironmentFailure
 from foundations.registry import Registered
 from platforms.executors.executor import CommandJob, Ended, Executor, Program, with_threads
-from platforms.executors.scheduler import JobState, Scheduler, checked_ids, states_of
+from platforms.executors.scheduler import JobState, Scheduler, check_limits, checked_ids, states_of
 from platforms.executors.task import STOP, STOPPED, Task, record_of
 
 NOTES = "submitted.jsonl"
@@ -52,11 +52,12 @@ class ClusterExecutor(Executor):
         when = time.strftime("%Y%m%d-%H%M%S")
         self._records = program.folder.absolute() / kind.spelling / f"{when}-{socket.gethostname()}-{os.getpid()}"
         scheduler.open(self._records)
+        check_limits(scheduler)
         if not all(map(shutil.which, scheduler.commands)):
             commands = ", ".join(scheduler.commands)
             raise EnvironmentFailure(f"{scheduler.name}'s commands ({commands}) are not on this machine.")
         self._records.mkdir(parents=True, exist_ok=True)
-        self._outlives = scheduler.how_to_look() != ""
+        self._outlives = bool(scheduler.how_to_look())
         self._waiting: list[CommandJob] = []
         self._jobs: dict[str, _Submitted] = {}
         self._exit_codes: dict[str, int] = {}

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foundations.errors import EnvironmentFailure
+from foundations.errors import EnvironmentFailure, UsageError
 from foundations.plugins.users_code import article, mistake
 from foundations.registry import Registered
 from platforms.executors.task import Task
@@ -119,13 +119,21 @@ class Scheduler(ABC):
         return done.stdout
 
 
+def check_limits(scheduler: Scheduler) -> None:
+    """Check the numbers that a scheduler gives. Raises: UsageError."""
+    for name in ("largest_array", "max_jobs", "threads"):
+        value = getattr(scheduler, name)
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} of the scheduler {scheduler.name} is {value!r}; it must be an int of at least 1.")
+
+
 def checked_ids(scheduler: Scheduler, kind: Registered, ids: object, count: int) -> list[str]:
     """Return the ids that `submit` returned. Raises: PluginError unless there is one for each task."""
     found = list(ids) if isinstance(ids, Sequence) and not isinstance(ids, str) else []
     if len(found) != count or not all(isinstance(each, str) and each.strip() for each in found):
-        raise mistake(scheduler.submit, kind, f"returned {_shown(ids)}; it must return an id, a str, for each of the "
-                      f"{count} task{'s' if count > 1 else ''}.")  # fmt: skip
-    return found
+        must = f"it must return {count} id{'s' if count > 1 else ''} (str), one for each task."
+        raise mistake(scheduler.submit, kind, f"returned {_shown(ids)}; {must}")
+    return [each.strip() for each in found]
 
 
 def states_of(scheduler: Scheduler, kind: Registered, jobs: Sequence[str]) -> dict[str, JobState] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from platforms.executors.cluster import ClusterExecutor
 from platforms.executors.executor import CommandJob, Ended, Program
 from platforms.executors.registry import ExecutorHparams, ExecutorKind
 from platforms.executors.scheduler import JobState, Scheduler
+from platforms.executors.slurm_task import SlurmTask
 from platforms.executors.task import Task, record_of
 
 PYTHON = Program(entry="", command=(sys.executable, "-c"))
@@ -293,14 +296,37 @@ def test_a_command_that_its_scheduler_ends_leaves_no_record_as_it_may_start_agai
     assert not (tmp_path / "000000.exit").exists()
 
 
+def test_a_slurm_job_that_the_former_version_submitted_runs_with_the_attributes_that_it_pickled(tmp_path: Path) -> None:
+    new = task_of(tmp_path, "exit(3)")
+    names = ("command", "output", "records", "key")
+    old = SlurmTask.__new__(SlurmTask)
+    vars(old).update({name: getattr(new, name) for name in names})
+    former = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        pickle.loads(pickle.dumps(old))()
+    signal.signal(signal.SIGTERM, former)
+
+    assert (tmp_path / "000000.exit").read_text() == "3"
+
+
 # Mistakes of a scheduler of a user's own.
+
+
+@pytest.mark.parametrize("name, value", [("largest_array", 0), ("max_jobs", 0), ("threads", "2")])
+def test_numbers_with_which_no_job_would_start_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    fake = Fake()
+    setattr(fake, name, value)
+
+    with pytest.raises(UsageError, match=f"{name} of the scheduler Fake is"):
+        executor_of(fake, tmp_path)
 
 
 @pytest.mark.parametrize(
     "ids, words",
     [
-        (None, "returned nothing (None); it must return an id, a str, for each of the 2 tasks."),
-        ([], "returned []; it must return an id, a str, for each of the 2 tasks."),
+        (None, "returned nothing (None); it must return 2 ids (str), one for each task."),
+        ([], "returned []; it must return 2 ids (str), one for each task."),
         (["1"], "returned ['1']; it must"),
         ([1, 2], "returned [1, 2]; it must"),
         (["1", " "], "returned ['1', ' ']; it must"),
