@@ -88,6 +88,15 @@ if TYPE_CHECKING:
     from models.initializers import MaskedInit as MaskedInit
     from models.initializers import WeightInit as WeightInit
     from models.networks.fading import Fading as Fading
+    from platforms.executors.executor import CommandJob as CommandJob
+    from platforms.executors.executor import Ended as Ended
+    from platforms.executors.executor import Executor as Executor
+    from platforms.executors.executor import Program as Program
+    from platforms.executors.registry import ExecutorHparams as ExecutorHparams
+    from platforms.executors.registry import ExecutorKind as ExecutorKind
+    from platforms.executors.scheduler import JobState as JobState
+    from platforms.executors.scheduler import Scheduler as Scheduler
+    from platforms.executors.task import Task as Task
     from platforms.memory_format import memory_format as memory_format
     from platforms.platform import Platform as Platform
     from platforms.platform import PlatformHparams as PlatformHparams

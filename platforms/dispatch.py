@@ -46,8 +46,8 @@ class Item:
 
     planned: PlannedRun
     state: State = State.WAITING
-    lacking: int = 0
-    """Number of unfinished runs that it depends on."""
+    sources: list[Item] = field(default_factory=list)
+    """The runs of the dispatch that it depends on."""
     users: list[Item] = field(default_factory=list)
     """The runs that depend on it."""
     reason: str = ""
@@ -119,11 +119,9 @@ class Dispatch:
         self._looked = 0.0
         self.wish = Wish.GO_ON
         for item in self.items.values():
-            for source in item.planned.sources:
-                needed = self.items.get(id(source))
-                if needed is not None:
-                    needed.users.append(item)
-                    item.lacking += 1
+            item.sources = [self.items[id(each)] for each in item.planned.sources if id(each) in self.items]
+            for source in item.sources:
+                source.users.append(item)
 
     def in_state(self, *states: State) -> list[Item]:
         """Return the runs that are in some states, in the order of the plan."""
@@ -166,13 +164,8 @@ class Dispatch:
 
     def _may_start(self, item: Item) -> bool:
         """Return whether a run can be submitted: its dependencies are done, or the executor waits for them."""
-        if item.state is not State.WAITING or not self._executor.takes_waiting_jobs:
-            return item.state is State.WAITING and item.lacking == 0
-        return all(source.state in (State.DONE, State.RUNNING) for source in self._sources(item))
-
-    def _sources(self, item: Item) -> list[Item]:
-        found = (self.items.get(id(source)) for source in item.planned.sources)
-        return [each for each in found if each is not None]
+        enough = {State.DONE, State.RUNNING} if self._executor.takes_waiting_jobs else {State.DONE}
+        return item.state is State.WAITING and all(source.state in enough for source in item.sources)
 
     def _submit_ready(self) -> None:
         while self._ready and self._executor.has_room():
@@ -180,7 +173,7 @@ class Dispatch:
             if not self._is_free(first):
                 continue
             items = [first, *self._companions(first)]
-            sources = {id(each): each for item in items for each in self._sources(item)}
+            sources = {id(each): each for item in items for each in item.sources}
             after = sorted({each.job for each in sources.values() if each.state is State.RUNNING})
             for item in items:
                 run = item.planned.run
@@ -215,7 +208,7 @@ class Dispatch:
             if item.is_alone or item.planned.together_key != key or item is first or item.state is not State.WAITING:
                 continue
             # If the executor takes jobs that wait for others, the dependencies of this run may be in the same job.
-            if any(source is each for source in self._sources(item) for each in (first, *found)):
+            if any(source is each for source in item.sources for each in (first, *found)):
                 continue
             if self._is_free(item):
                 self._ready.remove(item)
@@ -227,16 +220,10 @@ class Dispatch:
 
         is_alone: whether the job was of this run alone.
         """
-        try:
-            item.planned.refresh()
-        except DamagedError as error:
-            self._fail(item, str(error))
-            return
         code = ended.exit_code
-        if item.planned.is_done:
-            item.computed = True
-            self._done(item)
-        elif lost := self._failed_source(item):
+        if self._is_settled(item, is_ours=True):
+            return
+        if lost := self._failed_source(item):
             self._fail(item, f"{lost}, on which it depends, failed", is_news=False)
         elif code == Busy.exit_code:
             item.state = State.ELSEWHERE
@@ -262,13 +249,22 @@ class Dispatch:
         item.state = State.WAITING
         self._ready.append(item)
 
-    def _done(self, item: Item) -> None:
-        item.state = State.DONE
+    def _is_settled(self, item: Item, *, is_ours: bool = False) -> bool:
+        """Read a run's directory, and return whether the run is done, or has failed because a file is damaged.
+
+        is_ours: whether a job of this dispatch computed it.
+        """
+        try:
+            item.planned.refresh()
+        except DamagedError as error:
+            self._fail(item, str(error))
+            return True
+        if not item.planned.is_done:
+            return False
+        item.state, item.computed = State.DONE, is_ours
         self._observer.changed(item)
-        for user in item.users:
-            user.lacking -= 1
-            if user.state is State.WAITING and user.lacking == 0:
-                self._ready.append(user)
+        self._ready.extend(user for user in item.users if self._may_start(user))
+        return True
 
     def _fail(self, item: Item, reason: str, *, exit_code: int | None = None, is_news: bool = True) -> None:
         """Mark a run and its dependents as failed. is_news: whether to write the failure into the run's directory."""
@@ -283,7 +279,7 @@ class Dispatch:
                 self._fail(user, f"{item.name}, on which it depends, failed", is_news=False)
 
     def _failed_source(self, item: Item) -> str:
-        return next((each.name for each in self._sources(item) if each.state is State.FAILED), "")
+        return next((each.name for each in item.sources if each.state is State.FAILED), "")
 
     def _look_elsewhere(self) -> None:
         """Update the runs that other processes work on."""
@@ -292,16 +288,9 @@ class Dispatch:
             return
         self._looked = now
         for item in self.in_state(State.ELSEWHERE):
-            if is_held(item.planned.run.lock_path):
+            if is_held(item.planned.run.lock_path) or self._is_settled(item):
                 continue
-            try:
-                item.planned.refresh()
-            except DamagedError as error:
-                self._fail(item, str(error))
-                continue
-            if item.planned.is_done:
-                self._done(item)
-            elif (failure := item.planned.run.failure()) is not None:
+            if (failure := item.planned.run.failure()) is not None:
                 self._fail(item, str(failure.get("reason", "")), is_news=False)
             else:
                 item.state = State.WAITING

@@ -32,9 +32,7 @@ class LocalPlatform(Platform):
 
     def launch(self, job: Callable[[Platform], Result]) -> Result:
         """Run the job in this process, on deterministic kernels."""
-        with prepared(self._hparams.threads):
-            if self.device.type == "cpu":
-                keep_freed_memory()
+        with prepared(self._hparams.threads, self.device.type):
             return job(self)
 
     @cached_property
@@ -54,7 +52,8 @@ class LocalPlatform(Platform):
             "mps": int(torch.backends.mps.is_available()),
         }
         if (device.index or 0) >= found[device.type]:
-            raise EnvironmentFailure(f"There is no device {name} here; found {_counts(found)}. Choose another device.")
+            there = ", ".join(f"{count} {name}" for name, count in found.items() if count)
+            raise EnvironmentFailure(f"There is no device {name} here; found {there}. Choose another device.")
         return device
 
 
@@ -62,7 +61,7 @@ LOCAL = PlatformKind(spelling="local", make=LocalPlatform, runs="in this process
 
 
 @contextlib.contextmanager
-def prepared(threads: int | None) -> Iterator[None]:
+def prepared(threads: int | None, device: str) -> Iterator[None]:
     """Inside the block, torch uses deterministic kernels and the given number of CPU threads, by default as before.
 
     Float32 is float32: PyTorch's default lets convolutions on GPUs round their inputs to TF32, in scoring too.
@@ -75,6 +74,8 @@ def prepared(threads: int | None) -> Iterator[None]:
     former = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
     cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
     torch.set_num_threads(threads or former_threads)
+    if device == "cpu":
+        _keep_freed_memory()
     try:
         yield
     finally:
@@ -82,7 +83,7 @@ def prepared(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(former_threads)
 
 
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next training step, until the process ends.
 
     By default glibc returns it to the system, which clears it page by page when the next step allocates it: a tenth of
@@ -93,7 +94,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_threshold, 32 * 2**20)  # the highest possible value
-
-
-def _counts(found: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in found.items() if count)

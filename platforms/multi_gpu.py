@@ -13,7 +13,7 @@ from platforms.local import LocalPlatform
 from platforms.platform import Platform, PlatformHparams, PlatformKind, Result
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +25,15 @@ class MultiGpuHparams(PlatformHparams):
     asked for. Batch normalization sees the examples of its process only, unless --sync_batchnorm is given."""
 
 
-class MultiGpuPlatform(Platform):
+class MultiGpuPlatform(LocalPlatform):
     """Runs the job in several processes, which split each batch."""
+
+    _hparams: MultiGpuHparams
 
     def __init__(self, hparams: MultiGpuHparams) -> None:
         if hparams.device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"'{hparams.device}' is not a valid value; choose from auto, cpu, cuda.", "device")
-        self._hparams = hparams
-
-    @property
-    def device(self) -> torch.device:
-        """The kind of device that the processes use. Raises: EnvironmentFailure if it is not available."""
-        return LocalPlatform(self._hparams).device
+        super().__init__(hparams)
 
     def launch(self, job: Callable[[Platform], Result]) -> Result:
         """Run the job, which must be picklable, in all processes; return the primary process's result.
@@ -45,19 +42,22 @@ class MultiGpuPlatform(Platform):
         """
         count, kind = self.processes, self.device.type
         if count == 1:
-            return LocalPlatform(self._hparams).launch(job)
+            return super().launch(job)
         import tempfile
+
+        import torch
 
         from platforms.processes import Packed, Processes  # imported here: listings start faster without them
         from platforms.rank import Rank
 
+        threads = max(1, (self._hparams.threads or torch.get_num_threads()) // count)
         with tempfile.TemporaryDirectory(prefix="open_prune_") as folder:
             ranks = [
                 Rank(
                     number,
                     count,
                     f"cuda:{number}" if kind == "cuda" else kind,
-                    _threads_of(self._hparams.threads, count),
+                    threads,
                     f"{folder}/store",
                     tuple(plugin.path for plugin in loaded_plugins()),
                 )
@@ -88,9 +88,3 @@ MULTI_GPU = PlatformKind(
     hparams=MultiGpuHparams,
     splits_batches=True,
 )
-
-
-def _threads_of(threads: int | None, count: int) -> int:
-    import torch
-
-    return max(1, (threads or torch.get_num_threads()) // count)

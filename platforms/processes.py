@@ -33,24 +33,27 @@ _NESTED = 20_000
 """Maximum nesting of descriptions sent to other processes: a long chain of branches nests deeply."""
 
 
-class Packed:
+class Packed(pickle.Pickler):
     """A job as bytes, without the objects of this process, which each process replaces with its own."""
 
     def __init__(self, job: Callable[[Platform], Any], platform: Platform) -> None:
         """Pickle the job. Raises: the errors of pickle."""
+        file = io.BytesIO()
+        super().__init__(file)
+        self._platform = platform
         self.reporter: Reporter = NullReporter()
         self.interrupts = Interrupts()
-        file = io.BytesIO()
         former = sys.getrecursionlimit()
         sys.setrecursionlimit(max(former, _NESTED))
         try:
-            _Pickler(file, lambda found: self._left_out(found, platform)).dump(job)
+            self.dump(job)
         finally:
             sys.setrecursionlimit(former)
         self.job = file.getvalue()
 
-    def _left_out(self, found: Any, platform: Platform) -> str | None:
-        if found is platform:
+    def persistent_id(self, found: Any) -> str | None:
+        """Return the name of an omitted object; None for others."""
+        if found is self._platform:
             return PLATFORM
         if isinstance(found, Interrupts):
             self.interrupts = found
@@ -61,18 +64,6 @@ class Packed:
         return None
 
 
-class _Pickler(pickle.Pickler):
-    """A pickler that writes a name in place of each of some objects."""
-
-    def __init__(self, file: io.BytesIO, left_out: Callable[[Any], str | None]) -> None:
-        super().__init__(file)
-        self._left_out = left_out
-
-    def persistent_id(self, found: Any) -> str | None:
-        """Return the name of an omitted object; None for others."""
-        return self._left_out(found)
-
-
 class Processes:
     """The processes of a job."""
 
@@ -81,10 +72,8 @@ class Processes:
         self._ranks, self._packed = ranks, packed
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
-        self._results: dict[int, Any] = {}
-        self._refusals: dict[int, OpenPruneError | Interrupted] = {}
-        self._failures: dict[int, str] = {}
-        self._deaths: dict[int, int] = {}
+        self._outcomes: dict[int, tuple[str, Any]] = {}
+        """Outcomes of ended processes: result, refused (an error for people), failed (a traceback) or died (a code)."""
         self._open: set[Connection] = set()
         self._trains = False
         """Whether the primary process trains: asked to stop, it writes a checkpoint first."""
@@ -96,17 +85,19 @@ class Processes:
         interrupts = self._packed.interrupts
         deadline: float | None = None
         with interrupts.deferred(), self._running():
-            while len(self._results) < len(self._ranks):
+            while len(self._of_kind("result")) < len(self._ranks):
                 if interrupts.signal_number is not None:
                     self._pass_on(interrupts)
                 self._listen()
-                if deadline is None and (self._refusals or self._failures or self._deaths):
+                if deadline is None and len(self._outcomes) > len(self._of_kind("result")):
                     deadline = time.monotonic() + _GRACE_SECONDS
-                if deadline is not None and (time.monotonic() > deadline or self._is_settled()):
+                # No better explanation can come where the primary process refused the job, or all have ended.
+                is_settled = 0 in self._of_kind("refused") or len(self._outcomes) == len(self._ranks)
+                if deadline is not None and (time.monotonic() > deadline or is_settled):
                     raise self._error()
             for process in self._processes:
                 process.join(_GRACE_SECONDS)
-        return self._results[0]
+        return self._outcomes[0][1]
 
     def _pass_on(self, interrupts: Interrupts) -> None:
         """Ask the primary process to stop. Raises: Interrupted if it starts, or its work cannot be checkpointed."""
@@ -116,7 +107,7 @@ class Processes:
                 self._connections[0].send(interrupts.signal_number)
         if self._asked is None or self._trains:
             self._asked = now
-        elif now - self._asked > _SECONDS_TO_END and 0 not in self._ended():
+        elif now - self._asked > _SECONDS_TO_END and 0 not in self._outcomes:
             raise interrupts.interrupted(CONTINUES)
 
     @contextlib.contextmanager
@@ -160,16 +151,12 @@ class Processes:
                 self._packed.reporter.progress(*content)
             elif kind == "trains":
                 self._trains = content if number == 0 else self._trains
-            elif kind == "result":
-                self._results[number] = content
-            elif kind == "refused":
-                self._refusals[number] = restored_error(*content)
             else:
-                self._failures[number] = content
+                self._outcomes[number] = (kind, content)
         for number, code in codes.items():
             # It had ended before this looked for its last message.
-            if code is not None and number not in self._ended() and not self._has_more(number):
-                self._deaths[number] = code
+            if code is not None and number not in self._outcomes and not self._has_more(number):
+                self._outcomes[number] = ("died", code)
 
     def _has_more(self, number: int) -> bool:
         """Return whether a process has sent messages that were not received."""
@@ -179,23 +166,20 @@ class Processes:
         except (EOFError, OSError):
             return False
 
-    def _ended(self) -> set[int]:
-        """Return the processes with a known outcome."""
-        return {*self._results, *self._refusals, *self._failures, *self._deaths}
-
-    def _is_settled(self) -> bool:
-        """Return whether no better explanation can come: the primary process refused the job, or all have ended."""
-        return 0 in self._refusals or len(self._ended()) == len(self._ranks)
+    def _of_kind(self, kind: str) -> dict[int, Any]:
+        """Return the outcomes of one kind, by process."""
+        return {number: content for number, (each, content) in self._outcomes.items() if each == kind}
 
     def _error(self) -> BaseException:
         """Return the error of the process that failed first: the others lost their connection to it, and failed too."""
-        if self._refusals:
-            return self._refusals[min(self._refusals)]
-        for number, code in self._deaths.items():
+        if refused := self._of_kind("refused"):
+            error: OpenPruneError | Interrupted = restored_error(*refused[min(refused)])
+            return error
+        for number, code in self._of_kind("died").items():
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             return EnvironmentFailure(
                 f"Process {number} of the {len(self._ranks)} that this job runs in {how}.\n"
                 "The same command continues from the last checkpoint."
             )
-        number, trace = next(iter(self._failures.items()))
+        number, trace = next(iter(self._of_kind("failed").items()))
         return RuntimeError(f"process {number} of {len(self._ranks)} failed:\n{trace}")

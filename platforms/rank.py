@@ -24,7 +24,7 @@ from foundations.interrupts import Interrupts
 from foundations.plugins.plugins import load_plugins
 from foundations.plugins.users_code import place_of_error, words_of
 from foundations.reporter import NullReporter, Reporter
-from platforms.local import keep_freed_memory, prepared
+from platforms.local import prepared
 from platforms.platform import Platform, Result
 
 if TYPE_CHECKING:
@@ -165,25 +165,21 @@ class _Forwarding:
 class _Unpickler(pickle.Unpickler):
     """An unpickler that puts this process's own objects in place of the omitted ones."""
 
-    def __init__(self, file: io.BytesIO, stand_ins: dict[str, Any]) -> None:
-        super().__init__(file)
-        self._stand_ins = stand_ins
+    stand_ins: dict[str, Any]
 
     def persistent_load(self, name: str) -> Any:
         """Return the object of a name."""
-        return self._stand_ins[name]
+        return self.stand_ins[name]
 
 
 def _result(rank: Rank, job: bytes, interrupts: Interrupts, reporter: Reporter) -> Any:
     if rank.number != 0:
         warnings.simplefilter("ignore")  # the primary process gives the same ones
     load_plugins(rank.plugins)
-    with prepared(rank.threads):
-        if rank.device == "cpu":
-            keep_freed_memory()
-        platform = RankPlatform(rank)
-        stand_ins = {PLATFORM: platform, INTERRUPTS: interrupts, REPORTER: reporter}
-        return _Unpickler(io.BytesIO(job), stand_ins).load()(platform)
+    with prepared(rank.threads, rank.device):
+        platform, unpickler = RankPlatform(rank), _Unpickler(io.BytesIO(job))
+        unpickler.stand_ins = {PLATFORM: platform, INTERRUPTS: interrupts, REPORTER: reporter}
+        return unpickler.load()(platform)
 
 
 def _follow(connection: Connection) -> None:

@@ -31,7 +31,7 @@ from foundations.plugins.users_code import returned
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
-from platforms.executors.executor import ExecutorHparams
+from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc

@@ -15,7 +15,7 @@ from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from platforms.executors.executor import EXECUTORS
+from platforms.executors.registry import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
 from training.recipes import NOT_MEASURED, recipe, recipes

@@ -20,7 +20,7 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import Target
 from models.hparams import ModelHparams
-from platforms.executors.executor import ExecutorHparams
+from platforms.executors.registry import ExecutorHparams
 from platforms.executors.site import site_settings
 from platforms.platform import PlatformHparams
 from training.desc import TrainDesc

@@ -31,7 +31,7 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import PlannedRun
 from foundations.program import PROGRAM
-from platforms.executors.executor import ExecutorHparams
+from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PlatformHparams
 
 _USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"

@@ -24,7 +24,8 @@ from foundations.errors import UsageError
 from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
-from platforms.executors.executor import EXECUTORS, ExecutorHparams, Program, make_executor
+from platforms.executors.executor import Program
+from platforms.executors.registry import EXECUTORS, ExecutorHparams, make_executor
 from platforms.executors.site import site_settings
 from platforms.platform import PlatformHparams
 

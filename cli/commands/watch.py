@@ -20,14 +20,14 @@ from foundations.errors import Interrupted, UsageError
 from foundations.storage.locks import is_held, read_holder
 from foundations.storage.store import all_runs
 from foundations.storage.sweeps import ask_to_stop, known_sweeps
-from platforms.executors.slurm_records import QueuedRun, queued_runs
+from platforms.executors.queue import QueuedRun, queued_runs
 
 _JOBS = ".jobs"
 """The folder of the executors, under the root."""
 _QUEUE_SECONDS = 15.0
-"""Interval between queries to Slurm."""
+"""Interval between queries to schedulers."""
 _WHAT, _HOST = 32, 16
-"""The most characters of a sweep's title, and of a machine's name."""
+"""The most characters of a sweep's title or of the reason of a wait, and of a machine's name."""
 _SILENT_SECONDS = 300.0
 """A process without a note for this long may hang, or its machine may be gone."""
 
@@ -42,7 +42,7 @@ class WatchHparams(RootHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchFlags:
-    """Show the runs and sweeps that processes work on, anywhere on the root, and runs that wait in Slurm's queue."""
+    """Show the runs and sweeps that processes work on, anywhere on the root, and runs that wait in a queue."""
 
     watch: WatchHparams = field(default_factory=WatchHparams)
 
@@ -59,7 +59,7 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
     flags = parse(WatchFlags, argv, "watch").watch
     root = flags.root_in(environment)
     if flags.once or not sys.stdout.isatty():
-        print(drawn(root, queued_runs(root / _JOBS)))
+        print(drawn(root, *queued_runs(root / _JOBS)))
         return 0
     from rich.console import Console
     from rich.live import Live
@@ -71,7 +71,7 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
             while True:
                 if time.monotonic() - asked >= _QUEUE_SECONDS:
                     queue, asked = queued_runs(root / _JOBS), time.monotonic()
-                live.update(Text(drawn(root, queue), no_wrap=True), refresh=True)
+                live.update(Text(drawn(root, *queue), no_wrap=True), refresh=True)
                 time.sleep(2)
     except Interrupted as stop:  # Ctrl-C leaves the display
         return stop.exit_code
@@ -88,10 +88,10 @@ def stop(argv: Sequence[str], environment: Environment) -> int:
     return 0
 
 
-def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
-    """Return tables of the sweeps and runs that are running, were killed, or wait.
+def drawn(root: Path, queue: Sequence[QueuedRun], hidden: Sequence[str]) -> str:
+    """Return tables of the sweeps and runs that are running, were killed, or wait in the queue of a scheduler.
 
-    queue: the runs that wait in Slurm's queue; None where Slurm does not answer.
+    hidden: sentences about queues that cannot be shown.
     """
     parts = []
     sweeps = [
@@ -105,16 +105,15 @@ def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
     ]
     if sweeps:
         parts.append(table(sweeps, tuple(sweeps[0])))
-    rows = _run_rows(root, queue or ())
+    rows = _run_rows(root, queue)
     if rows:
         parts.append(table(rows, tuple(rows[0])))
-    if queue is None:
-        parts.append("Slurm does not answer, so runs that wait in its queue are not shown.")
+    parts += hidden
     return "\n\n".join(parts) or f"Nothing is being computed under {root}."
 
 
 def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
-    """Return rows of the runs in progress, then of those that wait in Slurm's queue."""
+    """Return rows of the runs in progress, then of those that wait in a queue."""
     noted = {path.name for path in (root / ".locks").glob("*.holder")}
     rows, running = [], set()
     for run in all_runs(root) if noted else ():
@@ -129,8 +128,8 @@ def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
     for each in queue:
         location = Location.parse(each.run)
         if location is not None and each.run not in running:
-            why = f"({each.state.reason})" if each.state.reason else ""
-            rows.append(_row(location, "waiting", why, "", {"since": each.since}, f"slurm:{each.number}"))
+            why = f"({_cut(each.reason, _WHAT)})" if each.reason else ""
+            rows.append(_row(location, "waiting", why, "", {"since": each.since}, each.job))
     return rows
 
 

@@ -21,7 +21,8 @@ from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
 from foundations.storage.sweeps import RunningSweep, running_sweep
 from platforms.dispatch import Dispatch, Item, Observer, State, Wish
-from platforms.executors.executor import CommandJob, Program, make_executor
+from platforms.executors.executor import CommandJob, Program
+from platforms.executors.registry import make_executor
 
 if TYPE_CHECKING:
     from cli.request.request import Request

@@ -15,7 +15,7 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun, Target, plan
-from platforms.executors.executor import ExecutorHparams
+from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PLATFORMS, PlatformHparams
 from training.context import Context
 from training.jobs.compute import catch_up_logs, check_dataset, execute

@@ -22,7 +22,7 @@ from foundations.errors import UsageError
 @functools.cache
 def shared_fields() -> Mapping[str, HparamField]:
     """Return the flags that all runs of a sweep share, by name: of the work, of platforms and of executors."""
-    from platforms.executors.executor import EXECUTORS
+    from platforms.executors.registry import EXECUTORS
     from platforms.platform import PLATFORMS
 
     groups = [RequestHparams, *(kind.hparams for kind in PLATFORMS), *(kind.hparams for kind in EXECUTORS)]

@@ -7,42 +7,10 @@ work on the same runs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-from foundations.description.hparams import Hparams, hparam
-from foundations.plugins.users_code import returned
-from foundations.registry import Registered, Registry
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutorHparams(Hparams):
-    """The executor, which runs the jobs. Not part of a run's address."""
-
-    executor: str | None = hparam(None)
-    """The executor of jobs: pool (processes of this machine), slurm or ray. By default, and with None, a single job
-    runs here and now."""
-
-    together: int = hparam(1, at_least=1)
-    """Number of runs of one network and one data set that a job trains at once: stacked on a GPU, in turns on a CPU."""
-
-    @classmethod
-    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
-        """Return the class with the options of the named executor."""
-        name = values.get("executor")
-        found = cls if name in (None, "None") else EXECUTORS.find(name).hparams
-        return found if issubclass(found, cls) else cls
-
-    @classmethod
-    def owners(cls) -> Mapping[str, type[Hparams]]:
-        """Return the executors, and the groups of their options."""
-        return {f"executor={each.spelling}": each.hparams for each in EXECUTORS}
-
-
-QUEUED = frozenset(("pending", "held", "configuring", "requeued", "requeue hold", "requeue fed", "resv del hold"))
-"""The names in `Executor.states` of states in which a job waits in a queue."""
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -81,7 +49,7 @@ class Ended:
 class Executor(ABC):
     """Runs commands, several at once. A context manager that releases its resources at the end."""
 
-    takes_waiting_jobs: ClassVar[bool] = False
+    takes_waiting_jobs: bool = False
     """Whether it takes jobs whose dependencies have not ended, and starts them in order by itself."""
 
     def prepare(self) -> None:
@@ -117,13 +85,9 @@ class Executor(ABC):
         """Return the number of CPU threads of a job on this machine; None if jobs may run on other machines."""
         return None
 
-    def states(self) -> Mapping[str, str]:
-        """Return the known states of submitted jobs, by name, each as a word: running, pending."""
-        return {}
-
     def queued(self) -> set[str]:
         """Return the names of the submitted jobs that wait in a queue."""
-        return {name for name, state in self.states().items() if state in QUEUED}
+        return set()
 
     def how_to_look(self) -> str:
         """Return instructions for watching jobs that outlive this process; empty if there are none."""
@@ -151,34 +115,3 @@ class Program:
     """The command line of the program without arguments, for executors that start processes."""
     folder: Path = Path(".jobs")
     """Folder for an executor's own files, on a file system that all its machines share."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExecutorKind(Registered):
-    """An executor by name."""
-
-    hparams: type[ExecutorHparams]
-    make: Callable[[Any, Program], Executor]
-    """Called with hyperparameters of the class above. Raises: EnvironmentFailure if the engine is missing."""
-    runs: str
-    """The place where it runs jobs, in a few words."""
-    is_local: bool = False
-    """Whether it runs jobs on this machine only, and needs nothing else to start."""
-
-
-EXECUTORS = Registry(
-    ExecutorKind,
-    "executor",
-    (
-        "platforms.executors.pool",
-        "platforms.executors.slurm",
-        "platforms.executors.ray",
-    ),
-)
-"""The executors by name."""
-
-
-def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
-    """Return the executor named by the hyperparameters. Raises: UsageError for an unknown one; EnvironmentFailure."""
-    found = EXECUTORS.find(hparams.executor or "pool")
-    return returned(found.make(hparams, program), Executor, found.make, found)

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
@@ -28,15 +28,8 @@ from foundations.description.hparams import hparam
 from foundations.interrupts import blocked, unblock
 from foundations.program import TOP
 from foundations.registry import load
-from platforms.executors.executor import (
-    CommandJob,
-    Ended,
-    Executor,
-    ExecutorHparams,
-    ExecutorKind,
-    Program,
-    with_threads,
-)
+from platforms.executors.executor import CommandJob, Ended, Executor, Program, with_threads
+from platforms.executors.registry import ExecutorHparams, ExecutorKind
 
 _Task = tuple[str, tuple[str, ...], Path]
 """Message to a child: the program's entry, the arguments, and the file for the output."""
@@ -146,10 +139,6 @@ class Pool(Executor):
     def threads(self) -> int:
         """Return the number of threads of a job."""
         return self._threads
-
-    def states(self) -> Mapping[str, str]:
-        """Return the state of every job: running."""
-        return dict.fromkeys(self._running, "running")
 
     def _forked(self) -> _Worker:
         """Return a new child of the fork server, which waits for its job."""

@@ -7,27 +7,19 @@ started again, resumes from their checkpoints.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foundations.description.hparams import hparam
 from foundations.errors import EnvironmentFailure
 from foundations.program import INSTALLED, TOP
-from platforms.executors.executor import (
-    CommandJob,
-    Ended,
-    Executor,
-    ExecutorHparams,
-    ExecutorKind,
-    Program,
-    with_threads,
-)
-from platforms.executors.ray_task import run_command
-from platforms.executors.stopping import STOP, STOPPED
+from platforms.executors.registry import ExecutorHparams, ExecutorKind
+from platforms.executors.scheduler import JobState, Scheduler
+from platforms.executors.task import STOPPED, Task
 
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables that Ray reads on import."""
@@ -53,13 +45,23 @@ class RayHparams(ExecutorHparams):
     """Number of times that a job is restarted after its node died."""
 
 
-class Ray(Executor):
+class Ray(Scheduler):
     """Runs each job as a task of Ray."""
 
-    def __init__(self, hparams: RayHparams, program: Program) -> None:
+    poll_seconds = 0.0
+
+    def __init__(self, hparams: RayHparams) -> None:
+        """Take the resources of jobs."""
+        self._hparams, self.threads = hparams, max(1, int(hparams.ray_cpus))
+        self._environment = {name: value for name, value in os.environ.items() if name.startswith("OPEN_PRUNE_")}
+        self._jobs: dict[str, tuple[Any, Task]] = {}
+        self._asked, self._slots = 0.0, 1
+        self._failure = ""
+
+    def open(self, records: Path) -> None:
         """Connect to the cluster, or start one. Raises: EnvironmentFailure without Ray, or where it does not answer."""
         os.environ.update(_SETTINGS)
-        if hparams.ray_address is None:
+        if self._hparams.ray_address is None:
             os.environ.update(_LOCAL_SETTINGS)
         try:
             import ray
@@ -68,83 +70,67 @@ class Ray(Executor):
                 "The executor ray needs Ray: pip install open_prune[ray], or ray alone."
             ) from error
         self._ray: Any = ray
-        self._hparams, self._program = hparams, program
         self._connect()
-        when = time.strftime("%Y%m%d-%H%M%S")
-        self._records = program.folder.absolute() / "ray" / f"{when}-{socket.gethostname()}-{os.getpid()}"
-        self._records.mkdir(parents=True, exist_ok=True)
-        self._environment = {name: value for name, value in os.environ.items() if name.startswith("OPEN_PRUNE_")}
-        self._task = ray.remote(run_command)
-        self._jobs: dict[Any, tuple[CommandJob, str]] = {}
-        self._count, self._slots, self._asked = 0, 1, 0.0
-        self._is_stopping = False
+        self._run: Any = ray.remote(_run)
+        self.slots(0)
 
-    def has_room(self) -> bool:
-        """Return whether a job would start soon: until as many jobs wait as run."""
-        return len(self._jobs) < 2 * self.slots()
-
-    def slots(self) -> int:
-        """Return the number of jobs that the nodes of the cluster run at once, at least 1."""
+    def slots(self, running: int) -> int:
+        """Return the number of jobs that the nodes of the cluster run at once; as many more may wait."""
         if time.monotonic() - self._asked > _CAPACITY_SECONDS or not self._asked:
             self._asked = time.monotonic()
             there = self._ray.cluster_resources()
             needed = {"CPU": self._hparams.ray_cpus, "GPU": self._hparams.ray_gpus}
             self._slots = int(min((there.get(name, 0) / each for name, each in needed.items() if each), default=1000))
-        return max(1, self._slots)
+            self.max_jobs = 2 * max(1, self._slots)
+        return self._slots
 
-    def submit(self, job: CommandJob) -> None:
-        """Submit a job to Ray. Raises: EnvironmentFailure if the cluster started here can never run it."""
-        self.slots()
-        if self._slots < 1 and self._hparams.ray_address is None:
+    def submit(self, tasks: Sequence[Task], after: Sequence[str]) -> list[str]:
+        """Submit tasks to Ray. Raises: EnvironmentFailure if the cluster started here can never run them."""
+        hparams = self._hparams
+        if self.slots(0) < 1 and hparams.ray_address is None:
             raise EnvironmentFailure(
-                f"This machine has no {self._hparams.ray_cpus:g} CPU cores and {self._hparams.ray_gpus:g} GPUs, which "
+                f"This machine has no {hparams.ray_cpus:g} CPU cores and {hparams.ray_gpus:g} GPUs, which "
                 "ray_cpus and ray_gpus ask for."
             )
-        key = f"{self._count:06d}"
-        self._count += 1
-        ref = self._task.options(
-            num_cpus=self._hparams.ray_cpus,
-            num_gpus=self._hparams.ray_gpus,
-            max_retries=self._hparams.ray_retries,
-            scheduling_strategy="SPREAD",
-            name=job.name,
-        ).remote(
-            [*self._program.command, *with_threads(job, max(1, int(self._hparams.ray_cpus)))],
-            str(job.output.absolute()),
-            self._environment,
-            str(self._records),
-            key,
-        )
-        self._jobs[ref] = (job, key)
+        options = {
+            "num_cpus": hparams.ray_cpus,
+            "num_gpus": hparams.ray_gpus,
+            "max_retries": hparams.ray_retries,
+            "scheduling_strategy": "SPREAD",
+        }
+        refs = [self._run.options(name=task.name, **options).remote(task, self._environment) for task in tasks]
+        self._jobs |= {ref.hex(): (ref, task) for ref, task in zip(refs, tasks, strict=True)}
+        return [ref.hex() for ref in refs]
 
-    def ended(self, seconds: float) -> list[Ended]:
-        """Return the jobs that have ended, waiting up to some seconds for one. Raises: EnvironmentFailure."""
-        refs = list(self._jobs)
-        if not refs:
-            time.sleep(seconds)
-            return []
-        self._ray.wait(refs, num_returns=1, timeout=seconds)
-        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
-        return [self._ended(ref) for ref in ready]
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        """Return the states of jobs."""
+        self.slots(0)
+        self._jobs = {job: self._jobs[job] for job in jobs}
+        refs = [ref for ref, _ in self._jobs.values()]
+        ended = set(self._ray.wait(refs, num_returns=len(refs), timeout=0)[0])
+        return {job: self._state(ref, task, ref in ended) for job, (ref, task) in self._jobs.items()}
 
-    def stop(self) -> None:
-        """Cancel waiting tasks. Running ones see a file, and ask their commands to end."""
-        self._is_stopping = True
-        (self._records / STOP).touch()
-        running = self._started()
-        for ref, (_, key) in self._jobs.items():
-            if key not in running:
-                self._ray.cancel(ref)
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel tasks."""
+        for job in jobs:
+            self._ray.cancel(self._jobs[job][0])
 
-    def states(self) -> Mapping[str, str]:
-        """Return the state of each job: running or waiting."""
-        running = self._started()
-        return {job.name: "running" if key in running else "pending" for job, key in self._jobs.values()}
+    def wait(self, seconds: float) -> None:
+        """Wait until a task has ended, at most some seconds. Raises: EnvironmentFailure if the cluster is gone."""
+        if self._failure:
+            raise EnvironmentFailure(f"The Ray cluster is gone: {self._failure}")
+        if self._jobs:
+            self._ray.wait([ref for ref, _ in self._jobs.values()], num_returns=1, timeout=seconds)
+        else:
+            super().wait(seconds)
+
+    def how_to_look(self) -> str:
+        """Return nothing: tasks end with this process."""
+        return ""
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         self._ray.shutdown()
-        shutil.rmtree(self._records, ignore_errors=True)
 
     def _connect(self) -> None:
         """Connect to a running cluster, or start one that only this machine can reach."""
@@ -173,25 +159,29 @@ class Ray(Executor):
             why = str(error).strip().splitlines()[:1]
             raise EnvironmentFailure(f"{where}: {' '.join(why) or type(error).__name__}") from error
 
-    def _started(self) -> set[str]:
-        return {path.stem for path in self._records.glob("*.started")}
-
-    def _ended(self, ref: Any) -> Ended:
-        """Return the outcome of a finished task."""
+    def _state(self, ref: Any, task: Task, has_ended: bool) -> JobState:
+        if not has_ended:
+            return JobState("running" if task.started.exists() else "waiting")
         exceptions = self._ray.exceptions
-        job, _ = self._jobs.pop(ref)
         try:
-            return Ended(job.name, self._ray.get(ref))
+            return JobState("ended", exit_code=self._ray.get(ref))
         except exceptions.TaskCancelledError:
-            return Ended(job.name, STOPPED, "it was cancelled before it started")
+            return JobState("ended", "it was cancelled", STOPPED)
         except exceptions.OutOfMemoryError:
-            return Ended(job.name, -9, "its node ran out of memory")
+            return JobState("ended", "its node ran out of memory", -9)
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError):
-            return Ended(job.name, -9, f"its node died, {self._hparams.ray_retries + 1} times")
+            return JobState("ended", f"its node died, {self._hparams.ray_retries + 1} times", -9)
         except exceptions.RayTaskError as error:  # the command could not be started
-            return Ended(job.name, 1, str(error).strip().splitlines()[-1])
+            return JobState("ended", str(error).strip().splitlines()[-1], 1)
         except exceptions.RayError as error:
-            raise EnvironmentFailure(f"The Ray cluster is gone: {str(error).strip().splitlines()[0]}") from error
+            self._failure = str(error).strip().splitlines()[0]
+            return JobState("running")
+
+
+def _run(task: Task, environment: Mapping[str, str]) -> int:
+    """Run a command on a node, with variables besides the node's own, and return its exit code."""
+    os.environ.update(environment)
+    return task.run()
 
 
 def _knock(address: str) -> None:
@@ -201,4 +191,4 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
-RAY = ExecutorKind(spelling="ray", hparams=RayHparams, make=Ray, runs="as tasks of a Ray cluster")
+RAY = ExecutorKind(spelling="ray", hparams=RayHparams, scheduler=Ray, runs="as tasks of a Ray cluster")

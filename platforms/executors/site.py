@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foundations.description.hparams import HparamField, fields_of
+from foundations.description.hparams import fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
+from platforms.executors.registry import EXECUTORS
 
 
 def site_settings(path: Path | None) -> Mapping[str, Any]:
@@ -40,26 +41,14 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
         settings = tomllib.loads(read_file(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
-    known = _known()
+    known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:
             raise UsageError(f"{path}: '{name}' is not a flag of an executor{choose_from(name, known)}")
         try:
             known[name].check(value)
             if name == "executor":
-                _find(value)
+                EXECUTORS.find(value)
         except UsageError as error:
             raise UsageError(f"{path}: {name}: {error.reason}") from error
     return settings
-
-
-def _known() -> dict[str, HparamField]:
-    from platforms.executors.executor import EXECUTORS
-
-    return {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
-
-
-def _find(name: str) -> None:
-    from platforms.executors.executor import EXECUTORS
-
-    EXECUTORS.find(name)

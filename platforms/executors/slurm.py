@@ -1,45 +1,36 @@
-"""`slurm`: jobs of a Slurm cluster, through submitit.
-
-Jobs with the same dependencies are submitted together, as an array. A job records its exit code in a file. From time
-to time, the executor asks Slurm for jobs that ended without a record: nodes fail, and people cancel jobs.
-"""
+"""`slurm`: jobs of a Slurm cluster, through submitit."""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
-import os
 import re
 import shlex
-import shutil
-import socket
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foundations.description.hparams import hparam
-from foundations.errors import Busy, EnvironmentFailure
+from foundations.errors import EnvironmentFailure
 from foundations.program import INSTALLED, TOP
-from platforms.executors import slurm_queue
-from platforms.executors.executor import (
-    CommandJob,
-    Ended,
-    Executor,
-    ExecutorHparams,
-    ExecutorKind,
-    Program,
-    with_threads,
-)
-from platforms.executors.slurm_queue import JobState
-from platforms.executors.slurm_records import note_submitted
-from platforms.executors.slurm_task import SlurmTask, record_of
-from platforms.executors.stopping import STOP, STOPPED
+from platforms.executors.registry import ExecutorHparams, ExecutorKind
+from platforms.executors.scheduler import JobState, Scheduler
+from platforms.executors.slurm_task import SlurmTask
+from platforms.executors.task import Task
 
-_LOST = "a job that it comes after did not end well"  # so the submitting process decides, as for a busy run
-_LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0  # on shared file systems, files of other nodes appear late
-_FULL_SECONDS = 30.0
-_LIMIT = re.compile(r"QOSMax|AssocMax|AssocGrp|job submit limit|temporarily", re.IGNORECASE)
+_SAME_NAMES = ("partition", "time", "constraint", "account", "qos", "exclude")
+"""Options of sbatch that submitit passes on and that have a flag of their name."""
+_WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
+_RUNNING = {"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT", "COMPLETING", "SPECIAL_EXIT"}
+_REASONS = {
+    "CANCELLED": "it was cancelled (scancel)",
+    "OUT_OF_MEMORY": "it ran out of memory; it needs more than slurm_memory gives it",
+    "TIMEOUT": "its time was over before it had written a checkpoint; slurm_grace may be too short",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node could not be started",
+    "PREEMPTED": "it was preempted",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,149 +71,70 @@ class SlurmHparams(ExecutorHparams):
     """Seconds between questions to Slurm about all jobs."""
 
 
-@dataclass
-class _Submitted:
-    """A job that Slurm has."""
+class Slurm(Scheduler):
+    """Starts jobs in order, and restarts them after preemption."""
 
-    job: CommandJob
-    key: str
-    """The name of its record."""
-    number: str
-    state: JobState = JobState("PENDING")
-    odd_since: float | None = None
-    """Time at which it was first seen without a record after its end, or was missing from Slurm's answer."""
-    code: int | None = None
-    """Its exit code, if its reason is still unknown."""
-
-
-class Slurm(Executor):
-    """Submits jobs to Slurm, which starts them in order, and restarts them after preemption."""
-
+    commands = ("sbatch", "srun", "squeue", "scancel")
     takes_waiting_jobs = True
+    largest_array = 1000
 
-    def __init__(self, hparams: SlurmHparams, program: Program) -> None:
-        """Submit nothing yet. Raises: EnvironmentFailure without submitit or Slurm's commands."""
+    def __init__(self, hparams: SlurmHparams) -> None:
+        """Take the resources of jobs."""
+        self._hparams, self.threads = hparams, hparams.slurm_cpus
+        self.max_jobs, self.poll_seconds = hparams.slurm_max_jobs, hparams.slurm_poll_seconds
+
+    def open(self, records: Path) -> None:
+        """Prepare submitit. Raises: EnvironmentFailure without it."""
         try:
             import submitit
         except ImportError as error:
             raise EnvironmentFailure(
                 "The executor slurm needs submitit: pip install open_prune[slurm], or submitit alone."
             ) from error
-        if not all(map(shutil.which, ("sbatch", "srun", "squeue", "scancel"))):
-            raise EnvironmentFailure("Slurm's commands (sbatch, srun, squeue, scancel) are not on this machine.")
-        self._hparams, self._program = hparams, program
-        when = time.strftime("%Y%m%d-%H%M%S")
-        self._records = program.folder.absolute() / "slurm" / f"{when}-{socket.gethostname()}-{os.getpid()}"
-        self._records.mkdir(parents=True, exist_ok=True)
-        self._submitit = submitit.SlurmExecutor(self._records, max_num_timeout=hparams.slurm_requeues)
-        self._waiting: list[CommandJob] = []
-        self._jobs: dict[str, _Submitted] = {}
-        self._exit_codes: dict[str, int] = {}
-        self._count, self._polled, self._full_until = 0, 0.0, 0.0
-        self._largest_array = 0
-        self._is_stopping = self._is_untidy = False
+        self._submitit = submitit.SlurmExecutor(records, max_num_timeout=self._hparams.slurm_requeues)
+        with contextlib.suppress(EnvironmentFailure):
+            settings = self.output_of("scontrol", "show", "config")
+            found = re.search(r"^MaxArraySize\s*=\s*(\d+)", settings, flags=re.MULTILINE)
+            self.largest_array = max(1, int(found[1]) - 1) if found else self.largest_array
 
-    def has_room(self) -> bool:
-        """Return whether the queue takes another job."""
-        return len(self._jobs) + len(self._waiting) < self._hparams.slurm_max_jobs
+    def submit(self, tasks: Sequence[Task], after: Sequence[str]) -> list[str]:
+        """Submit tasks as an array of jobs."""
+        try:
+            self._submitit.update_parameters(**self._parameters(after))
+            with self._submitit.batch():
+                jobs = [self._submitit.submit(SlurmTask(**vars(task))) for task in tasks]
+        except (RuntimeError, OSError) as error:  # submitit's own errors are RuntimeErrors
+            raise EnvironmentFailure(f"Slurm does not take the jobs: {_last_line(error)}") from error
+        return [job.job_id for job in jobs]
 
-    def submit(self, job: CommandJob) -> None:
-        """Take a job. Slurm gets it at the next call of `ended` or `close`, together with others."""
-        self._exit_codes.pop(job.name, None)
-        self._waiting.append(job)
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        """Return the states of jobs, by number.
 
-    def ended(self, seconds: float) -> list[Ended]:
-        """Return the jobs that have ended, waiting up to some seconds for one. Raises: EnvironmentFailure."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = self._dropped()
-            if not self._is_stopping:
-                self._flush()
-            found += self._recorded()
-            if time.monotonic() - self._polled >= self._hparams.slurm_poll_seconds:
-                found += self._poll()
-            for each in found:
-                self._exit_codes[each.name] = each.exit_code
-                self._is_untidy |= each.exit_code != 0
-            if found or time.monotonic() >= deadline:
-                return found
-            time.sleep(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        jobs: numbers as `12` or, in an array, `12_3`. One command asks for all jobs of the user: a list of many numbers
+        makes a long command line, and fails as a whole if one job is gone.
+        """
+        options = ("--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T|%r")
+        rows = [line.strip().split("|", 2) for line in self.output_of("squeue", *options).splitlines()]
+        found = {number: _state(name, reason) for number, name, reason in rows}
+        forgotten = [job for job in jobs if job not in found]
+        if forgotten:
+            which = ("--allocations", f"--jobs={','.join(forgotten)}")
+            with contextlib.suppress(EnvironmentFailure):  # not every cluster keeps accounts
+                for line in self.output_of(
+                    "sacct", "--noheader", "--parsable2", *which, "--format=JobID,State"
+                ).splitlines():
+                    number, name = line.split("|")
+                    found[number] = _state(name.split()[0])  # "CANCELLED by 1000"
+        return found
 
-    def stop(self) -> None:
-        """Cancel jobs that wait, and send SIGTERM to those that run."""
-        self._is_stopping = True
-        (self._records / STOP).touch()
-        numbers = [each.number for each in self._jobs.values()]
-        slurm_queue.cancel(numbers, "--state=PENDING")
-        slurm_queue.cancel(numbers, "--state=RUNNING", "--signal=TERM")
-        self._polled = 0.0
-
-    def slots(self) -> int:
-        """Return the number of jobs known to be running."""
-        return max(1, sum(each.state.state == "RUNNING" for each in self._jobs.values()))
-
-    def states(self) -> Mapping[str, str]:
-        """Return Slurm's word for each job."""
-        waiting = {job.name: "pending" for job in self._waiting}
-        return {**waiting, **{name: each.state.in_a_word for name, each in self._jobs.items()}}
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel jobs, unless they have just started."""
+        for start in range(0, len(jobs), 500):
+            self.output_of("scancel", "--quiet", "--state=PENDING", *jobs[start : start + 500])
 
     def how_to_look(self) -> str:
         """Return Slurm's own commands."""
         return "The jobs stay with Slurm: `squeue --me` shows them, `scancel --me --name=open_prune` ends them."
-
-    def close(self) -> None:
-        """Submit the waiting jobs, and let jobs go on. If all have succeeded, remove the files that Slurm needed."""
-        if self._waiting and not self._is_stopping:
-            self._flush()
-        if not self._jobs and not self._is_untidy:
-            shutil.rmtree(self._records, ignore_errors=True)
-
-    # Submitting.
-
-    def _flush(self) -> None:
-        """Submit the waiting jobs, those with the same dependencies as one array."""
-        while self._waiting and time.monotonic() >= self._full_until:
-            ready = [job for job in self._waiting if not {each.name for each in self._waiting} & set(job.after)]
-            group = [job for job in ready if job.after == ready[0].after][: self._array_limit()]
-            try:
-                self._submit_group(group)
-            except EnvironmentFailure as error:
-                if not (self._jobs and _LIMIT.search(str(error))):
-                    raise
-                self._full_until = time.monotonic() + _FULL_SECONDS
-                return
-            names = {job.name for job in group}
-            self._waiting = [job for job in self._waiting if job.name not in names]
-
-    def _array_limit(self) -> int:
-        if not self._largest_array:
-            self._largest_array = slurm_queue.largest_array()
-        return self._largest_array
-
-    def _submit_group(self, group: Sequence[CommandJob]) -> None:
-        after = [self._jobs[name].number for name in group[0].after if name in self._jobs]
-        keys = [f"{self._count + place:06d}" for place in range(len(group))]
-        tasks = [
-            SlurmTask(
-                [*self._program.command, *with_threads(job, self._hparams.slurm_cpus)],
-                str(job.output.absolute()),
-                str(self._records),
-                key,
-            )
-            for job, key in zip(group, keys, strict=True)
-        ]
-        try:
-            self._submitit.update_parameters(**self._parameters(after))
-            with self._submitit.batch():
-                submitted = [self._submitit.submit(task) for task in tasks]
-        except (RuntimeError, OSError) as error:  # submitit's own errors are RuntimeErrors
-            raise EnvironmentFailure(f"Slurm does not take the jobs: {_last_line(error)}") from error
-        self._count += len(group)
-        for job, key, made in zip(group, keys, submitted, strict=True):
-            self._jobs[job.name] = _Submitted(job, key, made.job_id)
-        note_submitted(
-            self._records, [(made.job_id, key, job) for job, key, made in zip(group, keys, submitted, strict=True)]
-        )
 
     def _parameters(self, after: Sequence[str]) -> dict[str, Any]:
         """Return submitit's parameters for the hyperparameters."""
@@ -231,16 +143,11 @@ class Slurm(Executor):
         needs_path = [] if INSTALLED else [f"export PYTHONPATH={shlex.quote(str(TOP))}${{PYTHONPATH:+:$PYTHONPATH}}"]
         return {
             "job_name": "open_prune",
-            "partition": hparams.slurm_partition,
-            "time": hparams.slurm_time,
+            **{name: getattr(hparams, f"slurm_{name}") for name in _SAME_NAMES},
             "signal_delay_s": hparams.slurm_grace,
             "mem": None if hparams.slurm_memory is None else f"{round(hparams.slurm_memory * 1024)}M",
             "cpus_per_task": hparams.slurm_cpus,
             "gpus_per_node": hparams.slurm_gpus or None,
-            "constraint": hparams.slurm_constraint,
-            "account": hparams.slurm_account,
-            "qos": hparams.slurm_qos,
-            "exclude": hparams.slurm_exclude,
             "array_parallelism": hparams.slurm_array_parallelism or 1_000_000,
             "dependency": f"afterok:{':'.join(after)}" if after else None,
             "setup": [*needs_path, *([hparams.slurm_setup] if hparams.slurm_setup else [])],
@@ -253,81 +160,19 @@ class Slurm(Executor):
             },
         }
 
-    # Watching.
 
-    def _dropped(self) -> list[Ended]:
-        """Remove the jobs that Slurm must not get, and return them: all after a stop, and dependents of failed ones."""
-        if self._is_stopping:
-            dropped, self._waiting = self._waiting, []
-            return [Ended(job.name, STOPPED, "it was not started") for job in dropped]
-        lost = [job for job in self._waiting if any(self._exit_codes.get(name) for name in job.after)]
-        self._waiting = [job for job in self._waiting if job not in lost]
-        return [Ended(job.name, Busy.exit_code, _LOST) for job in lost]
-
-    def _recorded(self) -> list[Ended]:
-        """Return the jobs that have recorded their exit codes since the last look."""
-        if not self._jobs:
-            return []
-        names = {entry.name for entry in os.scandir(self._records)}
-        found = []
-        for each in list(self._jobs.values()):
-            path = record_of(self._records, each.key)
-            if path.name in names and each.code is None:
-                each.code = int(path.read_text())
-                if each.code < 0:  # killed: Slurm may know why, a little later
-                    each.odd_since, self._polled = time.monotonic(), 0.0
-                else:
-                    found.append(self._end(each, each.code))
-        return found
-
-    def _poll(self) -> list[Ended]:
-        """Return the jobs that ended according to Slurm and that will leave no record themselves."""
-        self._polled, now = time.monotonic(), time.monotonic()
-        states = slurm_queue.states_of(getpass.getuser(), [each.number for each in self._jobs.values()])
-        if states is None:
-            return []
-        missing = [each.number for each in self._jobs.values() if each.number not in states]
-        states.update(slurm_queue.recorded_states(missing))
-        found = []
-        for each in list(self._jobs.values()):
-            each.state = states.get(each.number, JobState("", "Slurm knows nothing of it any more"))
-            if each.state.reason == "launch failed requeued held":
-                slurm_queue.cancel([each.number])
-            if not each.state.has_ended and each.code is None:
-                each.odd_since = None
-                continue
-            each.odd_since = each.odd_since or now
-            is_clear = each.code is not None or each.state.state not in ("", "COMPLETED", "FAILED")
-            if (each.state.has_ended and is_clear) or now - each.odd_since > _PATIENCE_SECONDS:
-                found.append(self._explained(each))
-        return found
-
-    def _explained(self, each: _Submitted) -> Ended:
-        """Return the outcome of a job that was killed, or left no record."""
-        state, killed = each.state.state, each.code if each.code is not None else -9
-        lost = [name for name in each.job.after if self._exit_codes.get(name, 0) != 0]
-        if state == "CANCELLED" and self._is_stopping:
-            return self._end(each, STOPPED, "it was cancelled before it started")
-        if state == "CANCELLED" and (lost or each.state.reason.startswith("Dependency")):
-            return self._end(each, Busy.exit_code, _LOST)
-        if state == "CANCELLED" and each.code is None:
-            return self._end(each, 1, "it was cancelled (scancel)")
-        reasons = {
-            "OUT_OF_MEMORY": "it ran out of memory; it needs more than slurm_memory gives it",
-            "TIMEOUT": "its time was over before it had written a checkpoint; slurm_grace may be too short",
-            "NODE_FAIL": "its node failed",
-            "BOOT_FAIL": "its node could not be started",
-            "PREEMPTED": "it was preempted",
-            "": each.state.reason,
-        }
-        return self._end(each, killed, reasons.get(state, "" if each.code else f"Slurm says: {each.state.in_a_word}"))
-
-    def _end(self, each: _Submitted, code: int, reason: str = "") -> Ended:
-        del self._jobs[each.job.name]
-        return Ended(each.job.name, code, reason)
+SLURM = ExecutorKind(spelling="slurm", hparams=SlurmHparams, scheduler=Slurm, runs="as jobs of a Slurm cluster")
 
 
-SLURM = ExecutorKind(spelling="slurm", hparams=SlurmHparams, make=Slurm, runs="as jobs of a Slurm cluster")
+def _state(name: str, reason: str = "") -> JobState:
+    """Return the state of a job. name, reason: in Slurm's words, such as PENDING and Resources."""
+    if name in _WAITING:
+        phase = "stuck" if reason == "launch failed requeued held" else "waiting"
+        return JobState(phase, "" if reason == "None" else reason)
+    if name in _RUNNING:
+        return JobState("running")
+    how = _REASONS.get(name, f"Slurm says: {name.lower().replace('_', ' ')}")
+    return JobState("ended", how, {"COMPLETED": None, "FAILED": None, "CANCELLED": 1}.get(name, -9))
 
 
 def _last_line(error: Exception) -> str:

@@ -12,8 +12,9 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.executor import CommandJob, Program, make_executor
+from platforms.executors.executor import CommandJob, Program
 from platforms.executors.ray import RayHparams
+from platforms.executors.registry import make_executor
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.platforms.test_slurm import ENDLESS, GRID, all_ended, log_of, wait_for
 
@@ -85,6 +86,7 @@ def test_a_node_is_killed_and_all_jobs_end_well(cluster: Any, tmp_path: Path) ->
     with make_executor(RayHparams(executor="ray", ray_address=cluster.address), program(tmp_path)) as executor:
         for root in roots:
             executor.submit(CommandJob(root.name, (*WHILE, f"--root={root}"), root.with_suffix(".txt")))
+        assert executor.ended(0.0) == []
         wait_for(lambda: all(any(root.rglob("checkpoint.safetensors")) for root in roots))
         kill_a_node(cluster)
         ended = all_ended(executor, 2, seconds=200)
@@ -126,15 +128,17 @@ def test_stopped_jobs_write_their_checkpoints_and_pending_ones_are_forgotten(clu
     with make_executor(RayHparams(executor="ray", ray_address=cluster.address), program(tmp_path)) as executor:
         for name in names:
             executor.submit(CommandJob(name, (*ENDLESS, f"--root={tmp_path / name}"), tmp_path / f"{name}.txt"))
+        assert executor.ended(0.0) == []
         wait_for(lambda: sum("iterations." in log_of(tmp_path / name) for name in names) == 2)
-        states = executor.states()
+        assert executor.ended(0.0) == []
+        queued = executor.queued()
         executor.stop()
         ended = all_ended(executor, 3)
 
-    assert sorted(states.values()) == ["pending", "running", "running"]
+    assert len(queued) == 1
     assert {each.exit_code for each in ended.values()} == {143}
-    for name, state in states.items():
-        assert len(list((tmp_path / name).rglob("checkpoint.safetensors"))) == (state == "running")
+    for name in names:
+        assert len(list((tmp_path / name).rglob("checkpoint.safetensors"))) == (name not in queued)
 
 
 def test_without_an_address_a_cluster_of_this_machine_is_started_that_others_cannot_reach(
@@ -144,10 +148,11 @@ def test_without_an_address_a_cluster_of_this_machine_is_started_that_others_can
     code = (
         "import subprocess, time; from pathlib import Path;"
         "from platforms.executors.executor import CommandJob, Program;"
-        "from platforms.executors.ray import Ray, RayHparams;"
+        "from platforms.executors.ray import RayHparams;"
+        "from platforms.executors.registry import make_executor;"
         f"program = Program(entry='', command={COMMAND!r}, folder=Path({str(tmp_path)!r}));"
         f"job = CommandJob('a', ('--version',), Path({str(tmp_path / 'a.txt')!r}));"
-        "executor = Ray(RayHparams(executor='ray', ray_gpus=0), program);"
+        "executor = make_executor(RayHparams(executor='ray', ray_gpus=0), program);"
         "executor.submit(job);"
         "print(executor.ended(60.0)[0].exit_code);"
         "print(subprocess.run(['ss', '-Hltnp'], capture_output=True, text=True).stdout);"

@@ -18,7 +18,8 @@ import pytest
 
 from foundations.errors import EnvironmentFailure
 from foundations.program import COMMAND
-from platforms.executors.executor import CommandJob, Ended, Executor, Program, make_executor
+from platforms.executors.executor import CommandJob, Ended, Executor, Program
+from platforms.executors.registry import make_executor
 from platforms.executors.slurm import SlurmHparams
 from tests.cli.terminal import LENET, SHORT, Terminal, tensors_of
 from tests.conftest import SHARED
@@ -26,10 +27,6 @@ from tests.conftest import SHARED
 LOOPBACK = SHARED / "tools" / "slurm_loopback.sh"
 GRID = ("--grid", "strategy=random,magnitude", "--grid", "density=0.5,0.25,0.1,0.05")
 ENDLESS = ("train", *LENET, "--training_steps=1000000ep", "--evaluate_only_at_end", "--checkpoint_seconds=1000")
-FAILS = """
-from open_prune import Technique, TechniqueHparams, TechniqueKind
-"""
-
 FAILS = """
 from open_prune import Method, PruningHparams
 
@@ -93,7 +90,7 @@ def all_ended(executor: Executor, count: int, seconds: float = 60.0) -> dict[str
     """Wait until some jobs have ended; return how, in that order."""
     deadline, found = time.monotonic() + seconds, dict[str, Ended]()
     while len(found) < count:
-        assert time.monotonic() < deadline, (found, executor.states())
+        assert time.monotonic() < deadline, (found, executor.queued())
         found.update({each.name: each for each in executor.ended(1.0)})
     return found
 
@@ -173,7 +170,7 @@ def test_a_job_whose_time_is_over_goes_on_to_the_same_bytes(make: Make, tmp_path
     ended: dict[str, Ended] = {}
     deadline = time.monotonic() + 400
     while len(ended) < 2:
-        assert time.monotonic() < deadline, (cut.states(), undisturbed.states())
+        assert time.monotonic() < deadline, (cut.queued(), undisturbed.queued())
         for executor in (undisturbed, cut):
             ended.update({each.name: each for each in executor.ended(1.0)})
         hasten()
@@ -231,9 +228,9 @@ def test_a_preempted_job_is_queued_again_and_a_cancelled_one_is_not(make: Make, 
     wait_for(lambda: "iterations." in log_of(tmp_path / "a"))
 
     scancel("--name=open_prune", "--state=RUNNING", "--signal=TERM")  # as Slurm does when it preempts
-    wait_for(lambda: executor.ended(0.5) == [] and executor.states()["job"] == "pending")
+    wait_for(lambda: executor.ended(0.5) == [] and "job" in executor.queued())
     assert list((tmp_path / "a").rglob("checkpoint.safetensors"))
-    wait_for(lambda: executor.ended(0.5) == [] and hasten() and executor.states()["job"] == "running")
+    wait_for(lambda: executor.ended(0.5) == [] and hasten() and "job" not in executor.queued())
     wait_for(lambda: "Resuming" in log_of(tmp_path / "a"))
 
     scancel("--name=open_prune", "--state=RUNNING")
@@ -280,7 +277,7 @@ def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 def test_without_its_engine_an_executor_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, executor: str
 ) -> None:
-    from platforms.executors.executor import ExecutorHparams
+    from platforms.executors.registry import ExecutorHparams
 
     without(monkeypatch, module)
     hparams = ExecutorHparams.of({"executor": executor})
