@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import SPREADS
+from analysis.compare.points import SPREADS
 from analysis.figures.style import inches, to_bytes
 from analysis.rows.run_row import Row
 from foundations.description.hparams import Hparams, hparam
@@ -26,7 +26,7 @@ FORMATS = ("pdf", "svg", "png")
 """Endings of the files of figures."""
 POINTS = ".csv"
 """Ending of the file with a figure's points, beside it."""
-Point = dict[str, str | int | float | bool | None]
+DrawnPoint = dict[str, str | int | float | bool | None]
 """The values of a drawn point and the addresses of its runs, by column."""
 
 
@@ -81,7 +81,7 @@ class DrawnFigure:
 
     figure: Figure
     """The matplotlib figure, for further changes."""
-    points: tuple[Point, ...]
+    points: tuple[DrawnPoint, ...]
     """The drawn points: a row of the CSV for each, with the addresses of its runs."""
     notes: tuple[str, ...] = ()
     """Sentences for the caption: the meaning of lines and bands, and the excluded runs."""

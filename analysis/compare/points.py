@@ -1,4 +1,4 @@
-"""Groups of runs: the cells of a table or the points of a figure. Imports no torch.
+"""Points: the replicates of an experiment, with their mean and spread. Imports no torch.
 
 A mean is over the replicates of one experiment. Runs that are incomplete, unreadable or without the value are excluded
 and listed. Runs that differ in anything but their replicate are averaged only if `over` names the difference.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from analysis.rows.result_value import Value
+from analysis.rows.result_value import DAMAGED, Value
 from analysis.rows.run_row import Row
-from analysis.rows.selection import Where, chosen
 from foundations.description.address import MAIN
-from foundations.errors import DamagedError, UsageError, did_you_mean
+from foundations.errors import DamagedError, OpenPruneError
 
+K = TypeVar("K")
 LEVELS = ("sparsity", "density", "compression")
 """Keys for the share of prunable weights that are left, from achieved counts."""
 SPREADS = {
@@ -43,12 +42,76 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """Experiments in one cell that differ in more than their replicate."""
+class Point:
+    """The replicates of an experiment, with their mean and spread."""
 
     keys: tuple[Key, ...]
-    differing: Mapping[str, list[str]]
-    """The differences: the values of each name, as text."""
+    """The values of the keys that group the runs."""
+    is_dense: bool
+    """Whether its runs are the dense trainings that the other points prune."""
+    rows: tuple[Row, ...] = ()
+    """The runs that count, by replicate."""
+    values: tuple[float, ...] = ()
+    """The value of each of them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Runs of the same experiment that do not count."""
+    differing: Mapping[str, list[str]] = field(default_factory=dict)
+    """The differences of the runs if they are several experiments: the values of each name, as text."""
+
+    @property
+    def n(self) -> int:
+        """The number of runs that count."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the values; None where there are none, or they are of different experiments."""
+        return statistics.fmean(self.values) if self.values and not self.differing else None
+
+    @property
+    def density(self) -> float | None:
+        """The mean of the achieved fractions of prunable weights that are left, from 0 to 1; 1 for dense networks."""
+        found = [1 - (row.sparsity or 0.0) for row in self.rows]
+        return statistics.fmean(found) if found else None
+
+    @property
+    def members(self) -> list[Row]:
+        """All its runs: those that count, then those that do not."""
+        return [*self.rows, *(each.row for each in self.left_out)]
+
+    def half_width(self, spread: str) -> float | None:
+        """Return the number after ±; None for fewer than two values, for different experiments, and for minmax.
+
+        spread: one of SPREADS.
+        """
+        if self.n < 2 or self.differing or spread == "minmax":
+            return None
+        std = statistics.stdev(self.values)
+        if spread == "std":
+            return std
+        sem = std / math.sqrt(self.n)
+        return sem if spread == "sem" else sem * _student_t(self.n - 1)
+
+    def interval(self, spread: str) -> tuple[float, float] | None:
+        """Return the lower and upper end of the mean's spread; None where `half_width` has no values for it."""
+        if self.n < 2 or self.differing:
+            return None
+        half, mean = self.half_width(spread), statistics.fmean(self.values)
+        return (min(self.values), max(self.values)) if half is None else (mean - half, mean + half)
+
+    def summary(self, spread: str) -> dict[str, Any]:
+        """Return mean, low and high end of its spread, n, the values and the addresses behind it, as columns."""
+        low, high = self.interval(spread) or (None, None)
+        texts = {"values": " ".join(map(repr, self.values)), "addresses": addresses_of(self.rows)}
+        return {"mean": self.mean, "low": low, "high": high, "n": self.n, **texts}
+
+    def texts(self, spread: str, number: Callable[[float], str]) -> tuple[str, str]:
+        """Return the mean and its spread as text: `± 0.12`, or `[97.10, 97.40]`; empty if there is none."""
+        half, interval = self.half_width(spread), self.interval(spread)
+        mean = "" if self.mean is None else number(self.mean)
+        if interval is None:
+            return mean, ""
+        return mean, f"[{', '.join(map(number, interval))}]" if half is None else f"± {number(half)}"
 
     def __str__(self) -> str:
         parts = [
@@ -58,140 +121,16 @@ class Mixed:
         return f"The runs of {' '.join(map(str, self.keys)) or 'all'} differ in {', '.join(parts)}."
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The replicates of an experiment, with their mean and spread."""
-
-    keys: tuple[Key, ...]
-    """The values of the keys that group the runs."""
-    is_dense: bool
-    """Whether its runs are the dense trainings that the other cells prune."""
-    rows: tuple[Row, ...] = ()
-    """The runs that count, by replicate."""
-    values: tuple[float, ...] = ()
-    """The value of each of them."""
-    left_out: tuple[LeftOut, ...] = ()
-    """Runs of the same experiment that do not count."""
-
-    @property
-    def n(self) -> int:
-        """The number of runs that count."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean of the values; None where there are none."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def density(self) -> float | None:
-        """The mean of the achieved fractions of prunable weights that are left, from 0 to 1; 1 for dense networks."""
-        found = [1 - (row.sparsity or 0.0) for row in self.rows]
-        return statistics.fmean(found) if found else None
-
-    def interval(self, spread: str) -> tuple[float, float] | None:
-        """Return the lower and upper end of the mean's spread; None for fewer than two values.
-
-        spread: one of SPREADS.
-        """
-        if self.n < 2:
-            return None
-        if spread == "minmax":
-            return min(self.values), max(self.values)
-        half, mean = self.half_width(spread), statistics.fmean(self.values)
-        assert half is not None
-        return mean - half, mean + half
-
-    def summary(self, spread: str) -> dict[str, Any]:
-        """Return mean, low and high end of its spread, n, the values and the addresses behind it, as columns."""
-        low, high = self.interval(spread) or (None, None)
-        texts = {"values": " ".join(map(repr, self.values)), "addresses": addresses_of(self.rows)}
-        return {"mean": self.mean, "low": low, "high": high, "n": self.n, **texts}
-
-    def half_width(self, spread: str) -> float | None:
-        """Return the number after ±; None for fewer than two values. spread: std, sem or ci95."""
-        if self.n < 2:
-            return None
-        std = statistics.stdev(self.values)
-        if spread == "std":
-            return std
-        sem = std / math.sqrt(self.n)
-        return sem if spread == "sem" else sem * _student_t(self.n - 1)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Runs grouped by some keys."""
-
-    by: tuple[str, ...]
-    value: Value
-    cells: tuple[Cell, ...]
-    """Cells of dense networks first, then by key: numbers ascending, texts in alphabetical order."""
-    left_out: tuple[LeftOut, ...]
-    """All excluded runs, including runs with too little information to belong to a cell."""
-    mixed: tuple[Mixed, ...]
-    """Cells whose runs are different experiments."""
-    untrained: tuple[Row, ...] = ()
-    """Incomplete trainings that the runs prune: their dense reference is missing."""
-
-    @cached_property
-    def dense(self) -> tuple[Cell, ...]:
-        """The cells of dense networks."""
-        return tuple(cell for cell in self.cells if cell.is_dense)
-
-    @cached_property
-    def pruned(self) -> tuple[Cell, ...]:
-        """All other cells."""
-        return tuple(cell for cell in self.cells if not cell.is_dense)
-
-    def refuse_mixed(self, argument: str) -> None:
-        """Raise UsageError if a cell mixes experiments. argument: the flag that groups them."""
-        if self.mixed:
-            first, names = self.mixed[0], ", ".join(self.mixed[0].differing)
-            raise UsageError(
-                f"{first} Their mean would be of different experiments. Group by what they differ in, choose one value "
-                f"with --where, or average on purpose with --over={names.replace(', ', ',')}.",
-                argument,
-            )
-
-    def notes(self) -> list[str]:
-        """Return the notes for a reader of the numbers, as sentences."""
-        found = []
-        reasons: dict[str, list[Row]] = {}
-        for each in self.left_out:
-            reasons.setdefault(each.why, []).append(each.row)
-        for why, rows in reasons.items():
-            found.append(f"Left out, {why}: {_addresses(rows)}.")
-        if self.untrained:
-            found.append(f"No dense reference, the training is not complete: {_addresses(self.untrained)}.")
-        counts = {cell.n for cell in self.pruned if cell.n}
-        if len(counts) > 1:
-            found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
-        found += _data_notes(row for cell in self.cells for row in cell.rows)
-        return found
-
-
-def cells(
-    rows: Sequence[Row],
-    by: Sequence[str],
-    value: Value,
-    *,
-    where: Where | None = None,
-    over: Collection[str] = (),
-    flags: Mapping[str, str] | None = None,
-) -> Cells:
+def points_of(
+    rows: Sequence[Row], selected: Sequence[Row], by: Sequence[str], value: Value, over: Collection[str]
+) -> tuple[list[Point], list[Row]]:
     """Group runs by their values of some keys, together with the trainings that they prune.
 
-    rows: the runs under a root. Those that `where` does not choose may still be needed, as the dense reference.
-    by: columns, hyperparameters or results; `sparsity`, `density` and `compression` are from achieved counts.
-    over: hyperparameters over which means are taken on purpose, such as `data_order_seed`.
-    flags: by key, the argument that gives it, for errors.
-    Raises: UsageError where a key or the value is unknown to all runs.
+    rows: all runs under a root. selected: the runs to group, all readable.
+    Returns the points of dense networks first, then by key (numbers ascending, texts in alphabetical order), and the
+    incomplete trainings that the runs prune, whose dense reference is missing.
     """
-    selected = [row for row in chosen(rows, where) if row.is_readable]
-    _check_keys({**dict.fromkeys(by, ""), **dict.fromkeys(over, "over"), **(flags or {})}, selected)
     references, untrained = _references(selected, rows, by)
-    unreadable = [LeftOut(row, "damaged, see `verify`") for row in rows if not row.is_readable]
     not_meant = {row.run.location for row in untrained}
     has_branches = any(row.branch for row in selected)
     experiments: dict[tuple[bool, str, Key], list[Row]] = {}
@@ -199,18 +138,21 @@ def cells(
         if row.run.location not in not_meant:
             is_dense = has_branches and not row.branch and not row.sparsity
             experiments.setdefault((is_dense, row.digest, row.hyperparameters.get(GRID)), []).append(row)
-    groups: dict[tuple[bool, tuple[Key, ...]], list[list[Row]]] = {}
+    groups: dict[tuple[bool, tuple[Key, ...]], list[Row]] = {}
     for (is_dense, *_), replicates in experiments.items():
-        groups.setdefault((is_dense, tuple(_key(replicates, name) for name in by)), []).append(replicates)
-    made = [_cell(keys, is_dense, found, value) for (is_dense, keys), found in groups.items()]
-    made.sort(key=lambda cell: (not cell.is_dense, [_order(key) for key in cell.keys]))
-    if not any(cell.n for cell in made):
-        _refuse_unknown(value, selected)
-    mixed = [
-        Mixed(cell.keys, differing) for cell in made if (differing := _differences(cell.rows, ignored={*by, *over}))
-    ]
-    left_out = [*unreadable, *(each for cell in made for each in cell.left_out)]
-    return Cells(tuple(by), value, tuple(made), tuple(left_out), tuple(mixed), tuple(untrained))
+        groups.setdefault((is_dense, tuple(_key(replicates, name) for name in by)), []).extend(replicates)
+    found = [_point(keys, is_dense, members, value, {*by, *over}) for (is_dense, keys), members in groups.items()]
+    return sorted(found, key=lambda point: (not point.is_dense, [order(key) for key in point.keys])), untrained
+
+
+def points_along(measured: Sequence[tuple[Row, Mapping[K, float]]]) -> dict[K, Point]:
+    """Return a point for each key that all runs have, such as an epoch or a layer, in the order of the first run.
+
+    measured: each run with its numbers by key.
+    """
+    shared = [key for key in measured[0][1] if all(key in values for _, values in measured)] if measured else []
+    rows = tuple(row for row, _ in measured)
+    return {key: Point((), False, rows, tuple(values[key] for _, values in measured)) for key in shared}
 
 
 def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -235,14 +177,19 @@ def level(density: float, requested: float | None = None) -> float:
     return float(f"{density:.3g}")
 
 
-def names_in(text: str | None) -> tuple[str, ...]:
-    """Return the names in a list separated by commas."""
-    return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
-
-
 def addresses_of(rows: Sequence[Row]) -> str:
     """Return addresses that stay unique when runs are added: whole digests with replicates, separated by spaces."""
     return " ".join(f"{row.digest}/{row.replicate}" for row in rows)
+
+
+def text_of(value: object) -> str:
+    """Return a hyperparameter's value in the usual notation."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def reason_of(error: OpenPruneError) -> str:
+    """Return the first line of an error, as a reason in a sentence."""
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, list[str]]:
@@ -254,9 +201,11 @@ def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, lis
     return {name: values for name, values in found.items() if name not in ignored}
 
 
-def _cell(keys: tuple[Key, ...], is_dense: bool, experiments: Sequence[Sequence[Row]], value: Value) -> Cell:
+def _point(
+    keys: tuple[Key, ...], is_dense: bool, members: Sequence[Row], value: Value, ignored: Collection[str]
+) -> Point:
     counted, values, left_out = [], [], []
-    rows = {row.run.location: row for found in experiments for row in found}.values()  # each run counts once
+    rows = {row.run.location: row for row in members}.values()  # each run counts once
     for row in sorted(rows, key=lambda row: (row.replicate, row.digest)):
         why, found = row.status if row.status != "complete" else "", None
         if not why:
@@ -264,13 +213,15 @@ def _cell(keys: tuple[Key, ...], is_dense: bool, experiments: Sequence[Sequence[
                 found = value.of(row)
                 why = f"without {value}" if found is None else "" if math.isfinite(found) else f"{value} is not finite"
             except DamagedError:
-                why = "damaged, see `verify`"
+                why = DAMAGED
+            except OpenPruneError as error:
+                why = reason_of(error)
         if why or found is None:
             left_out.append(LeftOut(row, why))
         else:
             counted.append(row)
             values.append(found)
-    return Cell(keys, is_dense, tuple(counted), tuple(values), tuple(left_out))
+    return Point(keys, is_dense, tuple(counted), tuple(values), tuple(left_out), _differences(counted, ignored))
 
 
 def _references(selected: Sequence[Row], rows: Sequence[Row], by: Sequence[str]) -> tuple[list[Row], list[Row]]:
@@ -309,44 +260,11 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
     return found if isinstance(found, str | int | float | bool | None) else str(found)
 
 
-def _order(key: Key) -> tuple[int, float, str]:
+def order(key: Key) -> tuple[int, float, str]:
     """Return the sort key of a cell's key: numbers first, then texts, then missing values."""
     if key is None:
         return 2, 0.0, ""
     return (0, float(key), "") if isinstance(key, int | float) else (1, 0.0, key)
-
-
-def _check_keys(flags: Mapping[str, str], rows: Sequence[Row]) -> None:
-    known = {"strategy", *LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
-    for key, flag in flags.items():
-        if rows and key not in known and all(row.value(key) is None for row in rows):
-            raise UsageError(
-                f"no run has a '{key}'.{did_you_mean(key, known)} "
-                "A key is a column of `ls`, a hyperparameter or a result.",
-                *filter(None, [flag]),
-            )
-
-
-def _refuse_unknown(value: Value, rows: Sequence[Row]) -> None:
-    known = {name for row in rows for name in row.results}
-    if known and value.name not in known:
-        raise value.unknown(known)
-
-
-def _data_notes(rows: Iterable[Row]) -> list[str]:
-    fingerprints: dict[str, set[str]] = {}
-    for row in rows:
-        if row.data and row.fingerprint:
-            fingerprints.setdefault(row.data, set()).add(row.fingerprint)
-    return [
-        f"Runs on {data} were computed from different data: fingerprints {', '.join(sorted(f[:8] for f in found))}."
-        for data, found in fingerprints.items()
-        if len(found) > 1
-    ]
-
-
-def _addresses(rows: Sequence[Row]) -> str:
-    return ", ".join(row.address for row in rows[:6]) + (f" and {len(rows) - 6} more" if len(rows) > 6 else "")
 
 
 def _student_t(degrees: int) -> float:
