@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -210,6 +211,28 @@ def test_a_measure_of_a_plug_in_is_computed_reused_and_computed_anew_after_a_cha
     assert [result.out.splitlines()[-1].split(",")[0] for result in results] == ["computed", "reused", "computed"]
     assert len(list((terminal.root / ".measures" / "distance").iterdir())) == 2
     terminal.run(*command).assert_is_for_people(2, "'distance' is not a valid value")
+
+
+def test_a_kind_of_figure_draws_results_and_measures_and_names_a_run_that_needs_another_plug_in(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    for strategy in ("random", "magnitude"):
+        job = ("branch", "train", "oneshot", *SHORT, f"--strategy={strategy}", "--density=0.3")
+        assert terminal.run(*job).code == 0
+    assert terminal.run(*job_of("my_method", SHORT)).code == 0
+    shutil.rmtree(terminal.root / ".plugins")
+    commands = {
+        "trade_off": (f"--plugin={EXAMPLES / 'my_figure.py'}",),
+        "measure": ("--measure=effective_sparsity", "--kind=line"),
+    }
+
+    for kind, flags in commands.items():
+        result = terminal.run("plot", kind, *flags, f"--out={tmp_path / kind}.svg")
+
+        assert result.code == 0, result.err
+        rows = list(csv.DictReader((tmp_path / f"{kind}.csv").read_text().splitlines()))
+        assert [row["strategy"] for row in rows] == ["random", "magnitude"]
+        assert re.search(r"Left out, .*my_method\.py.*: [0-9a-f]{8}/1\.", result.out), result.out
 
 
 def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) -> None:
