@@ -48,12 +48,11 @@ class Labels:
 
     given: Mapping[str, str] = field(default_factory=dict)
 
-    def part(self, line: Known, name: str, default: str | None = None) -> str:
-        """Return the text for a line's value of a key. default: without a label; by default the usual text."""
+    def part(self, line: Known, name: str) -> str:
+        """Return the text for a line's value of a key: its label, or the usual text."""
         texts = line.parts.get(name, ())
         keys = (*line.pairs, *texts) if name == "strategy" else texts
-        usual = texts[0] if texts else ""
-        return next((self.given[key] for key in keys if key in self.given), usual if default is None else default)
+        return next((self.given[key] for key in keys if key in self.given), texts[0] if texts else "")
 
     def of_line(self, line: Known) -> str:
         """Return the name of a line: its label, or its parts with theirs."""

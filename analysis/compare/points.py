@@ -177,6 +177,13 @@ def level(density: float, requested: float | None = None) -> float:
     return float(f"{density:.3g}")
 
 
+def as_level(name: str, density: float) -> float:
+    """Return the share of weights that is left as one of LEVELS, or in percent for `remaining`."""
+    if name == "compression":
+        return 1 / density if density else math.inf
+    return {"remaining": 100 * density, "density": density, "sparsity": 1 - density}[name]
+
+
 def addresses_of(rows: Sequence[Row]) -> str:
     """Return addresses that stay unique when runs are added: whole digests with replicates, separated by spaces."""
     return " ".join(f"{row.digest}/{row.replicate}" for row in rows)
@@ -245,15 +252,8 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
             density = 1.0
         else:
             density = level(1 - statistics.fmean(achieved), requested) if achieved else requested or 0.0
-        if name == "density":
-            return float(f"{density:.12g}")  # 1 - 0.9 is 0.1, as another run may have achieved
-        return (
-            float(f"{1 - density:.12g}")
-            if name == "sparsity"
-            else math.inf
-            if not density
-            else float(f"{1 / density:.6g}")
-        )
+        digits = 6 if name == "compression" else 12  # 1 - 0.9 is 0.1, as another run may have achieved
+        return float(f"{as_level(name, density):.{digits}g}")
     if name == "strategy" and not first.branch and not any(row.sparsity for row in replicates):
         return DENSE
     found = first.value(name)

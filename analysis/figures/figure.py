@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.compare.points import SPREADS
 from analysis.figures.style import inches, to_bytes
 from analysis.rows.run_row import Row
+from analysis.rows.runs import to_csv
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
@@ -99,11 +98,7 @@ class DrawnFigure:
 
     def to_csv(self) -> str:
         """Return the points as text, one per line; floats in their shortest exact form, None as empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.points)
-        return text.getvalue()
+        return to_csv(self.columns, self.points)
 
     def write(self, *paths: Path | str) -> list[Path]:
         """Write the figure in the format of each path's ending, and the points beside it; return the written paths.

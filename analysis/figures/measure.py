@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.compare.comparison import Comparison, Line, left_out_notes, names_in
 from analysis.compare.looks import place_of
-from analysis.compare.points import DENSE, LEVELS, Key, LeftOut, Point, addresses_of, differences, order, reason_of
+from analysis.compare.points import (
+    DENSE,
+    LEVELS,
+    Key,
+    LeftOut,
+    Point,
+    addresses_of,
+    as_level,
+    differences,
+    order,
+    reason_of,
+)
 from analysis.figures.figure import DrawnFigure, DrawnPoint, FigureKind, LinesOptions
 from analysis.figures.lines import draw_mean, draw_panels, lines_and_panel, with_lines
 from analysis.figures.style import log_ticks
@@ -199,13 +210,7 @@ def _dots(row: Row, measure: Measure, result: Measured, given: Given, y: str, op
 def _of_row(row: Row, name: str) -> Any:
     """Return a run's value of a name; levels are from achieved counts."""
     if name in ("remaining", *LEVELS):
-        density = 1 - (row.sparsity or 0.0)
-        return {
-            "remaining": 100 * density,
-            "density": density,
-            "sparsity": 1 - density,
-            "compression": 1 / density if density else math.inf,
-        }[name]
+        return as_level(name, 1 - (row.sparsity or 0.0))
     return DENSE if name == "strategy" and not row.branch else row.value(name)
 
 
