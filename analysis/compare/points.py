@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from analysis.rows.result_value import DAMAGED, Value
 from analysis.rows.run_row import Row
 from foundations.description.address import MAIN
-from foundations.errors import DamagedError, OpenPruneError
+from foundations.errors import DamagedError, OpenPruneError, UsageError
+from foundations.plugins.plugins import is_loaded
+from foundations.registry import plugins_of
 
 K = TypeVar("K")
 LEVELS = ("sparsity", "density", "compression")
@@ -194,9 +196,22 @@ def text_of(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def reason_of(error: OpenPruneError) -> str:
-    """Return the first line of an error, as a reason in a sentence."""
-    return str(error).splitlines()[0].rstrip(".")
+def reason_of(row: Row, error: OpenPruneError) -> str:
+    """Return the reason for leaving out a run, from the error that it raised."""
+    if isinstance(error, DamagedError):
+        return DAMAGED
+    reason = error.reason if isinstance(error, UsageError) else str(error)
+    return _lacking_plugin(row) or reason.splitlines()[0].rstrip(".")
+
+
+def _lacking_plugin(row: Row) -> str:
+    """Return the reason for leaving out a run that needs a plug-in which is not loaded; empty for other runs."""
+    try:
+        record = row.run.record()
+    except OpenPruneError:
+        return ""
+    needed = [*plugins_of(record), *plugins_of(record.get("main", {}))]
+    return next((f"the plug-in {each.name} is not loaded" for each in needed if not is_loaded(each)), "")
 
 
 def _differences(rows: Sequence[Row], ignored: Collection[str]) -> dict[str, list[str]]:
@@ -219,16 +234,30 @@ def _point(
             try:
                 found = value.of(row)
                 why = f"without {value}" if found is None else "" if math.isfinite(found) else f"{value} is not finite"
-            except DamagedError:
-                why = DAMAGED
             except OpenPruneError as error:
-                why = reason_of(error)
+                why = reason_of(row, error)
         if why or found is None:
             left_out.append(LeftOut(row, why))
         else:
             counted.append(row)
             values.append(found)
-    return Point(keys, is_dense, tuple(counted), tuple(values), tuple(left_out), _differences(counted, ignored))
+    point = Point(keys, is_dense, tuple(counted), tuple(values), tuple(left_out), _differences(counted, ignored))
+    return _without_foreign(point, ignored) if point.differing else point
+
+
+def _without_foreign(point: Point, ignored: Collection[str]) -> Point:
+    """Return a point without the runs that need plug-ins which are not loaded, unless all of its runs do.
+
+    Another project's runs under the same root must not end the comparison of those that are meant.
+    """
+    foreign = [LeftOut(row, why) for row in point.rows if (why := _lacking_plugin(row))]
+    known = {each.row.location for each in foreign}
+    own = [(row, value) for row, value in zip(point.rows, point.values, strict=True) if row.location not in known]
+    if not foreign or not own:
+        return point
+    rows, values = zip(*own, strict=True)
+    differing = _differences(rows, ignored)
+    return replace(point, rows=rows, values=values, left_out=(*point.left_out, *foreign), differing=differing)
 
 
 def _references(selected: Sequence[Row], rows: Sequence[Row], by: Sequence[str]) -> tuple[list[Row], list[Row]]:

@@ -28,7 +28,7 @@ from analysis.figures.style import log_ticks
 from analysis.measures.measure import Measure, Measured
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
-from analysis.rows.result_value import DAMAGED, Value
+from analysis.rows.result_value import Value
 from analysis.rows.run import open_run
 from analysis.rows.run_row import Row
 from analysis.rows.selection import chosen
@@ -179,7 +179,7 @@ def _measured(rows: Sequence[Row], measure: Measure, options: MeasureOptions) ->
             try:
                 result = result_of(measure, [open_run(row.location, row.run.root)], each.options)
             except OpenPruneError as error:  # an unrelated run may be damaged, or need a plug-in that is not loaded
-                left_out.append(LeftOut(row, DAMAGED if isinstance(error, DamagedError) else reason_of(error)))
+                left_out.append(LeftOut(row, reason_of(row, error)))
                 refused.append(error)
                 break
             y = options.y or next(iter(result.values), next(iter(result.table), ""))

@@ -113,11 +113,10 @@ def conditions_of(where: Where | None) -> list[Condition]:
 def _read(part: str, where: str) -> Condition:
     match = _CONDITION.fullmatch(part)
     if match is None:
-        more = (
-            f" ('{part.strip()}' has no =, !=, <, <=, > or >=; commas of a value need quotes)" if part.strip() else ""
-        )
         raise UsageError(
-            f"'{where}' is not key=value, such as model=cifar_resnet_20, status=complete or density<0.3{more}.", "where"
+            f"'{where}' is not key=value, such as model=cifar_resnet_20, status=complete or density<0.3 "
+            f"('{part.strip()}' has no =, !=, <, <=, > or >=; commas of a value need quotes).",
+            "where",
         )
     wanted = match["wanted"]
     if wanted.startswith(("<", ">", "=", "!")):
