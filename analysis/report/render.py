@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.compare.looks import DASHES, PALETTE, Look
+from analysis.compare.looks import DASHES, DENSE_LOOK, PALETTE, Look
 from analysis.compare.points import SPREADS, Point
 from analysis.report.details import short
 from analysis.report.page import Page, level_of, percent
@@ -124,6 +124,8 @@ def _point(point: Point, page: Page, runs: Mapping[str, int]) -> dict[str, Any]:
 
 def look_data(look: Look) -> dict[str, Any]:
     """Return a look for the scripts: the number of its colour in the style sheet, its dashes, its marker's name."""
+    if look == DENSE_LOOK:  # of trainings without branches, which are lines like any other
+        look = Look(PALETTE[0], DASHES[1], "o")
     return {"color": PALETTE.index(look.color), "dash": DASH_LENGTHS[look.linestyle], "mark": look.marker}
 
 
