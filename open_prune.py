@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # The names of the library: `_modules` reads them here, as type checkers and editors do. `X as X` makes X public.
+    from analysis.compare.comparison import Comparison as Comparison
+    from analysis.compare.comparison import Line as Line
+    from analysis.compare.points import Point as Point
     from analysis.figures.figure import DrawnFigure as DrawnFigure
     from analysis.figures.figure import FigureKind as FigureKind
     from analysis.figures.figure import FigureOptions as FigureOptions
+    from analysis.figures.figure import GroupsOptions as GroupsOptions
+    from analysis.figures.figure import LinesOptions as LinesOptions
+    from analysis.figures.lines import comparison as comparison
     from analysis.figures.plot import plot as plot
     from analysis.measures.data import DataOptions as DataOptions
     from analysis.measures.data import Examples as Examples
@@ -33,7 +39,9 @@ if TYPE_CHECKING:
     from analysis.measures.measure import StepOptions as StepOptions
     from analysis.measures.results import MeasuredResult as MeasuredResult
     from analysis.measures.results import measure as measure
+    from analysis.rows.run import StoredRun as StoredRun
     from analysis.rows.run import open_run as open_run
+    from analysis.rows.run_row import Row as Row
     from analysis.rows.runs import runs as runs
     from analysis.tables.format import TableFormat as TableFormat
     from analysis.tables.table import ResultsTable as ResultsTable

@@ -1,1 +1,1 @@
-"""Comparison of runs: their differences, replicates, means and spreads."""
+"""Comparison of runs: their differences, and the lines and points that tables, figures and reports draw."""

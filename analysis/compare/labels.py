@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from analysis.compare.cells import Cell
+from analysis.compare.points import Point
 from foundations.errors import UsageError, did_you_mean
 
 FLAG = "labels"
@@ -35,9 +35,9 @@ class Known:
             yield from texts
 
 
-def known_line(whole: str, parts: Mapping[str, tuple[str, ...]], cells: Iterable[Cell]) -> Known:
-    """Return the names of a line with some cells."""
-    rows = [row for cell in cells for row in (*cell.rows, *(each.row for each in cell.left_out))]
+def known_line(whole: str, parts: Mapping[str, tuple[str, ...]], points: Iterable[Point]) -> Known:
+    """Return the names of a line with some points."""
+    rows = [row for point in points for row in point.members]
     pairs = {f"{row.branch}:{row.strategy}" for row in rows if row.branch and row.strategy}
     return Known(whole, parts, frozenset(pairs) if len(pairs) == 1 else frozenset())
 
@@ -48,12 +48,11 @@ class Labels:
 
     given: Mapping[str, str] = field(default_factory=dict)
 
-    def part(self, line: Known, name: str, default: str | None = None) -> str:
-        """Return the text for a line's value of a key. default: without a label; by default the usual text."""
+    def part(self, line: Known, name: str) -> str:
+        """Return the text for a line's value of a key: its label, or the usual text."""
         texts = line.parts.get(name, ())
         keys = (*line.pairs, *texts) if name == "strategy" else texts
-        usual = texts[0] if texts else ""
-        return next((self.given[key] for key in keys if key in self.given), usual if default is None else default)
+        return next((self.given[key] for key in keys if key in self.given), texts[0] if texts else "")
 
     def of_line(self, line: Known) -> str:
         """Return the name of a line: its label, or its parts with theirs."""

@@ -54,7 +54,8 @@ def nearest(asked: Described, root: Path) -> Nearest | None:
             between = tuple(differences([Described.stored(row.run), asked]))
         except OpenPruneError:
             continue
-        weight = sum(map(_weight, between)) + (0.0 if row.status == "complete" else 0.25)
+        weight = sum(_distance(each.name.rpartition(".")[2], *each.values) for each in between)
+        weight += 0.0 if row.status == "complete" else 0.25
         found.append((weight, place, Nearest(row, between)))
         if len(found) == _COMPARED:
             break
@@ -154,10 +155,6 @@ def _distance(name: str, one: Any, other: Any) -> float:
         return weight * 1.1
     total = abs(numbers[0]) + abs(numbers[1])
     return weight * (1 + 0.1 * abs(numbers[0] - numbers[1]) / total) if total else weight
-
-
-def _weight(difference: Difference) -> float:
-    return _distance(difference.name.rpartition(".")[2], *difference.values)
 
 
 def _number(value: Any) -> float | None:

@@ -16,6 +16,7 @@ _SHOWN = {"model_name": "model", "dataset_name": "data", "strategy": "strategy",
 """Hyperparameters with a column of their own."""
 _LEVELS = ("prune_fraction", "density", "compression")
 _NOTHING = (None, False, "", "0it")
+_MISSING: Any = object()
 _FEW = 12
 """The most runs whose descriptions are compared if nothing else tells them apart."""
 Key = tuple[Any, ...]
@@ -92,13 +93,6 @@ def _varying(rows: Sequence[Row], keys: Sequence[Key]) -> list[str]:
             sets = [frozenset(itertools.chain.from_iterable(schema)) for schema in schemas]
             lacked |= frozenset.union(*sets) - frozenset.intersection(*sets)
     return [name for name, distinct in values.items() if len(distinct) > 1 or name in lacked]
-
-
-class _Missing:
-    pass
-
-
-_MISSING = _Missing()
 
 
 def _add(

@@ -10,21 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import Cell, addresses_of
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
+from analysis.compare.comparison import Comparison, Line
+from analysis.compare.points import Point, addresses_of
+from analysis.figures.figure import DrawnFigure, DrawnPoint, FigureKind, LinesOptions
 from analysis.figures.lines import (
-    Line,
-    Lines,
-    draw_band,
+    draw_mean,
+    draw_panels,
     grouped,
     keep_in_range,
-    lines_of,
     scale_of,
     spread_note,
-    title_panels,
     value_text,
 )
-from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
+from analysis.figures.style import EXPLAINED, log_ticks
 from analysis.rows.result_value import HOW_TO_WRITE_A_VALUE, Value
 from analysis.rows.run_row import Row
 from foundations.description.hparams import hparam
@@ -68,93 +66,84 @@ def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
     """Return curves. Raises: UsageError if no run that prunes is chosen, or no complete one."""
     value, axis = Value.parse(options.value), AXES[options.x]
     found = grouped(rows, options, value, ["density"])
-    if not any(cell.n for cell in found.pruned):
+    if not any(point.n for point in found.pruned):
         raise UsageError(f"no chosen run that is complete and prunes has {value}; {HOW_TO_WRITE_A_VALUE}.", "where")
-    lines = lines_of(found, options)
-    with styled():
-        figure, panels = new_figure(options.width, options.height, len(lines.panels))
-        drawn: dict[str, Any] = {}
-        for panel, axes in zip(lines.panels, panels, strict=True):
-            for line in lines.of_panel(panel):
-                artist = _draw_line(axes, line, lines, options, value)
-                if artist is not None:
-                    drawn.setdefault(line.label, artist)
-        _finish(panels, lines, axis)
-        keep_in_range(panels, value)
-        title_panels(lines, panels)
-        label_axes(figure, panels, axis.label, value_text(value))
-        entries = [(artist, label) for label, artist in drawn.items()]
-        fewer = any(cell.n and lines.missing(cell) for line in lines.lines if not line.is_dense for cell in line.cells)
-        if fewer:
-            entries.append((key("none", **EXPLAINED.open), f"fewer than {lines.replicates} runs"))
-        legend(figure, entries, options.title)
-    points = [_point(cell, line, lines, options) for line in lines.lines for cell in line.cells]
-    notes = [spread_note(lines, options)]
+    limits = _limits(found, axis)
+
+    def finish(axes: Axes) -> None:
+        if axis.is_log:
+            axes.set_xscale("log")
+            log_ticks(axes.xaxis, *limits)
+        axes.set_xlim(*(reversed(limits) if axis.is_inverted else limits))
+        keep_in_range(axes, value)
+
+    fewer = [point for point in found.pruned if point.n and found.missing(point)]
+    explained = [({"linestyle": "none", **EXPLAINED.open}, f"fewer than {found.replicates} runs")] if fewer else []
+    figure = draw_panels(
+        found,
+        options,
+        lambda axes, line: _draw_line(axes, line, found, options),
+        finish,
+        (axis.label, value_text(value)),
+        explained,
+    )
+    points = [_drawn(point, line, found, options) for line in found.lines for point in line.points]
+    notes = [spread_note(found, options)]
     if fewer:
-        notes.append(f"Open markers: fewer than {lines.replicates} replicates.")
+        notes.append(f"Open markers: fewer than {found.replicates} replicates.")
     return DrawnFigure(figure, tuple(points), (*notes, *found.notes()))
 
 
-def place_of(cell: Cell) -> float:
-    """Return the achieved density of a cell, or the requested one if no run is complete."""
-    density = cell.density
-    return float(cell.keys[-1] or 0.0) if density is None else density
+def place_of(point: Point) -> float:
+    """Return the achieved density of a point, or the requested one if no run is complete."""
+    density = point.density
+    return float(point.keys[-1] or 0.0) if density is None else density
 
 
-def _draw_line(axes: Axes, line: Line, lines: Lines, options: CurvesOptions, value: Value) -> Any:
+def _draw_line(axes: Axes, line: Line, found: Comparison, options: CurvesOptions) -> Any:
     """Draw a line with its band, and return its handle for the legend; None without any value."""
-    members = sorted(line.cells, key=place_of)
-    if not any(cell.n for cell in members):
+    points = sorted(line.points, key=place_of)
+    if not any(point.n for point in points):
         return None
-    scale, of = scale_of(value), AXES[options.x].of
-    nothing = math.nan  # where no run is complete, the line is interrupted
-    means = [nothing if cell.mean is None else scale * cell.mean for cell in members]
-    spreads = [cell.interval(options.spread) or (cell.mean, cell.mean) for cell in members]
-    low, high = ([nothing if pair[end] is None else scale * pair[end] for pair in spreads] for end in (0, 1))  # type: ignore[operator]
+    scale = scale_of(found.value)
     if line.is_dense:
-        axes.axhspan(min(low), max(high), color=line.look.color, alpha=0.1, linewidth=0)
-        return axes.axhline(means[0], label=line.label, zorder=1.5, **line.look.line)
-    x = [of(place_of(cell)) for cell in members]
-    draw_band(axes, x, low, high, line.look)
-    (whole,) = axes.plot(x, means, label=line.label, **line.look.filled, **line.look.line)
-    fewer = [place for place, cell in enumerate(members) if cell.n and lines.missing(cell)]
-    axes.plot(
-        [x[place] for place in fewer],
-        [means[place] for place in fewer],
-        linestyle="none",
-        **line.look.open,
-        label=f"_fewer {line.label}",
-        zorder=whole.get_zorder() + 0.1,
-    )
+        means = [point for point in points if point.mean is not None]
+        ends = [end for point in means for end in point.interval(options.spread) or point.values]
+        axes.axhspan(scale * min(ends), scale * max(ends), color=line.look.color, alpha=0.1, linewidth=0)
+        mean = math.nan if points[0].mean is None else scale * points[0].mean
+        return axes.axhline(mean, label=line.label, zorder=1.5, **line.look.line)
+
+    def draw(members: Sequence[Point], label: str, **style: Any) -> Any:
+        x = [AXES[options.x].of(place_of(point)) for point in members]
+        return draw_mean(axes, x, members, line.look, label, scaled=lambda value: scale * value, **style)
+
+    whole = draw(points, line.label, spread=options.spread)
+    style: Any = {"color": None, "linestyle": "none", "zorder": whole.get_zorder() + 0.1, **line.look.open}
+    draw([each for each in points if each.n and found.missing(each)], f"_fewer {line.label}", spread=None, **style)
     return whole
 
 
-def _finish(panels: Sequence[Axes], lines: Lines, axis: LevelAxis) -> None:
-    """Scale the axis of the levels."""
-    found = [axis.of(place_of(cell)) for line in lines.lines if not line.is_dense for cell in line.cells]
-    places = [place for place in found if math.isfinite(place) and (place > 0 or not axis.is_log)]
+def _limits(found: Comparison, axis: LevelAxis) -> tuple[float, float]:
+    """Return the ends of the axis of the levels, ascending."""
+    places = [axis.of(place_of(point)) for point in found.pruned]
+    places = [place for place in places if math.isfinite(place) and (place > 0 or not axis.is_log)]
     low, high = min(places), max(places)
-    for axes in panels:
-        if axis.is_log:
-            axes.set_xscale("log")
-            margin = max(1.05, (high / low) ** 0.04)
-            low_end, high_end = low / margin, high * margin
-            log_ticks(axes.xaxis, low_end, high_end)
-        else:
-            margin = max(0.5, 0.04 * (high - low))
-            low_end, high_end = low - margin, high + margin
-        axes.set_xlim(*((high_end, low_end) if axis.is_inverted else (low_end, high_end)))
+    if axis.is_log:
+        margin = max(1.05, (high / low) ** 0.04)
+        return low / margin, high * margin
+    margin = max(0.5, 0.04 * (high - low))
+    return low - margin, high + margin
 
 
-def _point(cell: Cell, line: Line, lines: Lines, options: CurvesOptions) -> Point:
+def _drawn(point: Point, line: Line, found: Comparison, options: CurvesOptions) -> DrawnPoint:
     return {
-        **lines.identity(line),
+        **found.identity(line),
         "is_dense": line.is_dense,
-        "density": place_of(cell),
-        options.x: AXES[options.x].of(place_of(cell)),
-        **cell.summary(options.spread),
-        "missing": None if line.is_dense else lines.missing(cell),
-        "left_out": addresses_of([each.row for each in cell.left_out]),
+        "density": place_of(point),
+        options.x: AXES[options.x].of(place_of(point)),
+        **point.summary(options.spread),
+        "missing": None if line.is_dense else found.missing(point),
+        "left_out": addresses_of([each.row for each in point.left_out]),
     }
 
 

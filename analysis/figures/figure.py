@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import SPREADS
+from analysis.compare.points import SPREADS
 from analysis.figures.style import inches, to_bytes
 from analysis.rows.run_row import Row
+from analysis.rows.runs import to_csv
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
@@ -26,7 +25,7 @@ FORMATS = ("pdf", "svg", "png")
 """Endings of the files of figures."""
 POINTS = ".csv"
 """Ending of the file with a figure's points, beside it."""
-Point = dict[str, str | int | float | bool | None]
+DrawnPoint = dict[str, str | int | float | bool | None]
 """The values of a drawn point and the addresses of its runs, by column."""
 
 
@@ -81,7 +80,7 @@ class DrawnFigure:
 
     figure: Figure
     """The matplotlib figure, for further changes."""
-    points: tuple[Point, ...]
+    points: tuple[DrawnPoint, ...]
     """The drawn points: a row of the CSV for each, with the addresses of its runs."""
     notes: tuple[str, ...] = ()
     """Sentences for the caption: the meaning of lines and bands, and the excluded runs."""
@@ -99,11 +98,7 @@ class DrawnFigure:
 
     def to_csv(self) -> str:
         """Return the points as text, one per line; floats in their shortest exact form, None as empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.points)
-        return text.getvalue()
+        return to_csv(self.columns, self.points)
 
     def write(self, *paths: Path | str) -> list[Path]:
         """Write the figure in the format of each path's ending, and the points beside it; return the written paths.

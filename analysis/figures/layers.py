@@ -7,15 +7,15 @@ Both densities are in the runs' reports on their masks (`pruning.report`).
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import Cell
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
-from analysis.figures.lines import Line, Lines, draw_band, lines_of, masked, spread_note, title_panels
-from analysis.figures.style import EXPLAINED, key, label_axes, legend, log_ticks, new_figure, styled
+from analysis.compare.comparison import Line
+from analysis.compare.points import Point, points_along
+from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions
+from analysis.figures.lines import draw_mean, draw_panels, masked, spread_note
+from analysis.figures.style import EXPLAINED, log_ticks
 from analysis.rows.run_row import Row
 from foundations.description.hparams import hparam
 from foundations.errors import OpenPruneError, UsageError
@@ -43,50 +43,53 @@ class LayersOptions(LinesOptions):
 
 @dataclass(frozen=True)
 class Densities:
-    """The direct or the effective densities of a line: by layer, of each run."""
+    """The direct or the effective densities of a line, by layer."""
 
     line: Line
     kind: str
-    rows: tuple[Row, ...]
-    by_layer: Mapping[str, tuple[float, ...]]
-
-    def at(self, layer: str) -> Cell:
-        """Return a layer's densities."""
-        return Cell(self.line.keys, self.line.is_dense, self.rows, self.by_layer[layer])
+    by_layer: Mapping[str, Point]
 
 
 def draw(rows: Sequence[Row], options: LayersOptions) -> DrawnFigure:
     """Return densities by layer. Raises: UsageError if no chosen run has a report on its mask."""
     found = masked(rows, options)
-    lines = lines_of(found, options)
-    kinds: tuple[str, ...] = (DIRECT,) if options.direct_only else (DIRECT, EFFECTIVE)
     shapes: dict[str, Sequence[int]] = {}
     notes: list[str] = []
-    densities = [each for line in lines.lines for each in _densities(line, kinds, shapes, notes)]
+    wanted = (DIRECT,) if options.direct_only else (DIRECT, EFFECTIVE)
+    densities = [each for line in found.lines for each in _densities(line, wanted, shapes, notes)]
     if not densities:
         raise UsageError("no complete run that is chosen has a report on its mask.", "where")
-    layers, kinds = in_order(shapes), tuple(dict.fromkeys(each.kind for each in densities))
-    floor = _BELOW * min(
-        (value for each in densities for layer in each.by_layer.values() for value in layer if value), default=0.01
+    layers, kinds = in_order(shapes), {each.kind for each in densities}
+    values = [value for each in densities for point in each.by_layer.values() for value in point.values]
+    floor = _BELOW * min(filter(None, values), default=0.01)
+
+    def draw_line(axes: Axes, line: Line) -> Any:
+        drawn = [_draw_densities(axes, each, layers, floor, options) for each in densities if each.line is line]
+        return drawn[0] if drawn else None
+
+    explained: list[tuple[dict[str, Any], str]] = []
+    if EFFECTIVE in kinds:
+        explained.append(({"linestyle": ":", **EXPLAINED.open}, EFFECTIVE))
+    if not all(any(point.values) for each in densities for point in each.by_layer.values()):
+        explained.append(({"linestyle": "none", **_CROSS}, "collapsed"))
+    figure = draw_panels(
+        found, options, draw_line, lambda axes: _scale(axes, layers, floor), ("Layer", "Density (%)"), explained
     )
-    with styled():
-        figure, panels = new_figure(options.width, options.height, len(lines.panels))
-        drawn: dict[str, Any] = {}
-        for panel, axes in zip(lines.panels, panels, strict=True):
-            shown = set(map(id, lines.of_panel(panel)))
-            for each in densities:
-                if id(each.line) in shown:
-                    drawn.setdefault(each.line.label, _draw_densities(axes, each, layers, floor, options))
-            _scale(axes, layers, floor)
-        title_panels(lines, panels)
-        label_axes(figure, panels, "Layer", "Density (%)")
-        entries = [(artist, label) for label, artist in drawn.items()]
-        legend(figure, [*entries, *_explained(kinds, densities)], options.title)
-    points = [_point(each, layer, lines, options) for each in densities for layer in layers if layer in each.by_layer]
+    points = tuple(
+        {
+            **found.identity(each.line),
+            "layer": layer,
+            "kind": each.kind,
+            **each.by_layer[layer].summary(options.spread),
+        }
+        for each in densities
+        for layer in layers
+        if layer in each.by_layer
+    )
     if EFFECTIVE in kinds:
         notes.insert(0, "Effective: weights on a path of kept weights from the input to the output.")
     notes += _collapsed(densities, layers)
-    return DrawnFigure(figure, tuple(points), (spread_note(lines, options), *notes, *found.notes()))
+    return DrawnFigure(figure, points, (spread_note(found, options), *notes, *found.notes()))
 
 
 def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
@@ -113,8 +116,8 @@ def in_order(shapes: Mapping[str, Sequence[int]]) -> list[str]:
 
 def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]], notes: list[str]) -> list[Densities]:
     """Return the densities of a line's runs, by kind. Adds layers to `shapes`, and missing reports to `notes`."""
-    rows, reports = [], []
-    for row in (row for cell in line.cells for row in cell.rows):
+    reports: list[tuple[Row, dict[str, Any]]] = []
+    for row in (row for point in line.points for row in point.rows):
         try:
             layers = _report(row.run).get("layers", {})
             shapes |= {name: layer["shape"] for name, layer in layers.items()}
@@ -122,15 +125,16 @@ def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]
             notes.append(f"Left out, its report on the mask is damaged: {row.address}.")
             continue
         if layers:
-            rows.append(row)
-            reports.append(layers)
+            reports.append((row, layers))
     found = []
     for kind in kinds if reports else ():
         column = "density" if kind == DIRECT else "effective_density"
-        names = [name for name in reports[0] if all(column in report.get(name, {}) for report in reports)]
-        if names:
-            by_layer = {name: tuple(float(report[name][column]) for report in reports) for name in names}
-            found.append(Densities(line, kind, tuple(rows), by_layer))
+        known = [
+            (row, {name: float(layer[column]) for name, layer in layers.items() if column in layer})
+            for row, layers in reports
+        ]
+        if by_layer := points_along(known):
+            found.append(Densities(line, kind, by_layer))
         else:
             notes.append(f"{line.label}: effective densities are not known of this network.")
     return found
@@ -147,36 +151,22 @@ def _report(run: Run) -> dict[str, Any]:
 
 def _draw_densities(axes: Axes, drawn: Densities, layers: Sequence[str], floor: float, options: LayersOptions) -> Any:
     """Draw a line over the layers, with crosses for collapsed ones at the axis; return its handle for the legend."""
-    look, is_direct = drawn.line.look, drawn.kind == DIRECT
-    names = [layer for layer in layers if layer in drawn.by_layer]
-    x = [layers.index(layer) for layer in names]
-    cells = [drawn.at(layer) for layer in names]
-    means = [100 * max(floor, statistics.fmean(cell.values)) for cell in cells]
-    if is_direct:
-        pairs = [cell.interval(options.spread) or (cell.values[0], cell.values[0]) for cell in cells]
-        draw_band(
-            axes, x, [100 * max(floor, low) for low, _ in pairs], [100 * max(floor, high) for _, high in pairs], look
-        )
-    (artist,) = axes.plot(
-        x,
-        means,
-        label=drawn.line.label if is_direct else f"_{EFFECTIVE} {drawn.line.label}",
-        color=look.color,
-        linestyle=look.linestyle if is_direct else ":",
-        **(look.filled if is_direct else look.open),
+    look, label, is_direct = drawn.line.look, drawn.line.label, drawn.kind == DIRECT
+    points = {place: drawn.by_layer[layer] for place, layer in enumerate(layers) if layer in drawn.by_layer}
+    artist = draw_mean(
+        axes,
+        list(points),
+        list(points.values()),
+        look,
+        label if is_direct else f"_{EFFECTIVE} {label}",
+        spread=options.spread if is_direct else None,
+        scaled=lambda density: 100 * max(floor, density),
+        **({} if is_direct else {**look.open, "linestyle": ":"}),
     )
-    empty = [place for place, cell in zip(x, cells, strict=True) if not any(cell.values)]
+    empty = [place for place, point in points.items() if not any(point.values)]
     if empty:
-        axes.plot(
-            empty,
-            [100 * floor] * len(empty),
-            linestyle="none",
-            color=look.color,
-            **_CROSS,
-            label=f"_collapsed {drawn.line.label}",
-            clip_on=False,
-            zorder=5,
-        )
+        cross: Any = {"linestyle": "none", "color": look.color, **_CROSS, "clip_on": False, "zorder": 5}
+        axes.plot(empty, [100 * floor] * len(empty), label=f"_collapsed {label}", **cross)
     return artist
 
 
@@ -195,33 +185,19 @@ def _scale(axes: Axes, layers: Sequence[str], floor: float) -> None:
         axes.set_xticks(places, [str(place + 1) for place in places])
 
 
-def _explained(kinds: Sequence[str], densities: Sequence[Densities]) -> list[tuple[Any, str]]:
-    """Return entries of the legend that explain lines and markers."""
-    found: list[tuple[Any, str]] = []
-    if EFFECTIVE in kinds:
-        found.append((key(":", **EXPLAINED.open), EFFECTIVE))
-    if any(not any(values) for each in densities for values in each.by_layer.values()):
-        found.append((key("none", **_CROSS), "collapsed"))
-    return found
-
-
 def _collapsed(densities: Sequence[Densities], layers: Sequence[str]) -> list[str]:
     """Return sentences on layers that are empty in some runs."""
     found = []
     for each in densities:
-        names = [layer for layer in layers if layer in each.by_layer and 0 in each.by_layer[layer]]
+        empty = {name: each.by_layer[name].values.count(0) for name in layers if name in each.by_layer}
+        names = [name for name, number in empty.items() if number]
         if names:
-            number = max(each.by_layer[name].count(0) for name in names)
+            number = next(iter(each.by_layer.values())).n
             found.append(
-                f"{each.line.label}: nothing is left ({each.kind}) of {', '.join(names)} in up to {number} of "
-                f"{len(each.rows)} runs."
+                f"{each.line.label}: nothing is left ({each.kind}) of {', '.join(names)} in up to "
+                f"{max(empty.values())} of {number} runs."
             )
     return found
-
-
-def _point(drawn: Densities, layer: str, lines: Lines, options: LayersOptions) -> Point:
-    summary = drawn.at(layer).summary(options.spread)
-    return {**lines.identity(drawn.line), "layer": layer, "kind": drawn.kind, **summary}
 
 
 LAYERS = FigureKind(

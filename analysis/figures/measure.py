@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import DENSE, LEVELS, Cell, Key, addresses_of, differences, names_in
-from analysis.compare.labels import Labels, labels_for
-from analysis.figures.figure import DrawnFigure, FigureKind, LinesOptions, Point
-from analysis.figures.lines import draw_band, key_text, known_group, panel_title
-from analysis.figures.style import Look, label_axes, legend, log_ticks, looks, new_figure, place_of, styled
-from analysis.measures.measure import Measure
+from analysis.compare.comparison import Comparison, Line, left_out_notes, names_in
+from analysis.compare.looks import place_of
+from analysis.compare.points import (
+    DENSE,
+    LEVELS,
+    Key,
+    LeftOut,
+    Point,
+    addresses_of,
+    as_level,
+    differences,
+    order,
+    reason_of,
+)
+from analysis.figures.figure import DrawnFigure, DrawnPoint, FigureKind, LinesOptions
+from analysis.figures.lines import draw_mean, draw_panels, lines_and_panel, with_lines
+from analysis.figures.style import log_ticks
+from analysis.measures.measure import Measure, Measured
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
-from analysis.rows.run import StoredRun
+from analysis.rows.result_value import Value
+from analysis.rows.run import open_run
 from analysis.rows.run_row import Row
 from analysis.rows.selection import chosen
 from foundations.description.hparams import Hparams, fields_of, hparam
-from foundations.environment import Environment
-from foundations.errors import DamagedError, UsageError, choose_from
+from foundations.errors import DamagedError, OpenPruneError, UsageError, choose_from
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEVELS = ("remaining", *LEVELS)
 _DOT = {"linestyle": "none", "markeredgewidth": 0, "alpha": 0.6}
 _MOST_LARGE_DOTS = 200
 """With more dots, they are small."""
@@ -78,24 +88,14 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Found:
+class Dot:
     """A number to draw: of a run, or of a row of a measured table."""
 
     row: Row
-    keys: Mapping[str, Key]
+    keys: tuple[Key, ...]
     """The keys that tell lines and panels apart."""
     x: float | str
     y: float
-
-
-@dataclass
-class Series:
-    """The points of one colour in one panel."""
-
-    label: str
-    panel: Key
-    look: Look
-    found: list[Found] = field(default_factory=list)
 
 
 def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
@@ -105,35 +105,25 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
     """
     if options.measure is None:
         raise UsageError("name the measure that is drawn; `measures` lists them.", "measure")
-    measure, notes = MEASURES.find(options.measure), list[str]()
+    measure = MEASURES.find(options.measure)
     if measure.takes != "one run":
         raise UsageError(f"{measure.spelling} is of {measure.takes}; figures are of measures of one run.", "measure")
-    found: list[Found] = []
-    y = ""
-    for row in _measurable(rows, options, notes):
-        for given in given_options(measure, options.options):
-            try:
-                y = _add(found, row, measure, given, options)
-            except DamagedError:
-                notes.append(f"Left out, damaged, see `verify`: {row.address}.")
-    if not found:
-        raise UsageError("all runs that are chosen are damaged; see `verify`.", "where")
-    labels, series = _series(found, options)
-    with styled():
-        panels = sorted({each.panel for each in series}, key=_order)
-        figure, axes = new_figure(options.width, options.height, len(panels), is_shared=not options.free_axes)
-        drawn: dict[str, Any] = {}
-        for each in series:
-            drawn.setdefault(each.label, _draw_series(axes[panels.index(each.panel)], each, options))
-        for panel, ax in zip(panels, axes, strict=True):
-            _finish(ax, options)
-            if options.panels:
-                ax.set_title(panel_title(labels, options.panels, panel))
-        label_axes(figure, axes, _words(options.x), _words(y))
-        entries = [(artist, label) for label, artist in drawn.items()]
-        legend(figure, entries if len(entries) > 1 else [], options.title)
-    notes += _hidden(found, options)
-    return DrawnFigure(figure, tuple(_points(series, options, y)), tuple(notes))
+    y, dots, left_out = _measured(rows, measure, options)
+    found = _compared(dots, y, options)
+    figure = draw_panels(
+        found,
+        options,
+        lambda axes, line: _draw_line(axes, line, options),
+        lambda axes: _finish(axes, options),
+        (_words(options.x), _words(y)),
+        is_shared=not options.free_axes,
+        in_legend=lambda drawn: {line.label: drawn[line.label] for line in found.lines if len(drawn) > 1},
+    )
+    notes = left_out_notes(left_out)
+    if hidden := sum(not _is_shown(dot.x, dot.y, options) for dot in dots):
+        why = "not finite, or not positive on a logarithmic axis" if options.log else "not finite"
+        notes.append(f"{hidden} of {len(dots)} points are not shown: {why}.")
+    return DrawnFigure(figure, tuple(_points(found, options)), tuple(notes))
 
 
 def given_options(measure: Measure, text: str | None) -> list[Given]:
@@ -175,76 +165,86 @@ def _typed(text: str, types: Sequence[type]) -> Any:
     return text
 
 
-def _measurable(rows: Sequence[Row], options: MeasureOptions, notes: list[str]) -> list[Row]:
-    """Return the complete ones of the chosen runs; add the others to the notes."""
+def _measured(rows: Sequence[Row], measure: Measure, options: MeasureOptions) -> tuple[str, list[Dot], list[LeftOut]]:
+    """Measure the complete ones of the chosen runs; return the drawn value's name, and the runs that do not count."""
     selected = chosen(rows, options.where)
     complete = [row for row in selected if row.status == "complete"]
     if not complete:
         raise UsageError("no complete run is chosen.", "where")
-    for status in dict.fromkeys(row.status for row in selected if row.status != "complete"):
-        addresses = [row.address for row in selected if row.status == status]
-        more = f" and {len(addresses) - 6} more" if len(addresses) > 6 else ""
-        notes.append(f"Left out, {status}: {', '.join(addresses[:6])}{more}.")
-    return complete
+    left_out = [LeftOut(row, row.status) for row in selected if row.status != "complete"]
+    given = given_options(measure, options.options)
+    y, dots, refused = "", list[Dot](), list[OpenPruneError]()
+    for row in complete:
+        for each in given:
+            try:
+                result = result_of(measure, [open_run(row.location, row.run.root)], each.options)
+            except OpenPruneError as error:  # an unrelated run may be damaged, or need a plug-in that is not loaded
+                left_out.append(LeftOut(row, reason_of(row, error)))
+                refused.append(error)
+                break
+            y = options.y or next(iter(result.values), next(iter(result.table), ""))
+            dots += _dots(row, measure, result, each, y, options)
+    if not dots:
+        if all(isinstance(error, DamagedError) for error in refused):
+            raise UsageError("all runs that are chosen are damaged; see `verify`.", "where")
+        raise next(error for error in refused if not isinstance(error, DamagedError))
+    return y, dots, left_out
 
 
-def _add(found: list[Found], row: Row, measure: Measure, given: Given, options: MeasureOptions) -> str:
-    """Measure a run, add its points, and return the name of the drawn value."""
-    result = result_of(measure, [StoredRun(row.run.location, Environment.read(row.run.root))], given.options)
-    y = options.y or next(iter(result.values), next(iter(result.table), ""))
+def _dots(row: Row, measure: Measure, result: Measured, given: Given, y: str, options: MeasureOptions) -> Iterator[Dot]:
+    """Yield the dots of a run: one, or one for each row of the measured table."""
     if y not in result.values and y not in result.table:
         raise UsageError(f"{measure.spelling} has no '{y}'{choose_from(y, (*result.table, *result.values))}", "y")
-    names = (*names_in(options.panels), *names_in(options.lines))
+    names, panel = lines_and_panel(options)
     is_by_row = bool({y, options.x} & set(result.table))
-    number = len(next(iter(result.table.values()))) if is_by_row else 1
-    for place in range(number):
+    for place in range(len(next(iter(result.table.values()))) if is_by_row else 1):
         known: dict[str, Any] = {**result.values, **given.values}
         known |= {name: column[place] for name, column in result.table.items()} if is_by_row else {}
-        keys = {name: known[name] if name in known else _of_row(row, name) for name in names}
+        keys = [known[name] if name in known else _of_row(row, name) for name in (*((panel,) if panel else ()), *names)]
         x = known[options.x] if options.x in known else _of_row(row, options.x)
         if x is None:
             raise UsageError(f"neither {measure.spelling} nor {row.address} has '{options.x}'.", "x")
-        found.append(Found(row, keys, x if isinstance(x, str) else float(x), float(known[y])))
-    return y
+        yield Dot(row, tuple(keys), x if isinstance(x, str) else float(x), float(known[y]))
 
 
 def _of_row(row: Row, name: str) -> Any:
     """Return a run's value of a name; levels are from achieved counts."""
-    if name in _LEVELS:
-        density = 1 - (row.sparsity or 0.0)
-        return {
-            "remaining": 100 * density,
-            "density": density,
-            "sparsity": 1 - density,
-            "compression": 1 / density if density else math.inf,
-        }[name]
+    if name in ("remaining", *LEVELS):
+        return as_level(name, 1 - (row.sparsity or 0.0))
     return DENSE if name == "strategy" and not row.branch else row.value(name)
 
 
-def _series(found: Sequence[Found], options: MeasureOptions) -> tuple[Labels, list[Series]]:
-    """Return the labels, and the points by colour and panel."""
-    names = names_in(options.lines)
-    kinds = list(dict.fromkeys(tuple(each.keys[name] for name in names) for each in found))
-    strategies = [dict(zip(names, kind, strict=True)).get("strategy") for kind in kinds]
-    drawn_as = looks([None if strategy is None else str(strategy) for strategy in strategies])
-    rows_of: dict[tuple[Key, ...], dict[int, Row]] = {kind: {} for kind in kinds}
-    for each in found:
-        rows_of[tuple(each.keys[name] for name in names)][id(each.row)] = each.row
-    known = [known_group(names, kind, [Cell(kind, False, tuple(rows_of[kind].values()))]) for kind in kinds]
-    panels = {each.keys[options.panels] for each in found} if options.panels else set()
-    labels = labels_for(
-        options.labels, known, [text for key in panels for text in (key_text(str(options.panels), key), str(key))]
-    )
-    by_place: dict[tuple[int, Key], Series] = {}
-    for each in found:
-        kind = tuple(each.keys[name] for name in names)
-        place, panel = kinds.index(kind), each.keys[options.panels] if options.panels else None
-        if (place, panel) not in by_place:
-            look = replace(drawn_as[place], marker="o") if drawn_as[place].marker == "None" else drawn_as[place]
-            by_place[place, panel] = Series(labels.of_line(known[place]), panel, look)
-        by_place[place, panel].found.append(each)
-    in_order = sorted(by_place, key=lambda key: (place_of(str(strategies[key[0]])), key[0]))
-    return labels, [by_place[key] for key in in_order]
+def _compared(dots: Sequence[Dot], y: str, options: MeasureOptions) -> Comparison:
+    """Return the lines of some dots; a point is a dot, or the mean of those at one place of the axis.
+
+    Dots that the axes cannot show are in no mean. Raises: UsageError if a mean would be over different experiments.
+    """
+    is_line = options.kind == "line"
+    groups: dict[Any, list[Dot]] = {}
+    for number, dot in enumerate(dots):
+        groups.setdefault((dot.keys, dot.x) if is_line else number, []).append(dot)
+    names, panel = lines_and_panel(options)
+    told_apart = {*names, panel, *names_in(options.over), options.x}
+    if told_apart & {"remaining", *LEVELS}:
+        told_apart.add("prune_fraction")
+    points = []
+    for members in groups.values():
+        is_shown = [not is_line or _is_shown(dot.x, dot.y, options) for dot in members]
+        shown = list(itertools.compress(members, is_shown))
+        hidden = tuple(LeftOut(dot.row, "") for dot, is_in in zip(members, is_shown, strict=True) if not is_in)
+        rows = tuple(dot.row for dot in shown)
+        mixed = differences(rows) if is_line else {}
+        differing = {name: values for name, values in mixed.items() if name not in told_apart}
+        keys = (*members[0].keys, members[0].x)
+        points.append(Point(keys, False, rows, tuple(dot.y for dot in shown), hidden, differing))
+    found = Comparison((), Value(y), tuple(points))
+    found.refuse_mixed("lines")
+    found = with_lines(found, options)
+    lines = found.lines
+    if "strategy" in names:
+        place = names.index("strategy")
+        lines = tuple(sorted(lines, key=lambda line: place_of(str(line.keys[place]))))
+    return replace(found, lines=lines, panels=tuple(sorted(found.panels, key=_order)))
 
 
 def _order(panel: Key) -> tuple[int, bool, float, str]:
@@ -253,65 +253,35 @@ def _order(panel: Key) -> tuple[int, bool, float, str]:
     return place_of(str(panel)), isinstance(panel, str), number, str(panel)
 
 
-def _draw_series(axes: Axes, series: Series, options: MeasureOptions) -> Any:
+def _draw_line(axes: Axes, line: Line, options: MeasureOptions) -> Any:
     """Draw dots or a line; return the handle for the legend."""
-    look = series.look
-    if options.kind == "scatter":
-        shown = [each for each in series.found if _is_shown(each, options)]
-        size = 3.0 if len(shown) <= _MOST_LARGE_DOTS else 1.6
-        dots: Any = {**_DOT, "color": look.color, "marker": look.shape, "markersize": size}
-        (artist,) = axes.plot([each.x for each in shown], [each.y for each in shown], label=series.label, **dots)
-        return artist
-    cells = _averaged(series, options)
-    x, means = list(cells), [statistics.fmean(cell.values) for cell in cells.values()]
-    pairs = [cell.interval(options.spread) or (cell.values[0], cell.values[0]) for cell in cells.values()]
-    numbers = [place for place in x if not isinstance(place, str)]
-    if len(numbers) == len(x):
-        draw_band(axes, numbers, [low for low, _ in pairs], [high for _, high in pairs], look)
-    (artist,) = axes.plot(x, means, label=series.label, **look.filled, **look.line)
+    look = replace(line.look, marker="o") if line.look.marker == "None" else line.look
+    if options.kind == "line":
+        points = _in_order(line)
+        x = [point.keys[-1] for point in points]
+        spread = None if any(isinstance(place, str) for place in x) else options.spread
+        return draw_mean(axes, x, points, look, line.label, spread=spread)
+    shown = [each for each in line.points if _is_shown(each.keys[-1], each.values[0], options)]
+    size = 3.0 if len(shown) <= _MOST_LARGE_DOTS else 1.6
+    dots: Any = {**_DOT, "color": look.color, "marker": look.shape, "markersize": size}
+    places: Any = [each.keys[-1] for each in shown]
+    (artist,) = axes.plot(places, [each.values[0] for each in shown], label=line.label, **dots)
     return artist
 
 
-def _averaged(series: Series, options: MeasureOptions) -> dict[float | str, Cell]:
-    """Return the values at each place on the axis. Raises: UsageError if they are of different experiments."""
-    groups: dict[float | str, list[Found]] = {}
-    for each in series.found:
-        if _is_shown(each, options):
-            groups.setdefault(each.x, []).append(each)
-    told_apart = {*names_in(options.lines), *names_in(options.panels), *names_in(options.over), options.x}
-    if told_apart & set(_LEVELS):
-        told_apart.add("prune_fraction")
-    for group in groups.values():
-        mixed = {name: v for name, v in differences([each.row for each in group]).items() if name not in told_apart}
-        if mixed:
-            texts = ", ".join(f"{name} ({', '.join(values[:4])})" for name, values in mixed.items())
-            raise UsageError(
-                f"the runs of one point differ in {texts}. Tell them apart by --lines, choose one value with --where, "
-                f"or average on purpose with --over={','.join(mixed)}.",
-                "lines",
-            )
-    in_order = sorted(groups, key=lambda x: (isinstance(x, str), x if not isinstance(x, str) else 0))
-    return {
-        x: Cell((), False, tuple(each.row for each in groups[x]), tuple(each.y for each in groups[x])) for x in in_order
-    }
+def _in_order(line: Line) -> list[Point]:
+    """Return the points that have a mean, by their place on the axis: numbers ascending, then names as they come."""
+    points = [point for point in line.points if point.n]
+    return sorted(points, key=lambda point: order(point.keys[-1])[:2])
 
 
-def _is_shown(found: Found, options: MeasureOptions) -> bool:
+def _is_shown(x: Key, y: float, options: MeasureOptions) -> bool:
     """Return whether the axes can show a point."""
     logs = names_in(options.log)
-    for name, value in (("x", found.x), ("y", found.y)):
-        if isinstance(value, str):
-            continue
-        if not math.isfinite(value) or (name in logs and value <= 0):
-            return False
-    return True
-
-
-def _hidden(found: Sequence[Found], options: MeasureOptions) -> list[str]:
-    """Return a sentence on points that the axes cannot show."""
-    number = sum(not _is_shown(each, options) for each in found)
-    why = "not finite, or not positive on a logarithmic axis" if options.log else "not finite"
-    return [f"{number} of {len(found)} points are not shown: {why}."] if number else []
+    return all(
+        isinstance(value, str) or (math.isfinite(value or 0.0) and (name not in logs or (value or 0.0) > 0))
+        for name, value in (("x", x), ("y", y))
+    )
 
 
 def _finish(axes: Axes, options: MeasureOptions) -> None:
@@ -325,29 +295,22 @@ def _finish(axes: Axes, options: MeasureOptions) -> None:
     style: Any = {"color": "black", "linewidth": 0.8, "linestyle": (0, (3, 1.5)), "zorder": 1.5}
     if options.diagonal:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-        axes.axline(*_diagonal(max(left, low), min(right, high)), label="_diagonal", **style)
+        ends = sorted((max(left, low), min(right, high)))
+        axes.axline((ends[0], ends[0]), (ends[1], ends[1]), label="_diagonal", **style)
         axes.set(xlim=(left, right), ylim=(low, high))
     if options.reference is not None:
         axes.axhline(options.reference, label="_reference", **style)
 
 
-def _diagonal(low: float, high: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    low, high = (low, high) if low < high else (high, low)
-    return (low, low), (high, high)
-
-
-def _points(series: Sequence[Series], options: MeasureOptions, y: str) -> list[Point]:
-    """Return the drawn points: each dot, or each mean."""
-    found: list[Point] = []
-    for each in series:
-        if options.kind == "scatter":
-            found += [
-                {**one.keys, options.x: one.x, y: one.y, "address": addresses_of([one.row])} for one in each.found
-            ]
-            continue
-        for x, cell in _averaged(each, options).items():
-            found.append({**each.found[0].keys, options.x: x, **cell.summary(options.spread)})
-    return found
+def _points(found: Comparison, options: MeasureOptions) -> Iterator[DrawnPoint]:
+    """Yield the drawn points: each dot, or each mean."""
+    for line in found.lines:
+        for point in _in_order(line) if options.kind == "line" else line.points:
+            drawn = {**found.identity(line), options.x: point.keys[-1]}
+            if options.kind == "line":
+                yield {**drawn, **point.summary(options.spread)}
+            else:
+                yield {**drawn, found.value.name: point.values[0], "address": addresses_of(point.rows)}
 
 
 def _words(name: str) -> str:

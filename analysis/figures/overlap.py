@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.compare.cells import addresses_of
-from analysis.figures.figure import DrawnFigure, FigureKind, GroupsOptions, Point
-from analysis.figures.lines import Line, lines_of, masked
+from analysis.compare.comparison import Line
+from analysis.compare.points import addresses_of
+from analysis.figures.figure import DrawnFigure, DrawnPoint, FigureKind, GroupsOptions
+from analysis.figures.lines import masked
 from analysis.figures.style import inches, legend, new_figure, styled
 from analysis.rows.run_row import Row
 from foundations.description.hparams import hparam
@@ -52,15 +53,22 @@ Pair = tuple[Row, Row, "Overlap"]
 def draw(rows: Sequence[Row], options: OverlapOptions) -> DrawnFigure:
     """Return a map of overlaps. Raises: UsageError if no mask is chosen, or masks are of different networks."""
     found = masked(rows, options)
-    lines = [line for line in lines_of(found, options).lines if any(cell.n for cell in line.cells)]
+    lines = [line for line in found.lines if any(point.n for point in line.points)]
     notes: list[str] = []
     masks = [_masks(line, notes) for line in lines]
     if not any(masks):
         raise UsageError("no complete run that is chosen has a mask.", "where")
-    pairs = {
-        (one, other): _compared(masks[one], masks[other], options.layer, is_same=one == other)
-        for one, other in itertools.combinations_with_replacement(range(len(lines)), 2)
-    }
+    pairs: dict[tuple[int, int], list[Pair]] = {}
+    refused: list[UsageError] = []
+    for one, other in itertools.combinations_with_replacement(range(len(lines)), 2):
+        try:
+            pairs[one, other] = _compared(masks[one], masks[other], options.layer, is_same=one == other)
+        except UsageError as error:  # an unrelated run may be of another network
+            pairs[one, other] = []
+            refused.append(error)
+            notes.append(f"Not compared, {lines[one].label} and {lines[other].label}: {error.reason}")
+    if refused and not any(pairs.values()):
+        raise refused[0]
     table = [[_mean(pairs[min(i, j), max(i, j)], options) for j in range(len(lines))] for i in range(len(lines))]
     with styled():
         height = options.height or inches(options.width) * 0.82
@@ -77,7 +85,7 @@ def _masks(line: Line, notes: list[str]) -> list[tuple[Row, Mask]]:
     from pruning.masks.mask import Mask
 
     found = []
-    for row in (row for cell in line.cells for row in cell.rows):
+    for row in (row for point in line.points for row in point.rows):
         try:
             if row.run.has_mask():
                 found.append((row, Mask.of_run(row.run)))
@@ -126,7 +134,7 @@ def _draw_map(
     bar.outline.set_visible(False)
 
 
-def _point(line: Line, other: Line, pair: Pair) -> Point:
+def _point(line: Line, other: Line, pair: Pair) -> DrawnPoint:
     a, b, found = pair
     return {
         "first": line.label,

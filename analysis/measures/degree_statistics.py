@@ -5,9 +5,9 @@ For a layer with the mask m (out, in, ...): in(u) = Σ m[u], over all else, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analysis.measures.measure import Columns, Measure, Measured, NoOptions
+from analysis.measures.measure import Measure, Measured, NoOptions, columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,17 +27,16 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
 
     model = run.network()
     mask = run.mask_of(model)
-    table: Columns = {"layer": []}
+    rows: list[dict[str, Any]] = []
     for node in trace(model, run.input_shape).layers:
         name = str(node.layer)
         if name in mask:
-            row: dict[str, str | int | float] = {"layer": name}
-            for side, degree in zip(("in", "out"), sums_by_unit(node, mask[name]), strict=True):
-                row |= {f"{side}_{statistic}": value for statistic, value in _spread(degree).items()}
-            for column, value in row.items():
-                table.setdefault(column, []).append(value)
-    without = {side: sum(table.get(f"{side}_without", [])) for side in ("in", "out")}
-    return Measured(values={"units_without_input": without["in"], "units_without_output": without["out"]}, table=table)
+            into, out_of = map(_spread, sums_by_unit(node, mask[name]))
+            sides = {f"in_{each}": value for each, value in into.items()}
+            rows.append({"layer": name, **sides, **{f"out_{each}": value for each, value in out_of.items()}})
+    without = {side: sum(row[f"{side}_without"] for row in rows) for side in ("in", "out")}
+    values = {"units_without_input": without["in"], "units_without_output": without["out"]}
+    return Measured(values, columns(rows) or {"layer": []})
 
 
 def _spread(degree: Tensor) -> dict[str, int | float]:

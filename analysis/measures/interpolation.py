@@ -34,27 +34,21 @@ class InterpolationOptions(StepOptions, DataOptions):
 
 
 @dataclass(frozen=True)
-class Line:
+class Interpolated:
     """Errors and losses on the line between two states."""
 
     alphas: list[float]
     errors: list[float]
     losses: list[float]
 
-    @property
-    def barrier(self) -> float:
-        """The barrier of the error; at least 0."""
-        return _barrier(self.errors)
-
-    @property
-    def loss_barrier(self) -> float:
-        """The barrier of the loss; at least 0."""
-        return _barrier(self.losses)
-
-    @property
-    def ends_error(self) -> float:
-        """The mean error of the ends."""
-        return (self.errors[0] + self.errors[-1]) / 2
+    def summary(self) -> dict[str, float]:
+        """Return the barriers of error and loss, at least 0, the largest error and the mean error of the ends."""
+        return {
+            "barrier": _barrier(self.errors),
+            "max_error": max(self.errors),
+            "ends_error": (self.errors[0] + self.errors[-1]) / 2,
+            "loss_barrier": _barrier(self.losses),
+        }
 
 
 class Interpolation:
@@ -75,7 +69,7 @@ class Interpolation:
 
     def between(
         self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], on_point: Callable[[int], None]
-    ) -> Line:
+    ) -> Interpolated:
         """Return errors and losses on the line. on_point: called with the number of finished points.
 
         Raises: UsageError for states of different networks.
@@ -85,7 +79,7 @@ class Interpolation:
         if {name: part.shape for name, part in first.items()} != {name: part.shape for name, part in second.items()}:
             raise UsageError("the runs have different networks: nothing is between their weights.")
         alphas = [index / (self.options.points - 1) for index in range(self.options.points)]
-        line = Line(alphas, [], [])
+        line = Interpolated(alphas, [], [])
         for done, alpha in enumerate(alphas, start=1):
             load_state(self.model, interpolated(first, second, alpha))
             if self.training is not None:

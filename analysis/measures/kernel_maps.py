@@ -7,10 +7,10 @@ magnitude, by default 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.measures.filter_zero_rates import filters_of
-from analysis.measures.measure import Columns, Measure, Measured, StepOptions
+from analysis.measures.measure import Measure, Measured, StepOptions, columns
 from foundations.description.hparams import hparam
 
 if TYPE_CHECKING:
@@ -32,17 +32,16 @@ def compute(_: Measuring, options: KernelOptions, run: MeasuredRun) -> Measured:
     the layer's map, a text with a digit for each input channel: 1 for a live kernel, else 0.
     Raises: UsageError for a network without convolutions (transposed ones do not count).
     """
-    table: Columns = {"layer": [], "filter": [], "alive": [], "map": []}
+    rows: list[dict[str, Any]] = []
     kernels = 0
     for name, weight in filters_of(run, options.step).items():
         alive = weight.abs().gt(options.magnitude).flatten(2).any(2)
         kernels += alive.numel()
-        table["layer"] += [name] * len(alive)
-        table["filter"] += range(len(alive))
-        table["alive"] += alive.sum(1).tolist()
-        table["map"] += ["".join("1" if kernel else "0" for kernel in row) for row in alive.tolist()]
-    number = sum(table["alive"])
-    return Measured(values={"kernels": kernels, "alive": number, "share": number / kernels}, table=table)
+        for number, row in enumerate(alive.tolist()):
+            digits = "".join("1" if kernel else "0" for kernel in row)
+            rows.append({"layer": name, "filter": number, "alive": sum(row), "map": digits})
+    number = sum(row["alive"] for row in rows)
+    return Measured({"kernels": kernels, "alive": number, "share": number / kernels}, columns(rows))
 
 
 KERNEL_MAPS = Measure(

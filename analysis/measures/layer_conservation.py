@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from analysis.measures.measure import Measure, Measured
 from analysis.measures.scores import ScoringOptions, bias_of, score
-from analysis.measures.statistics import correlation, logarithms, slope
+from analysis.measures.statistics import power_law
 
 if TYPE_CHECKING:
     from analysis.measures.inputs import MeasuredRun, Measuring
@@ -34,9 +34,8 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
         sizes.append(size)
         averages.append(abs(sum(float(part.sum()) for part in parts)) / size)
     inverse = [1 / size for size in sizes]
-    x, y = logarithms(inverse), logarithms(averages)
     return Measured(
-        values={"correlation": correlation(x, y), "slope": slope(x, y)},
+        values=power_law(inverse, averages),
         table={"layer": layers, "size": sizes, "inverse_size": inverse, "average_score": averages},
     )
 

@@ -26,15 +26,7 @@ def compute(measuring: Measuring, options: InterpolationOptions, first: Measured
     line = Interpolation(measuring, options, (first, second)).between(
         *states, lambda done: measuring.progress("interpolate", done, options.points, "networks")
     )
-    return Measured(
-        values={
-            "barrier": line.barrier,
-            "max_error": max(line.errors),
-            "ends_error": line.ends_error,
-            "loss_barrier": line.loss_barrier,
-        },
-        table={"alpha": line.alphas, "error": line.errors, "loss": line.losses},
-    )
+    return Measured(line.summary(), table={"alpha": line.alphas, "error": line.errors, "loss": line.losses})
 
 
 LINEAR_MODE_CONNECTIVITY = Measure(

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.measures.measure import Columns, Measure, Measured
+from analysis.measures.measure import Measure, Measured, columns
 from analysis.measures.scores import bias_of
-from analysis.measures.statistics import correlation, logarithms, slope
+from analysis.measures.statistics import power_law
 from foundations.description.hparams import Hparams, hparam
 
 if TYPE_CHECKING:
@@ -44,43 +44,30 @@ def compute(measuring: Measuring, options: StepsOptions, run: MeasuredRun) -> Me
     network = run.network()
     prunable = Mask.ones(network)
     layers = [name for name, _ in network.named_parameters() if name in prunable]
-    table: Columns = {
-        "step": [],
-        "epoch": [],
-        "layer": [],
-        "size": [],
-        "inverse_size": [],
-        "average_squared_weight": [],
-    }
+    rows: list[dict[str, Any]] = []
     fits = []
     for done, (step, state) in enumerate(zip(steps, run.states(steps), strict=True), start=1):
-        sizes, averages = [], []
+        of_step = []
         for name in layers:
             parts = [state[part].to(torch.float64) for part in (name, bias_of(name)) if part in state]
-            sizes.append(sum(part.numel() for part in parts))
-            averages.append(sum(float(part.square().sum()) for part in parts) / sizes[-1])
-        inverse = [1 / size for size in sizes]
-        fits.append((logarithms(inverse), logarithms(averages)))
-        epoch = step.iteration / step.iterations_per_epoch
-        rows: tuple[list[Any], ...] = (
-            [step.iteration] * len(layers),
-            [epoch] * len(layers),
-            layers,
-            sizes,
-            inverse,
-            averages,
-        )
-        for column, values in zip(table.values(), rows, strict=True):
-            column.extend(values)
+            size = sum(part.numel() for part in parts)
+            of_step.append(
+                {
+                    "step": step.iteration,
+                    "epoch": step.iteration / step.iterations_per_epoch,
+                    "layer": name,
+                    "size": size,
+                    "inverse_size": 1 / size,
+                    "average_squared_weight": sum(float(part.square().sum()) for part in parts) / size,
+                }
+            )
+        table = columns(of_step)
+        fits.append(power_law(table["inverse_size"], table["average_squared_weight"]))
+        rows += of_step
         measuring.progress("measure", done, len(steps), "states")
-    return Measured(
-        values={
-            f"{place}_{name}": function(*fit)
-            for place, fit in (("first", fits[0]), ("last", fits[-1]))
-            for name, function in (("correlation", correlation), ("slope", slope))
-        },
-        table=table,
-    )
+    ends = {"first": fits[0], "last": fits[-1]}
+    values = {f"{place}_{name}": value for place, fit in ends.items() for name, value in fit.items()}
+    return Measured(values, columns(rows))
 
 
 LOTTERY_LAYER_CONSERVATION = Measure(

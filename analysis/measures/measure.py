@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,15 @@ Columns = dict[str, list[Any]]
 """Columns of a table, by name: lists of str, int or float."""
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Texts for numbers that JSON does not support."""
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> Columns:
+    """Return the columns of a table from its rows, which all have the same names."""
+    found: Columns = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
 @dataclass(frozen=True)

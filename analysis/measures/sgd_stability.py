@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.measures.interpolation import Interpolation, InterpolationOptions
-from analysis.measures.measure import Columns, Measure, Measured
+from analysis.measures.measure import Measure, Measured, columns
 from foundations.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,26 +32,16 @@ def compute(measuring: Measuring, options: InterpolationOptions, *runs: Measured
     states = [run.state(options.step) for run in runs]
     interpolation = Interpolation(measuring, options, runs)
     pairs = list(itertools.combinations(range(len(runs)), 2))
-    table: Columns = {name: [] for name in ("first", "second", "barrier", "max_error", "ends_error", "loss_barrier")}
-    for number, (one, other) in enumerate(pairs):
-        before = number * options.points
-        line = interpolation.between(
-            states[one],
-            states[other],
-            lambda done, before=before: measuring.progress(  # type: ignore[misc]
-                "interpolate", before + done, len(pairs) * options.points, "networks"
-            ),
-        )
-        found = {
-            "first": runs[one].address,
-            "second": runs[other].address,
-            "barrier": line.barrier,
-            "max_error": max(line.errors),
-            "ends_error": line.ends_error,
-            "loss_barrier": line.loss_barrier,
-        }
-        for name, value in found.items():
-            table[name].append(value)
+    rows: list[dict[str, Any]] = []
+    for one, other in pairs:
+
+        def progress(done: int) -> None:
+            before = len(rows) * options.points
+            measuring.progress("interpolate", before + done, len(pairs) * options.points, "networks")
+
+        line = interpolation.between(states[one], states[other], progress)
+        rows.append({"first": runs[one].address, "second": runs[other].address, **line.summary()})
+    table = columns(rows)
     return Measured(
         values={
             "mean_barrier": sum(table["barrier"]) / len(pairs),

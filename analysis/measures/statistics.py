@@ -21,6 +21,12 @@ def logarithms(x: Sequence[float]) -> list[float]:
     return [math.log(value) if value > 0 else -math.inf for value in x]
 
 
+def power_law(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
+    """Return correlation and slope of the logarithms of y over those of x."""
+    places = logarithms(x), logarithms(y)
+    return {"correlation": correlation(*places), "slope": slope(*places)}
+
+
 def _moments(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     if not x or not all(map(math.isfinite, (*x, *y))):
         return math.nan, math.nan

@@ -10,12 +10,13 @@ maximum over the iterations of pruning to a density of 10^-exponent.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from analysis.measures.measure import Measure, Measured
+from analysis.measures.measure import Measure, Measured, columns
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
 from pruning.registry import SCHEDULES
@@ -99,36 +100,20 @@ def compute(measuring: Measuring, options: FlowRatioOptions, run: MeasuredRun) -
     """
     step = run.step(options.step)
     model, start = run.model(step).to(measuring.device), run.mask_at(step)
-    wanted = [
-        (schedule, exponent, number)
-        for schedule in options.schedule_names
-        for exponent in options.exponent_numbers
-        for number in options.iteration_numbers
-    ]
+    wanted = list(itertools.product(options.schedule_names, options.exponent_numbers, options.iteration_numbers))
     total, done = sum(number for _, _, number in wanted), 0
-    ratios = []
+    rows: list[dict[str, Any]] = []
     for schedule, exponent, number in wanted:
-        before = done
 
-        def progress(iteration: int, before: int = before) -> None:
+        def progress(iteration: int, before: int = done) -> None:
             measuring.progress("prune", before + iteration, total, "iterations")
 
-        ratios.append(max_ratio(model, run.input_shape, start, schedule, 10.0**-exponent, number, progress=progress))
+        ratio = max_ratio(model, run.input_shape, start, schedule, 10.0**-exponent, number, progress=progress)
+        rows.append({"schedule": schedule, "exponent": exponent, "iterations": number, "ratio": ratio})
         done += number
     hardest = max(options.exponent_numbers), max(options.iteration_numbers)
-    return Measured(
-        values={
-            f"{schedule}_ratio": ratio
-            for (schedule, *level), ratio in zip(wanted, ratios, strict=True)
-            if tuple(level) == hardest
-        },
-        table={
-            "schedule": [schedule for schedule, _, _ in wanted],
-            "exponent": [exponent for _, exponent, _ in wanted],
-            "iterations": [number for _, _, number in wanted],
-            "ratio": ratios,
-        },
-    )
+    last = [row for row in rows if (row["exponent"], row["iterations"]) == hardest]
+    return Measured({f"{row['schedule']}_ratio": row["ratio"] for row in last}, columns(rows))
 
 
 def max_ratio(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.compare.cells import Cell
+from analysis.compare.points import Point, points_along
 from analysis.figures.layers import in_order
 from analysis.rows.run_row import Row
 from foundations.errors import OpenPruneError
@@ -73,24 +73,27 @@ def details_of(row: Row) -> Details:
         return Details(problem=f"{row.run.folder} holds a report on its mask of another form.")
 
 
-def curves_of(cell: Cell, details: Mapping[str, Details]) -> tuple[dict[str, Curve], dict[str, int]]:
-    """Return the training curves of a cell by metric, and for metrics too short for a curve, their number of steps."""
-    runs = [details[row.location].metrics for row in cell.rows]
-    if not runs or len({row.iterations_per_epoch for row in cell.rows}) > 1:
+def curves_of(point: Point, details: Mapping[str, Details]) -> tuple[dict[str, Curve], dict[str, int]]:
+    """Return the training curves of a point by metric, and for metrics too short for a curve, their number of steps."""
+    runs = {row.location: details[row.location].metrics for row in point.rows}
+    if not runs or len({row.iterations_per_epoch for row in point.rows}) > 1:
         return {}, {}
     found, too_short = {}, {}
-    for name in sorted(set(runs[0]).intersection(*runs[1:])):
-        measured = [run[name] for run in runs]
-        shared = sorted(set(measured[0]).intersection(*measured[1:]))
-        steps = [step for step in shared if all(math.isfinite(values[step]) for values in measured)]
-        if len(steps) < FEWEST_STEPS:
-            too_short[name] = len(steps)
+    for name in sorted(set.intersection(*map(set, runs.values()))):
+        by_step = points_along([(row, _finite_only(runs[row.location][name])) for row in point.rows])
+        if len(by_step) < FEWEST_STEPS:
+            too_short[name] = len(by_step)
         else:
-            by_step = [[values[step] for values in measured] for step in steps]
-            epochs = tuple(step / cell.rows[0].iterations_per_epoch for step in steps)
-            extremes = (_short(map(min, by_step)), _short(map(max, by_step))) if len(runs) > 1 else ((), ())
-            found[name] = Curve(_short(epochs), _short(map(statistics.fmean, by_step)), *extremes)
+            steps = sorted(by_step)
+            epochs = _short(step / point.rows[0].iterations_per_epoch for step in steps)
+            ends = [by_step[step].interval("minmax") for step in steps]
+            extremes = [_short(pair[end] for pair in ends if pair) for end in (0, 1)]
+            found[name] = Curve(epochs, _short(statistics.fmean(by_step[step].values) for step in steps), *extremes)
     return found, too_short
+
+
+def _finite_only(values: Mapping[int, float]) -> dict[int, float]:
+    return {step: value for step, value in values.items() if math.isfinite(value)}
 
 
 def thinned(curve: Curve, points: int) -> Curve:
@@ -103,9 +106,9 @@ def thinned(curve: Curve, points: int) -> Curve:
     return Curve(*(tuple(part[index] for index in kept) if part else () for part in parts))
 
 
-def layers_of(cell: Cell, details: Mapping[str, Details]) -> Layers | None:
-    """Return the densities of a cell's layers; None if no run has a mask, or their layers differ."""
-    masks = [layers for row in cell.rows if (layers := details[row.location].layers)]
+def layers_of(point: Point, details: Mapping[str, Details]) -> Layers | None:
+    """Return the densities of a point's layers; None if no run has a mask, or their layers differ."""
+    masks = [layers for row in point.rows if (layers := details[row.location].layers)]
     if not masks or len({tuple(layers) for layers in masks}) > 1:
         return None
     names = tuple(masks[0])

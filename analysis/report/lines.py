@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from analysis.compare.cells import DENSE, Key, differences
+from analysis.compare.comparison import Kind, Parts
+from analysis.compare.points import DENSE, differences, text_of
 from analysis.rows.run_row import COLUMNS, HPARAM, Row
 
 _NOTHING = (None, False, "")
@@ -44,25 +45,16 @@ def _naming(rows: Sequence[Row], found: Sequence[str], names: Sequence[str]) -> 
     return [name for name in names if any(row.value(name) not in _NOTHING for row in unnamed)][:1]
 
 
-def parts_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> dict[str, tuple[str, ...]]:
-    """Return the texts for a line's values, the usual text first. names and values: its keys without the level."""
-    parts: dict[str, tuple[str, ...]] = {"strategy": (DENSE,)} if is_dense else {}
-    for name, value in zip(names, values, strict=True):
-        pair = f"{name}={text_of(value)}"
-        if value is True:
-            parts[name] = (name, pair)
-        elif value not in (None, False, "", DENSE):
-            parts[name] = (text_of(value), pair) if name in _FIRST else (pair, text_of(value))
-    return parts
-
-
-def label_of(names: Sequence[str], values: Sequence[Key], *, is_dense: bool) -> str:
-    """Return the name of a line. names and values: its keys without the level."""
-    parts = [shown for shown, *_ in parts_of(names, values, is_dense=is_dense).values()]
-    pairs = [f"{name}={text_of(value)}" for name, value in zip(names, values, strict=True)]
-    return ", ".join(parts) or ", ".join(pairs) or "all runs"
-
-
-def text_of(value: object) -> str:
-    """Return a hyperparameter's value in the usual notation."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def parts_of(names: Sequence[str], kinds: Sequence[Kind]) -> list[Parts]:
+    """Return the texts for the values of each line, the usual text first."""
+    found = []
+    for is_dense, keys in kinds:
+        parts: Parts = {"strategy": (DENSE,)} if is_dense else {}
+        for name, value in zip(names, keys, strict=True):
+            pair = f"{name}={text_of(value)}"
+            if value is True:
+                parts[name] = (name, pair)
+            elif value not in (*_NOTHING, DENSE):
+                parts[name] = (text_of(value), pair) if name in _FIRST else (pair, text_of(value))
+        found.append(parts)
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from analysis.compare.cells import Cells
+from analysis.compare.comparison import Comparison
 from analysis.report.details import Details
 from analysis.rows.run_row import Row
 
@@ -57,7 +57,7 @@ COUNTS = "counts"
 
 
 def provenance_of(
-    found: Cells, rows: Sequence[Row], details: Mapping[str, Details]
+    found: Comparison, rows: Sequence[Row], details: Mapping[str, Details]
 ) -> tuple[tuple[RunLine, ...], Provenance]:
     """Return a line for each run, and a summary of the runs that count.
 
@@ -65,10 +65,10 @@ def provenance_of(
     """
     point_of: dict[str, int] = {}
     value_of: dict[str, float] = {}
-    for number, cell in enumerate(found.cells):
-        for row, value in zip(cell.rows, cell.values, strict=True):
+    for number, point in enumerate(found.points):
+        for row, value in zip(point.rows, point.values, strict=True):
             point_of[row.location], value_of[row.location] = number, value
-        for each in cell.left_out:
+        for each in point.left_out:
             point_of[each.row.location] = number
     why = {row.location: f"no dense reference: {row.status}" for row in found.untrained}
     why |= {each.row.location: each.why for each in found.left_out}

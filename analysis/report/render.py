@@ -6,19 +6,22 @@ import base64
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.compare.cells import SPREADS
+from analysis.compare.looks import DASHES, DENSE_LOOK, PALETTE, Look
+from analysis.compare.points import SPREADS, Point
 from analysis.report.details import short
-from analysis.report.looks import looks
-from analysis.report.page import Page, percent
+from analysis.report.page import Page, level_of, percent
 from analysis.report.table import levels_of, table_of
 from foundations.program import version
 
 HERE = Path(__file__).parent
 SCRIPTS = ("chart.js", "script.js")
+DASH_LENGTHS = dict(zip(DASHES, ("", "6 3", "1.5 3"), strict=True))
+"""Lengths of dashes and gaps in pixels."""
 ROLES = {
     "line": "tells lines apart",
     "level": "the level of sparsity",
@@ -75,6 +78,7 @@ def _data(page: Page) -> dict[str, Any]:
     """Return the data for the scripts. Repeated numbers are stored once."""
     grids: dict[tuple[float, ...], int] = {}
     names: dict[tuple[str, ...], int] = {}
+    runs = {run.location: place for place, run in enumerate(page.runs)}
     training = [
         {
             name: [grids.setdefault(curve.epochs, len(grids)), curve.mean, curve.low, curve.high]
@@ -86,21 +90,14 @@ def _data(page: Page) -> dict[str, Any]:
     return {
         "value": {"name": str(page.value), "fraction": page.value.is_fraction},
         "spread": SPREADS[page.spread],
-        "lines": _lines(page),
+        "lines": [
+            {"label": line.label, "dense": line.is_dense, **({} if line.is_dense else look_data(line.look))}
+            for line in page.comparison.lines
+        ],
         "points": [
-            {
-                "line": point.line,
-                "level": point.level,
-                "density": _short(point.density),
-                "mean": point.mean,
-                "low": point.low,
-                "high": point.high,
-                "half": point.half_width,
-                "runs": point.runs,
-                "leftOut": point.left_out,
-                "mixed": point.is_mixed,
-            }
-            for point in page.points
+            {"line": place, **_point(point, page, runs)}
+            for place, line in enumerate(page.comparison.lines)
+            for point in line.points
         ],
         "training": training,
         "grids": list(grids),
@@ -110,13 +107,26 @@ def _data(page: Page) -> dict[str, Any]:
     }
 
 
-def _lines(page: Page) -> list[dict[str, Any]]:
-    """Return the lines with their looks; dense networks have a look of their own."""
-    drawn = iter(looks([line.strategy for line in page.lines if not line.is_dense]))
-    return [
-        {"label": line.label, "dense": line.is_dense, **({} if line.is_dense else asdict(next(drawn)))}
-        for line in page.lines
-    ]
+def _point(point: Point, page: Page, runs: Mapping[str, int]) -> dict[str, Any]:
+    low, high = point.interval(page.spread) or (None, None)
+    return {
+        "level": level_of(point),
+        "density": _short(point.density),
+        "mean": point.mean,
+        "low": low,
+        "high": high,
+        "half": point.half_width(page.spread),
+        "runs": [runs[row.location] for row in point.rows],
+        "leftOut": len(point.left_out),
+        "mixed": bool(point.differing),
+    }
+
+
+def look_data(look: Look) -> dict[str, Any]:
+    """Return a look for the scripts: the number of its colour in the style sheet, its dashes, its marker's name."""
+    if look == DENSE_LOOK:  # of trainings without branches, which are lines like any other
+        look = Look(PALETTE[0], DASHES[1], "o")
+    return {"color": PALETTE.index(look.color), "dash": DASH_LENGTHS[look.linestyle], "mark": look.marker}
 
 
 def _short(value: float | None) -> float | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from analysis.report.page import Line, Page, Point
+from analysis.compare.comparison import Line
+from analysis.compare.points import Point
+from analysis.report.page import Page, level_of
 from analysis.rows.result_value import Value
 
 MOST_LEVELS = 40
@@ -38,7 +40,7 @@ class TableRow:
 
 def levels_of(page: Page) -> tuple[float, ...]:
     """Return the levels of the table: all, or at most MOST_LEVELS, preferring levels that most lines have."""
-    counts = Counter(point.level for point in page.points if not page.lines[point.line].is_dense)
+    counts = Counter(level_of(point) for point in page.comparison.pruned)
     return tuple(sorted(sorted(page.levels, key=lambda level: -counts[level])[:MOST_LEVELS], reverse=True))
 
 
@@ -47,29 +49,22 @@ def table_of(page: Page) -> list[TableRow]:
 
     Only lines of the same network and dataset are compared.
     """
-    found = {(point.line, point.level): point for point in page.points}
-    means: dict[tuple[tuple[str, ...], float], list[float]] = {}
-    for point in page.points:
-        line = page.lines[point.line]
-        if point.mean is not None and not line.is_dense:
-            means.setdefault((task_of(line), point.level), []).append(point.mean)
-    pick = max if page.value.is_better_higher else min
-    best = {key: number(pick(values), page.value) for key, values in means.items() if len(values) > 1}
+
+    def group(line: Line, point: Point) -> tuple[list[str], float]:
+        keys = page.keys_of(line)
+        return [keys[name] for name in ("dataset_name", "model_name") if name in keys], level_of(point)
+
+    best = page.comparison.best(lambda line, point: str(group(line, point)))
     rows = []
-    for place, line in enumerate(page.lines):
-        if line.is_dense:
-            points = [point for point in page.points if point.line == place]
-            rows.append(TableRow(line.label, True, tuple(_cell(point, page, None) for point in points)))
-        else:
-            task = task_of(line)
-            made = [_cell(found.get((place, level)), page, best.get((task, level))) for level in levels_of(page)]
-            rows.append(TableRow(line.label, False, tuple(made)))
+    for line in page.comparison.lines:
+        at = {level_of(point): point for point in line.points}
+        shown = line.points if line.is_dense else [at.get(level) for level in levels_of(page)]
+        cells = []
+        for point in shown:
+            mean = None if line.is_dense or point is None else best.get(str(group(line, point)))
+            cells.append(_cell(point, page, mean))
+        rows.append(TableRow(line.label, line.is_dense, tuple(cells)))
     return rows
-
-
-def task_of(line: Line) -> tuple[str, ...]:
-    """Return the network and the dataset of a line, as far as they tell lines apart."""
-    return tuple(line.keys[name] for name in ("dataset_name", "model_name") if name in line.keys)
 
 
 def number(value: float, of: Value) -> str:
@@ -77,17 +72,12 @@ def number(value: float, of: Value) -> str:
     return f"{100 * value:.2f}" if of.is_fraction else f"{value:.4g}"
 
 
-def _cell(point: Point | None, page: Page, best: str | None) -> TableCell:
+def _cell(point: Point | None, page: Page, best: float | None) -> TableCell:
     if point is None:
         return TableCell(note="not computed")
-    if point.is_mixed:
-        return TableCell(n=len(point.runs), note="different experiments")
-    if point.mean is None:
-        return TableCell(note=f"0 of {point.left_out} count")
-    mean = number(point.mean, page.value)
-    spread = ""
-    if point.half_width is not None:
-        spread = f"± {number(point.half_width, page.value)}"
-    elif point.low is not None and point.high is not None:
-        spread = f"[{number(point.low, page.value)}, {number(point.high, page.value)}]"
-    return TableCell(mean, spread, len(point.runs), mean == best)
+    if point.differing:
+        return TableCell(n=point.n, note="different experiments")
+    if not point.n:
+        return TableCell(note=f"0 of {len(point.left_out)} count")
+    mean, spread = point.texts(page.spread, lambda value: number(value, page.value))
+    return TableCell(mean, spread, point.n, best is not None and mean == number(best, page.value))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.compare.cells import Cells
+from analysis.compare.comparison import Comparison
 from analysis.report.details import Details, collapsed_in
 from analysis.report.provenance import Provenance
 
 Name = tuple[str, str]
-"""The line and the level of a cell, as texts."""
+"""The line and the level of a point, as texts."""
 MOST_NAMED = 8
-"""The most cells or layers that a warning names; more are counted."""
+"""The most points or layers that a warning names; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Warned:
 
 
 def warnings_of(
-    found: Cells, names: Sequence[Name], details: Mapping[str, Details], provenance: Provenance
+    found: Comparison, names: Sequence[Name], details: Mapping[str, Details], provenance: Provenance
 ) -> tuple[Warned, ...]:
-    """Return all warnings. names: the line and the level of each cell."""
+    """Return all warnings. names: the line and the level of each point."""
     return (
         *(Warned("Different experiments", f"{mixed} No mean is shown; each run is.") for mixed in found.mixed),
         *(Warned("Runs and data", note) for note in found.notes()),
@@ -37,31 +37,31 @@ def warnings_of(
     )
 
 
-def _missing_replicates(found: Cells, names: Sequence[Name]) -> Iterator[Warned]:
-    """Replicates that some cells have and others lack; dense cells are compared with dense ones."""
+def _missing_replicates(found: Comparison, names: Sequence[Name]) -> Iterator[Warned]:
+    """Replicates that some points have and others lack; dense points are compared with dense ones."""
     for is_dense in (True, False):
-        chosen = [(cell, name) for cell, name in zip(found.cells, names, strict=True) if cell.is_dense == is_dense]
-        expected = {row.replicate for cell, _ in chosen for row in cell.rows}
+        chosen = [(point, name) for point, name in zip(found.points, names, strict=True) if point.is_dense == is_dense]
+        expected = {row.replicate for point, _ in chosen for row in point.rows}
         lacking: dict[tuple[int, ...], list[Name]] = {}
-        for cell, name in chosen:
-            missing = tuple(sorted(expected - {row.replicate for row in cell.rows}))
+        for point, name in chosen:
+            missing = tuple(sorted(expected - {row.replicate for row in point.rows}))
             if missing:
                 lacking.setdefault(missing, []).append(name)
-        for missing, cells_lacking in lacking.items():
+        for missing, points in lacking.items():
             which = (
                 f"Replicates {', '.join(map(str, missing))} are" if len(missing) > 1 else f"Replicate {missing[0]} is"
             )
-            yield Warned("Missing replicates", f"{which} missing for {_by_line(cells_lacking)}; other cells have more.")
+            yield Warned("Missing replicates", f"{which} missing for {_by_line(points)}; other cells have more.")
 
 
-def _collapsed(found: Cells, names: Sequence[Name], details: Mapping[str, Details]) -> Iterator[Warned]:
+def _collapsed(found: Comparison, names: Sequence[Name], details: Mapping[str, Details]) -> Iterator[Warned]:
     """Layers without any weight left: nothing passes through them."""
     by_layers: dict[str, list[Name]] = {}
-    for cell, (line, level) in zip(found.cells, names, strict=True):
-        collapsed = collapsed_in(cell.rows, details)
+    for point, (line, level) in zip(found.points, names, strict=True):
+        collapsed = collapsed_in(point.rows, details)
         runs = {row.location for rows in collapsed.values() for row in rows}
         if collapsed:
-            by_layers.setdefault(_some(list(collapsed)), []).append((line, f"{level} ({len(runs)} of {cell.n})"))
+            by_layers.setdefault(_some(list(collapsed)), []).append((line, f"{level} ({len(runs)} of {point.n})"))
     for layers, where in by_layers.items():
         yield Warned("Collapsed layers", f"Nothing is left of {layers} in runs of {_by_line(where)}.")
 
@@ -84,7 +84,7 @@ def _unreadable(details: Mapping[str, Details]) -> Iterator[Warned]:
 
 
 def _by_line(names: Sequence[Name]) -> str:
-    """Return cells as text, grouped by line."""
+    """Return points as text, grouped by line."""
     levels: dict[str, list[str]] = {}
     for line, level in names:
         levels.setdefault(line, []).append(level)

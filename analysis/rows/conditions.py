@@ -57,7 +57,8 @@ class Condition:
         if self.sign in ORDERS:
             return self._is_in_order(found, row)
         is_equal = _is_equal(found, self.wanted, row)
-        return is_equal if self.sign == EQUAL else not is_equal and (found is not None or _asks_for_nothing(self))
+        is_for_nothing = str(self.wanted).lower() == _NOTHING
+        return is_equal if self.sign == EQUAL else not is_equal and (found is not None or is_for_nothing)
 
     def _is_in_order(self, found: Any, row: Row) -> bool:
         pair = _numbers(found, str(self.wanted), row.iterations_per_epoch)
@@ -113,8 +114,8 @@ def _read(part: str, where: str) -> Condition:
     match = _CONDITION.fullmatch(part)
     if match is None:
         raise UsageError(
-            f"'{where}' is not key=value, such as model=cifar_resnet_20, status=complete or density<0.3"
-            f"{_of_no_condition(part)}.",
+            f"'{where}' is not key=value, such as model=cifar_resnet_20, status=complete or density<0.3 "
+            f"('{part.strip()}' has no =, !=, <, <=, > or >=; commas of a value need quotes).",
             "where",
         )
     wanted = match["wanted"]
@@ -132,21 +133,9 @@ def _read(part: str, where: str) -> Condition:
     return Condition(match["key"], sign, wanted)
 
 
-def _of_no_condition(part: str) -> str:
-    return (
-        "" if part.strip() == "" else f" ('{part.strip()}' has no =, !=, <, <=, > or >=; commas of a value need quotes)"
-    )
-
-
-def _asks_for_nothing(condition: Condition) -> bool:
-    return str(condition.wanted).lower() == _NOTHING
-
-
 def _is_equal(found: Any, wanted: Any, row: Row) -> bool:
     if _is_number(found):
-        number = _number(wanted)
-        if number is None:
-            number = _seconds(str(wanted))
+        number = _amount(wanted)
         if number is None:
             return False
         return found == number if isinstance(found, int) else _close(found, number)  # seeds are exact
@@ -176,8 +165,7 @@ def _numbers(found: Any, wanted: str, per_epoch: int) -> tuple[float, float] | N
         return None if number is None else (_iteration(found, per_epoch), number)
     if not _is_number(found):
         return None
-    other = _number(wanted)
-    other = _seconds(wanted) if other is None else other
+    other = _amount(wanted)
     return None if other is None else (float(found), other)
 
 
@@ -201,9 +189,10 @@ def _number(wanted: Any) -> float | None:
     return None if math.isnan(number) else number / 100 if is_percentage else number
 
 
-def _seconds(text: str) -> float | None:
-    match = _DURATION.fullmatch(text.strip())
-    return None if match is None else float(match["number"]) * _SECONDS[match["unit"]]
+def _amount(wanted: Any) -> float | None:
+    """Return a number, or a duration in seconds."""
+    match = _DURATION.fullmatch(str(wanted).strip())
+    return _number(wanted) if match is None else float(match["number"]) * _SECONDS[match["unit"]]
 
 
 def _iteration(text: str, per_epoch: int) -> int:

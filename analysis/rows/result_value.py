@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.rows.run_row import Row
@@ -11,6 +12,8 @@ from foundations.errors import UsageError, did_you_mean
 from foundations.metrics import BEST_BY
 
 MAX, MIN = "max", "min"
+DAMAGED = "damaged, see `verify`"
+"""The reason for leaving out a run that cannot be read."""
 HOW_TO_WRITE_A_VALUE = (
     "a value is written like test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples is "
     "best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps)"
@@ -25,6 +28,8 @@ class Value:
     at: str = ""
     """Empty for the end; `best` for the step with the best validation accuracy; `max` or `min` for the highest or
     lowest value over all steps, which selects on the reported value; or a step such as `10ep`."""
+    read: Callable[[Row], float | None] | None = None
+    """A function that returns the value, such as the result of a measure, in place of a result or metric."""
 
     @classmethod
     def parse(cls, text: str) -> Value:
@@ -58,6 +63,8 @@ class Value:
         Raises: DamagedError if metrics.csv differs from the manifest, even if the value is a result: a run with a
         damaged file must not enter a mean silently.
         """
+        if self.read is not None:
+            return self.read(row)
         if not self.at:
             row.run.check_metrics()
             if self.name not in row.results:
@@ -73,7 +80,8 @@ class Value:
             return (max if self.at == MAX else min)(finite, default=math.nan) if measured else None
         return metrics.values.get((self.name, Step.parse(self.at, row.iterations_per_epoch, "value").iteration))
 
-    def unknown(self, known: set[str]) -> UsageError:
-        """Return the error for a value that no run has. known: the names of results that some run has."""
-        choices = ", ".join(sorted(known)) or "nothing: no run that was chosen is complete"
-        return UsageError(f"no run has '{self}'.{did_you_mean(self.name, known)} Choose from {choices}.", "value")
+    def refuse_unknown(self, known: set[str]) -> None:
+        """Raise UsageError if no run can have the value. known: the names of results that some run has."""
+        if known and self.name not in known and self.read is None:
+            choices = ", ".join(sorted(known))
+            raise UsageError(f"no run has '{self}'.{did_you_mean(self.name, known)} Choose from {choices}.", "value")

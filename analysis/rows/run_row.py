@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,7 +74,9 @@ class Row:
     @property
     def problem(self) -> str:
         """A message on why it cannot be read or opened; empty if it can."""
-        return self.damage or _unknown_kind(self.kinds)
+        unknown = next((kind for kind in self.kinds if kind not in KINDS), None)
+        what = "" if unknown is None else f"'{unknown}' is not a kind of run{choose_from(unknown, KINDS.spellings())}"
+        return self.damage or what
 
     @property
     def address(self) -> str:
@@ -255,11 +257,3 @@ def _is_there(run: Run) -> bool:
         return run.folder.exists()
     except OSError:  # in a folder without read permission
         return True
-
-
-def _unknown_kind(kinds: Sequence[str]) -> str:
-    """Return why a description cannot be read if nothing declares its kind or its training's."""
-    for kind in kinds:
-        if kind not in KINDS:
-            return f"'{kind}' is not a kind of run{choose_from(kind, KINDS.spellings())}"
-    return ""

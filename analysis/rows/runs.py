@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,15 @@ def runs(where: Where | None = None, root: Path | str | None = None) -> pd.DataF
 
     rows = by_descent(read_rows(Environment.read(root).root))
     return pd.DataFrame(columns_of(chosen(rows, where), rows))
+
+
+def to_csv(columns: Sequence[str], points: Iterable[Mapping[str, Any]]) -> str:
+    """Return points as text, one per line; floats in their shortest exact form, None as empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(points)
+    return text.getvalue()
 
 
 def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
+from analysis.rows.runs import to_csv
 from analysis.tables.format import TableFormat
 from analysis.tables.table import ResultsTable
 
 
 def write_csv(table: ResultsTable) -> str:
     """Return one cell per line; numbers in their shortest exact form, accuracies as fractions, None as empty."""
-    text, points = io.StringIO(), table.points()
-    writer = csv.DictWriter(text, list(points[0]) if points else [*table.head, table.column_key], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    return text.getvalue()
+    points = table.points()
+    return to_csv(list(points[0]) if points else [*table.head, table.column_key], points)
 
 
 CSV = TableFormat(

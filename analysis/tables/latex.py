@@ -71,7 +71,7 @@ def _cell(entry: Entry) -> str:
 
 def _label(table: ResultsTable) -> str:
     r"""Return the table's label for \ref, such as `test-accuracy`."""
-    return re.sub("[^A-Za-z0-9]+", "-", str(table.cells.value)).strip("-")
+    return re.sub("[^A-Za-z0-9]+", "-", str(table.comparison.value)).strip("-")
 
 
 def _escaped(text: str) -> str:

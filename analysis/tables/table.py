@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.cells import DENSE, LEVELS, SPREADS, Cell, Cells, Key, cells, names_in
-from analysis.compare.labels import Known, Labels, known_line, labels_for
+from analysis.compare.comparison import Comparison, Kind, Line, Parts, names_in
+from analysis.compare.labels import Labels
+from analysis.compare.points import DENSE, LEVELS, SPREADS, Key, Point
 from analysis.rows.result_value import Value
 from analysis.rows.run_row import Row
 from analysis.rows.runs import read_rows
@@ -60,12 +61,12 @@ class TableOptions(Hparams):
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell as text. If `cell` is None, there are no such runs."""
+    """A point as text. If `point` is None, there are no such runs."""
 
     is_expected: bool = True
     """Whether such runs are possible: dense networks are not pruned."""
 
-    cell: Cell | None = None
+    point: Point | None = None
     mean: str = ""
     spread: str = ""
     """`± 0.12`, or `[97.10, 97.40]`; empty for a single run."""
@@ -77,20 +78,20 @@ class Entry:
     @property
     def is_partial(self) -> bool:
         """Whether replicates of the experiment are excluded."""
-        return self.cell is not None and bool(self.cell.left_out)
+        return self.point is not None and bool(self.point.left_out)
 
     @property
     def text(self) -> str:
-        """The cell as plain text. A star marks excluded replicates; `(0)` means that all are excluded."""
-        if self.cell is None:
+        """The entry as plain text. A star marks excluded replicates; `(0)` means that all are excluded."""
+        if self.point is None:
             return "—" if self.is_expected else ""
         star = "*" if self.is_partial else ""
         return " ".join(filter(None, (self.mean, self.spread, self.n))) + star if self.mean else f"(0){star}"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of a table."""
+class TableRow:
+    """A row of a table: a line of the comparison as text."""
 
     keys: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -107,12 +108,12 @@ class ResultsTable:
     """The names of the keys of the rows."""
     column_key: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
     """The row of dense networks first."""
     caption: str
     notes: tuple[str, ...]
     """Sentences for the reader: excluded runs, and why."""
-    cells: Cells
+    comparison: Comparison
     spread: str
 
     def __str__(self) -> str:
@@ -148,14 +149,11 @@ class ResultsTable:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def points(self) -> list[dict[str, Any]]:
-        """Return a row for each cell: its keys, mean, low, high, n, values, and the addresses of its runs."""
+        """Return a row for each point: its keys, mean, low, high, n, values, and the addresses of its runs."""
+        by = self.comparison.by
         return [
-            {
-                **dict(zip(self.cells.by, cell.keys, strict=True)),
-                "is_dense": cell.is_dense,
-                **cell.summary(self.spread),
-            }
-            for cell in self.cells.cells
+            {**dict(zip(by, point.keys, strict=True)), "is_dense": point.is_dense, **point.summary(self.spread)}
+            for point in self.comparison.points
         ]
 
     def frame(self) -> pd.DataFrame:
@@ -180,33 +178,34 @@ def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
     Raises: UsageError if a mean would be over different experiments, or no run has a key or the value.
     """
     head, value = names_in(options.rows), Value.parse(options.value)
-    by, flags = [*head, options.columns], {**dict.fromkeys(head, "rows"), options.columns: "columns"}
-    found = cells(rows, by, value, where=options.where, over=names_in(options.over), flags=flags)
+    flags = {**dict.fromkeys(head, "rows"), options.columns: "columns"}
+    by = [*head, options.columns]
+    found = Comparison.of(rows, by, value, where=options.where, over=names_in(options.over), flags=flags)
     found.refuse_mixed("rows")
-    keys = list(dict.fromkeys(cell.keys[-1] for cell in found.cells))
+    keys = list(dict.fromkeys(point.keys[-1] for point in found.points))
     keys.sort(key=lambda key: (isinstance(key, str), key is None, key))
-    texts = {name: _texts(name, [cell.keys[place] for cell in found.cells]) for place, name in enumerate(by)}
-    counts = {cell.n for cell in found.cells if cell.n}
-    written = {
-        (cell.is_dense, cell.keys): _entry(cell, value, options, is_n_shown=len(counts) > 1) for cell in found.cells
-    }
-    best, pruned_at = _best(found, keys), {cell.keys[-1] for cell in found.pruned}
-    rows_known = _known_rows(found, head, texts)
-    of_columns = () if options.columns in LEVELS else texts[options.columns].values()
-    labels = labels_for(options.labels, list(rows_known.values()), of_columns)
+    texts = _texts(options.columns, keys)
+    of_columns = () if options.columns in LEVELS else texts.values()
+    found = found.arranged(head, options.labels, _parts_of, others=of_columns)
+    counts = {point.n for point in found.points if point.n}
+    best, pruned_at = found.best(lambda _, point: point.keys[-1]), {point.keys[-1] for point in found.pruned}
+
+    def entry(line: Line, key: Key, point: Point | None) -> Entry:
+        if point is None:
+            return Entry(is_expected=not line.is_dense and key in pruned_at)
+        is_best = not line.is_dense and point.mean is not None and point.mean == best.get(key)
+        mean, spread = point.texts(options.spread, lambda number: _number(number, value, options.digits))
+        return Entry(True, point, mean, spread, f"({point.n})" if len(counts) > 1 else "", is_best)
+
     lines = []
-    for (is_dense, row_keys), known in rows_known.items():
-        entries = []
-        for key in keys:
-            entry = written.get((is_dense, (*row_keys, key)), Entry(is_expected=not is_dense and key in pruned_at))
-            is_best = not is_dense and entry.cell is not None and entry.cell.mean == best.get(key, math.nan)
-            entries.append(replace(entry, is_best=is_best))
-        lines.append(Line(_labelled(known, labels), tuple(entries)))
+    for line in found.lines:
+        at = {point.keys[-1]: point for point in line.points}
+        entries = tuple(entry(line, key, at.get(key)) for key in keys)
+        lines.append(TableRow(_labelled(line, found.labels), entries))
     notes = [note for note in found.notes() if lines]
-    if any(entry.is_partial for line in lines for entry in line.entries):
+    if any(each.is_partial for line in lines for each in line.entries):
         notes.insert(0, "* Replicates are left out of the mean.")
-    columns = tuple(texts[options.columns][key] for key in keys)
-    columns = tuple(labels.given.get(text, text) if of_columns else text for text in columns)
+    columns = tuple(found.labels.given.get(texts[key], texts[key]) if of_columns else texts[key] for key in keys)
     caption = options.caption or _caption(value, options.spread, counts)
     return ResultsTable(head, options.columns, columns, tuple(lines), caption, tuple(notes), found, options.spread)
 
@@ -236,27 +235,24 @@ def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
     return found
 
 
-def _known_rows(
-    found: Cells, head: Sequence[str], texts: dict[str, dict[Key, str]]
-) -> dict[tuple[bool, tuple[Key, ...]], Known]:
-    """Return the names of the rows, for labels: the texts in their first columns."""
-    members: dict[tuple[bool, tuple[Key, ...]], list[Cell]] = {}
-    for cell in found.cells:
-        members.setdefault((cell.is_dense, cell.keys[:-1]), []).append(cell)
-    known = {}
-    for (is_dense, keys), cells_of_row in members.items():
-        parts: dict[str, tuple[str, ...]]
-        parts = {name: (texts[name][key], str(key), f"{name}={key}") for name, key in zip(head, keys, strict=True)}
-        if is_dense and head and "strategy" not in head:
-            last = parts[head[-1]][0]
-            parts[head[-1]] = (DENSE if last == _NOTHING else f"{last} ({DENSE})", DENSE)
-        whole = ", ".join(shown for shown, *_ in parts.values())
-        known[is_dense, keys] = known_line(whole, parts, cells_of_row)
-    return known
+def _parts_of(names: Sequence[str], kinds: Sequence[Kind]) -> list[Parts]:
+    """Return the texts in the first columns of each row."""
+    texts = [_texts(name, [keys[place] for _, keys in kinds]) for place, name in enumerate(names)]
+    found = []
+    for is_dense, keys in kinds:
+        parts: Parts = {
+            name: (shown[key], str(key), f"{name}={key}") for name, shown, key in zip(names, texts, keys, strict=True)
+        }
+        if is_dense and names and "strategy" not in names:
+            last = parts[names[-1]][0]
+            parts[names[-1]] = (DENSE if last == _NOTHING else f"{last} ({DENSE})", DENSE)
+        found.append(parts)
+    return found
 
 
-def _labelled(row: Known, labels: Labels) -> tuple[str, ...]:
+def _labelled(line: Line, labels: Labels) -> tuple[str, ...]:
     """Return the first columns of a row. A label of the whole row goes into the strategy's column, or the first one."""
+    row = line.known
     names = {name: labels.part(row, name) for name in row.parts}
     of_row = [labels.given[key] for key in (row.whole, *row.pairs) if key in labels.given]
     if of_row and names:
@@ -264,24 +260,10 @@ def _labelled(row: Known, labels: Labels) -> tuple[str, ...]:
     return tuple(names.values())
 
 
-def _best(found: Cells, keys: Sequence[Key]) -> dict[Key, float]:
-    better = max if found.value.is_better_higher else min
-    columns = {key: [c.mean for c in found.pruned if c.keys[-1] == key and c.mean is not None] for key in keys}
-    return {key: better(means) for key, means in columns.items() if len(means) > 1}
-
-
-def _entry(cell: Cell, value: Value, options: TableOptions, *, is_n_shown: bool) -> Entry:
-    if cell.mean is None:
-        return Entry(cell=cell)
-    scale = 100 if value.is_fraction else 1
-    digits = (2 if value.is_fraction else 4) if options.digits is None else options.digits
-    spread, interval = "", cell.interval(options.spread)
-    if interval is not None and options.spread == "minmax":
-        spread = "[" + ", ".join(f"{scale * end:.{digits}f}" for end in interval) + "]"
-    elif interval is not None:
-        spread = f"± {scale * (cell.half_width(options.spread) or 0.0):.{digits}f}"
-    mean, n = f"{scale * cell.mean:.{digits}f}", f"({cell.n})" if is_n_shown else ""
-    return Entry(cell=cell, mean=mean, spread=spread, n=n)
+def _number(number: float, value: Value, digits: int | None) -> str:
+    """Return a value as text: fractions in percent, by default with two decimals, others with four."""
+    scale, usual = (100, 2) if value.is_fraction else (1, 4)
+    return f"{scale * number:.{usual if digits is None else digits}f}"
 
 
 def _caption(value: Value, spread: str, counts: set[int]) -> str:

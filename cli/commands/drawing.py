@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from analysis.compare.cells import GRID
 from analysis.compare.labels import FLAG, entries_of
+from analysis.compare.points import GRID
 from analysis.figures.figure import FigureKind, FigureOptions
 from analysis.figures.registry import FIGURES
 from analysis.measures.measure import Measure, NoOptions

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from analysis.compare.cells import GRID
+from analysis.compare.points import GRID
 from analysis.rows.run_row import Row, row_of
 from branches.desc import is_untrained, trained_of
 from cli.commands.catalogue import ListingFlags

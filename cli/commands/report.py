@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.compare.cells import SPREADS
+from analysis.compare.points import SPREADS
 from analysis.rows.result_value import Value
 from analysis.rows.runs import read_rows
 from cli.request.flags import parse

@@ -103,6 +103,6 @@ def test_reports_take_the_same_labels(tmp_path: Path) -> None:
 
     page = page_of(read_rows(tmp_path), Value.parse("test_accuracy"), labels="snip1=SNIP,oneshot:mine=Ours,dense=Full")
 
-    assert [line.label for line in page.lines] == ["Full", "Ours", "SNIP"]
-    assert [line.strategy for line in page.lines if not line.is_dense] == ["mine", "snip1"]
+    assert [line.label for line in page.comparison.lines] == ["Full", "Ours", "SNIP"]
+    assert [line.keys for line in page.comparison.lines if not line.is_dense] == [("mine",), ("snip1",)]
     assert page.title == "Ours and SNIP on digits"

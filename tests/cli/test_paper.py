@@ -156,7 +156,7 @@ def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
                 assert make_table(rows, drawing.options).lines
             elif isinstance(drawing, FigureDrawing) and isinstance(drawing.options, CurvesOptions | LayersOptions):
                 by = ["density"] if isinstance(drawing.options, CurvesOptions) else []
-                assert any(cell.n for cell in grouped(rows, drawing.options, Value("test_accuracy"), by).pruned)
+                assert any(point.n for point in grouped(rows, drawing.options, Value("test_accuracy"), by).pruned)
 
 
 def test_the_file_that_the_documentation_shows_is_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -212,6 +213,49 @@ def test_a_measure_of_a_plug_in_is_computed_reused_and_computed_anew_after_a_cha
     assert [result.out.splitlines()[-1].split(",")[0] for result in results] == ["computed", "reused", "computed"]
     assert len(list((terminal.root / ".measures" / "distance").iterdir())) == 2
     terminal.run(*command).assert_is_for_people(2, "'distance' is not a valid value")
+
+
+def test_a_kind_of_figure_draws_results_and_measures_and_names_a_run_that_needs_another_plug_in(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    for strategy in ("random", "magnitude"):
+        job = ("branch", "train", "oneshot", *SHORT, f"--strategy={strategy}", "--density=0.3")
+        assert terminal.run(*job).code == 0
+    assert terminal.run(*job_of("my_method", SHORT)).code == 0
+    shutil.rmtree(terminal.root / ".plugins")
+    commands = {
+        "trade_off": (f"--plugin={EXAMPLES / 'my_figure.py'}",),
+        "measure": ("--measure=effective_sparsity", "--kind=line"),
+    }
+
+    for kind, flags in commands.items():
+        result = terminal.run("plot", kind, *flags, f"--out={tmp_path / kind}.svg")
+
+        assert result.code == 0, result.err
+        rows = list(csv.DictReader((tmp_path / f"{kind}.csv").read_text().splitlines()))
+        assert [row["strategy"] for row in rows] == ["random", "magnitude"]
+        assert re.search(r"Left out, the plug-in my_method is not loaded: [0-9a-f]{8}/1\.", result.out), result.out
+
+
+def test_an_unrelated_run_of_a_plug_in_does_not_end_tables_figures_and_reports(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    own = job_of("my_model", SHORT)
+    branch = ("branch", "train", "oneshot", "--strategy=magnitude", "--density=0.3")
+    for job in (("train", *SHORT), own, (*branch, *SHORT), (*branch, *own[1:])):
+        assert terminal.run(*job).code == 0
+    shutil.rmtree(terminal.root / ".plugins")
+    note = re.compile(r"[Ll]eft out, the plug-in my_model is not loaded: [0-9a-f]{8}/1, [0-9a-f]{8}/1\.")
+    commands: tuple[tuple[str, ...], ...] = (("table",), ("report", "--lines=strategy", f"--out={tmp_path}/a.html"))
+    commands += tuple(("plot", kind, f"--out={tmp_path}/a.svg") for kind in ("curves", "training"))
+
+    for command in commands:
+        result = terminal.run(*command)
+
+        assert result.code == 0, result.err
+        assert note.search(result.out), (command, result.out)
+    assert note.search((tmp_path / "a.html").read_text())
+    terminal.run("table", f"--plugin={EXAMPLES}/my_model.py").assert_is_for_people(2, "model_name")
 
 
 def test_prepared_files_are_those_of_a_version_of_the_plug_in(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from analysis.figures.plot import plot
 from analysis.rows.run import open_run
+from foundations.errors import UsageError
 from foundations.storage.run import MASK
 from tests.analysis.figures.conftest import branch_in
+from tests.training.small_runs import context, oneshot_desc
+from training.jobs.compute import complete
 
 
 def kept(root: Path, strategy: str, replicate: int) -> set[tuple[str, int]]:
@@ -58,3 +61,15 @@ def test_a_damaged_mask_is_left_out_and_said_so(own_grid: Path) -> None:
 
     assert not any(point["first"] == point["second"] == "random" for point in drawn.points)
     assert any("damaged" in note for note in drawn.notes)
+
+
+def test_masks_of_another_network_are_not_compared_and_do_not_end_the_figure(own_grid: Path, digits: Path) -> None:
+    other = oneshot_desc("synflow", parent={"model_name": "digits_lenet_8"}, density=0.3)
+    complete(other, context(own_grid, digits))
+
+    drawn = plot("overlap", own_grid)
+
+    assert {point["first"] for point in drawn.points} == {"random", "magnitude"}
+    assert [note for note in drawn.notes if note.startswith("Not compared, random and synflow: ")]
+    with pytest.raises(UsageError, match="different networks"):
+        plot("overlap", own_grid, where="strategy=synflow,strategy=random,replicate=1")

@@ -14,11 +14,12 @@ import pytest
 from matplotlib import rcParams
 from matplotlib.colors import to_rgb
 
-from analysis.compare.cells import DENSE
+from analysis.compare.looks import PALETTE, looks
+from analysis.compare.points import DENSE
 from analysis.figures.curves import CURVES, CurvesOptions
 from analysis.figures.figure import DrawnFigure
-from analysis.figures.style import PALETTE, WIDTHS, log_ticks, looks, new_figure, styled
-from analysis.report import looks as report_looks
+from analysis.figures.style import WIDTHS, log_ticks, new_figure, styled
+from analysis.report import render
 from foundations.errors import UsageError
 from pruning.registry import METHODS
 from tests.analysis.rows import pruned, training
@@ -196,14 +197,15 @@ def test_many_strategies_of_plug_ins_all_look_different() -> None:
 def test_a_strategy_of_a_plug_in_looks_the_same_in_reports() -> None:
     names = [*BUILT_IN, "mine", "edge_popup"]
 
-    for look, of_report in zip(looks(names), report_looks.looks(names), strict=True):
-        assert (look.color, look.marker) == (PALETTE[of_report.color], of_report.mark)
+    for look in looks(names):
+        of_report = render.look_data(look)
+        assert (look.color, look.marker) == (PALETTE[of_report["color"]], of_report["mark"])
 
 
 def _schemes() -> list[dict[str, str]]:
     """Return the colours of a report's style sheet: light, dark and print."""
     found: dict[str, list[str]] = {}
-    sheet = (Path(report_looks.__file__).parent / "style.css").read_text()
+    sheet = (Path(render.__file__).parent / "style.css").read_text()
     for name, value in re.findall(r"--(c\d+|paper): (#\w+);", sheet):
         found.setdefault(name, []).append(value)
     return [{name: values[place] for name, values in found.items()} for place in range(3)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.report.lines import label_of, telling_keys
+import pytest
+
+from analysis.compare.comparison import line_names
+from analysis.compare.points import Key
+from analysis.report.lines import parts_of, telling_keys
 from tests.analysis.rows import damaged, pruned, training
 
 
@@ -47,11 +51,19 @@ def test_a_hyperparameter_with_the_name_of_a_result_is_told_from_it() -> None:
     assert telling_keys(rows) == ("strategy", "hparam.test_accuracy")
 
 
-def test_a_line_is_named_by_its_values() -> None:
-    assert label_of(["strategy", "lr"], ["snip1", 0.1], is_dense=False) == "snip1, lr=0.1"
-    assert label_of(["strategy", "lr"], ["dense", 0.1], is_dense=True) == "dense, lr=0.1"
-    assert label_of([], [], is_dense=False) == "all runs"
-    assert label_of(["technique", "reinitialize"], ["gmp", True], is_dense=False) == "gmp, reinitialize"
-    assert (
-        label_of(["technique", "reinitialize"], [None, False], is_dense=False) == "technique=None, reinitialize=False"
-    )
+@pytest.mark.parametrize(
+    ("names", "values", "is_dense", "expected"),
+    [
+        (["strategy", "lr"], ("snip1", 0.1), False, "snip1, lr=0.1"),
+        (["strategy", "lr"], ("dense", 0.1), True, "dense, lr=0.1"),
+        ([], (), False, "all runs"),
+        (["technique", "reinitialize"], ("gmp", True), False, "gmp, reinitialize"),
+        (["technique", "reinitialize"], (None, False), False, "technique=None, reinitialize=False"),
+    ],
+)
+def test_a_line_is_named_by_its_values(
+    names: list[str], values: tuple[Key, ...], is_dense: bool, expected: str
+) -> None:
+    kinds = [(is_dense, values)]
+
+    assert line_names(names, kinds, parts_of(names, kinds)) == [expected]

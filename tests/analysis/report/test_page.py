@@ -32,13 +32,13 @@ def test_means_spreads_and_addresses_are_those_of_the_runs(tmp_path: Path) -> No
 
     found = page(tmp_path)
 
-    reference, point = found.points
-    assert [line.label for line in found.lines] == ["dense", "snip1"]
+    reference, point = found.comparison.points
+    assert [line.label for line in found.comparison.lines] == ["dense", "snip1"]
     assert (point.mean, point.density) == pytest.approx((statistics.fmean(accuracies), 0.1))
-    assert point.half_width == pytest.approx(statistics.stdev(accuracies))
-    assert [found.runs[run].address for run in point.runs] == addresses
-    assert [found.runs[run].value for run in point.runs] == list(accuracies)
-    assert (reference.mean, [found.runs[run].address for run in reference.runs]) == (0.95, [dense])
+    assert point.half_width("std") == pytest.approx(statistics.stdev(accuracies))
+    assert [row.address for row in point.rows] == addresses
+    assert [run.value for run in found.runs if run.address in addresses] == list(accuracies)
+    assert (reference.mean, [row.address for row in reference.rows]) == (0.95, [dense])
     assert found.levels == (0.1,)
 
 
@@ -103,10 +103,10 @@ def test_experiments_that_cannot_be_told_apart_have_no_mean_and_a_warning(tmp_pa
 
     apart, mixed = page(tmp_path), page(tmp_path, by=["strategy"])
 
-    assert [line.label for line in apart.lines] == ["snip1, lr=0.1", "snip1, lr=0.2"]
-    assert (mixed.points[0].mean, mixed.points[0].is_mixed, len(mixed.points[0].runs)) == (None, True, 2)
+    assert [line.label for line in apart.comparison.lines] == ["snip1, lr=0.1", "snip1, lr=0.2"]
+    assert (mixed.comparison.points[0].mean, mixed.comparison.points[0].n) == (None, 2)
     assert "lr (0.1, 0.2)" in warnings(mixed)["Different experiments"]
-    assert page(tmp_path, over=["lr"]).points[0].mean == pytest.approx(0.75)
+    assert page(tmp_path, over=["lr"]).comparison.points[0].mean == pytest.approx(0.75)
     assert [each.role for each in page(tmp_path, over=["lr"]).varying] == ["averaged"]
 
 
@@ -116,7 +116,7 @@ def test_runs_on_other_data_have_no_mean_and_a_warning(tmp_path: Path) -> None:
 
     found = page(tmp_path)
 
-    assert found.points[0].mean is None
+    assert found.comparison.points[0].mean is None
     assert "fingerprint" in warnings(found)["Different experiments"]
     assert "different data" in warnings(found)["Runs and data"]
 

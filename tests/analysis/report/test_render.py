@@ -101,3 +101,12 @@ def test_the_drawn_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
     (point,) = data["points"]
     assert (point["mean"], point["density"], point["low"]) == (0.8125, 0.25, None)
     assert [data["runs"][run][0] for run in point["runs"]] == [address]
+
+
+def test_trainings_alone_are_drawn_as_lines(tmp_path: Path) -> None:
+    write_training(tmp_path, 1)
+    write_training(tmp_path, 2)
+
+    assert '"dense":false,"color":0' in html_of(
+        page_of(read_rows(tmp_path), Value.parse("test_accuracy"), by=["strategy"])
+    )

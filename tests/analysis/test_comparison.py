@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.compare.cells import Cell, Cells, cells, level
+from analysis.compare.comparison import Comparison
+from analysis.compare.points import Point, level
 from analysis.rows.result_value import Value
 from analysis.rows.run_row import Row
 from analysis.rows.runs import read_rows
@@ -24,25 +25,25 @@ from tests.analysis.rows import damaged, imported, pruned, training
 ACCURACY = Value("test_accuracy")
 
 
-def grouped(*rows: Row, by: str = "strategy,sparsity", **options: object) -> Cells:
-    return cells(rows, by.split(","), ACCURACY, **options)  # type: ignore[arg-type]
+def grouped(*rows: Row, by: str = "strategy,sparsity", **options: object) -> Comparison:
+    return Comparison.of(rows, by.split(","), ACCURACY, **options)  # type: ignore[arg-type]
 
 
-def only(found: Cells) -> Cell:
-    (cell,) = found.cells
-    return cell
+def only(found: Comparison) -> Point:
+    (point,) = found.points
+    return point
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_mean_and_spreads_are_those_of_the_replicates(values: list[float]) -> None:
-    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
+    point = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
 
-    assert cell.values == tuple(values)
-    assert cell.mean == pytest.approx(sum(values) / len(values))
+    assert point.values == tuple(values)
+    assert point.mean == pytest.approx(sum(values) / len(values))
     std = math.sqrt(sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1))
-    assert cell.half_width("std") == pytest.approx(std)
-    assert cell.half_width("sem") == pytest.approx(std / math.sqrt(len(values)))
-    assert cell.interval("minmax") == (min(values), max(values))
+    assert point.half_width("std") == pytest.approx(std)
+    assert point.half_width("sem") == pytest.approx(std / math.sqrt(len(values)))
+    assert point.interval("minmax") == (min(values), max(values))
 
 
 @pytest.mark.parametrize(
@@ -51,15 +52,15 @@ def test_mean_and_spreads_are_those_of_the_replicates(values: list[float]) -> No
 )
 def test_a_confidence_interval_is_by_students_t(n: int, quantile: float) -> None:
     values = [0.5 + number / 100 for number in range(n)]
-    cell = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
+    point = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
 
-    assert cell.half_width("ci95") == pytest.approx(quantile * statistics.stdev(values) / math.sqrt(n), rel=1e-13)
+    assert point.half_width("ci95") == pytest.approx(quantile * statistics.stdev(values) / math.sqrt(n), rel=1e-13)
 
 
 def test_a_single_run_has_no_spread() -> None:
-    cell = only(grouped(pruned("snip1", 0.9)))
+    point = only(grouped(pruned("snip1", 0.9)))
 
-    assert (cell.n, cell.half_width("std"), cell.interval("minmax")) == (1, None, None)
+    assert (point.n, point.half_width("std"), point.interval("minmax")) == (1, None, None)
 
 
 def test_a_run_that_is_not_complete_or_diverged_is_left_out_and_named() -> None:
@@ -99,7 +100,7 @@ def test_experiments_that_differ_are_not_averaged_unless_that_is_asked_for() -> 
     assert "--over=lr" in str(caught.value)
     assert only(grouped(*rows, over=["lr"])).n == 2
     assert not grouped(*rows, over=["lr"]).mixed
-    assert [cell.keys for cell in grouped(*rows, by="strategy,lr").cells] == [("snip1", 0.01), ("snip1", 0.1)]
+    assert [point.keys for point in grouped(*rows, by="strategy,lr").points] == [("snip1", 0.01), ("snip1", 0.1)]
 
 
 def test_runs_on_other_data_are_not_averaged() -> None:
@@ -123,7 +124,7 @@ def test_the_trainings_that_are_pruned_are_the_dense_reference_whatever_is_chose
 
     assert (one.keys, one.n) == (("dense", 0.0), 1)
     assert one.mean == pytest.approx(0.95)
-    assert [cell.keys for cell in found.cells] == [("dense", 0.0), ("snip1", 0.9)]
+    assert [point.keys for point in found.points] == [("dense", 0.0), ("snip1", 0.9)]
 
 
 def test_a_training_that_was_made_only_as_far_as_its_branches_need_is_said_to_be_no_reference() -> None:
@@ -144,9 +145,9 @@ def test_a_run_that_was_imported_pruned_is_no_dense_network() -> None:
 
     found = grouped(parent, child)
 
-    assert [(cell.is_dense, cell.keys) for cell in found.cells] == [(False, ("snip1", 0.9)), (False, (None, 0.7))]
+    assert [(point.is_dense, point.keys) for point in found.points] == [(False, ("snip1", 0.9)), (False, (None, 0.7))]
     assert not found.dense
-    assert [cell.keys for cell in grouped(parent).cells] == [(None, 0.7)]
+    assert [point.keys for point in grouped(parent).points] == [(None, 0.7)]
 
 
 def test_a_run_that_was_imported_pruned_is_no_dense_reference_of_its_branches() -> None:
@@ -155,8 +156,8 @@ def test_a_run_that_was_imported_pruned_is_no_dense_reference_of_its_branches() 
 
     found = grouped(parent, dense, *children, where="strategy=snip1")
 
-    assert [cell.rows for cell in found.dense] == [(dense,)]
-    assert parent not in [row for cell in found.cells for row in cell.rows] and not found.untrained
+    assert [point.rows for point in found.dense] == [(dense,)]
+    assert parent not in [row for point in found.points for row in point.rows] and not found.untrained
 
 
 def test_a_run_that_was_imported_without_a_mask_is_the_dense_reference_of_its_branches() -> None:
@@ -164,7 +165,7 @@ def test_a_run_that_was_imported_without_a_mask_is_the_dense_reference_of_its_br
 
     found = grouped(parent, branch_of(parent, pruned("snip1", 0.9)))
 
-    assert [(cell.is_dense, cell.keys) for cell in found.cells] == [(True, ("dense", 0.0)), (False, ("snip1", 0.9))]
+    assert [(point.is_dense, point.keys) for point in found.points] == [(True, ("dense", 0.0)), (False, ("snip1", 0.9))]
 
 
 def test_keys_that_no_run_has_are_refused_with_a_suggestion() -> None:
@@ -200,13 +201,13 @@ def test_trainings_without_branches_are_no_references() -> None:
 
 def test_a_value_that_no_run_has_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="test_accuracy"):
-        cells([pruned("snip1", 0.9)], ["strategy"], Value("test_acuracy"))
+        Comparison.of([pruned("snip1", 0.9)], ["strategy"], Value("test_acuracy"))
 
 
 def test_a_level_is_the_same_whether_it_was_asked_for_or_achieved() -> None:
     rows = pruned("snip1", 0.9), pruned("snip1", 0.95, achieved=0.9)
 
-    assert [cell.keys for cell in grouped(*rows, by="density", over=["prune_fraction"]).cells] == [(0.1,)]
+    assert [point.keys for point in grouped(*rows, by="density", over=["prune_fraction"]).points] == [(0.1,)]
 
 
 @pytest.mark.parametrize("key, expected", [("sparsity", 0.875), ("density", 0.125), ("compression", 8.0)])
@@ -267,9 +268,9 @@ def test_the_value_at_the_best_step_is_where_a_finite_validation_accuracy_is_hig
 
 def test_a_metric_that_is_no_result_counts_where_it_was_measured(tmp_path: Path) -> None:
     rows = measured(tmp_path, {("loss", 30): 2.0}), pruned("snip1", 0.9)
-    found = cells(rows, ["strategy"], Value.parse("loss@3ep"))
+    found = Comparison.of(rows, ["strategy"], Value.parse("loss@3ep"))
 
-    assert {cell.keys: cell.values for cell in found.cells} == {("dense",): (2.0,), ("snip1",): ()}
+    assert {point.keys: point.values for point in found.points} == {("dense",): (2.0,), ("snip1",): ()}
 
 
 @pytest.mark.parametrize("text", ["", "@best", "test_loss@", "test_loss@third"])
@@ -283,7 +284,7 @@ def test_a_run_whose_metrics_are_not_those_of_the_manifest_does_not_count(own_fa
     path = own_family.branch.folder / METRICS
     path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
 
-    found = cells(read_rows(own_family.root), ["strategy"], Value.parse(value), where="branch=oneshot")
+    found = Comparison.of(read_rows(own_family.root), ["strategy"], Value.parse(value), where="branch=oneshot")
 
-    assert str(own_family.branch.location) not in {row.location for cell in found.cells for row in cell.rows}
+    assert str(own_family.branch.location) not in {row.location for point in found.points for row in point.rows}
     assert any("damaged" in note for note in found.notes())
