@@ -17,6 +17,7 @@ from pruning.masks.mask import Mask
 from pruning.registry import METHODS
 from pruning.rounding import NEAREST
 from pruning.scoring.arguments import plain, shape_of_example, whole_number
+from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.outputs import Loss, Objective, Output
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.prunable import Choice
@@ -133,19 +134,15 @@ def prune(
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)
-    found = mask_from_hparams(
-        model,
-        hparams,
+    inputs = ScoringInputs(
         seed=seed,
-        keep=keep,
         examples=examples,
         batch_size=whole_number(batch_size, "batch_size", 1),
         input_shape=shape_of_example(input_shape),
-        mask=start,
-        loss=Objective(loss, output),
+        objective=Objective(loss, output),
         micro_batch_size=whole_number(micro_batch_size, "micro_batch_size", 1),
-        on_iteration=on_iteration,
     )
+    found = mask_from_hparams(model, hparams, inputs, keep=keep, mask=start, on_iteration=on_iteration)
     _warn_of_collapse(start, found)
     return found
 
