@@ -18,7 +18,6 @@ from foundations.errors import OpenPruneError, UsageError
 from foundations.examples import Rows
 from foundations.multiply_adds import in_eval_mode
 from pruning.hparams import PruningHparams
-from pruning.kernels.live_channels import LiveChannels
 from pruning.masks.mask import Mask
 from pruning.plugin_results import check_asks_for_examples
 from pruning.scoring.activation_memory import (
@@ -204,16 +203,16 @@ class Scoring(MaskedNetwork):
     def scores_of_flow(self, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:
         """Return score(w, ∂R/∂w) by element, R = 1ᵀ f(1) the sum of the outputs for one example of all ones.
 
-        It may be 0 for weights that the mask prunes, whatever their gradient. A network that takes tokens gets the ones
-        in place of its embeddings. Raises: UsageError where an embedding is to be scored, through which nothing flows.
+        A network that takes tokens gets the ones in place of its embeddings.
         """
         ones = self.ones()
         takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(ones) if isinstance(leaf, Tensor))
         if self._inputs.example is None and has_embeddings(self.network):
             raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
         behind = ones_behind_embeddings(self.network, self.weights) if takes_tokens else contextlib.nullcontext()
-        with behind, self._live_channels.under(self.mask):
-            return self._live_channels.scores(self.objective.scored(self.run(ones)).sum(), score)
+        with behind:
+            flow = self.gradient_of(self.objective.scored(self.run(ones)).sum())
+        return {name: score(weight.detach(), flow[name]).contiguous() for name, weight in self.weights.items()}
 
     @torch.no_grad()
     def calibrate_batchnorm(
@@ -272,10 +271,6 @@ class Scoring(MaskedNetwork):
                 "no target of the scoring examples counts: all have the label that is ignored.", "examples"
             )
         return shares
-
-    @functools.cached_property
-    def _live_channels(self) -> LiveChannels:
-        return LiveChannels(self.network, self.weights)
 
     def _first_example(self) -> Any:
         """Return the inputs of one example, or None if they are unknown."""
