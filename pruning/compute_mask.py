@@ -6,6 +6,7 @@ import fnmatch
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from pruning.masks.selection import inverted, select
 from pruning.method import Method
 from pruning.plugin_results import check_counts, check_mask, checked_counts_of, checked_scores
 from pruning.registry import ALLOCATIONS, SCHEDULES
-from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
+from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, kept_as_published, ties_of
 from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.scoring import Scores, Scoring, open_scoring
 from pruning.weights.computed_weights import Computed
@@ -105,7 +106,7 @@ def _iterate(
 ) -> Mask:
     """Score and prune iteratively, each group to its number of weights."""
     mask = start
-    for iteration in range(1, hparams.iterations + 1):
+    for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
         scores = _scores(scoring, hparams)
         _warn_of_ties(scores, mask)
@@ -130,8 +131,8 @@ def _groups(
     layers = [Mask({name: start[name]}) for name in start]
     if hparams.rounding != NEAREST:
         if allocation.kept_per_layer is None:
-            return [(start, _published_count(hparams, counted))]
-        return [(layer, _published_count(hparams, Counted(layer.total, layer.kept))) for layer in layers]
+            return [(start, partial(kept_as_published, hparams, counted))]
+        return [(layer, partial(kept_as_published, hparams, Counted(layer.total, layer.kept))) for layer in layers]
     if allocation.kept_per_layer is None:
         return [(start, _scheduled_count(hparams, start.kept, keep))]
     order = scoring.order_of_layers() if allocation.needs_order else list(start)
@@ -145,18 +146,8 @@ def _groups(
 
 
 def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:
-    counts = checked_counts_of(SCHEDULES.find(hparams.prune_schedule), start, target, hparams.iterations)
+    counts = checked_counts_of(SCHEDULES.find(hparams.prune_schedule), start, target, hparams.prune_iterations)
     return lambda iteration, _: counts[iteration - 1]
-
-
-def _published_count(hparams: PruningHparams, counted: Counted) -> _Count:
-    highest = hparams.prune_direction == "highest"
-
-    def count(iteration: int, kept: int) -> int:
-        now = Iteration(hparams.level, hparams.prune_schedule, iteration, hparams.iterations, highest)
-        return kept_as_published(hparams.rounding, now, counted, kept)
-
-    return count
 
 
 def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
@@ -204,15 +195,13 @@ def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> Non
 
 
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:
-    """Warn if all scores of a mask's kept weights are equal. Stops at the first different score."""
+    """Warn if all scores of a mask's kept weights are equal. Stops at the first tensor with a different score."""
     first: Tensor | None = None
     for name, tensor in mask.items():
-        score = scores[name].flatten()
-        kept = score if bool(tensor.all()) else score[tensor.flatten().to(score.device)]
-        for part in torch.split(kept, 1 << 16):
-            first = part[:1] if first is None and len(part) else first
-            if first is not None and not bool((part == first.to(part.device)).all()):
-                return
+        kept = scores[name][tensor.to(scores[name].device)]
+        first = kept[:1] if first is None and len(kept) else first
+        if first is not None and not bool((kept == first.to(kept.device)).all()):
+            return
     if first is not None and mask.kept > 1:
         message = f"all {mask.kept} scores are {first.item():g}: the order of the weights decides which are pruned"
         warnings.warn(message, TiesWarning, stacklevel=5)

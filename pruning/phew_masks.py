@@ -7,7 +7,6 @@ from torch import nn
 
 from foundations.errors import UsageError
 from pruning.masks.bias_masks import units_with_weights
-from pruning.masks.mask import Mask
 from pruning.paths.graph import trace
 from pruning.prune import prune
 from pruning.scoring.scoring_network import CannotRun
@@ -52,16 +51,10 @@ def phew_masks(
     )
     if verbose:
         print(f"PHEW keeps {mask.kept} of {mask.total} weights ({100 * mask.density:.4g}%).")  # noqa: T201 - asked for
-    return _as_lists(network, mask)
-
-
-def _as_lists(network: nn.Module, mask: Mask) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    weights = prunable_weights(network)
-    names = {id(weight): name for name, weight in weights.items()}
+    names = {id(weight): name for name, weight in prunable_weights(network).items()}
     weight_masks, bias_masks = [], []
     for parameter in network.parameters():
-        name = names.get(id(parameter))
-        if name is not None:
+        if (name := names.get(id(parameter))) is not None:
             layer = network.get_submodule(name.rpartition(".")[0])
             weight_masks.append(mask[name].to(parameter.device, torch.float32))
             bias_masks.append(units_with_weights(layer, mask[name]).to(parameter.device, torch.float32))

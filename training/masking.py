@@ -15,7 +15,7 @@ from datasets.loading.batches import LoaderConfig
 from datasets.loading.loader import open_loader
 from foundations.storage.run import Run
 from pruning.compute_mask import TiesWarning, mask_from_hparams
-from pruning.hparams import DEFAULT_LAYERS, PruningHparams
+from pruning.hparams import DEFAULT_LAYERS, ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
@@ -48,8 +48,8 @@ def prune_with_data(
         start, rest = _split(model, pruning, start)
 
     def on_iteration(done: int, _: Mask, scores: Scores) -> None:
-        context.reporter.progress("prune", done, pruning.iterations, "iterations")
-        if on_scores is not None and done == pruning.iterations:
+        context.reporter.progress("prune", done, pruning.prune_iterations, "iterations")
+        if on_scores is not None and done == pruning.prune_iterations:
             on_scores(scores)
 
     with saying_warnings(context), context.interrupts.at_once(_SCORES_AGAIN):
@@ -86,10 +86,11 @@ def scoring_inputs(
     device: the model's device. seed: the seed of random scores and of the choice of examples.
     """
     inputs = ScoringInputs(seed=seed, batch_size=dataset.batch_size, input_shape=dataset.input_shape)
-    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
+    per_class = pruning.examples_per_class
     if per_class is None:
         return inputs
     context.prepare(dataset.dataset_name)
+    augmented = isinstance(pruning, ExamplesHparams) and pruning.score_examples == "drawn"
     read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
     drawn = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)

@@ -34,8 +34,7 @@ class MaskedNetwork:
         self.network = scoring_copy(model, hparams)
         parameters = dict(self.network.named_parameters(remove_duplicate=False))
         self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in mask}
-        for parameter in parameters.values():
-            parameter.requires_grad_(False)
+        self.network.requires_grad_(False)
         for weight in self.weights.values():
             weight.requires_grad_(True)
             weight.data = weight.data.contiguous()

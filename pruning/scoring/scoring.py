@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from foundations.errors import OpenPruneError, UsageError
 from foundations.examples import Rows
 from foundations.multiply_adds import in_eval_mode
-from pruning.hparams import PruningHparams
+from pruning.hparams import BatchesHparams, PruningHparams
 from pruning.masks.mask import Mask
 from pruning.plugin_results import check_asks_for_examples
 from pruning.scoring.activation_memory import (
@@ -63,6 +63,7 @@ class Scoring(MaskedNetwork):
         """Take a network, a mask, and the inputs of the method (`ScoringInputs.for_method`)."""
         super().__init__(model, mask, hparams)
         self._hparams, self._inputs = hparams, inputs
+        self._weighs_equally = isinstance(hparams, BatchesHparams) and hparams.score_batches_equally
         self.input_shape, self.objective, self.seed = inputs.input_shape, inputs.objective, inputs.seed
         self.loss = self.objective.loss
         self.batches = inputs.batches(0)
@@ -100,11 +101,10 @@ class Scoring(MaskedNetwork):
             return None
         ran: list[str] = []
         layers = [(name, self.network.get_submodule(name.rpartition(".")[0])) for name in self.weights]
-        hooks = [layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
-        with in_eval_mode(self.network):
+        with in_eval_mode(self.network), contextlib.ExitStack() as hooks:
+            for name, layer in layers:
+                hooks.enter_context(layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name)))
             self.run(example)
-        for hook in hooks:
-            hook.remove()
         order = list(dict.fromkeys(ran))
         return [name for name in self.weights if name not in order] + order
 
@@ -258,7 +258,7 @@ class Scoring(MaskedNetwork):
         batches = self.next_pass() if batches is None else batches
         self._recompute_if_coupled(memory)
         size = None if any_couples_examples(self.network) else self.examples_at_once(memory)
-        if self._hparams.weighs_batches_equally:
+        if self._weighs_equally:
             shares = [
                 (part, share * self._mass([part]) / self._mass([batch]))
                 for batch, share in self._shares(batches)
@@ -307,7 +307,7 @@ class Scoring(MaskedNetwork):
     def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
         """Return the batches in which some target counts, each with its weight in the mean loss of all."""
         counted = list(self._counted(batches))
-        masses = [1.0 if self._hparams.weighs_batches_equally else self._mass([batch]) for batch in counted]
+        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
         return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
 
     def _squared_gradients(self, batch: Rows) -> Scores:

@@ -89,15 +89,13 @@ def run(network: nn.Module, inputs: Any, weights: Mapping[str, Tensor] | None = 
         return network(*args, **kwargs)
     except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
         raise
-    except ValueError as error:
-        if "more than 1 value per channel" in str(error):
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
+        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
             reason = (
                 "batchnorm cannot normalize one example by its own statistics, and one of the scoring batches has a "
                 "single one; choose a size that leaves none, or score_in_eval_mode."
             )
             raise SingleExample(reason, "score_batch_size") from error
-        raise _refused(network, inputs, error) from error
-    except (RuntimeError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
         raise _refused(network, inputs, error) from error
 
 
@@ -206,16 +204,11 @@ def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Paramete
                 "them by another method, or leave them out.",
                 "prunable_layers",
             )
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output: torch.ones_like(output))
-        for module in network.modules()
-        if isinstance(module, tables)
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in network.modules():
+            if isinstance(module, tables):
+                hooks.enter_context(module.register_forward_hook(lambda *passed: torch.ones_like(passed[-1])))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_depends_on_weights(value: Tensor) -> None:

@@ -74,7 +74,7 @@ def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -
         mask_from_hparams(model, once, ScoringInputs(seed=1, examples=rows, batch_size=batch, input_shape=shape))
 
     seconds = _seconds(score, max(1, count), device)
-    return {"scoring": seconds * pruning.iterations / once.iterations}
+    return {"scoring": seconds * pruning.prune_iterations}
 
 
 def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
