@@ -92,11 +92,6 @@ def class_labels(targets: Any) -> Tensor | None:
     return targets if is_vector and not (targets.is_floating_point() or targets.is_complex()) else None
 
 
-def first_example(inputs: Any) -> Any:
-    """Return the inputs of the first example, with the batch dimension."""
-    return rows_of(inputs, slice(0, 1))
-
-
 def tensors_of_inputs(inputs: Any) -> list[Tensor]:
     """Return the tensors that a network takes as inputs, without the labels of a dictionary."""
     if isinstance(inputs, dict):
@@ -239,13 +234,11 @@ def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) ->
 @contextlib.contextmanager
 def _random_state_of_its_own(loader: Any, seed: int) -> Iterator[None]:
     """Seed a loader's shuffling from a stream, inside the block; restores its generator and the global ones."""
-    own = getattr(loader, "generator", None)
-    state = None if own is None else own.get_state()
+    own = getattr(loader, "generator", None) or torch.Generator()
+    state = own.get_state()
     with global_generator_from("scoring examples", seed):
         try:
-            if own is not None:
-                own.manual_seed(stream_seed("scoring examples", seed))
+            own.manual_seed(stream_seed("scoring examples", seed))
             yield
         finally:
-            if own is not None and state is not None:
-                own.set_state(state)
+            own.set_state(state)

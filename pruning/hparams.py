@@ -121,10 +121,9 @@ class PruningHparams(Hparams):
         if self.method.is_constructive and self.rounding != NEAREST:
             raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
         check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
-        directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
-        if len(directions) > 1:
-            raise UsageError("give one of them, or neither.", *directions)
-        of_scores = [*directions, *(["invert_scores"] if self.invert_scores else [])]
+        if self.prune_highest and self.prune_lowest:
+            raise UsageError("give one of them, or neither.", "prune_highest", "prune_lowest")
+        of_scores = [name for name in ("prune_highest", "prune_lowest", "invert_scores") if getattr(self, name)]
         if self.method.is_constructive and of_scores:
             raise UsageError(f"{self.strategy} builds its mask without scores.", *of_scores)
         if self.method.is_constructive and self.allocation != "global":

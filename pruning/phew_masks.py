@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import nn
 
@@ -67,9 +69,7 @@ def _shape_of_inputs(network: nn.Module) -> tuple[int, ...]:
     first = next(parameter for parameter in network.parameters() if id(parameter) in ids)
     candidates = [(first.shape[1],)] if first.dim() == 2 else [(first.shape[1], side, side) for side in _SIDES]
     for shape in candidates:
-        try:
+        with contextlib.suppress(CannotRun):
             trace(network, shape)
-        except CannotRun:
-            continue
-        return shape
+            return shape
     raise UsageError("the network takes none of the usual shapes; give that of one example.", "input_shape")

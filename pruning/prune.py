@@ -22,15 +22,16 @@ from pruning.scoring.outputs import Loss, Objective, Output
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.prunable import Choice
 
-_IN_JOBS = {
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("sparsity", "amount", "pruning_ratio", "target_sparsity", "prune_rate", "prune_ratio"), "fraction"
+    ),
     "prune_fraction": "fraction",
     "prune_iterations": "iterations",
     "prune_schedule": "schedule",
     "score_batch_size": "batch_size",
 }
-"""Names of job hyperparameters as arguments of `prune`."""
-_ELSEWHERE = ("sparsity", "amount", "pruning_ratio", "target_sparsity", "prune_rate", "prune_ratio")
-"""Names of the pruned fraction in other libraries."""
+"""Arguments of `prune` by their names in other libraries and in jobs."""
 
 
 class CollapseWarning(UserWarning):
@@ -153,11 +154,9 @@ def _hparams_with(strategy: str, options: Mapping[str, Any], **shared: Any) -> P
     own = [name for name in kind.names() if name not in PruningHparams.names()]
     for option, value in options.items():
         if option not in own:
-            if option in _ELSEWHERE or option in _IN_JOBS:
+            if option in _ELSEWHERE:
                 is_number = option == "amount" and isinstance(value, int) and not isinstance(value, bool)
-                call = (
-                    f"keep=N - {value}, of N weights" if is_number else f"{_IN_JOBS.get(option, 'fraction')}={value!r}"
-                )
+                call = f"keep=N - {value}, of N weights" if is_number else f"{_ELSEWHERE[option]}={value!r}"
                 raise UsageError(f"it is not an argument here; the same is {call}.", option)
             taken = choose_from(option, own) if own else ", which takes none."
             raise UsageError(f"it is not an option of {strategy}{taken}", option)

@@ -35,12 +35,10 @@ _SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",
 
 def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
     """Check that the published code has the allocation and the schedule. Raises: UsageError that names those it has."""
-    if allocation not in _ALLOCATIONS.get(rounding, (allocation,)):
-        reason = f"with the rounding {rounding}, {invalid(allocation, 'allocation', _ALLOCATIONS[rounding]).reason}"
-        raise UsageError(reason, "allocation")
-    if schedule not in _SCHEDULES.get(rounding, (schedule,)):
-        reason = f"with the rounding {rounding}, {invalid(schedule, 'prune_schedule', _SCHEDULES[rounding]).reason}"
-        raise UsageError(reason, "prune_schedule")
+    for name, value, possible in (("allocation", allocation, _ALLOCATIONS), ("prune_schedule", schedule, _SCHEDULES)):
+        if value not in possible.get(rounding, (value,)):
+            reason = f"with the rounding {rounding}, {invalid(value, name, possible[rounding]).reason}"
+            raise UsageError(reason, name)
 
 
 def ties_of(rounding: str) -> Ties:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from foundations.errors import UsageError
-from foundations.examples import Rows
-from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
+from foundations.examples import Rows, rows_of
+from pruning.examples import Examples, ExamplesOfPass, chosen_examples, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.scoring.outputs import Objective
 from pruning.scoring.scoring_network import takes_argument
@@ -53,15 +53,16 @@ class ScoringInputs:
         per_class, ignored = hparams.examples_per_class, self.objective.ignored_label
         if self.examples is None and per_class is not None:
             raise UsageError(f"{hparams.strategy} scores with examples; pass examples=(x, y).", "examples")
-        if self.examples is None or isinstance(self.examples, Rows) or _is_function(self.examples):
+        is_function = callable(self.examples) and not any(
+            hasattr(self.examples, name) for name in ("__len__", "__iter__")
+        )
+        if self.examples is None or isinstance(self.examples, Rows) or is_function:
             return self if per_class is not None else replace(self, examples=None)
         inputs, targets = read_examples(self.examples, per_class or 1, ignored, self.seed)
         if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
             inputs = {**inputs, "labels": targets}  # such a network computes its loss
-        rows = None
-        if per_class is not None:
-            rows = chosen_examples((inputs, targets), hparams, ignored, self.seed)
-        return replace(self, examples=rows, example=first_example(inputs))
+        rows = None if per_class is None else chosen_examples((inputs, targets), hparams, ignored, self.seed)
+        return replace(self, examples=rows, example=rows_of(inputs, slice(0, 1)))
 
     def batches(self, number: int) -> list[Rows]:
         """Return the batches of a pass (from 0) over a method's examples. Raises: UsageError if they are no `Rows`."""
@@ -69,7 +70,3 @@ class ScoringInputs:
         if rows is not None and not isinstance(rows, Rows):
             raise UsageError(f"it takes no function; pass the {type(rows).__name__} that it returns.", "examples")
         return [] if rows is None else rows.split(self.batch_size)
-
-
-def _is_function(examples: Any) -> bool:
-    return callable(examples) and not hasattr(examples, "__len__") and not hasattr(examples, "__iter__")

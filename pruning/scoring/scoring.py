@@ -318,11 +318,9 @@ class Scoring(MaskedNetwork):
                 self._has_run = True
             try:
                 return self._vectorized(batch)
-            except OpenPruneError:
+            except (OpenPruneError, torch.OutOfMemoryError):
                 raise
-            except (RuntimeError, TypeError, ValueError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
+            except (RuntimeError, TypeError, ValueError):
                 self._vectorizes = False
         ones = ((self.gradient_of(self.loss_of(part)), 1.0) for part in self._counted(batch.split(1)))
         return _sum(({name: part.square() for name, part in scores.items()}, one) for scores, one in ones)
