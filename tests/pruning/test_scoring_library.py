@@ -1,4 +1,4 @@
-"""What `Scoring` offers to methods with further forward passes: losses and derivatives at given weights, and memory."""
+"""`Scoring` for methods with further forward passes: losses and derivatives at given weights, and bounds on memory."""
 
 from __future__ import annotations
 
