@@ -50,6 +50,7 @@ import pruning.scoring.scoring
 from foundations.examples import Rows
 from models.build import build_model
 from pruning.hparams import PruningHparams
+from pruning.scoring.inputs import ScoringInputs
 from pruning.compute_mask import mask_from_hparams
 from training.desc import TrainDesc
 from training.recipes import recipe
@@ -61,7 +62,7 @@ pruning.scoring.scoring.MOST_ACTIVATIONS = int(sys.argv[1])
 labels = torch.arange(128) % 2
 rows = Rows(labels, lambda rows: torch.randn(len(labels[rows]), *shape))
 hparams = PruningHparams.of({"strategy": "snip64", "density": 0.1})
-mask_from_hparams(model, hparams, seed=0, examples=rows, batch_size=64)
+mask_from_hparams(model, hparams, ScoringInputs(seed=0, examples=rows, batch_size=64))
 """
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
@@ -16,7 +14,14 @@ from pruning.scoring.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
-from training.masking import keep_mask, prunable_part, prune_with_data, say_left_out, saying_warnings
+from training.masking import (
+    keep_mask,
+    prunable_part,
+    prune_with_data,
+    say_left_out,
+    saying_warnings,
+    scoring_inputs,
+)
 from training.structure import load_state, state_for, without_added
 
 
@@ -127,17 +132,19 @@ class BranchJob(Job[BranchDesc]):
             level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
             # Constructive methods (PHEW) add to the given mask; the others prune it further.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
-            pruned = partial(
-                prune_with_data,
-                model.to(self.platform.device),
-                desc.pruning,
-                None if adds_to_nothing else mask,
-                dataset=desc.main.dataset,
-                context=self.context,
-                device=self.platform.device,
-                seed=self.seed,
-                on_scores=lambda scores: statistics.update(score_statistics(scores)),
-            )
+            start, pruning, device = None if adds_to_nothing else mask, desc.pruning, self.platform.device
+
+            def pruned() -> Mask:
+                inputs = scoring_inputs(pruning, desc.main.dataset, self.context, device, self.seed)
+                return prune_with_data(
+                    model.to(device),
+                    pruning,
+                    start,
+                    inputs,
+                    self.context,
+                    lambda scores: statistics.update(score_statistics(scores)),
+                )
+
             mask = self.platform.agree(pruned)
         if desc.branch.randomize_layerwise:
             mask = mask.shuffled_layerwise(self.seed)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
-from foundations.examples import Rows
-from pruning.examples import Examples, ExamplesOfPass, chosen_examples, first_example, read_examples, tensors_of_inputs
-from pruning.hparams import ExamplesHparams, PruningHparams
+from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.masks.selection import inverted, select
 from pruning.method import Method
 from pruning.plugin_results import check_counts, check_mask, checked_counts_of, checked_scores
 from pruning.registry import ALLOCATIONS, SCHEDULES
-from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, Iteration, kept_as_published, ties_of
-from pruning.scoring.outputs import Loss, Objective
-from pruning.scoring.scoring import Scores, Scoring
-from pruning.scoring.scoring_network import takes_argument, without_trace
+from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, kept_as_published, ties_of
+from pruning.scoring.inputs import ScoringInputs
+from pruning.scoring.scoring import Scores, Scoring, open_scoring
 from pruning.weights.computed_weights import Computed
-from pruning.weights.named_weights import kept_by_torch, unwrapped
+from pruning.weights.named_weights import kept_by_torch
 from pruning.weights.prunable import BATCHNORMS, Choice
 
 OnIteration = Callable[[int, Mask, Scores], None]
@@ -42,23 +37,16 @@ class TiesWarning(UserWarning):
 def mask_from_hparams(
     model: nn.Module,
     hparams: PruningHparams,
+    inputs: ScoringInputs,
     *,
-    seed: int,
     keep: int | None = None,
-    examples: Examples | Rows | ExamplesOfPass | None = None,
-    batch_size: int | None = None,
-    input_shape: tuple[int, ...] | None = None,
     mask: Mask | None = None,
-    loss: Loss | Objective = F.cross_entropy,
-    micro_batch_size: int | None = None,
     on_iteration: OnIteration | None = None,
 ) -> Mask:
     """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
-    examples: also chosen `Rows`, read in parts; or, for methods whose examples vary, a function from the number of a
-    pass (from 0) to its `Rows`.
-    batch_size: used if the hyperparameters do not say how to batch the examples. keep: replaces their level.
-    Ignored layers keep all their weights. As in OpenLTH, they count in the level, so the other layers lose more.
+    keep: replaces the level of the hyperparameters. Ignored layers keep all their weights. As in OpenLTH, they count in
+    the level, so the other layers lose more.
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
@@ -73,7 +61,7 @@ def mask_from_hparams(
     if keep in (start.kept, start.total) and (hparams.rounding == NEAREST or hparams.level == 0):
         found = start if keep == start.kept else start.union(start.invert())
         return whole.with_tensors({**found, **ignored})
-    with _scoring(model, hparams, start, seed, examples, batch_size, input_shape, loss, micro_batch_size) as scoring:
+    with open_scoring(model, hparams, start, inputs) as scoring:
         if method.build_mask is not None:
             found = method.build_mask(scoring, keep, hparams)
             check_mask(found, start, keep, method)
@@ -83,93 +71,17 @@ def mask_from_hparams(
     return whole.with_tensors({**found, **ignored})
 
 
-def scores_from_hparams(
-    model: nn.Module,
-    hparams: PruningHparams,
-    mask: Mask,
-    *,
-    seed: int,
-    examples: Examples | Rows | ExamplesOfPass | None = None,
-    batch_size: int | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    loss: Loss | Objective = F.cross_entropy,
-) -> Scores:
+def scores_from_hparams(model: nn.Module, hparams: PruningHparams, inputs: ScoringInputs, mask: Mask) -> Scores:
     """Return the scores of the weights and biases that `mask` names, with that mask applied.
 
-    Nothing is pruned, whatever the level. The arguments are those of `mask_from_hparams`.
+    Nothing is pruned, whatever the level.
 
     Raises: UsageError, also for a method that builds its mask without scores.
     """
     if hparams.method.is_constructive:
         raise UsageError(f"{hparams.strategy} builds its mask without scores.", "strategy")
-    with _scoring(model, hparams, mask.for_model(model), seed, examples, batch_size, input_shape, loss) as scoring:
+    with open_scoring(model, hparams, mask.for_model(model), inputs) as scoring:
         return _scores(scoring, hparams)
-
-
-@contextlib.contextmanager
-def _scoring(
-    model: nn.Module,
-    hparams: PruningHparams,
-    mask: Mask,
-    seed: int,
-    examples: Examples | Rows | ExamplesOfPass | None,
-    batch_size: int | None,
-    input_shape: tuple[int, ...] | None,
-    loss: Loss | Objective,
-    micro_batch_size: int | None = None,
-) -> Iterator[Scoring]:
-    """Yield a method's `Scoring`; inside the block, random generators and autocast are set for scoring."""
-    objective = loss if isinstance(loss, Objective) else Objective(loss)
-    rows, example = _rows_and_example(model, hparams, examples, objective, seed)
-    shape = input_shape
-    if shape is not None:
-        example = None
-    elif len(parts := tensors_of_inputs(example)) == 1:
-        shape = tuple(parts[0].shape[1:])
-    if hparams.method.needs_input_shape and shape is None and example is None:
-        raise UsageError(f"{hparams.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
-    if isinstance(hparams, ExamplesHparams):
-        batch_size = hparams.score_batch_size or batch_size
-    with without_trace(next(iter(model.parameters())).device, seed):
-        yield Scoring(
-            model,
-            mask,
-            hparams,
-            batches=_batches_of(rows, batch_size),
-            input_shape=shape,
-            loss=objective,
-            seed=seed,
-            micro_batch_size=micro_batch_size,
-            example=example,
-        )
-
-
-def _rows_and_example(
-    model: nn.Module,
-    hparams: PruningHparams,
-    examples: Examples | Rows | ExamplesOfPass | None,
-    objective: Objective,
-    seed: int,
-) -> tuple[Rows | ExamplesOfPass | None, Any]:
-    """Return the scoring examples of a method, if it uses any, and the inputs of one example, if there are any."""
-    is_given = examples is not None and not (isinstance(examples, Rows) or _is_function(examples))
-    if not is_given:
-        if hparams.examples_per_class is None:
-            return None, None
-        if examples is None:
-            raise UsageError(f"{hparams.strategy} scores with examples; pass examples=(x, y).", "examples")
-        return examples, None
-    inputs, targets = read_examples(examples, hparams.examples_per_class or 1, objective.ignored_label, seed)
-    if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
-        inputs = {**inputs, "labels": targets}  # such a network computes its loss
-    rows = None
-    if hparams.examples_per_class is not None:
-        rows = chosen_examples((inputs, targets), hparams, objective.ignored_label, seed)
-    return rows, first_example(inputs)
-
-
-def _is_function(examples: Any) -> bool:
-    return callable(examples) and not hasattr(examples, "__len__") and not hasattr(examples, "__iter__")
 
 
 def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
@@ -194,7 +106,7 @@ def _iterate(
 ) -> Mask:
     """Score and prune iteratively, each group to its number of weights."""
     mask = start
-    for iteration in range(1, hparams.iterations + 1):
+    for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
         scores = _scores(scoring, hparams)
         _warn_of_ties(scores, mask)
@@ -219,8 +131,8 @@ def _groups(
     layers = [Mask({name: start[name]}) for name in start]
     if hparams.rounding != NEAREST:
         if allocation.kept_per_layer is None:
-            return [(start, _published_count(hparams, counted))]
-        return [(layer, _published_count(hparams, Counted(layer.total, layer.kept))) for layer in layers]
+            return [(start, partial(kept_as_published, hparams, counted))]
+        return [(layer, partial(kept_as_published, hparams, Counted(layer.total, layer.kept))) for layer in layers]
     if allocation.kept_per_layer is None:
         return [(start, _scheduled_count(hparams, start.kept, keep))]
     order = scoring.order_of_layers() if allocation.needs_order else list(start)
@@ -234,18 +146,8 @@ def _groups(
 
 
 def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:
-    counts = checked_counts_of(SCHEDULES.find(hparams.prune_schedule), start, target, hparams.iterations)
+    counts = checked_counts_of(SCHEDULES.find(hparams.prune_schedule), start, target, hparams.prune_iterations)
     return lambda iteration, _: counts[iteration - 1]
-
-
-def _published_count(hparams: PruningHparams, counted: Counted) -> _Count:
-    highest = hparams.prune_direction == "highest"
-
-    def count(iteration: int, kept: int) -> int:
-        now = Iteration(hparams.level, hparams.prune_schedule, iteration, hparams.iterations, highest)
-        return kept_as_published(hparams.rounding, now, counted, kept)
-
-    return count
 
 
 def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
@@ -293,15 +195,13 @@ def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> Non
 
 
 def _warn_of_ties(scores: Scores, mask: Mask) -> None:
-    """Warn if all scores of a mask's kept weights are equal. Stops at the first different score."""
+    """Warn if all scores of a mask's kept weights are equal. Stops at the first tensor with a different score."""
     first: Tensor | None = None
     for name, tensor in mask.items():
-        score = scores[name].flatten()
-        kept = score if bool(tensor.all()) else score[tensor.flatten().to(score.device)]
-        for part in torch.split(kept, 1 << 16):
-            first = part[:1] if first is None and len(part) else first
-            if first is not None and not bool((part == first.to(part.device)).all()):
-                return
+        kept = scores[name][tensor.to(scores[name].device)]
+        first = kept[:1] if first is None and len(kept) else first
+        if first is not None and not bool((kept == first.to(kept.device)).all()):
+            return
     if first is not None and mask.kept > 1:
         message = f"all {mask.kept} scores are {first.item():g}: the order of the weights decides which are pruned"
         warnings.warn(message, TiesWarning, stacklevel=5)
@@ -361,19 +261,3 @@ def within_masks_of_torch(model: nn.Module, mask: Mask) -> Mask:
     there = kept_by_torch(model)
     kept = {name: tensor & there[name] if name in there else tensor for name, tensor in mask.items()}
     return mask.with_tensors(kept) if there else mask.for_model(model)
-
-
-def _batches_of(examples: Rows | ExamplesOfPass | None, size: int | None) -> list[Rows] | Callable[[int], list[Rows]]:
-    if examples is None:
-        return []
-    if isinstance(examples, Rows):
-        return examples.split(size)
-    of_pass = examples
-
-    def batches(number: int) -> list[Rows]:
-        found = of_pass(number)
-        if not isinstance(found, Rows):
-            raise UsageError(f"it takes no function; pass the {type(found).__name__} that it returns.", "examples")
-        return found.split(size)
-
-    return batches

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from foundations.errors import UsageError
 from foundations.examples import Rows, choose_examples, draw_examples, rows_of
 from foundations.random_streams import global_generator_from, stream_seed
-from pruning.hparams import PruningHparams
+from pruning.hparams import ExamplesHparams, PruningHparams
 
 Examples = Any
 """(inputs, targets), a dictionary of both, a list of batches of either kind, a DataLoader or a Dataset."""
@@ -75,7 +75,7 @@ def chosen_examples(
     per_class = hparams.examples_per_class
     assert per_class is not None, "only methods that score with examples ask"
     labels = class_labels(targets)
-    if hparams.draws_examples:
+    if isinstance(hparams, ExamplesHparams) and hparams.score_examples == "drawn":
         if labels is None:
             raise UsageError("without class labels, all examples are taken in the order given.", "score_examples")
         classes = set(labels.tolist()) - {ignored}
@@ -90,11 +90,6 @@ def class_labels(targets: Any) -> Tensor | None:
     """Return the targets if they are class labels, one integer or bool for each example, else None."""
     is_vector = isinstance(targets, Tensor) and targets.dim() == 1
     return targets if is_vector and not (targets.is_floating_point() or targets.is_complex()) else None
-
-
-def first_example(inputs: Any) -> Any:
-    """Return the inputs of the first example, with the batch dimension."""
-    return rows_of(inputs, slice(0, 1))
 
 
 def tensors_of_inputs(inputs: Any) -> list[Tensor]:
@@ -200,14 +195,12 @@ def _count(tree: Any) -> int:
 def _joined(batches: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     """Return batches as one. Raises: UsageError if they are not alike."""
     try:
-        joined: tuple[Any, Any] = tree_map(_concatenated, *batches)
+        joined: tuple[Any, Any] = tree_map(
+            lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *batches
+        )
         return joined
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(f"the batches cannot be joined: {str(error).splitlines()[0]}", "examples") from error
-
-
-def _concatenated(*parts: Any) -> Any:
-    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]
 
 
 def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) -> tuple[Any, Any]:
@@ -241,13 +234,11 @@ def _from_loader(loader: Any, per_class: int, ignored: int | None, seed: int) ->
 @contextlib.contextmanager
 def _random_state_of_its_own(loader: Any, seed: int) -> Iterator[None]:
     """Seed a loader's shuffling from a stream, inside the block; restores its generator and the global ones."""
-    own = getattr(loader, "generator", None)
-    state = None if own is None else own.get_state()
+    own = getattr(loader, "generator", None) or torch.Generator()
+    state = own.get_state()
     with global_generator_from("scoring examples", seed):
         try:
-            if own is not None:
-                own.manual_seed(stream_seed("scoring examples", seed))
+            own.manual_seed(stream_seed("scoring examples", seed))
             yield
         finally:
-            if own is not None and state is not None:
-                own.set_state(state)
+            own.set_state(state)

@@ -121,10 +121,9 @@ class PruningHparams(Hparams):
         if self.method.is_constructive and self.rounding != NEAREST:
             raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
         check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
-        directions = [name for name in ("prune_highest", "prune_lowest") if getattr(self, name)]
-        if len(directions) > 1:
-            raise UsageError("give one of them, or neither.", *directions)
-        of_scores = [*directions, *(["invert_scores"] if self.invert_scores else [])]
+        if self.prune_highest and self.prune_lowest:
+            raise UsageError("give one of them, or neither.", "prune_highest", "prune_lowest")
+        of_scores = [name for name in ("prune_highest", "prune_lowest", "invert_scores") if getattr(self, name)]
         if self.method.is_constructive and of_scores:
             raise UsageError(f"{self.strategy} builds its mask without scores.", *of_scores)
         if self.method.is_constructive and self.allocation != "global":
@@ -142,24 +141,9 @@ class PruningHparams(Hparams):
         return int(count) if count else None
 
     @property
-    def draws_examples(self) -> bool:
-        """Whether the scoring examples are drawn from all classes together, and vary from pass to pass."""
-        return False
-
-    @property
-    def weighs_batches_equally(self) -> bool:
-        """Whether batches of scoring examples count alike, whatever their size."""
-        return False
-
-    @property
     def level(self) -> float:
         """The level as a prune fraction, whichever of the three hyperparameters gives it."""
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
-
-    @property
-    def iterations(self) -> int:
-        """Number of times that the network is scored and pruned."""
-        return self.prune_iterations
 
     @property
     def scores_in_eval_mode(self) -> bool:
@@ -199,7 +183,7 @@ class PruningHparams(Hparams):
         has_one_count = not method.depends_on_mask and self.rounding == NEAREST
         if has_one_count:
             simple["prune_iterations"] = 1
-        if has_one_count or self.iterations == 1:
+        if has_one_count or self.prune_iterations == 1:
             simple["prune_schedule"] = "exponential"
         return self.replaced(simple)
 
@@ -229,11 +213,6 @@ class ExamplesHparams(PruningHparams):
     """
 
     @property
-    def draws_examples(self) -> bool:
-        """Whether the scoring examples are drawn from all classes together, and vary from pass to pass."""
-        return self.score_examples == "drawn"
-
-    @property
     def scores_in_eval_mode(self) -> bool:
         """Whether batchnorm uses its running statistics while the network is scored."""
         return self.score_in_eval_mode or super().scores_in_eval_mode
@@ -248,8 +227,3 @@ class BatchesHparams(ExamplesHparams):
 
     Synaptic-Flow, ToST, PHEW, GraSP and FORCE do so.
     """
-
-    @property
-    def weighs_batches_equally(self) -> bool:
-        """Whether batches of scoring examples count alike, whatever their size."""
-        return self.score_batches_equally

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import nn
 
 from foundations.errors import UsageError
 from pruning.masks.bias_masks import units_with_weights
-from pruning.masks.mask import Mask
 from pruning.paths.graph import trace
 from pruning.prune import prune
 from pruning.scoring.scoring_network import CannotRun
@@ -52,16 +53,10 @@ def phew_masks(
     )
     if verbose:
         print(f"PHEW keeps {mask.kept} of {mask.total} weights ({100 * mask.density:.4g}%).")  # noqa: T201 - asked for
-    return _as_lists(network, mask)
-
-
-def _as_lists(network: nn.Module, mask: Mask) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    weights = prunable_weights(network)
-    names = {id(weight): name for name, weight in weights.items()}
+    names = {id(weight): name for name, weight in prunable_weights(network).items()}
     weight_masks, bias_masks = [], []
     for parameter in network.parameters():
-        name = names.get(id(parameter))
-        if name is not None:
+        if (name := names.get(id(parameter))) is not None:
             layer = network.get_submodule(name.rpartition(".")[0])
             weight_masks.append(mask[name].to(parameter.device, torch.float32))
             bias_masks.append(units_with_weights(layer, mask[name]).to(parameter.device, torch.float32))
@@ -74,9 +69,7 @@ def _shape_of_inputs(network: nn.Module) -> tuple[int, ...]:
     first = next(parameter for parameter in network.parameters() if id(parameter) in ids)
     candidates = [(first.shape[1],)] if first.dim() == 2 else [(first.shape[1], side, side) for side in _SIDES]
     for shape in candidates:
-        try:
+        with contextlib.suppress(CannotRun):
             trace(network, shape)
-        except CannotRun:
-            continue
-        return shape
+            return shape
     raise UsageError("the network takes none of the usual shapes; give that of one example.", "input_shape")

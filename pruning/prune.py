@@ -17,19 +17,21 @@ from pruning.masks.mask import Mask
 from pruning.registry import METHODS
 from pruning.rounding import NEAREST
 from pruning.scoring.arguments import plain, shape_of_example, whole_number
+from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.outputs import Loss, Objective, Output
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.prunable import Choice
 
-_IN_JOBS = {
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("sparsity", "amount", "pruning_ratio", "target_sparsity", "prune_rate", "prune_ratio"), "fraction"
+    ),
     "prune_fraction": "fraction",
     "prune_iterations": "iterations",
     "prune_schedule": "schedule",
     "score_batch_size": "batch_size",
 }
-"""Names of job hyperparameters as arguments of `prune`."""
-_ELSEWHERE = ("sparsity", "amount", "pruning_ratio", "target_sparsity", "prune_rate", "prune_ratio")
-"""Names of the pruned fraction in other libraries."""
+"""Arguments of `prune` by their names in other libraries and in jobs."""
 
 
 class CollapseWarning(UserWarning):
@@ -133,19 +135,15 @@ def prune(
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)
-    found = mask_from_hparams(
-        model,
-        hparams,
+    inputs = ScoringInputs(
         seed=seed,
-        keep=keep,
         examples=examples,
         batch_size=whole_number(batch_size, "batch_size", 1),
         input_shape=shape_of_example(input_shape),
-        mask=start,
-        loss=Objective(loss, output),
+        objective=Objective(loss, output),
         micro_batch_size=whole_number(micro_batch_size, "micro_batch_size", 1),
-        on_iteration=on_iteration,
     )
+    found = mask_from_hparams(model, hparams, inputs, keep=keep, mask=start, on_iteration=on_iteration)
     _warn_of_collapse(start, found)
     return found
 
@@ -156,11 +154,9 @@ def _hparams_with(strategy: str, options: Mapping[str, Any], **shared: Any) -> P
     own = [name for name in kind.names() if name not in PruningHparams.names()]
     for option, value in options.items():
         if option not in own:
-            if option in _ELSEWHERE or option in _IN_JOBS:
+            if option in _ELSEWHERE:
                 is_number = option == "amount" and isinstance(value, int) and not isinstance(value, bool)
-                call = (
-                    f"keep=N - {value}, of N weights" if is_number else f"{_IN_JOBS.get(option, 'fraction')}={value!r}"
-                )
+                call = f"keep=N - {value}, of N weights" if is_number else f"{_ELSEWHERE[option]}={value!r}"
                 raise UsageError(f"it is not an argument here; the same is {call}.", option)
             taken = choose_from(option, own) if own else ", which takes none."
             raise UsageError(f"it is not an option of {strategy}{taken}", option)

@@ -96,7 +96,7 @@ def _add_multiply_adds(
     uses = uses_of_parameters(model, input_shape)
     for name, layer in layers.items():
         number = uses.get(name)
-        layer["multiply_adds"] = None if number is None else _products(layer["total"], layer["kept"], number)
+        layer["multiply_adds"] = None if number is None else {key: layer[key] * number for key in ("total", "kept")}
     counts = [layer["multiply_adds"] for layer in layers.values()]
     if None in counts:
         return None
@@ -104,10 +104,6 @@ def _add_multiply_adds(
     others = sum(parameters[name].numel() * number for name, number in uses.items() if name not in layers)
     total, kept = (sum(count[key] for count in counts) for key in ("total", "kept"))
     return {"total": total, "kept": kept, "density": kept / total if total else 1.0, "others": others}
-
-
-def _products(total: int, kept: int, uses: int) -> dict[str, int]:
-    return {"total": total * uses, "kept": kept * uses}
 
 
 def _levels(kept: int, total: int) -> dict[str, float]:

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from foundations.errors import UsageError, invalid
+
+if TYPE_CHECKING:
+    from pruning.hparams import PruningHparams
 
 NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE = "nearest", "synaptic_flow", "openlth", "force"
 ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE)
@@ -30,26 +33,12 @@ _ALLOCATIONS = {SYNAPTIC_FLOW: ("global", "uniform"), OPENLTH: ("global",), FORC
 _SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",), FORCE: ("exponential", "linear")}
 
 
-@dataclass(frozen=True)
-class Iteration:
-    """An iteration of `prune_iterations`, `done` of which are done after it (from 1)."""
-
-    prune_fraction: float
-    schedule: str
-    done: int
-    iterations: int
-    highest: bool
-    """Whether the highest scores are pruned."""
-
-
 def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
     """Check that the published code has the allocation and the schedule. Raises: UsageError that names those it has."""
-    if allocation not in _ALLOCATIONS.get(rounding, (allocation,)):
-        reason = f"with the rounding {rounding}, {invalid(allocation, 'allocation', _ALLOCATIONS[rounding]).reason}"
-        raise UsageError(reason, "allocation")
-    if schedule not in _SCHEDULES.get(rounding, (schedule,)):
-        reason = f"with the rounding {rounding}, {invalid(schedule, 'prune_schedule', _SCHEDULES[rounding]).reason}"
-        raise UsageError(reason, "prune_schedule")
+    for name, value, possible in (("allocation", allocation, _ALLOCATIONS), ("prune_schedule", schedule, _SCHEDULES)):
+        if value not in possible.get(rounding, (value,)):
+            reason = f"with the rounding {rounding}, {invalid(value, name, possible[rounding]).reason}"
+            raise UsageError(reason, name)
 
 
 def ties_of(rounding: str) -> Ties:
@@ -70,46 +59,31 @@ class Counted:
     """Number of these that are counted and never pruned."""
 
 
-def kept_as_published(rounding: str, now: Iteration, counted: Counted, kept: int) -> int:
+def kept_as_published(hparams: PruningHparams, counted: Counted, done: int, kept: int) -> int:
     """Return the number of weights that an iteration keeps, without the ignored ones, if no scores are equal.
 
-    kept: the number that is kept before it, without the ignored ones.
+    done: the number of the iteration, from 1. kept: the number that is kept before it, without the ignored ones.
 
     Raises: UsageError where the published code finds no threshold: nothing would be left.
     """
-    total, ignored = counted.total, counted.ignored
-    if rounding == SYNAPTIC_FLOW:
-        return max(0, min(kept, total - int((1 - _synaptic_flow_density(now)) * total) - ignored))
-    if rounding == FORCE:
-        keep = int(total * _force_density(now)) - ignored
+    total, ignored, iterations = counted.total, counted.ignored, hparams.prune_iterations
+    density = round(1 - hparams.level, 12)  # without the rounding error of 1 - p: 0.2 for a prune fraction of 0.8
+    is_linear = hparams.prune_schedule == "linear"
+    if hparams.rounding == SYNAPTIC_FLOW:
+        now = 1 - (1 - density) * (done / iterations) if is_linear else float(density ** (done / iterations))
+        return max(0, min(kept, total - int((1 - now) * total) - ignored))
+    if hparams.rounding == FORCE and is_linear:
+        keep = int(total * (1 - done * (1 - density) / iterations)) - ignored
+    elif hparams.rounding == FORCE:
+        keep = (int(total * math.exp(done * math.log(density) / iterations)) if density else 0) - ignored
     else:
-        fraction = 1 - _share_left(now, counted) ** (1 / now.iterations)
-        keep = kept - math.ceil((kept + ignored) * fraction) - (0 if now.highest else 1)
+        left = 1 - hparams.level  # of the starting mask's weights, at the end
+        if counted.start != total:
+            left = min(1.0, left * total / counted.start)
+        prunes_highest = hparams.prune_direction == "highest"
+        keep = kept - math.ceil((kept + ignored) * (1 - left ** (1 / iterations))) - (0 if prunes_highest else 1)
     if keep < 1:
-        raise UsageError(f"{rounding} finds no threshold: nothing would be left of {total} weights.", "rounding")
+        raise UsageError(
+            f"{hparams.rounding} finds no threshold: nothing would be left of {total} weights.", "rounding"
+        )
     return keep
-
-
-def _synaptic_flow_density(now: Iteration) -> float:
-    density = _density(now)
-    if now.schedule == "linear":
-        return 1 - (1 - density) * (now.done / now.iterations)
-    return float(density ** (now.done / now.iterations))
-
-
-def _force_density(now: Iteration) -> float:
-    density = _density(now)
-    if now.schedule == "linear":
-        return 1 - now.done * (1 - density) / now.iterations
-    return math.exp(now.done * math.log(density) / now.iterations) if density else 0.0
-
-
-def _share_left(now: Iteration, counted: Counted) -> float:
-    """Return the share of the starting mask's weights that is left at the end."""
-    density = 1 - now.prune_fraction
-    return density if counted.start == counted.total else min(1.0, density * counted.total / counted.start)
-
-
-def _density(now: Iteration) -> float:
-    """Return the density without the rounding error of 1 - p: 0.2 for a prune fraction of 0.8."""
-    return round(1 - now.prune_fraction, 12)

@@ -14,13 +14,13 @@ from torch import nn
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import LoaderConfig
 from datasets.loading.loader import open_loader
-from foundations.examples import Rows
 from foundations.storage.run import Run
-from pruning.compute_mask import TiesWarning, mask_from_hparams, scores_from_hparams
-from pruning.hparams import DEFAULT_LAYERS, PruningHparams
+from pruning.compute_mask import TiesWarning, mask_from_hparams
+from pruning.hparams import DEFAULT_LAYERS, ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
+from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.outputs import OutputsWarning
 from pruning.scoring.score_statistics import Statistics
 from pruning.scoring.scoring import Scores
@@ -34,46 +34,35 @@ def prune_with_data(
     model: nn.Module,
     pruning: PruningHparams,
     start: Mask | None,
-    *,
-    dataset: DatasetHparams,
+    inputs: ScoringInputs,
     context: Context,
-    device: torch.device,
-    seed: int,
     on_scores: Callable[[Scores], None] | None = None,
 ) -> Mask:
     """Return the mask that a strategy prunes from `start`, scoring `model`.
 
     Tensors of `start` that are not prunable stay as they are, and do not count in the level.
 
-    dataset: the source of examples, if the strategy needs some. device: the model's device. seed: the seed of random
-    scores and of the choice of examples. on_scores: called with the scores of the last iteration.
+    inputs: see `scoring_inputs`. on_scores: called with the scores of the last iteration.
     """
 
     def on_iteration(done: int, _: Mask, scores: Scores) -> None:
-        context.reporter.progress("prune", done, pruning.iterations, "iterations")
-        if on_scores is not None and done == pruning.iterations:
+        context.reporter.progress("prune", done, pruning.prune_iterations, "iterations")
+        if on_scores is not None and done == pruning.prune_iterations:
             on_scores(scores)
 
     with saying_warnings(context), context.interrupts.at_once(_SCORES_AGAIN):
-        return prune_part(
-            model,
-            pruning,
-            start,
-            examples=_examples(pruning, dataset, context, device, seed),
-            batch_size=dataset.batch_size,
-            seed=seed,
-            input_shape=dataset.input_shape,
-            on_iteration=on_iteration,
-        )
+        return prune_part(model, pruning, start, inputs, on_iteration=on_iteration)
 
 
-def prune_part(model: nn.Module, pruning: PruningHparams, start: Mask | None, **arguments: Any) -> Mask:
-    """Return the mask of `mask_from_hparams`, of which the tensors of `start` that are not prunable are no part.
+def prune_part(
+    model: nn.Module, pruning: PruningHparams, start: Mask | None, inputs: ScoringInputs, **arguments: Any
+) -> Mask:
+    """Return the mask of `mask_from_hparams`; tensors of `start` that are not prunable are left out of it.
 
-    They stay as they are, and do not count in the level. arguments: those of `mask_from_hparams`.
+    They stay as they are, and do not count in the level. arguments: further ones of `mask_from_hparams`.
     """
     part, rest = (None, {}) if start is None else _split(model, pruning, start)
-    found = mask_from_hparams(model, pruning, mask=part, **arguments)
+    found = mask_from_hparams(model, pruning, inputs, mask=part, **arguments)
     return found.with_tensors({**found, **rest}) if rest else found
 
 
@@ -98,42 +87,23 @@ def say_left_out(model: nn.Module, pruning: PruningHparams | None, mask: Mask, c
             context.reporter.say(f"Warning: {found}".replace("prunable_layers", "--prunable_layers"))
 
 
-def score_with_data(
-    model: nn.Module,
-    pruning: PruningHparams,
-    mask: Mask,
-    *,
-    dataset: DatasetHparams,
-    context: Context,
-    device: torch.device,
-    seed: int,
-) -> Scores:
-    """Return the scores of a mask's tensors, weights and biases, with the mask applied to `model`.
-
-    The arguments are those of `prune_with_data`. Raises: UsageError for a method that builds its mask without scores.
-    """
-    return scores_from_hparams(
-        model,
-        pruning,
-        mask,
-        seed=seed,
-        examples=_examples(pruning, dataset, context, device, seed),
-        batch_size=dataset.batch_size,
-        input_shape=dataset.input_shape,
-    )
-
-
-def _examples(
+def scoring_inputs(
     pruning: PruningHparams, dataset: DatasetHparams, context: Context, device: torch.device, seed: int
-) -> Rows | Callable[[int], Rows] | None:
-    """Return the examples for scoring, or a function that returns those of each pass; None if none are needed."""
-    per_class, augmented = pruning.examples_per_class, pruning.draws_examples
+) -> ScoringInputs:
+    """Return the input of scoring with a dataset; it is prepared and opened only if the strategy needs examples.
+
+    device: the model's device. seed: the seed of random scores and of the choice of examples.
+    """
+    inputs = ScoringInputs(seed=seed, batch_size=dataset.batch_size, input_shape=dataset.input_shape)
+    per_class = pruning.examples_per_class
     if per_class is None:
-        return None
+        return inputs
     context.prepare(dataset.dataset_name)
+    augmented = isinstance(pruning, ExamplesHparams) and pruning.score_examples == "drawn"
     read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
-    return loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
+    drawn = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
+    return replace(inputs, examples=drawn)
 
 
 def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask:

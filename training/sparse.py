@@ -29,7 +29,8 @@ from pruning.masks.attached_mask import AttachedMask
 from pruning.masks.mask import Mask
 from pruning.masks.reinitialization import reinitialize_
 from pruning.scoring.arguments import plain, shape_of_example, whole_number
-from pruning.scoring.outputs import Loss
+from pruning.scoring.inputs import ScoringInputs
+from pruning.scoring.outputs import Loss, Objective
 from pruning.weights.named_weights import unwrapped
 from training.all_hooks import AllHooks
 from training.hparams import TechniquesHparams
@@ -106,9 +107,13 @@ def sparse(
             raise UsageError(f"{pruning.strategy} scores with examples; pass examples=(x, y).", "examples")
         if pruning.method.needs_input_shape and examples is None and input_shape is None:
             raise UsageError(f"{pruning.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
-    scoring = {"examples": examples, "input_shape": shape_of_example(input_shape), "loss": loss}
-    seed = whole_number(seed, "seed") or 0
-    training = SparseTraining(optimizer, unwrapped(model), resolved, last, seed, scoring, batches)
+    inputs = ScoringInputs(
+        seed=whole_number(seed, "seed") or 0,
+        examples=examples,
+        input_shape=shape_of_example(input_shape),
+        objective=Objective(loss),
+    )
+    training = SparseTraining(optimizer, unwrapped(model), resolved, last, inputs, batches)
     training.start(mask)
     return training
 
@@ -123,9 +128,8 @@ class SparseTraining:
     techniques: TechniquesHparams
     end: Step
     """The last step."""
-    seed: int
-    scoring: Mapping[str, Any]
-    """Arguments of scores: examples, input_shape and loss."""
+    inputs: ScoringInputs
+    """Input of scores, and the seed of everything random."""
     own_batches: Iterable[tuple[Tensor, Tensor]] | None
     mask: Mask | None = field(default=None, init=False)
     """The present mask; None if nothing is pruned."""
@@ -197,7 +201,7 @@ class SparseTraining:
         Raises: UsageError for a state of another training.
         """
         if not {"hparams", "step", "mask", "tensors"} <= set(state):
-            raise UsageError("it is no state of a sparse training; pass what its state_dict() returned.", "state")
+            raise UsageError("it is not a state of a sparse training; pass what its state_dict() returned.", "state")
         own, others = self.techniques.values(), state["hparams"]
         differing = [name for name in {**own, **others} if own.get(name) != others.get(name)]
         if differing:
@@ -209,6 +213,11 @@ class SparseTraining:
         self.set_mask(mask)
         self._now = self.end.at(state["step"])
         self._hooks.before_step(self._now)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random streams of techniques."""
+        return self.inputs.seed
 
     @property
     def desc(self) -> NoReturn:
@@ -231,7 +240,7 @@ class SparseTraining:
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
         start = self.mask or Mask.to_prune(self.model, pruning)
-        return prune_part(self.model, pruning, start, seed=self.seed, **self.scoring)
+        return prune_part(self.model, pruning, start, self.inputs)
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield training batches without end, on the network's device. Raises: UsageError if there are none."""

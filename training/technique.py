@@ -77,8 +77,10 @@ class Training(Protocol):
     optimizer: torch.optim.Optimizer
     mask: Mask | None
     """Mask of the weights kept at present; None if nothing is pruned. Change it by `set_mask`."""
-    seed: int
-    """Seed of the random streams of techniques."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random streams of techniques."""
 
     @property
     def desc(self) -> TrainDesc:

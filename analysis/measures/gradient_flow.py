@@ -82,15 +82,15 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
 
 def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[str, Tensor]:
     """Return the gradient of the mean cross-entropy of the masked model with respect to the mask's tensors."""
-    from torch.nn import functional as F
+    import torch
 
     from foundations.examples import Rows
-    from pruning.scoring.scoring import Scoring
-    from pruning.scoring.scoring_network import without_trace
+    from pruning.scoring.inputs import ScoringInputs
+    from pruning.scoring.scoring import open_scoring
 
-    rows = [Rows.of(*batch) for batch in batches]
-    with without_trace(next(model.parameters()).device, 0):
-        scoring = Scoring(model, mask, _as_grasp(), batches=rows, input_shape=None, loss=F.cross_entropy, seed=0)
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    inputs = ScoringInputs(seed=0, examples=Rows.of(images, labels), batch_size=len(batches[0][1]))
+    with open_scoring(model, _as_grasp(), mask, inputs) as scoring:
         return scoring.gradient()
 
 

@@ -84,20 +84,21 @@ def score(measuring: Measuring, run: MeasuredRun, options: ScoringOptions, model
     """
     import torch
 
+    from pruning.compute_mask import scores_from_hparams
     from pruning.masks.mask import Mask
     from pruning.weights.prunable import prunable_weights
-    from training.masking import prune_with_data, score_with_data
+    from training.masking import prune_with_data, scoring_inputs
 
     step, pruning, dataset = run.step(options.step), options.pruning, run.trained.dataset
     if pruning.examples_per_class is not None:
         measuring.use_dataset(run, dataset.dataset_name)
-    where: dict[str, Any] = {"dataset": dataset, "context": measuring.context, "device": measuring.device}
+    inputs = scoring_inputs(pruning, dataset, measuring.context, measuring.device, run.replicate)
     mask = run.mask_at(step)
     if pruning.level > 0:
-        mask = prune_with_data(model, pruning, mask, **where, seed=run.replicate)
+        mask = prune_with_data(model, pruning, mask, inputs, measuring.context)
     everything = prunable_weights(model, biases=True)
     whole = {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in everything.items()}
-    scores = score_with_data(model, pruning, Mask({**whole, **(mask or {})}), **where, seed=run.replicate)
+    scores = scores_from_hparams(model, pruning, inputs, Mask({**whole, **(mask or {})}))
     return {name: part.to("cpu", torch.float64) for name, part in scores.items()}
 
 

@@ -135,6 +135,7 @@ def max_ratio(
     from pruning.hparams import PruningHparams
     from pruning.masks.mask import Mask
     from pruning.methods.synflow import make_absolute
+    from pruning.scoring.inputs import ScoringInputs
     from pruning.weights.named_weights import plain_copy
 
     hparams: Any = PruningHparams.of(
@@ -159,7 +160,8 @@ def max_ratio(
     with torch.no_grad():
         make_absolute(network, hparams)
         former.apply_(network)
-    mask_from_hparams(model, hparams, seed=0, input_shape=input_shape, mask=start, on_iteration=on_iteration)
+    inputs = ScoringInputs(seed=0, input_shape=input_shape)
+    mask_from_hparams(model, hparams, inputs, mask=start, on_iteration=on_iteration)
     return max(ratios, default=math.nan if density < 1 else 0.0)
 
 

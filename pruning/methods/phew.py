@@ -25,8 +25,6 @@ from pruning.hparams import PruningHparams
 from pruning.method import Method
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pruning.masks.mask import Mask
     from pruning.paths.walks import Preference
     from pruning.scoring.scoring import Scoring
@@ -73,8 +71,13 @@ def phew(scoring: Scoring, keep: int, hparams: PhewHparams) -> Mask:
     for name, weight in weights.items():
         if not weight.isfinite().all():
             raise UsageError(f"the weights of '{name}' are not all finite: the network was diverging.")
-    filled = [name for name, weight in weights.items() if _is_1x1(weight)] if hparams.phew_fill_1x1 else []
-    mask = _filled(scoring.mask, filled, keep)
+    are_1x1 = [name for name, weight in weights.items() if weight.dim() > 2 and weight[0, 0].numel() == 1]
+    filled = are_1x1 if hparams.phew_fill_1x1 else []
+    mask = scoring.mask.with_tensors({name: part | (name in filled) for name, part in scoring.mask.items()})
+    if filled and mask.kept > keep:
+        raise UsageError(
+            f"with the 1x1 convolutions, {mask.kept} weights are kept; the level leaves {keep}.", "phew_fill_1x1"
+        )
     of_weights, of_pairs = _preferences(hparams.phew_bias)
     walks = Walks(
         graph,
@@ -100,21 +103,6 @@ def _preferences(bias: str) -> tuple[Preference, Preference | None]:
         "uniform": (lambda w: w.new_ones(w.shape), None),
         "inverse": (lambda w: 1 / (w.abs() + 1e-5), lambda w: 1 / w.abs().double().sum(1).clamp_min(1e-300)),
     }[bias]
-
-
-def _is_1x1(weight: Tensor) -> bool:
-    return weight.dim() > 2 and weight[0, 0].numel() == 1
-
-
-def _filled(mask: Mask, names: list[str], keep: int) -> Mask:
-    """Return the mask with some tensors kept whole."""
-    whole = {name: tensor | True for name, tensor in mask.items() if name in names}
-    filled = mask.with_tensors({**mask, **whole})
-    if filled.kept > keep:
-        raise UsageError(
-            f"with the 1x1 convolutions, {filled.kept} weights are kept; the level leaves {keep}.", "phew_fill_1x1"
-        )
-    return filled
 
 
 PHEW = Method(

@@ -49,14 +49,11 @@ def make_absolute(network: nn.Module, hparams: SynflowHparams) -> None:
     for parameter in network.parameters():
         parameter.copy_(parameter.abs())  # of complex numbers there is no abs_
     for buffer in network.buffers():
-        if not buffer.is_floating_point():
-            continue
-        if id(buffer) not in means:
+        is_mean = id(buffer) in means
+        if buffer.is_floating_point() and not (is_mean and hparams.synflow_means == "stored"):
             buffer.abs_()
-        elif hparams.synflow_means != "stored":
-            buffer.abs_()
-            if hparams.synflow_means == "added":
-                buffer.neg_()
+        if is_mean and hparams.synflow_means == "added":
+            buffer.neg_()
 
 
 def scores_of_flow(scoring: Scoring, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,8 @@ def shape_of_example(value: Any) -> tuple[int, ...] | None:
     """
     if value is None:
         return None
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        try:
-            shape = tuple(operator.index(size) for size in value)
-        except TypeError:
-            shape = ()
+    with contextlib.suppress(TypeError):
+        shape = tuple(operator.index(size) for size in value)
         if shape and min(shape) >= 0:
             return shape
     raise UsageError(

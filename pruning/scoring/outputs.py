@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -69,7 +68,8 @@ class Objective:
             return _scalar(own)
         found = self.scored(outputs) if self._is_cross_entropy or self.output is not None else outputs
         if self._is_cross_entropy:
-            targets = _as_classes(targets)
+            if isinstance(targets, Tensor) and not (targets.is_floating_point() or targets.is_complex()):
+                targets = targets.long()  # labels of any integer or bool type
             if checked:
                 self.check(found, targets)
         if temperature != 1:
@@ -113,9 +113,10 @@ class Objective:
         named = _entry(outputs, _LOGITS)
         if isinstance(named, Tensor):
             return named
-        tensors = [value for value in _parts(outputs) if isinstance(value, Tensor) and value.is_floating_point()]
+        parts = _parts(outputs)
+        tensors = [value for value in parts.values() if isinstance(value, Tensor) and value.is_floating_point()]
         # In a tuple, nothing but None and integers may stand before the logits: ((logits, state), loss) is not clear.
-        is_first = tensors and next(filter(_may_be_logits, _parts(outputs))) is tensors[0]
+        is_first = tensors and next(filter(_may_be_logits, parts.values())) is tensors[0]
         if is_first if isinstance(outputs, tuple | list) else len(tensors) == 1:
             if len(tensors) > 1 and not self._has_warned:
                 self._has_warned = True
@@ -126,10 +127,10 @@ class Objective:
                     stacklevel=2,
                 )
             return tensors[0]
-        kind = f"{type(outputs).__name__} ({', '.join(_names(outputs)) or 'no names'})"
+        names = ", ".join(str(name) for name in parts if not isinstance(name, int)) or "no names"
         raise UsageError(
-            f"the network returns a {kind}, in which the logits are not clear; pass output=lambda outputs: ..., which "
-            "returns them, or a loss of all outputs.",
+            f"the network returns a {type(outputs).__name__} ({names}), in which the logits are not clear; pass "
+            "output=lambda outputs: ..., which returns them, or a loss of all outputs.",
             "output",
         )
 
@@ -180,13 +181,6 @@ class Objective:
         return count if len(kept) == targets.numel() or not targets.dim() else kept.numel() / targets[0].numel()
 
 
-def _as_classes(targets: Any) -> Any:
-    """Return labels of any integer or bool type as int64."""
-    if isinstance(targets, Tensor) and not targets.is_floating_point() and not targets.is_complex():
-        return targets.long()
-    return targets
-
-
 def _scalar(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise UsageError(
@@ -211,35 +205,28 @@ def _entry(outputs: Any, names: Iterable[str]) -> Any:
     return None
 
 
-def _parts(outputs: Any) -> list[Any]:
+def _parts(outputs: Any) -> dict[Any, Any]:
+    """Return the parts of outputs by name; by number in a tuple or list without names."""
     if isinstance(outputs, Mapping):
-        return list(outputs.values())
+        return dict(outputs)
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
-        return [getattr(outputs, field.name) for field in dataclasses.fields(outputs)]
-    return list(outputs) if isinstance(outputs, tuple | list) else []
+        return {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+    if not isinstance(outputs, tuple | list):
+        return {}
+    return dict(zip(getattr(outputs, "_fields", range(len(outputs))), outputs, strict=True))
 
 
 def _may_be_logits(value: Any) -> bool:
     return value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, tuple | list | Mapping)
 
 
-def _names(outputs: Any) -> list[str]:
-    if isinstance(outputs, Mapping):
-        return [str(name) for name in outputs]
-    fields = dataclasses.fields(outputs) if dataclasses.is_dataclass(outputs) else ()
-    return [field.name for field in fields] or list(getattr(outputs, "_fields", ()))
-
-
 def _divided(outputs: Any, by: float) -> Any:
     """Return outputs with every float tensor divided by a number, including the entries of output classes."""
-    divide = functools.partial(_divided_tensor, by=by)
-    if isinstance(outputs, Tensor):
-        return divide(outputs)
+
+    def divide(tensor: Tensor) -> Tensor:
+        return tensor / by if tensor.is_floating_point() else tensor
+
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type | Mapping):
-        values = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
-        return dataclasses.replace(outputs, **{name: _divided(value, by) for name, value in values.items()})
+        values = {name: _divided(value, by) for name, value in _parts(outputs).items()}
+        return dataclasses.replace(outputs, **values)
     return tree_map_only(Tensor, divide, outputs)
-
-
-def _divided_tensor(tensor: Tensor, by: float) -> Tensor:
-    return tensor / by if tensor.is_floating_point() else tensor

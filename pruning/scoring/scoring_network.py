@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from foundations.errors import OpenPruneError, UsageError
+from foundations.errors import OpenPruneError, UsageError, invalid
 from foundations.random_streams import global_generator_from, stream_seed
 from models.held import convert_, held_modules
 from pruning.examples import LABELS, tensors_of_inputs
@@ -68,28 +72,41 @@ def scoring_copy(model: nn.Module, hparams: PruningHparams) -> nn.Module:
     return network
 
 
-def run(network: nn.Module, inputs: Any) -> Any:
+def run(network: nn.Module, inputs: Any, weights: Mapping[str, Tensor] | None = None) -> Any:
     """Return the outputs of a network for inputs: a tensor, a tuple of arguments, or a dictionary of them.
 
-    A tuple or dictionary that does not fit the arguments of `forward` is passed as it is.
+    A tuple or dictionary that does not fit the arguments of `forward` is passed as it is. weights: tensors in place of
+    parameters and buffers, by name.
 
-    Raises: UsageError that describes the inputs, if the network cannot run on them.
+    Raises: UsageError that describes the inputs, if the network cannot run on them; for weights that it does not have.
     """
     args, kwargs = arguments(network, inputs)
+    if weights is not None:
+        _check_replacements(network, weights)
     try:
+        if weights is not None:
+            return functional_call(network, dict(weights), args, kwargs)
         return network(*args, **kwargs)
     except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
         raise
-    except ValueError as error:
-        if "more than 1 value per channel" in str(error):
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
+        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
             reason = (
                 "batchnorm cannot normalize one example by its own statistics, and one of the scoring batches has a "
                 "single one; choose a size that leaves none, or score_in_eval_mode."
             )
             raise SingleExample(reason, "score_batch_size") from error
         raise _refused(network, inputs, error) from error
-    except (RuntimeError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
-        raise _refused(network, inputs, error) from error
+
+
+def _check_replacements(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    own = {**dict(network.named_parameters(remove_duplicate=False)), **dict(network.named_buffers())}
+    for name, weight in weights.items():
+        if name not in own:
+            raise invalid(name, "weights", own)
+        if weight.shape != own[name].shape:
+            shapes = f"{tuple(weight.shape)}; it must be {tuple(own[name].shape)}"
+            raise UsageError(f"'{name}' has the shape {shapes}.", "weights")
 
 
 def arguments(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -187,16 +204,11 @@ def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Paramete
                 "them by another method, or leave them out.",
                 "prunable_layers",
             )
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output: torch.ones_like(output))
-        for module in network.modules()
-        if isinstance(module, tables)
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in network.modules():
+            if isinstance(module, tables):
+                hooks.enter_context(module.register_forward_hook(lambda *passed: torch.ones_like(passed[-1])))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_depends_on_weights(value: Tensor) -> None:
@@ -221,12 +233,28 @@ def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool
     return [gradient.to_dense() if gradient.is_sparse else gradient for gradient in gradients]
 
 
+class _WrittenOut(TorchFunctionMode):
+    """Replaces the hard sigmoid, which PyTorch can differentiate only once, by operations that it can twice."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (F.hardsigmoid, torch._C._nn.hardsigmoid, torch._C._nn.hardsigmoid_):
+            x = args[0] if args else kwargs["input"]
+            y = F.relu6(x + 3) / 6
+            is_in_place = func is torch._C._nn.hardsigmoid_ or kwargs.get("inplace", args[1:] == (True,))
+            return x.copy_(y) if is_in_place else y
+        return func(*args, **kwargs)
+
+
 @contextlib.contextmanager
-def without_cudnn() -> Iterator[None]:
-    """Compute without cuDNN in the block: its recurrent layers have no second derivative."""
+def twice_differentiable(network: nn.Module) -> Iterator[None]:
+    """Compute in the block without what has no second derivative: fused attention, and cuDNN's recurrent layers."""
     before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
+    torch.backends.cudnn.enabled = before and not any(isinstance(module, nn.RNNBase) for module in network.modules())
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH), _WrittenOut():
+            yield
     finally:
         torch.backends.cudnn.enabled = before

@@ -12,6 +12,7 @@ from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.scoring.activation_memory import activation_bytes
+from pruning.scoring.inputs import ScoringInputs
 from tests.pruning.nets import LeNet
 
 SHAPE = (3, 8, 8)
@@ -38,7 +39,7 @@ def scored(model: nn.Module, strategy: str, seen: list[int]) -> Mask:
         return x[rows]
 
     hparams = PruningHparams.of({"strategy": strategy, "density": 0.3})
-    return mask_from_hparams(model.double(), hparams, seed=0, examples=Rows(y, read), batch_size=6)
+    return mask_from_hparams(model.double(), hparams, ScoringInputs(seed=0, examples=Rows(y, read), batch_size=6))
 
 
 def test_the_bytes_are_those_of_what_the_backward_pass_needs_besides_parameters() -> None:

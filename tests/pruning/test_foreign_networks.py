@@ -19,6 +19,7 @@ from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.registry import METHODS
+from pruning.scoring.inputs import ScoringInputs
 from tests.pruning.foreign_networks import CLASSES, FOREIGN, LENGTH
 from tests.pruning.prunable_rule import CONVOLUTIONAL_OR_LINEAR, PROJECTIONS
 
@@ -158,7 +159,7 @@ def scores_of(name: str, strategy: str, network: nn.Module) -> dict[str, Tensor]
     """Return the scores of a network by the library."""
     hparams = PruningHparams.of({"strategy": strategy, "prunable_layers": FOREIGN[name].layers})
     mask = Mask.to_prune(network, hparams)
-    return scores_from_hparams(network, hparams, mask, seed=0, examples=FOREIGN[name].examples())
+    return scores_from_hparams(network, hparams, ScoringInputs(seed=0, examples=FOREIGN[name].examples()), mask)
 
 
 def by_autograd(network: nn.Module, value: Tensor, names: Any) -> dict[str, Tensor]:
@@ -265,7 +266,7 @@ def test_hard_sigmoids_have_second_derivatives(inplace: bool) -> None:
     x, y = torch.randn(3, 4, dtype=torch.float64), torch.arange(3)
     hparams = PruningHparams.of({"strategy": "graspabs1"})
 
-    found = scores_from_hparams(network, hparams, Mask.ones(network), seed=0, examples=(x, y))
+    found = scores_from_hparams(network, hparams, ScoringInputs(seed=0, examples=(x, y)), Mask.ones(network))
 
     hidden = reference.get_submodule("0")(x)
     logits = reference.get_submodule("2")((hidden / 6 + 0.5).clamp(0, 1))

@@ -18,6 +18,7 @@ from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.prune import CollapseWarning, prune
 from pruning.registry import ALLOCATIONS, METHODS
+from pruning.scoring.inputs import ScoringInputs
 from tests.pruning.nets import LeNet, TinyNet
 
 NAMES = [method.spelling.replace("N", "2") for method in METHODS]
@@ -345,7 +346,7 @@ def test_hyperparameters_describe_the_same_pruning() -> None:
     model, x_and_y = TinyNet(), examples()
     values = {"compression": 5, "prune_iterations": 3, "prune_schedule": "linear", "score_batch_size": 3}
     hparams = PruningHparams.of({"strategy": "snip3", **values})
-    mask = mask_from_hparams(model, hparams.normalized(10), examples=x_and_y, batch_size=9, seed=4)
+    mask = mask_from_hparams(model, hparams.normalized(10), ScoringInputs(examples=x_and_y, batch_size=9, seed=4))
     same = prune(
         model,
         "snip3",
@@ -364,7 +365,9 @@ def test_normalized_hyperparameters_describe_the_mask_of_those_as_given(strategy
     values = {"strategy": strategy, "density": 0.3, "prune_iterations": 2, "score_per_batch": True}
     as_given = PruningHparams.of(values)
     masks = [
-        mask_from_hparams(TinyNet(), hparams, examples=examples(6), batch_size=4, seed=1, input_shape=(2, 6, 6))
+        mask_from_hparams(
+            TinyNet(), hparams, ScoringInputs(examples=examples(6), batch_size=4, seed=1, input_shape=(2, 6, 6))
+        )
         for hparams in (as_given, as_given.normalized(10))
     ]
     assert masks[0] == masks[1]
@@ -375,10 +378,10 @@ def test_normalized_hyperparameters_describe_the_mask_of_those_as_given(strategy
 def test_scores_by_themselves_are_those_by_which_an_iteration_prunes(strategy: str, inverted: bool) -> None:
     model, found = TinyNet(width=8), list[dict[str, torch.Tensor]]()
     hparams = PruningHparams.of({"strategy": strategy, "density": 0.5, "invert_scores": inverted})
-    arguments: dict[str, Any] = {"seed": 0, "examples": examples(6), "input_shape": (2, 6, 6), "batch_size": 4}
-    mask_from_hparams(model, hparams, on_iteration=lambda _n, _m, scores: found.append(scores), **arguments)
+    inputs = ScoringInputs(seed=0, examples=examples(6), input_shape=(2, 6, 6), batch_size=4)
+    mask_from_hparams(model, hparams, inputs, on_iteration=lambda _n, _m, scores: found.append(scores))
 
-    scores = scores_from_hparams(model, hparams, Mask.ones(model), **arguments)
+    scores = scores_from_hparams(model, hparams, inputs, Mask.ones(model))
 
     assert list(scores) == list(found[0])
     assert all(torch.equal(score, found[0][name]) for name, score in scores.items())
@@ -387,4 +390,4 @@ def test_scores_by_themselves_are_those_by_which_an_iteration_prunes(strategy: s
 def test_what_builds_a_mask_without_scores_has_none() -> None:
     model = TinyNet(width=8)
     with pytest.raises(UsageError, match="without scores"):
-        scores_from_hparams(model, PruningHparams.of({"strategy": "phew"}), Mask.ones(model), seed=0)
+        scores_from_hparams(model, PruningHparams.of({"strategy": "phew"}), ScoringInputs(seed=0), Mask.ones(model))

@@ -18,6 +18,7 @@ from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.prune import prune
+from pruning.scoring.inputs import ScoringInputs
 from tests.conftest import SHARED
 from tests.pruning.golden import Case, cases_of, difference
 from tests.pruning.nets import build
@@ -88,9 +89,11 @@ def test_masks_of_force_are_those_of_its_code_from_its_level_alone(name: str) ->
     mask = mask_from_hparams(
         model,
         PruningHparams.of({**flags, "rounding": "force"}),
-        seed=0,
-        examples=lambda number: Rows.of(*(inputs[key][number * size :][:size] for key in ("x", "y"))),
-        batch_size=options["batch_size"],
+        ScoringInputs(
+            seed=0,
+            examples=lambda number: Rows.of(*(inputs[key][number * size :][:size] for key in ("x", "y"))),
+            batch_size=options["batch_size"],
+        ),
         on_iteration=lambda _number, mask, _scores: counts.append(mask.kept),
     )
 

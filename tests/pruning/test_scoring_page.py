@@ -8,6 +8,7 @@ from torch import nn
 
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
+from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.scoring import Scoring
 from tests.conftest import REPOSITORY
 
@@ -18,10 +19,8 @@ def test_the_page_about_methods_says_all_that_scoring_offers() -> None:
     named = {name for row in rows for name in re.findall(r"`(\w+)[`(]", row)}
     model = nn.Linear(2, 2)
     hparams = PruningHparams(strategy="magnitude")
-    scoring = Scoring(
-        model, Mask.ones(model), hparams, batches=[], input_shape=None, loss=nn.functional.cross_entropy, seed=0
-    )
+    scoring = Scoring(model, Mask.ones(model), hparams, ScoringInputs(seed=0))
 
-    offered = {name for name in (*vars(scoring), *vars(Scoring)) if not name.startswith("_")}
+    offered = {name for name in dir(scoring) if not name.startswith("_")}
 
     assert sorted(offered - named) == []

@@ -16,6 +16,7 @@ from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.prune import prune
+from pruning.scoring.inputs import ScoringInputs
 from tests.pruning.nets import LeNet, TinyNet
 
 SHAPE = (2, 6, 6)
@@ -130,10 +131,7 @@ def test_every_iteration_has_a_pass_of_its_own() -> None:
     mask_from_hparams(
         model,
         hparams,
-        seed=0,
-        examples=numbered_passes(x, y, seen),
-        batch_size=4,
-        input_shape=(5,),
+        ScoringInputs(seed=0, examples=numbered_passes(x, y, seen), batch_size=4, input_shape=(5,)),
         on_iteration=lambda _number, mask, scores: found.append((mask, scores)),
     )
 
@@ -155,9 +153,7 @@ def test_grasp_takes_its_gradient_from_one_pass_and_its_hessian_from_the_next() 
     mask_from_hparams(
         model,
         hparams,
-        seed=0,
-        examples=numbered_passes(x, y, seen),
-        input_shape=(5,),
+        ScoringInputs(seed=0, examples=numbered_passes(x, y, seen), input_shape=(5,)),
         on_iteration=lambda _number, _mask, scores: found.append(scores),
     )
 

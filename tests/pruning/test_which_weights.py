@@ -14,6 +14,7 @@ from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
+from pruning.scoring.inputs import ScoringInputs
 
 CONVS = {"0.weight", "3.weight"}
 NORMS = {"1.weight"}
@@ -32,7 +33,9 @@ def network() -> nn.Module:
 
 def pruned(**flags: Any) -> Mask:
     mask = flags.pop("mask", None)
-    return mask_from_hparams(network(), PruningHparams.of(flags), seed=0, input_shape=(1, 8, 8), mask=mask)
+    return mask_from_hparams(
+        network(), PruningHparams.of(flags), ScoringInputs(seed=0, input_shape=(1, 8, 8)), mask=mask
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_every_allocation_gives_scales_and_biases_a_share(allocation: str) -> No
 
 def test_a_network_without_convolutions_has_nothing_to_prune_among_them() -> None:
     with pytest.raises(UsageError, match="has no prunable weights"):
-        mask_from_hparams(nn.Linear(3, 3), PruningHparams(prunable_layers="convolutions"), seed=0)
+        mask_from_hparams(nn.Linear(3, 3), PruningHparams(prunable_layers="convolutions"), ScoringInputs(seed=0))
 
 
 @pytest.mark.parametrize("flag", [{"prune_bias": True}, {"prune_batchnorm": True}, {"prunable_layers": "convolutions"}])

@@ -365,7 +365,7 @@ def test_a_state_of_another_training_is_refused() -> None:
         training.load_state_dict({**state, "hparams": {**state["hparams"], "technique": "rigl"}})
     with pytest.raises(UsageError, match="state: it is of step 99"):
         training.load_state_dict({**state, "step": 99})
-    with pytest.raises(UsageError, match="state: it is no state"):
+    with pytest.raises(UsageError, match="state: it is not a state"):
         training.load_state_dict(model.state_dict())
 
 

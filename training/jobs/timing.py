@@ -15,6 +15,7 @@ from foundations.examples import Rows
 from platforms.platform import Platform
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
+from pruning.scoring.inputs import ScoringInputs
 from training.desc import TrainDesc
 from training.job import initialized_model
 from training.loop.optimizers import make_optimizer
@@ -68,17 +69,12 @@ def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -
     count = (pruning.examples_per_class or 0) * desc.dataset.num_classes
 
     def score(examples: int) -> None:
-        mask_from_hparams(
-            model,
-            once,
-            seed=1,
-            examples=Rows.of(*_drawn(desc, examples, device)) if count else None,
-            batch_size=batch,
-            input_shape=desc.dataset.input_shape,
-        )
+        rows = Rows.of(*_drawn(desc, examples, device)) if count else None
+        shape = desc.dataset.input_shape
+        mask_from_hparams(model, once, ScoringInputs(seed=1, examples=rows, batch_size=batch, input_shape=shape))
 
     seconds = _seconds(score, max(1, count), device)
-    return {"scoring": seconds * pruning.iterations / once.iterations}
+    return {"scoring": seconds * pruning.prune_iterations}
 
 
 def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +47,7 @@ from training.loop.lr_schedule import learning_rate
 from training.loop.optimizers import batchnorm_parameters, make_optimizer
 from training.loop.parallel import Parallel
 from training.loop.precision import autocast, grad_scaler, matrix_products
-from training.masking import prune_with_data
+from training.masking import prune_with_data, scoring_inputs
 
 
 class Trainer:
@@ -137,17 +136,19 @@ class Trainer:
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
         statistics: Statistics = {}
-        pruned = partial(
-            prune_with_data,
-            self.model,
-            pruning,
-            self.mask or Mask.to_prune(self.model, pruning),
-            dataset=self.desc.dataset,
-            context=self.context,
-            device=self.platform.device,
-            seed=self.seed,
-            on_scores=lambda scores: statistics.update(score_statistics(scores)),
-        )
+
+        def pruned() -> Mask:
+            inputs = scoring_inputs(pruning, self.desc.dataset, self.context, self.platform.device, self.seed)
+            start = self.mask or Mask.to_prune(self.model, pruning)
+            return prune_with_data(
+                self.model,
+                pruning,
+                start,
+                inputs,
+                self.context,
+                lambda scores: statistics.update(score_statistics(scores)),
+            )
+
         self._is_pruning = True
         mask = self.platform.agree(pruned)
         self._is_pruning = False

@@ -19,6 +19,7 @@ from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.paths.graph import trace
 from pruning.prune import prune
+from pruning.scoring.inputs import ScoringInputs
 from tests.pruning.nets import VGG
 
 SHAPE = (1, 8, 8)
@@ -93,7 +94,7 @@ def test_batch_normalization_at_initialization_conserves() -> None:
     ones = Mask({name: torch.ones(p.shape) for name, p in model.named_parameters() if ".bn." not in name})
     shape = (3, 4, 4)
 
-    scores = scores_from_hparams(model, pruning, ones, seed=0, input_shape=shape)
+    scores = scores_from_hparams(model, pruning, ScoringInputs(seed=0, input_shape=shape), ones)
 
     found = by_unit(consecutive_layers(trace(model, shape)), scores)
     assert len(found.table["unit"]) == 4 + 6 + 8

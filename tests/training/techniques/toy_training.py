@@ -17,6 +17,7 @@ from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.masks.attached_mask import AttachedMask
 from pruning.masks.mask import Mask
+from pruning.scoring.inputs import ScoringInputs
 from tests.training.small_runs import train_desc
 from tests.training.whole_loop import train
 from training.all_hooks import AllHooks
@@ -80,7 +81,7 @@ class ToyTraining:
         self.attached = None if mask is None else mask.attach(self.optimizer, self.model)
 
     def prune(self, pruning: PruningHparams) -> Mask:
-        return mask_from_hparams(self.model, pruning, seed=self.seed, mask=self.mask, input_shape=(12,))
+        return mask_from_hparams(self.model, pruning, ScoringInputs(seed=self.seed, input_shape=(12,)), mask=self.mask)
 
     def initialization(self, *keys: int | str) -> dict[str, Tensor]:
         drawn = torch.Generator().manual_seed(hash(keys) % 1000)
