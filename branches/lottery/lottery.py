@@ -7,18 +7,16 @@ its mask and trains on from the rewinding step, so it is a branch like any other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from branches.desc import BranchDesc, BranchHparams, mask_of
-from branches.named.branch import last_state
+from branches.named.branch import Level, last_state
 from datasets.hparams import DatasetHparams
 from foundations.description.desc import Desc, RunRef, StateOf
-from foundations.description.hparams import Hparams, hparam, overrides, overrides_group
+from foundations.description.hparams import hparam, overrides, overrides_group
 from foundations.errors import UsageError
-from foundations.registry import Registered
 from pruning.hparams import PruningHparams
 from pruning.rounding import OPENLTH
 from training.desc import TrainDesc
@@ -118,6 +116,10 @@ class Lottery:
             before = self._pruned(level, source, is_last=level == last)
             yield level, before
 
+    def as_parent(self, level: Desc) -> Level:
+        """Return one of the levels as the parent of branches."""
+        return Level(level, main=self.main, rewound=self.rewound, branch=self.branch)
+
     def dense(self) -> Desc:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
         lr = self.hparams.dense_lr
@@ -180,12 +182,3 @@ class Lottery:
             techniques=self.main.techniques,
             retrain_training=None if is_last else self.short,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LevelBranch(Registered):
-    """A branch of the levels of a lottery, by name; the docstring of `describe` is its help."""
-
-    describe: Callable[[Lottery, RunRef, Any], Desc]
-    """(lottery, level, the branch's own flags) -> the description."""
-    flags: type[Hparams]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from branches.desc import BranchDesc, BranchHparams, main_of
-from branches.named.branch import Branch, SeedFlags, last_state
+from branches.named.branch import Branch, Level, SeedFlags, last_state
 from foundations.description.desc import MaskOf, RunRef, StateOf
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
@@ -27,6 +27,8 @@ class MagFlags(SeedFlags):
 
 def mag(parent: RunRef, pruning: PruningHparams, flags: MagFlags) -> BranchDesc:
     """Train pre_epochs, prune gradually at a constant learning rate, train on by the whole schedule (PHEW's MAG)."""
+    if isinstance(parent, Level):
+        raise UsageError("mag trains main from its start, so it is the same for every level: branch train mag.")
     main = main_of(parent)
     dense = _dense(main, flags.pre_epochs)
     if flags.gmp_epochs == 0:

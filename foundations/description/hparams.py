@@ -333,15 +333,25 @@ def folded_of(group: type[Hparams]) -> dict[str, list[str]]:
     return {prefix: [name for name in group.names() if name.startswith(prefix)] for prefix in prefixes}
 
 
-def merged_group(name: str, groups: Iterable[type[Hparams]], base: type[Hparams], summary: str) -> type[Hparams]:
-    """Return a subclass of `base` that has every field of some groups as well, under their own names."""
+def merged_group(
+    name: str,
+    groups: Iterable[type[Hparams]],
+    base: type[Hparams],
+    summary: str,
+    renamed: Mapping[str, str] | None = None,
+) -> type[Hparams]:
+    """Return a subclass of `base` that has every field of some groups as well.
+
+    renamed: new names of fields, by their own.
+    """
     fields = {}
     for group in groups:
         hints, texts = typing.get_type_hints(group), help_of(group)
         for field in fields_of(group):
             rule = dataclasses.replace(field.rule, help=texts[field.name])
             declared = dataclasses.field(default=field.default, metadata={"rule": rule})
-            fields[field.name] = (field.name, hints[field.name], declared)
+            own = (renamed or {}).get(field.name, field.name)
+            fields[own] = (own, hints[field.name], declared)
     return _generated(name, list(fields.values()), base, summary)
 
 
