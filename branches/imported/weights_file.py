@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from branches.imported.imported_run import Computed, check_weights, import_run
 from branches.imported.pickled_tensors import read_content
-from branches.imported.state_dicts import Found, find_state
+from branches.imported.reparametrizations import Whole
+from branches.imported.state_dicts import find_state
 from branches.imported.state_names import count, some
 from branches.imported.tickets import is_ticket
 from foundations.errors import DamagedError, UsageError
@@ -74,7 +75,7 @@ def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | 
         raise DamagedError(f"{source}: {error.reason}") from error
 
 
-def _notes(found: Found, mask: Mask | None) -> list[str]:
+def _notes(found: Whole, mask: Mask | None) -> list[str]:
     notes = list(found.notes)
     if mask is not None:
         where = "of torch.nn.utils.prune" if found.is_by_torch else "beside their weights"
