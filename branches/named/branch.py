@@ -17,6 +17,7 @@ from foundations.errors import UsageError
 from foundations.registry import Registered
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
+from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +53,17 @@ def branch_of(
     return BranchDesc(
         main=main_of(parent), pruning=pruning, scored=scored, mask=mask_of(scored.run), state=state, branch=branch
     )
+
+
+def state_of(run: RunRef, step: str | None) -> StateOf:
+    """Return the state of a run at a step, by default its first. Raises: UsageError about `state_step`."""
+    return StateOf(run, run.desc.start) if step is None else StateOf.at(run, step, "state_step")
+
+
+def constant(training: TrainingHparams, steps: str, lr: float) -> TrainingHparams:
+    """Return a training at one learning rate."""
+    plain = {"lr_schedule": "milestones", "milestone_steps": None, "gamma": None, "warmup_steps": "0it"}
+    return training.replaced({**plain, "training_steps": steps, "lr": lr})
 
 
 def main_run(run: RunRef) -> RunRef:

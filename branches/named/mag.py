@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from branches.desc import BranchDesc, BranchHparams, main_of
-from branches.named.branch import Branch, Level, SeedFlags, last_state
+from branches.named.branch import Branch, Level, SeedFlags, constant, last_state
 from foundations.description.desc import MaskOf, RunRef, StateOf
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
-from training.hparams import TechniquesHparams, TrainingHparams
+from training.hparams import TechniquesHparams
 from training.techniques.gmp import PREFIX
 
 
@@ -56,22 +56,8 @@ def _gradual(main: TrainDesc, dense: StateOf, pruning: PruningHparams, flags: Ma
         main=main,
         state=dense,
         branch=BranchHparams(),
-        retrain_training=_constant(main.training, flags.gmp_epochs),
-        techniques=TechniquesHparams.of(
-            {"technique": "gmp", "technique_seed": flags.seed, **schedule, **technique},
-        ),
-    )
-
-
-def _constant(training: TrainingHparams, epochs: int) -> TrainingHparams:
-    """Return the same training at its initial learning rate throughout."""
-    return replace(
-        training,
-        training_steps=f"{epochs}ep",
-        lr_schedule="milestones",
-        milestone_steps=None,
-        gamma=None,
-        warmup_steps="0it",
+        retrain_training=constant(main.training, f"{flags.gmp_epochs}ep", main.training.lr),
+        techniques=TechniquesHparams.of({"technique": "gmp", "technique_seed": flags.seed, **schedule, **technique}),
     )
 
 
