@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from branches.desc import BranchDesc
 from foundations.description.desc import Desc, RunKind
@@ -65,6 +65,11 @@ class ImportedBranchDesc(BranchDesc):
     job: ClassVar[str] = "branches.imported.import_job:ImportJob"
 
     origin: OriginHparams
+
+    @classmethod
+    def of(cls, origin: OriginHparams, **parts: Any) -> Self:
+        """Return the description of results that have an origin."""
+        return cls(origin=origin, **parts)
 
 
 IMPORT = RunKind(spelling="import", desc=ImportDesc)
