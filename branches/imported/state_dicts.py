@@ -158,11 +158,9 @@ def _chosen(content: object, entry: Entry, others: list[str]) -> list[str]:
     if not entry.path and not others:
         return []
     left = [repr(name) for name in content if name not in entry.path[:1]] if entry.path else []
-    return [
-        f"took {entry} of {count(len(content), 'entry', 'entries')}"
-        + (f" ({some(others)} would fit as well)" if others else "")
-        + (f"; not read: {some(left)}" if left else "")
-    ]
+    fits = f" ({some(others)} would fit as well)" if others else ""
+    unread = f"; not read: {some(left)}" if left else ""
+    return [f"took {entry} of {count(len(content), 'entry', 'entries')}{fits}{unread}"]
 
 
 def _kind(content: object) -> str:
@@ -171,9 +169,8 @@ def _kind(content: object) -> str:
     if torch.is_tensor(content):
         return f"one tensor of shape {tuple(content.shape)}"
     if isinstance(content, Mapping):
-        return (
-            f"a dict without tensors in it, of {some([repr(name) for name in content])}" if content else "an empty dict"
-        )
+        names = some([repr(name) for name in content])
+        return f"a dict without tensors in it, of {names}" if content else "an empty dict"
     return f"a {type(content).__name__}" if isinstance(content, list | tuple | str | int | float) else "another object"
 
 

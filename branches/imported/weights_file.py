@@ -107,12 +107,10 @@ def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: Tr
     number = outputs.pop()
     if outputs or number < 1 or not _fits_with(number, tensors, main):
         return "Choose the network that the weights are of, with --model_name and its flags, and its dataset."
+    has = f"The file's network has {number} outputs"
     if number < main.dataset.num_classes:
-        return (
-            f"The file's network has {number} outputs, too few for the {main.dataset.num_classes} classes of "
-            f"'{main.dataset.dataset_name}'."
-        )
-    return f"The file's network has {number} outputs: give --outputs={number}."
+        return f"{has}, too few for the {main.dataset.num_classes} classes of '{main.dataset.dataset_name}'."
+    return f"{has}: give --outputs={number}."
 
 
 def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> bool:

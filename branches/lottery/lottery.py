@@ -62,14 +62,11 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
         """Check the levels, and that rewinding and pretraining are not both requested."""
         parse_levels(self.levels)
         if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
-            raise UsageError(
-                "give one; both say where weights come from.", "rewinding_steps", "pretrain_training_steps"
-            )
-        asked = {**overrides(self, DatasetHparams, PRETRAIN), **overrides(self, TrainingHparams, PRETRAIN)}
+            both = ("rewinding_steps", "pretrain_training_steps")
+            raise UsageError("give one; both say where weights come from.", *both)
+        asked = [name for name in PretrainGroup.names() if getattr(self, name) is not None]
         if asked and not self.pretrains:
-            raise UsageError(
-                f"without {PRETRAIN}training_steps there is no pretraining.", *(PRETRAIN + name for name in asked)
-            )
+            raise UsageError(f"without {PRETRAIN}training_steps there is no pretraining.", *asked)
 
 
 MOST_LEVELS = 1000
@@ -80,16 +77,14 @@ def parse_levels(text: str) -> list[int]:
     """Read a list of levels such as `0-2,5,8-12`. Raises: UsageError for anything else."""
     try:
         bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
-        if max(map(max, bounds)) > MOST_LEVELS:
-            raise UsageError(f"'{text}' is not a valid value; it takes levels up to {MOST_LEVELS}.", "levels")
-        levels = sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
-        if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
-            raise ValueError(text)
-    except ValueError as error:
-        raise UsageError(
-            f"'{text}' is not a valid value; write a number, or ranges such as 0-2,5.", "levels"
-        ) from error
-    return levels
+    except ValueError:
+        bounds = []
+    wrong = f"'{text}' is not a valid value; "
+    if not bounds or any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds):
+        raise UsageError(f"{wrong}write a number, or ranges such as 0-2,5.", "levels")
+    if max(map(max, bounds)) > MOST_LEVELS:
+        raise UsageError(f"{wrong}it takes levels up to {MOST_LEVELS}.", "levels")
+    return sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
 
 
 @dataclass(frozen=True)
