@@ -12,6 +12,7 @@ from branches.named.oneshot import OneshotFlags, oneshot
 from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams
 from foundations.errors import UsageError
+from foundations.plugins.users_code import returned
 from pruning.hparams import PruningHparams
 
 Values = Callable[[RunRef, PruningHparams, Any], Mapping[str, Any]]
@@ -28,7 +29,8 @@ def preset(
     """
 
     def describe(parent: RunRef, pruning: PruningHparams, own: Hparams) -> BranchDesc:
-        chosen = values(parent, pruning, own) if callable(values) else values
+        found = values(parent, pruning, own) if callable(values) else values
+        chosen = returned(found, Mapping, values, entry)
         how = pruning.replaced(chosen)
         unknown = chosen.keys() - {*OneshotFlags.names(), *how.names()}
         if unknown:
@@ -36,7 +38,8 @@ def preset(
         return oneshot(parent, how, OneshotFlags.of({**own.values(), **chosen}))
 
     describe.__doc__ = summary
-    return Branch(spelling=spelling, describe=describe, flags=flags)
+    entry = Branch(spelling=spelling, describe=describe, flags=flags)
+    return entry
 
 
 def _last_weights(parent: RunRef, _pruning: PruningHparams, flags: RewindFlags) -> dict[str, Any]:
