@@ -30,7 +30,7 @@ def preset(
 
     def describe(parent: RunRef, pruning: PruningHparams, own: Hparams) -> BranchDesc:
         found = values(parent, pruning, own) if callable(values) else values
-        chosen = returned(found, Mapping, values, entry)
+        chosen = returned(found, Mapping, values if callable(values) else describe, entry)
         how = pruning.replaced(chosen)
         unknown = chosen.keys() - {*OneshotFlags.names(), *how.names()}
         if unknown:
