@@ -50,14 +50,15 @@ if TYPE_CHECKING:
     from branches.desc import BranchHparams as BranchHparams
     from branches.desc import main_of as main_of
     from branches.desc import mask_of as mask_of
-    from branches.lottery.lottery import LevelBranch as LevelBranch
     from branches.lottery.lottery import Lottery as Lottery
     from branches.named.branch import Branch as Branch
+    from branches.named.branch import Level as Level
     from branches.named.branch import SeedFlags as SeedFlags
     from branches.named.branch import branch_of as branch_of
     from branches.named.branch import last_state as last_state
     from branches.named.oneshot import OneshotFlags as OneshotFlags
     from branches.named.oneshot import oneshot as oneshot
+    from branches.named.presets import preset as preset
     from datasets.augmentations.augmentation import Augmentation as Augmentation
     from datasets.augmentations.augmentation import MemoryBatches as MemoryBatches
     from datasets.augmentations.augmentation import StreamedBatches as StreamedBatches

@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench_training import make_noise
+from benchmarks.made_runs import make_noise
 from benchmarks.processes import command, process, until
 from benchmarks.timing import Median, Row, in_turn
 
 TRAIN = ("train", "--default_hparams=mnist_lenet_300_100", "--training_steps=1it", "--quiet")
 FIRST_STEP = """
 import sys
-from training import loop
+from training.loop import loop, trainer
 from cli.main import main
 
 steps = loop.steps
@@ -27,9 +27,7 @@ def marked(optimizer, *arguments, **options):
     optimizer.register_step_post_hook(lambda *_: print("STEP", flush=True))
     return steps(optimizer, *arguments, **options)
 
-loop.steps = marked
-import training.loop.trainer
-training.loop.trainer.steps = marked
+trainer.steps = marked
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -41,24 +39,17 @@ def rows(repeats: int = 7) -> list[Row]:
         make_noise("mnist", datasets)
         command(TRAIN, root, datasets)()
         works: dict[str, Callable[[], object]] = {
-            "python": process([sys.executable, "-c", "pass"], root),
-            "help": command(["--help"], root),
-            "help of train": command(["train", "--help"], root),
-            "ls": command(["ls"], root),
-            "dry run": command([*TRAIN, "--dry_run"], root, datasets),
-            "reused": command(TRAIN, root, datasets),
+            "an interpreter that does nothing": process([sys.executable, "-c", "pass"], root),
+            "--help": command(["--help"], root),
+            "train --help": command(["train", "--help"], root),
+            "ls of one run": command(["ls"], root),
+            "train --dry_run": command([*TRAIN, "--dry_run"], root, datasets),
+            "train, of a run that is complete": command(TRAIN, root, datasets),
         }
         took = in_turn(works, repeats)
         beyond = [_beyond_torch(Path(folder) / f"first_{number}", datasets) for number in range(repeats + 1)][1:]
-    words = {
-        "python": ("an interpreter that does nothing", ""),
-        "help": ("--help", "at most 0.2"),
-        "help of train": ("train --help", "at most 0.5"),
-        "ls": ("ls of one run", "at most 0.3"),
-        "dry run": ("train --dry_run", "at most 0.4"),
-        "reused": ("train, of a run that is complete", "at most 0.4"),
-    }
-    found = [Row(what, Median.of(took[name]), aim, "whole process", "s") for name, (what, aim) in words.items()]
+    aims = zip(took.items(), ("", *(f"at most {most}" for most in (0.2, 0.5, 0.3, 0.4, 0.4))), strict=True)
+    found = [Row(what, Median.of(times), aim, "whole process", "s") for (what, times), aim in aims]
     what = "train, from the command to its first step, beyond importing torch"
     return [*found, Row(what, Median.of(beyond), "at most 1.5", "a LeNet on prepared data", "s")]
 

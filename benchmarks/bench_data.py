@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.made_runs import make_noise
 from benchmarks.timing import Row, median_ratio
 from datasets.added.added import add_dataset
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
-from datasets.formats.source_files import Split
 from datasets.hparams import DatasetHparams
-from datasets.loading.batches import LoaderConfig
+from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader
-from datasets.prepared import SPLITS, load_split, write_split
+from datasets.prepared import load_split
 from datasets.registry import DATASETS
 
 BATCH = 128
@@ -64,31 +64,12 @@ def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
     return count / (time.perf_counter() - start)
 
 
-def compare(
-    what: str,
-    aim: str,
-    ours: Callable[[], Iterable[Any]],
-    plain: Callable[[], Iterable[Any]],
-    plain_batches: int,
-    repeats: int,
-) -> Row:
+def compare(what: str, aim: str, ours: Loader, plain: Iterable[Any], plain_batches: int, repeats: int) -> Row:
     """Measure both in turn, and return the median of the ratios."""
-    rates = [(rate(ours(), 10_000), rate(plain(), plain_batches)) for _ in range(repeats)]
+    rates = [(rate(ours.train_batches(0), 10_000), rate(plain, plain_batches)) for _ in range(repeats)]
     ours_rates, plain_rates = zip(*rates, strict=True)
     detail = f"{statistics.median(ours_rates):,.0f} images/s, plain {statistics.median(plain_rates):,.0f}"
     return Row(what, median_ratio(ours_rates, plain_rates), aim, detail)
-
-
-def random_dataset(name: str, folder: Path) -> None:
-    """Prepare random images with the name and the sizes of a dataset."""
-    spec = DATASETS.find(name)
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    random = np.random.RandomState(0)
-    for split, count in zip(SPLITS, (spec.num_train, spec.num_test), strict=True):
-        images = random.randint(256, size=(count, *spec.input_shape), dtype=np.uint8)
-        labels = np.arange(count) % spec.num_classes
-        classes = tuple(map(str, range(spec.num_classes)))
-        write_split(name, split, Split(images, labels, classes, "random"), folder)
 
 
 def memory(name: str, folder: Path, repeats: int) -> list[Row]:
@@ -109,14 +90,7 @@ def memory(name: str, folder: Path, repeats: int) -> list[Row]:
     plain_loader = DataLoader(plain, BATCH, shuffle=True, num_workers=WORKERS)
     return [
         Row(f"first batch of {name} ready", first_batch, "below 0.5", "prepared files in the page cache", "s"),
-        compare(
-            f"{name} batches / PIL DataLoader",
-            "at least 20",
-            lambda: loader.train_batches(0),
-            lambda: plain_loader,
-            60,
-            repeats,
-        ),
+        compare(f"{name} batches / PIL DataLoader", "at least 20", loader, plain_loader, 60, repeats),
     ]
 
 
@@ -139,22 +113,14 @@ def write_jpegs(folder: Path, classes: int = 4, per_class: int = 96) -> None:
 def streamed(folder: Path, repeats: int) -> Row:
     """Compare training batches of ImageNet-sized JPEG files."""
     write_jpegs(folder / "jpegs")
-    add_dataset(
-        "bench",
-        folder / "jpegs",
-        folder,
-        report=lambda _: None,
-        augmentation="resized_crop_flip",
-        image_size=224,
-        in_memory=False,
-    )
+    options: dict[str, Any] = {"augmentation": "resized_crop_flip", "image_size": 224, "in_memory": False}
+    add_dataset("bench", folder / "jpegs", folder, report=lambda _: None, **options)
     spec = DATASETS.find("bench")
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
     loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last), workers=WORKERS)
+    ratio = (1 / hparams.crop_ratio, hparams.crop_ratio)
     steps = [
-        transforms.RandomResizedCrop(
-            224, scale=(hparams.crop_scale, 1), ratio=(1 / hparams.crop_ratio, hparams.crop_ratio)
-        ),
+        transforms.RandomResizedCrop(224, scale=(hparams.crop_scale, 1), ratio=ratio),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize(spec.mean, spec.std),
@@ -162,7 +128,7 @@ def streamed(folder: Path, repeats: int) -> Row:
     plain = ImageFolder(str(folder / "jpegs" / "train"), transforms.Compose(steps))
     plain_loader = DataLoader(plain, STREAMED_BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
     what = "JPEG files of 500 x 375 / PIL DataLoader"
-    return compare(what, "at least 1.5", lambda: loader.train_batches(0), lambda: plain_loader, 10_000, repeats)
+    return compare(what, "at least 1.5", loader, plain_loader, 10_000, repeats)
 
 
 def rows(repeats: int = REPEATS) -> Iterator[Row]:
@@ -172,7 +138,7 @@ def rows(repeats: int = REPEATS) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for name in ("cifar10", "mnist"):
-                random_dataset(name, Path(scratch))
+                make_noise(name, Path(scratch))
                 yield from memory(name, Path(scratch), repeats)
             yield streamed(Path(scratch), repeats)
     finally:

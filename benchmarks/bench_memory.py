@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench_training import make_noise
+from benchmarks.made_runs import make_noise
 from benchmarks.processes import peak_memory
 from benchmarks.timing import Median, Row, median_ratio
 from pruning.scoring.activation_memory import MOST_ACTIVATIONS
@@ -28,12 +28,12 @@ import sys
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from models.build import build_model
+from benchmarks.made_runs import network
 from training.desc import TrainDesc
 from training.recipes import recipe
 
 desc = TrainDesc.of(recipe("cifar_resnet_20"))
-model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+model = network(desc)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 data = load_file(f"{sys.argv[1]}/cifar10/train.safetensors")
 order = torch.randperm(len(data["labels"]))
@@ -48,7 +48,7 @@ import sys
 import torch
 import pruning.scoring.scoring
 from foundations.examples import Rows
-from models.build import build_model
+from benchmarks.made_runs import network
 from pruning.hparams import PruningHparams
 from pruning.scoring.inputs import ScoringInputs
 from pruning.compute_mask import mask_from_hparams
@@ -56,8 +56,7 @@ from training.desc import TrainDesc
 from training.recipes import recipe
 
 desc = TrainDesc.of(recipe("imagenet_resnet_50"))
-shape = desc.dataset.input_shape
-model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=(0,))
+shape, model = desc.dataset.input_shape, network(desc)
 pruning.scoring.scoring.MOST_ACTIVATIONS = int(sys.argv[1])
 labels = torch.arange(128) % 2
 rows = Rows(labels, lambda rows: torch.randn(len(labels[rows]), *shape))
@@ -85,10 +84,9 @@ def rows(repeats: int = 2) -> list[Row]:
 def _scoring() -> list[Row]:
     bounded, whole = (peak_memory(SCORING, str(limit)) for limit in (MOST_ACTIVATIONS, 1 << 60))
     detail = "SNIP, 2 batches of 64 images of 224 x 224"
+    what = "imagenet_resnet_50: peak memory of scoring"
     return [
-        Row(
-            "imagenet_resnet_50: peak memory of scoring / all activations kept", bounded / whole, "at most 0.7", detail
-        ),
-        Row("imagenet_resnet_50: peak memory of scoring", bounded, "", detail, "MiB"),
+        Row(f"{what} / all activations kept", bounded / whole, "at most 0.7", detail),
+        Row(what, bounded, "", detail, "MiB"),
         Row("imagenet_resnet_50: peak memory with all activations kept", whole, "", detail, "MiB"),
     ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.made_runs import network
 from benchmarks.plain_pruning import PlainPruner
 from benchmarks.timing import Row, in_turn, median_ratio, seconds
 from foundations.random_streams import generator
-from models.build import build_model
 from pruning.masks.mask import Mask
 from pruning.masks.selection import select
 from pruning.prune import prune
@@ -38,8 +40,7 @@ def rows(repeats: int = 5) -> list[Row]:
 
 
 def _model(name: str) -> nn.Module:
-    desc = TrainDesc.of(recipe(name))
-    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+    return network(TrainDesc.of(recipe(name)))
 
 
 def _images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,58 +55,43 @@ def _pass_over(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
 def _against_plain(name: str, repeats: int) -> list[Row]:
     """Each method, to 10% (SynFlow in 100 iterations to 1%), against the code of its paper: copy, scores and mask."""
     model, (x, y) = _model(name), _images(100)
-    works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "magnitude": (
-            lambda: PlainPruner(model).magnitude(0.1),
-            lambda: prune(model, "magnitude", density=0.1),
-        ),
-        "random": (
-            lambda: PlainPruner(model).random(0.1),
-            lambda: prune(model, "random", density=0.1),
-        ),
-        "snip": (
-            lambda: PlainPruner(model).snip(x, y, 0.1),
-            lambda: prune(model, "snip10", density=0.1, examples=(x, y)),
-        ),
-        "grasp": (
-            lambda: PlainPruner(model).grasp(x, y, 0.1),
-            lambda: prune(model, "grasp10", density=0.1, examples=(x, y)),
-        ),
-        "synflow": (
-            lambda: PlainPruner(model).synflow(CIFAR, 0.01, 100),
-            lambda: prune(model, "synflow", density=0.01, iterations=100, input_shape=CIFAR),
-        ),
+    with_examples = {"density": 0.1, "examples": (x, y)}
+    works: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "magnitude": ((0.1,), {"density": 0.1}),
+        "random": ((0.1,), {"density": 0.1}),
+        "snip": ((x, y, 0.1), {"strategy": "snip10", **with_examples}),
+        "grasp": ((x, y, 0.1), {"strategy": "grasp10", **with_examples}),
+        "synflow": ((CIFAR, 0.01, 100), {"density": 0.01, "iterations": 100, "input_shape": CIFAR}),
     }
     found = []
     for method, (plain, ours) in works.items():
-        times = in_turn({"plain": plain, "ours": ours}, repeats)
+        both: dict[str, Callable[[], object]] = {
+            "plain": partial(_plain, model, method, *plain),
+            "ours": partial(prune, model, **{"strategy": method, **ours}),
+        }
+        times = in_turn(both, repeats)
         aim = "aim: at least 2" if method in ("grasp", "synflow") else "aim: at least 1"
         ratio = median_ratio(times["plain"], times["ours"])
         found.append(Row(f"{name}: plain / {method}", ratio, aim, f"100 examples, median of {repeats}"))
     return found
 
 
+def _plain(model: nn.Module, method: str, *arguments: Any) -> object:
+    return getattr(PlainPruner(model), method)(*arguments)
+
+
 def _scores_with_examples(repeats: int) -> list[Row]:
     """SNIP and GraSP with 100 examples, against one pass over them; Fisher, against one example at a time."""
     model, (x, y) = _model("cifar_resnet_20"), _images(100)
-    times = in_turn(
-        {
-            "pass": lambda: _pass_over(model, x, y),
-            "snip10": lambda: prune(model, "snip10", density=0.1, examples=(x, y)),
-            "grasp10": lambda: prune(model, "grasp10", density=0.1, examples=(x, y)),
-            "fisher10": lambda: prune(model, "fisher10", density=0.1, examples=(x, y)),
-            "one by one": lambda: prune(model, "fisher10", density=0.1, examples=(x, y), micro_batch_size=1),
-        },
-        repeats,
-    )
-    return [
-        Row(f"{name} / forward and backward", median_ratio(times[name], times["pass"]), aim, "100 examples, resnet_20")
+    ours = partial(prune, model, density=0.1, examples=(x, y))
+    works: dict[str, Callable[[], object]] = {name: partial(ours, name) for name in ("snip10", "grasp10", "fisher10")}
+    works |= {"pass": lambda: _pass_over(model, x, y), "one by one": partial(ours, "fisher10", micro_batch_size=1)}
+    times, detail = in_turn(works, repeats), "100 examples, resnet_20"
+    found = [
+        Row(f"{name} / forward and backward", median_ratio(times[name], times["pass"]), aim, detail)
         for name, aim in (("snip10", "aim: at most 1.3"), ("grasp10", "aim: at most 4"))
-    ] + [
-        Row(
-            "one by one / fisher10", median_ratio(times["one by one"], times["fisher10"]), "", "100 examples, resnet_20"
-        )
     ]
+    return [*found, Row("one by one / fisher10", median_ratio(times["one by one"], times["fisher10"]), "", detail)]
 
 
 def _synflow(name: str, repeats: int) -> list[Row]:
@@ -121,13 +107,8 @@ def _synflow(name: str, repeats: int) -> list[Row]:
             network.zero_grad()
             network(ones).sum().backward()
 
-    times = in_turn(
-        {
-            "passes": passes,
-            "synflow": lambda: prune(model, "synflow", density=0.01, iterations=100, input_shape=CIFAR),
-        },
-        repeats,
-    )
+    synflow = partial(prune, model, "synflow", density=0.01, iterations=100, input_shape=CIFAR)
+    times = in_turn({"passes": passes, "synflow": synflow}, repeats)
     ratio = median_ratio(times["synflow"], times["passes"])
     return [Row(f"{name}: synflow / 100 passes", ratio, "aim: at most 1.5", f"100 iterations, median of {repeats}")]
 
@@ -136,13 +117,8 @@ def _selection(repeats: int) -> list[Row]:
     """Select with a global threshold over 25 million scores; in seconds, and against a full sort."""
     scores = {f"layer{i}": torch.rand(2_500_000, generator=generator("benchmark", i)) for i in range(10)}
     mask = Mask({name: torch.ones(score.shape, dtype=torch.bool) for name, score in scores.items()})
-    times = in_turn(
-        {
-            "select": lambda: select(scores, mask, 5_000_000),
-            "sort": lambda: torch.cat(list(scores.values())).sort(),
-        },
-        repeats,
-    )
+    ours = partial(select, scores, mask, 5_000_000)
+    times = in_turn({"select": ours, "sort": lambda: torch.cat(list(scores.values())).sort()}, repeats)
     median = sorted(times["select"])[repeats // 2]
     return [
         Row("25 million scores: selection, in seconds", median, "aim: at most 0.3", f"median of {repeats}"),
@@ -184,20 +160,13 @@ class _PlainWalk:
         """Do `count` walks (the real method stops at a number of weights, which this code counts as well)."""
         walked = 0
         while sum(int(mask.sum()) for mask in self.masks) < sum(mask.numel() for mask in self.masks) and walked < count:
-            if walked % 2 == 0:
-                unit = walked // 2 % self.weights[0].shape[1]
-                for weight, mask in zip(self.weights, self.masks, strict=True):
-                    chances = weight[:, unit]
-                    out, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
-                    mask[out, unit, place] = True
-                    unit = out
-            else:
-                unit = walked // 2 % self.weights[-1].shape[0]
-                for weight, mask in zip(reversed(self.weights), reversed(self.masks), strict=True):
-                    chances = weight[unit]
-                    source, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
-                    mask[unit, source, place] = True
-                    unit = source
+            is_back = bool(walked % 2)
+            order = -1 if is_back else 1
+            unit = walked // 2 % self.weights[-1 if is_back else 0].shape[0 if is_back else 1]
+            for weight, mask in zip(self.weights[::order], self.masks[::order], strict=True):
+                chances, kept = (weight[unit], mask[unit]) if is_back else (weight[:, unit], mask[:, unit])
+                unit, place = divmod(int(torch.multinomial(chances.flatten(), 1)), chances.shape[1])
+                kept[unit, place] = True
             walked += 1
 
     def walks_needed(self, keep: int) -> int:

@@ -35,14 +35,9 @@ def rows(repeats: int = 3) -> list[Row]:
         make_complete(_grid(), root)
         complete = Median.of([seconds(lambda: _planned(root, is_done=True)) for _ in range(repeats)])
     assert "torch" not in sys.modules, "describing and planning must not import torch"
+    what = "a oneshot branch from its flags to its address"
     return [
-        Row(
-            "a oneshot branch from its flags to its address",
-            one,
-            "at most 0.5",
-            "in a process that did it before",
-            "ms",
-        ),
+        Row(what, one, "at most 0.5", "in a process that did it before", "ms"),
         Row(f"{COUNT:,} branches described and planned, none there", none_there, "at most 5", "", "s"),
         Row(f"{COUNT:,} branches described and planned, all complete", complete, "at most 8", "", "s"),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench_training import make_noise
+from benchmarks.made_runs import make_noise
 from benchmarks.processes import command
 from benchmarks.timing import Median, Row, seconds
 

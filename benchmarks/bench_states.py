@@ -16,13 +16,12 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.made_runs import make_complete
+from benchmarks.made_runs import make_complete, network
 from benchmarks.timing import Median, Row, in_turn, median_ratio
 from cli.main import main as command
 from foundations.metrics import Metrics
 from foundations.storage.manifest import FileRecord
 from foundations.storage.run import MANIFEST, Run
-from models.build import build_model
 from training.desc import TrainDesc
 from training.recipes import recipe
 
@@ -45,10 +44,9 @@ def rows(repeats: int = 7) -> list[Row]:
 
 def _run_with_state(name: str, root: Path) -> tuple[Run, TrainDesc, dict[str, Tensor]]:
     desc = TrainDesc.of(recipe(name))
-    model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
     run = Run(root, desc.location(1))
     run.create(desc)
-    return run, desc, dict(model.state_dict())
+    return run, desc, dict(network(desc).state_dict())
 
 
 def _saved_and_loaded(name: str, root: Path, repeats: int) -> list[Row]:
@@ -104,9 +102,8 @@ def _verified(root: Path, repeats: int) -> Row:
 
     took = in_turn({"verify": verify, "plain": plain}, repeats)
     ratio = median_ratio(took["plain"], took["verify"])
-    return Row(
-        "verify / SHA-256 of the same bytes, speed", ratio, "at least 0.5", f"{size / 2**20:.0f} MiB, {RUNS} runs"
-    )
+    detail = f"{size / 2**20:.0f} MiB, {RUNS} runs"
+    return Row("verify / SHA-256 of the same bytes, speed", ratio, "at least 0.5", detail)
 
 
 def _complete(desc: TrainDesc, root: Path) -> None:
@@ -115,8 +112,8 @@ def _complete(desc: TrainDesc, root: Path) -> None:
     run = Run(root, desc.location(1))
     manifest = run.read_manifest()
     assert manifest is not None
-    model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+    state = network(desc).state_dict()
     for step in (desc.start, desc.end):
-        run.save_state(step, model.state_dict())
+        run.save_state(step, state)
     files = {name: FileRecord.of(run.folder / name) for name in manifest.files}
     run.write_manifest(manifest, files)

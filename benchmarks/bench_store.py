@@ -38,15 +38,17 @@ from analysis.rows.runs import runs
 assert "torch" not in sys.modules, "reading runs must not import torch"
 """
 COMMAND = """
-import contextlib, io, sys
+import contextlib, io, os, sys
 from cli.main import main
+root = sys.argv[1]
+names = sorted(name for name in os.listdir(root) if name.startswith("train_"))[:2]
 out = io.StringIO()
 with contextlib.redirect_stdout(out):
-    assert main(["{name}", f"--root={{sys.argv[1]}}", *{flags}]) == 0
-assert out.getvalue().count("cifar_resnet_20") >= {least}, out.getvalue()[:1000]
-assert not {{"torch", "pandas", "numpy"}} & set(sys.modules), "listing must not import these"
+    assert main([{arguments}, f"--root={{root}}"]) == 0
+assert out.getvalue().count({words!r}) >= {least}, out.getvalue()[:1000]
+assert not {{"torch", "pandas", "numpy"}} & set(sys.modules), "listing and comparing must not import these"
 """
-FILTER = ["--where=strategy=snip10,status=complete"]
+FILTER = "--where=strategy=snip10,status=complete"
 SOME = TRAININGS * LEVELS
 CURVES = f"""
 from analysis.figures.plot import plot
@@ -57,24 +59,13 @@ with TemporaryDirectory() as folder:
     drawn.write(folder + "/curves.pdf")
 """
 ALL = f"assert len(runs(root=root)) == {COUNT}"
-TABLE = COMMAND.format(name="table", flags=["--over=lr"], least=0)
+TABLE = COMMAND.format(arguments='"table", "--over=lr"', words="lr", least=0)
 ONE = "from pathlib import Path; assert open_run(next(Path(root).glob('train_*')).name, root).results"
-LOOK = """
-import contextlib, io, os, sys
-from cli.main import main
-root = sys.argv[1]
-names = sorted(name for name in os.listdir(root) if name.startswith("train_"))[:2]
-out = io.StringIO()
-with contextlib.redirect_stdout(out):
-    assert main([{arguments}, f"--root={{root}}"]) == 0
-assert {words!r} in out.getvalue(), out.getvalue()
-assert not {{"torch", "pandas", "numpy"}} & set(sys.modules), "looking must not import these"
-"""
-COMPARE = LOOK.format(arguments='"compare", *names', words="lr")
+COMPARE = COMMAND.format(arguments='"compare", *names', words="lr", least=1)
 ASKED = ("branch", "train", "oneshot", "--default_hparams=cifar_resnet_20", "--lr=0.105", "--strategy=snip10")
-WHY = LOOK.format(arguments=f'"why", *{ASKED}', words="The nearest is")
-LS = COMMAND.format(name="ls", flags=[], least=COUNT)
-SOME_LISTED = COMMAND.format(name="ls", flags=FILTER, least=SOME)
+WHY = COMMAND.format(arguments=f'"why", *{ASKED}', words="The nearest is", least=1)
+LS = COMMAND.format(arguments='"ls"', words="cifar_resnet_20", least=COUNT)
+SOME_LISTED = COMMAND.format(arguments=f'"ls", "{FILTER}"', words="cifar_resnet_20", least=SOME)
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.made_runs import make_complete
-from benchmarks.timing import Row
+from benchmarks.processes import command
+from benchmarks.timing import Row, seconds
 from cli.commands.sweep import asked_by, described_by
 from foundations.environment import Environment
-from foundations.program import TOP
 from foundations.storage.run import Run
 from foundations.storage.store import all_runs
 
@@ -55,13 +51,13 @@ def rows(tiny: str = TINY, figure: str = FIGURE) -> Iterator[Row]:
 
 def _tiny(root: Path, name: str, arguments: str) -> list[Row]:
     arguments = arguments.format(name=name)
-    seconds = _timed(root / "alone", f"sweep --quiet --jobs={SLOTS} {arguments}")
+    alone = _timed(root / "alone", f"sweep --quiet --jobs={SLOTS} {arguments}")
     manifests = [manifest for run in all_runs(root / "alone") if (manifest := run.manifest()) is not None]
     training = sum(manifest.wall_seconds for manifest in manifests) / SLOTS
     together = _timed(root / "together", f"sweep --quiet --jobs={SLOTS} --together=25 {arguments}")
     what, aim, runs = f"a sweep of tiny runs of {name}", "at most 1.3", f"{len(manifests)} runs"
     return [
-        Row(what, seconds / training, aim, f"{seconds:.1f} s, {training:.1f} s training, {runs}"),
+        Row(what, alone / training, aim, f"{alone:.1f} s, {training:.1f} s training, {runs}"),
         Row(f"{what}, 25 together", together / training, aim, f"{together:.1f} s, {training:.1f} s training, {runs}"),
     ]
 
@@ -69,10 +65,9 @@ def _tiny(root: Path, name: str, arguments: str) -> list[Row]:
 def _figure(folder: Path, arguments: str) -> Row:
     has_mnist = (Environment.read().datasets / "mnist").exists()
     arguments = arguments.format(name="mnist_lenet_300_100" if has_mnist else "digits_lenet_40_20")
-    exported = _output(folder / "alone", f"sweep --export {arguments}").splitlines()
-    alone = 0.0
-    for line in exported:
-        alone += _timed(folder / "alone", shlex.join([*shlex.split(line)[2:], "--quiet"]))
+    described, _ = described_by(shlex.split(arguments))
+    exported = [each.argv for each in asked_by(described, Environment.read())]
+    alone = sum(seconds(command([*line, "--quiet"], folder / "alone")) for line in exported)
     swept = _timed(folder / "swept", f"sweep --quiet --jobs={SLOTS} {arguments}")
     detail = f"{alone:.0f} s, {swept:.0f} s, {len(exported)} runs on {'MNIST' if has_mnist else 'digits'}"
     return Row("commands one after the other, against one sweep", alone / swept, "at least 2.2", detail)
@@ -101,12 +96,4 @@ def _complete(root: Path) -> None:
 
 
 def _timed(root: Path, arguments: str) -> float:
-    began = time.perf_counter()
-    _output(root, arguments)
-    return time.perf_counter() - began
-
-
-def _output(root: Path, arguments: str) -> str:
-    command = [sys.executable, str(TOP / "open_prune.py"), *shlex.split(arguments)]
-    environment = {**os.environ, "OPEN_PRUNE_ROOT": str(root)}
-    return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    return seconds(command(shlex.split(arguments), root))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.bench_training import make_noise
+from benchmarks.made_runs import make_noise
 from benchmarks.timing import Row, in_turn, median_ratio
 from platforms.local import LocalPlatform
 from platforms.platform import PlatformHparams

@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.made_runs import make_noise, network
 from benchmarks.timing import Row, in_turn, matrix_product_rate, median_ratio
-from datasets.formats.source_files import Split
 from datasets.loading.batches import LoaderConfig
 from datasets.loading.loader import open_loader
-from datasets.prepared import write_split
-from datasets.registry import DATASETS
 from foundations.description.step import Step
 from foundations.interrupts import Interrupts
 from foundations.reporter import NullReporter
-from models.build import build_model
 from platforms.local import LocalPlatform
 from platforms.platform import PlatformHparams
 from pruning.prune import prune
@@ -98,14 +94,12 @@ def _compare(case: Case, folder: Path, repeats: int) -> list[Row]:
     ]
     # A backward pass takes two matrix products for each one of the forward pass.
     passes = 3 * multiply_adds(_model(desc), desc.dataset.input_shape) * desc.dataset.batch_size * case.iterations
-    at_product_rate = [passes * seconds / (case.products * product()) for seconds in times["product"]]
-    if case.floor:
-        ratio = median_ratio(times["dense"], at_product_rate)
-        found.append(Row(f"{case.name}: step / its multiply-adds", ratio, case.floor, "at the matrix-product rate"))
-    else:
-        share = median_ratio(at_product_rate, times["dense"])
-        found.append(Row(f"{case.name}: share of the matrix-product rate", share, case.share, "3 forward passes"))
-    return found
+    times["products"] = [passes * seconds / (case.products * product()) for seconds in times["product"]]
+    over_product = ("step / its multiply-adds", "dense", "products", case.floor, "at the matrix-product rate")
+    share = ("share of the matrix-product rate", "products", "dense", case.share, "3 forward passes")
+    what, numerator, denominator, aim, how = over_product if case.floor else share
+    ratio = median_ratio(times[numerator], times[denominator])
+    return [*found, Row(f"{case.name}: {what}", ratio, aim, how)]
 
 
 def _our_loop(desc: TrainDesc, loader: Any, iterations: int, *, is_masked: bool) -> Callable[[], None]:
@@ -139,7 +133,7 @@ def _bare_loop(
     optimizer = make_optimizer(desc.training, model.parameters())
 
     def loop() -> None:
-        for images, labels in itertools.islice(_forever(batches), iterations):
+        for images, labels in itertools.islice(itertools.cycle(batches), iterations):
             optimizer.zero_grad()
             F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -147,24 +141,8 @@ def _bare_loop(
     return loop
 
 
-def _forever(batches: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    return itertools.cycle(batches)
-
-
 def _model(desc: TrainDesc) -> nn.Module:
-    model = build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
-    return model.to(memory_format=LAYOUT)
-
-
-def make_noise(name: str, folder: Path) -> None:
-    """Prepare a dataset of noise: time does not depend on the content of images."""
-    spec = DATASETS.find(name)
-    random = np.random.default_rng(0)
-    for split, count in (("train", spec.num_train), ("test", spec.num_test)):
-        (folder / name).mkdir(exist_ok=True)
-        images = random.integers(0, 256, (count, *spec.input_shape), dtype=np.uint8)
-        labels = random.integers(0, spec.num_classes, count, dtype=np.int64)
-        write_split(name, split, Split(images, labels, tuple(map(str, range(spec.num_classes))), "noise"), folder)
+    return network(desc).to(memory_format=LAYOUT)
 
 
 def _nothing(_step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Directories that look like complete runs, created without computing anything."""
+"""Networks, datasets of noise, and directories that look like complete runs, made without computing anything."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from branches.desc import BranchDesc
+from datasets.formats.source_files import Split
+from datasets.prepared import write_split
+from datasets.registry import DATASETS
 from foundations.description.desc import Desc
 from foundations.storage.manifest import FileRecord, Manifest
 from foundations.storage.run import DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
+from training.desc import TrainDesc
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RESULTS = {"test_accuracy": 0.9, "test_loss": 0.3}
 
@@ -34,3 +42,23 @@ def _results(desc: Desc) -> dict[str, float | None]:
     pruning = desc.pruning if isinstance(desc, BranchDesc) else None
     reached = {} if pruning is None else {"density": 1 - pruning.level, "sparsity": pruning.level}
     return {**RESULTS, **reached}
+
+
+def network(desc: TrainDesc) -> nn.Module:
+    """Return the network of a training, initialized."""
+    from models.build import build_model
+
+    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+
+
+def make_noise(name: str, folder: Path) -> None:
+    """Prepare a dataset of noise: time does not depend on the content of images."""
+    import numpy as np
+
+    spec = DATASETS.find(name)
+    random = np.random.default_rng(0)
+    for split, count in (("train", spec.num_train), ("test", spec.num_test)):
+        (folder / name).mkdir(exist_ok=True)
+        images = random.integers(0, 256, (count, *spec.input_shape), dtype=np.uint8)
+        labels = random.integers(0, spec.num_classes, count, dtype=np.int64)
+        write_split(name, split, Split(images, labels, tuple(map(str, range(spec.num_classes))), "noise"), folder)

@@ -132,27 +132,24 @@ class BranchDesc(Desc):
         end = self.as_trained.end
         if self.start > end:
             raise UsageError(f"{self.start} is after the last step; choose 0it to {end}.", "start_step")
-        if self.pruning is not None and self.pruning.method.is_constructive and self.mask is not None:
-            for name, source in (("scored", self.scored), ("state", self.state)):
-                if source is not None and source.run.desc.mask_step is not None:
-                    raise UsageError(
-                        f"{self.pruning.strategy} adds weights to the mask, but the {name} weights are those of a "
-                        "pruned run, which has zeros there. Take both from main, by prune_experiment and "
-                        "state_experiment, and the mask from the pruned run, by mask_experiment.",
-                        "strategy",
-                    )
+        if self.pruning is None or self.mask is None or not self.pruning.method.is_constructive:
+            return
+        for name, source in (("scored", self.scored), ("state", self.state)):
+            if source is not None and source.run.desc.mask_step is not None:
+                raise UsageError(
+                    f"{self.pruning.strategy} adds weights to the mask, but the {name} weights are those of a "
+                    "pruned run, which has zeros there. Take both from main, by prune_experiment and "
+                    "state_experiment, and the mask from the pruned run, by mask_experiment.",
+                    "strategy",
+                )
 
     @cached_property
     def as_trained(self) -> TrainDesc:
         """The branch's training without techniques: its main run's, changed by the retraining fields."""
-        plain = self.main.as_trained
-        if self.retrain_dataset is None and self.retrain_training is None:
+        plain, dataset, training = self.main.as_trained, self.retrain_dataset, self.retrain_training
+        if dataset is None and training is None:
             return plain
-        return dataclasses.replace(
-            plain,
-            dataset=self.retrain_dataset or self.main.dataset,
-            training=self.retrain_training or self.main.training,
-        )
+        return dataclasses.replace(plain, dataset=dataset or plain.dataset, training=training or plain.training)
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -198,12 +195,10 @@ class BranchDesc(Desc):
 
         The method's own version is in the hyperparameters of pruning.
         """
-        extends = self.pruning is not None and self.mask is not None
-        extension = self.pruning.method.extension_version if self.pruning is not None and extends else 1
-        prunings = [] if self.techniques is None else self.techniques.scores_with
-        if self.pruning is not None and self.scored is not None:
-            prunings = [*prunings, self.pruning]
-        scoring = scoring_version(self.main.model, *prunings)
+        pruning, of_techniques = self.pruning, [] if self.techniques is None else self.techniques.scores_with
+        extension = 1 if pruning is None or self.mask is None else pruning.method.extension_version
+        own = [] if pruning is None or self.scored is None else [pruning]
+        scoring = scoring_version(self.main.model, *of_techniques, *own)
         return {self.kind: BRANCH_VERSION, "extension": extension, "scoring": scoring}
 
     def location(self, replicate: int) -> Location:
@@ -214,16 +209,19 @@ class BranchDesc(Desc):
 ONESHOT = RunKind(spelling="oneshot", desc=BranchDesc)
 
 
+def _desc_of(run: RunRef) -> TrainDesc | BranchDesc:
+    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
+    return run.desc
+
+
 def main_of(run: RunRef) -> TrainDesc:
     """Return the main training of a run: itself, or the one that it is a branch of."""
-    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
-    return run.desc.main
+    return _desc_of(run).main
 
 
 def trained_of(run: RunRef) -> TrainDesc:
     """Return dataset, model and training of a run."""
-    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
-    return run.desc.as_trained
+    return _desc_of(run).as_trained
 
 
 def is_untrained(desc: Desc) -> bool:
@@ -233,8 +231,7 @@ def is_untrained(desc: Desc) -> bool:
 
 def techniques_in(run: RunRef) -> TechniquesHparams | None:
     """Return the techniques of a run."""
-    assert isinstance(run.desc, TrainDesc | BranchDesc), "every run is a training or a branch of one"
-    return run.desc.techniques
+    return _desc_of(run).techniques
 
 
 def mask_of(run: RunRef) -> MaskOf | None:

@@ -68,7 +68,7 @@ class BranchJob(Job[BranchDesc]):
 
     def _structure_differs(self, run: RunRef) -> bool:
         """Return whether techniques may have changed the network of this run or of another one."""
-        return any(found is not None and found.structural for found in (self.techniques, techniques_in(run)))
+        return any(found and found.structural for found in (self.techniques, techniques_in(run)))
 
     def starting_mask(self, model: nn.Module) -> Mask:
         """Return the starting mask of the branch for a model: another run's mask, or all ones."""

@@ -23,12 +23,13 @@ from foundations.storage.run import Run
 
 def write_job_file(planned: PlannedRun, path: Path) -> None:
     """Write the plan for one run. Raises: EnvironmentFailure if it cannot be written."""
+    location = planned.run.location
     tree = {
-        "run": _parts(planned.run.location),
+        "run": [location.training, location.replicate, location.name],
         "keep": sorted(step.iteration for step in planned.keep),
         "is_complete": planned.is_target,
         "needs_mask": planned.needs_mask,
-        "records": _records(planned.desc, planned.run.location.replicate),
+        "records": _records(planned.desc, location.replicate),
     }
     write_atomically(path, json.dumps(tree).encode())
 
@@ -63,10 +64,6 @@ def read_job_file(path: Path, root: Path) -> Target:
     return Target(desc, location.replicate, keep, is_complete=flags[0], needs_mask=flags[1])
 
 
-def _parts(location: Location) -> list[Any]:
-    return [location.training, location.replicate, location.name]
-
-
 def _records(desc: Desc, replicate: int) -> dict[str, Any]:
     """Return the records of a run and of each run that it depends on, by location."""
     found: dict[str, Any] = {}
@@ -76,8 +73,6 @@ def _records(desc: Desc, replicate: int) -> dict[str, Any]:
         name = str(desc.location(replicate))
         if name not in found:
             found[name] = desc.record()
-            waiting += [
-                (source.run.desc, replicate if source.run.replicate is None else source.run.replicate)
-                for source in desc.sources().values()
-            ]
+            runs = [source.run for source in desc.sources().values()]
+            waiting += [(run.desc, run.location(replicate).replicate) for run in runs]
     return found

@@ -31,7 +31,7 @@ def _flags_with_options() -> Iterator[tuple[Any, dict[str, type[Hparams]], type[
     """Yield the flags of commands with the options of one entry of a plug-in: the flags, their groups, the options."""
     from analysis.figures.registry import FIGURES
     from analysis.measures.registry import MEASURES
-    from branches.registry import BRANCHES, LEVEL_BRANCHES
+    from branches.registry import BRANCHES
     from cli.commands import branch, lottery, measures, plots
     from cli.commands.jobs import TrainFlags
     from cli.request.flags import groups_of
@@ -50,7 +50,7 @@ def _flags_with_options() -> Iterator[tuple[Any, dict[str, type[Hparams]], type[
                     yield kind, {**groups, name: options}, options
     own: list[tuple[Any, type[Hparams]]] = [
         *((branch.flags_of(each, TrainFlags), each.flags) for each in BRANCHES if each.plugin),
-        *((lottery.level_flags_of(each), each.flags) for each in LEVEL_BRANCHES if each.plugin),
+        *((lottery.level_flags_of(each), each.flags) for each in BRANCHES if each.plugin),
         *((measures.flags_of(each), each.options) for each in MEASURES if each.plugin),
         *((plots.flags_of(each), each.options) for each in FIGURES if each.plugin),
     ]

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from branches.desc import BranchDesc
 from foundations.description.desc import Desc, RunKind
@@ -66,6 +66,11 @@ class ImportedBranchDesc(BranchDesc):
 
     origin: OriginHparams
 
+    @classmethod
+    def of(cls, origin: OriginHparams, **parts: Any) -> Self:
+        """Return the description of results that have an origin."""
+        return cls(origin=origin, **parts)
+
 
 IMPORT = RunKind(spelling="import", desc=ImportDesc)
 IMPORTED = RunKind(spelling="imported", desc=ImportedBranchDesc)
@@ -87,7 +92,9 @@ class Computed:
 
     def origin(self) -> OriginHparams:
         """Return the hyperparameters that identify these results."""
-        content = _content(self.states, self.mask)
+        parts = [[str(step), _sha256(tensor_files.to_bytes(state))] for step, state in self.states.items()]
+        parts += [] if self.mask is None else [["mask", _sha256(self.mask.to_bytes())]]
+        content = _sha256(json.dumps(sorted(parts)).encode())
         return OriginHparams(content=content, is_pruned=self.mask is not None, level=self.level, name=self.branch)
 
 
@@ -107,13 +114,15 @@ def import_run(
     from training.job import initialized_model
     from training.structure import load_state
 
-    model = initialized_model(main, context.replicate, techniques=main.techniques and main.techniques.structural)
+    techniques = main.techniques and main.techniques.structural
+    model = initialized_model(main, context.replicate, techniques=techniques)
     for state in computed.states.values():
         load_state(model, state)
     if computed.mask is not None:
         computed = replace(computed, mask=computed.mask.for_model(model))
     origin = computed.origin()
-    desc = (describe or _import_desc(main))(origin)
+    own = {**main.fields(), "techniques": techniques, "origin": origin}
+    desc = describe(origin) if describe else ImportDesc(**own)
     run = Run(context.root, desc.location(context.replicate))
     with run.locked(context.reporter.say):
         run.create(desc)
@@ -140,42 +149,24 @@ def check_weights(computed: Computed) -> None:
                 )
 
 
-def _import_desc(main: TrainDesc) -> Callable[[OriginHparams], Desc]:
-    techniques = main.techniques and main.techniques.structural
-    return lambda origin: ImportDesc(
-        dataset=main.dataset, model=main.model, training=main.training, techniques=techniques, origin=origin
-    )
-
-
 def _write(run: Run, computed: Computed, origin: OriginHparams) -> None:
     from pruning.report import sparsity_report
     from training.jobs.provenance import versions
 
     metrics, mask = computed.metrics, computed.mask
+    measured = {name: metrics.last(name) for name in metrics.names()}
+    results = {name: None if value is None or not math.isfinite(value) else value for name, value in measured.items()}
     for step, state in computed.states.items():
         run.save_state(step, state)
-    results: dict[str, float | None] = {name: metrics.last(name) for name in metrics.names()}
     if metrics.values:
         run.save_metrics(metrics)
     if mask is not None:
         run.save_sparsity(sparsity_report(mask))
         run.save_mask(*mask.to_tensors())
         results |= {"density": mask.density, "sparsity": mask.sparsity}
-    run.finish(
-        Manifest(
-            files={},
-            results={
-                name: value if value is not None and math.isfinite(value) else None for name, value in results.items()
-            },
-            parents={computed.source: origin.content},
-            versions=versions(),
-            finished=time.strftime("%Y-%m-%d %H:%M:%S"),
-        )
-    )
+    parents, finished = {computed.source: origin.content}, time.strftime("%Y-%m-%d %H:%M:%S")
+    run.finish(Manifest(files={}, results=results, parents=parents, versions=versions(), finished=finished))
 
 
-def _content(states: Mapping[Step, Mapping[str, Tensor]], mask: Mask | None) -> str:
-    parts = [[str(step), hashlib.sha256(tensor_files.to_bytes(state)).hexdigest()] for step, state in states.items()]
-    if mask is not None:
-        parts.append(["mask", hashlib.sha256(mask.to_bytes()).hexdigest()])
-    return hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -15,38 +15,35 @@ from foundations.files import check_regular
 if TYPE_CHECKING:
     from torch import Tensor
 
-_OBJECTS = (
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
-    *(f"{module}.{name}" for module in ("numpy.core.multiarray", "numpy._core.multiarray") for name in ("scalar",)),
-    *(f"{module}._reconstruct" for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
-    *(f"numpy.{name}" for name in ("ndarray", "dtype", "bool_", "float16", "float32", "float64", "int32", "int64")),
-    *(
-        f"{module}.{name}"
-        for module in ("pathlib", "pathlib._local")
-        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-    ),
-    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "int", "float", "str", "bool", "object")),
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
-    *(
-        f"omegaconf.nodes.{name}Node"
-        for name in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
-    ),
-    "typing.Any",
-)
+_ARRAYS, _ATTRIBUTES = "scalar _reconstruct", "AttributeDict"
+_PATHS = "Path PosixPath WindowsPath PurePosixPath PureWindowsPath"
+_OBJECTS = {
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "datetime": "datetime date timedelta",
+    "numpy.core.multiarray": _ARRAYS,
+    "numpy._core.multiarray": _ARRAYS,
+    "numpy": "ndarray dtype bool_ float16 float32 float64 int32 int64",
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
+    "builtins": "dict list tuple set int float str bool object",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.nodes": "AnyNode BooleanNode BytesNode EnumNode FloatNode IntegerNode PathNode StringNode",
+    "typing": "Any",
+}
 """Settings and results that training programs keep beside weights, by the names that pickles have for them."""
-_DICTS = (
-    "collections.defaultdict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "yacs.config.CfgNode",
-    "easydict.EasyDict",
-)
+_DICTS = {
+    "collections": "defaultdict",
+    "pytorch_lightning.utilities.parsing": _ATTRIBUTES,
+    "lightning.pytorch.utilities.parsing": _ATTRIBUTES,
+    "lightning_fabric.utilities.data": _ATTRIBUTES,
+    "lightning.fabric.utilities.data": _ATTRIBUTES,
+    "yacs.config": "CfgNode",
+    "easydict": "EasyDict",
+}
+"""Classes of dicts, likewise."""
 
 
 class _Ignored:
@@ -121,7 +118,12 @@ def check_stored(source: str, tensors: Mapping[str, Tensor]) -> None:
 def _unpickled(path: Path) -> object:
     import torch
 
-    known: list[Any] = [*((_Ignored, name) for name in _OBJECTS), *((_PlainDict, name) for name in _DICTS)]
+    known: list[Any] = [
+        (kind, f"{module}.{name}")
+        for kind, modules in ((_Ignored, _OBJECTS), (_PlainDict, _DICTS))
+        for module, names in modules.items()
+        for name in names.split()
+    ]
     with torch.serialization.safe_globals(known), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other protocols of pickle, and of storages of old versions
         # An open file, since torch.load guesses the format from the ending of a path.
@@ -136,9 +138,5 @@ def _arrays(path: Path) -> dict[str, object]:
 
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-        if array.dtype.kind in "biuf"
-        else array
-        for name, array in arrays.items()
-    }
+    numbers = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.dtype.kind in "biuf"}
+    return {**arrays, **{name: torch.from_numpy(array.reshape(arrays[name].shape)) for name, array in numbers.items()}}

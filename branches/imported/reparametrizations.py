@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from branches.imported.state_names import count
 from foundations.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Whole:
     """Masks, by the name of the tensor that they prune."""
     is_by_torch: bool
     """Whether torch.nn.utils.prune made the masks, and not layers that multiply their weights by a buffer."""
-    normalized: tuple[str, ...]
-    """The tensors that were computed from weight_norm's parts."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what reading changed."""
 
 
 def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
@@ -50,17 +51,18 @@ def whole(tensors: Mapping[str, Tensor], source: str) -> Whole:
             found[own] = found.pop(stored).masked_fill(~masks[own], 0)
             is_by_torch = is_by_torch and stored != own
     _refuse_spectral_norm(found, source)
-    normalized: list[str] = []
+    computed = 0
     for name in [name for name in found if name.endswith(_NORM)]:
         own = name.removesuffix(_NORM)
         direction = found.get(own + _DIRECTION)
         if direction is not None and own not in found and _is_norm(found[name], direction):
             found[own] = _normalized(found.pop(name), found.pop(own + _DIRECTION))
-            normalized.append(own)
+            computed += 1
             pruned = [masks.pop(part) for part in (own + _DIRECTION, name) if part in masks]
             if pruned:
                 masks[own] = pruned[0].expand(direction.shape) & pruned[-1]
-    return Whole(found, masks, is_by_torch, tuple(normalized))
+    notes = (f"computed {count(computed, 'weight')} from the two parts of weight_norm",) if computed else ()
+    return Whole(found, masks, is_by_torch, notes)
 
 
 def _plain_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from branches.imported.pickled_tensors import check_stored
@@ -44,53 +44,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The tensors of a file by the network's names, and notes on the search."""
-
-    tensors: Mapping[str, Tensor]
-    masks: Mapping[str, Tensor]
-    """Masks, by the network's names."""
-    is_by_torch: bool
-    """Whether torch.nn.utils.prune made the masks."""
-    notes: tuple[str, ...]
-    """Sentences about chosen, renamed, computed and omitted entries."""
-
-
-def find_state(content: object, network: Mapping[str, Tensor], source: str) -> Found:
-    """Return the state of a network that a file holds.
-
-    The state is the entry that has all names of the network, and no others except those that `state_names` allows.
-    Among several, usual names win, and running means come last. network: its own state, whose names must be there;
-    integer tensors may be missing. source: the file, for errors.
-
-    Raises: DamagedError if no entry matches, or if several match and differ.
-    """
-    entries = list(_entries(content))
-    if not entries:
-        raise DamagedError(f"{source} holds something other than named tensors: {_kind(content)}.")
-    readings = [_read(entry, network, source) for entry in entries]
-    fitting = sorted((each for each in readings if each.fits), key=lambda each: each.entry.rank)
-    if not fitting:
-        closest = min(readings, key=lambda each: each.naming.distance)
-        if closest.refusal is not None:
-            raise closest.refusal
-        raise DamagedError(_differences(source, closest.entry, closest.naming, network))
-    reading, names = fitting[0], [str(each.entry) for each in fitting]
-    rivals = [each for each in fitting[1:] if each.entry.rank == reading.entry.rank]
-    if not all(_is_same(reading, rival) for rival in rivals):
-        raise DamagedError(
-            f"{source} holds several state dicts that fit, {some(names)}: save one of them in a file of its own."
-        )
-    naming, notes = reading.naming, [*_chosen(content, reading.entry, names[1:]), *reading.notes()]
-    return Found(
-        {own: reading.whole.tensors[name] for name, own in naming.names.items()},
-        {naming.names[name]: mask for name, mask in reading.whole.masks.items() if name in naming.names},
-        reading.whole.is_by_torch,
-        tuple(notes),
-    )
-
-
-@dataclass(frozen=True)
 class _Reading:
     """An entry, read as the state of a network."""
 
@@ -107,6 +60,11 @@ class _Reading:
         """Whether it has the names of the network's state; shapes may differ."""
         return self.naming.fits and self.refusal is None
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by the network's names."""
+        return {own: self.whole.tensors[name] for own, name in self.naming.names.items()}
+
     def notes(self) -> list[str]:
         """Return sentences about the changes that reading made."""
         found = self.naming.notes()
@@ -114,48 +72,69 @@ class _Reading:
             found.append(f"the names are there under {some(self.several)} as well")
         if self.entry.others:
             found.append(f"left out entries other than tensors: {some(self.entry.others)}")
-        if self.whole.normalized:
-            found.append(f"computed {count(len(self.whole.normalized), 'weight')} from the two parts of weight_norm")
-        return found
+        return [*found, *self.whole.notes]
+
+
+def find_state(content: object, network: Mapping[str, Tensor], source: str) -> Whole:
+    """Return the state of a network that a file holds, by the network's names.
+
+    The state is the entry that has all names of the network, and no others except those that `state_names` allows.
+    Among several, usual names win, and running means come last. network: its own state, whose names must be there;
+    integer tensors may be missing. source: the file, for errors. The notes of the result are sentences about chosen,
+    renamed, computed and omitted entries.
+
+    Raises: DamagedError if no entry matches, or if several match and differ.
+    """
+    readings = [_read(entry, network, source) for entry in _entries(content)]
+    if not readings:
+        raise DamagedError(f"{source} holds something other than named tensors: {_kind(content)}.")
+    fitting = sorted((each for each in readings if each.fits), key=lambda each: each.entry.rank)
+    if not fitting:
+        closest = min(readings, key=lambda each: each.naming.distance)
+        raise closest.refusal or DamagedError(_differences(source, closest.entry, closest.naming, network))
+    reading, names = fitting[0], [str(each.entry) for each in fitting]
+    rivals = [each for each in fitting[1:] if each.entry.rank == reading.entry.rank]
+    if not all(_is_same(reading.tensors, rival.tensors) for rival in rivals):
+        raise DamagedError(
+            f"{source} holds several state dicts that fit, {some(names)}: save one of them in a file of its own."
+        )
+    masks = reading.whole.masks
+    return Whole(
+        reading.tensors,
+        {own: masks[name] for own, name in reading.naming.names.items() if name in masks},
+        reading.whole.is_by_torch,
+        (*_chosen(content, reading.entry, names[1:]), *reading.notes()),
+    )
 
 
 def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
     """Read an entry as it is, for networks that have parametrizations themselves, or with its parts combined."""
-    plain = Whole(entry.tensors, {}, is_by_torch=True, normalized=())
+    tensors = Whole(entry.tensors, {}, is_by_torch=True)
     # Integers of a network other than weights: batches that batchnorm has counted, seeds of dropout, indices.
     optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
-    ways = namings(list(plain.tensors), network, optional)
+    ways = namings(list(tensors.tensors), network, optional)
     try:
         check_stored(source, entry.tensors)
-        if ways[0].fits:
-            return _reading(entry, plain, ways, source)
-        together = whole(entry.tensors, source)
-        return _reading(entry, together, namings(list(together.tensors), network, optional), source)
+        if not ways[0].fits:
+            tensors = whole(entry.tensors, source)
+            ways = namings(list(tensors.tensors), network, optional)
+        first, *others = (_Reading(entry, tensors, way) for way in ways)
+        for other in others:
+            if other.naming.rank == ways[0].rank and not _is_same(first.tensors, other.tensors):
+                prefixes = some([f"'{way.removed}'" for way in ways[1:]])
+                raise DamagedError(
+                    f"{source} has the network's names under several prefixes, '{ways[0].removed}', {prefixes}: "
+                    "save one of these networks in a file of its own."
+                )
     except DamagedError as refusal:
-        return _Reading(entry, plain, ways[0], refusal)
+        return _Reading(entry, tensors, ways[0], refusal)
+    return replace(first, several=tuple(f"'{way.removed}'" for way in ways[1:]))
 
 
-def _reading(entry: Entry, tensors: Whole, ways: list[Naming], source: str) -> _Reading:
-    several = tuple(f"'{way.removed}'" for way in ways[1:]) if ways[0].fits else ()
-    first = _Reading(entry, tensors, ways[0], None, several)
-    for way in ways[1:] if ways[0].fits else []:
-        rivals = (way.is_averaged, way.has_others) == (ways[0].is_averaged, ways[0].has_others)
-        if rivals and not _is_same(first, _Reading(entry, tensors, way)):
-            raise DamagedError(
-                f"{source} has the network's names under several prefixes, '{ways[0].removed}', {some(several)}: "
-                "save one of these networks in a file of its own."
-            )
-    return first
-
-
-def _is_same(one: _Reading, other: _Reading) -> bool:
-    """Return whether two readings give the same tensors."""
+def _is_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     import torch
 
-    names = {own: name for name, own in other.naming.names.items()}
-    return names.keys() == set(one.naming.names.values()) and all(
-        torch.equal(one.whole.tensors[name], other.whole.tensors[names[own]]) for name, own in one.naming.names.items()
-    )
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _entries(content: object, path: tuple[str, ...] = ()) -> Iterator[Entry]:
@@ -179,11 +158,9 @@ def _chosen(content: object, entry: Entry, others: list[str]) -> list[str]:
     if not entry.path and not others:
         return []
     left = [repr(name) for name in content if name not in entry.path[:1]] if entry.path else []
-    return [
-        f"took {entry} of {count(len(content), 'entry', 'entries')}"
-        + (f" ({some(others)} would fit as well)" if others else "")
-        + (f"; not read: {some(left)}" if left else "")
-    ]
+    fits = f" ({some(others)} would fit as well)" if others else ""
+    unread = f"; not read: {some(left)}" if left else ""
+    return [f"took {entry} of {count(len(content), 'entry', 'entries')}{fits}{unread}"]
 
 
 def _kind(content: object) -> str:
@@ -192,9 +169,8 @@ def _kind(content: object) -> str:
     if torch.is_tensor(content):
         return f"one tensor of shape {tuple(content.shape)}"
     if isinstance(content, Mapping):
-        return (
-            f"a dict without tensors in it, of {some([repr(name) for name in content])}" if content else "an empty dict"
-        )
+        names = some([repr(name) for name in content])
+        return f"a dict without tensors in it, of {names}" if content else "an empty dict"
     return f"a {type(content).__name__}" if isinstance(content, list | tuple | str | int | float) else "another object"
 
 

@@ -28,7 +28,7 @@ class Naming:
     """The names of a state dict as names of a network."""
 
     names: Mapping[str, str]
-    """By name in the file, the name in the network."""
+    """By name in the network, the name in the file."""
     removed: str = ""
     """The prefix that was taken off."""
     added: str = ""
@@ -47,7 +47,7 @@ class Naming:
     @property
     def fits(self) -> bool:
         """Whether the file has all required names of the network, and no unknown ones."""
-        return not self.missing and not self.unknown
+        return not self.distance
 
     @property
     def distance(self) -> int:
@@ -55,14 +55,9 @@ class Naming:
         return len(self.missing) + len(self.unknown)
 
     @property
-    def has_others(self) -> bool:
-        """Whether tensors outside the prefix were omitted."""
-        return _OTHERS in self.dropped
-
-    @property
-    def is_averaged(self) -> bool:
-        """Whether the prefix belongs to a running mean of a network."""
-        return bool(_AVERAGED.search(self.removed))
+    def rank(self) -> tuple[bool, bool]:
+        """The sort key of readings that fit: running means of a network last, those without omitted tensors first."""
+        return is_averaged(self.removed), _OTHERS in self.dropped
 
     def notes(self) -> list[str]:
         """Return sentences about the changes of the names."""
@@ -110,7 +105,7 @@ def namings(names: Collection[str], network: Collection[str], optional: Collecti
         if naming.fits:
             fitting.setdefault(frozenset(naming.names.items()), naming)
     if fitting:
-        return sorted(fitting.values(), key=lambda naming: (naming.is_averaged, naming.has_others))
+        return sorted(fitting.values(), key=lambda naming: naming.rank)
     return [min(found, key=lambda naming: naming.distance)]
 
 
@@ -151,34 +146,29 @@ def _naming(
     dropped: dict[str, list[str]] = {}
     unknown: list[str] = []
     others: list[str] = []
-    taken: set[str] = set()
     for name, other in spelled.items():
-        inner = other.removeprefix(removed) if other.startswith(removed) else None
-        own = None if inner is None else added + inner
-        counter = _COUNTERS.fullmatch(other)
-        if own in network and own not in taken:
-            names[name] = own
-            taken.add(own)
+        inner, is_inside = other.removeprefix(removed), other.startswith(removed)
+        own, counter = added + inner, _COUNTERS.fullmatch(other)
+        if is_inside and own in network and own not in names:
+            names[own] = name
         elif counter is not None:
             dropped.setdefault(f"'{counter[1]}'", []).append(name)
-        elif inner is None:
+        elif not is_inside:
             others.append(name)
         elif _AUXILIARY.fullmatch(inner):
             dropped.setdefault("of the auxiliary heads", []).append(name)
         else:
             unknown.append(name)
-    lacking = sorted(network - taken)
+    lacking = sorted(network - names.keys())
     missing = tuple(name for name in lacking if name not in optional)
     if others and not missing and not unknown:
         dropped[_OTHERS] = others
     else:
         unknown += others
-    unwrapped = sum(
-        1 for name, own in names.items() if len(_wrappers(name)) > len(_wrappers(removed)) and spelled[name] != name
-    )
-    return Naming(
-        names, removed, added, unwrapped, dropped, tuple(sorted({*lacking} - {*missing})), missing, tuple(unknown)
-    )
+    wrappers = len(_wrappers(removed))
+    unwrapped = sum(len(_wrappers(name)) > wrappers and spelled[name] != name for name in names.values())
+    lacks = tuple(name for name in lacking if name in optional)
+    return Naming(names, removed, added, unwrapped, dropped, lacks, missing, tuple(unknown))
 
 
 def _wrappers(name: str) -> list[str]:

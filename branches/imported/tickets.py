@@ -27,6 +27,7 @@ from training.hparams import TechniquesHparams
 if TYPE_CHECKING:
     from torch import Tensor
 
+_WEIGHTS, _MASK = "weights.", "mask."
 _HOW_TO_MEND = "Export it again from the run that it came from."
 _NOT_OURS = f"{_HOW_TO_MEND} If another program wrote it, import it with --weights."
 
@@ -43,17 +44,14 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
     if dense:
         write_atomically(path, tensor_files.to_bytes(state))
         return
-    tensors = {f"weights.{name}": tensor for name, tensor in state.items()}
+    tensors = {_WEIGHTS + name: tensor for name, tensor in state.items()}
     manifest = run.manifest()
-    facts: dict[str, Any] = {
-        "lineage": _lineage(run),
-        "step": str(step),
-        "results": dict(manifest.results) if manifest else {},
-    }
+    results = dict(manifest.results) if manifest else {}
+    facts: dict[str, Any] = {"lineage": _lineage(run), "step": str(step), "results": results}
     if run.has_mask():
         _check_within(run, step, state)
         bits, facts["mask"] = run.load_mask()
-        tensors |= {f"mask.{name}": tensor for name, tensor in bits.items()}
+        tensors |= {_MASK + name: tensor for name, tensor in bits.items()}
     write_atomically(path, tensor_files.to_bytes(tensors, facts))
 
 
@@ -75,25 +73,22 @@ def import_ticket(path: Path, context: Context) -> Run:
     from pruning.masks.mask import Mask
 
     tensors, facts = tensor_files.read(path, _NOT_OURS)
-    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "mask": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.get(part, {})[rest] = tensor
+    weights, bits = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in (_WEIGHTS, _MASK)
+    )
     try:
-        lineage = facts["lineage"]
-        check_loaded(plugins_of(lineage), str(path))
-        main = _main_of(lineage["main"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise _no_ticket(path, error) from error
-    except UsageError as error:
-        if "plugin" in error.hparams:
+        check_loaded(plugins_of(facts["lineage"]), str(path))
+        main = _main_of(facts["lineage"]["main"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
+        if isinstance(error, UsageError) and "plugin" in error.hparams:
             raise
-        raise _no_ticket(path, error) from error
+        raise DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}") from error
     try:
-        mask = Mask.from_tensors(parts["mask"], facts["mask"]) if "mask" in facts else None
+        mask = Mask.from_tensors(bits, facts["mask"]) if "mask" in facts else None
     except DamagedError as error:
         raise DamagedError(f"{path}: {error} {_HOW_TO_MEND}") from error
-    computed = Computed(states={main.start: parts["weights"]}, mask=mask, source=str(path))
+    computed = Computed(states={main.start: weights}, mask=mask, source=str(path))
     check_weights(computed)
     return import_run(main, computed, context)
 
@@ -106,15 +101,11 @@ def is_ticket(path: Path) -> bool:
         return False
 
 
-def _no_ticket(path: Path, error: Exception) -> DamagedError:
-    return DamagedError(f"{path} is not a ticket: its lineage cannot be read ({error}). {_HOW_TO_MEND}")
-
-
 def _main_of(groups: Mapping[str, Any]) -> TrainDesc:
     """Return the training of a ticket's branches, with the techniques of its run that changed the network."""
     techniques = TechniquesHparams.of(groups.get("techniques") or {}).structural
-    kept = {name: values for name, values in groups.items() if name != "techniques"}
-    return replace(TrainDesc.from_record({"hyperparameters": kept}, None, {}), techniques=techniques)
+    kept = {"hyperparameters": {name: values for name, values in groups.items() if name != "techniques"}}
+    return replace(TrainDesc.from_record(kept, None, {}), techniques=techniques)
 
 
 def last_kept_state(run: Run) -> Step:
@@ -129,8 +120,9 @@ def _lineage(run: Run) -> dict[str, Any]:
     """Return the main run's training, and the records of the run and of each of its parents."""
     record = run.record()
     main = record.get("main", record)
-    groups: Mapping[str, Any] = main["hyperparameters"]
-    plugins = {"plugins": main["plugins"]} if "plugins" in main else {}
+    own = {"techniques": record["hyperparameters"].get("techniques")}  # a branch's own determine its network
+    groups = {**main["hyperparameters"], **own}
+    trained = {field.name: groups[field.name] for field in fields(TrainDesc) if groups.get(field.name) is not None}
     seen: dict[str, Any] = {}
     waiting = [run]
     while waiting:
@@ -138,8 +130,4 @@ def _lineage(run: Run) -> dict[str, Any]:
         if str(next_run) not in seen and next_run.exists():
             seen[str(next_run)] = next_run.record()
             waiting += source_runs(next_run)
-    trained = {field.name: groups[field.name] for field in fields(TrainDesc) if field.name in groups}
-    trained.pop("techniques", None)
-    own = record["hyperparameters"]  # a branch's own techniques determine its network
-    trained |= {"techniques": own["techniques"]} if "techniques" in own else {}
-    return {"main": trained, "runs": seen, **plugins}
+    return {"main": trained, "runs": seen, **({"plugins": main["plugins"]} if "plugins" in main else {})}

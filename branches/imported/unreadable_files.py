@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import re
 import zipfile
@@ -61,12 +62,12 @@ def why_not_read(path: Path, error: Exception) -> str:
         if re.match(beginning, head, re.DOTALL) and not is_safetensors(path):
             return reason
     if head.startswith(_ZIP):
-        names = _names_in_zip(path)
+        names = {name.rpartition("/")[2] for name in _names_in_zip(path)}
         if not names:
             return _CUT_OFF
-        if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        if "constants.pkl" in names:
             return f"it is a TorchScript archive, which has code in it.{_SAVE}"
-        if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        if "data.pkl" not in names:
             return "it is a zip archive that torch.save did not write."
     return _why_not_unpickled(path, head, str(error) or "it ends too early")
 
@@ -95,16 +96,12 @@ def _outermost_class(path: Path) -> str:
                 with archive.open(name) as file:
                     return _first_class(file)
         with path.open("rb") as file:
-            if file.read(2)[:1] != b"\x80":
-                return ""
+            start = file.read(3)
             file.seek(0)
-            first = next(op.name for op, _, _ in pickletools.genops(file) if op.name != "PROTO")
-            file.seek(0)
-            if first == "LONG1":  # torch's former format: three pickles about the file come first
+            if start[2:] == pickle.LONG1:  # torch's former format: three pickles about the file come first
                 for _ in range(3):
-                    for _ in pickletools.genops(file):
-                        pass
-            return _first_class(file)
+                    list(pickletools.genops(file))
+            return _first_class(file) if start[:1] == pickle.PROTO else ""
     except Exception:  # of a damaged file, whose other faults are named
         return ""
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from branches.imported.imported_run import Computed, check_weights, import_run
 from branches.imported.pickled_tensors import read_content
-from branches.imported.state_dicts import Found, find_state
+from branches.imported.reparametrizations import Whole
+from branches.imported.state_dicts import find_state
 from branches.imported.state_names import count, some
 from branches.imported.tickets import is_ticket
 from foundations.errors import DamagedError, UsageError
@@ -72,7 +73,7 @@ def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | 
         raise DamagedError(f"{source}: {error.reason}") from error
 
 
-def _notes(found: Found, mask: Mask | None) -> list[str]:
+def _notes(found: Whole, mask: Mask | None) -> list[str]:
     notes = list(found.notes)
     if mask is not None:
         where = "of torch.nn.utils.prune" if found.is_by_torch else "beside their weights"
@@ -104,12 +105,10 @@ def _advice(other: Mapping[str, Tensor], tensors: Mapping[str, Tensor], main: Tr
     number = outputs.pop()
     if outputs or number < 1 or not _fits_with(number, tensors, main):
         return "Choose the network that the weights are of, with --model_name and its flags, and its dataset."
+    has = f"The file's network has {number} outputs"
     if number < main.dataset.num_classes:
-        return (
-            f"The file's network has {number} outputs, too few for the {main.dataset.num_classes} classes of "
-            f"'{main.dataset.dataset_name}'."
-        )
-    return f"The file's network has {number} outputs: give --outputs={number}."
+        return f"{has}, too few for the {main.dataset.num_classes} classes of '{main.dataset.dataset_name}'."
+    return f"{has}: give --outputs={number}."
 
 
 def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> bool:

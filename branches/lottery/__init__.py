@@ -1,1 +1,1 @@
-"""The lottery, and the branches of its levels."""
+"""The lottery, and OpenLTH's controls of its levels."""

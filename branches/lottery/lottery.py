@@ -7,18 +7,16 @@ its mask and trains on from the rewinding step, so it is a branch like any other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from branches.desc import BranchDesc, BranchHparams, mask_of
-from branches.named.branch import last_state
+from branches.named.branch import Level, last_state
 from datasets.hparams import DatasetHparams
 from foundations.description.desc import Desc, RunRef, StateOf
 from foundations.description.hparams import Hparams, hparam, merged_group, overrides
 from foundations.errors import UsageError
-from foundations.registry import Registered
 from pruning.hparams import PruningHparams
 from pruning.rounding import OPENLTH
 from training.desc import TrainDesc
@@ -64,14 +62,11 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
         """Check the levels, and that rewinding and pretraining are not both requested."""
         parse_levels(self.levels)
         if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
-            raise UsageError(
-                "give one; both say where weights come from.", "rewinding_steps", "pretrain_training_steps"
-            )
-        asked = {**overrides(self, DatasetHparams, PRETRAIN), **overrides(self, TrainingHparams, PRETRAIN)}
+            both = ("rewinding_steps", "pretrain_training_steps")
+            raise UsageError("give one; both say where weights come from.", *both)
+        asked = [name for name in PretrainGroup.names() if getattr(self, name) is not None]
         if asked and not self.pretrains:
-            raise UsageError(
-                f"without {PRETRAIN}training_steps there is no pretraining.", *(PRETRAIN + name for name in asked)
-            )
+            raise UsageError(f"without {PRETRAIN}training_steps there is no pretraining.", *asked)
 
 
 MOST_LEVELS = 1000
@@ -82,16 +77,14 @@ def parse_levels(text: str) -> list[int]:
     """Read a list of levels such as `0-2,5,8-12`. Raises: UsageError for anything else."""
     try:
         bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
-        if max(map(max, bounds)) > MOST_LEVELS:
-            raise UsageError(f"'{text}' is not a valid value; it takes levels up to {MOST_LEVELS}.", "levels")
-        levels = sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
-        if any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds) or not levels:
-            raise ValueError(text)
-    except ValueError as error:
-        raise UsageError(
-            f"'{text}' is not a valid value; write a number, or ranges such as 0-2,5.", "levels"
-        ) from error
-    return levels
+    except ValueError:
+        bounds = []
+    wrong = f"'{text}' is not a valid value; "
+    if not bounds or any(len(bound) > 2 or bound[0] > bound[-1] for bound in bounds):
+        raise UsageError(f"{wrong}write a number, or ranges such as 0-2,5.", "levels")
+    if max(map(max, bounds)) > MOST_LEVELS:
+        raise UsageError(f"{wrong}it takes levels up to {MOST_LEVELS}.", "levels")
+    return sorted({level for bound in bounds for level in range(bound[0], bound[-1] + 1)})
 
 
 @dataclass(frozen=True)
@@ -117,6 +110,10 @@ class Lottery:
             source = RunRef(dense if self.hparams.one_shot else before)
             before = self._pruned(level, source, is_last=level == last)
             yield level, before
+
+    def as_parent(self, level: Desc) -> Level:
+        """Return one of the levels as the parent of branches."""
+        return Level(level, main=self.main, rewound=self.rewound, branch=self.branch)
 
     def dense(self) -> Desc:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
@@ -180,12 +177,3 @@ class Lottery:
             techniques=self.main.techniques,
             retrain_training=None if is_last else self.short,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LevelBranch(Registered):
-    """A branch of the levels of a lottery, by name; the docstring of `describe` is its help."""
-
-    describe: Callable[[Lottery, RunRef, Any], Desc]
-    """(lottery, level, the branch's own flags) -> the description."""
-    flags: type[Hparams]

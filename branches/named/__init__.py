@@ -1,1 +1,1 @@
-"""The branches of a training, a file each."""
+"""The branches of any run, a file each, and the presets of `oneshot`."""

@@ -13,8 +13,11 @@ from typing import Any
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
 from foundations.description.desc import Desc, RunRef, StateOf
 from foundations.description.hparams import Hparams, hparam
+from foundations.errors import UsageError
 from foundations.registry import Registered
 from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
+from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +55,17 @@ def branch_of(
     )
 
 
+def state_of(run: RunRef, step: str | None) -> StateOf:
+    """Return the state of a run at a step, by default its first. Raises: UsageError about `state_step`."""
+    return StateOf(run, run.desc.start) if step is None else StateOf.at(run, step, "state_step")
+
+
+def constant(training: TrainingHparams, steps: str, lr: float) -> TrainingHparams:
+    """Return a training at one learning rate."""
+    plain = {"lr_schedule": "milestones", "milestone_steps": None, "gamma": None, "warmup_steps": "0it"}
+    return training.replaced({**plain, "training_steps": steps, "lr": lr})
+
+
 def main_run(run: RunRef) -> RunRef:
     """Return the main run of a run."""
     return RunRef(main_of(run), run.replicate)
@@ -60,3 +74,37 @@ def main_run(run: RunRef) -> RunRef:
 def last_state(run: RunRef) -> StateOf:
     """Return the last state of a run."""
     return StateOf(run, run.desc.end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level(RunRef):
+    """A level of a lottery, as the parent of branches: a run, with the start of its training."""
+
+    main: TrainDesc
+    """The training of branches."""
+    rewound: StateOf
+    """The weights that the level started from, before they were pruned."""
+    branch: BranchHparams
+    """The step at which its schedule started."""
+
+    @classmethod
+    def of(cls, run: RunRef) -> Level:
+        """Return a level as it is, and any other run as a level of a lottery that rewinds to where the run started.
+
+        Raises: UsageError for a run without a mask.
+        """
+        if isinstance(run, Level):
+            return run
+        if run.desc.mask_step is None:
+            raise UsageError(
+                "this branch trains the mask of its parent, which has none: branch lottery, or a pruned run."
+            )
+        main, start = main_run(run), run.desc.start
+        state = run.desc.state if isinstance(run.desc, BranchDesc) else None
+        return cls(
+            run.desc,
+            run.replicate,
+            main=main_of(run),
+            rewound=state or StateOf(main, start),
+            branch=BranchHparams(start_step=str(start)),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -32,11 +33,9 @@ class ChainFlags(OneshotFlags):
         """The fractions to prune, ascending, by their text. Raises: UsageError for anything but fractions."""
         found: dict[str, float] = {}
         for text in self.sparsities.split(","):
-            try:
+            with contextlib.suppress(ValueError):
                 found[text.strip()] = float(text)
-            except ValueError:
-                found[text.strip()] = -1.0
-            if not 0 < found[text.strip()] < 1:
+            if not 0 < found.get(text.strip(), 0) < 1:
                 raise UsageError(f"'{text}' is not a fraction above 0 and below 1, such as 0.982.", "sparsities")
         return dict(sorted(found.items(), key=lambda item: item[1]))
 
@@ -66,10 +65,5 @@ def chain(parent: RunRef, pruning: PruningHparams, flags: ChainFlags) -> BranchD
 
 
 CHAIN = Branch(
-    spelling="chain",
-    describe=chain,
-    describe_each=chain_levels,
-    each="level",
-    flags=ChainFlags,
-    levels="sparsities",
+    spelling="chain", describe=chain, describe_each=chain_levels, each="level", flags=ChainFlags, levels="sparsities"
 )

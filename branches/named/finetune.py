@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from branches.desc import BranchDesc, BranchHparams, main_of
-from branches.named.branch import Branch, SeedFlags, branch_of, last_state
+from branches.named.branch import Branch, SeedFlags, branch_of, constant, last_state
 from foundations.description.desc import RunRef
 from foundations.description.hparams import hparam
 from pruning.hparams import PruningHparams
@@ -24,18 +24,8 @@ def finetune(parent: RunRef, pruning: PruningHparams, flags: FinetuneFlags) -> B
     """Prune the last weights, keep them and train on at the last learning rate (Han et al. 2015)."""
     main = main_of(parent)
     last = learning_rate(main.training, main.iterations_per_epoch)(max(0, main.end.iteration - 1))
-    training = replace(
-        main.training,
-        lr=last,
-        lr_schedule="milestones",
-        milestone_steps=None,
-        gamma=None,
-        warmup_steps="0it",
-        training_steps=flags.finetune_steps,
-    )
-    branch = BranchHparams(seed=flags.seed)
-    desc = branch_of(parent, pruning, last_state(parent), last_state(parent), branch)
-    return replace(desc, retrain_training=training)
+    desc = branch_of(parent, pruning, last_state(parent), last_state(parent), BranchHparams(seed=flags.seed))
+    return replace(desc, retrain_training=constant(main.training, flags.finetune_steps, last))
 
 
 FINETUNE = Branch(spelling="finetune", describe=finetune, flags=FinetuneFlags)

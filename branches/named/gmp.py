@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
-from branches.named.branch import Branch, SeedFlags
-from foundations.description.desc import RunRef, StateOf
+from branches.named.branch import Branch, SeedFlags, state_of
+from foundations.description.desc import RunRef
 from foundations.description.hparams import hparam
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams
@@ -35,9 +35,7 @@ def gmp(parent: RunRef, pruning: PruningHparams, flags: GmpFlags) -> BranchDesc:
     return BranchDesc(
         main=main_of(parent),
         mask=mask_of(flags.mask_experiment or run),
-        state=StateOf(run, run.desc.start)
-        if flags.state_step is None
-        else StateOf.at(run, flags.state_step, "state_step"),
+        state=state_of(run, flags.state_step),
         branch=BranchHparams(start_step=flags.start_step),
         techniques=TechniquesHparams.of({"technique": "gmp", "technique_seed": flags.seed, **technique}),
     )

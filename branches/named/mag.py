@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from branches.desc import BranchDesc, BranchHparams, main_of
-from branches.named.branch import Branch, SeedFlags, last_state
+from branches.named.branch import Branch, Level, SeedFlags, constant, last_state
 from foundations.description.desc import MaskOf, RunRef, StateOf
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
-from training.hparams import TechniquesHparams, TrainingHparams
+from training.hparams import TechniquesHparams
 from training.techniques.gmp import PREFIX
 
 
@@ -27,6 +27,8 @@ class MagFlags(SeedFlags):
 
 def mag(parent: RunRef, pruning: PruningHparams, flags: MagFlags) -> BranchDesc:
     """Train pre_epochs, prune gradually at a constant learning rate, train on by the whole schedule (PHEW's MAG)."""
+    if isinstance(parent, Level):
+        raise UsageError("mag trains main from its start, so it is the same for every level: branch train mag.")
     main = main_of(parent)
     dense = _dense(main, flags.pre_epochs)
     if flags.gmp_epochs == 0:
@@ -54,22 +56,8 @@ def _gradual(main: TrainDesc, dense: StateOf, pruning: PruningHparams, flags: Ma
         main=main,
         state=dense,
         branch=BranchHparams(),
-        retrain_training=_constant(main.training, flags.gmp_epochs),
-        techniques=TechniquesHparams.of(
-            {"technique": "gmp", "technique_seed": flags.seed, **schedule, **technique},
-        ),
-    )
-
-
-def _constant(training: TrainingHparams, epochs: int) -> TrainingHparams:
-    """Return the same training at its initial learning rate throughout."""
-    return replace(
-        training,
-        training_steps=f"{epochs}ep",
-        lr_schedule="milestones",
-        milestone_steps=None,
-        gamma=None,
-        warmup_steps="0it",
+        retrain_training=constant(main.training, f"{flags.gmp_epochs}ep", main.training.lr),
+        techniques=TechniquesHparams.of({"technique": "gmp", "technique_seed": flags.seed, **schedule, **technique}),
     )
 
 

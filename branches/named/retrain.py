@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
-from branches.named.branch import Branch
+from branches.named.branch import Branch, state_of
 from datasets.hparams import DatasetHparams
-from foundations.description.desc import RunRef, StateOf
+from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams, hparam, merged_group, overrides
 from pruning.hparams import PruningHparams
 from training.hparams import TrainingHparams
@@ -34,11 +34,11 @@ class RetrainFlags(RetrainGroup):  # type: ignore[misc, valid-type]
 
 def retrain(parent: RunRef, _pruning: PruningHparams, flags: RetrainFlags) -> BranchDesc:
     """Train the parent's weights and mask with other hyperparameters (OpenLTH's retrain)."""
-    main, step = main_of(parent), flags.state_step
+    main = main_of(parent)
     return BranchDesc(
         main=main,
         mask=mask_of(parent),
-        state=StateOf(parent, parent.desc.start) if step is None else StateOf.at(parent, step, "state_step"),
+        state=state_of(parent, flags.state_step),
         branch=BranchHparams(start_step=flags.start_step),
         retrain_dataset=main.dataset.replaced(overrides(flags, DatasetHparams, RETRAIN_PREFIX)),
         retrain_training=replace(main.training, **overrides(flags, TrainingHparams, RETRAIN_PREFIX)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
-from branches.named.branch import Branch
-from foundations.description.desc import RunRef, StateOf
+from branches.named.branch import Branch, state_of
+from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
@@ -29,11 +29,10 @@ def transplant(parent: RunRef, _pruning: PruningHparams, flags: TransplantFlags)
     mask = None if flags.mask_of is None else mask_of(flags.mask_of)
     if mask is None:
         raise UsageError("it takes the address of a run that has a mask; `ls` lists the runs.", "mask_of")
-    step = flags.state_step
     return BranchDesc(
         main=main_of(parent),
         mask=mask,
-        state=StateOf(parent, parent.desc.start) if step is None else StateOf.at(parent, step, "state_step"),
+        state=state_of(parent, flags.state_step),
         branch=BranchHparams(start_step=flags.start_step),
     )
 

@@ -12,8 +12,9 @@ Level 0 becomes an imported run, and each other level a branch of it, pruned wit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from branches.desc import BranchHparams, mask_of
@@ -23,7 +24,7 @@ from branches.openlth.files import read_openlth
 from branches.openlth.level_branches import branch_folders, describe_branch
 from branches.openlth.log import HPARAMS, OpenLTHLog, read_log
 from foundations.description.address import MAIN
-from foundations.description.desc import RunRef, StateOf
+from foundations.description.desc import Desc, RunRef, StateOf
 from foundations.description.step import Step
 from foundations.errors import EnvironmentFailure
 from foundations.storage.run import Run
@@ -74,54 +75,47 @@ def import_experiment(folder: Path, main: TrainDesc, log: OpenLTHLog, context: C
     """
     found: list[ImportedRun] = []
     for number, replicate in _replicates(folder).items():
-        place = replace(context, replicate=number)
-        for level, name, run in _Replicate(replicate, main, log, place).imported():
-            found.append(ImportedRun(run, number, level, name))
+        found += _Replicate(replicate, main, log, replace(context, replicate=number)).imported()
     if not found:
         raise EnvironmentFailure(f"There is no finished run in {folder}: no model_ep<E>_it<I>.pth of {main.end}.")
     return found
 
 
+@dataclass(frozen=True)
 class _Replicate:
     """The runs of one replicate."""
 
-    def __init__(self, folder: Path, main: TrainDesc, log: OpenLTHLog, context: Context) -> None:
-        self.folder, self.main, self.log, self.context = folder, main, log, context
+    folder: Path
+    main: TrainDesc
+    log: OpenLTHLog
+    context: Context
 
-    def imported(self) -> Iterator[tuple[int | None, str | None, Run]]:
-        """Import the runs, and yield each with its level and, for a branch, its name."""
-        levels = _levels(self.folder)
+    def imported(self) -> Iterator[ImportedRun]:
+        """Import the runs, and yield each."""
+        levels = _numbered(self.folder, _LEVEL)
         base = self._finished(levels.get(0, self.folder) / MAIN, 0 if levels else None)
         if base is None:
             return
         base = self._with_pretraining(base)
-        main = _with_outputs(self.main, base)
-        dense = before = import_run(main, base, self.context)
-        yield base.level, None, dense
-        yield from self._import_branches(levels.get(0, self.folder), dense, dense, base.level)
-        for level in sorted(set(levels) - {0}):
-            computed = self._finished(levels[level] / MAIN, level)
-            if computed is not None:
-                before = self._import_level(dense, before, computed)
-                yield level, None, before
-                yield from self._import_branches(levels[level], dense, before, level)
-
-    def _import_branches(
-        self, folder: Path, dense: Run, parent: Run, level: int | None
-    ) -> Iterator[tuple[int | None, str, Run]]:
-        """Import the branches in the directory of a level or a replicate, and yield each with the level and its name.
-
-        A branch whose last state is not at the end of the training, such as OpenLTH's `retrain` with another length, is
-        excluded like an unfinished one.
-        """
+        dense = before = import_run(_with_outputs(self.main, base), base, self.context)
         main = load_desc(dense)
         assert isinstance(main, TrainDesc)
-        for name, path in branch_folders(folder):
-            computed = self._finished(path, level)
-            if computed is not None:
-                computed = replace(computed, branch=name)
-                describe = describe_branch(dense, parent, computed)
-                yield level, name, import_run(main, computed, self.context, describe)
+        for level in sorted({0, *levels}):
+            if level > 0:
+                computed = self._finished(levels[level] / MAIN, level)
+                if computed is None:
+                    continue
+                before = import_run(main, computed, self.context, self._describe_level(main, before, level))
+            number = level if levels else None
+            yield ImportedRun(before, self.context.replicate, number)
+            # A branch whose last state is not at the end of the training, such as OpenLTH's `retrain` with another
+            # length, is excluded like an unfinished one.
+            for name, path in branch_folders(levels.get(level, self.folder)):
+                computed = self._finished(path, number)
+                if computed is not None:
+                    computed = replace(computed, branch=name)
+                    run = import_run(main, computed, self.context, describe_branch(dense, before, computed))
+                    yield ImportedRun(run, self.context.replicate, number, name)
 
     def _finished(self, folder: Path, level: int | None) -> Computed | None:
         """Return the results in a `main` directory, or None if its training did not finish."""
@@ -146,24 +140,20 @@ class _Replicate:
             import_run(_with_outputs(pretraining, computed), computed, self.context)
         return base
 
-    def _import_level(self, dense: Run, before: Run, computed: Computed) -> Run:
-        main, source = load_desc(dense), RunRef(load_desc(before))
-        assert isinstance(main, TrainDesc) and computed.level is not None
-        fraction = 1 - (1 - self.log.pruning_fraction) ** computed.level
+    def _describe_level(self, main: TrainDesc, before: Run, level: int) -> Callable[[OriginHparams], Desc]:
+        """Return the function from a level's origin to its description. before: the run of the level before."""
+        source = RunRef(load_desc(before))
+        fraction = 1 - (1 - self.log.pruning_fraction) ** level
         start = main.start.at(Step.parse(self.log.start_step, main.iterations_per_epoch).iteration)
-
-        def describe(origin: OriginHparams) -> ImportedBranchDesc:
-            return ImportedBranchDesc(
-                main=main,
-                pruning=PruningHparams.of({**self.log.pruning, "prune_fraction": fraction}),
-                scored=StateOf(source, source.desc.end),
-                mask=mask_of(source),
-                state=StateOf(RunRef(main), start),
-                branch=BranchHparams(start_step=str(start)),
-                origin=origin,
-            )
-
-        return import_run(main, computed, self.context, describe)
+        return partial(
+            ImportedBranchDesc.of,
+            main=main,
+            pruning=PruningHparams.of({**self.log.pruning, "prune_fraction": fraction}),
+            scored=StateOf(source, source.desc.end),
+            mask=mask_of(source),
+            state=StateOf(RunRef(main), start),
+            branch=BranchHparams(start_step=str(start)),
+        )
 
 
 def _with_outputs(main: TrainDesc, computed: Computed) -> TrainDesc:
@@ -179,10 +169,10 @@ def _replicates(folder: Path) -> dict[int, Path]:
     own = _REPLICATE.fullmatch(folder.resolve().name)
     if own is not None:
         return {int(own[1]): folder}
-    matches = [(_REPLICATE.fullmatch(path.name), path) for path in folder.glob("replicate_*")]
-    return {int(match[1]): path for match, path in sorted(matches, key=lambda pair: str(pair[1])) if match is not None}
+    return _numbered(folder, _REPLICATE)
 
 
-def _levels(folder: Path) -> dict[int, Path]:
-    matches = [(_LEVEL.fullmatch(path.name), path) for path in folder.glob("level_*")]
+def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Return the entries of a directory that a pattern matches, sorted by name, by the number in its group."""
+    matches = [(pattern.fullmatch(path.name), path) for path in sorted(folder.glob("*"))]
     return {int(match[1]): path for match, path in matches if match is not None}

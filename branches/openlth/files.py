@@ -102,9 +102,5 @@ def _mask(path: Path) -> Mask:
 def _masked(state: Mapping[str, Tensor], mask: Mask | None) -> dict[str, Tensor]:
     if mask is None:
         return dict(state)
-    is_pruned = {
-        name: ~mask[name] for name, tensor in state.items() if name in mask and tensor.shape == mask[name].shape
-    }
-    return {
-        name: tensor.masked_fill(is_pruned[name], 0) if name in is_pruned else tensor for name, tensor in state.items()
-    }
+    fitting = [name for name, tensor in state.items() if name in mask and tensor.shape == mask[name].shape]
+    return {**state, **{name: state[name].masked_fill(~mask[name], 0) for name in fitting}}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,7 @@ def describe_branch(dense: Run, parent: Run, computed: Computed) -> Callable[[Or
     known.append((parent, source, main.end))
     state = next((StateOf(ref, step) for run, ref, step in known if _is_state(first, computed.mask, run, step)), None)
     mask, branch = _mask(source, parent, computed.mask, start)
-
-    def describe(origin: OriginHparams) -> ImportedBranchDesc:
-        return ImportedBranchDesc(main=main, mask=mask, state=state, branch=branch, origin=origin)
-
-    return describe
+    return partial(ImportedBranchDesc.of, main=main, mask=mask, state=state, branch=branch)
 
 
 def _is_state(first: Mapping[str, Tensor], mask: Mask | None, run: Run, step: Step) -> bool:

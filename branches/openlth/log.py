@@ -65,10 +65,9 @@ def read_log(path: Path) -> OpenLTHLog:
 
     Raises: DamagedError if it is none; EnvironmentFailure for a hyperparameter that does not exist here.
     """
-    settings = [(title, group) for title, group in _groups(path) if group]
     found: dict[str, dict[str, Any]] = {"": {}, "Pretraining": {}}
     pruning: dict[str, str] = {}
-    for title, group in settings:
+    for title, group in _groups(path):
         kind = next((kind for word, kind in _KINDS.items() if word in title), None)
         if kind is None:
             pruning |= group
@@ -84,12 +83,7 @@ def read_log(path: Path) -> OpenLTHLog:
         raise DamagedError(
             f"{path} sets pruning_fraction to '{pruning['pruning_fraction']}', which is not a number."
         ) from error
-    return OpenLTHLog(
-        training=main,
-        pretraining={**network, **before} if before else {},
-        pruning=_pruning(pruning),
-        pruning_fraction=fraction,
-    )
+    return OpenLTHLog(main, {**network, **before} if before else {}, _pruning(pruning), fraction)
 
 
 _KINDS: Mapping[str, type[Hparams]] = {
@@ -103,10 +97,10 @@ def read_metrics(path: Path) -> Metrics:
     """Read a `logger`: `name,iteration,value` lines. Raises: DamagedError for anything else."""
     metrics = Metrics()
     try:
-        for line in read_file(path).decode().splitlines():
+        for line in _lines(path, "OpenLTH's logger"):
             name, iteration, value = line.split(",")
             metrics.add(name, int(iteration), float(value))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise DamagedError(f"{path} cannot be read as OpenLTH's logger ({error}).") from error
     return metrics
 
@@ -114,17 +108,20 @@ def read_metrics(path: Path) -> Metrics:
 def _groups(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Return the titles, each with its settings as text."""
     groups: list[tuple[str, dict[str, str]]] = []
-    try:
-        lines = read_file(path).decode().splitlines()
-    except (ValueError, OSError) as error:
-        raise DamagedError(f"{path} cannot be read as an hparams.log of OpenLTH ({error}).") from error
-    for line in lines:
+    for line in _lines(path, "an hparams.log of OpenLTH"):
         setting = _SETTING.fullmatch(line)
         if setting is None:
             groups.append((line.strip(), {}))
         elif groups:
             groups[-1][1][setting[1]] = setting[2].strip()
     return groups
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    try:
+        return read_file(path).decode().splitlines()
+    except (ValueError, OSError) as error:
+        raise DamagedError(f"{path} cannot be read as {what} ({error}).") from error
 
 
 def _values(kind: type[Hparams], group: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -155,9 +152,6 @@ def _value(text: str, types: tuple[type, ...]) -> Any:
 def _pruning(group: Mapping[str, str]) -> dict[str, Any]:
     if "pruning_strategy" not in group:
         return {}
-    strategy = group["pruning_strategy"]
-    ignored = group.get("pruning_layers_to_ignore", "None")
-    return {
-        "strategy": _STRATEGIES.get(strategy, strategy),
-        "pruning_layers_to_ignore": None if ignored == "None" else ignored,
-    }
+    strategy, ignored = group["pruning_strategy"], group.get("pruning_layers_to_ignore", "None")
+    layers = None if ignored == "None" else ignored
+    return {"strategy": _STRATEGIES.get(strategy, strategy), "pruning_layers_to_ignore": layers}

@@ -11,10 +11,18 @@ from typing import Any
 
 from branches.desc import BranchDesc
 from branches.kinds import load_ref
+from branches.lottery.lottery import parse_levels
 from branches.named.branch import Branch, main_run
-from branches.registry import BRANCHES, LEVEL_BRANCHES
-from cli.commands.jobs import TrainFlags, parse_job, single_request, steps_to_keep, taken_by_default
-from cli.commands.lottery import branch_lottery_request
+from branches.registry import BRANCHES
+from cli.commands.jobs import TrainFlags, parse_job, single_request, taken_by_default
+from cli.commands.lottery import (
+    PREFIX,
+    level_flags_of,
+    lottery_defaults,
+    naming_flags_of,
+    of_branch,
+    series_request,
+)
 from cli.display.plain_table import table
 from cli.request.flags import Groups, HelpRequested, RunOf, positional
 from cli.request.help import help_asked
@@ -26,7 +34,6 @@ from foundations.description.hparams import Hparams
 from foundations.description.step import BEST
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
-from foundations.plan import Target
 from foundations.plugins.users_code import returned
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
@@ -36,6 +43,7 @@ from platforms.platform import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
+from training.recipes import lottery_recipe
 
 _STEP, _EXPERIMENT = "_step", "_experiment"
 """Suffixes of the flags for a state of a run: the step, and the run."""
@@ -61,61 +69,80 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
     if names in ([], ["train"], ["lottery"]) and (not rest or help_asked(rest) is not None):
-        listed = list_level_branches() if names == ["lottery"] else list_branches()
         parent = names[0] if names else "train"
-        raise HelpRequested(f"{usage}\n\n{listed}\n\n`branch {parent} BRANCH --help` lists the flags.")
+        raise HelpRequested(f"{usage}\n\n{list_branches()}\n\n`branch {parent} BRANCH --help` lists the flags.")
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
     parent_name, name = names
-    if parent_name == "lottery":
-        return branch_lottery_request(name, rest, environment)
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
     found = BRANCHES.find(name)
     command = f"branch {parent_name} {name}"
+    if parent_name == "lottery":
+        return _of_levels(found, rest, command, environment)
     if parent_name == "train":
         flags = parse_job(flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
         run = RunRef(flags.parent_desc())
     else:
         flags, run = _by_address(found, parent_name, rest, command, environment)
     own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
-    pruning, finish = getattr(flags, "pruning", PruningHparams()), partial(_with_techniques, flags.techniques)
+    pruning, first_line = getattr(flags, "pruning", PruningHparams()), _defaults(found, flags, rest)
+    descs = _described(found, run, pruning, own, flags.techniques)
     if found.describe_each is None:
-        desc = _described(found, run, pruning, own, flags.techniques)
-        return single_request(desc, flags, _defaults(found, flags, rest))
-    described = returned(found.describe_each(run, pruning, own, finish), Mapping, found.describe_each, found)
-    targets = {}
-    for number, each in described.items():
-        desc = returned(each, Desc, found.describe_each, found)
-        targets[number] = Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
-    return Request(
-        targets=targets,
-        job=flags.job,
-        platform=flags.platform,
-        executor=flags.executor,
-        series=found.each,
-        first_line=_defaults(found, flags, rest),
-    )
+        return single_request(descs[""], flags, first_line)
+    return series_request(descs, flags, found.each, first_line)
+
+
+def _of_levels(found: Branch, argv: Sequence[str], command: str, environment: Environment) -> Request:
+    """Return the request of `branch lottery NAME`: the branch of each chosen level. Raises: UsageError."""
+    run_of = _run_of(None, environment)
+    flags: Any = parse_job(level_flags_of(found), argv, command, environment, run_of, recipe_of=lottery_recipe)
+    wanted, levels = parse_levels(flags.lottery.levels), flags.described()
+    descs: dict[str, Desc] = {}
+    with naming_flags_of(flags.branch):
+        pruning, own = of_branch(found, flags)
+    for number, desc in levels.levels(max(wanted)):
+        if number in wanted:
+            with naming_flags_of(flags.branch):
+                level = levels.as_parent(desc)
+                best = _with_best_steps(own, level, flags.job.root_in(environment), flags.job.replicate)
+                described = _described(found, level, pruning, best, TechniquesHparams())
+            descs |= {f"{number} {name}".strip(): each for name, each in described.items()}
+    amount = _amount(found, pruning, own, PREFIX)
+    return series_request(descs, flags, "level", lottery_defaults(flags, argv, *amount))
 
 
 @functools.lru_cache(maxsize=1024)
 def _described(
     found: Branch, run: RunRef, pruning: PruningHparams, own: Hparams, techniques: TechniquesHparams
-) -> Desc:
-    """Return the description of a branch; the replicates of a sweep share it."""
-    return _with_techniques(techniques, returned(found.describe(run, pruning, own), Desc, found.describe, found))
+) -> Mapping[str, Desc]:
+    """Return the descriptions of a branch by name, one without a name; the replicates of a sweep share them."""
+    finish = partial(_with_techniques, techniques)
+    if found.describe_each is None:
+        return {"": finish(returned(found.describe(run, pruning, own), Desc, found.describe, found))}
+    each = returned(found.describe_each(run, pruning, own, finish), Mapping, found.describe_each, found)
+    return {str(name): returned(desc, Desc, found.describe_each, found) for name, desc in each.items()}
 
 
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
     """Return a line with the defaults of the flags of pruning and techniques that were not given."""
     choices = list(flags.techniques.choices)
-    if found.prunes and found.levels:
-        choices[:0] = [({found.levels: getattr(flags.branch, found.levels)}, (found.levels,))]
-    elif found.prunes:
-        choices[:0] = [({"prune_fraction": flags.pruning.level}, ("prune_fraction", "density", "compression"))]
     if found.prunes:
-        choices[:0] = [({"strategy": flags.pruning.strategy}, ("strategy",))]
+        strategy = ({"strategy": flags.pruning.strategy}, ("strategy",))
+        choices = [strategy, *_amount(found, flags.pruning, flags.branch), *choices]
     return taken_by_default(argv, *choices)
+
+
+def _amount(
+    found: Branch, pruning: PruningHparams, own: Hparams, prefix: str = ""
+) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
+    """Return the value of the flag for the amount that a branch prunes, and the flags of which any one gives it."""
+    if not found.prunes:
+        return []
+    if found.levels:
+        return [({found.levels: getattr(own, found.levels)}, (found.levels,))]
+    amounts = [prefix + name for name in ("prune_fraction", "density", "compression")]
+    return [({amounts[0]: pruning.level}, amounts)]
 
 
 def _with_techniques(techniques: TechniquesHparams, desc: Desc) -> Desc:
@@ -145,12 +172,6 @@ def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int)
 def list_branches() -> str:
     """Return a table of the branches, with a summary of each."""
     rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in BRANCHES]
-    return table(rows, ("branch", "what it does"))
-
-
-def list_level_branches() -> str:
-    """Return a table of the branches of a lottery's levels, with a summary of each."""
-    rows = [{"branch": each.spelling, "what it does": summary_of(each.describe)} for each in LEVEL_BRANCHES]
     return table(rows, ("branch", "what it does"))
 
 
@@ -189,7 +210,8 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
             return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
         if parent is not None:
             return main_run(parent)
-        parts: dict[str, Any] = {name: groups[name] for name in ("dataset", "model", "training")}
+        own = ("dataset", "model", "training", *(["techniques"] if "lottery" in groups else []))
+        parts: dict[str, Any] = {name: groups[name] for name in own}
         return RunRef(TrainDesc(**parts))
 
     return run_of

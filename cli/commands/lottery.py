@@ -1,22 +1,27 @@
-"""The commands of the lottery: `lottery`, and `branch lottery BRANCH` over a range of its levels."""
+"""The command `lottery`, and its levels as parents of branches (`branch lottery BRANCH`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
-from branches.lottery.lottery import LevelBranch, Lottery, LotteryHparams, parse_levels
-from branches.registry import LEVEL_BRANCHES
+from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
+from branches.named.branch import Branch
 from cli.commands.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
 from cli.request.request import Request, run_request
-from foundations.description.desc import Desc, RunRef
+from foundations.description.desc import Desc
+from foundations.description.hparams import Hparams, merged_group
 from foundations.environment import Environment
-from foundations.errors import UsageError, choose_from
+from foundations.errors import UsageError
 from foundations.plan import Target
-from foundations.plugins.users_code import returned
 from pruning.hparams import PruningHparams
 from training.recipes import lottery_recipe
+
+PREFIX = "branch_"
+"""Before flags of a branch of levels whose names are flags of the lottery: pruning, seed, reinitialize."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,70 +46,106 @@ def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
     flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdecimal() else text)
-    return _over_levels(flags, wanted, None, argv)
+    descs = {str(number): desc for number, desc in flags.described().levels(max(wanted)) if number in wanted}
+    return series_request(descs, flags, "level", lottery_defaults(flags, argv))
 
 
-def level_flags_of(found: LevelBranch) -> Any:
-    """Return the dataclass of the flags of a branch of levels: the lottery's and its own."""
-    own = [("branch", found.flags, field(default_factory=found.flags))]
-    kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
-    kind.__doc__ = found.describe.__doc__
-    return kind
-
-
-def branch_lottery_request(name: str, argv: Sequence[str], environment: Environment) -> Request:
-    """Return the request of `branch lottery NAME`: a branch of each chosen level. Raises: UsageError."""
-    if name not in LEVEL_BRANCHES:
-        raise UsageError(
-            f"'{name}' is not a branch of lottery{choose_from(name, LEVEL_BRANCHES.spellings())}\n"
-            "Or branch a level by its address: branch ADDRESS oneshot."
-        )
-    found = LEVEL_BRANCHES.find(name)
-    flags: Any = parse_job(level_flags_of(found), argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
-    wanted = parse_levels(flags.lottery.levels)
-
-    def describe(levels: Lottery, level: RunRef) -> Desc:
-        return returned(found.describe(levels, level, flags.branch), Desc, found.describe, found)
-
-    return _over_levels(flags, wanted, describe, argv)
-
-
-def _over_levels(
-    flags: LotteryFlags,
-    wanted: Sequence[int],
-    branch: Callable[[Lottery, RunRef], Desc] | None,
-    argv: Sequence[str],
-) -> Request:
+def series_request(descs: Mapping[str, Desc], flags: Any, series: str, first_line: str) -> Request:
+    """Return the request for several runs by name, with the states that the flags name."""
+    targets = {}
+    for name, desc in descs.items():
+        check_keep_best(desc, flags.job)
+        targets[name] = Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
     return Request(
-        targets=_targets(flags, wanted, branch),
+        targets=targets,
         job=flags.job,
         platform=flags.platform,
         executor=flags.executor,
-        series="level",
-        first_line=_defaults(flags, argv),
+        series=series,
+        first_line=first_line,
     )
 
 
-def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
-    """Return a line with the defaults of the flags for pruning levels that were not given."""
+def lottery_defaults(flags: LotteryFlags, argv: Sequence[str], *others: tuple[Mapping[str, Any], Sequence[str]]) -> str:
+    """Return a line with the defaults of the flags for pruning levels, and of others, that were not given."""
     values = {
         "strategy": flags.pruning.strategy,
         "pruning_fraction": flags.lottery.pruning_fraction,
         "levels": flags.lottery.levels,
         "pruning_layers_to_ignore": flags.pruning.pruning_layers_to_ignore,
     }
-    return taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()))
+    return taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()), *others)
 
 
-def _targets(
-    flags: LotteryFlags, wanted: Sequence[int], branch: Callable[[Lottery, RunRef], Desc] | None
-) -> dict[str, Target]:
-    """Return the target of each chosen level: the level itself, or a branch of it."""
-    described, found = flags.described(), {}
-    for number, desc in described.levels(max(wanted)):
-        if number in wanted:
-            asked = desc if branch is None else branch(described, RunRef(desc))
-            check_keep_best(asked, flags.job)
-            keep = steps_to_keep(desc, flags.job.weight_save_steps) if branch is None else []
-            found[str(number)] = Target(asked, flags.job.replicate, tuple(keep))
-    return found
+@dataclass(frozen=True, kw_only=True)
+class LevelBranchHparams(Hparams):
+    """Flags of a branch of levels: the branch's own, and those of pruning where it prunes."""
+
+    branch: ClassVar[Branch]
+
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class with the options of the branch's strategy, by default the lottery's."""
+        strategy = values.get(PREFIX + "strategy") or values.get("strategy") or PruningHparams.strategy
+        with naming_flags_of(cls):
+            return cast("type[Self]", _own_flags(cls.branch, PruningHparams.group_for({"strategy": strategy})))
+
+    @classmethod
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the strategies of the branch, and the groups with the options of their methods."""
+        if not cls.branch.prunes:
+            return {}
+        owners = PruningHparams.owners().items()
+        return {PREFIX + name: _own_flags(cls.branch, cast("type[PruningHparams]", kind)) for name, kind in owners}
+
+
+@functools.cache
+def _own_flags(found: Branch, pruning: type[PruningHparams]) -> type[Hparams]:
+    """Return the flags that a branch of levels has besides the lottery's."""
+    renamed = _renamed(found)
+    if not found.prunes and not renamed:
+        return found.flags
+    base = type("LevelBranchHparams", (LevelBranchHparams,), {"branch": found, "_is_generated": True})
+    of_pruning = merged_group("BranchPruning", (pruning,), Hparams, "", PREFIX, "As --{}, for the branch.")
+    groups = (found.flags, of_pruning) if found.prunes else (found.flags,)
+    return merged_group("LevelBranchHparams", groups, base, found.flags.__doc__ or "", renamed=renamed)
+
+
+def _renamed(found: Branch) -> dict[str, str]:
+    """Return the branch's flags that have another name on levels."""
+    return {name: PREFIX + name for name in found.flags.names() if name in LotteryHparams.names()}
+
+
+@functools.cache
+def level_flags_of(found: Branch) -> Any:
+    """Return the dataclass of the flags of a branch of levels: the lottery's and its own."""
+    group = _own_flags(found, PruningHparams)
+    kind = make_dataclass("LevelBranchFlags", [("branch", group)], bases=(LotteryFlags,), frozen=True, kw_only=True)
+    kind.__doc__ = found.describe.__doc__
+    return kind
+
+
+def of_branch(found: Branch, flags: Any) -> tuple[PruningHparams, Hparams]:
+    """Return the pruning of a branch of levels, and the branch's own flags.
+
+    The lottery's pruning and seed are the defaults. Raises: UsageError.
+    """
+    names = {name: _renamed(found).get(name, name) for name in found.flags.names()}
+    values = flags.branch.values()
+    own = {name: values.pop(flag) for name, flag in names.items()}
+    if own.get("seed") is None:
+        own["seed"] = flags.lottery.seed
+    pruning = {flag.removeprefix(PREFIX): value for flag, value in values.items() if value is not None}
+    return flags.pruning.replaced(pruning), found.flags.of(own)
+
+
+@contextlib.contextmanager
+def naming_flags_of(group: Hparams | type[Hparams]) -> Iterator[None]:
+    """Let errors about a branch of levels name its flags."""
+    try:
+        yield
+    except UsageError as error:
+        names = [PREFIX + name if PREFIX + name in group.names() else name for name in error.hparams]
+        if names == list(error.hparams):
+            raise
+        raise UsageError(error.reason, *names) from error

@@ -282,11 +282,13 @@ def merged_group(
     summary: str,
     prefix: str = "",
     help: str = "In place of --{}.",
+    renamed: Mapping[str, str] | None = None,
 ) -> type[Hparams]:
     """Return a subclass of `base` that has every field of some groups as well.
 
     prefix: precedes their names, for flags that override hyperparameters of another description. Each field is None
     where it is not given, and `overrides` reads them. help: of these fields; braces stand for the name without prefix.
+    renamed: new names of fields, by their own.
     """
     fields = {}
     for group in groups:
@@ -298,7 +300,8 @@ def merged_group(
                 kind, default = kind | None, None
                 rule = dataclasses.replace(rule, elided=None, help=help.format(field.name))
             declared = dataclasses.field(default=default, metadata={"rule": rule})
-            fields[field.name] = (prefix + field.name, kind, declared)
+            own = (renamed or {}).get(field.name, prefix + field.name)
+            fields[own] = (own, kind, declared)
     namespace = {"_is_generated": True, "__doc__": summary} | ({"_prefix": prefix} if prefix else {})
     return dataclasses.make_dataclass(
         name, fields.values(), bases=(base,), frozen=True, kw_only=True, namespace=namespace

@@ -13,7 +13,7 @@ from branches.desc import BranchDesc
 from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
 from branches.lottery.randomly_prune import RandomlyPruneFlags, randomly_prune
 from branches.lottery.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
-from foundations.description.desc import Desc, RunRef
+from foundations.description.desc import Desc
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
@@ -21,6 +21,8 @@ from tests.branches.small_branches import Counter, describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
 from training.jobs.compute import Outcome, complete
+
+PRUNING = PruningHparams()
 
 
 def lottery(**flags: Any) -> Lottery:
@@ -111,14 +113,14 @@ def test_pretraining_flags_without_a_length_are_refused() -> None:
 def test_branches_of_a_level_randomize_its_mask_or_its_weights(tmp_path: Path, digits: Path) -> None:
     place = context(tmp_path, digits)
     described = lottery(rewinding_steps="4it")
-    parent = RunRef(level(described, 2))
+    parent = described.as_parent(level(described, 2))
     outcome = compute(described, place, 2)[2]
 
     def pruned(randomize: str) -> Outcome:
-        return complete(randomly_prune(described, parent, RandomlyPruneFlags(randomize=randomize)), place)
+        return complete(randomly_prune(parent, PRUNING, RandomlyPruneFlags(randomize=randomize)), place)
 
     layerwise, overall, same = pruned("layerwise"), pruned("global"), pruned("identity")
-    fresh = complete(randomly_reinitialize(described, parent, RandomlyReinitializeFlags()), place)
+    fresh = complete(randomly_reinitialize(parent, PRUNING, RandomlyReinitializeFlags()), place)
 
     original = mask_of(outcome.run)
     assert mask_of(layerwise.run).kept_per_layer() == original.kept_per_layer() != mask_of(overall.run).kept_per_layer()
@@ -142,16 +144,13 @@ def test_a_longer_lottery_computes_only_its_new_levels(tmp_path: Path, digits: P
     assert (before, counter.iterations) == (3 * 18, 4 * 18)
 
 
-@pytest.mark.parametrize("given", ["seed", "branch_seed"])
-def test_a_seed_pins_the_permutation_of_a_levels_mask_for_all_replicates(
-    given: str, tmp_path: Path, digits: Path
-) -> None:
+def test_a_seed_pins_the_permutation_of_a_levels_mask_for_all_replicates(tmp_path: Path, digits: Path) -> None:
     def masks(seed: int, replicate: int) -> tuple[Mask, Mask]:
         """Return the branch's mask and the level's."""
-        described = lottery(seed=seed if given == "seed" else None)
-        flags = RandomlyPruneFlags(branch_seed=seed if given == "branch_seed" else None)
+        described = lottery()
         place, parent = context(tmp_path, digits, replicate=replicate), level(described, 1)
-        outcome = complete(randomly_prune(described, RunRef(parent), flags), place)
+        flags = RandomlyPruneFlags(seed=seed)
+        outcome = complete(randomly_prune(described.as_parent(parent), PRUNING, flags), place)
         return mask_of(outcome.run), mask_of(run_of(parent, place))
 
     for seed, replicate in ((7, 1), (7, 2), (8, 1)):
@@ -164,12 +163,10 @@ def test_a_new_initialization_is_trained_from_the_rewinding_step_or_from_step_ze
     tmp_path: Path, digits: Path
 ) -> None:
     place, described = context(tmp_path, digits), lottery(rewinding_steps="4it")
-    parent = RunRef(level(described, 1))
+    parent = described.as_parent(level(described, 1))
 
     late, whole = (
-        complete(
-            randomly_reinitialize(described, parent, RandomlyReinitializeFlags(start_at_step_zero=zero)), place
-        ).run
+        complete(randomly_reinitialize(parent, PRUNING, RandomlyReinitializeFlags(start_at_step_zero=zero)), place).run
         for zero in (False, True)
     )
 

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from branches.kinds import load_desc
-from branches.lottery.randomly_prune import RANDOMLY_PRUNE, RandomlyPruneFlags
+from branches.lottery.randomly_prune import RANDOMLY_PRUNE
 from branches.lottery.randomly_reinitialize import RANDOMLY_REINITIALIZE
+from branches.named.branch import Branch
 from branches.openlth.experiment import ImportedRun, import_experiment, log_of
 from branches.openlth.files import export_openlth
 from branches.openlth.log import read_log, read_metrics
-from foundations.description.desc import RunRef, StateOf
+from foundations.description.desc import Desc, RunRef, StateOf
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.storage.run import Run
 from foundations.storage.store import all_runs
+from pruning.hparams import PruningHparams
 from tests.branches.openlth_directory import (
     OF_LOTTERY,
     OF_REWOUND_LOTTERY,
@@ -120,11 +122,15 @@ def test_branches_of_levels_are_branches_of_what_their_files_show(
     folder, place = tmp_path / "lottery_x", context(experiment[1][0].root, digits)
     shutil.copytree(experiment[0], folder)
     made = lottery(LAST)
-    level = dict(made.levels(LAST))[1]
+    level = made.as_parent(dict(made.levels(LAST))[1])
+
+    def describe(found: Branch, **flags: Any) -> Desc:
+        return found.describe(level, PruningHparams(), found.flags.of(flags))
+
     branches = {
-        "randomly_prune_722d7815": RANDOMLY_PRUNE.describe(made, RunRef(level), RandomlyPruneFlags()),
-        "randomly_prune_0e": RANDOMLY_PRUNE.describe(made, RunRef(level), RandomlyPruneFlags(randomize="identity")),
-        "randomly_reinitialize_1f": RANDOMLY_REINITIALIZE.describe(made, RunRef(level), RANDOMLY_REINITIALIZE.flags()),
+        "randomly_prune_722d7815": describe(RANDOMLY_PRUNE),
+        "randomly_prune_0e": describe(RANDOMLY_PRUNE, randomize="identity"),
+        "randomly_reinitialize_1f": describe(RANDOMLY_REINITIALIZE),
     }
     runs = [complete(desc, place).run for desc in branches.values()]
     for name, run in zip(branches, runs, strict=True):

@@ -46,7 +46,7 @@ def test_the_directories_of_the_levels_are_told_without_computing(terminal: Term
 def test_a_mistyped_lottery_names_the_flag(terminal: Terminal) -> None:
     terminal.run("lottery", *SHORT, "--levels=two").assert_is_for_people(2, "--levels")
     terminal.run("lottery", *SHORT, "--density=0.1").assert_is_for_people(2, "--density", "pruning_fraction")
-    terminal.run("branch", "lottery", "oneshot", *SHORT).assert_is_for_people(2, "randomly_prune")
+    terminal.run("branch", "lottery", "randomly_prun", *SHORT).assert_is_for_people(2, "randomly_prune")
 
 
 @pytest.mark.parametrize("flag", ["--seed", "--branch_seed"])

@@ -45,9 +45,9 @@ def test_openlths_command_for_a_branch_of_levels_has_the_address_of_this_project
 def test_a_parent_alone_lists_its_branches(terminal: Terminal) -> None:
     of_train, of_lottery = terminal.run("branch", "train"), terminal.run("branch", "lottery")
     assert of_train.code == of_lottery.code == 0
-    assert "oneshot" in of_train.out
-    assert "randomly_reinitialize" in of_lottery.out
-    assert "oneshot" not in of_lottery.out
+    for name in ("oneshot", "lr_rewind", "randomly_reinitialize"):
+        assert name in of_train.out
+        assert name in of_lottery.out
 
 
 def test_layers_to_ignore_are_whole_and_even_has_one_density_everywhere(terminal: Terminal) -> None:

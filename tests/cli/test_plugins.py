@@ -107,6 +107,29 @@ def test_a_branch_of_a_plug_in_has_the_address_of_the_flags_that_it_sets(termina
     assert terminal.where(*job_of("my_branch", SHORT)) == terminal.where(*flags)
 
 
+def test_a_preset_of_a_plug_in_has_the_address_of_the_flags_that_it_sets(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "my_presets.py"
+    file.write_text(
+        "from open_prune import preset\n"
+        "WIDE = preset('same_units', 'Permute over units.', {'randomize_width': 0.0})\n"
+        "EVEN = preset('even', 'Uniform.', lambda parent, pruning, flags: {'allocation': 'uniform'})\n"
+        "WRONG = preset('wrong', 'Wrong.', {'randomise': True})\n"
+        "NOTHING = preset('nothing', 'Wrong.', lambda parent, pruning, flags: None)\n"
+    )
+    flags = ("--density=0.3", *SHORT)
+
+    def where(name: str, *own: str) -> Path:
+        return terminal.where("branch", "train", name, *own, *flags, f"--plugin={file}")
+
+    assert where("same_units") == where("oneshot", "--randomize_width=0")
+    assert where("even", "--state_step=4it") == where("oneshot", "--allocation=uniform", "--state_step=4it")
+    assert "Permute over units." in terminal.run("branch", f"--plugin={file}").out
+    wrong = terminal.run("branch", "train", "wrong", *flags, f"--plugin={file}")
+    wrong.assert_is_for_people(2, "randomise", "oneshot has no such flag")
+    nothing = terminal.run("branch", "train", "nothing", *flags, f"--plugin={file}")
+    nothing.assert_is_for_people(2, f"{file}, line 5", "returned nothing (None)")
+
+
 def test_a_plug_in_that_a_job_does_not_use_is_not_in_its_address(terminal: Terminal) -> None:
     everything = [f"--plugin={EXAMPLES / example}.py" for example in JOBS]
 
@@ -141,7 +164,7 @@ def test_files_in_the_environment_are_known_to_every_command(terminal: Terminal)
         ("datasets", "my_dataset", "gratings"),
         ("techniques", "my_technique", "end with the average of the weights"),
         ("measures", "my_measure", "how far weights are from where training began"),
-        ("branch", "my_branch", "randomize_globally   Permute the mask over all layers"),
+        ("branch", "my_branch", "randomize_globally     Permute the mask over all layers"),
     ],
 )
 def test_what_a_plug_in_declares_is_listed_where_the_flag_stands(
