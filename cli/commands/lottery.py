@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, make_dataclass
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from branches.lottery.lottery import LevelBranch, Lottery, LotteryHparams, parse_levels
 from branches.registry import LEVEL_BRANCHES
-from cli.commands.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
+from cli.commands.jobs import TRAIN, check_keep_best, parse_job, request_of, taken_by_default, target_of, train_desc
+from cli.request.flags import Flags
 from cli.request.request import Request, run_request
 from foundations.description.desc import Desc, RunRef
 from foundations.environment import Environment
@@ -18,17 +19,13 @@ from foundations.plugins.users_code import returned
 from pruning.hparams import PruningHparams
 from training.recipes import lottery_recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class LotteryFlags(TrainFlags):
-    """Train, prune, rewind, again: iterative magnitude pruning, or any other strategy in magnitude's place."""
-
-    pruning: PruningHparams = field(default_factory=PruningHparams)
-    lottery: LotteryHparams = field(default_factory=LotteryHparams)
-
-    def described(self) -> Lottery:
-        """Return the lottery that the flags describe."""
-        return Lottery(self.train_desc(), self.pruning, self.lottery)
+LOTTERY = Flags(
+    "lottery",
+    "Train, prune, rewind, again: iterative magnitude pruning, or any other strategy in magnitude's place.",
+    **TRAIN.groups,
+    pruning=PruningHparams,
+    lottery=LotteryHparams,
+)
 
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
@@ -38,18 +35,16 @@ def lottery(argv: Sequence[str], environment: Environment) -> int:
 
 def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return the request of a `lottery` command. Raises: UsageError, HelpRequested."""
-    flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
+    flags = parse_job(LOTTERY, argv, environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
-    wanted = parse_levels(f"0-{text}" if text.isdecimal() else text)
-    return _over_levels(flags, wanted, None, argv)
+    return _over_levels(flags, f"0-{text}" if text.isdecimal() else text, None, argv)
 
 
-def level_flags_of(found: LevelBranch) -> Any:
-    """Return the dataclass of the flags of a branch of levels: the lottery's and its own."""
-    own = [("branch", found.flags, field(default_factory=found.flags))]
-    kind = make_dataclass("LevelBranchFlags", own, bases=(LotteryFlags,), frozen=True, kw_only=True)
-    kind.__doc__ = found.describe.__doc__
-    return kind
+@functools.cache
+def level_flags_of(found: LevelBranch) -> Flags:
+    """Return the flags of a branch of levels: the lottery's and its own."""
+    command, summary = f"branch lottery {found.spelling}", found.describe.__doc__ or ""
+    return Flags(command, summary, **LOTTERY.groups, branch=found.flags)
 
 
 def branch_lottery_request(name: str, argv: Sequence[str], environment: Environment) -> Request:
@@ -60,51 +55,32 @@ def branch_lottery_request(name: str, argv: Sequence[str], environment: Environm
             "Or branch a level by its address: branch ADDRESS oneshot."
         )
     found = LEVEL_BRANCHES.find(name)
-    flags: Any = parse_job(level_flags_of(found), argv, f"branch lottery {name}", environment, recipe_of=lottery_recipe)
-    wanted = parse_levels(flags.lottery.levels)
-
-    def describe(levels: Lottery, level: RunRef) -> Desc:
-        return returned(found.describe(levels, level, flags.branch), Desc, found.describe, found)
-
-    return _over_levels(flags, wanted, describe, argv)
+    flags = parse_job(level_flags_of(found), argv, environment, recipe_of=lottery_recipe)
+    return _over_levels(flags, flags.lottery.levels, found, argv)
 
 
-def _over_levels(
-    flags: LotteryFlags,
-    wanted: Sequence[int],
-    branch: Callable[[Lottery, RunRef], Desc] | None,
-    argv: Sequence[str],
-) -> Request:
-    return Request(
-        targets=_targets(flags, wanted, branch),
-        job=flags.job,
-        platform=flags.platform,
-        executor=flags.executor,
-        series="level",
-        first_line=_defaults(flags, argv),
-    )
-
-
-def _defaults(flags: LotteryFlags, argv: Sequence[str]) -> str:
-    """Return a line with the defaults of the flags for pruning levels that were not given."""
+def _over_levels(flags: Any, levels: str, found: LevelBranch | None, argv: Sequence[str]) -> Request:
+    """Return the request for the chosen levels, or for a branch of each of them."""
+    wanted, described = parse_levels(levels), Lottery(train_desc(flags), flags.pruning, flags.lottery)
+    targets = {}
+    for number, desc in described.levels(max(wanted)):
+        if number in wanted:
+            targets[str(number)] = _target(flags, described, desc, found)
     values = {
         "strategy": flags.pruning.strategy,
         "pruning_fraction": flags.lottery.pruning_fraction,
         "levels": flags.lottery.levels,
         "pruning_layers_to_ignore": flags.pruning.pruning_layers_to_ignore,
     }
-    return taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()))
+    defaults = taken_by_default(argv, *(({flag: value}, (flag,)) for flag, value in values.items()))
+    return request_of(flags, targets, series="level", first_line=defaults)
 
 
-def _targets(
-    flags: LotteryFlags, wanted: Sequence[int], branch: Callable[[Lottery, RunRef], Desc] | None
-) -> dict[str, Target]:
-    """Return the target of each chosen level: the level itself, or a branch of it."""
-    described, found = flags.described(), {}
-    for number, desc in described.levels(max(wanted)):
-        if number in wanted:
-            asked = desc if branch is None else branch(described, RunRef(desc))
-            check_keep_best(asked, flags.job)
-            keep = steps_to_keep(desc, flags.job.weight_save_steps) if branch is None else []
-            found[str(number)] = Target(asked, flags.job.replicate, tuple(keep))
-    return found
+def _target(flags: Any, described: Lottery, level: Desc, found: LevelBranch | None) -> Target:
+    """Return the target of a level with the states that the flags name, or of a branch of the level."""
+    if found is None:
+        check_keep_best(level, flags.job)
+        return target_of(level, flags.job)
+    branch = returned(found.describe(described, RunRef(level), flags.branch), Desc, found.describe, found)
+    check_keep_best(branch, flags.job)
+    return Target(branch, flags.job.replicate)

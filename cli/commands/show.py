@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.rows.run_row import Row, row_of
 from cli.commands.listing import FormatHparams
 from cli.display.family_tree import children, descent
 from cli.display.plain_table import duration, figure, percent, printable_lines, table
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -34,25 +33,17 @@ class ShowHparams(FormatHparams):
     are there now."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowFlags:
+@command(showing=ShowHparams)
+def show(names: list[str], environment: Environment, showing: ShowHparams) -> int:
     """Show one run: description, results, files, layers, line of descent and children (show ADDRESS)."""
-
-    showing: ShowHparams = field(default_factory=ShowHparams)
-
-
-def show(argv: Sequence[str], environment: Environment) -> int:
-    """`show ADDRESS`: all about one run."""
-    names, rest = positional(argv, ShowFlags)
-    flags = parse(ShowFlags, rest, "show").showing
     if len(names) != 1:
         raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
-    run = find_run(flags.root_in(environment), names[0])
-    if flags.plugin_diff:
+    run = find_run(showing.root_in(environment), names[0])
+    if showing.plugin_diff:
         print(printable_lines("\n".join(plugin_diff(run))))
         return 0
     row = row_of(run)
-    if flags.json:
+    if showing.json:
         print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
     else:
         print(printable_lines("\n".join(_described(row))))

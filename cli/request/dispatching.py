@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,8 @@ from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun
 from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
-from foundations.storage.sweeps import RunningSweep, running_sweep
-from platforms.dispatch import Dispatch, Item, Observer, State, Wish
+from foundations.storage.sweeps import running_sweep
+from platforms.dispatch import Dispatch, Item, State, Wish
 from platforms.executors.executor import CommandJob, Program, make_executor
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def dispatch_plan(
     with (
         make_executor(request.executor, replace(_PROGRAM, folder=folder)) as executor,
         running_sweep(root, what) as sweep,
-        display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
+        display(labels or {}, len(runs), estimate, executor.slots(), sweep, quiet=request.job.quiet) as shown,
         interrupts.caught(),
     ):
 
@@ -86,8 +85,7 @@ def dispatch_plan(
                 return Wish.GO_ON
             return Wish.LEAVE if executor.how_to_look() else Wish.STOP
 
-        noting = _Noting(shown, sweep)
-        work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
+        work = Dispatch(made, executor, job_of, shown, together=together, retry_failed=retry_failed, wish=wish)
         if work.items:
             executor.prepare()
         with interrupts.deferred():
@@ -114,37 +112,16 @@ def _remove_job_files(made: Plan, folder: Path) -> None:
             (folder / _job_file(planned)).unlink(missing_ok=True)
 
 
-class _Noting:
-    """Passes events on to an observer, and notes the progress of the whole dispatch for `watch`."""
-
-    def __init__(self, observer: Observer, sweep: RunningSweep, seconds: float = 2.0) -> None:
-        self._observer, self._sweep, self._seconds = observer, sweep, seconds
-        self._last = -seconds
-
-    def changed(self, item: Item) -> None:
-        self._observer.changed(item)
-
-    def tick(self, dispatch: Dispatch) -> None:
-        self._observer.tick(dispatch)
-        now = time.monotonic()
-        if now - self._last >= self._seconds:
-            self._last = now
-            counts = {state.value: len(dispatch.in_state(state)) for state in State}
-            queued = len(dispatch.queued())  # submitted, and not started
-            counts[State.RUNNING.value] -= queued
-            counts[State.WAITING.value] += queued
-            self._sweep.note(**counts)
-
-
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
     """Return the flags of every job: folders of runs and data, settings of the work, platform and plug-ins."""
     job = request.job
-    places = {
-        "root": str(job.root_in(environment).absolute()),
-        "datasets_root": str(job.datasets_in(environment).absolute()),
-        "no_download": job.no_download or environment.no_download,
-        "quiet": False,
-    }
-    work = WorkHparams(**{**{name: getattr(job, name) for name in WorkHparams.names()}, **places})
+    work = WorkHparams.of(job.values()).replaced(
+        {
+            "root": str(job.root_in(environment).absolute()),
+            "datasets_root": str(job.datasets_in(environment).absolute()),
+            "no_download": job.no_download or environment.no_download,
+            "quiet": False,
+        }
+    )
     plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
     return (*flags_of(work), "--no_wait", *flags_of(request.platform), *plugins)

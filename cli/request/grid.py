@@ -23,6 +23,7 @@ set = { prune_iterations = 100 }
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,11 @@ class Axis:
 
     flags: tuple[str, ...]
     values: tuple[tuple[Value, ...], ...]
+
+    def columns(self) -> Iterator[tuple[str, list[Value]]]:
+        """Yield each flag with its values."""
+        for place, flag in enumerate(self.flags):
+            yield flag, [values[place] for values in self.values]
 
     def __post_init__(self) -> None:
         for values in self.values:
@@ -99,14 +105,11 @@ class Grid:
         """Return the values of the runs, by flag."""
         found = {name: {value} for name, value in (self.base | given_in(self.flags)).items()}
         for axis in self.axes:
-            found |= {flag: {values[place] for values in axis.values} for place, flag in enumerate(axis.flags)}
+            found |= {flag: set(column) for flag, column in axis.columns()}
         return found
 
     def __len__(self) -> int:
-        count = 1
-        for axis in self.axes:
-            count *= len(axis.values)
-        return count
+        return math.prod(len(axis.values) for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def parse_axis(text: str) -> Axis:
     Raises: UsageError.
     """
     names, equals, values = text.partition("=")
-    flags = tuple(name.strip().removeprefix("--").replace("-", "_") for name in names.split(","))
+    flags = tuple(map(_flag_name, names.split(",")))
     if not equals or not all(flags):
         raise UsageError(f"'{text}' is not a valid value; write --grid FLAG=VALUE,VALUE.", "grid")
     listed = parse_values(values, "grid")
@@ -194,14 +197,15 @@ def parse_rule(text: str) -> Rule:
 
     Raises: UsageError.
     """
-    where, colon, changes = text.partition(":")
-    pairs = [
-        {name.strip().removeprefix("--").replace("-", "_"): value for name, _, value in parts}
-        for parts in ([part.partition("=") for part in side.split(",")] for side in (where, changes))
-    ]
-    if not colon or not all(name and value for side in pairs for name, value in side.items()):
+    sides = ([part.partition("=") for part in side.split(",")] for side in text.partition(":")[::2])
+    points = [{_flag_name(name): _plain(value) for name, _, value in parts} for parts in sides]
+    if any("" in pair for point in points for pair in point.items()):
         raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
-    return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
+    return Rule(*points)
+
+
+def _flag_name(text: str) -> str:
+    return text.strip().removeprefix("--").replace("-", "_")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -256,13 +260,9 @@ def axes_of(table: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
 
 
 def _axis(name: str, value: Any, where: str) -> Axis:
-    if isinstance(value, str):
-        listed = parse_values(value, name)
-    elif isinstance(value, list):
-        listed = [_scalar(each, name, where) for each in value]
-    else:
-        listed = [_scalar(value, name, where)]
-    return Axis((name,), tuple((each,) for each in listed))
+    listed = value if isinstance(value, list) else [value]
+    values = parse_values(value, name) if isinstance(value, str) else [_scalar(each, name, where) for each in listed]
+    return Axis((name,), tuple((each,) for each in values))
 
 
 def _zipped(table: Any, where: str) -> Axis:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 from cli.display.summaries import preview, results_rows, summary
 from cli.progress.reporting import reporting
-from cli.request.job_flags import JobHparams, WorkHparams, make_context
+from cli.request.job_flags import JobHparams, WorkHparams
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.interrupts import Interrupts
-from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.plan import Plan, Target, plan
 from platforms.executors.executor import ExecutorHparams
-from platforms.platform import PLATFORMS, PlatformHparams
+from platforms.platform import PLATFORMS, PlatformHparams, make_platform
 from training.context import Context
 from training.jobs.compute import catch_up_logs, check_dataset, execute
 
-Result = TypeVar("Result")
 REQUESTS = {
     "train": "cli.commands.jobs:train_request",
     "branch": "cli.commands.branch:branch_request",
@@ -84,44 +83,54 @@ def run_request(request: Request, environment: Environment) -> int:
             print(outcome.still)
         code, computed = outcome.exit_code, outcome.computed
     else:
-
-        def work(context: Context) -> list[PlannedRun]:
-            return execute(made, replace(context, together=request.together))
-
         code = 0
-        computed = with_context(job, request.platform, environment, work, replicate=job.replicate, named=request.what)
+        with context_of(job, request.platform, environment, replicate=job.replicate, named=request.what) as context:
+            computed = execute(made, replace(context, together=request.together))
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(results_rows(runs, computed, request.series, root) if request.series else summary(runs[""], computed))
     return code
 
 
-def with_context(
+@contextlib.contextmanager
+def context_of(
     job: WorkHparams,
     platform: PlatformHparams,
     environment: Environment,
-    work: Callable[[Context], Result],
     *,
     replicate: int = 1,
     wait: bool = True,
     named: str = "",
-) -> Result:
-    """Run `work` in the context that the flags describe, with signals caught, and return its result.
+) -> Iterator[Context]:
+    """Yield the context that the flags describe, with signals caught in the block.
 
-    named: the work, for the message about a signal.
+    wait: see `Context`. named: the work, for the message about a signal.
+    Raises: UsageError for an invalid platform or logger.
     """
     interrupts = Interrupts(work=named)
     with reporting(job.quiet, partial(interrupts.stop, signal.SIGPIPE)) as reporter:
-        context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
+        context = Context(
+            root=job.root_in(environment),
+            datasets=job.datasets_in(environment),
+            platform=make_platform(platform),
+            replicate=replicate,
+            wait=wait,
+            reporter=reporter,
+            interrupts=interrupts,
+            may_download=not (job.no_download or environment.no_download),
+            num_workers=job.num_workers,
+            evaluate_only_at_end=job.evaluate_only_at_end,
+            logs=job.loggers(),
+            keep_best=job.keep_best,
+            cuda_graphs=job.cuda_graphs,
+            checkpoint_seconds=job.checkpoint_seconds,
+        )
         with interrupts.caught():
-            return work(context)
+            yield context
 
 
 def prepare_dispatch(made: Plan, request: Request, environment: Environment) -> None:
     """Refuse results of other data, and bring loggers up to date with complete runs; jobs log the runs they compute."""
-
-    def prepare(context: Context) -> None:
+    with context_of(request.job, request.platform, environment) as context:
         for planned in made:
             check_dataset(planned, context)
         catch_up_logs(made, context)
-
-    with_context(request.job, request.platform, environment, prepare)
