@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,16 @@ from analysis.compare.cells import GRID
 from analysis.rows.run_row import Row, row_of
 from branches.desc import is_untrained, trained_of
 from cli.commands.drawing import Drawing, Measurement, drawing_of, measurement_of
-from cli.commands.sweep import SHARED, PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, with_shared
+from cli.commands.sweep import (
+    SHARED,
+    PlannedSweep,
+    asked_by,
+    compute_sweep,
+    parse_whole,
+    plan_sweep,
+    said_in,
+    with_shared,
+)
 from cli.display.plain_table import duration
 from cli.progress.rates import Case, scoring_case
 from cli.progress.reporting import reporting
@@ -77,8 +85,9 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     if len(names) > 1:
         raise UsageError(f"give one name.\n{_USAGE}")
     found = find_paper(names[0])
-    with _said_of_sweep(found, scale):
-        _, of_file, behind = without_shared(sweep_at(found, scale))
+    described = sweep_at(found, scale)
+    with said_in(f"{found.name}, [{scale}.sweep]"):
+        _, of_file, behind = without_shared(described)
         flags = parse_whole(PAPER, [*of_file, *behind, *rest], environment)
     own, job = flags.paper, flags.job
     environment = replace(
@@ -115,8 +124,9 @@ def planned_paper(
     job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
 ) -> PlannedSweep:
     """Plan the runs of a file at a scale. Raises: UsageError that names the run."""
-    with _said_of_sweep(found, scale):
-        described, *_ = without_shared(sweep_at(found, scale))
+    described = sweep_at(found, scale)
+    with said_in(f"{found.name}, [{scale}.sweep]"):
+        described, *_ = without_shared(described)
         measurements, drawings = parts_of(found, scale)
         asked = asked_by(with_shared(described, job, platform), environment)
         if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
@@ -149,17 +159,6 @@ def sweep_at(found: PaperFile, scale: str) -> Sweep:
     if scale not in found.sweeps:
         raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
     return found.sweeps[scale]
-
-
-@contextlib.contextmanager
-def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
-    """Add the file and the scale of the sweep to each UsageError of the block."""
-    try:
-        yield
-    except UsageError as error:
-        if "scale" in error.hparams:
-            raise
-        raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
 
 
 def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Drawing]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from branches.job_files import read_job_file
+from cli.request.context import context_of
 from cli.request.flags import Flags, positional
 from cli.request.job_flags import WorkHparams
-from cli.request.request import context_of
 from datasets.added.added import register_added
 from foundations.description.hparams import hparam
 from foundations.environment import Environment

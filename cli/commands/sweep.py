@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from cli.request.flags import Flags, flags_of, positional, taken_out
 from cli.request.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.request.help import PLUGIN, split_help
 from cli.request.job_flags import RequestHparams
-from cli.request.request import REQUESTS, Request, prepare_dispatch
+from cli.request.request import REQUESTS, Request
 from cli.request.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
@@ -156,7 +157,6 @@ def compute_sweep(
     first = planned.asked[0]
     request = replace(first.request, job=replace(first.request.job, quiet=job.quiet), executor=flags.executor)
     what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
-    prepare_dispatch(planned.plan, request, environment)
     is_retry = retry == "failed"
     outcome = dispatch_plan(planned.plan, request, environment, what, labels=planned.labels(), retry_failed=is_retry)
     if not job.quiet:
@@ -186,7 +186,7 @@ def _preview_of(planned: PlannedSweep, flags: Any, environment: Environment, mea
     if to_do:
         complete = [each for each in planned.plan if each.is_done]
         only_at_end = planned.asked[0].request.job.evaluate_only_at_end
-        estimate = Estimate(complete, Rates.of(flags.platform, threads, environment), only_at_end=only_at_end)
+        estimate = Estimate(complete, Rates(flags.platform, threads, environment), only_at_end=only_at_end)
         if flags.job.dry_run:
             estimate.time(to_do, measured)
         iterations, resumed = sum(map(iterations_left, to_do)), sum(map(has_checkpoint, to_do))
@@ -228,15 +228,23 @@ def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     for argv, label, grid in described.points():
         if argv[0] not in REQUESTS:
             raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(REQUESTS)}.")
-        try:
+        with said_in(f"the run with {label}" if label else ""):
             request: Request = load(REQUESTS[argv[0]])(argv[1:], environment)
-        except UsageError as error:
-            where = f"\n(in the run with {label})" if label else ""
-            raise UsageError(f"{error.reason}{where}", *error.hparams) from error
         found.append(Asked(argv, label, request, grid))
     if not found:
         raise UsageError(f"the sweep has no runs.\n{_USAGE}")
     return found
+
+
+@contextlib.contextmanager
+def said_in(place: str) -> Iterator[None]:
+    """Add a place to each UsageError of the block, unless the place is empty."""
+    try:
+        yield
+    except UsageError as error:
+        if not place:
+            raise
+        raise UsageError(f"{error.reason}\n(in {place})", *error.hparams) from error
 
 
 def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:

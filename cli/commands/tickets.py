@@ -17,8 +17,8 @@ from cli.commands.listing import listed
 from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import table
 from cli.display.summaries import result_cells
+from cli.request.context import context_of
 from cli.request.flags import Flags, command, positional
-from cli.request.request import context_of
 from foundations.description.hparams import Hparams, hparam
 from foundations.description.step import Step
 from foundations.environment import Environment

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from branches.job_files import write_job_file
 from cli.progress.estimate import Estimate
 from cli.progress.sweep_display import display
+from cli.request.context import context_of
 from cli.request.flags import flags_of
 from cli.request.help import PLUGIN
 from cli.request.job_flags import WorkHparams
@@ -21,6 +22,7 @@ from foundations.registry import loaded_plugins
 from foundations.storage.sweeps import running_sweep
 from platforms.dispatch import Dispatch, Item, State, Wish
 from platforms.executors.executor import CommandJob, Program, make_executor
+from training.jobs.compute import catch_up_logs, check_dataset
 
 if TYPE_CHECKING:
     from cli.request.request import Request
@@ -54,10 +56,15 @@ def dispatch_plan(
     labels: Mapping[PlannedRun, str] | None = None,
     retry_failed: bool = False,
 ) -> Dispatched:
-    """Execute a plan with the executor of a request, and display the progress. Call `prepare_dispatch` first.
+    """Execute a plan with the executor of a request, and display the progress.
 
+    First refuse results of other data, and log the runs that are complete; jobs log those that they compute.
     what: the title of the work, for `watch`. labels: the names of runs.
     """
+    with context_of(request.job, request.platform, environment) as context:
+        for planned in made:
+            check_dataset(planned, context)
+        catch_up_logs(made, context)
     root, together = request.job.root_in(environment), request.together
     folder = root / ".jobs"
     arguments = _arguments(request, environment)

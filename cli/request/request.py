@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from cli.display.summaries import preview, results_rows, summary
-from cli.progress.reporting import reporting
-from cli.request.job_flags import JobHparams, WorkHparams
+from cli.request.context import context_of
+from cli.request.job_flags import JobHparams
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.interrupts import Interrupts
-from foundations.plan import Plan, Target, plan
+from foundations.plan import Target, plan
 from platforms.executors.executor import ExecutorHparams
-from platforms.platform import PLATFORMS, PlatformHparams, make_platform
-from training.context import Context
-from training.jobs.compute import catch_up_logs, check_dataset, execute
+from platforms.platform import PLATFORMS, PlatformHparams
+from training.jobs.compute import execute
 
 REQUESTS = {
     "train": "cli.commands.jobs:train_request",
@@ -77,7 +72,6 @@ def run_request(request: Request, environment: Environment) -> int:
     if request.executor.executor is not None:
         from cli.request.dispatching import dispatch_plan
 
-        prepare_dispatch(made, request, environment)
         outcome = dispatch_plan(made, request, environment, request.what)
         if outcome.still:
             print(outcome.still)
@@ -89,48 +83,3 @@ def run_request(request: Request, environment: Environment) -> int:
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(results_rows(runs, computed, request.series, root) if request.series else summary(runs[""], computed))
     return code
-
-
-@contextlib.contextmanager
-def context_of(
-    job: WorkHparams,
-    platform: PlatformHparams,
-    environment: Environment,
-    *,
-    replicate: int = 1,
-    wait: bool = True,
-    named: str = "",
-) -> Iterator[Context]:
-    """Yield the context that the flags describe, with signals caught in the block.
-
-    wait: see `Context`. named: the work, for the message about a signal.
-    Raises: UsageError for an invalid platform or logger.
-    """
-    interrupts = Interrupts(work=named)
-    with reporting(job.quiet, partial(interrupts.stop, signal.SIGPIPE)) as reporter:
-        context = Context(
-            root=job.root_in(environment),
-            datasets=job.datasets_in(environment),
-            platform=make_platform(platform),
-            replicate=replicate,
-            wait=wait,
-            reporter=reporter,
-            interrupts=interrupts,
-            may_download=not (job.no_download or environment.no_download),
-            num_workers=job.num_workers,
-            evaluate_only_at_end=job.evaluate_only_at_end,
-            logs=job.loggers(),
-            keep_best=job.keep_best,
-            cuda_graphs=job.cuda_graphs,
-            checkpoint_seconds=job.checkpoint_seconds,
-        )
-        with interrupts.caught():
-            yield context
-
-
-def prepare_dispatch(made: Plan, request: Request, environment: Environment) -> None:
-    """Refuse results of other data, and bring loggers up to date with complete runs; jobs log the runs they compute."""
-    with context_of(request.job, request.platform, environment) as context:
-        for planned in made:
-            check_dataset(planned, context)
-        catch_up_logs(made, context)
