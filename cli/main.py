@@ -84,10 +84,7 @@ def _dispatched(argv: list[str]) -> int:
         print(help_text)
         return 0
     except (OpenPruneError, Interrupted) as error:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        _show_traceback(error)
-        _complain(_message(error, argv))
+        _report(error, _message(error, argv))
         if error.exit_code == 128 + signal.SIGPIPE:
             _drop_output()
         return error.exit_code
@@ -97,18 +94,18 @@ def _dispatched(argv: list[str]) -> int:
         place = place_of_error(error)
         if not place:
             raise
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        _show_traceback(error)
-        _complain(f"{place}: {words_of(error)}")
+        _report(error, f"{place}: {words_of(error)}")
         return 1
 
 
-def _show_traceback(error: BaseException) -> None:
-    """Print the whole traceback of an error where OPEN_PRUNE_TRACEBACK asks for it."""
+def _report(error: BaseException, message: str) -> None:
+    """Print the message of an error, below its whole traceback where OPEN_PRUNE_TRACEBACK asks for it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     if is_switched_on("OPEN_PRUNE_TRACEBACK"):
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exception(error)
+    _complain(message)
 
 
 def _complain(message: str) -> None:
@@ -126,11 +123,12 @@ def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
 
     For a name from another code base, the message gives our name.
     """
-    answer = answer_to_value(error, argv) if isinstance(error, UsageError) else None
-    if answer is not None:
-        return answer
-    if isinstance(error, UsageError) and error.hparams:
-        return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}{_in_plugin(error)}"
+    if isinstance(error, UsageError):
+        answer = answer_to_value(error, argv)
+        if answer is not None:
+            return answer
+        if error.hparams:
+            return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}{_in_plugin(error)}"
     return f"{error}{_in_plugin(error)}"
 
 

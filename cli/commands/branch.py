@@ -136,14 +136,11 @@ def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int)
 
 
 def _list(branches: Registry[Branch] | Registry[LevelBranch]) -> str:
-    """Return a table of branches, with a summary of each."""
-    rows = [{"branch": each.spelling, "what it does": _summary(each.describe)} for each in branches]
+    """Return a table of branches, with the first line of the docstring of each."""
+    rows = [
+        {"branch": each.spelling, "what it does": (each.describe.__doc__ or "").partition("\n")[0]} for each in branches
+    ]
     return table(rows, ("branch", "what it does"))
-
-
-def _summary(function: Any) -> str:
-    """Return the first line of a function's docstring, or nothing where it has none."""
-    return next(iter((function.__doc__ or "").splitlines()), "")
 
 
 def _by_address(

@@ -116,15 +116,14 @@ def _data(shown: Sequence[Row], rows: Sequence[Row], names: Sequence[str], form:
         return json.dumps([row.to_dict() for row in shown], indent=1, sort_keys=True) + "\n"
     if not names:
         return as_csv(columns_of(shown, rows))
-    apart = told_apart(shown) if DIFFERS in names else [{} for _ in shown]
     columns: dict[str, list[Any]] = {name: [row.value(name) for row in shown] for name in names}
     if DIFFERS in columns:
-        columns[DIFFERS] = [dict(each) for each in apart]
+        columns[DIFFERS] = list(map(dict, told_apart(shown)))
     if form == "json":
         entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return json.dumps(entries, indent=1) + "\n"
     if DIFFERS in columns:
-        columns[DIFFERS] = [" ".join(f"{name}={value}" for name, value in each.items()) for each in apart]
+        columns[DIFFERS] = [" ".join(f"{name}={value}" for name, value in each.items()) for each in columns[DIFFERS]]
     return as_csv(columns)
 
 

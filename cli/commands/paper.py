@@ -128,12 +128,12 @@ def planned_paper(
     with said_in(f"{found.name}, [{scale}.sweep]"):
         described, *_ = without_shared(described)
         measurements, drawings = parts_of(found, scale)
+        parts: list[Measurement | Drawing] = [*measurements, *drawings]
         asked = asked_by(with_shared(described, job, platform), environment)
-        if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
+        if not any(each.reads_metrics for each in parts):
             asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
         planned = plan_sweep(asked, environment)
     names = {name for each in planned.requested() for name in flat_hyperparameters(each.desc.record())}
-    parts: list[Measurement | Drawing] = [*measurements, *drawings]
     for part in parts:
         part.check_keys(names)
     return planned
@@ -144,13 +144,12 @@ def _without_evaluation(request: Request) -> Request:
 
     Their bytes are the same as in a complete run, and the command of the run continues from there.
     """
-    targets = {}
+    targets = dict(request.targets)
     for name, target in request.targets.items():
         desc = target.desc
         if is_untrained(desc):
             has_mask = desc.mask_step is not None
-            target = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
-        targets[name] = target
+            targets[name] = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
     return replace(request, targets=targets)
 
 

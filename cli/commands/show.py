@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +60,13 @@ def _described(row: Row) -> list[str]:
         return lines
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
-    lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
+    lines += _named({name: value for name, value in row.hyperparameters.items() if value not in (None, False)})
     lines += _plugins(run)
     if manifest is not None:
         lines += ["", "Results"]
-        lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
+        lines += _named({name: figure(value, ".6g") for name, value in manifest.results.items()})
         lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
-        lines += [f"  {name:<24}{version}" for name, version in manifest.versions.items()]
+        lines += _named(manifest.versions)
         lines += ["", "Files"]
         lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
     report = run.sparsity()
@@ -74,6 +75,10 @@ def _described(row: Row) -> list[str]:
     lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
     below = children(run)
     return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
+
+
+def _named(values: Mapping[str, Any]) -> list[str]:
+    return [f"  {name:<24}{value}" for name, value in values.items()]
 
 
 def _plugins(run: Run) -> list[str]:

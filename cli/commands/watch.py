@@ -78,7 +78,6 @@ def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
 
     queue: the runs that wait in Slurm's queue; None where Slurm does not answer.
     """
-    parts = []
     sweeps = [
         {
             "sweep": each.name,
@@ -88,11 +87,7 @@ def drawn(root: Path, queue: Sequence[QueuedRun] | None) -> str:
         }
         for each in known_sweeps(root)
     ]
-    if sweeps:
-        parts.append(table(sweeps, tuple(sweeps[0])))
-    rows = _run_rows(root, queue or ())
-    if rows:
-        parts.append(table(rows, tuple(rows[0])))
+    parts = [table(rows, tuple(rows[0])) for rows in (sweeps, _run_rows(root, queue or ())) if rows]
     if queue is None:
         parts.append("Slurm does not answer, so runs that wait in its queue are not shown.")
     return "\n\n".join(parts) or f"Nothing is being computed under {root}."

@@ -15,12 +15,6 @@ from foundations.storage.run import Run
 from foundations.storage.store import short_address
 
 
-def plan_table(made: Plan) -> str:
-    """Return a table of a plan's runs in order, with the status of each and the plan's action."""
-    rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
-    return table(rows, ("run", "is", "to do"))
-
-
 def to_do(planned: PlannedRun) -> str:
     """Return the plan's action for a run, as text."""
     if planned.is_done:
@@ -46,7 +40,8 @@ def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
             "described by": canonical_json(desc.canonical),
         }
         lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
-    return "\n".join([*lines, "", plan_table(made)])
+    rows = [{"run": str(planned.run), "is": planned.status, "to do": to_do(planned)} for planned in made]
+    return "\n".join([*lines, "", table(rows, ("run", "is", "to do"))])
 
 
 def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:

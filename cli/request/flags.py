@@ -184,13 +184,16 @@ def _group(group: type[Hparams], values: tuple[tuple[str, type, Any], ...]) -> H
 
 def flags_of(group: Hparams) -> list[str]:
     """Return the arguments for the values of a group, without defaults."""
-    found = []
-    for field in fields_of(type(group)):
-        value = getattr(group, field.name)
-        if value != field.default:
-            is_switch = isinstance(value, bool)
-            found.append(f"--{'' if value else 'no_'}{field.name}" if is_switch else f"--{field.name}={value}")
-    return found
+    defaults = {field.name: field.default for field in fields_of(type(group))}
+    return arguments_of({name: value for name, value in group.values().items() if value != defaults[name]})
+
+
+def arguments_of(values: Mapping[str, Any]) -> list[str]:
+    """Return the arguments for some flags: `--name=value`, and `--name` or `--no_name` for those without a value."""
+    return [
+        f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in values.items()
+    ]
 
 
 def positional(argv: Sequence[str], flags: Flags | None = None) -> tuple[list[str], list[str]]:

@@ -95,7 +95,7 @@ def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
 
 def _named(text: str, hparams: Sequence[str], exact: bool) -> list[_Meaning]:
     """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command."""
-    found = {}
+    found: dict[str, _Meaning] = {}
     for base in code_bases():
         for word in base.words:
             meant = None if word.accepted or " " in word.theirs else _translation(word, text, exact)

@@ -32,7 +32,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from cli.request.flags import arguments_of
 from cli.request.foreign_answers import given_in
+from cli.request.foreign_words import key_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 
@@ -144,14 +146,6 @@ def _refuse_change(rule: Rule, varied: Point) -> None:
             )
 
 
-def arguments_of(point: Point) -> list[str]:
-    """Return the arguments for some flags: `--name=value`, and `--name` or `--no_name` for those without a value."""
-    return [
-        f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in point.items()
-    ]
-
-
 def parse_values(text: str, flag: str) -> list[Value]:
     """Return the values that a text lists.
 
@@ -183,7 +177,7 @@ def parse_axis(text: str) -> Axis:
     Raises: UsageError.
     """
     names, equals, values = text.partition("=")
-    flags = tuple(map(_flag_name, names.split(",")))
+    flags = tuple(key_of(name.strip()) for name in names.split(","))
     if not equals or not all(flags):
         raise UsageError(f"'{text}' is not a valid value; write --grid FLAG=VALUE,VALUE.", "grid")
     listed = parse_values(values, "grid")
@@ -198,14 +192,10 @@ def parse_rule(text: str) -> Rule:
     Raises: UsageError.
     """
     sides = ([part.partition("=") for part in side.split(",")] for side in text.partition(":")[::2])
-    points = [{_flag_name(name): _plain(value) for name, _, value in parts} for parts in sides]
+    points = [{key_of(name.strip()): _plain(value) for name, _, value in parts} for parts in sides]
     if any("" in pair for point in points for pair in point.items()):
         raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
     return Rule(*points)
-
-
-def _flag_name(text: str) -> str:
-    return text.strip().removeprefix("--").replace("-", "_")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cli.request.flags import plain_name, separated
+from cli.request.flags import arguments_of, plain_name, separated
 from cli.request.foreign_answers import given_in
-from cli.request.grid import Grid, Point, Sweep, Value, arguments_of
+from cli.request.grid import Grid, Point, Sweep, Value
 from cli.request.help import PLUGIN
 from cli.request.job_flags import RequestHparams
 from foundations.description.hparams import HparamField, fields_of
