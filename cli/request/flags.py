@@ -95,7 +95,7 @@ class Flags:
             for field in group.names():
                 holders.setdefault(field, []).append(name)
         for field, names in holders.items():
-            if len({help_of(groups[name])[field] for name in names}) > 1:
+            if len(names) > 1 and len({help_of(groups[name])[field] for name in names}) > 1:
                 words = []
                 for name in names:
                     declared = self.groups[name]

@@ -156,16 +156,15 @@ def parse_values(text: str, flag: str) -> list[Value]:
         return [_plain(part) for part in text.split(";")]
     found: list[Value] = []
     for part in text.split(","):
-        powers, whole = _POWERS.fullmatch(part), _RANGE.fullmatch(part)
-        if powers is None and whole is None:
+        match = _POWERS.fullmatch(part) or _RANGE.fullmatch(part)
+        if match is None:
             found.append(_plain(part))
             continue
-        match = powers or whole
-        assert match is not None, "one of them fits"
         numbers = range(int(match["first"]), int(match["last"]) + 1, int(match["step"] or 1))
         if not 0 < len(numbers) <= _MOST_VALUES:
             raise UsageError(f"'{part}' lists {len(numbers)} values.", flag)
-        found += [_power(powers["base"], number) if powers else str(number) for number in numbers]
+        base = match.groupdict().get("base")
+        found += [_power(base, number) if base else str(number) for number in numbers]
     if "" in found:
         raise UsageError(f"a value is missing in '{text}'.", flag)
     return found
