@@ -207,7 +207,7 @@ class Comparison:
 
 
 def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
-    """Raise the error of a value that cannot be computed for any run, for one reason: it is no matter of the runs."""
+    """Raise the error of a value that cannot be computed for any run, for one reason: the runs are not the reason."""
     errors = [each.error for each in left_out if each.error is not None]
     if errors and len({str(error) for error in errors}) == 1:
         raise errors[0]
