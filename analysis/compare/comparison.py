@@ -85,6 +85,8 @@ class Comparison:
         points, untrained = points_of(rows, selected, by, value, over)
         if not any(point.n for point in points):
             value.refuse_unknown({name for row in selected for name in row.results})
+            if value.read is not None:
+                _refuse_failure([each for point in points for each in point.left_out])
         if not has_dense:
             points, untrained = [point for point in points if not point.is_dense], []
         unreadable = [LeftOut(row, DAMAGED) for row in rows if not row.is_readable]
@@ -202,6 +204,13 @@ class Comparison:
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
         return found + _data_notes(row for point in self.points for row in point.rows)
+
+
+def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
+    """Raise the error of a value that cannot be computed for any run, for one reason: the runs are not the reason."""
+    errors = [each.error for each in left_out if each.error is not None]
+    if errors and len({str(error) for error in errors}) == 1:
+        raise errors[0]
 
 
 def left_out_notes(left_out: Iterable[LeftOut]) -> list[str]:

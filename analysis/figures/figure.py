@@ -137,11 +137,12 @@ class FigureKind(Registered):
     def drawn(self, rows: Sequence[Row], options: FigureOptions) -> DrawnFigure:
         """Return the figure of some rows. Raises: also PluginError if a plug-in's `draw` returns something else."""
         drawn = returned(self.draw(rows, options), DrawnFigure, self.draw, self)
-        points: Any = drawn.points
-        if self.plugin is not None and not (
-            isinstance(points, tuple | list) and all(isinstance(point, Mapping) for point in points)
-        ):
-            raise mistake(self.draw, self, "returned points that are not a tuple of dictionaries.")
+        fields: dict[str, tuple[type, str]] = {"points": (Mapping, "dictionaries"), "notes": (str, "texts")}
+        for name, (kind, words) in fields.items():
+            found: Any = getattr(drawn, name)
+            is_right = isinstance(found, tuple | list) and all(isinstance(each, kind) for each in found)
+            if self.plugin is not None and not is_right:
+                raise mistake(self.draw, self, f"returned {name} that are not a tuple of {words}.")
         return drawn
 
 

@@ -7,7 +7,7 @@ and a line in `branches.registry`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
@@ -36,6 +36,8 @@ class Branch(Registered):
     adds techniques to a description; other runs must depend on its result. `describe` gives one of the runs."""
     each: str = "run"
     """The noun for each of the several runs."""
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    """The flags that it sets itself, by name: a command that gives another value for one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

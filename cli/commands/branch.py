@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from cli.commands.jobs import (
 )
 from cli.commands.lottery import PREFIX, level_flags_of, lottery_defaults, lottery_of, naming_flags_of, of_branch
 from cli.display.plain_table import table
-from cli.request.flags import Flags, Groups, HelpRequested, RunOf, positional, value_of
+from cli.request.flags import Flags, Groups, HelpRequested, RunOf, is_given, positional, value_of
 from cli.request.help import split_help
 from cli.request.job_flags import JobHparams
 from cli.request.request import Request, run_request
@@ -78,6 +78,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
         flags, run = _by_address(found, parent, rest, environment)
     own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
     pruning, first_line = getattr(flags, "pruning", PruningHparams()), _defaults(found, flags, rest)
+    _check_set(found, rest, {**pruning.values(), **own.values()})
     descs = _described(found, run, pruning, own, flags.techniques)
     if found.describe_each is None:
         return single_request(descs[""], flags, first_line)
@@ -92,6 +93,7 @@ def _of_levels(found: Branch, argv: Sequence[str], environment: Environment) -> 
     descs: dict[str, Desc] = {}
     with naming_flags_of(flags.branch):
         pruning, own = of_branch(found, flags)
+    _check_set(found, argv, {**pruning.values(), **own.values()}, flags.branch.names())
     for number, desc in levels.levels(max(wanted)):
         if number in wanted:
             with naming_flags_of(flags.branch):
@@ -115,12 +117,25 @@ def _described(
     return {str(name): returned(desc, Desc, found.describe_each, found) for name, desc in each.items()}
 
 
+def _check_set(found: Branch, argv: Sequence[str], values: Mapping[str, Any], of_levels: Collection[str] = ()) -> None:
+    """Raise UsageError if a flag is given another value than the one that the branch sets.
+
+    values: of the flags, by name. of_levels: the names of the flags of a branch of levels.
+    """
+    for name, value in found.sets.items():
+        flag = PREFIX + name if PREFIX + name in of_levels else name
+        if is_given(flag, argv) and values.get(name) != value:
+            raise UsageError(
+                f"the branch {found.spelling} sets it to {value}; leave it out, or branch by oneshot.", flag
+            )
+
+
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
     """Return a line with the defaults of the flags of pruning and techniques that were not given."""
     choices = list(flags.techniques.choices)
     if found.prunes:
-        strategy = ({"strategy": flags.pruning.strategy}, ("strategy",))
-        choices = [strategy, *_amount(found, flags.pruning, flags.branch), *choices]
+        strategy = [] if "strategy" in found.sets else [({"strategy": flags.pruning.strategy}, ("strategy",))]
+        choices = [*strategy, *_amount(found, flags.pruning, flags.branch), *choices]
     return taken_by_default(argv, *choices)
 
 
@@ -128,11 +143,12 @@ def _amount(
     found: Branch, pruning: PruningHparams, own: Hparams, prefix: str = ""
 ) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
     """Return the value of the flag for the amount that a branch prunes, and the flags of which any one gives it."""
-    if not found.prunes:
+    names = ("prune_fraction", "density", "compression")
+    if not found.prunes or found.sets.keys() & set(names):
         return []
     if found.levels:
         return [({found.levels: getattr(own, found.levels)}, (found.levels,))]
-    amounts = [prefix + name for name in ("prune_fraction", "density", "compression")]
+    amounts = [prefix + name for name in names]
     return [({amounts[0]: pruning.level}, amounts)]
 
 

@@ -229,6 +229,11 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
     return found
 
 
+def is_given(flag: str, argv: Sequence[str]) -> bool:
+    """Return whether a flag is given."""
+    return any(_name(argument.partition("=")[0]) == flag for argument in argv)
+
+
 def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return every text given for a flag that may be repeated, and the other arguments. Raises: UsageError."""
     found, others = [], []
