@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -55,6 +55,17 @@ def mistake(function: Callable[..., Any], entry: Registered, reason: str) -> Plu
     name = name_of(function)
     place = place_of(function) or place_of_entry(entry)
     return PluginError(f"{place}: {name}, of '{entry.spelling}', {reason}" if place else f"{name} {reason}")
+
+
+def check_methods(instance: object, base: type[Any], names: Iterable[str], entry: Registered) -> None:
+    """Check that methods of a user's class take the arguments of their base class. Raises: PluginError."""
+    for name in names:
+        count = len(inspect.signature(getattr(base, name)).parameters) - 1
+        try:
+            inspect.signature(getattr(instance, name)).bind(*[None] * count)
+        except TypeError:
+            reason = f"is called with {count} argument{'s' if count != 1 else ''} after self, and does not take them."
+            raise mistake(getattr(type(instance), name), entry, reason) from None
 
 
 def returned(value: T, kind: type[Any], function: Callable[..., Any], entry: Registered) -> T:
