@@ -71,7 +71,7 @@ def check_methods(instance: object, base: type[Any], names: Iterable[str], entry
 def returned(value: T, kind: type[Any], function: Callable[..., Any], entry: Registered) -> T:
     """Return the result of an entry's function. Raises: PluginError where a plug-in's result has another type."""
     if entry.plugin is not None and not isinstance(value, kind):
-        raise mistake(function, entry, f"returned {article(value)}; it must return a {kind.__name__}.")
+        raise mistake(function, entry, f"returned {article(value)}; it must return {with_article(kind)}.")
     return value
 
 
@@ -79,8 +79,12 @@ def article(value: object) -> str:
     """Return the type of a value with its article, for a sentence: `nothing (None)`, `a list`, `an int`."""
     if value is None:
         return "nothing (None)"
-    kind = type(value).__name__
-    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+    return with_article(type(value))
+
+
+def with_article(kind: type[Any]) -> str:
+    """Return the name of a type with its article."""
+    return f"an {kind.__name__}" if kind.__name__[0].lower() in "aeiou" else f"a {kind.__name__}"
 
 
 def place_of_error(error: BaseException) -> str:
