@@ -236,7 +236,7 @@ def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for argument, name, value in _arguments(argv, flag.__eq__):
         if name != flag:
             others.append(argument)
-        elif value is None:
+        elif not value:
             raise UsageError(f"a value is missing; write --{flag}=VALUE.", flag)
         else:
             found.append(value)
