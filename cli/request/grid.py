@@ -95,7 +95,8 @@ class Grid:
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
                 varied |= dict(zip(axis.flags, chosen, strict=True))
-            point, added = self.base | given_in(self.flags) | varied, {}
+            point = self.base | given_in(self.flags) | varied
+            added: Point = {}
             for rule in self.rules:
                 if all(point.get(name) == value for name, value in rule.where.items()):
                     _refuse_change(rule, varied, added)

@@ -177,8 +177,9 @@ def states_of(scheduler: Scheduler, kind: Registered, jobs: Sequence[str]) -> di
         if state.phase not in PHASES:
             reason = f"returned the phase '{state.phase}' for {job}; choose from {', '.join(PHASES)}."
             raise mistake(scheduler.states, kind, reason)
-        if not isinstance(state.reason, str):
-            reason = f"returned the reason {state.reason!r} for {job}; it must be a str."
+        words: object = state.reason
+        if not isinstance(words, str):
+            reason = f"returned the reason {words!r} for {job}; it must be a str."
             raise mistake(scheduler.states, kind, reason)
         if state.exit_code is not None and type(state.exit_code) is not int:
             reason = f"returned the exit code {state.exit_code!r} for {job}; it must be an int or None."

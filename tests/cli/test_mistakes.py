@@ -23,6 +23,10 @@ LAST = "state_ep3_it0.safetensors"
     ("arguments", "words"),
     [
         (("trian",), ("'trian' is not a command. Did you mean 'train'?",)),
+        (
+            ("branch", "train", "oneshot", "--strategy=snip0"),
+            ("--strategy: 'snip0' is not a valid value. Did you mean 'snip10'?",),
+        ),
         (("help", "trian"), ("'trian' is not a command. Did you mean 'train'?",)),
         (("--help=trian",), ("'trian' is not a command. Did you mean 'train'?",)),
         (("ls", "--plugin="), ("--plugin: a value is missing; write --plugin=VALUE.",)),
