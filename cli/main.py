@@ -146,12 +146,13 @@ def _dispatch(argv: list[str]) -> int:
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
     check_flags_of_plugins()
-    flag, _, topic = argv[0].partition("=") if argv else ("", "", "")
-    if flag in _HELP and (topic or "".join(argv[1:2])) in COMMANDS:
-        argv = [*([topic] if topic else []), *argv[1:], "--help"]
-    elif not argv or flag in _HELP:
-        print(_overview())
-        return 0
+    flag, _, topic = argv[0].partition("=") if argv else (_HELP[0], "", "")
+    if flag in _HELP:
+        words = [*([topic] if topic else []), *argv[1:]]
+        if not words:
+            print(_overview())
+            return 0
+        argv = [*words, "--help"]
     if argv[0] == "--version":
         print(f"open_prune {version()}")
         return 0

@@ -80,6 +80,8 @@ def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None 
     names: the names to suggest from, if not the choices.
     """
     choices = list(choices)
+    if not choices:
+        return "; there is none to choose from."
     suggestion, listed = did_you_mean(wrong, choices if names is None else names), ", ".join(choices)
     if suggestion and len(choices) > _MANY:
         return f".{suggestion} ({len(choices)} names are possible.)"

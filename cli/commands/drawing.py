@@ -11,6 +11,7 @@ from typing import Any
 from analysis.compare.labels import FLAG, entries_of
 from analysis.compare.points import GRID
 from analysis.figures.figure import FigureKind
+from analysis.figures.measure import MeasureOptions, measure_of
 from analysis.figures.registry import FIGURES
 from analysis.measures.measure import Measure, NoOptions
 from analysis.measures.registry import MEASURES
@@ -162,7 +163,10 @@ def drawing_of(part: Part) -> Drawing:
         if part.command == "table":
             return TableDrawing(_options_of(TableOptions, part), part)
         kind = FIGURES.find(part.name)
-        return FigureDrawing(_options_of(kind.options, part), part, kind)
+        options = _options_of(kind.options, part)
+        if isinstance(options, MeasureOptions):
+            measure_of(options)
+        return FigureDrawing(options, part, kind)
 
 
 def _options_of(options: type[Hparams], part: Part) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cli.plugin_flags import names_of_all_flags
 from cli.progress.estimate import Estimate, has_checkpoint, iterations_left
 from cli.progress.rates import Case, Rates
 from cli.request.dispatching import Dispatched, dispatch_plan
@@ -22,7 +23,7 @@ from cli.request.request import REQUESTS, Request
 from cli.request.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import UsageError, did_you_mean
 from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
@@ -226,6 +227,11 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
 def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     """Return the points of a sweep with their requests. Raises: UsageError that names the run."""
     found = []
+    if unknown := described.unknown_conditions():
+        flags = names_of_all_flags()
+        for name in sorted(unknown - flags):
+            meant = did_you_mean(f"--{name}", [f"--{other}" for other in flags])
+            raise UsageError(f"[[when]]: there is no flag --{name}.{meant}")
     for argv, label, grid in described.points():
         if argv[0] not in REQUESTS:
             raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(REQUESTS)}.")

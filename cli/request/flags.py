@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.request.foreign_answers import answer_to_flag, given_in
 from cli.request.foreign_words import is_short_flag
-from cli.request.help import PLUGIN, help_text, split_help, title_of
+from cli.request.help import OF_EVERY_COMMAND, PLUGIN, help_text, split_help, title_of
 from foundations.description.desc import RunRef
 from foundations.description.hparams import HparamField, Hparams, fields_of, help_of
 from foundations.environment import Environment
@@ -84,10 +84,10 @@ class Flags:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - the flags of a command live as long as the process
     def refuse_shared_names(self, named_groups: tuple[tuple[str, type[Hparams]], ...]) -> None:
-        """Raise UsageError where two groups have a flag of the same name, as a plug-in may cause: it would set both.
+        """Raise UsageError where two groups, or one and every command, have a flag of the same name.
 
-        A flag that both inherit from one class, with the same help, is one flag, such as the schedule of gradual
-        pruning. named_groups: the classes of the groups, by name.
+        A plug-in may cause it, and the flag would set both. A flag that both inherit from one class, with the same
+        help, is one flag, such as the schedule of gradual pruning. named_groups: the classes of the groups, by name.
         """
         groups = dict(named_groups)
         holders: dict[str, list[str]] = {}
@@ -95,8 +95,9 @@ class Flags:
             for field in group.names():
                 holders.setdefault(field, []).append(name)
         for field, names in holders.items():
-            if len(names) > 1 and len({help_of(groups[name])[field] for name in names}) > 1:
-                words = []
+            of_all = ["every command"] if field in OF_EVERY_COMMAND else []
+            if of_all or (len(names) > 1 and len({help_of(groups[name])[field] for name in names}) > 1):
+                words = of_all
                 for name in names:
                     declared = self.groups[name]
                     owners = [] if field in declared.names() else declared.owners_of(field)
@@ -240,7 +241,7 @@ def taken_out(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for argument, name, value in _arguments(argv, flag.__eq__):
         if name != flag:
             others.append(argument)
-        elif value is None:
+        elif not value:
             raise UsageError(f"a value is missing; write --{flag}=VALUE.", flag)
         else:
             found.append(value)

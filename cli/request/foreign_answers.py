@@ -94,12 +94,16 @@ def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
 
 
 def _named(text: str, hparams: Sequence[str], exact: bool) -> list[_Meaning]:
-    """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command."""
+    """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command.
+
+    Without those that are the same name: it was refused.
+    """
     found: dict[str, _Meaning] = {}
     for base in code_bases():
         for word in base.words:
             meant = None if word.accepted or " " in word.theirs else _translation(word, text, exact)
-            if meant and _is_about(meant[0], hparams):
+            repeats = meant and any(each.endswith(f"={text}") for each in meant[0].split())
+            if meant and _is_about(meant[0], hparams) and not repeats:
                 found.setdefault(base.name, _Meaning(base, word, *meant))
     return list(found.values())
 

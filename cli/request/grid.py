@@ -95,11 +95,13 @@ class Grid:
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
                 varied |= dict(zip(axis.flags, chosen, strict=True))
-            point, added = self.base | given_in(self.flags) | varied, dict(varied)
+            point = self.base | given_in(self.flags) | varied
+            added: Point = {}
             for rule in self.rules:
                 if all(point.get(name) == value for name, value in rule.where.items()):
-                    _refuse_change(rule, varied)
+                    _refuse_change(rule, varied, added)
                     added = rule.set | added
+            added |= varied
             words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
             yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
 
@@ -126,6 +128,11 @@ class Sweep:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
 
+    def unknown_conditions(self) -> set[str]:
+        """Return the flags that rules look at and that no run is given."""
+        given = {name for grid in self.grids for name in grid.values()}
+        return {name for grid in self.grids for rule in grid.rules for name in rule.where} - given
+
     def refuse_idle(self, rules: Sequence[Rule]) -> None:
         """Raise UsageError for a rule with a value that no run of any grid has."""
         values = [grid.values() for grid in self.grids]
@@ -134,16 +141,17 @@ class Sweep:
                 raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
 
 
-def _refuse_change(rule: Rule, varied: Point) -> None:
-    """Raise UsageError where a rule would change a flag that the grid varies."""
+def _refuse_change(rule: Rule, varied: Point, added: Point) -> None:
+    """Raise UsageError where a rule would change a flag that the grid varies, or that another rule has set."""
+    where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
     for name, value in rule.set.items():
-        if name in varied and varied[name] != value:
-            where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
-            raise UsageError(
-                f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}. "
-                "Keep one of the two.",
-                name,
-            )
+        if varied.get(name, value) != value:
+            given = f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}"
+        elif added.get(name, value) != value:
+            given = f"it is to be both {added[name]} and {value} where {where}"
+        else:
+            continue
+        raise UsageError(f"{given}. Keep one of the two.", name)
 
 
 def parse_values(text: str, flag: str) -> list[Value]:

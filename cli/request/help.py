@@ -17,6 +17,8 @@ from foundations.registry import plugin_that_declares
 
 PLUGIN = "plugin"
 """The flag that every command takes; it is taken out of the arguments before the others are read."""
+OF_EVERY_COMMAND = (PLUGIN, "help")
+"""The flags that are read before all others."""
 _PLUGIN_HELP = (
     "A Python file of your own that declares methods, datasets, networks or branches for this command to use. Repeat "
     "the flag for more files. OPEN_PRUNE_PLUGINS lists files for every command."

@@ -13,7 +13,7 @@ from dataclasses import replace
 from cli.request.flags import arguments_of, plain_name, separated
 from cli.request.foreign_answers import given_in
 from cli.request.grid import Grid, Point, Sweep, Value
-from cli.request.help import PLUGIN
+from cli.request.help import OF_EVERY_COMMAND, PLUGIN
 from cli.request.job_flags import RequestHparams
 from foundations.description.hparams import HparamField, fields_of
 from foundations.errors import UsageError
@@ -100,10 +100,12 @@ def _split(grid: Grid) -> tuple[Grid, Point, Point]:
 
 
 def _is_shared(name: str) -> bool:
-    """Return whether all runs share a flag. Raises: UsageError for plug-ins, which are loaded before files are read."""
+    """Return whether all runs share a flag. Raises: UsageError for those that are read before files."""
     plain = name.replace("-", "_")
     if plain == PLUGIN:
         raise UsageError(f"plug-ins are loaded first; give --{PLUGIN}=FILE.py on the command line.", PLUGIN)
+    if plain in OF_EVERY_COMMAND:
+        raise UsageError(f"it computes nothing; write --{plain} on the command line.", plain)
     return plain in shared_fields() or plain.removeprefix("no_") in shared_fields()
 
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.plugins.declarations import check_entry
-from foundations.plugins.users_code import is_kept, is_own, place_of_error, words_of
+from foundations.plugins.users_code import article, is_kept, is_own, place_of_error, words_of
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, executing, loaded_plugin, loaded_plugins
 
@@ -114,7 +114,7 @@ def _check_declared(module: ModuleType, path: Path) -> None:
         try:
             check_entry(entry)
         except UsageError as error:
-            where = f"{module.__file__}, line {entry.line}: '{entry.spelling}', a {type(entry).__name__}"
+            where = f"{module.__file__}, line {entry.line}: '{entry.spelling}', {article(entry)}"
             raise PluginError(f"{where}: {error}", "plugin") from error
         except Exception as error:  # code of the plug-in that the checks called
             raise PluginError(f"{place_of_error(error) or module.__file__}: {words_of(error)}", "plugin") from error

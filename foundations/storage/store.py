@@ -31,7 +31,8 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        raise EnvironmentFailure(f"Cannot read {root}: permission denied.")
+        reason = "permission denied" if root.is_dir() else "it is not a folder"
+        raise EnvironmentFailure(f"Cannot read {root}: {reason}.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         for replicate in sorted(training.glob("replicate_*")):

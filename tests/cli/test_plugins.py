@@ -368,6 +368,16 @@ MISTAKES = {
         ("ls",),
         ("my.py, line 5: 'lr' of KiteHparams: this is a flag of 'Training' and of --strategy=kite",),
     ),
+    "an option with the name of a flag of every command": (
+        {"my.py": METHOD_WITH_OPTION.format("help")},
+        ("ls",),
+        ("my.py, line 5: 'help' of KiteHparams: this is a flag of every command and of --strategy=kite",),
+    ),
+    "an option with the name of the flag of plug-ins": (
+        {"my.py": METHOD_WITH_OPTION.format("plugin")},
+        ("ls",),
+        ("my.py, line 5: 'plugin' of KiteHparams: this is a flag of every command and of --strategy=kite",),
+    ),
     "two techniques with one option": (
         {"my.py": TECHNIQUE_WITH_OPTION.format("gmp_end")},
         ("train", "--technique=gmp,kite", "--dry_run"),
