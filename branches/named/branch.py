@@ -78,7 +78,7 @@ def last_state(run: RunRef) -> StateOf:
     return StateOf(run, run.desc.end)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Level(RunRef):
     """A level of a lottery, as the parent of branches: a run, with the start of its training."""
 
@@ -88,6 +88,10 @@ class Level(RunRef):
     """The weights that the level started from, before they were pruned."""
     branch: BranchHparams
     """The step at which its schedule started."""
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return *super()._key, self.main.digest, self.rewound, self.branch
 
     @classmethod
     def of(cls, run: RunRef) -> Level:

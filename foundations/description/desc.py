@@ -31,9 +31,9 @@ _TEXT_OR_SWITCH = (str, bool)
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunRef:
-    """A reference to a run in another run's description.
+    """A reference to a run in another run's description; references are equal if they lead to the same address.
 
     replicate: None for the replicate of the referring run, so that all replicates of that run have one address.
     """
@@ -43,6 +43,17 @@ class RunRef:
 
     def __post_init__(self) -> None:
         _ = self.desc.digest  # computed run by run, so that a long chain takes no deep recursion
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunRef) and type(self) is type(other) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        # Not the description: a level refers to the one before twice, so comparing n levels would take 2^n steps.
+        return self.desc.digest, self.replicate
 
     def canonical(self) -> dict[str, Any]:
         """Return the entry for this run in the address of the referring description."""
