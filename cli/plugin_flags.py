@@ -1,4 +1,4 @@
-"""The flags that commands take by their values, and checks of those that plug-ins add."""
+"""Checks the flags that plug-ins add, when these are loaded: none may have the name of another flag of its commands."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def _flags_with_options() -> Iterator[tuple[Flags, dict[str, type[Hparams]], typ
     from analysis.measures.registry import MEASURES
     from branches.registry import BRANCHES
     from cli.commands import branch, lottery, measures, plots
+    from cli.commands.all_flags import owned_options
 
     for flags in (branch.flags_of(BRANCHES.find("oneshot")), lottery.LOTTERY):
         for name, group in flags.groups.items():
-            for options in _owned(name, group):
+            for options in owned_options(name, group):
                 if plugin_that_declares(options) is not None:
                     yield flags, {**flags.groups, name: options}, options
     own = [
@@ -49,26 +50,3 @@ def _flags_with_options() -> Iterator[tuple[Flags, dict[str, type[Hparams]], typ
     ]
     for flags, options in own:
         yield flags, flags.groups, options
-
-
-def _owned(name: str, group: type[Hparams]) -> list[type[Hparams]]:
-    """Return the classes of options that values of a group's flags add. name: the group's."""
-    from datasets.registry import DATASETS
-    from models.registry import FAMILIES
-
-    owned = [*group.owners().values()]
-    owned += [each.hparams for each in FAMILIES if each.hparams] if name == "model" else []
-    return owned + ([each.hparams for each in DATASETS if each.hparams] if name == "dataset" else [])
-
-
-def names_of_all_flags() -> set[str]:
-    """Return the names of the flags of all commands that compute runs, whatever adds them."""
-    from branches.registry import BRANCHES
-    from cli.commands import branch, lottery
-
-    groups = {
-        (name, group)
-        for flags in (lottery.LOTTERY, *map(branch.flags_of, BRANCHES))
-        for name, group in flags.groups.items()
-    }
-    return {field for name, group in groups for kind in (group, *_owned(name, group)) for field in kind.names()}

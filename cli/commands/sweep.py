@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cli.plugin_flags import names_of_all_flags
+from cli.commands.all_flags import names_of_all_flags
 from cli.progress.estimate import Estimate, has_checkpoint, iterations_left
 from cli.progress.rates import Case, Rates
 from cli.request.dispatching import Dispatched, dispatch_plan
