@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from foundations.access import is_denied, reason
 from foundations.errors import EnvironmentFailure
 
 PART = ".part"
@@ -21,6 +22,10 @@ _CHUNK = 1 << 16
 _NO_LOCKS = (
     "Its file system has no locks, which keep two processes from the same work. Choose a folder on one that has: a "
     "local disk, NFS with its lock service, Lustre mounted with -o flock."
+)
+_QUOTA = (
+    "Free some room of your quota, which may count files as well as bytes, and run the same command again; it "
+    "continues from where it stopped."
 )
 _MOST_BYTES = 1 << 28
 """The size limit of a text file that is read whole."""
@@ -34,14 +39,15 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
     except OSError as error:
         advice = {
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
-            errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
+            errno.EDQUOT: _QUOTA,
             errno.ENOENT: "Check the path.",
             errno.ENOLCK: _NO_LOCKS,
             errno.ENOSYS: _NO_LOCKS,
             errno.EOPNOTSUPP: _NO_LOCKS,
         }.get(error.errno or 0, "Choose a folder that can be written.")
-        reason = error.strerror or type(error).__name__
-        raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
+        said = reason(error, path)
+        advice = "" if is_denied(error) and said != error.strerror else f" {advice}"  # it names the folder to open
+        raise EnvironmentFailure(f"Cannot {doing} {path}: {said}.{advice}") from error
 
 
 @contextlib.contextmanager
@@ -80,7 +86,8 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
     """
     for part in folder.glob(f".*{PART}"):
         if of is None or _is_abandoned(part.name, of):
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # another user's, in a folder with the sticky bit
+                part.unlink(missing_ok=True)
 
 
 def _is_abandoned(part: str, of: str) -> bool:
@@ -133,6 +140,11 @@ def check_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def check_readable(path: Path) -> None:
+    """Open a file and close it: libraries report a missing permission as damage. Raises: OSError, as `read_file`."""
+    _opened(path).close()
 
 
 def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:

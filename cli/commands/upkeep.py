@@ -16,7 +16,7 @@ from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
-from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
+from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, UsageError
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage import upkeep
@@ -51,25 +51,29 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
     if len(names) > 1:
         raise UsageError("verify takes one address, or none for all runs.")
     runs = [find_run(root, names[0])] if names else list(all_runs(root))
-    damaged = 0
+    damaged = closed_runs = 0
     for run in runs:
         problems = upkeep.verify(run)
         if run.leftovers():
             _sweep(run)
         if problems:
             problems = _verified_alone(run, problems)
-        damaged += bool(problems)
         for problem in problems:
             print(printable_lines(str(problem)))
+        if any(isinstance(problem, ClosedError) for problem in problems):
+            closed_runs += 1
+            continue
+        damaged += bool(problems)
         if problems and verify.mend:
-            with run.locked(print):
+            with run.locked(print), explain_os_errors("mend", run.folder):
                 aside = upkeep.mend(run)
             named = printable(", ".join(aside) or "nothing")
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
-    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
-    return int(damaged > 0 and not verify.mend)
+    closed = f", {closed_runs} closed" if closed_runs else ""
+    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged - closed_runs} whole{closed}.")
+    return int(closed_runs > 0 or (damaged > 0 and not verify.mend))
 
 
 def _sweep(run: Run) -> None:
@@ -78,7 +82,7 @@ def _sweep(run: Run) -> None:
         pass
 
 
-def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
+def _verified_alone(run: Run, problems: list[OpenPruneError]) -> list[OpenPruneError]:
     """Verify a run again under its lock: a file that a job has just replaced is not damage.
 
     problems: those found without the lock, returned if the lock cannot be taken because the root is read-only.

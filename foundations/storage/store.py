@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
+from foundations.access import reason
 from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
@@ -31,7 +33,7 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        raise EnvironmentFailure(f"Cannot read {root}: permission denied.")
+        raise EnvironmentFailure(f"Cannot read {root}: {reason(PermissionError(EACCES, 'Permission denied'), root)}.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         for replicate in sorted(training.glob("replicate_*")):
