@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,14 @@ def split_path(name: str, split: str, folder: Path) -> Path:
 
 
 def is_prepared(name: str, folder: Path) -> bool:
-    """Return whether the prepared files exist."""
-    return all(split_path(name, split, folder).is_file() for split in SPLITS)
+    """Return whether the prepared files exist, as far as the folder may be read."""
+    return all(os.path.isfile(split_path(name, split, folder)) for split in SPLITS)  # noqa: PTH113 (no PermissionError)
+
+
+def is_closed(name: str, folder: Path) -> bool:
+    """Return whether the folder of a dataset exists and may not be read."""
+    path = split_path(name, SPLITS[0], folder).parent
+    return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
 
 
 def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Callable[[str], None]) -> None:

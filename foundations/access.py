@@ -21,17 +21,17 @@ def is_denied(error: OSError) -> bool:
     return error.errno in _DENIED
 
 
-def reason(error: OSError, path: Path | str | None = None) -> str:
+def reason(error: OSError, path: Path | str | None = None, *, writes: bool = False) -> str:
     """Return the reason of an error, without a full stop. Where a permission is missing, it names what is in the way.
 
-    path: what was to be read or written, if the error does not name it.
+    path: what was to be read or written, if the error does not name it. writes: whether it was to be written.
     """
     said = error.strerror or str(error) or type(error).__name__
     if not is_denied(error) or not hasattr(os, "geteuid"):
         return said
     for each in (error.filename, error.filename2, path):
         if isinstance(each, str | os.PathLike):
-            found = _in_the_way(Path(each).absolute())
+            found = _in_the_way(Path(each).absolute(), writes=writes)
             if found:
                 return f"{said}; {found}"
     return said
@@ -59,11 +59,11 @@ def check_may_empty(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
 
 
-def _in_the_way(path: Path) -> str:
+def _in_the_way(path: Path, *, writes: bool) -> str:
     """Return a clause about the first obstacle on the way to a path, for reading it or else for writing; or nothing."""
     for place, needed in (*_steps(path, os.R_OK), *_steps(path, os.W_OK)):
         if not _may(place, needed):
-            return _clause(place, writes=bool(needed & os.W_OK))
+            return _clause(place, writes=writes or bool(needed & os.W_OK))
     return _sticky(path)
 
 
@@ -95,10 +95,7 @@ def _clause(place: Path, *, writes: bool) -> str:
     if found.st_gid in ours:
         opens = f"`chmod {whole}g+{bits} {named}`"
         return f"{begins}, who can open it to the group {_group(found.st_gid)}: {opens}"
-    above = place.parent.stat().st_gid
-    group = _group(above) if above in ours else "GROUP"
-    opens = f"`chgrp {whole}{group} {named} && chmod {whole}g+{bits} {named}`"
-    return f"{begins} and the group {_group(found.st_gid)}; {owner} can open it to a group of yours: {opens}"
+    return f"{begins} and the group {_group(found.st_gid)}, of which you are no member: ask {owner} to share it"
 
 
 def _sticky(path: Path) -> str:

@@ -40,7 +40,7 @@ class EnvironmentFailure(OpenPruneError):
 
 
 class ClosedError(EnvironmentFailure):
-    """A file that this user may not read."""
+    """A file or folder that this user may not read, or not write."""
 
 
 class DamagedError(EnvironmentFailure):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from foundations.access import is_denied, reason
-from foundations.errors import EnvironmentFailure
+from foundations.errors import ClosedError, EnvironmentFailure
 
 PART = ".part"
 _CHUNK = 1 << 16
@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 28
 
 @contextlib.contextmanager
 def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into an EnvironmentFailure with advice."""
+    """Turn an OSError inside the block into an EnvironmentFailure with advice, or into ClosedError for a permission."""
     try:
         yield
     except OSError as error:
@@ -45,9 +45,10 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
             errno.ENOSYS: _NO_LOCKS,
             errno.EOPNOTSUPP: _NO_LOCKS,
         }.get(error.errno or 0, "Choose a folder that can be written.")
-        said = reason(error, path)
+        said = reason(error, path, writes=not doing.startswith("read"))
         advice = "" if is_denied(error) and said != error.strerror else f" {advice}"  # it names the folder to open
-        raise EnvironmentFailure(f"Cannot {doing} {path}: {said}.{advice}") from error
+        kind = ClosedError if is_denied(error) or error.errno == errno.EROFS else EnvironmentFailure
+        raise kind(f"Cannot {doing} {path}: {said}.{advice}") from error
 
 
 @contextlib.contextmanager

@@ -58,9 +58,10 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
             _sweep(run)
         if problems:
             problems = _verified_alone(run, problems)
-        for problem in problems:
+        closed = [problem for problem in problems if isinstance(problem, ClosedError)]
+        for problem in closed[:1] or problems:
             print(printable_lines(str(problem)))
-        if any(isinstance(problem, ClosedError) for problem in problems):
+        if closed:
             closed_runs += 1
             continue
         damaged += bool(problems)
@@ -71,8 +72,8 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
-    closed = f", {closed_runs} closed" if closed_runs else ""
-    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged - closed_runs} whole{closed}.")
+    counts = f"{damaged} damaged, {len(runs) - damaged - closed_runs} whole"
+    print(f"Checked {len(runs)} run(s): {counts}{f', {closed_runs} closed' if closed_runs else ''}.")
     return int(closed_runs > 0 or (damaged > 0 and not verify.mend))
 
 

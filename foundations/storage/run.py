@@ -297,7 +297,10 @@ class Run:
             try:
                 with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
                     file.write(text)
-            except PermissionError:  # another user's, made under a stricter umask than the folder
+            except PermissionError:
+                if not (self.folder / LOG).is_file():
+                    raise
+                # Another user's, made under a stricter umask than the folder.
                 self.write(LOG, read_file(self.folder / LOG) + text.encode())
 
     def write(self, name: str, data: bytes) -> None:

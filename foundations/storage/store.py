@@ -36,6 +36,11 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
         raise EnvironmentFailure(f"Cannot read {root}: {reason(PermissionError(EACCES, 'Permission denied'), root)}.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
+        if training.is_dir() and not os.access(
+            training, os.R_OK | os.X_OK
+        ):  # a colleague's, say: reading it reports it
+            yield (folder, 1, MAIN), True
+            continue
         for replicate in sorted(training.glob("replicate_*")):
             digits = replicate.name.removeprefix("replicate_")
             if digits.isdecimal():
