@@ -95,7 +95,7 @@ def _clause(place: Path, *, writes: bool) -> str:
     if found.st_gid in ours:
         opens = f"`chmod {whole}g+{bits} {named}`"
         return f"{begins}, who can open it to the group {_group(found.st_gid)}: {opens}"
-    return f"{begins} and the group {_group(found.st_gid)}, of which you are no member: ask {owner} to share it"
+    return f"{begins} and the group {_group(found.st_gid)}, which you are not in: ask {owner} to share it"
 
 
 def _sticky(path: Path) -> str:

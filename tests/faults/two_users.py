@@ -36,21 +36,21 @@ UMASKS = (0o002, 0o007, 0o022, 0o077)
 ROOTS = ("own root", "group root", "read-only root")
 Command = tuple[str, ...]
 
-_TRAIN = ("train", *SMALL, "--device=cpu")
-_BRANCH = ("branch", "train", "oneshot", *SMALL, "--device=cpu", "--density=0.5", "--replicate=1")
+TRAIN = ("train", *SMALL, "--device=cpu")
+BRANCH = ("branch", "train", "oneshot", *SMALL, "--device=cpu", "--density=0.5", "--replicate=1")
 ACTIONS: Mapping[str, Command] = {
     "list": ("ls",),
     "show": ("show", "branch_oneshot"),
     "report": ("report", "--out={home}/report.html"),
     "export": ("export", "branch_oneshot", "{home}/ticket.safetensors"),
     "measure": ("measure", "effective_sparsity", "branch_oneshot"),
-    "reuse": (*_TRAIN, "--replicate=1"),
-    "branch from it": (*_BRANCH, "--strategy=random"),
-    "resume": (*_TRAIN, "--replicate=2"),
-    "take the lock after a crash": (*_TRAIN, "--replicate=3"),
+    "reuse": (*TRAIN, "--replicate=1"),
+    "branch from it": (*BRANCH, "--strategy=random"),
+    "resume": (*TRAIN, "--replicate=2"),
+    "take the lock after a crash": (*TRAIN, "--replicate=3"),
     "mend": ("verify", "--mend"),
-    "train anew": (*_TRAIN, "--replicate=9"),
-    "use the prepared dataset": (*_TRAIN, "--replicate=9", "--root={home}/runs"),
+    "train anew": (*TRAIN, "--replicate=9"),
+    "use the prepared dataset": (*TRAIN, "--replicate=9", "--root={home}/runs"),
     "prepare a dataset": ("datasets", "add", "mine", "{folder}/arrays.npz"),
     "remove": ("rm", "--where=replicate=4", "--yes"),
 }
@@ -64,12 +64,21 @@ class Place:
     kind: str
     umask: int
 
-    def act(self, user: int, *commands: Command, prepare: Callable[[], None] = lambda: None) -> list[Result]:
+    @property
+    def root(self) -> Path:
+        """The folder of the runs."""
+        return self.folder / "shared" / "runs"
+
+    def act(
+        self, user: int, *commands: Command, prepare: Callable[[], None] = lambda: None, umask: int | None = None
+    ) -> list[Result]:
         """Run commands one after the other in a process of a user. prepare: called in it before them."""
         home = self.folder / f"home_{user}"
         ours, theirs = FORK.Pipe(duplex=False)
         words = [[word.format(home=home, folder=self.folder) for word in command] for command in commands]
-        process = FORK.Process(target=self._be, args=(user, home, words, prepare, theirs))
+        process = FORK.Process(
+            target=self._be, args=(user, self.umask if umask is None else umask, home, words, prepare, theirs)
+        )
         process.start()
         theirs.close()
         results = []
@@ -82,6 +91,7 @@ class Place:
     def _be(
         self,
         user: int,
+        umask: int,
         home: Path,
         commands: Sequence[list[str]],
         prepare: Callable[[], None],
@@ -90,7 +100,7 @@ class Place:
         os.setgroups([LAB])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-        os.umask(self.umask)
+        os.umask(umask)
         os.chdir(home)
         for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
             os.environ.pop(variable, None)
@@ -126,7 +136,7 @@ def warm() -> None:
         for variable, value in _settings(folder).items():
             patch.setenv(variable, value)
         _save_arrays(folder)
-        for command in ((*_BRANCH, "--strategy=snip1"), *ACTIONS.values()):
+        for command in ((*BRANCH, "--strategy=snip1"), *ACTIONS.values()):
             _result([word.format(home=folder, folder=folder) for word in command])
 
 
@@ -165,16 +175,15 @@ def _save_arrays(folder: Path) -> None:
 
 
 def _compute(place: Place) -> None:
-    done = place.act(ANN, *((*_TRAIN, f"--replicate={n}") for n in (1, 4, 5)), (*_BRANCH, "--strategy=snip1"))
+    done = place.act(ANN, *((*TRAIN, f"--replicate={n}") for n in (1, 4, 5)), (*BRANCH, "--strategy=snip1"))
     assert [result.code for result in done] == [0] * 4, done
-    root = place.folder / "shared" / "runs"
     for replicate, number in ((2, signal.SIGTERM), (3, signal.SIGKILL)):
-        place.act(ANN, (*_TRAIN, f"--replicate={replicate}"), prepare=partial(_end_after_checkpoint, number))
-    (state,) = root.glob("train_*/replicate_5/main/state_ep0_it2.safetensors")
+        place.act(ANN, (*TRAIN, f"--replicate={replicate}"), prepare=partial(end_after_checkpoint, number))
+    (state,) = place.root.glob("train_*/replicate_5/main/state_ep0_it2.safetensors")
     flip(state)
 
 
-def _end_after_checkpoint(number: int) -> None:
+def end_after_checkpoint(number: int) -> None:
     """Let this process get a signal as soon as a checkpoint is there."""
     plain = Run.save_checkpoint
 
