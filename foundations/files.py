@@ -79,6 +79,23 @@ def write_atomically(path: Path, data: bytes) -> None:
             part.write_bytes(data)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add bytes to the end of a file, or begin it. Raises: OSError, also for a link or a FIFO.
+
+    Another user's file that may not be written is replaced, where its folder may be: umasks differ.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o666), "ab") as file:  # noqa: PTH123
+            file.write(data)
+    except PermissionError:
+        if not path.is_file():
+            raise
+        former = read_file(path)
+        with replacing(path) as part:
+            part.write_bytes(former + data)
+
+
 def sweep_parts(folder: Path, of: str | None = None) -> None:
     """Remove temporary files that killed writers left.
 

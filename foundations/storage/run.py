@@ -31,7 +31,15 @@ from foundations.description.address import Location
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
 from foundations.errors import ClosedError, DamagedError, EnvironmentFailure
-from foundations.files import PART, explain_os_errors, read_file, remove_empty, sha256_of_file, write_atomically
+from foundations.files import (
+    PART,
+    append,
+    explain_os_errors,
+    read_file,
+    remove_empty,
+    sha256_of_file,
+    write_atomically,
+)
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
@@ -291,17 +299,7 @@ class Run:
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         with explain_os_errors("write", self.folder / LOG):
-            # Neither through a link nor into a FIFO, which would block.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            text = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n"
-            try:
-                with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
-                    file.write(text)
-            except PermissionError:
-                if not (self.folder / LOG).is_file():
-                    raise
-                # Another user's, made under a stricter umask than the folder.
-                self.write(LOG, read_file(self.folder / LOG) + text.encode())
+            append(self.folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
 
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all."""

@@ -33,12 +33,10 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        raise EnvironmentFailure(f"Cannot read {root}: {reason(PermissionError(EACCES, 'Permission denied'), root)}.")
+        raise EnvironmentFailure(f"Cannot read {root}: {reason(PermissionError(EACCES, os.strerror(EACCES)), root)}.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
-        if training.is_dir() and not os.access(
-            training, os.R_OK | os.X_OK
-        ):  # a colleague's, say: reading it reports it
+        if not os.access(training, os.R_OK | os.X_OK) and training.is_dir():  # a colleague's: reading a run reports it
             yield (folder, 1, MAIN), True
             continue
         for replicate in sorted(training.glob("replicate_*")):
