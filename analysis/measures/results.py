@@ -59,6 +59,8 @@ class MeasuredResult(Measured):
     """The time of the computation."""
     path: Path
     """Its file."""
+    is_kept: bool = True
+    """Whether there is such a file: the root may be one that this user cannot write."""
     reused: bool = False
     note: str = ""
     """The reason for computing an existing result again, or for not keeping this one; empty otherwise."""
@@ -156,7 +158,8 @@ def result_of(
     try:
         write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
     except ClosedError as error:
-        return dataclasses.replace(result, note=f"{note} The result is not kept. {error}".lstrip())
+        note = f"{note} The result is not kept. {error}".lstrip()
+        return dataclasses.replace(result, note=note, is_kept=False)
     return result
 
 

@@ -38,7 +38,7 @@ def place() -> Iterator[Path]:
 
 
 def said_to(user: int, work: Callable[[], object]) -> str:
-    """Return what an OSError or a message says that some work raises, as a user of the group."""
+    """Return the message of the error that some work raises as a user of the group; empty if it raises none."""
     ours, theirs = FORK.Pipe(duplex=False)
 
     def be() -> None:
