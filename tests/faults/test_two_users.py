@@ -131,13 +131,14 @@ def test_a_stricter_umask_of_the_second_user_closes_only_what_that_user_makes(la
 
 def test_a_run_that_was_resumed_under_another_umask_can_be_resumed_again(lab: Place) -> None:
     lab.act(BOB, (*TRAIN, "--replicate=8"), prepare=partial(end_after_checkpoint, signal.SIGKILL), umask=0o022)
-    for path in lab.root.glob("train_*/replicate_8/**"):
+    for path in lab.root.glob("train_*/replicate_8/**/"):
         path.chmod(0o2770)  # as `chmod g+w` on the folders alone, which leaves log.txt closed
-    (log,) = lab.root.glob("train_*/replicate_8/main/log.txt")
+    (log,) = lab.root.glob("train_*/replicate_8/**/log.txt")
     before = log.read_text()
 
     assert worked(*lab.act(ANN, (*TRAIN, "--replicate=8")))
 
+    (log,) = lab.root.glob("train_*/replicate_8/main/log.txt")
     assert log.read_text().startswith(before)
     assert "Resuming" in log.read_text()
 
