@@ -6,6 +6,7 @@ can share a root (docs/shared_roots.md). No sentence of this module advises to d
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
@@ -29,10 +30,10 @@ def reason(error: OSError, path: Path | str | None = None, *, writes: bool = Fal
     said = error.strerror or str(error) or type(error).__name__
     if not is_denied(error) or not hasattr(os, "geteuid"):
         return said
-    for each in (error.filename, error.filename2, path):
-        if isinstance(each, str | os.PathLike):
-            found = _in_the_way(Path(each).absolute(), writes=writes)
-            if found:
+    named = [each for each in (error.filename, error.filename2, path) if isinstance(each, str | os.PathLike)]
+    for place in (place for each in named for place in (Path(each).absolute(), Path(os.path.realpath(each)))):
+        with contextlib.suppress(OSError):  # it has just changed
+            if found := _in_the_way(place, writes=writes):
                 return f"{said}; {found}"
     return said
 
@@ -54,6 +55,8 @@ def for_owner(path: Path | str, advice: str) -> str:
 
 def check_may_empty(folder: Path) -> None:
     """Check that a folder and those below it may be changed, before the first change. Raises: PermissionError."""
+    if not os.path.lexists(folder):
+        return
     for place in (str(folder), *(f"{above}/{name}" for above, names, _ in os.walk(folder) for name in names)):
         if not os.path.islink(place) and not _may(place, os.R_OK | os.W_OK | os.X_OK):  # noqa: PTH114
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
@@ -74,7 +77,7 @@ def _steps(path: Path, needed: int) -> Iterator[tuple[Path, int]]:
     if existing and needed == os.W_OK:  # files are replaced: their folder is written
         yield existing[-1], os.W_OK | os.X_OK
     if os.path.lexists(path):
-        yield path, needed | (os.X_OK if path.is_dir() else 0)
+        yield path, needed | (os.X_OK if os.path.isdir(path) else 0)  # noqa: PTH112 (no error for closed links)
 
 
 def _may(place: Path | str, needed: int) -> bool:
@@ -100,16 +103,10 @@ def _clause(place: Path, *, writes: bool) -> str:
 
 def _sticky(path: Path) -> str:
     """Return a clause about a folder with the sticky bit, in which only owners rename and remove; or nothing."""
-    try:
-        folder, own = path.parent.stat(), os.geteuid()
-        if folder.st_mode & stat.S_ISVTX and own not in (folder.st_uid, path.lstat().st_uid):
-            return (
-                f"{path} belongs to {_user(path.lstat().st_uid)}, and the sticky bit of {path.parent} lets nobody "
-                "else rename or remove it"
-            )
-    except OSError:
-        pass
-    return ""
+    folder, own, owner = path.parent.stat(), os.geteuid(), path.lstat().st_uid
+    if not folder.st_mode & stat.S_ISVTX or own in (folder.st_uid, owner):
+        return ""
+    return f"{path} belongs to {_user(owner)}, and the sticky bit of {path.parent} lets nobody else rename or remove it"
 
 
 def _user(number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import printable, printable_lines
 from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
+from foundations.access import owner_of
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, UsageError
@@ -117,6 +119,8 @@ def rm(names: list[str], environment: Environment, remove: RemoveHparams) -> int
         raise _refusal(runs, users)
     if remove.where is not None or remove.dry_run:
         print(listed([row_of(run) for run in to_remove], [], terminal_width()))
+    if others := _of_others(to_remove):
+        print(f"{others}.")
     if remove.dry_run:
         print(f"{len(to_remove)} run(s) would be removed.")
         return 0
@@ -141,7 +145,16 @@ def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
     else:
         some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
         what = f"{len(users)} run(s) that are not among the {len(runs)} depend on them: {some}"
+    others = _of_others(users)
+    if others:
+        return UsageError(f"{what}. {others}: ask before you remove them (--with_branches).")
     return UsageError(f"{what}. Remove them too with --with_branches, or first.")
+
+
+def _of_others(runs: Sequence[Run]) -> str:
+    """Return a clause on the runs that belong to other users; empty if there are none."""
+    numbers = Counter(filter(None, (owner_of(run.folder) for run in runs)))
+    return ", ".join(f"{number} run(s) belong to {owner}" for owner, number in sorted(numbers.items()))
 
 
 def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:

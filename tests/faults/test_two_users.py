@@ -175,3 +175,13 @@ def test_nobody_may_take_away_what_a_closed_folder_holds(lab: Place) -> None:
 
     refused.assert_is_for_people(1, "Cannot remove", str(closed), "chmod -R g+rwX")
     assert worked(*lab.act(ANN, ("show", f"{closed.parent.parent.name}/4"), ("rm", "--where=replicate=4", "--yes")))
+
+
+def test_who_would_remove_the_runs_of_others_is_told_whose_they_are(lab: Place) -> None:
+    assert worked(*lab.act(BOB, ACTIONS["branch from it"]))
+
+    (training,) = lab.root.glob("train_*")
+    refused, listed = lab.act(ANN, ("rm", f"{training.name}/1", "--yes"), ("rm", "--where=replicate=1", "--dry_run"))
+
+    refused.assert_is_for_people(2, f"1 run(s) belong to user {BOB}: ask before you remove them")
+    assert f"1 run(s) belong to user {BOB}." in listed.out

@@ -119,6 +119,14 @@ def test_a_closed_folder_anywhere_inside_is_found_before_anything_is_changed(pla
 
 
 @only_root
+def test_a_link_leads_to_the_folder_in_the_way(place: Path) -> None:
+    closed = given(place / "closed", ANN, LAB, 0o2700)
+    (place / "link").symlink_to(given(closed / "inside", ANN, LAB, 0o2770))
+
+    assert f"the folder {closed} belongs to user {ANN}" in said_to(BOB, lambda: (place / "link" / "file").read_bytes())
+
+
+@only_root
 def test_another_user_s_file_is_not_to_be_removed(place: Path) -> None:
     (place / "file").write_text("")
     os.chown(place / "file", ANN, LAB)
