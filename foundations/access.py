@@ -54,12 +54,13 @@ def for_owner(path: Path | str, advice: str) -> str:
 
 
 def check_may_empty(folder: Path) -> None:
-    """Check that a folder and those below it may be changed, before the first change. Raises: PermissionError."""
+    """Check that a folder and those below it may be changed, before the first change. Raises: OSError."""
     if not os.path.lexists(folder):
         return
     for place in (str(folder), *(f"{above}/{name}" for above, names, _ in os.walk(folder) for name in names)):
         if not os.path.islink(place) and not _may(place, os.R_OK | os.W_OK | os.X_OK):  # noqa: PTH114
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+            number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number), place)
 
 
 def _in_the_way(path: Path, *, writes: bool) -> str:

@@ -131,6 +131,8 @@ def _result(command: Sequence[str]) -> Result:
 @functools.cache
 def warm() -> None:
     """Import all that the commands use: Python's own modules may lie where only the superuser may read."""
+    import grp  # noqa: F401
+
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         for variable, value in _settings(folder).items():

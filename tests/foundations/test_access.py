@@ -21,6 +21,7 @@ from foundations.errors import EnvironmentFailure
 from foundations.files import explain_os_errors, write_atomically
 from foundations.storage.read_only_lock import ReadOnlyLock
 
+pytest.importorskip("grp")  # loaded now: Python's own modules may lie where only the superuser may read
 FORK = multiprocessing.get_context("fork")
 ANN, BOB, LAB = 61001, 61002, 61000
 only_root = pytest.mark.skipif(
