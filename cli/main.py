@@ -18,6 +18,7 @@ from cli.request.flags import HelpRequested, taken_out
 from cli.request.foreign_answers import answer_to_value
 from cli.request.foreign_words import translated
 from cli.request.help import PLUGIN
+from foundations.access import reason
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_output()
-        _complain(f"Cannot use {error.filename or 'standard output'}: {error.strerror or error}.")
+        _complain(f"Cannot use {error.filename or 'standard output'}: {reason(error)}.")
         return 1
 
 

@@ -39,6 +39,10 @@ class EnvironmentFailure(OpenPruneError):
     """A failure of the environment: no data, no network, a full disk, no permission, no such state."""
 
 
+class ClosedError(EnvironmentFailure):
+    """A file or folder that this user may not read, or not write."""
+
+
 class DamagedError(EnvironmentFailure):
     """A file of a run is not what its manifest says, or a directory is not what its name says."""
 

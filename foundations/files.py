@@ -14,7 +14,8 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from foundations.errors import EnvironmentFailure
+from foundations.access import is_denied, reason
+from foundations.errors import ClosedError, EnvironmentFailure
 
 PART = ".part"
 _CHUNK = 1 << 16
@@ -22,26 +23,32 @@ _NO_LOCKS = (
     "Its file system has no locks, which keep two processes from the same work. Choose a folder on one that has: a "
     "local disk, NFS with its lock service, Lustre mounted with -o flock."
 )
+_QUOTA = (
+    "Free some room of your quota, which may count files as well as bytes, and run the same command again; it "
+    "continues from where it stopped."
+)
 _MOST_BYTES = 1 << 28
 """The size limit of a text file that is read whole."""
 
 
 @contextlib.contextmanager
 def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into an EnvironmentFailure with advice."""
+    """Turn an OSError inside the block into an EnvironmentFailure with advice, or into ClosedError for a permission."""
     try:
         yield
     except OSError as error:
         advice = {
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
-            errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
+            errno.EDQUOT: _QUOTA,
             errno.ENOENT: "Check the path.",
             errno.ENOLCK: _NO_LOCKS,
             errno.ENOSYS: _NO_LOCKS,
             errno.EOPNOTSUPP: _NO_LOCKS,
         }.get(error.errno or 0, "Choose a folder that can be written.")
-        reason = error.strerror or type(error).__name__
-        raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
+        said = reason(error, path, writes=not doing.startswith("read"))
+        advice = "" if is_denied(error) and said != error.strerror else f" {advice}"  # it names the folder to open
+        kind = ClosedError if is_denied(error) or error.errno == errno.EROFS else EnvironmentFailure
+        raise kind(f"Cannot {doing} {path}: {said}.{advice}") from error
 
 
 @contextlib.contextmanager
@@ -72,6 +79,23 @@ def write_atomically(path: Path, data: bytes) -> None:
             part.write_bytes(data)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add bytes to the end of a file, or begin it. Raises: OSError, also for a link or a FIFO.
+
+    Another user's file that may not be written is replaced, where its folder may be: umasks differ.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o666), "ab") as file:  # noqa: PTH123
+            file.write(data)
+    except PermissionError:
+        if not path.is_file():
+            raise
+        former = read_file(path)
+        with replacing(path) as part:
+            part.write_bytes(former + data)
+
+
 def sweep_parts(folder: Path, of: str | None = None) -> None:
     """Remove temporary files that killed writers left.
 
@@ -80,7 +104,8 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
     """
     for part in folder.glob(f".*{PART}"):
         if of is None or _is_abandoned(part.name, of):
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # another user's, in a folder with the sticky bit
+                part.unlink(missing_ok=True)
 
 
 def _is_abandoned(part: str, of: str) -> bool:
@@ -133,6 +158,11 @@ def check_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def check_readable(path: Path) -> None:
+    """Open a file and close it: libraries report a missing permission as damage. Raises: OSError, as `read_file`."""
+    _opened(path).close()
 
 
 def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:

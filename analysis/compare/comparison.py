@@ -10,7 +10,7 @@ from functools import cached_property
 from analysis.compare.labels import Known, Labels, known_line, labels_for
 from analysis.compare.looks import Look, looks, place_of
 from analysis.compare.points import DENSE, LEVELS, Key, LeftOut, Point, points_of, text_of
-from analysis.rows.result_value import DAMAGED, Value
+from analysis.rows.result_value import CLOSED, DAMAGED, Value
 from analysis.rows.run_row import Row
 from analysis.rows.selection import Where, chosen
 from foundations.errors import UsageError, did_you_mean
@@ -89,7 +89,9 @@ class Comparison:
                 _refuse_failure([each for point in points for each in point.left_out])
         if not has_dense:
             points, untrained = [point for point in points if not point.is_dense], []
-        unreadable = [LeftOut(row, DAMAGED) for row in rows if not row.is_readable]
+        unreadable = [
+            LeftOut(row, CLOSED if row.status == "closed" else DAMAGED) for row in rows if not row.is_readable
+        ]
         left_out = [*unreadable, *(each for point in points for each in point.left_out)]
         return cls(tuple(by), value, tuple(points), tuple(left_out), tuple(untrained))
 

@@ -11,6 +11,7 @@ from analysis.compare.points import SPREADS
 from analysis.figures.style import inches, to_bytes
 from analysis.rows.run_row import Row
 from analysis.rows.runs import to_csv
+from foundations.access import reason
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
@@ -161,4 +162,4 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot write {path}: {reason(error)}.") from error

@@ -27,7 +27,7 @@ from branches.desc import trained_of
 from foundations.description.address import digest
 from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams
-from foundations.errors import UsageError, choose_from
+from foundations.errors import ClosedError, UsageError, choose_from
 from foundations.files import read_file, write_atomically
 from foundations.plugins.plugins import load_plugins
 from foundations.plugins.users_code import article, mistake, returned
@@ -59,9 +59,11 @@ class MeasuredResult(Measured):
     """The time of the computation."""
     path: Path
     """Its file."""
+    is_kept: bool = True
+    """Whether there is such a file: the root may be one that this user cannot write."""
     reused: bool = False
     note: str = ""
-    """The reason for computing an existing result again; empty otherwise."""
+    """The reason for computing an existing result again, or for not keeping this one; empty otherwise."""
 
     @property
     def runs(self) -> list[str]:
@@ -153,7 +155,11 @@ def result_of(
         path=path,
         note=note,
     )
-    write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    try:
+        write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    except ClosedError as error:
+        note = f"{note} The result is not kept. {error}".lstrip()
+        return dataclasses.replace(result, note=note, is_kept=False)
     return result
 
 

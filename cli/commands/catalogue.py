@@ -11,7 +11,7 @@ from cli.display.plain_table import printable_lines, table
 from cli.request.flags import command
 from cli.request.folder_flags import DatasetsRootHparams
 from datasets.added.added import add_dataset, register_added
-from datasets.prepared import is_prepared
+from datasets.prepared import is_closed, is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -122,8 +122,8 @@ def datasets(names: list[str], environment: Environment, datasets: AddHparams) -
     register_added(folder)
     rows = [
         {
-            "name": spec.spelling,
-            "prepared": "yes" if is_prepared(spec.spelling, folder) else "",
+            "name": name,
+            "prepared": "yes" if is_prepared(name, folder) else "closed" if is_closed(name, folder) else "",
             "train": f"{spec.num_train:,}",
             "test": f"{spec.num_test:,}",
             "classes": str(spec.num_classes),
@@ -131,7 +131,7 @@ def datasets(names: list[str], environment: Environment, datasets: AddHparams) -
             "augmentation": spec.augmentation.spelling,
             "origin": spec.origin,
         }
-        for spec in DATASETS
+        for name, spec in ((spec.spelling, spec) for spec in DATASETS)
     ]
     print(table(rows, tuple(rows[0])))
     return 0

@@ -60,7 +60,12 @@ def measure(argv: Sequence[str], environment: Environment) -> int:
         raise UsageError(f"measure takes addresses: {PROGRAM} measure {names[0]} ADDRESS... (`ls` lists them).")
     results = list(_results(found, names[1:], flags.options, flags.work, environment))
     if flags.work.json:
-        print(json.dumps([{"file": str(result.path), **result.to_json()} for result in results], indent=1))
+        print(
+            json.dumps(
+                [{"file": str(result.path) if result.is_kept else None, **result.to_json()} for result in results],
+                indent=1,
+            )
+        )
     return 0
 
 
@@ -107,7 +112,8 @@ def _shown(result: MeasuredResult) -> list[str]:
         lines += ["", *table(rows[:_ROWS_SHOWN], tuple(result.table)).splitlines()]
     if number > _ROWS_SHOWN:
         lines.append(f"... {number - _ROWS_SHOWN:,} more rows; the file has all of them, as --json does.")
-    return [*lines, "", f"{'reused' if result.reused else 'computed'}, {result.computed}: {result.path}"]
+    file = f": {result.path}" if result.is_kept else ", not kept"
+    return [*lines, "", f"{'reused' if result.reused else 'computed'}, {result.computed}{file}"]
 
 
 def _number(value: float | str) -> str:

@@ -38,7 +38,8 @@ def table(environment: Environment, table: TableOptions, output: TableOutputHpar
     root = output.root_in(environment)
     made = make_table(read_rows(root), table)
     if not made.lines:
-        print(f"No runs under {root}" + (f" with {table.where}." if table.where else "."))
+        none = f"No runs under {root}" + (f" with {table.where}." if table.where else ".")
+        print(none, *made.comparison.notes(), sep="\n")
         return 0
     write = (
         partial(ResultsTable.aligned, is_terminal=sys.stdout.isatty())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import printable, printable_lines
 from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
+from foundations.access import owner_of
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
-from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
+from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, UsageError
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage import upkeep
@@ -51,25 +53,30 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
     if len(names) > 1:
         raise UsageError("verify takes one address, or none for all runs.")
     runs = [find_run(root, names[0])] if names else list(all_runs(root))
-    damaged = 0
+    damaged = closed_runs = 0
     for run in runs:
         problems = upkeep.verify(run)
         if run.leftovers():
             _sweep(run)
         if problems:
             problems = _verified_alone(run, problems)
-        damaged += bool(problems)
-        for problem in problems:
+        closed = [problem for problem in problems if isinstance(problem, ClosedError)]
+        for problem in closed[:1] or problems:
             print(printable_lines(str(problem)))
+        if closed:
+            closed_runs += 1
+            continue
+        damaged += bool(problems)
         if problems and verify.mend:
-            with run.locked(print):
+            with run.locked(print), explain_os_errors("mend", run.folder):
                 aside = upkeep.mend(run)
             named = printable(", ".join(aside) or "nothing")
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
-    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
-    return int(damaged > 0 and not verify.mend)
+    counts = f"{damaged} damaged, {len(runs) - damaged - closed_runs} whole"
+    print(f"Checked {len(runs)} run(s): {counts}{f', {closed_runs} closed' if closed_runs else ''}.")
+    return int(closed_runs > 0 or (damaged > 0 and not verify.mend))
 
 
 def _sweep(run: Run) -> None:
@@ -78,7 +85,7 @@ def _sweep(run: Run) -> None:
         pass
 
 
-def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
+def _verified_alone(run: Run, problems: list[OpenPruneError]) -> list[OpenPruneError]:
     """Verify a run again under its lock: a file that a job has just replaced is not damage.
 
     problems: those found without the lock, returned if the lock cannot be taken because the root is read-only.
@@ -112,6 +119,8 @@ def rm(names: list[str], environment: Environment, remove: RemoveHparams) -> int
         raise _refusal(runs, users)
     if remove.where is not None or remove.dry_run:
         print(listed([row_of(run) for run in to_remove], [], terminal_width()))
+    if others := _of_others(to_remove):
+        print(f"{others}.")
     if remove.dry_run:
         print(f"{len(to_remove)} run(s) would be removed.")
         return 0
@@ -136,7 +145,16 @@ def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
     else:
         some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
         what = f"{len(users)} run(s) that are not among the {len(runs)} depend on them: {some}"
+    others = _of_others(users)
+    if others:
+        return UsageError(f"{what}. {others}: ask before you remove them (--with_branches).")
     return UsageError(f"{what}. Remove them too with --with_branches, or first.")
+
+
+def _of_others(runs: Sequence[Run]) -> str:
+    """Return a clause on the runs that belong to other users; empty if there are none."""
+    numbers = Counter(filter(None, (owner_of(run.folder) for run in runs)))
+    return ", ".join(f"{number} run(s) belong to {owner}" for owner, number in sorted(numbers.items()))
 
 
 def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:

@@ -71,8 +71,8 @@ def _answer(heading: str, target: Target, root: Path, datasets: Path, width: int
     row = row_of(Run(root, desc.location(target.replicate)))
     of = "" if desc.main is desc else f" of {desc.main.digest[:8]}/{target.replicate}"
     yield from wrapped(f"{heading}{short_address(row.run)}, {desc.kind}{of}", width)
-    if row.status == "damaged":
-        yield from wrapped("The run is there and damaged, so the command stops with an error:", width)
+    if row.status in ("damaged", "closed"):
+        yield from wrapped(f"The run is there and {row.status}, so the command stops with an error:", width)
         yield row.problem
         return
     if row.status == "running":

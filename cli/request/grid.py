@@ -35,6 +35,7 @@ from typing import Any
 from cli.request.flags import arguments_of
 from cli.request.foreign_answers import given_in
 from cli.request.foreign_words import key_of
+from foundations.access import reason
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 
@@ -210,7 +211,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_file(path).decode())
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a TOML file: {error}") from error
 

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from foundations.access import for_owner
 from foundations.description.address import MAIN, SCHEMA_VERSION, Location, digest, is_number
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values
 from foundations.description.step import Step
@@ -295,7 +296,7 @@ def check_record(record: Any, folder: Path) -> None:
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
-        f"Move the directory away, or remove it: {PROGRAM} rm {named} --force"
+        + for_owner(folder, f"Move the directory away, or remove it: {PROGRAM} rm {named} --force")
     )
 
 

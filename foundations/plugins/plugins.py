@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from foundations.access import reason
 from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.plugins.declarations import check_entry
@@ -45,7 +46,7 @@ def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = Non
     try:
         source = read_file(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", "plugin") from error
+        raise UsageError(f"{path} cannot be read: {reason(error)}.", "plugin") from error
     if sha256 is not None and hashlib.sha256(source).hexdigest() != sha256:
         return
     plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest(), source)

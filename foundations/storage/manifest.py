@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from foundations.access import is_denied, reason
 from foundations.description.address import is_number
+from foundations.errors import ClosedError
 from foundations.files import sha256_of_file
 from foundations.storage import sealed_json
 
@@ -37,13 +39,16 @@ class FileRecord:
     def difference(self, path: str, *, of_bytes: bool = False) -> str:
         """Describe the difference between a file and its record; empty if there is none.
 
-        of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read.
+        of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read;
+        ClosedError where its folder may not be read.
         """
         try:
             found = os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
         except (FileNotFoundError, NotADirectoryError):
             return "it is missing"
         except OSError as error:
+            if is_denied(error):
+                raise ClosedError(f"Cannot read {path}: {reason(error)}.") from error
             return f"it cannot be read ({error.strerror})"
         if not stat.S_ISREG(found.st_mode):
             return "it is not a regular file"

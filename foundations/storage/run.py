@@ -26,11 +26,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundations.access import is_denied, reason
 from foundations.description.address import Location
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
-from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, explain_os_errors, read_file, remove_empty, sha256_of_file, write_atomically
+from foundations.errors import ClosedError, DamagedError, EnvironmentFailure
+from foundations.files import (
+    PART,
+    append,
+    explain_os_errors,
+    read_file,
+    remove_empty,
+    sha256_of_file,
+    write_atomically,
+)
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
@@ -290,10 +299,7 @@ class Run:
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         with explain_os_errors("write", self.folder / LOG):
-            # Neither through a link nor into a FIFO, which would block.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(self.folder / LOG, flags, 0o666), "a", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            append(self.folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
 
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all."""
@@ -349,7 +355,8 @@ class Run:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
                 raise self.damaged(name, error.strerror or "it cannot be read") from error
-            raise EnvironmentFailure(f"Cannot read {self.folder / name}: {error.strerror or error}.") from error
+            kind = ClosedError if is_denied(error) else EnvironmentFailure
+            raise kind(f"Cannot read {self.folder / name}: {reason(error)}.") from error
 
     def damaged(self, name: str, why: str) -> DamagedError:
         """Return the error for a damaged file of the run."""

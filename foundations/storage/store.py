@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
+from foundations.access import reason
 from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
@@ -31,10 +33,14 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        reason = "permission denied" if root.is_dir() else "it is not a folder"
-        raise EnvironmentFailure(f"Cannot read {root}: {reason}.")
+        closed = PermissionError(EACCES, os.strerror(EACCES))
+        why = reason(closed, root) if root.is_dir() else "it is not a folder"
+        raise EnvironmentFailure(f"Cannot read {root}: {why}.")
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
+        if not os.access(training, os.R_OK | os.X_OK) and training.is_dir():  # a colleague's: reading a run reports it
+            yield (folder, 1, MAIN), True
+            continue
         for replicate in sorted(training.glob("replicate_*")):
             digits = replicate.name.removeprefix("replicate_")
             if digits.isdecimal():

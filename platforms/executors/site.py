@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundations.access import reason
 from foundations.description.hparams import fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
@@ -31,7 +32,7 @@ def site_settings(path: Path | None) -> Mapping[str, Any]:
         changed = path.stat().st_mtime_ns
         return _read(path, changed)
     except OSError as error:
-        raise EnvironmentFailure(f"The site's settings in {path} cannot be read: {error.strerror}.") from error
+        raise EnvironmentFailure(f"The site's settings in {path} cannot be read: {reason(error)}.") from error
 
 
 @functools.lru_cache(maxsize=8)
