@@ -23,7 +23,7 @@ from datasets.received import place_received, prepared_files
 from foundations.description.address import Location
 from foundations.description.hparams import hparam
 from foundations.environment import Environment, site_file
-from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
+from foundations.errors import OpenPruneError, UsageError
 from foundations.files import explain_os_errors
 from foundations.interrupts import CONTINUES, Interrupts
 from foundations.program import PROGRAM
@@ -72,7 +72,7 @@ def push(names: list[str], environment: Environment, transfer: TransferHparams) 
         if not runs:
             print(f"No runs under {root}" + (f" with {transfer.where}." if transfer.where else "."))
             return 1
-        pushing = Push(root, storage, Listing.of(storage), reporter)
+        pushing = Push(root, storage, Listing.of(storage, may_be_new=True), reporter)
         planned = pushing.plan(runs, shallow=transfer.shallow)
         if transfer.dry_run:
             print(listed([row_of(run) for run in planned], [], terminal_width()))
@@ -112,7 +112,7 @@ def pull(names: list[str], environment: Environment, transfer: TransferHparams) 
     storage, addresses = _opened(names, environment, "pull"), names[1:]
     root = transfer.root_in(environment)
     with _working("pull", transfer) as reporter:
-        listing = _listing_of(storage)
+        listing = Listing.of(storage)
         pulling = Pull(root, storage, listing, reporter)
         with explain_os_errors("work in", root), lock(pulling.lock_path, f"a pull from {storage.url}", reporter.say):
             locations = _locations_there(addresses, transfer, environment, listing, pulling)
@@ -171,7 +171,7 @@ def remote(names: list[str], environment: Environment, root: RootHparams) -> int
 
 
 def _list_remote(storage: Storage, root: Path) -> int:
-    listing = _listing_of(storage)
+    listing = Listing.of(storage)
     complete = listing.complete()
     lines = [
         {
@@ -197,13 +197,6 @@ def _opened(names: Sequence[str], environment: Environment, words: str) -> Stora
     if not names or (words == "remote ls" and len(names) > 1):
         raise UsageError(f"name a remote: {PROGRAM} {words} s3://bucket/prefix, or a name of `remote add`.")
     return open_storage(url_of(names[0], environment.site))
-
-
-def _listing_of(storage: Storage) -> Listing:
-    listing = Listing.of(storage)
-    if not listing.is_remote and not listing.complete():
-        raise EnvironmentFailure(f"There is no remote at {storage.url}: nothing was pushed there. Check the address.")
-    return listing
 
 
 def _runs_here(addresses: Sequence[str], flags: TransferHparams, environment: Environment) -> list[Run]:
@@ -288,9 +281,10 @@ def _of_sweep(file: str, flags: TransferHparams, environment: Environment) -> li
 
 def _summary(did: str, where: str, storage: Storage, found: Transferred) -> str:
     more = f", {found.others} other file(s)" if found.others else ""
+    place = "there" if where == "to" else "here"
     return (
         f"{did} {len(found.sent)} run(s){more} ({_amount(found.size)}) {where} {storage.url}; "
-        f"{len(found.present)} were there already."
+        f"{len(found.present)} were {place} already."
     )
 
 

@@ -43,12 +43,12 @@ class Listing:
     """Names that are not of this format."""
 
     @classmethod
-    def of(cls, storage: Storage, prefix: str = "") -> Listing:
-        """List a remote, or a folder of it.
+    def of(cls, storage: Storage, *, may_be_new: bool = False) -> Listing:
+        """List a remote. may_be_new: whether nothing need be there.
 
-        Raises: EnvironmentFailure where it cannot be listed, or is of a newer format.
+        Raises: EnvironmentFailure where it cannot be listed, is of a newer format, or is no remote.
         """
-        found = cls(storage.listed(prefix))
+        found = cls(storage.listed())
         numbers = [int(match[1]) for match in map(layout.OTHER_FORMAT.fullmatch, found.sizes) if match]
         if max(numbers, default=0) > layout.FORMAT:
             raise EnvironmentFailure(
@@ -57,6 +57,10 @@ class Listing:
             )
         for name, size in found.sizes.items():
             found._sort_in(name, size)
+        if not may_be_new and not found.is_remote and not found.complete():
+            raise EnvironmentFailure(
+                f"There is no remote at {storage.url}: nothing was pushed there. Check the address."
+            )
         return found
 
     @property

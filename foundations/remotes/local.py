@@ -23,13 +23,13 @@ class LocalStorage(Storage):
         super().__init__(url.rstrip("/"))
         self._folder = unquote(urlsplit(url).path).rstrip("/") or "/"
 
-    def listed(self, prefix: str = "") -> dict[str, int]:
+    def listed(self) -> dict[str, int]:
         """Return the sizes of all objects by name."""
         with explained("list", self.url):
-            return dict(self._files(prefix.rstrip("/")))
+            return dict(self._files())
 
-    def _files(self, folder: str) -> Iterator[tuple[str, int]]:
-        waiting = [folder]
+    def _files(self) -> Iterator[tuple[str, int]]:
+        waiting = [""]
         while waiting:
             inside = waiting.pop()
             try:

@@ -49,11 +49,11 @@ def url_of(remote: str, path: Path | None) -> str:
         return remote
     if remote.startswith(("/", "~", ".")):
         folder = Path(remote).expanduser().absolute()
-        raise UsageError(f"'{remote}' is a path; write {folder.as_uri()}", "remote")
+        raise UsageError(f"'{remote}' is a path; write {folder.as_uri()}")
     known = named_remotes(path)
     if remote not in known:
         where = choose_from(remote, known) if known else "; `remote add NAME URL` names one."
-        raise UsageError(f"'{remote}' is neither a URL nor the name of a remote{where}", "remote")
+        raise UsageError(f"'{remote}' is neither a URL nor the name of a remote{where}")
     return known[remote]
 
 

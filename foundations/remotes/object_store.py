@@ -43,11 +43,10 @@ class ObjectStore(Storage):
         self._mode = {"mode": "create"} if self.honours_conditions else {}
         self._alone = threading.Lock() if parts.scheme == "memory" else None
 
-    def listed(self, prefix: str = "") -> dict[str, int]:
+    def listed(self) -> dict[str, int]:
         """Return the sizes of all objects by name."""
-        folder = f"{self._path}/{prefix}".rstrip("/")
         with explained("list", self.url):
-            found = self._files.find(folder, detail=True)
+            found = self._files.find(self._path, detail=True)
             start = len(self._path) + 1
             names = {str(name).lstrip("/")[start:]: info for name, info in found.items()}
             return {name: int(info["size"] or 0) for name, info in names.items() if name}

@@ -61,6 +61,14 @@ class Pull:
         """Return whether the root has the complete run. A damaged one counts: `verify --mend` is for those."""
         return (Run(self._root, location).folder / MANIFEST).exists()
 
+    def has(self, location: Location) -> bool:
+        """Return whether the remote has the complete run."""
+        return location in self._complete
+
+    def clear(self) -> None:
+        """Remove what was received and is not needed. What is corrupt stays."""
+        self._arrivals.clear()
+
     def receive(self, asked: Iterable[Location], *, alone: bool = False, shallow: bool = False) -> Transferred:
         """Receive runs and, unless `alone`, those that they depend on, as far as they are not here.
 
@@ -137,9 +145,7 @@ class Pull:
         if self.is_here(location):
             self._note(self.found.present, location)
         else:
-            self._note(
-                self.found.problems, f"{location} is incomplete here and stays so; to pull it, remove it."
-            )
+            self._note(self.found.problems, f"{location} is incomplete here and stays so; to pull it, remove it.")
 
     def _note(self, where: list[Any], what: Any) -> None:
         with self._lock:
@@ -292,14 +298,14 @@ class Pull:
         return folder
 
     def finish(self) -> None:
-        """Remove what was received and is not needed. What is corrupt stays. Names that are not ours are named."""
+        """Clear, and list the names in the remote that are not those of a remote."""
         for name in self._listing.unknown:
             hostile = ".." in name.split("/") or name.startswith("/") or "\\" in name or not name.isprintable()
             if hostile or name.split("/")[0] in ("runs", "objects", "datasets"):
                 self.found.problems.append(f"{self._storage.url}: {name!r} is not a name that a remote has; ignored.")
             else:
                 self.found.notes.append(f"{self._storage.url}: {name!r} is not of a remote; ignored.")
-        self._arrivals.clear()
+        self.clear()
 
 
 class _NamedError(Exception):

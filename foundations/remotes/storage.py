@@ -45,8 +45,8 @@ class Storage(ABC):
         self.url = url
 
     @abstractmethod
-    def listed(self, prefix: str = "") -> dict[str, int]:
-        """Return the sizes of all objects by name. prefix: the folder that they are in. Raises: EnvironmentFailure."""
+    def listed(self) -> dict[str, int]:
+        """Return the sizes of all objects by name. Raises: EnvironmentFailure."""
 
     @abstractmethod
     def create(self, name: str, data: bytes) -> bool:
@@ -94,17 +94,17 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         has_login = "@" in parts.netloc
     except ValueError:
-        raise UsageError("it is not a URL, such as s3://bucket/prefix or file:///lab/remote.", "remote") from None
+        raise UsageError("it is not a URL, such as s3://bucket/prefix or file:///lab/remote.") from None
     if has_login or parts.query or parts.fragment:
-        raise UsageError(f"a URL of a remote holds no login, and nothing behind ? or #. {_CREDENTIALS}", "remote")
+        raise UsageError(f"a URL of a remote holds no login, and nothing behind ? or #. {_CREDENTIALS}")
     if parts.scheme not in SCHEMES:
-        raise UsageError(f"'{parts.scheme}' is not a kind of remote{choose_from(parts.scheme, SCHEMES)}", "remote")
+        raise UsageError(f"'{parts.scheme}' is not a kind of remote{choose_from(parts.scheme, SCHEMES)}")
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
-        raise UsageError("write file:// and the absolute path of a folder, as in file:///lab/remote.", "remote")
+        raise UsageError("write file:// and the absolute path of a folder, as in file:///lab/remote.")
     if parts.scheme != "file" and not parts.netloc:
-        raise UsageError(f"the bucket is missing: {parts.scheme}://bucket/prefix.", "remote")
+        raise UsageError(f"the bucket is missing: {parts.scheme}://bucket/prefix.")
     if not url.isprintable() or any(part in (".", "..") for part in parts.path.split("/")):
-        raise UsageError("its path may have neither '..' nor control characters.", "remote")
+        raise UsageError("its path may have neither '..' nor control characters.")
 
 
 @contextlib.contextmanager
