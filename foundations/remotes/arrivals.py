@@ -43,6 +43,8 @@ class Arrivals:
         """Return the folder for a run that arrives; make it."""
         found = self._folder_of(location)
         with explain_os_errors("make", found):
+            if found.is_symlink():
+                found.unlink()
             found.mkdir(parents=True, exist_ok=True)
         return found
 
@@ -65,6 +67,8 @@ class Arrivals:
     def write(self, folder: Path, files: Mapping[str, bytes]) -> None:
         """Write small files into the folder of a run that arrives."""
         for name, data in files.items():
+            if (folder / name).is_symlink():
+                (folder / name).unlink()
             with explain_os_errors("write", folder / name), open(os.open(folder / name, _NEW, 0o666), "wb") as file:  # noqa: PTH123
                 file.truncate()
                 file.write(data)

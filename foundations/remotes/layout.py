@@ -169,7 +169,7 @@ class RemoteManifest:
             tree = sealed_json.from_bytes(data, f"The manifest of {location}")
             if tree["remote_format"] != FORMAT:
                 raise CorruptError(
-                    f"it is of format {str(tree['remote_format'])[:20]}, and this version reads {FORMAT}"
+                    f"it is of format {str(tree['remote_format'])[:20]!r}, and this version reads {FORMAT}"
                 )
             if tree["run"] != str(location):
                 raise CorruptError("it is the manifest of another run")

@@ -130,9 +130,8 @@ def _message(url: str) -> str:
 
 
 @pytest.mark.slow
-def test_errors_of_s3_are_two_lines_without_credentials(
-    s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("s3")
+def test_errors_of_s3_are_two_lines_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "no such bucket" in _message("s3://not-a-bucket/x")
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
