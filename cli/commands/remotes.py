@@ -29,9 +29,10 @@ from foundations.interrupts import CONTINUES, Interrupts
 from foundations.program import PROGRAM
 from foundations.remotes.listing import Listing
 from foundations.remotes.names import add_remote, named_remotes, remove_remote, url_of
+from foundations.remotes.opening import open_storage
 from foundations.remotes.pull import Pull, view
 from foundations.remotes.push import Push
-from foundations.remotes.storage import Storage, open_storage
+from foundations.remotes.storage import Storage
 from foundations.remotes.transfer import Transferred
 from foundations.reporter import Reporter
 from foundations.storage.locks import lock

@@ -40,8 +40,8 @@ def _pull_missing(
     """Pull the runs of a plan that are not complete here and are in the remote; return whether some were pulled."""
     from foundations.remotes.listing import Listing
     from foundations.remotes.names import url_of
+    from foundations.remotes.opening import open_storage
     from foundations.remotes.pull import Pull
-    from foundations.remotes.storage import open_storage
     from foundations.storage.locks import lock
 
     try:

@@ -1,4 +1,4 @@
-"""What has arrived from a remote and is not published yet: written, checked, continued, kept aside."""
+"""Files that have arrived from a remote and are not published yet: written, checked, continued, kept aside."""
 
 from __future__ import annotations
 

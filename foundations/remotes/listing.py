@@ -46,7 +46,7 @@ class Listing:
     def of(cls, storage: Storage, *, may_be_new: bool = False) -> Listing:
         """List a remote. may_be_new: whether nothing need be there.
 
-        Raises: EnvironmentFailure where it cannot be listed, is of a newer format, or is no remote.
+        Raises: EnvironmentFailure where it cannot be listed, is of a newer format, or is not one.
         """
         found = cls(storage.listed())
         numbers = [int(match[1]) for match in map(layout.OTHER_FORMAT.fullmatch, found.sizes) if match]

@@ -215,7 +215,7 @@ class Push:
                 with self._lock:
                     self.found.size += len(content)
                 return True
-            # Another process was first, or this one, whose answer was lost. Losing is no error.
+            # Another process was first, or this one, whose answer was lost. Losing is not an error.
             data = storage.read(name, 0, layout.MOST_OF_A_MANIFEST)
             if data == content:
                 return True

@@ -17,8 +17,6 @@ from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError, c
 
 REQUESTS_AT_ONCE = 16
 """Number of requests to a remote that are under way at once."""
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
-_EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "huggingface_hub": "hf"}
 SCHEMES = ("file", "s3", "gs", "hf", "memory")
 _REASONS = {
     "NoSuchBucket": "There is no such bucket, or no such folder in it.",
@@ -66,26 +64,6 @@ class Storage(ABC):
 
 class MissingObject(EnvironmentFailure):
     """An object that was listed is not there."""
-
-
-def open_storage(url: str) -> Storage:
-    """Return the storage at a checked URL. Raises: UsageError; EnvironmentFailure where a package is missing."""
-    check_url(url)
-    scheme = urlsplit(url).scheme
-    if scheme == "file":
-        from foundations.remotes.local import LocalStorage
-
-        return LocalStorage(url)
-    from foundations.remotes.object_store import ObjectStore
-
-    try:
-        return ObjectStore(url)
-    except ImportError as error:
-        package = _PACKAGES.get(scheme, "fsspec")
-        raise EnvironmentFailure(
-            f"{scheme}:// needs the package {package}, which is not installed.\n"
-            f"Install it: pip install 'open_prune[{_EXTRAS.get(package, package)}]', or pip install {package}"
-        ) from error
 
 
 def check_url(url: str) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from foundations.description.address import Location
 from foundations.remotes.listing import Listing
+from foundations.remotes.opening import open_storage
 from foundations.remotes.pull import Pull
 from foundations.remotes.push import Push
-from foundations.remotes.storage import Storage, open_storage
+from foundations.remotes.storage import Storage
 from foundations.remotes.transfer import Transferred
 from foundations.reporter import NullReporter, Reporter
 from foundations.storage.run import LOG, Run

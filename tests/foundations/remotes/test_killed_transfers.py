@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from foundations.remotes.arrivals import Arrivals
-from foundations.remotes.storage import open_storage
+from foundations.remotes.opening import open_storage
 from foundations.storage.manifest import FileRecord
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify

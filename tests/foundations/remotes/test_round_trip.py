@@ -12,7 +12,8 @@ import pytest
 from foundations.description.address import digest
 from foundations.errors import EnvironmentFailure
 from foundations.remotes import layout
-from foundations.remotes.storage import Storage, open_storage
+from foundations.remotes.opening import open_storage
+from foundations.remotes.storage import Storage
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
-from foundations.remotes.storage import MissingObject, check_url, open_storage
+from foundations.remotes.opening import open_storage
+from foundations.remotes.storage import MissingObject, check_url
 from tests.foundations.remotes.s3_server import S3
 
 
