@@ -6,6 +6,7 @@ lab = "s3://bucket/prefix"
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def named_remotes(path: Path | None) -> dict[str, str]:
 
     Raises: UsageError that names the file; EnvironmentFailure where it cannot be read.
     """
-    return remotes_in(_parsed(path), path) if path is not None and path.exists() else {}
+    return remotes_in(_parsed(path), path) if path is not None and path.is_file() else {}
 
 
 def remotes_in(settings: Mapping[str, object], path: Path) -> dict[str, str]:
@@ -61,6 +62,7 @@ def add_remote(name: str, url: str, path: Path) -> None:
     """Name a remote in a settings file, which is made if it is missing. Raises: UsageError where the name is taken."""
     _check_name(name)
     check_url(url)
+    _check_file(path)
     known = named_remotes(path)
     if known.get(name, url) != url:
         raise UsageError(f"'{name}' is {known[name]} already; `remote rm {name}` frees the name.")
@@ -96,6 +98,12 @@ def _check_name(name: str) -> None:
         raise UsageError("the name of a remote has letters, digits, - and _, begins with a letter, and is short.")
 
 
+def _check_file(path: Path) -> None:
+    """Raise EnvironmentFailure where something else than a file would be replaced, such as a device."""
+    if os.path.lexists(path) and not path.is_file():
+        raise EnvironmentFailure(f"{path} is not a file. OPEN_PRUNE_SITE names the file for the settings of the site.")
+
+
 def _replace(path: Path, lines: list[str], expected: Mapping[str, str]) -> None:
     """Write the settings file, if its new text names exactly the expected remotes."""
     text = "\n".join(lines) + "\n"
@@ -108,11 +116,12 @@ def _replace(path: Path, lines: list[str], expected: Mapping[str, str]) -> None:
             f"{path} is written in a form that this command cannot change. Edit it by hand: [{TABLE}] holds "
             'lines such as lab = "s3://bucket/prefix".'
         )
-    write_atomically(path, text.encode())
+    _check_file(path)
+    write_atomically(path.resolve(), text.encode())  # a link stays a link
 
 
 def _text(path: Path) -> str:
-    return read_file(path).decode() if path.exists() else ""
+    return read_file(path).decode() if path.is_file() else ""
 
 
 def _parsed(path: Path) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,27 @@ def test_what_is_neither_a_name_nor_a_url_is_refused_in_two_lines(tmp_path: Path
         url_of(remote, tmp_path / "site.toml")
 
     assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_settings_path_that_is_not_a_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+
+    for each in (path, tmp_path / "link", tmp_path / "folder"):
+        with pytest.raises(EnvironmentFailure, match="is not a file"):
+            add_remote("lab", "s3://bucket", each)
+        assert named_remotes(each) == {}
+
+    assert path.is_fifo() and (tmp_path / "link").is_symlink()
+
+
+def test_a_link_to_the_settings_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(_SETTINGS)
+    (tmp_path / "link").symlink_to("real")
+
+    add_remote("lab", "s3://bucket", tmp_path / "link")
+
+    assert (tmp_path / "link").is_symlink()
+    assert named_remotes(tmp_path / "real") == {"lab": "s3://bucket"}
