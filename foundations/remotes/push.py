@@ -153,6 +153,8 @@ class Push:
         """Send a run; return False where the remote has all of it."""
         location, there = chosen.run.location, self._listing.runs.get(chosen.run.location)
         plugins = {plugin.name: source for plugin in chosen.plugins if (source := kept_source(plugin, self._root))}
+        for name in sorted({plugin.name for plugin in chosen.plugins} - plugins.keys()):
+            self.found.notes.append(f"{location} needs the plug-in {name}, whose file is not kept here.")
         records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in plugins.items()}
         small, _ = layout.split_by_size(chosen.manifest.files)
         wanted = RemoteManifest(location, chosen.manifest, (tuple(sorted(small)),) if small else (), records)

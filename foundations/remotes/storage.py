@@ -17,7 +17,9 @@ from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError, c
 
 REQUESTS_AT_ONCE = 16
 """Number of requests to a remote that are under way at once."""
-SCHEMES = ("file", "s3", "gs", "hf", "memory")
+_LASTING = ("file", "s3", "gs", "hf")
+SCHEMES = (*_LASTING, "memory")
+"""Kinds of remotes. One in memory ends with its process, and is for tests."""
 _REASONS = {
     "NoSuchBucket": "There is no such bucket, or no such folder in it.",
     "AccessDenied": "The service refused the request: these credentials may not do it.",
@@ -76,7 +78,7 @@ def check_url(url: str) -> None:
     if has_login or parts.query or parts.fragment:
         raise UsageError(f"a URL of a remote holds no login, and nothing behind ? or #. {_CREDENTIALS}")
     if parts.scheme not in SCHEMES:
-        raise UsageError(f"'{parts.scheme}' is not a kind of remote{choose_from(parts.scheme, SCHEMES)}")
+        raise UsageError(f"'{parts.scheme}' is not a kind of remote{choose_from(parts.scheme, _LASTING)}")
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise UsageError("write file:// and the absolute path of a folder, as in file:///lab/remote.")
     if parts.scheme != "file" and not parts.netloc:
@@ -95,7 +97,7 @@ def explained(doing: str, url: str, name: str = "") -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         code = code_of(error)
-        if name and code != "NoSuchBucket":
+        if name and doing == "read" and code != "NoSuchBucket":
             raise MissingObject(f"{place} is not there.") from None
         raise EnvironmentFailure(f"Cannot {doing} {place}: {_REASONS['NoSuchBucket']}") from None
     except Exception as error:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from foundations.files import sha256_of_file
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import SHORT, Terminal
+from tests.cli.test_kept_plugins import NO_STEP
+from tests.cli.test_plugins import EXAMPLES, job_of
 from tests.foundations.remotes.carrying import files_of
 
 SWEPT = ("branch", "train", "oneshot", *SHORT, "--density=0.1")
@@ -170,3 +173,23 @@ def test_an_interrupted_push_goes_on(two_runs: Terminal, tmp_path: Path) -> None
     again = two_runs.run("push", remote)
 
     assert again.code == 0 and again.out.count("run(s)") == 1
+
+
+def test_plugins_come_along_and_are_not_executed_unasked(terminal: Terminal, tmp_path: Path) -> None:
+    remote, job = (tmp_path / "remote").as_uri(), job_of("my_method", NO_STEP)
+    assert terminal.run(*job).code == 0
+    address = terminal.where(*job).name.rpartition("_")[2]
+    colleague = Terminal(tmp_path / "colleague" / "root", terminal.datasets)
+    name = f".plugins/{sha256_of_file(EXAMPLES / 'my_method.py')}/my_method.py"
+
+    assert "Pushed" in terminal.run("push", remote).out
+    assert colleague.run("pull", remote).code == 0
+
+    assert (colleague.root / name).read_bytes() == (EXAMPLES / "my_method.py").read_bytes()
+    assert "fan_in_magnitude" in colleague.run("ls").out
+    use = ("branch", address, "oneshot")
+    colleague.run(*use, "--dry_run").assert_is_for_people(2, "which is not loaded", f"--plugin={colleague.root / name}")
+    assert colleague.run(*use, f"--plugin={colleague.root / name}", "--dry_run").code == 0
+    (terminal.root / name).unlink()
+    again = terminal.run("push", (tmp_path / "other").as_uri()).out
+    assert "needs the plug-in my_method, whose file is not kept here" in again

@@ -159,10 +159,11 @@ def test_a_refusal_of_the_service_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert "refused the request" in _message("s3://bucket/x")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["file", "/proc/not_there"])
+def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("not a folder")
 
-    with pytest.raises(EnvironmentFailure) as error:
-        open_storage((tmp_path / "file").as_uri()).create("runs/a", b"1")
+    with pytest.raises(EnvironmentFailure, match="Cannot write file:///") as error:
+        open_storage((tmp_path / folder).as_uri()).create("runs/a", b"1")
 
     assert len(str(error.value).splitlines()) <= 2
