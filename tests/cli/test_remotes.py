@@ -47,7 +47,7 @@ def test_a_name_stands_for_a_url(remote: str, terminal: Terminal, tmp_path: Path
     assert listed.count("  no  ") == 2 and "2 run(s)" in listed
     assert terminal.run("pull", "lab").code == 0
     assert terminal.run("remote", "ls", "lab").out.count("  yes  ") == 2
-    assert terminal.run("train", *SHORT, "--dry_run").code == 0  # the table is no flag of an executor
+    assert terminal.run("train", *SHORT, "--dry_run").code == 0  # the table [remotes] stands beside flags of executors
     assert terminal.run("remote", "rm", "lab").code == 0
     terminal.run("pull", "lab").assert_is_for_people(2, "'lab' is neither a URL nor the name of a remote")
 
