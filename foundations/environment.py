@@ -37,7 +37,7 @@ class Environment:
     def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
         """Read the variables. root, datasets: folders to use in place of those in the variables."""
         home = _home()
-        named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
+        site = site_file(home)
         return cls(
             root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
             datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
@@ -46,7 +46,7 @@ class Environment:
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
             cache=_cache(home),
-            site=Path(named).expanduser() if named else usual if usual.exists() else None,
+            site=site if os.environ.get("OPEN_PRUNE_SITE") or site.exists() else None,
         )
 
 
@@ -55,6 +55,12 @@ def _cache(home: Path) -> Path | None:
     if named is None:
         return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "open_prune"
     return Path(named).expanduser() if named else None
+
+
+def site_file(home: Path | None = None) -> Path:
+    """Return the file for the settings of the site, whether or not it exists."""
+    named = os.environ.get("OPEN_PRUNE_SITE")
+    return Path(named).expanduser() if named else (home or _home()) / ".config" / "open_prune" / "site.toml"
 
 
 def used_plugins_file() -> Path:

@@ -32,13 +32,12 @@ from foundations.files import read_file, write_atomically
 from foundations.plugins.plugins import load_plugins
 from foundations.plugins.users_code import article, mistake, returned
 from foundations.reporter import NullReporter, Reporter
-from foundations.storage.store import find_run
+from foundations.storage.store import MEASURES_FOLDER, find_run
 from platforms.platform import PlatformHparams, make_platform
 from training.context import Context
 from training.desc import scoring_version
 from training.jobs.provenance import versions
 
-FOLDER = ".measures"
 _OF_TEXTS = ("files", "dataset", "versions")
 _NUMBERS = dict(zip(NOT_FINITE, (math.nan, math.inf, -math.inf), strict=True))
 
@@ -136,7 +135,7 @@ def result_of(
     options = options.simplified()
     steps = [steps_of(run, options) for run in opened]
     description = _description(measure, options, runs, steps)
-    path = environment.root / FOLDER / measure.spelling / f"{digest('measure', description)}.json"
+    path = environment.root / MEASURES_FOLDER / measure.spelling / f"{digest('measure', description)}.json"
     kept, note = _kept(path, description, context)
     if kept is not None:
         return kept
@@ -192,7 +191,7 @@ def _of_python(value: Any) -> Any:
 def forget(root: Path, locations: Collection[str]) -> int:
     """Remove the results of runs at some locations; return their number. Keep unreadable files."""
     count = 0
-    for path in (root / FOLDER).glob("*/*.json"):
+    for path in (root / MEASURES_FOLDER).glob("*/*.json"):
         try:
             runs = _result(path, json.loads(read_file(path))).runs
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

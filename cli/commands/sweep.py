@@ -19,6 +19,7 @@ from cli.request.flags import Flags, flags_of, positional, taken_out
 from cli.request.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
 from cli.request.help import PLUGIN, split_help
 from cli.request.job_flags import RequestHparams
+from cli.request.remote_runs import planned_with_remote
 from cli.request.request import REQUESTS, Request
 from cli.request.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.description.hparams import Hparams, hparam
@@ -130,9 +131,14 @@ def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams
 
 
 def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
-    """Plan the runs of a sweep. Raises: DamagedError where an existing run has another description."""
-    targets = (target for each in asked for target in each.request.targets.values())
-    return PlannedSweep(tuple(asked), plan(targets, asked[0].request.job.root_in(environment)))
+    """Plan the runs of a sweep; pull first those that its remote has, if it names one.
+
+    Raises: DamagedError where an existing run has another description.
+    """
+    job = asked[0].request.job
+    targets = [target for each in asked for target in each.request.targets.values()]
+    made = planned_with_remote(lambda: plan(targets, job.root_in(environment)), job, environment)
+    return PlannedSweep(tuple(asked), made)
 
 
 def compute_sweep(

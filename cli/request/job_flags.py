@@ -62,6 +62,8 @@ class RequestHparams(WorkHparams):
     """Print the run's directory and stop."""
     dry_run: bool = hparam(False)
     """Print what would be computed and what is there already, and stop."""
+    remote: str | None = hparam(None)
+    """A remote to ask before computing: a URL, or a name of `remote add`. Runs that it has are pulled."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cli.display.summaries import preview, results_rows, summary
 from cli.request.context import context_of
 from cli.request.job_flags import JobHparams
+from cli.request.remote_runs import planned_with_remote
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import Target, plan
@@ -62,7 +63,7 @@ def run_request(request: Request, environment: Environment) -> int:
         for target in targets.values():
             print(target.desc.location(target.replicate).under(root))
         return 0
-    made = plan(targets.values(), root)
+    made = planned_with_remote(lambda: plan(targets.values(), root), job, environment)
     runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
     if job.dry_run:
         print(preview(made, runs, request.series))

@@ -14,6 +14,9 @@ from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
+MEASURES_FOLDER = ".measures"
+"""The folder of a root that holds results of measures (`analysis.measures.results`)."""
+
 
 def all_runs(root: Path) -> Iterator[Run]:
     """Yield every run under a root, trainings before their branches. Folders with other names are not ours.
@@ -74,8 +77,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     named = [(Location(*name), is_closed) for name, is_closed in likely]
     meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
     if not meant:
-        stem, _, replicate = whole.partition("/")
-        meant = [each for each in named if _is_meant(each[0], stem, replicate)]
+        meant = [each for each in named if is_meant(each[0], whole)]
     found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
     preferred = [run for run in found if run.location.replicate == prefer]
     if len({run.location.digest for run in found}) == len(preferred) == 1:
@@ -158,7 +160,9 @@ def _holds_run(folder: Path | str) -> bool:
     return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
 
 
-def _is_meant(location: Location, stem: str, replicate: str) -> bool:
+def is_meant(location: Location, address: str) -> bool:
+    """Return whether an address fits: a prefix of the digest or directory's name, with /N for a replicate."""
+    stem, _, replicate = address.partition("/")
     name = location.training if location.name == MAIN else location.name
     is_named = bool(stem) and (location.digest.startswith(stem) or name.startswith(stem))
     return is_named and (not replicate or str(location.replicate) == replicate)

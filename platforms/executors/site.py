@@ -3,6 +3,9 @@
 executor = "slurm"
 slurm_partition = "gpu"
 slurm_gpus = 1
+
+[remotes]
+lab = "s3://bucket/prefix"
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from foundations.access import reason
 from foundations.description.hparams import fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
+from foundations.remotes.names import TABLE, remotes_in
 from platforms.executors.registry import EXECUTORS
 
 
@@ -42,6 +46,8 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
         settings = tomllib.loads(read_file(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
+    remotes_in(settings, path)  # a mistake in the file is an error, whoever reads it
+    settings.pop(TABLE, None)
     known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:
