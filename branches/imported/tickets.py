@@ -112,7 +112,7 @@ def last_kept_state(run: Run) -> Step:
     """Return the step of the last state that a run holds. Raises: EnvironmentFailure if it holds none."""
     kept = run.kept_states(run.record()["iterations_per_epoch"])
     if not kept:
-        raise EnvironmentFailure(f"{run} holds no state yet.")
+        raise EnvironmentFailure(run.why_no_state())
     return kept[-1]
 
 

@@ -95,7 +95,7 @@ def mend(run: Run) -> list[str]:
         if all(STATE.fullmatch(name) for name in aside):
             run.write_manifest(manifest, {name: r for name, r in recorded.items() if name not in aside})
         else:
-            (run.folder / MANIFEST).unlink()
+            run.remove_manifests()
     for name, read in _reads(run).items():
         if name not in recorded and name not in aside and os.path.lexists(run.folder / name):
             try:
