@@ -191,7 +191,8 @@ def _members_of(run: Run, manifest: Manifest, names: Sequence[str]) -> dict[str,
     found = {f"{folder}/{name}": Member(manifest.files[name], run.path(name)) for name in names}
     with explain_os_errors("read", run.folder):
         found[f"{folder}/{MANIFEST}"] = Member.of(read_file(run.path(MANIFEST)))
-        if run.manifest_number() > 1:
+        first = run.first_manifest()
+        if first is not None and first.files != manifest.files:
             found[f"{folder}/{AMENDED}"] = Member.of(read_file(run.path(manifest_name(run.manifest_number()))))
     return found
 

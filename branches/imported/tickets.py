@@ -49,13 +49,13 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
     results = dict(manifest.results) if manifest else {}
     facts: dict[str, Any] = {"lineage": _lineage(run), "step": str(step), "results": results}
     if run.has_mask():
-        _check_within(run, step, state)
+        check_within(run, step, state)
         bits, facts["mask"] = run.load_mask()
         tensors |= {_MASK + name: tensor for name, tensor in bits.items()}
     write_atomically(path, tensor_files.to_bytes(tensors, facts))
 
 
-def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
+def check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
     """Check that a state is not from before a technique reached the run's final mask. Raises: UsageError."""
     from pruning.masks.mask import Mask
 
