@@ -55,7 +55,7 @@ def publish(
 
     step: of the state; by default the last. license_name: its identifier, such as mit. replay: whether to compute a
     state that was not kept.
-    Raises: UsageError if the run is not complete, the folder is not empty or an argument is invalid; EnvironmentFailure.
+    Raises: UsageError if the run is not complete, the folder is not empty or an argument is wrong; EnvironmentFailure.
     """
     from safetensors.torch import save
 

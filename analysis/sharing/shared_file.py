@@ -131,7 +131,7 @@ def write_shared(
             others.append(run)
             continue
         shared.append(run)
-        kept = _chosen(run, manifest, states)
+        kept = chosen_files(run, manifest, states)
         left += [record for name, record in manifest.files.items() if name not in kept]
         if len(kept) < len(manifest.files) and run.location.training.startswith("import_"):
             lost.append(run)
@@ -175,7 +175,7 @@ def _write(path: Path, runs: Sequence[Run], members: dict[str, Member], key_file
             file.write(END)
 
 
-def _chosen(run: Run, manifest: Manifest, states: str) -> list[str]:
+def chosen_files(run: Run, manifest: Manifest, states: str) -> list[str]:
     """Return the files of a run that go along."""
     per_epoch = int(run.record()["iterations_per_epoch"])
     found = {name: match for name in manifest.files if (match := STATE.fullmatch(name))}

@@ -17,7 +17,8 @@ from foundations.errors import UsageError
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
 
-_SWEEP = ".toml"
+SWEEP_ENDING = ".toml"
+"""The ending of the names of sweeps' files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class ChosenRunsHparams(RootHparams):
             return found
         runs: list[Run] = []
         for word in words:
-            is_file = word.endswith(_SWEEP)
+            is_file = word.endswith(SWEEP_ENDING)
             runs += runs_of_sweep(Path(word), replace(environment, root=root)) if is_file else [find_run(root, word)]
         return list({run.location: run for run in runs}.values())
 
