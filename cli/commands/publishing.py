@@ -58,7 +58,7 @@ class CrateHparams(ChosenRunsHparams):
     name: str = hparam(Facts.name)
     """The name of the crate."""
     author: str | None = hparam(None)
-    """Who computed the runs."""
+    """The name of the person who computed the runs."""
     license: str | None = hparam(None)
     """The license of the crate's content, best as a URL."""
 

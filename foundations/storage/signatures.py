@@ -138,7 +138,7 @@ def trusted_keys(trusted_file: Path) -> dict[str, str]:
 
 
 def trust(name: str, key: str, trusted_file: Path) -> None:
-    """Add a public key to the trusted ones. Raises: UsageError for a text that is no key, or a name that is taken."""
+    """Add a public key to the trusted ones. Raises: UsageError for anything but a key, or a name that is taken."""
     known = trusted_keys(trusted_file)
     if not _PUBLIC.fullmatch(key):
         raise UsageError(f"'{key}' is not a public key; `{PROGRAM} key show` prints one: {_PREFIX}...")
