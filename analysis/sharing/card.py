@@ -11,7 +11,8 @@ _FENCE = "```"
 def card_of(config: Mapping[str, Any], license_name: str | None, loader: str) -> str:
     """Return the card. config: the content of config.json. loader: the code that loads it; empty if there is none."""
     data, results = config["dataset"], config["results"]
-    title = f"{config['model_name']} on {data['name']}, {config['density']:.4g} of its prunable weights kept"
+    pruned = f", {config['density']:.4g} of its prunable weights kept" if config["density"] < 1 else ""
+    title = f"{config['model_name']} on {data['name']}{pruned}"
     lines = ["---", *([f"license: {license_name.lower()}"] if license_name else [])]
     lines += ["library_name: pytorch", "tags:", "- pruning", "- sparsity", "---", "", f"# {title}", ""]
     lines += _table(("", ""), [(name, text) for name, text in _facts(config, license_name) if text])

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.sharing.shared_file import AMENDED
 from branches.kinds import load_desc
+from foundations.description.address import MAIN
 from foundations.description.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.metrics import BEST_BY
@@ -92,7 +93,12 @@ def _check_description(run: Run, record: Mapping[str, Any], root: Path) -> None:
             raise _NotRebuilt
         return found
 
-    for part in (record, record.get("main", record)):
+    main = record.get("main", record)
+    folder = f"{main['kind']}_{main['digest']}"
+    name = MAIN if main is record else f"branch_{record['kind']}_{record['digest']}"
+    if (run.location.training, run.location.name) != (folder, name):
+        raise run.damaged(DESCRIPTION, f"it belongs to {folder}/replicate_{run.location.replicate}/{name}")
+    for part in (record, main):
         for name, group in part["canonical"].items():
             values = part["hyperparameters"].get(name)
             if isinstance(group, dict) and isinstance(values, dict):

@@ -11,7 +11,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,7 @@ from typing import IO
 from analysis.sharing.claims import check_run
 from analysis.sharing.shared_file import FORM, INDEX, PLUGINS, PURPOSE, REPORT, RUNS, SIGNATURE, TABLE
 from foundations.description.address import MAIN, Location
-from foundations.errors import DamagedError, EnvironmentFailure, UsageError
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
 from foundations.files import (
     explain_os_errors,
     is_abandoned,
@@ -56,9 +56,9 @@ class Received:
     known: list[Run] = field(default_factory=list)
     """Runs that were here, with the same manifest."""
     own: list[Run] = field(default_factory=list)
-    """Complete runs that were computed here as well; they stay."""
+    """Complete runs that are here with another manifest, such as computed ones; they stay."""
     not_complete: list[Run] = field(default_factory=list)
-    """Runs that are not complete here, and stay as they are."""
+    """Runs that are not complete here, or in use, and stay as they are."""
     states: int = 0
     """States that were added to runs that were here."""
     without_states: int = 0
@@ -71,12 +71,10 @@ class Received:
     """Its name among the trusted keys."""
 
 
-def receive(
-    path: Path, root: Path, say: Callable[[str], None], trusted_file: Path, *, require_signed: bool = False
-) -> Received:
+def receive(path: Path, root: Path, trusted_file: Path, *, require_signed: bool = False) -> Received:
     """Import a shared file: check all of it, then make its runs runs of the root.
 
-    say: is told about processes that hold a run's lock. require_signed: whether a trusted key must have signed it.
+    trusted_file: the list of trusted keys. require_signed: whether one of them must have signed the file.
     Raises: DamagedError that names the file and its fault, and UsageError about `require_signed`; then no run has been
     imported. EnvironmentFailure.
     """
@@ -87,7 +85,7 @@ def receive(
             with _damage_in(path):
                 check_run(run, root)
         found.plugins = _keep_plugins(staging, root)
-        _publish(runs, root, found, say)
+        _publish(runs, root, found)
     if found.new:
         runs_of_it = {str(run): sha256_of_file(run.path(MANIFEST)) for run in found.new}
         now = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -220,24 +218,32 @@ def _keep_plugins(staging: Path, root: Path) -> list[Path]:
     return kept
 
 
-def _publish(runs: list[Run], root: Path, found: Received, say: Callable[[str], None]) -> None:
+def _publish(runs: Sequence[Run], root: Path, found: Received) -> None:
     for staged in runs:
         run = Run(root, staged.location)
-        with explain_os_errors("write in", run.folder.parent), run.locked(say):
-            run.folder.parent.mkdir(parents=True, exist_ok=True)
-            lacks = bool(staged.left_out())
-            with contextlib.suppress(FileExistsError):
-                publish_folder(staged.folder, run.folder)
-                found.new.append(run)
-                found.without_states += lacks
-                continue
-            if not run.exists() or run.read_manifest() is None:
-                found.not_complete.append(run)
-            elif sha256_of_file(run.path(MANIFEST)) == sha256_of_file(staged.path(MANIFEST)):
-                found.known.append(run)
-                found.states += _add_states(staged, run)
-            else:
-                found.own.append(run)
+        try:
+            with explain_os_errors("write in", run.folder.parent), run.locked(lambda _: None, wait=False):
+                _publish_one(staged, run, found)
+        except Busy:
+            found.not_complete.append(run)
+
+
+def _publish_one(staged: Run, run: Run, found: Received) -> None:
+    """Give a checked run its place, or compare it with the one that is there. The run's lock is held."""
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    lacks_states = bool(staged.left_out())
+    with contextlib.suppress(FileExistsError):
+        publish_folder(staged.folder, run.folder)
+        found.new.append(run)
+        found.without_states += lacks_states
+        return
+    if not run.exists() or run.read_manifest() is None:
+        found.not_complete.append(run)
+    elif sha256_of_file(run.path(MANIFEST)) == sha256_of_file(staged.path(MANIFEST)):
+        found.known.append(run)
+        found.states += _add_states(staged, run)
+    else:
+        found.own.append(run)
 
 
 def _add_states(staged: Run, run: Run) -> int:

@@ -21,7 +21,7 @@ from analysis.rows.run_row import row_of
 from foundations.description.address import MAIN, Location
 from foundations.description.step import Step
 from foundations.errors import DamagedError, UsageError
-from foundations.files import explain_os_errors, read_file, replacing
+from foundations.files import check_regular, explain_os_errors, read_file, replacing
 from foundations.plain_tar import END, write_entry
 from foundations.plugins.kept import kept_source
 from foundations.registry import plugins_of
@@ -236,6 +236,7 @@ def pages_for(runs: Sequence[Run], say: Callable[[str], None]) -> dict[str, byte
 def is_shared(path: Path) -> bool:
     """Return whether a file begins like a shared file."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             return file.read(len(INDEX) + 1) == f"{INDEX}\0".encode()
     except OSError:

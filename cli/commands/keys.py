@@ -24,7 +24,10 @@ KEY = Flags(
 
 def key(argv: Sequence[str], environment: Environment) -> int:
     """`key ACTION`: the user's key for signatures, and the keys that the user trusts."""
-    action, *words = KEY.read(argv)[0] or [""]
+    names = KEY.read(argv)[0]
+    if not names:
+        raise UsageError(f"key takes an action: {PROGRAM} key {', '.join(_ACTIONS)}")
+    action, *words = names
     if action not in _ACTIONS:
         raise UsageError(f"'{action}' is not an action of key{choose_from(action, _ACTIONS)}")
     if len(words) != _ACTIONS[action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +87,14 @@ def _shared(found: Shared, path: Path) -> list[str]:
     return lines
 
 
-def import_shared(path: Path, environment: Environment, flags: ReceiveHparams) -> int:
+def import_shared(path: Path, environment: Environment, rest: Sequence[str]) -> int:
     """Import a shared file, and print what came. Return 1 if a run of it is not complete here, and stays so."""
+    try:
+        flags = RECEIVE.parse(rest).reading
+    except UsageError as error:
+        raise UsageError(f"{path} is a shared file. {error.reason}", *error.hparams) from error
     root = flags.root_in(environment)
-    found = receive(path, root, print, environment.trusted_keys, require_signed=flags.require_signed)
+    found = receive(path, root, environment.trusted_keys, require_signed=flags.require_signed)
     if not flags.quiet:
         print("\n".join(_received(found, path, root)))
     return int(bool(found.not_complete))
@@ -109,9 +114,9 @@ def _received(found: Received, path: Path, root: Path) -> list[str]:
     if found.states:
         lines.append(f"Added to them: {_count(found.states, 'state')}")
     if found.own:
-        lines.append(f"Computed here as well, and kept as they are: {_named(found.own)}")
+        lines.append(f"Here already with other results or files, and kept as they are: {_named(found.own)}")
     if found.not_complete:
-        lines.append(f"Left out, because these runs are here and not complete: {_named(found.not_complete)}")
+        lines.append(f"Left out, because these runs are here, and not complete or in use: {_named(found.not_complete)}")
     if found.plugins:
         lines.append("Plug-ins, not executed. Look at them before you use them with --plugin:")
         lines += [f"  {printable(str(file))}" for file in found.plugins]

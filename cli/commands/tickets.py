@@ -15,7 +15,7 @@ from branches.openlth.files import export_openlth, import_openlth
 from cli.commands.choosing import ChosenHparams
 from cli.commands.jobs import TRAIN, parse_job, train_desc
 from cli.commands.listing import listed
-from cli.commands.sharing import RECEIVE, import_shared
+from cli.commands.sharing import import_shared
 from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import table
 from cli.display.summaries import result_cells
@@ -125,7 +125,7 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     names, rest = positional(argv, IMPORT)
     path = Path(names[0]) if len(names) == 1 else None
     if path is not None and is_shared(path):
-        return import_shared(path, environment, RECEIVE.parse(rest).reading)
+        return import_shared(path, environment, rest)
     log = log_of(path) if path is not None and "--openlth" in rest else None
     flags = parse_job(IMPORT, rest, environment, preset=log.training if log else None)
     if path is None:

@@ -21,13 +21,13 @@ from foundations.storage.run import (
     DESCRIPTION,
     FAILURE,
     LOG,
-    MANIFEST,
     METRICS,
     OUTPUT,
     SPARSITY,
     STATE,
     Run,
 )
+from foundations.storage.run_folder import manifest_name
 
 _REMOVED = ".removed_"
 
@@ -87,7 +87,7 @@ def mend(run: Run) -> list[str]:
     try:
         manifest = run.read_manifest()
     except DamagedError:
-        set_aside(MANIFEST)
+        set_aside(manifest_name(run.manifest_number()))
     recorded = manifest.files if manifest else {}
     for name, _ in list(_differences(run, recorded)):
         set_aside(name)

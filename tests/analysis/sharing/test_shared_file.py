@@ -3,12 +3,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from foundations.files import part_of
 from foundations.plain_tar import END, write_entry
 from foundations.storage import sealed_json
 from tests.analysis.sharing.conftest import PRUNED
@@ -144,7 +148,7 @@ def test_runs_of_ones_own_stay_as_they_are(colleague: Terminal, file: Path) -> N
     before = colleague.files()
     result = colleague.run("import", str(file))
     assert result.code == 0
-    assert "Computed here as well" in result.out
+    assert "Here already with other" in result.out
     assert {name: before[name] for name in before} == {
         name: digest for name, digest in colleague.files().items() if name in before
     }
@@ -296,6 +300,31 @@ def test_an_unsigned_or_changed_file_is_not_signed(shared_root: Terminal, collea
         for name, content in {"share.json": index, "share.sig.json": signature}.items():
             write_entry(file.write, name, len(content), iter([content]))
     colleague.run("import", str(changed)).assert_is_for_people(1, "signature", "not valid")
+
+
+def test_a_run_under_another_name_than_its_own_is_refused(colleague: Terminal, file: Path, tmp_path: Path) -> None:
+    members = members_of(file)
+    moved = {name.replace("branch_oneshot_", "branch_gmp_"): content for name, content in members.items()}
+    for name in [name for name in moved if "branch_gmp" in name and name.endswith("/manifest.json")]:
+        tree = sealed_json.from_bytes(moved[name])
+        moved[name] = sealed_json.to_bytes({**tree, "run": tree["run"].replace("branch_oneshot_", "branch_gmp_")})
+    write_members(moved, tmp_path / "moved.tar")
+    colleague.run("import", str(tmp_path / "moved.tar")).assert_is_for_people(1, "branch_oneshot")
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next(colleague: Terminal, file: Path) -> None:
+    assert colleague.run("import", str(file)).code == 0
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    part = part_of(colleague.root / ".imports" / "arriving")
+    left = part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{ended.stdout.strip()}-"))
+    left.mkdir()
+    assert colleague.run("import", str(file)).code == 0
+    assert not left.exists()
+
+
+def test_a_pipe_is_not_waited_for(colleague: Terminal, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    colleague.run("import", str(tmp_path / "pipe")).assert_is_for_people(1, "pipe")
 
 
 def test_flags_of_training_are_refused_for_a_shared_file(colleague: Terminal, file: Path) -> None:
