@@ -58,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     sweep_parts(path.parent, of=path.name)
-    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
+    part = part_of(path)
     try:
         yield part
         with part.open("rb") as file:
@@ -96,6 +96,49 @@ def append(path: Path, data: bytes) -> None:
             part.write_bytes(former + data)
 
 
+def part_of(path: Path) -> Path:
+    """Return a path beside `path` for a file or folder of this process that is under way."""
+    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
+
+
+def publish_file(part: Path, path: Path) -> None:
+    """Give a finished file the name `path`, by a hard link, and remove the name `part`.
+
+    Raises: FileExistsError where another file has the name `path`, which stays as it is; OSError.
+    """
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.link(part, path)
+    part.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
+    part = part_of(path)
+    try:
+        part.write_bytes(data)
+        publish_file(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def publish_folder(working: Path, final: Path) -> None:
+    """Rename a finished folder to a name that is not there, or is an empty folder.
+
+    Raises: FileExistsError where something has the name `final`, which stays as it is; OSError.
+    """
+    _flush_folder(working)
+    try:
+        os.rename(working, final)  # noqa: PTH104 (names of folders, not files)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from error
+    _flush_folder(final.parent)
+
+
 def sweep_parts(folder: Path, of: str | None = None) -> None:
     """Remove temporary files that killed writers left.
 
@@ -103,13 +146,13 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
     the folder's lock then.
     """
     for part in folder.glob(f".*{PART}"):
-        if of is None or _is_abandoned(part.name, of):
+        if of is None or is_abandoned(part.name, of):
             with contextlib.suppress(PermissionError):  # another user's, in a folder with the sticky bit
                 part.unlink(missing_ok=True)
 
 
-def _is_abandoned(part: str, of: str) -> bool:
-    """Return whether a temporary file of the file `of` was left by a process of this machine that has ended."""
+def is_abandoned(part: str, of: str) -> bool:
+    """Return whether a temporary file or folder of `of` was left by a process of this machine that has ended."""
     found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
     if found is None:
         return False

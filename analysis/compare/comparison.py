@@ -205,7 +205,8 @@ class Comparison:
         counts = {point.n for point in self.pruned if point.n}
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
-        return found + _data_notes(row for point in self.points for row in point.rows)
+        rows = [row for point in self.points for row in point.rows]
+        return found + _data_notes(rows) + _origin_notes(rows)
 
 
 def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
@@ -258,6 +259,11 @@ def _data_notes(rows: Iterable[Row]) -> list[str]:
         for data, found in fingerprints.items()
         if len(found) > 1
     ]
+
+
+def _origin_notes(rows: Sequence[Row]) -> list[str]:
+    counts = Counter(row.origin for row in rows if row.origin is not None)
+    return [f"{number} of {len(rows)} runs came in {origin}." for origin, number in sorted(counts.items())]
 
 
 def _addresses(rows: Sequence[Row]) -> str:

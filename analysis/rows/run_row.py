@@ -33,6 +33,7 @@ COLUMNS = (
     "digest",
     "replicate",
     "fingerprint",
+    "origin",
     "problem",
 )
 """The columns of every row, in the order of tables."""
@@ -71,6 +72,8 @@ class Row:
     """The steps of the states that it depends on, by the names of the flags: prune_step, state_step."""
     groups: tuple[Mapping[str, Any], ...] = ()
     """The groups of its hyperparameters; many runs share each. Empty if unknown."""
+    origin: str | None = None
+    """The shared file that it came in; None for a run of one's own."""
 
     @property
     def problem(self) -> str:
@@ -164,6 +167,8 @@ class Row:
         }
         if problem := self.problem:
             entry["problem"] = problem
+        if self.origin is not None:
+            entry["origin"] = self.origin
         if self.is_readable:
             headline = ("model", "data", "strategy", "sparsity", "accuracy")
             entry |= {**{name: getattr(self, name) for name in headline}, "seconds_old": self.age}

@@ -39,13 +39,26 @@ SHOWN = (
     "sparsity",
     "accuracy",
     "age",
+    "origin",
     DIFFERS,
 )
-_ONLY_IF_ANY = ("technique", DIFFERS)
+_ONLY_IF_ANY = ("technique", "origin", DIFFERS)
 """Columns that are omitted if no run has a value for them."""
 _FOLDED = ("data", "model", "technique", "status", "branch", "strategy")
 """Columns that move above a table that is too wide, if all runs have the same value, in this order."""
-_IMPORTANCE = ("address", "branch", "strategy", "sparsity", "accuracy", "status", "age", "technique", "model", "data")
+_IMPORTANCE = (
+    "address",
+    "branch",
+    "strategy",
+    "sparsity",
+    "accuracy",
+    "status",
+    "age",
+    "technique",
+    "model",
+    "data",
+    "origin",
+)
 """Columns by importance: in a narrow terminal, the first ones stay side by side."""
 _FRACTIONS = ("sparsity", "density")
 

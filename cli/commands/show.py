@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.rows.run_row import Row, row_of
+from analysis.rows.runs import with_origins
 from cli.commands.listing import FormatHparams
 from cli.display.family_tree import children, descent
 from cli.display.plain_table import duration, figure, percent, printable_lines, table
@@ -43,7 +44,7 @@ def show(names: list[str], environment: Environment, showing: ShowHparams) -> in
     if showing.plugin_diff:
         print(printable_lines("\n".join(plugin_diff(run))))
         return 0
-    row = row_of(run)
+    row = with_origins([row_of(run)], run.root)[0]
     if showing.json:
         print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
     else:
@@ -54,6 +55,8 @@ def show(names: list[str], environment: Environment, showing: ShowHparams) -> in
 def _described(row: Row) -> list[str]:
     run = row.run
     lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {row.status}"]
+    if row.origin is not None:
+        lines.append(f"from:     {row.origin}")
     if row.problem:
         lines.append(row.problem)
     if not row.is_readable:
@@ -69,6 +72,7 @@ def _described(row: Row) -> list[str]:
         lines += _named(manifest.versions)
         lines += ["", "Files"]
         lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
+        lines += [f"  {name:<34}{'not kept here':>18}" for name in run.left_out()]
     report = run.sparsity()
     if report is not None:
         lines += ["", "Mask", *_mask(report)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.rows.run_row import row_of
+from analysis.sharing.shared_file import is_shared
 from branches.imported.tickets import export_ticket, import_ticket
 from branches.imported.weights_file import import_weights
 from branches.openlth.experiment import ImportedRun, import_experiment, is_experiment, log_of
@@ -14,6 +15,7 @@ from branches.openlth.files import export_openlth, import_openlth
 from cli.commands.choosing import ChosenHparams
 from cli.commands.jobs import TRAIN, parse_job, train_desc
 from cli.commands.listing import listed
+from cli.commands.sharing import import_shared
 from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import table
 from cli.display.summaries import result_cells
@@ -43,7 +45,7 @@ class ExportHparams(ChosenHparams):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportHparams(Hparams):
-    """Flags for the kind of FILE; without them, it is a ticket."""
+    """Flags for the kind of FILE; without them, it is a ticket or a file of `share`."""
 
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
@@ -51,11 +53,14 @@ class ImportHparams(Hparams):
     weights: bool = hparam(False)
     """FILE has weights of another program (.pth, .safetensors or .npz), such as torchvision's pretrained ones: a state
     dict, or a checkpoint with one. The flags of training say of which network, and how branches of it train."""
+    require_signed: bool = hparam(False)
+    """Refuse a file of `share` unless a trusted key has signed it (`key trust` adds one)."""
 
 
 IMPORT = Flags(
     "import",
-    "Make a ticket, a directory of OpenLTH's or a file of weights a parent like any other (import FILE).",
+    "Import a ticket, a directory of OpenLTH's or a file of weights as a parent like any other, or shared runs (import "
+    "FILE).",
     **TRAIN.groups,
     reading=ImportHparams,
 )
@@ -119,6 +124,8 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     """`import FILE`: make a ticket a run, or a directory of OpenLTH's one or more runs."""
     names, rest = positional(argv, IMPORT)
     path = Path(names[0]) if len(names) == 1 else None
+    if path is not None and is_shared(path):
+        return import_shared(path, environment, rest)
     log = log_of(path) if path is not None and "--openlth" in rest else None
     flags = parse_job(IMPORT, rest, environment, preset=log.training if log else None)
     if path is None:
@@ -130,6 +137,8 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     }
     for name in (name for name, is_given in refused.items() if is_given):
         raise UsageError("files are imported here and now; leave it out.", name)
+    if flags.reading.require_signed:
+        raise UsageError(f"{path} is not a shared file, and only these are signed.", "require_signed")
     if flags.reading.openlth and flags.reading.weights:
         raise UsageError("give one of them.", "openlth", "weights")
 

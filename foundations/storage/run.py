@@ -8,6 +8,7 @@
     log.txt                         what was printed, with times; grows when a complete run is replayed
     output.txt, failure.json        of a run that an executor started: what its command printed, why it failed
     manifest.json                   written last: every other file with its SHA-256, and what the results came from
+    manifest_2.json, ...            whole manifests after it, of runs that have other states now; the last one counts
 
 A run is complete when manifest.json exists and its files match. Nothing else counts as done.
 """
@@ -15,43 +16,36 @@ A run is complete when manifest.json exists and its files match. Nothing else co
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import errno
 import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundations.access import is_denied, reason
-from foundations.description.address import Location
-from foundations.description.desc import Desc, Source, StateOf, check_record
+from foundations.description.desc import Desc, Source, StateOf
 from foundations.description.step import Step
-from foundations.errors import ClosedError, DamagedError, EnvironmentFailure
+from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import (
     PART,
     append,
     explain_os_errors,
-    read_file,
     remove_empty,
     sha256_of_file,
-    write_atomically,
 )
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
-from foundations.program import PROGRAM
 from foundations.storage import sealed_json, tensor_files
 from foundations.storage.locks import Holder, lock
 from foundations.storage.manifest import FileRecord, Manifest
+from foundations.storage.run_folder import DESCRIPTION as DESCRIPTION
+from foundations.storage.run_folder import LEFT_OUT, RunFolder
+from foundations.storage.run_folder import MANIFEST as MANIFEST
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DESCRIPTION = "description.json"
-MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.csv"
 LOG = "log.txt"
@@ -64,56 +58,14 @@ DAMAGED = "damaged_"
 STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 
 
-class Run:
+class Run(RunFolder):
     """The directory of one description's run by one replicate."""
-
-    def __init__(self, root: Path, location: Location) -> None:
-        self.root = root
-        self.location = location
-
-    @cached_property
-    def folder(self) -> Path:
-        """The directory itself."""
-        return self.location.under(self.root)
-
-    def __str__(self) -> str:
-        return str(self.location)
 
     # What is there.
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""
         return os.path.exists(self.folder / DESCRIPTION)  # noqa: PTH110 (no error where a colleague's folder is closed)
-
-    def record(self) -> dict[str, Any]:
-        """Return the stored description. Raises: DamagedError where it cannot be read or is not of this directory."""
-        record = self.read_json(DESCRIPTION)
-        check_record(record, self.folder)
-        return record
-
-    def manifest(self) -> Manifest | None:
-        """Return the manifest, or None where the run is not complete.
-
-        Raises: DamagedError where the manifest cannot be read, or a file is missing or has another size than it says.
-        """
-        manifest = self.read_manifest()
-        for name, record in (manifest.files if manifest else {}).items():
-            problem = record.difference(f"{self.folder}/{name}")
-            if problem:
-                raise self.damaged(name, problem)
-        return manifest
-
-    def read_manifest(self) -> Manifest | None:
-        """Return the manifest without comparing the files with it, or None where there is none."""
-        data = self._data(MANIFEST)
-        try:
-            manifest = None if data is None else Manifest.from_bytes(data, self.folder / MANIFEST)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise self.damaged(MANIFEST, "it is not a manifest, or not as it was written") from error
-        if manifest and manifest.run not in ("", str(self)):
-            self.record()  # raises where the whole directory is another run's
-            raise self.damaged(MANIFEST, f"it belongs to {manifest.run}")
-        return manifest
 
     # Working on it.
 
@@ -188,11 +140,22 @@ class Run:
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def add_to_manifest(self, name: str) -> None:
-        """Record a file that was added to a complete run, such as a replayed state."""
-        manifest = self.read_manifest()
-        if manifest is None:
+        """Record a file that was added to a complete run, such as a replayed state.
+
+        Raises: EnvironmentFailure where the run was completed with another file of that name, which was removed since;
+        the new one is removed.
+        """
+        manifest, first = self.read_manifest(), self.first_manifest()
+        if manifest is None or first is None:
             raise EnvironmentFailure(f"There is no {MANIFEST} in {self.folder}.")
-        self.write_manifest(manifest, {**manifest.files, name: FileRecord.of(self.folder / name)})
+        found = FileRecord.of(self.path(name))
+        if first.files.get(name, found) != found:
+            self.path(name).unlink()
+            raise EnvironmentFailure(
+                f"A replay of {self} does not reproduce {name}, which is not kept here: the machine, the versions or "
+                f"the number of processes differ from those in\n{self.path(MANIFEST)}"
+            )
+        self.write_manifest(manifest, {**manifest.files, name: found})
 
     # Its files.
 
@@ -301,34 +264,9 @@ class Run:
         with explain_os_errors("write", self.folder / LOG):
             append(self.folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write one of the run's files, whole or not at all."""
-        write_atomically(self.folder / name, data)
-
-    def write_manifest(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
-        """Write the manifest, of some files."""
-        self.write(MANIFEST, dataclasses.replace(manifest, files=dict(files), run=str(self)).to_bytes())
-
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""
         return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith(DAMAGED))
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return the object in a JSON file. Raises: EnvironmentFailure where it is missing; DamagedError."""
-        tree = self._parsed(name)
-        if tree is None:
-            raise EnvironmentFailure(f"There is no {name} in {self.folder}.")
-        return tree
-
-    def _parsed(self, name: str) -> dict[str, Any] | None:
-        """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
-        data = self._data(name)
-        if data is None:
-            return None
-        try:
-            return sealed_json.from_bytes(data, self.folder / name)
-        except ValueError as error:
-            raise self.damaged(name, str(error)) from error
 
     def check_metrics(self) -> bytes | None:
         """Return the content of metrics.csv without parsing it, or None where there is none.
@@ -344,28 +282,6 @@ class Run:
             raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
         return data
 
-    def _data(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none. Raises: DamagedError for anything but a file."""
-        try:
-            return read_file(f"{self.folder}/{name}")
-        except (FileNotFoundError, NotADirectoryError):
-            if (self.folder / name).is_symlink():
-                raise self.damaged(name, "it is a link to nothing") from None
-            return None
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
-                raise self.damaged(name, error.strerror or "it cannot be read") from error
-            kind = ClosedError if is_denied(error) else EnvironmentFailure
-            raise kind(f"Cannot read {self.folder / name}: {reason(error)}.") from error
-
-    def damaged(self, name: str, why: str) -> DamagedError:
-        """Return the error for a damaged file of the run."""
-        return DamagedError(f"{self.folder / name} is damaged: {why}.\n{self.how_to_mend()}")
-
-    def how_to_mend(self) -> str:
-        """Return a sentence with the command that mends the run."""
-        return f"To set it aside and compute it again: {PROGRAM} verify {self.location} --mend"
-
     def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and facts in a file, without comparing it with a manifest.
 
@@ -380,6 +296,8 @@ class Run:
         recorded = manifest.files.get(name) if manifest else None
         if recorded is not None:
             self.check_bytes(name, recorded)
+        elif name in self.left_out():
+            raise EnvironmentFailure(f"{self} does not hold {name} here: {LEFT_OUT}")
         return self.read_tensors(name, is_checked=recorded is not None)
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:

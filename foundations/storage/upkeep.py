@@ -22,13 +22,13 @@ from foundations.storage.run import (
     DESCRIPTION,
     FAILURE,
     LOG,
-    MANIFEST,
     METRICS,
     OUTPUT,
     SPARSITY,
     STATE,
     Run,
 )
+from foundations.storage.run_folder import manifest_name
 
 _REMOVED = ".removed_"
 
@@ -88,7 +88,7 @@ def mend(run: Run) -> list[str]:
     try:
         manifest = run.read_manifest()
     except DamagedError:
-        set_aside(MANIFEST)
+        set_aside(manifest_name(run.manifest_number()))
     recorded = manifest.files if manifest else {}
     for name, _ in list(_differences(run, recorded)):
         set_aside(name)
@@ -96,7 +96,7 @@ def mend(run: Run) -> list[str]:
         if all(STATE.fullmatch(name) for name in aside):
             run.write_manifest(manifest, {name: r for name, r in recorded.items() if name not in aside})
         else:
-            (run.folder / MANIFEST).unlink()
+            run.remove_manifests()
     for name, read in _reads(run).items():
         if name not in recorded and name not in aside and os.path.lexists(run.folder / name):
             try:
