@@ -14,7 +14,7 @@ from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.description.desc import Desc, RunRef
 from foundations.files import write_atomically
 from foundations.reporter import NullReporter
-from foundations.storage import run
+from foundations.storage import run_folder
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
@@ -72,7 +72,7 @@ class Bomb(NullReporter):
 
 def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> None:
     bomb = Bomb(fuse)
-    setattr(run, "write_atomically", bomb.write)  # noqa: B010 (it is imported there)
+    setattr(run_folder, "write_atomically", bomb.write)  # noqa: B010 (it is imported there)
     compute(descs, context(place.root, place.datasets, reporter=bomb, checkpoint_seconds=0.0))
 
 

@@ -17,6 +17,7 @@ from foundations.remotes.storage import Storage
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
+from tests.foundations.changed_files import list_as_it_is
 from tests.foundations.remotes.carrying import family, files_of, pull, push
 from tests.foundations.remotes.s3_server import S3, s3_server
 from tests.foundations.toy_descriptions import complete_run, flip_a_bit, state, step, toy
@@ -141,7 +142,7 @@ def test_other_bytes_under_one_name_stay_as_they_are_in_the_remote_and_are_named
     push(url, tmp_path / "here")
     other = complete_run(tmp_path / "other")
     other.save_state(step(10), state(2.0))
-    other.add_to_manifest(other.state_name(step(10)))
+    list_as_it_is(other, other.state_name(step(10)))
 
     found = push(url, tmp_path / "other")
 
