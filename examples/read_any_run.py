@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 import sys
 from pathlib import Path
@@ -71,14 +70,15 @@ def tensors(data: bytes, owner: str) -> dict[str, Any]:
     require(digest.hexdigest() == stated["sha256"] and end == len(data), "its tensors are not those that were written")
     require(stated.get("owner", owner) == owner, f"it was written as {stated.get('owner')}")
     for name, shape in json.loads(stated["facts"]).get("shapes", {}).items():
-        found[name] = np.unpackbits(found[name], bitorder="little")[: math.prod(shape)].reshape(shape).astype(bool)
+        found[name] = np.unpackbits(found[name], bitorder="little")[: int(np.prod(shape))].reshape(shape).astype(bool)
     return found
 
 
 def main(folder: Path) -> None:
     """Verify the files of the run in a folder, and print their content."""
     record, there = read(folder / "description.json"), sorted(path.name for path in folder.iterdir())
-    manifest = read(folder / "manifest.json") if "manifest.json" in there else {}
+    numbers = sorted((int(n[9:-5] or 1), n) for n in there if re.fullmatch(r"manifest(_\d+)?\.json", n))
+    manifest = read(folder / numbers[-1][1]) if "manifest.json" in there else {}
     listed = manifest.get("files", dict.fromkeys(n for n in there if re.match("state_|mask|check|sparsity|metrics", n)))
     found = {name: read(folder / name, known) for name, known in listed.items()}
     states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}

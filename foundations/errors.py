@@ -67,9 +67,9 @@ class Interrupted(BaseException):
 
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest name, capitals aside, or nothing where none is close."""
-    names = list(names)
-    close = difflib.get_close_matches(wrong.casefold(), {name.casefold() for name in names}, n=1, cutoff=0.6)
-    alike = [name for name in names if name.casefold() in close]
+    bare = {name: name.casefold().lstrip("-") for name in names}  # the dashes of flags would make all of them alike
+    close = difflib.get_close_matches(wrong.casefold().lstrip("-"), set(bare.values()), n=1, cutoff=0.6)
+    alike = [name for name in bare if bare[name] in close]
     name = max(alike, key=lambda name: difflib.SequenceMatcher(None, wrong, name).ratio(), default=None)
     return "" if name is None else f" Did you mean '{name}'?"
 

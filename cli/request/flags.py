@@ -28,6 +28,8 @@ _TRUTHS = ("True", "False", "true", "false")
 _GIVEN_ONCE = ("where",)
 """Flags that may not be repeated: if the last one counted, `rm` would remove more runs than all of them select."""
 
+_PRUNING = "branches that prune, such as `branch train oneshot`"
+
 
 class HelpRequested(Exception):
     """`--help` was given; the text is the help."""
@@ -143,12 +145,15 @@ class Flags:
 
     def _unknown(self, name: str, argv: Sequence[str], known: Sequence[str]) -> UsageError:
         owners = [f"--{owner}" for group in self.groups.values() for owner in group.owners_of(name)]
-        if not owners and name in ExamplesHparams.names() and self.command == "train":
-            owners = ["branches that prune, such as `branch train oneshot`"]
+        of_pruning = ExamplesHparams.names() if self.command == "train" else ()
+        if not owners and name in of_pruning:
+            owners = [_PRUNING]
         answer = None if owners else answer_to_flag(name, given_in(argv), known, self.command)
         if answer is not None:
             return UsageError(answer)
         suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])
+        if not owners and not suggestion and (meant := did_you_mean(f"--{name}", [f"--{n}" for n in of_pruning])):
+            suggestion = f"{meant} It is a flag of {_PRUNING}."
         where = f" It is a flag of {', '.join(owners)}." if owners else suggestion
         return UsageError(f"There is no flag --{name} here.{where}\n{self._hint()}")
 

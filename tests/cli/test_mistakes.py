@@ -32,6 +32,10 @@ LAST = "state_ep3_it0.safetensors"
         (("ls", "--plugin="), ("--plugin: a value is missing; write --plugin=VALUE.",)),
         (("train", "--learning_rte=1"), ("There is no flag --learning_rte here.",)),
         (
+            ("train", "--default_hparams=digits_resnet_8", "--densty=0.2"),
+            ("There is no flag --densty here. Did you mean '--density'? It is a flag of branches that prune",),
+        ),
+        (
             ("train", "--training_step=1ep"),
             ("There is no flag --training_step here.", "Did you mean '--training_steps'?"),
         ),

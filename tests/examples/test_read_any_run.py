@@ -182,6 +182,17 @@ def test_what_verify_calls_damaged_is_refused_and_nothing_else(
     capsys.readouterr()
 
 
+def test_of_several_manifests_the_last_one_counts(own: Run) -> None:
+    first = next(path.name for path in own.tensor_files() if path.name.startswith("state_"))
+    own.amended(without=[first])
+    own.path(first).unlink()
+
+    found, manifest = read(own.folder), own.read_manifest()
+
+    assert manifest is not None and (found.returncode, found.stderr) == (0, "")
+    assert f"complete, {len(manifest.files)} files verified" in found.stdout
+
+
 def test_files_of_other_runs_and_other_formats_are_refused(own: Run) -> None:
     other = own.folder.parent / "main"
     shutil.copytree(other, moved := own.folder.parent / f"branch_oneshot_{'0' * 32}")
