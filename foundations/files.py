@@ -1,4 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, also in folders that several machines share.
+
+A shared file system may report ESTALE for a file that another machine has replaced, show a new name only after some
+seconds, and repeat a request whose reply was lost, which then finds the work done. The functions here survive this. A
+file or folder is published by one operation that fails if its target is there; nothing looks first and renames then.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,10 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from foundations.errors import EnvironmentFailure
 
@@ -24,6 +31,23 @@ _NO_LOCKS = (
 )
 _MOST_BYTES = 1 << 28
 """The size limit of a text file that is read whole."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""Errors of file systems without hard links, such as some in user space."""
+_PAUSES = (0.0, 0.01, 0.1, 0.5)
+"""Seconds to wait before each repetition after ESTALE."""
+Result = TypeVar("Result")
+
+
+def despite_stale(work: Callable[[], Result]) -> Result:
+    """Return `work()`, repeated a few times where it fails with ESTALE. Raises: OSError."""
+    for pause in _PAUSES:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(pause)
+    return work()
 
 
 @contextlib.contextmanager
@@ -51,12 +75,17 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     sweep_parts(path.parent, of=path.name)
-    part = path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
+    part = _part_of(path)
     try:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+            written = os.fstat(file.fileno())
+        try:
+            part.replace(path)
+        except FileNotFoundError:
+            if not os.path.samestat(written, path.stat()):  # the reply to the first request may have been lost
+                raise
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that matters
             part.unlink(missing_ok=True)
@@ -68,8 +97,106 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (see `replacing`). Raises: EnvironmentFailure where it cannot be written."""
     with explain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all in a folder that is there. Raises: OSError."""
+
+    def write() -> None:
         with replacing(path) as part:
             part.write_bytes(data)
+
+    despite_stale(write)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
+    part = _part_of(path)
+    try:
+        part.write_bytes(data)
+        publish_file(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def publish_file(part: Path, path: Path) -> None:
+    """Give a finished file the name `path`, by a hard link, and remove the name `part`.
+
+    Raises: FileExistsError where another file has the name `path`, which stays as it is; OSError.
+    """
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        if not _is_same(part, path):  # the reply to the first request may have been lost
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy_exclusively(part, path)
+    part.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def publish_folder(working: Path, final: Path) -> None:
+    """Rename a finished folder to a name that is not there, or is an empty folder.
+
+    Raises: FileExistsError where something has the name `final`, which stays as it is; FileNotFoundError where there is
+    no folder `working`: another process may have renamed it, or this one, if the reply was lost; OSError.
+    """
+    _flush_folder(working)
+    _rename_folder(working, final)
+    _flush_folder(final.parent)
+
+
+def claim_folder(old: Path, new: Path) -> bool:
+    """Rename a folder to a name that only this process uses; return whether this process has done it.
+
+    Of several processes that claim a folder, only one renames it. Raises: OSError.
+    """
+    try:
+        _rename_folder(old, new)
+    except FileNotFoundError:
+        return os.path.lexists(new)  # the reply to the first request may have been lost
+    return True
+
+
+def refresh_folder(folder: Path) -> None:
+    """Change a folder, so that this machine forgets what it remembers about its names. Raises: OSError."""
+    probe = folder / f".{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    probe.unlink(missing_ok=True)
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        os.rename(old, new)  # noqa: PTH104 (names of folders, not files)
+    except OSError as error:
+        number = {errno.ENOTEMPTY: errno.EEXIST, errno.ESTALE: errno.ENOENT}.get(error.errno or 0)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(new if number == errno.EEXIST else old)) from error
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return despite_stale(lambda: os.path.samestat(first.stat(), second.stat()))
+    return False
+
+
+def _copy_exclusively(part: Path, path: Path) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(part.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def sweep_parts(folder: Path, of: str | None = None) -> None:
@@ -104,6 +231,10 @@ def remove_empty(folder: Path, above: int) -> None:
             each.rmdir()
 
 
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
+
+
 @functools.cache
 def _place() -> str:
     """Return an identifier of this machine that is valid in any file name."""
@@ -115,6 +246,10 @@ def read_file(path: Path | str) -> bytes:
 
     Raises: OSError for anything but a file, such as a FIFO, which would block, and for more than 256 MiB.
     """
+    return despite_stale(lambda: _content(path))
+
+
+def _content(path: Path | str) -> bytes:
     with _opened(path, allow=stat.S_ISCHR) as file:
         found = os.fstat(file.fileno())
         if found.st_size <= _MOST_BYTES:
@@ -124,8 +259,12 @@ def read_file(path: Path | str) -> bytes:
 
 def sha256_of_file(path: Path | str) -> str:
     """Return the SHA-256 of a file as 64 hex digits. Raises: OSError for anything but a regular file."""
-    with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def digest() -> str:
+        with _opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return despite_stale(digest)
 
 
 def check_regular(path: Path) -> None:

@@ -108,7 +108,7 @@ class PlannedSweep:
 
     def folders(self) -> str:
         """Return the folder of each run, a line each."""
-        return "\n".join(dict.fromkeys(str(planned.run.folder) for _, _, planned in self.targets()))
+        return "\n".join(dict.fromkeys(str(planned.run.place) for _, _, planned in self.targets()))
 
     def preview(
         self, rates: Rates | None = None, *, at_once: int = 1, is_timed: bool = False, measured: Sequence[Case] = ()

@@ -1,8 +1,14 @@
-"""One process at a time: locks that a killed process cannot leave behind."""
+"""One process at a time: locks that a killed process cannot leave behind.
+
+Locks save work. On some shared file systems they keep nobody out: `flock` succeeds for every process. So nothing is
+wrong if two processes hold a lock (`foundations.storage.generations`), but it is noticed: the holder's file names
+another process that is alive.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -20,6 +26,54 @@ _NUMBERS = ("pid", "since", "at", "speed")
 """The numeric facts about a holder."""
 _SECONDS_OF_SILENCE = 60.0
 """A process that has not noted its progress for this long counts as ended."""
+_IDENTITY = ("pid", "host", "started")
+_SECONDS_OF_WATCHING, _LOOKS = 3.0, 12
+_RECENT_SECONDS = 600.0
+
+
+def this_process() -> dict[str, Any]:
+    """Return facts that tell this process from others on any machine: pid, host, and the moment of its start."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_of(os.getpid())}
+
+
+def is_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two processes, as `this_process` describes them, are one."""
+    return all(first.get(name) == second.get(name) for name in _IDENTITY)
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Return whether a process, as `this_process` describes it, runs; None if it is on another machine."""
+    if process.get("host") != socket.gethostname() or type(process.get("pid")) is not int:
+        return None
+    started = _start_of(process["pid"])
+    return started != "" and process.get("started") == started
+
+
+def _start_of(pid: int) -> str:
+    """Return the moment when a process of this machine was started; empty if there is none, or it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        is_dead = fields[0] in "ZX"
+        return "" if is_dead else f"{_boot()} {fields[19]}"
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return "unknown"
+    except (OSError, OverflowError):
+        return ""
+    return "unknown"
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return ""
 
 
 class Holder:
@@ -28,8 +82,28 @@ class Holder:
     def __init__(self, path: Path) -> None:
         """Write the process, its machine and the time. path: the lock's path."""
         self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
-        self._facts: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        self._facts: dict[str, Any] = {**this_process(), "since": time.time()}
+        self.former = read_holder(path)
+        """Facts about the process that the file named before: it was killed, or the lock does not keep it out."""
+        self._is_recent = self.former is not None and _is_recent(self._path, self.former)
         self.note({})
+
+    def competitor(self) -> dict[str, Any] | None:
+        """Return facts about another process that holds the lock as well; None if there is none.
+
+        Of a process on another machine, which wrote its file less than 10 minutes ago by the clock of one of the two
+        machines, the file is watched for some seconds.
+        """
+        if self.former is None or is_same(self.former, self._facts):
+            return None
+        alive = is_alive(self.former)
+        if alive is None and self._is_recent:
+            for _ in range(_LOOKS):
+                time.sleep(_SECONDS_OF_WATCHING / _LOOKS)
+                found = read_holder(self._path)
+                if found is not None and not is_same(found, self._facts):
+                    return found
+        return self.former if alive else None
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Add facts to the file, with the time. It does not flush the disk, since it is called often."""
@@ -44,6 +118,14 @@ class Holder:
         for path in (self._path, self._part):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _is_recent(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether a holder's file was written not long ago, by its own clock or that of the file system."""
+    times = [float(facts.get("at", 0))]
+    with contextlib.suppress(OSError):
+        times.append(path.stat().st_mtime)
+    return any(abs(time.time() - at) < _RECENT_SECONDS for at in times)
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
@@ -96,7 +178,7 @@ def is_held(path: Path) -> bool:
         at = (read_holder(path) or {}).get("at")
         return at is not None and time.time() - at < _SECONDS_OF_SILENCE
     file_lock.release()
-    return False
+    return bool(is_alive(read_holder(path) or {}))  # the lock may keep nobody out
 
 
 def _file_lock(path: Path) -> FileLock:
@@ -106,6 +188,11 @@ def _file_lock(path: Path) -> FileLock:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1 << 53
+
+
+def describe(process: Mapping[str, Any] | None) -> str:
+    """Return the name of a process for messages."""
+    return f"process {process.get('pid')} on {process.get('host')}" if process else "another process"
 
 
 def _describe(path: Path) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
+from foundations.storage.generations import holds
+from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 
@@ -32,6 +34,7 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
         raise EnvironmentFailure(f"Cannot read {root}: permission denied.")
+    check_format(root)
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         for replicate in sorted(training.glob("replicate_*")):
@@ -43,7 +46,8 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
                 except OSError:  # a colleague's, say: reading the run reports it
                     yield (folder, number, MAIN), True
                     continue
-                for name in (MAIN, *sorted([name for name in names if name.startswith("branch_")])):
+                branches = {name.removeprefix(".") for name in names if name.startswith(("branch_", ".branch_"))}
+                for name in (MAIN, *sorted(branches)):
                     yield (folder, number, name), False
 
 
@@ -58,6 +62,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     prefer: the replicate to return where the address fits several replicates of one run and names none.
     Raises: UsageError where the address fits no run, or more than one.
     """
+    check_format(root)
     whole = address.rstrip("/")
     exact = Location.parse(whole)
     if exact is not None and _holds_run(exact.under(root)):
@@ -148,7 +153,7 @@ def with_users(runs: Sequence[Run]) -> list[Run]:
 
 def _holds_run(folder: Path | str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
-    return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
+    return holds(str(folder), DESCRIPTION, MANIFEST)
 
 
 def _is_meant(location: Location, stem: str, replicate: str) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.storage.upkeep import mend, verify
+from tests.foundations.toy_descriptions import rewrite_state
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
 from training.jobs.compute import complete, ensure_states
@@ -274,8 +275,7 @@ def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothin
     run = complete(desc, context(tmp_path, digits), [desc.start.at(9)]).run
     state = run.load_state(desc.start.at(9))
     state["fc.bias"] += 1e-3
-    run.save_state(desc.start.at(9), state)
-    run.add_to_manifest(run.state_name(desc.start.at(9)))
+    rewrite_state(run, desc.start.at(9), state)
     before = tensor_digests(run)
 
     with pytest.raises(EnvironmentFailure, match="does not reproduce the state that was kept at 9it"):
