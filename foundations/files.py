@@ -93,10 +93,42 @@ def replacing(path: Path) -> Iterator[Path]:
     _flush_folder(path.parent)
 
 
+def is_there(path: Path | str) -> bool:
+    """Return whether anything has a name, be it a broken link; False where that cannot be seen."""
+    try:
+        despite_stale(lambda: os.lstat(path))
+    except OSError:
+        return False
+    return True
+
+
+def is_folder(path: Path | str) -> bool:
+    """Return whether a path leads to a folder; False where that cannot be seen."""
+    try:
+        return stat.S_ISDIR(despite_stale(lambda: os.stat(path)).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there, seen by this machine or not yet. Raises: OSError."""
+    try:
+        os.mkdir(path)  # noqa: PTH102
+    except FileExistsError:
+        if is_there(path) and not is_folder(path):
+            raise
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (see `replacing`). Raises: EnvironmentFailure where it cannot be written."""
     with explain_os_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         replace_file(path, data)
 
 
@@ -160,7 +192,7 @@ def claim_folder(old: Path, new: Path) -> bool:
     try:
         _rename_folder(old, new)
     except FileNotFoundError:
-        return os.path.lexists(new)  # the reply to the first request may have been lost
+        return is_there(new)  # the reply to the first request may have been lost
     return True
 
 
@@ -269,7 +301,7 @@ def sha256_of_file(path: Path | str) -> str:
 
 def check_regular(path: Path) -> None:
     """Raise OSError for anything but a regular file or a link to one."""
-    mode = path.stat().st_mode
+    mode = despite_stale(path.stat).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 

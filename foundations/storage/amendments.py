@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import create_file, explain_os_errors, publish_file
+from foundations.files import create_file, explain_os_errors, publish_file, refresh_folder
 from foundations.storage import tensor_files
 from foundations.storage.manifest import (
     MANIFEST,
@@ -114,10 +114,11 @@ class AmendedRun(RunFolder):
 
         Where another process has published a whole file of that name before, that one stays.
         """
-        if self._added is not None:
-            with explain_os_errors("write", self.place):
+        added = self._added
+        if added is not None:
+            with self._writing(added, names[0]):
                 for name in names:
-                    self._publish_added(self._added / name, name)
+                    self._publish_added(added / name, name)
         self.amended(files={name: FileRecord.of(self.place / name) for name in names})
         self._drop_added()
 
@@ -125,6 +126,7 @@ class AmendedRun(RunFolder):
         try:
             publish_file(added, self.place / name)
         except FileExistsError:
+            refresh_folder(self.place)
             try:
                 tensor_files.read(self.place / name, self.how_to_mend(), f"{self.location}/{name}")
             except DamagedError:

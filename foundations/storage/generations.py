@@ -15,14 +15,16 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-from foundations.files import PART, claim_folder, read_file
+from foundations.files import PART, claim_folder, is_there, make_folder, read_file
 from foundations.storage.locks import is_alive, is_same, this_process
 
 _NAME = re.compile(r"(\d{1,9})-[0-9a-f]{8}", re.ASCII)
 _OWNER = ".owner"
+_REMOVED = ".removed_"
 _ATTEMPTS = 20
 
 
@@ -45,13 +47,13 @@ class Generations:
     def newest(self, file: str) -> Path | None:
         """Return the newest working folder that has a file, else the newest one; None where there is none."""
         known = self.all()
-        return next((each for each in known if os.path.lexists(each / file)), known[0] if known else None)
+        return next((each for each in known if is_there(each / file)), known[0] if known else None)
 
     def begin(self, *, is_owned: bool) -> Path:
         """Make a working folder. is_owned: whether to name this process as its owner. Raises: OSError."""
         folder = self._next()
         for attempt in range(_ATTEMPTS):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with contextlib.suppress(FileExistsError):  # the name is ours alone: the reply was lost
                 try:
                     folder.mkdir()
@@ -69,7 +71,7 @@ class Generations:
         old: a working folder, or the final folder. Raises: OSError.
         """
         new = self._next()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if not claim_folder(old, new):
             return None
         self.release(old)
@@ -94,11 +96,20 @@ class Generations:
         with contextlib.suppress(OSError):
             Path(f"{folder}{_OWNER}").unlink(missing_ok=True)
 
+    def remove(self, folder: Path) -> None:
+        """Remove a working folder; a process that works in it finds the whole folder gone. Raises: OSError."""
+        trash = folder.with_name(f"{_REMOVED}{os.urandom(4).hex()}")
+        if claim_folder(folder, trash):
+            shutil.rmtree(trash)
+        self.release(folder)
+
     def tidy(self) -> None:
-        """Remove the files about owners of folders that are gone, and the hidden folder if it is empty."""
+        """Remove what is left of removed folders, and the hidden folder if it is empty."""
         with contextlib.suppress(OSError):
+            for trash in self.folder.glob(f"{_REMOVED}*"):
+                shutil.rmtree(trash, ignore_errors=True)
             for path in self.folder.glob(f"*{_OWNER}*"):
-                if not path.with_name(path.name.partition(_OWNER)[0]).exists():
+                if not is_there(path.with_name(path.name.partition(_OWNER)[0])):
                     path.unlink(missing_ok=True)
             self.folder.rmdir()
 

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from foundations.errors import Busy
-from foundations.files import read_file
+from foundations.files import make_folder, read_file
 
 _NUMBERS = ("pid", "since", "at", "speed")
 """The numeric facts about a holder."""
@@ -85,15 +85,22 @@ class Holder:
         self._facts: dict[str, Any] = {**this_process(), "since": time.time()}
         self.former = read_holder(path)
         """Facts about the process that the file named before: it was killed, or the lock does not keep it out."""
+        self._has_looked = False
+        self._found: dict[str, Any] | None = None
         self._is_recent = self.former is not None and _is_recent(self._path, self.former)
         self.note({})
 
     def competitor(self) -> dict[str, Any] | None:
-        """Return facts about another process that holds the lock as well; None if there is none.
+        """Return facts about another process that holds the lock as well; None if there is none. Looks once.
 
         Of a process on another machine, which wrote its file less than 10 minutes ago by the clock of one of the two
         machines, the file is watched for some seconds.
         """
+        if not self._has_looked:
+            self._has_looked, self._found = True, self._competitor()
+        return self._found
+
+    def _competitor(self) -> dict[str, Any] | None:
         if self.former is None or is_same(self.former, self._facts):
             return None
         alive = is_alive(self.former)
@@ -114,7 +121,9 @@ class Holder:
             part.replace(self._path)
 
     def remove(self) -> None:
-        """Delete the holder's file and its temporary file."""
+        """Delete the holder's file and its temporary file, unless another process holds the lock as well."""
+        if not is_same(read_holder(self._path) or self._facts, self._facts):
+            return
         for path in (self._path, self._part):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -148,7 +157,7 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
     wait: if not, raise Busy where another process holds it.
     Raises: OSError, ENOLCK or ENOSYS where the file system has no locks: nothing else keeps two processes apart.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     file_lock = _file_lock(path)
     try:
         file_lock.acquire(timeout=0)

@@ -47,7 +47,7 @@ class FileRecord:
     @classmethod
     def of(cls, path: Path) -> FileRecord:
         """Measure a file. Raises: OSError where there is none, or something else than a file."""
-        return cls(path.stat().st_size, sha256_of_file(path))
+        return cls(despite_stale(path.stat).st_size, sha256_of_file(path))
 
     def difference(self, path: str, *, of_bytes: bool = False) -> str:
         """Describe the difference between a file and its record; empty if there is none.

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from foundations.errors import EnvironmentFailure
-from foundations.files import create_file, explain_os_errors, read_file
+from foundations.files import create_file, explain_os_errors, is_there, make_folder, read_file
 from foundations.storage import sealed_json
 
 FORMAT_FILE = "format.json"
@@ -34,8 +34,8 @@ def state_format(root: Path) -> None:
     """Write the format into a root that does not state it. Raises: EnvironmentFailure; as `check_format`."""
     check_format(root)
     path = root / FORMAT_FILE
-    if not path.exists():
+    if not is_there(path):
         with explain_os_errors("write", path):
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
             with contextlib.suppress(FileExistsError):
                 create_file(path, sealed_json.to_bytes({}))

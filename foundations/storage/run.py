@@ -95,7 +95,7 @@ class Run(AmendedRun):
             folder = self.folder
             found = {path.name for path in folder.iterdir()} - {OUTPUT, FAILURE}
             if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
-                for name in found:
+                for name in sorted(found):
                     (folder / name).unlink()
                 folder.rmdir()
                 self._let_go()
@@ -114,13 +114,23 @@ class Run(AmendedRun):
         """
         self.begin()
         self.check_own()
+        try:
+            files = self._recorded()
+        except (OSError, EnvironmentFailure):
+            self.check_own()
+            raise
+        self.publish(manifest, files)
+
+    def _recorded(self) -> dict[str, FileRecord]:
+        """Read the states, the mask and the report, and return the records of all files that a manifest lists."""
         for path in self.tensor_files():
             if path.name != CHECKPOINT:
                 self.read_tensors(path.name)
         self.sparsity()
-        names = {path.name for path in self.folder.iterdir()} - {CHECKPOINT, LOG, OUTPUT, FAILURE}
+        folder = self.folder
+        names = {path.name for path in folder.iterdir()} - {CHECKPOINT, LOG, OUTPUT, FAILURE}
         listed = sorted(each for each in names if not each.startswith((".", DAMAGED)) and not manifest_number(each))
-        self.publish(manifest, {name: FileRecord.of(self.folder / name) for name in listed})
+        return {name: FileRecord.of(folder / name) for name in listed}
 
     # Its files.
 
@@ -273,7 +283,11 @@ class Run(AmendedRun):
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
         owner = f"{self.location}/{name}"
-        return tensor_files.read(self.path(name), self.how_to_mend(), owner, is_checked=is_checked)
+        try:
+            return tensor_files.read(self.path(name), self.how_to_mend(), owner, is_checked=is_checked)
+        except EnvironmentFailure:
+            self.check_there()
+            raise
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()

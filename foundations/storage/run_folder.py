@@ -23,10 +23,20 @@ from typing import Any
 
 from foundations.description.address import Location
 from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
-from foundations.files import PART, explain_os_errors, publish_folder, read_file, refresh_folder, replace_file
+from foundations.files import (
+    PART,
+    despite_stale,
+    explain_os_errors,
+    is_folder,
+    is_there,
+    publish_folder,
+    read_file,
+    refresh_folder,
+    replace_file,
+)
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
-from foundations.storage.locks import Holder, describe, is_same, lock, this_process
+from foundations.storage.locks import Holder, describe, is_alive, is_same, lock, this_process
 from foundations.storage.manifest import MANIFEST, NOT_A_MANIFEST, FileRecord, Manifest, manifest_number
 from foundations.storage.root_format import check_format, state_format
 
@@ -75,13 +85,13 @@ class RunFolder:
     @property
     def is_published(self) -> bool:
         """Whether the final folder has a manifest: the run is complete, or damaged."""
-        return os.path.lexists(f"{self.place}/{MANIFEST}")
+        return is_there(f"{self.place}/{MANIFEST}")
 
     @property
     def folder(self) -> Path:
         """The folder of the run's files: the final one of a complete run, else the process's own or the newest."""
         own = self._own
-        if own is not None and (self._holder is not None or own.is_dir()):
+        if own is not None and (self._holder is not None or is_folder(own)):
             return own
         if self.is_published:
             return self.place
@@ -92,7 +102,7 @@ class RunFolder:
         if name in _OF_EXECUTORS:
             beside = self.generations.folder / name
             at_place = self.place / name
-            return at_place if self.is_published or (at_place.exists() and not beside.exists()) else beside
+            return at_place if self.is_published or (is_there(at_place) and not is_there(beside)) else beside
         return self.folder / name
 
     def exists(self) -> bool:
@@ -136,18 +146,29 @@ class RunFolder:
         stale = [each for each in stale if each not in (self._own, self._added)]
         if self.is_published:
             checkpoint = self.place / CHECKPOINT
-            return [*_parts(self.place), *([checkpoint] if checkpoint.is_file() else []), *stale]
+            return [*_parts(self.place), *([checkpoint] if is_there(checkpoint) else []), *stale]
         return [part for folder in (self.place, *stale) for part in _parts(folder)]
 
     def tidy(self) -> None:
         """Delete leftovers."""
         for path in self.leftovers():
+            if self._is_in_use(path):
+                continue
             with contextlib.suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
+                if is_folder(path) and not path.is_symlink():
+                    self.generations.remove(path)
                 else:
                     path.unlink(missing_ok=True)
         self.generations.tidy()
+
+    def _is_in_use(self, path: Path) -> bool:
+        """Return whether a working folder, or that of a file, may be of a process that works on another machine."""
+        folder = path if path.parent == self.generations.folder else path.parent
+        owner = self.generations.owner(folder)
+        return owner is not None and is_alive(owner) is None and self._competitor() is not None
+
+    def _competitor(self) -> dict[str, Any] | None:
+        return self._holder.competitor() if self._holder else None
 
     def claim(self) -> bool:
         """Take over the files of an interrupted process, if there are any; return whether this process has them.
@@ -181,7 +202,7 @@ class RunFolder:
 
     def _interrupted(self) -> tuple[list[Path], dict[str, Any] | None]:
         """Return the folders that may be taken over, the newest first, and a process that works in another one."""
-        competitor = self._holder.competitor() if self._holder else None
+        competitor = self._competitor()
         free, busy = [], competitor
         for folder in (*self.generations.all(), *self._of_format_1()):
             alive = self.generations.living_owner(folder)
@@ -206,15 +227,16 @@ class RunFolder:
             claimed = self.generations.claim(old, is_owned=self._holder is not None)
             if claimed is None:
                 continue
-            if old == self.place and (claimed / MANIFEST).exists():  # it was published, which was not seen here
+            if old == self.place and is_there(claimed / MANIFEST):  # it was published, which was not seen here
                 self._put_back(claimed)
                 return False
             self._own = claimed
-            for name in os.listdir(claimed):  # noqa: PTH208
-                if manifest_number(name) or is_part(name):
-                    (claimed / name).unlink(missing_ok=True)
-                elif name in _OF_EXECUTORS and not os.path.lexists(self.generations.folder / name):
-                    (claimed / name).replace(self.generations.folder / name)
+            with self._writing(claimed, MANIFEST):
+                for name in despite_stale(lambda folder=claimed: os.listdir(folder)):  # noqa: PTH208
+                    if manifest_number(name) or is_part(name):
+                        (claimed / name).unlink(missing_ok=True)
+                    elif name in _OF_EXECUTORS and not is_there(self.generations.folder / name):
+                        (claimed / name).replace(self.generations.folder / name)
             return True
         return False
 
@@ -230,7 +252,12 @@ class RunFolder:
 
         Raises: PublishedFirst, TakenOver or EnvironmentFailure, with a sentence on who has done what.
         """
-        if self.is_published or (self._own is not None and not self._own.is_dir()):
+        if self.is_published or (self._own is not None and not is_folder(self._own)):
+            raise self._lost(self._own)
+
+    def check_there(self) -> None:
+        """Check that the process's working folder is there. Raises: as `check_own`."""
+        if self._own is not None and self._holder is not None and not is_folder(self._own):
             raise self._lost(self._own)
 
     def publish(self, manifest: Manifest, files: Mapping[str, FileRecord]) -> None:
@@ -266,7 +293,7 @@ class RunFolder:
                 if not self._sees_publication():  # a folder of format 1 is in the way
                     for old in self._of_format_1():
                         claimed = self.generations.claim(old, is_owned=False)
-                        if claimed is not None and (claimed / MANIFEST).exists():
+                        if claimed is not None and is_there(claimed / MANIFEST):
                             self._put_back(claimed)
                     continue
             except FileNotFoundError:
@@ -352,7 +379,7 @@ class RunFolder:
             try:
                 replace_file(folder / name, data)
             except FileNotFoundError:
-                if not folder.is_dir():
+                if not is_folder(folder):
                     raise
                 replace_file(folder / name, data)  # another process has removed the temporary file as a leftover
 
@@ -374,7 +401,7 @@ class RunFolder:
             try:
                 yield
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ESTALE) and not folder.is_dir() and folder != self.place:
+                if error.errno in (errno.ENOENT, errno.ESTALE) and not is_folder(folder) and folder != self.place:
                     raise self._lost(folder) from None
                 raise
 
@@ -397,6 +424,7 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             if path.is_symlink():
                 raise self.damaged(name, "it is a link to nothing") from None
+            self.check_there()
             return None
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):

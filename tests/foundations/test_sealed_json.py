@@ -42,7 +42,9 @@ def test_anything_else_is_refused(data):
 
 def test_a_newer_format_is_refused_and_is_no_damage():
     data = sealed_json.to_bytes({**TREE, "format": 3})
-    with pytest.raises(EnvironmentFailure, match=r"^here.json is of format 3, .* reads formats 1 to 2: use a newer") as error:
+    with pytest.raises(
+        EnvironmentFailure, match=r"^here.json is of format 3, .* reads formats 1 to 2: use a newer"
+    ) as error:
         sealed_json.from_bytes(data, "here.json")
 
     assert not isinstance(error.value, DamagedError)

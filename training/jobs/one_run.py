@@ -126,6 +126,9 @@ class RunWork:
             progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
             trainer = self.fresh
             self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
+        # States that an interrupted process kept after its last checkpoint are of this training only once it is there.
+        later = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
+        keep = {*keep, *(step for step in later if progress.step < step <= until)}
         logs = self.context.logs if self.platform.is_primary else ()
         with following(self.run, logs, self.context.reporter.say) as follower:
             for batch in trainer.advance(self.run, progress, until, keep, follower.tell):
