@@ -35,7 +35,17 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 """Errors of file systems without hard links, such as some in user space."""
 _PAUSES = (0.0, 0.01, 0.1, 0.5)
 """Seconds to wait before each repetition after ESTALE."""
+_LOOKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds between looks for a name that another machine has made, and this one does not see yet."""
 Result = TypeVar("Result")
+
+
+def looks() -> Iterator[None]:
+    """Yield a few times within some seconds, to look for a name that this machine may see late."""
+    yield
+    for pause in _LOOKS:
+        time.sleep(pause)
+        yield
 
 
 def despite_stale(work: Callable[[], Result]) -> Result:
@@ -115,7 +125,7 @@ def make_folder(path: Path) -> None:
     try:
         os.mkdir(path)  # noqa: PTH102
     except FileExistsError:
-        if is_there(path) and not is_folder(path):
+        if _is_no_folder(path):
             raise
     except FileNotFoundError:
         if path.parent == path:
@@ -123,6 +133,12 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)  # noqa: PTH102
+
+
+def _is_no_folder(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # it may not be seen yet, or be gone again
+        return not stat.S_ISDIR(despite_stale(lambda: os.stat(path)).st_mode)  # noqa: PTH116
+    return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,12 +10,11 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import create_file, explain_os_errors, publish_file, refresh_folder
+from foundations.files import create_file, explain_os_errors, looks, publish_file, refresh_folder
 from foundations.storage import tensor_files
 from foundations.storage.manifest import (
     MANIFEST,
@@ -25,7 +24,7 @@ from foundations.storage.manifest import (
     manifest_name,
     manifest_number,
 )
-from foundations.storage.run_folder import DAMAGED, PAUSES, RunFolder
+from foundations.storage.run_folder import DAMAGED, RunFolder
 
 _ATTEMPTS = 100
 
@@ -58,13 +57,12 @@ class AmendedRun(RunFolder):
         at_least: a number that another process is known to have published.
         Raises: DamagedError where the manifest cannot be read.
         """
-        for pause in (*PAUSES, None):
+        for _ in looks():
             number = max(at_least, self.manifest_number())
             name = manifest_name(number)
             data = self.data(name, self.place)
-            if data is not None or number == 1 or pause is None:
+            if data is not None or number == 1:
                 break
-            time.sleep(pause)
         try:
             manifest = None if data is None else Manifest.from_bytes(data, self.place / name)
         except NOT_A_MANIFEST as error:
@@ -141,12 +139,11 @@ class AmendedRun(RunFolder):
 
     def _patient_difference(self, name: str, record: FileRecord) -> str:
         problem = ""
-        for pause in PAUSES:
+        for _ in looks():
             problem = record.difference(f"{self.place}/{name}")
             listed = self.read_manifest()
             if not problem or listed is None or listed.files.get(name) != record:
                 return ""
-            time.sleep(pause)
         return problem
 
 

@@ -29,6 +29,7 @@ from foundations.files import (
     explain_os_errors,
     is_folder,
     is_there,
+    looks,
     publish_folder,
     read_file,
     refresh_folder,
@@ -49,8 +50,6 @@ DAMAGED = "damaged_"
 """The prefix of files that were set aside."""
 _OF_EXECUTORS = (OUTPUT, FAILURE)
 """Files that are beside the working folders."""
-PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds between looks for a name that another machine has made, and this one does not see yet."""
 _PUBLISHED = re.compile(r" Published by (process \d+ on .+)\.$", re.MULTILINE)
 _ATTEMPTS = 10
 
@@ -305,11 +304,7 @@ class RunFolder:
 
     def _sees_publication(self) -> bool:
         """Return whether the run is complete; wait some seconds for that, since names may be seen late."""
-        for pause in PAUSES:
-            if self.is_published:
-                return True
-            time.sleep(pause)
-        return self.is_published
+        return any(self.is_published for _ in looks())
 
     def _is_published_as(self, generation: str) -> bool:
         with contextlib.suppress(OSError, *NOT_A_MANIFEST):
@@ -318,7 +313,7 @@ class RunFolder:
 
     def _lost(self, own: Path | None) -> OpenPruneError:
         """Return the error for a process that others have overtaken, and remove what it has."""
-        for pause in PAUSES:
+        for _ in looks():
             if self.is_published:
                 said = _PUBLISHED.findall(self._text(self.place / LOG))
                 if own is not None:
@@ -332,7 +327,6 @@ class RunFolder:
             if others:
                 who = describe(self.generations.owner(others[0]))
                 return TakenOver(f"{who[:1].upper()}{who[1:]} has taken over {self}. This process ends its work on it.")
-            time.sleep(pause)
         return EnvironmentFailure(f"{own or self.place} was removed while the job ran.")
 
     @staticmethod

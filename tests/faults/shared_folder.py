@@ -176,12 +176,20 @@ class Simulation:
         found = work()
         if place not in map(str, removed):
             self._made[place] = (process.host, self.now)
+        self._reveal(process.host, place)
         self._gone |= dict.fromkeys(gone, process.host)
         self._forget(process.host, place.rpartition("/")[0])
         self._tell(place)
         if repeated and self.drawn.random() < _LOST:
             raise _error(repeated, place)
         return found
+
+    def _reveal(self, host: str, place: str) -> None:
+        """Let a machine see the folders in which it has changed something."""
+        while len(place) > len(self.root):
+            if place in self._made:
+                self._seen_at[host, place, self._made[place][1]] = self.now
+            place = place.rpartition("/")[0]
 
     def _forget(self, host: str, folder: str) -> None:
         """Let a machine see all names of a folder that it has changed."""

@@ -101,10 +101,10 @@ class Work:
         for iteration in range(at, 11):
             if iteration in _KEPT and (iteration > at or not run.has_state(step(iteration))):
                 run.save_state(step(iteration), {"chain": chain})  # type: ignore[dict-item]
-            chain = [*chain, number]
             if self.drawn.random() < 0.3:
-                run.save_checkpoint({}, {"step": iteration + 1, "chain": chain})
+                run.save_checkpoint({}, {"step": iteration, "chain": chain})
                 run.save_metrics(Metrics({("test_loss", 0): 0.5}))
+            chain = [*chain, number]
             run.log("a line")
             holder.note({"done": iteration})
             self.simulation._pause(self.drawn.uniform(0, 2))
