@@ -49,38 +49,44 @@ class AmendedRun(RunFolder):
 
     def read_manifest(self) -> Manifest | None:
         """Return the latest manifest without comparing the files with it, or None where there is none."""
-        return self.latest()[1] if self.is_published else None
+        number = self.manifest_number()
+        return self.latest(number)[1] if number else None
 
-    def latest(self, at_least: int = 1) -> tuple[int, Manifest | None]:
+    def latest(self, at_least: int) -> tuple[int, Manifest | None]:
         """Return the latest manifest and its number; 1 and None where there is none.
 
-        at_least: a number that another process is known to have published.
+        at_least: the number of a manifest that is known to be there, or 1.
         Raises: DamagedError where the manifest cannot be read.
         """
         for _ in looks():
-            number = max(at_least, self.manifest_number())
-            name = manifest_name(number)
-            data = self.data(name, self.place)
-            if data is not None or number == 1:
+            name = manifest_name(at_least)
+            path = f"{self.place}/{name}"
+            data = self.data(name, path)
+            self._is_complete = data is not None
+            if data is not None or at_least == 1:
                 break
+            at_least = max(at_least, self.manifest_number())
         try:
-            manifest = None if data is None else Manifest.from_bytes(data, self.place / name)
+            manifest = None if data is None else Manifest.from_bytes(data, path)
         except NOT_A_MANIFEST as error:
             raise self.damaged(name, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
             self.check_place()
             raise self.damaged(name, f"it belongs to {manifest.run}")
-        return number, manifest
+        return at_least, manifest
 
     def check_place(self) -> None:
         """Check that the directory is not another run's as a whole. Raises: DamagedError."""
 
     def manifest_number(self) -> int:
-        """Return the number of the latest manifest that this machine sees."""
-        with contextlib.suppress(OSError):
+        """Return the number of the latest manifest that this machine sees; 0 where there is no `manifest.json`."""
+        try:
             names = os.listdir(self.place)  # noqa: PTH208 (called for each run of a listing)
-            return max((manifest_number(name) or 1 for name in names), default=1)
-        return 1
+        except OSError:
+            return int(self.is_published)  # a colleague's folder, say: reading the manifest reports it
+        if MANIFEST not in names:
+            return 0
+        return max([manifest_number(name) or 1 for name in names if name.startswith("manifest_")], default=1)
 
     def amended(self, files: Mapping[str, FileRecord] | None = None, without: Iterable[str] = ()) -> Manifest:
         """Write the next manifest, with further files, or without some; return it. If nothing changes, write none.
@@ -89,7 +95,7 @@ class AmendedRun(RunFolder):
         """
         gone, at_least = set(without), 1
         for _ in range(_ATTEMPTS):
-            number, manifest = self.latest(at_least)
+            number, manifest = self.latest(max(at_least, self.manifest_number()))
             if manifest is None:
                 break
             listed = {name: each for name, each in {**manifest.files, **(files or {})}.items() if name not in gone}

@@ -87,14 +87,16 @@ class Holder:
         """Facts about the process that the file named before: it was killed, or the lock does not keep it out."""
         self._has_looked = False
         self._found: dict[str, Any] | None = None
-        self._is_recent = self.former is not None and _is_recent(self._path, self.former)
+        before = _written_at(self._path)
         self.note({})
+        ages = [time.time() - float((self.former or {}).get("at", 0)), _written_at(self._path) - before]
+        self._is_recent = any(abs(age) < _RECENT_SECONDS for age in ages)
 
     def competitor(self) -> dict[str, Any] | None:
         """Return facts about another process that holds the lock as well; None if there is none. Looks once.
 
-        Of a process on another machine, which wrote its file less than 10 minutes ago by the clock of one of the two
-        machines, the file is watched for some seconds.
+        Of a process on another machine, which wrote its file less than 10 minutes ago by this machine's clock or by
+        that of the file system, the file is watched for some seconds.
         """
         if not self._has_looked:
             self._has_looked, self._found = True, self._competitor()
@@ -129,12 +131,12 @@ class Holder:
                 path.unlink(missing_ok=True)
 
 
-def _is_recent(path: Path, facts: Mapping[str, Any]) -> bool:
-    """Return whether a holder's file was written not long ago, by its own clock or that of the file system."""
-    times = [float(facts.get("at", 0))]
-    with contextlib.suppress(OSError):
-        times.append(path.stat().st_mtime)
-    return any(abs(time.time() - at) < _RECENT_SECONDS for at in times)
+def _written_at(path: Path) -> float:
+    """Return when a file was written, by the clock of the file system; 0 where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:

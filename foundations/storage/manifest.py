@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -36,6 +37,15 @@ def manifest_number(name: str) -> int | None:
     return 1 if name == MANIFEST else int(match[1]) if match and match[1] != "1" else None
 
 
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    return despite_stale(lambda: os.stat(path))  # noqa: PTH116
+
+
 @dataclass(frozen=True)
 class FileRecord:
     """The record of a file in a manifest."""
@@ -55,7 +65,7 @@ class FileRecord:
         of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read.
         """
         try:
-            found = despite_stale(lambda: os.stat(path))  # noqa: PTH116 (no Path for each file of thousands of runs)
+            found = _stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return "it is missing"
         except OSError as error:

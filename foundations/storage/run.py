@@ -254,11 +254,12 @@ class Run(AmendedRun):
 
     def _parsed(self, name: str) -> dict[str, Any] | None:
         """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
-        data = self.data(name)
+        path = str(self.path(name)) if name == FAILURE else f"{self.folder}/{name}"
+        data = self.data(name, path)
         if data is None:
             return None
         try:
-            return sealed_json.from_bytes(data, self.path(name))
+            return sealed_json.from_bytes(data, path)
         except ValueError as error:
             raise self.damaged(name, str(error)) from error
 
@@ -267,7 +268,7 @@ class Run(AmendedRun):
 
         Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
         """
-        data = self.data(METRICS)
+        data = self.data(METRICS, f"{self.folder}/{METRICS}")
         if data is None:
             return None
         manifest = self.read_manifest()

@@ -64,6 +64,8 @@ class RunFolder:
         """The working folder that this process has claimed or begun."""
         self._added: Path | None = None
         """The working folder for files that are to be added to the complete run."""
+        self._is_complete = False
+        """Whether a manifest was read from the final folder since the lock was last taken."""
         self._holder: Holder | None = None
         """The run's lock, while this process holds it."""
         self._say: Callable[[str], None] = print
@@ -92,7 +94,7 @@ class RunFolder:
         own = self._own
         if own is not None and (self._holder is not None or is_folder(own)):
             return own
-        if self.is_published:
+        if self._is_complete or self.is_published:
             return self.place
         return self.generations.newest(DESCRIPTION) or self.place
 
@@ -131,7 +133,7 @@ class RunFolder:
             held = contextlib.ExitStack()
             holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
         with held:
-            self._holder, self._say = holder, say
+            self._holder, self._say, self._is_complete = holder, say, False
             try:
                 self.tidy()
                 yield holder
@@ -314,6 +316,8 @@ class RunFolder:
     def _lost(self, own: Path | None) -> OpenPruneError:
         """Return the error for a process that others have overtaken, and remove what it has."""
         for _ in looks():
+            with contextlib.suppress(OSError):
+                refresh_folder(self.place.parent)
             if self.is_published:
                 said = _PUBLISHED.findall(self._text(self.place / LOG))
                 if own is not None:
@@ -339,6 +343,7 @@ class RunFolder:
         """Make a complete run incomplete: its folder becomes this process's working folder. Raises: as `check_own`."""
         with explain_os_errors("write", self.place):
             self._own = self.generations.claim(self.place, is_owned=self._holder is not None)
+        self._is_complete = False
         if self._own is None:
             raise self._lost(None)
 
@@ -407,16 +412,16 @@ class RunFolder:
         """Return a sentence with the command that mends the run."""
         return f"To set it aside and compute it again: {PROGRAM} verify {self.location} --mend"
 
-    def data(self, name: str, folder: Path | None = None) -> bytes | None:
+    def data(self, name: str, path: str = "") -> bytes | None:
         """Return the content of a file, or None where there is none. Raises: DamagedError for anything but a file.
 
-        folder: the folder to look in, if not that of `path`.
+        path: the path of the file, if known.
         """
-        path = self.path(name) if folder is None else folder / name
+        path = path or str(self.path(name))
         try:
             return read_file(path)
         except (FileNotFoundError, NotADirectoryError):
-            if path.is_symlink():
+            if os.path.islink(path):  # noqa: PTH114
                 raise self.damaged(name, "it is a link to nothing") from None
             self.check_there()
             return None

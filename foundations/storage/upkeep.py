@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from foundations.errors import DamagedError, OpenPruneError
-from foundations.files import remove_empty
+from foundations.files import PART, remove_empty
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
 from foundations.storage.manifest import FileRecord, Manifest, manifest_name, manifest_number
@@ -138,7 +138,10 @@ def remove(run: Run) -> None:
 
 
 def sweep_removed(root: Path) -> None:
-    """Remove what is left of runs whose removal was cut off."""
+    """Remove what is left of runs whose removal was cut off, and of processes that were killed beside runs."""
+    for part in root.glob(f"*/replicate_*/.*{PART}"):
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
         shutil.rmtree(trash, ignore_errors=True)
         remove_empty(trash.parent, above=1)

@@ -200,7 +200,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unaske
 def test_a_killed_sweep_goes_on_where_it_was(terminal: Terminal) -> None:
     command = ("sweep", "--grid", "replicate=1-3", "--jobs=2", "--", "train", *LONG)
     running = terminal.start(*command)
-    while not list(terminal.root.glob("train_*/replicate_*/main/checkpoint.safetensors")):
+    while not list(terminal.root.glob("train_*/replicate_*/.main/*/checkpoint.safetensors")):
         time.sleep(0.01)
     assert running.kill()
 

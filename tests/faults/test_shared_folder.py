@@ -18,7 +18,7 @@ from foundations.storage import tensor_files
 from foundations.storage.locks import Holder
 from foundations.storage.manifest import FileRecord, Manifest, manifest_number
 from foundations.storage.run import Run
-from foundations.storage.upkeep import mend, verify
+from foundations.storage.upkeep import mend, sweep_removed, verify
 from tests.faults.shared_folder import Process, Simulation
 from tests.foundations.toy_descriptions import ToyDesc, step
 
@@ -142,6 +142,7 @@ class Work:
         with patch.object(run, "_say", self.said.append), run.locked(self.said.append):
             assert verify(run) == []
             manifest = run.manifest()
+        sweep_removed(self.root)
         assert manifest is not None
         assert {run.state_name(step(at)) for at in _WANTED} <= set(manifest.files)
         chain = json.loads((run.folder / "sparsity.json").read_text())["chain"].split("-")
