@@ -52,7 +52,7 @@ def sealed_json(data: bytes, file: str, at: list[str]) -> dict[str, Any]:
         folder = at[0] if record is not tree or at[2] == "main" else at[2]
         require(folder.endswith(f"_{record['digest']}"), "it does not describe the folder that it is in")
         require(at[0].endswith(record["canonical"].get("main", "")), "it is a branch of another training")
-    return tree
+    return tree | {"location": "/".join(at)}
 
 
 def tensors(data: bytes, owner: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}
     mask, last = found.get("mask.safetensors", {}), states[max(states)] if states else "no state"
     model, data = record.get("main", record)["hyperparameters"]["model"], ", ".join(manifest.get("dataset", {}))
-    print(f"{'/'.join(folder.parts[-3:])}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
+    print(f"{record['location']}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
     print(f"{record['kind']} of {model['model_name']} on {data or '?'}, {manifest.get('device') or '?'}; {last}")
     for name, weight in found.get(last, {}).items():
         print(f"  {name:28} {weight.dtype!s:8} {weight.shape!s:18} kept {np.mean(mask.get(name, 1)):.4f}")

@@ -24,12 +24,13 @@ from foundations.storage.manifest import (
     manifest_name,
     manifest_number,
 )
-from foundations.storage.run_folder import DAMAGED, RunFolder
+from foundations.storage.run_folder import DAMAGED
+from foundations.storage.working_run import WorkingRun
 
 _ATTEMPTS = 100
 
 
-class AmendedRun(RunFolder):
+class AmendedRun(WorkingRun):
     """A run's folders, with the manifests in its final one."""
 
     def manifest(self) -> Manifest | None:

@@ -10,7 +10,7 @@
     manifest.json, manifest_2.json  every other file with its SHA-256, and what the results came from
 
 A run is complete when its final folder has a manifest whose files match. Nothing else counts as done. Until then, the
-files are in a working folder (`foundations.storage.run_folder`).
+files are in a working folder (`foundations.storage.working_run`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from unittest.mock import patch
 
 from filelock import Timeout
 
-from foundations.storage import generations, locks, run_folder
+from foundations.storage import generations, locks, working_run
 
 _LATE, _LATEST = 0.3, 3.0
 """The share of names that are seen late, and the maximum delay in seconds."""
@@ -280,12 +280,12 @@ class Simulation:
     def _rmtree(self, path: Any, ignore_errors: bool = False) -> None:
         try:
             for name in self._list(path):
-                inner = f"{path}/{name}"
-                if os.path.isdir(inner):
+                inner = Path(path, name)
+                if inner.is_dir():
                     self._rmtree(inner, ignore_errors)
                 else:
-                    os.unlink(inner)
-            os.rmdir(path)
+                    inner.unlink()
+            Path(path).rmdir()
         except OSError:
             if not ignore_errors:
                 raise
@@ -319,8 +319,8 @@ class Simulation:
         new += [(os, name, self._removing("unlink")) for name in ("unlink", "remove")]
         new += [(os, "fsync", lambda _: None), (os, "urandom", self.drawn.randbytes), (shutil, "rmtree", self._rmtree)]
         new += [(time, "time", self._time), (time, "sleep", self._sleep), (locks, "_file_lock", self._lock)]
-        new += [(module, "this_process", self._facts) for module in (locks, generations, run_folder)]
-        new += [(module, "is_alive", self._alive) for module in (locks, generations, run_folder)]
+        new += [(module, "this_process", self._facts) for module in (locks, generations, working_run)]
+        new += [(module, "is_alive", self._alive) for module in (locks, generations, working_run)]
         with ExitStack() as stack:
             for module, name, function in new:
                 stack.enter_context(patch.object(module, name, function))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,7 +33,7 @@ def _to_bytes(tensors: Mapping[str, Any], facts: Mapping[str, Any] | None = None
     return json.dumps([dict(tensors), dict(facts or {}), owner]).encode()
 
 
-def _read(path: Path, how_to_mend: str, owner: str = "", *, is_checked: bool = False) -> tuple[Any, Any]:
+def _read(path: Path, _how_to_mend: str, owner: str = "", **_: bool) -> tuple[Any, Any]:
     try:
         tensors, facts, written_as = json.loads(read_file(path))
     except FileNotFoundError as error:
@@ -147,7 +147,7 @@ class Work:
         assert {run.state_name(step(at)) for at in _WANTED} <= set(manifest.files)
         chain = json.loads((run.folder / "sparsity.json").read_text())["chain"].split("-")
         for at in _KEPT:  # the files are of one generation
-            assert run.load_state(step(at))["chain"] == [int(each) for each in chain[:at]]  # type: ignore[comparison-overlap]
+            assert run.load_state(step(at))["chain"] == [int(each) for each in chain[:at]]
         assert run.metrics().values == {("test_loss", int(manifest.results["by"] or 0)): 0.5}
         left = [path.name for path in run.place.parent.iterdir() if path != run.place]
         assert left == [], f"{left} is left"
