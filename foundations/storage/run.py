@@ -172,7 +172,7 @@ class Run(AmendedRun):
     def fingerprint(self, source: Source) -> dict[str, str]:
         """Return `{<run>/<file>: SHA-256}` of the file of this run that a source is, as manifests record it."""
         name = self.state_name(source.step) if isinstance(source, StateOf) else MASK
-        return {f"{self.location}/{name}": sha256_of_file(self.path(name))}
+        return {f"{self.location}/{name}": self.read(name, sha256_of_file)}
 
     def has_mask(self) -> bool:
         """Return whether a mask and its report were kept."""
@@ -285,7 +285,9 @@ class Run(AmendedRun):
         """
         owner = f"{self.location}/{name}"
         try:
-            return tensor_files.read(self.path(name), self.how_to_mend(), owner, is_checked=is_checked)
+            return self.read(
+                name, lambda path: tensor_files.read(path, self.how_to_mend(), owner, is_checked=is_checked)
+            )
         except EnvironmentFailure:
             self.check_there()
             raise

@@ -1,4 +1,4 @@
-"""Where the files of a run are: in its final folder once it is complete, before that in a working folder.
+"""Folders of a run: the final one once it is complete, before that a working folder.
 
 The final folder appears by one rename of a working folder (`foundations.storage.generations`), with its manifest
 inside, so it is complete or not there. A rename fails if the name is taken, so a process that comes second overwrites
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from foundations.description.address import Location
-from foundations.errors import DamagedError
+from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import PART, is_folder, is_there
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
@@ -31,6 +33,10 @@ DAMAGED = "damaged_"
 """The prefix of files that were set aside."""
 OF_EXECUTORS = (OUTPUT, FAILURE)
 """Files that are beside the working folders."""
+
+
+_ATTEMPTS = 10
+Result = TypeVar("Result")
 
 
 class RunFolder:
@@ -83,6 +89,20 @@ class RunFolder:
             at_place = self.place / name
             return at_place if self.is_published or (is_there(at_place) and not is_there(beside)) else beside
         return self.folder / name
+
+    def read(self, name: str, reader: Callable[[Path], Result]) -> Result:
+        """Return what a function reads from one of the run's files, also if others rename its folder meanwhile.
+
+        Another process does so that takes the run over or publishes it. Raises: the function's errors.
+        """
+        for _ in range(_ATTEMPTS):
+            path = self.path(name)
+            try:
+                return reader(path)
+            except (OSError, EnvironmentFailure):
+                if self._own is not None or is_folder(path.parent) or self.path(name) == path:
+                    raise
+        return reader(self.path(name))
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""

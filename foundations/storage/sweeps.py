@@ -68,6 +68,8 @@ def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
 def _sweep_killed(folder: Path) -> None:
     """Remove the files of killed sweeps, which `watch` has shown until now."""
     for path in folder.glob("*.lock"):
+        if is_held(path):  # also where locks keep nobody out
+            continue
         with contextlib.suppress(Busy, OSError), lock(path, path.stem, lambda _line: None, wait=False):
             path.with_suffix(".stop").unlink(missing_ok=True)
             path.unlink(missing_ok=True)

@@ -329,6 +329,9 @@ class WorkingRun(RunFolder):
         try:
             return read_file(path)
         except (FileNotFoundError, NotADirectoryError):
+            is_moved = self._own is None and name not in OF_EXECUTORS
+            if is_moved and os.path.dirname(path) not in (str(self.place), str(self.folder)):  # noqa: PTH120
+                return self.data(name)  # another process has renamed the folder
             if os.path.islink(path):  # noqa: PTH114
                 raise self.damaged(name, "it is a link to nothing") from None
             self.check_there()

@@ -1,4 +1,4 @@
-"""Processes on one root where locks keep nobody out: no complete run is changed or mixed, and losers say so."""
+"""Processes on one root where locks keep nobody out: no complete run is changed or mixed."""
 
 from __future__ import annotations
 
