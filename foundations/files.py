@@ -160,6 +160,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def create_file(path: Path, data: bytes) -> None:
     """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
+    sweep_parts(path.parent, of=path.name)
     part = _part_of(path)
     try:
         part.write_bytes(data)

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from foundations.errors import DamagedError, OpenPruneError
-from foundations.files import PART, remove_empty
+from foundations.files import PART, remove_empty, sweep_parts
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
 from foundations.storage.manifest import FileRecord, Manifest, manifest_name, manifest_number
+from foundations.storage.root_format import FORMAT_FILE
 from foundations.storage.run import (
     CHECKPOINT,
     DESCRIPTION,
@@ -139,6 +140,7 @@ def remove(run: Run) -> None:
 
 def sweep_removed(root: Path) -> None:
     """Remove what is left of runs whose removal was cut off, and of processes that were killed beside runs."""
+    sweep_parts(root, of=FORMAT_FILE)
     for part in root.glob(f"*/replicate_*/.*{PART}"):
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
