@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from foundations.errors import DamagedError, OpenPruneError
-from foundations.files import PART, remove_empty, sweep_parts
+from foundations.files import PART, create_file, read_file, remove_empty, sweep_parts
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
-from foundations.storage.manifest import FileRecord, Manifest, manifest_name, manifest_number
+from foundations.storage.manifest import NOT_A_MANIFEST, FileRecord, Manifest, manifest_name, manifest_number
 from foundations.storage.root_format import FORMAT_FILE
 from foundations.storage.run import (
     CHECKPOINT,
@@ -42,6 +42,9 @@ def verify(run: Run) -> list[DamagedError]:
         manifest = run.read_manifest()
     if manifest is not None:
         problems += [run.damaged(name, why) for name, why in _differences(run, manifest.files)]
+        problems += [
+            run.damaged(name, "it is not a manifest, or not as it was written") for name in _bad_manifests(run)
+        ]
     else:
         reads = {}
         with _collected(problems):  # a colleague's folder may be closed
@@ -99,6 +102,10 @@ def mend(run: Run) -> list[str]:
         run.amended(without=differing)
     for name in differing:
         set_aside(name)
+    for name in _bad_manifests(run):
+        set_aside(name)
+        if name == MANIFEST and manifest is not None:  # a later one says the same of what is there
+            create_file(run.place / MANIFEST, manifest.to_bytes())
     for name, read in _reads(run).items():
         if name not in recorded and name not in aside and os.path.lexists(run.path(name)):
             try:
@@ -110,6 +117,20 @@ def mend(run: Run) -> list[str]:
     if DESCRIPTION not in (*recorded, *aside) and not _describes(run) and _owns_tensors(run):
         set_aside(DESCRIPTION)
     return aside
+
+
+def _bad_manifests(run: Run) -> list[str]:
+    """Return the names of the manifests before the latest that are damaged."""
+    found = []
+    for number in range(1, run.manifest_number()):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                Manifest.from_bytes(read_file(run.place / manifest_name(number)))
+            except FileNotFoundError:
+                raise
+            except (OSError, *NOT_A_MANIFEST):
+                found.append(manifest_name(number))
+    return found
 
 
 def _readable_manifest(run: Run, set_aside: Callable[[str], None]) -> Manifest | None:

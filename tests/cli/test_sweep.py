@@ -15,6 +15,7 @@ import pytest
 from foundations.description.address import Location
 from foundations.storage.locks import is_held, read_holder
 from foundations.storage.run import MANIFEST, Run
+from foundations.storage.store import find_run
 from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
 
 BRANCH = ("branch", "train", "oneshot")
@@ -54,7 +55,7 @@ def test_a_sweep_computes_what_its_commands_compute_one_by_one(terminal: Termina
     assert "4 of 4 runs are complete: 4 computed now, 0 before" in swept.out
     assert len(contents(terminal)) == 4
     assert contents(terminal) == contents(alone)
-    (main,) = terminal.root.glob("train_*/replicate_1/main")
+    main = find_run(terminal.root, "train").folder
     assert not (main / "log.txt").exists(), "the parent was only initialized"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from cli.main import main
 from foundations.files import read_file
 from foundations.storage.locks import is_held
+from foundations.storage.manifest import MANIFEST, manifest_number
 from foundations.storage.run import DAMAGED, STATE
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
@@ -123,7 +124,7 @@ class Stage:
             named = named_in("\n".join(map(str, verify(run))))
             assert named <= set(map(at_place, damaged)), f"{where}\nverify names {named}"
             assert not is_held(run.lock_path), where
-            path = run.place / "manifest.json"
+            path = run.place / MANIFEST
             if path.is_file() and not named:
                 name = str(path.relative_to(place))
                 right = (self.expected.get(name), self.found.get(name))  # `rm` may not have come to it
@@ -158,6 +159,7 @@ def contents(place: Path) -> dict[str, str]:
         for path in sorted(place.rglob("*"))
         if path.is_file()
         and path.name not in _CHANGING
+        and (manifest_number(path.name) or 1) == 1  # the latest counts, in place of the first
         and not any(part.startswith(DAMAGED) or part == ".jobs" for part in path.parts)
         and path.suffix not in (".lock", ".holder", ".owner")
     }
@@ -180,8 +182,10 @@ def named_in(said: str) -> set[Path]:
 
 def digest(path: Path) -> str:
     """Return a digest of a file's content, but for the times in manifests and measures and the order of metadata."""
+    if path.name == MANIFEST:
+        path = max(path.parent.glob("manifest*.json"), key=lambda each: manifest_number(each.name) or 0)
     data = read_file(path)
-    if path.name.startswith("manifest"):
+    if manifest_number(path.name):
         tree: dict[str, Any] = json.loads(data)
         assert 0 <= tree["wall_seconds"] < 3600
         for name in ("wall_seconds", "finished", "sha256", "parents", "versions", "generation"):

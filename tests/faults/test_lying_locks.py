@@ -38,7 +38,7 @@ class Watch:
         self._root, self._seen = root, dict[Path, bytes]()
 
     def look(self) -> None:
-        for path in self._root.glob("train_*/replicate_*/*/manifest*.json"):
+        for path in self._root.glob("train_*/replicate_*/[!.]*/manifest*.json"):
             data = path.read_bytes()
             assert self._seen.setdefault(path, data) == data, f"{path} was changed"
         missing = [path for path in self._seen if not path.exists()]

@@ -145,7 +145,8 @@ def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
 
 def _vouched(place: Path) -> set[Path]:
     """Return the files that a complete run has checksums of."""
-    found = [path for path in files_of_runs(place / "root") if path.with_name("manifest.json").exists()]
+    files = [path for path in files_of_runs(place / "root") if at_place(path) == path]
+    found = [path for path in files if path.with_name("manifest.json").exists()]
     return {path for path in found if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors")}
 
 

@@ -306,6 +306,19 @@ def test_a_damaged_amendment_is_set_aside_and_the_manifest_before_counts(tmp_pat
     assert not run.has_state(step(3))
 
 
+def test_a_damaged_first_manifest_of_an_amended_run_is_found_and_replaced(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    run.save_state(step(3), state(0.5))
+    run.add(run.state_name(step(3)))
+    flip_a_bit(run.place / "manifest.json")
+
+    assert [str(problem).partition(" is damaged")[0] for problem in verify(run)] == [str(run.place / "manifest.json")]
+    assert mend(run) == ["manifest.json"]
+
+    assert verify(run) == []
+    assert run.has_state(step(3)) and run.has_state(step(10))
+
+
 def test_a_file_that_is_removed_on_purpose_is_not_missed(tmp_path: Path) -> None:
     run = complete_run(tmp_path)
     before = run.manifest()
