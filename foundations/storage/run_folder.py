@@ -91,7 +91,7 @@ class RunFolder:
         return self.folder / name
 
     def read(self, name: str, reader: Callable[[Path], Result]) -> Result:
-        """Return a function's result for the path of one of the run's files, also if others rename its folder meanwhile.
+        """Return a function's result for the path of a file of the run, also if others rename its folder meanwhile.
 
         Another process does so that takes the run over or publishes it. Raises: the function's errors.
         """
