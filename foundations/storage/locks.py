@@ -207,8 +207,12 @@ def describe(process: Mapping[str, Any] | None) -> str:
 
 
 def _describe(path: Path) -> str:
-    try:
+    for _ in range(_LOOKS):  # it may have taken the lock at this moment
         facts = read_holder(path) or {}
+        if facts:
+            break
+        time.sleep(_SECONDS_OF_WATCHING / _LOOKS / 10)
+    try:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["since"]))
         return f"process {facts['pid']} on {facts['host']} (since {since})"
     except (KeyError, TypeError, ValueError, OverflowError):
