@@ -17,6 +17,7 @@ from typing import Any
 from foundations.errors import Busy, UsageError
 from foundations.files import explain_os_errors
 from foundations.storage.locks import Holder, is_held, lock, read_holder
+from foundations.storage.root_format import check_format
 
 _FOLDER = ".sweeps"
 
@@ -76,7 +77,8 @@ def _sweep_killed(folder: Path) -> None:
 
 
 def known_sweeps(root: Path) -> list[KnownSweep]:
-    """Return the sweeps that run, or were killed, by name."""
+    """Return the sweeps that run, or were killed, by name. Raises: EnvironmentFailure for a root of a newer format."""
+    check_format(root)
     found = []
     for path in sorted((root / _FOLDER).glob("*.holder")):
         facts = read_holder(path)

@@ -16,6 +16,7 @@ from foundations.storage import locks
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
 from foundations.storage.store import all_runs, find_run
+from foundations.storage.sweeps import known_sweeps
 from foundations.storage.upkeep import mend, verify
 from tests.foundations.toy_descriptions import ToyDesc, complete_run, flip_a_bit, state, step
 
@@ -112,7 +113,12 @@ def test_a_root_of_a_newer_format_is_refused_by_number(tmp_path: Path, number: i
     (tmp_path / "format.json").write_bytes(sealed_json.to_bytes({"format": number}))
     assert digest not in (tmp_path / "format.json").read_text()
 
-    for work in (lambda: list(all_runs(tmp_path)), lambda: find_run(tmp_path, "train"), lambda: _lock(run)):
+    for work in (
+        lambda: list(all_runs(tmp_path)),
+        lambda: find_run(tmp_path, "train"),
+        lambda: known_sweeps(tmp_path),
+        lambda: _lock(run),
+    ):
         with pytest.raises(EnvironmentFailure, match=f"format.json is of format {number}, .* reads formats 1 to 2"):
             work()
 
