@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from branches.kinds import load_desc
+from foundations.access import reason
 from foundations.description.address import Location
 from foundations.description.desc import Desc, check_record
 from foundations.description.step import Step
@@ -58,7 +59,7 @@ def read_job_file(path: Path, root: Path) -> Target:
             raise ValueError(f"the run has no state at {max(keep)}")
         flags = (bool(tree["is_complete"]), bool(tree["needs_mask"]))
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedError(f"{path} is not a job file ({type(error).__name__}: {error}).") from error
     return Target(desc, location.replicate, keep, is_complete=flags[0], needs_mask=flags[1])

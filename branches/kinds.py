@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from foundations.access import for_owner
 from foundations.description.address import MAIN, Location
 from foundations.description.desc import Desc, RunKind, RunRef
 from foundations.errors import DamagedError, UsageError
@@ -37,7 +38,8 @@ def load_desc(run: Run, record_of: Callable[[Run], Mapping[str, Any]] = Run.reco
             known.setdefault(Location(current.location.training, current.location.replicate, MAIN), main)
         missing = [source for source in drawn_on if source.location not in known]
         if any(source.location == other.location for source in missing for other in waiting):
-            raise DamagedError(f"{current.folder} depends on itself. Remove it: {PROGRAM} rm {current}")
+            advice = for_owner(current.folder, f"Remove it: {PROGRAM} rm {current}")
+            raise DamagedError(f"{current.folder} depends on itself. {advice}")
         if missing:
             waiting += missing
             continue

@@ -18,6 +18,7 @@ from cli.request.flags import HelpRequested, taken_out
 from cli.request.foreign_answers import answer_to_value
 from cli.request.foreign_words import translated
 from cli.request.help import PLUGIN
+from foundations.access import reason
 from foundations.environment import Environment, is_switched_on
 from foundations.errors import Interrupted, OpenPruneError, PluginError, UsageError, choose_from
 from foundations.interrupts import BEGINS_AGAIN, Interrupts
@@ -36,43 +37,14 @@ class Command:
     summary: str
 
 
-COMMANDS = {
-    "train": Command("cli.commands.jobs:train", "train a network and keep its states at chosen steps"),
-    "branch": Command(
-        "cli.commands.branch:branch", "prune a run and retrain it: branch train oneshot --strategy=snip10"
-    ),
-    "lottery": Command("cli.commands.lottery:lottery", "train, prune, rewind, again: lottery --levels=10"),
-    "run": Command("cli.commands.run:run", "compute what a job file asks for: how executors start one run"),
-    "sweep": Command("cli.commands.sweep:sweep", "compute a grid of runs: sweep --grid replicate=1-5 -- train"),
-    "papers": Command("cli.commands.paper:papers", "list the papers' figures and tables that `paper` makes"),
-    "paper": Command("cli.commands.paper:paper", "compute the runs of a paper's figure and draw it: paper demo"),
-    "watch": Command("cli.commands.watch:watch", "show what is being computed, anywhere on the root"),
-    "stop": Command("cli.commands.watch:stop", "ask a sweep to write checkpoints and end"),
-    "ls": Command("cli.commands.listing:ls", "list the runs"),
-    "compare": Command("cli.commands.compare:compare", "compare runs: what they differ in, and their results"),
-    "why": Command("cli.commands.why:why", "say whether a command's run is there, and what the nearest differs in"),
-    "show": Command("cli.commands.show:show", "show one run: description, results, files, layers"),
-    "table": Command("cli.commands.tables:table", "print a table of results: mean and spread over replicates"),
-    "plot": Command("cli.commands.plots:plot", "draw a figure of runs: plot curves --out curves.pdf"),
-    "report": Command("cli.commands.report:report", "write a report on many runs: one page for any browser"),
-    "verify": Command("cli.commands.upkeep:verify", "check every byte of the runs; --mend sets damaged files aside"),
-    "rm": Command("cli.commands.upkeep:rm", "remove a run"),
-    "export": Command("cli.commands.tickets:export", "write a run's weights, mask and lineage as one file"),
-    "import": Command("cli.commands.tickets:import_", "make such a file, or OpenLTH's, a parent of branches"),
-    "measures": Command("cli.commands.measures:measures", "list the measures, which are computed of finished runs"),
-    "measure": Command(
-        "cli.commands.measures:measure", "measure runs, or reuse what was measured: measure NAME ADDRESS"
-    ),
-    "models": Command("cli.commands.catalogue:models", "list the networks"),
-    "datasets": Command("cli.commands.catalogue:datasets", "list the datasets"),
-    "strategies": Command("cli.commands.catalogue:strategies", "list the pruning strategies"),
-    "techniques": Command(
-        "cli.commands.catalogue:techniques", "list the techniques, which change how a network trains"
-    ),
-    "platforms": Command("cli.commands.catalogue:platforms", "list the platforms"),
-    "executors": Command("cli.commands.catalogue:executors", "list the executors, which run many jobs"),
-    "coming-from": Command("cli.commands.coming_from:coming_from", "print our words for those of another code base"),
-}
+def _commands() -> dict[str, Command]:
+    """Return the commands by name, in the order of `commands.txt`."""
+    lines = Path(__file__).with_name("commands.txt").read_text(encoding="utf-8").splitlines()
+    cells = ([cell.strip() for cell in line.split("|")] for line in lines if not line.startswith("#"))
+    return {name: Command(f"cli.commands.{function}", summary) for name, function, summary in cells}
+
+
+COMMANDS = _commands()
 _HELP = ("-h", "--help", "help")
 
 
@@ -88,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_output()
-        _complain(f"Cannot use {error.filename or 'standard output'}: {error.strerror or error}.")
+        _complain(f"Cannot use {error.filename or 'standard output'}: {reason(error)}.")
         return 1
 
 
@@ -113,10 +85,7 @@ def _dispatched(argv: list[str]) -> int:
         print(help_text)
         return 0
     except (OpenPruneError, Interrupted) as error:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        _show_traceback(error)
-        _complain(_message(error, argv))
+        _report(error, _message(error, argv))
         if error.exit_code == 128 + signal.SIGPIPE:
             _drop_output()
         return error.exit_code
@@ -126,18 +95,18 @@ def _dispatched(argv: list[str]) -> int:
         place = place_of_error(error)
         if not place:
             raise
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        _show_traceback(error)
-        _complain(f"{place}: {words_of(error)}")
+        _report(error, f"{place}: {words_of(error)}")
         return 1
 
 
-def _show_traceback(error: BaseException) -> None:
-    """Print the whole traceback of an error where OPEN_PRUNE_TRACEBACK asks for it."""
+def _report(error: BaseException, message: str) -> None:
+    """Print the message of an error, below its whole traceback where OPEN_PRUNE_TRACEBACK asks for it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     if is_switched_on("OPEN_PRUNE_TRACEBACK"):
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exception(error)
+    _complain(message)
 
 
 def _complain(message: str) -> None:
@@ -155,11 +124,12 @@ def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
 
     For a name from another code base, the message gives our name.
     """
-    answer = answer_to_value(error, argv) if isinstance(error, UsageError) else None
-    if answer is not None:
-        return answer
-    if isinstance(error, UsageError) and error.hparams:
-        return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}{_in_plugin(error)}"
+    if isinstance(error, UsageError):
+        answer = answer_to_value(error, argv)
+        if answer is not None:
+            return answer
+        if error.hparams:
+            return f"{', '.join(f'--{name}' for name in error.hparams)}: {error.reason}{_in_plugin(error)}"
     return f"{error}{_in_plugin(error)}"
 
 
@@ -177,12 +147,13 @@ def _dispatch(argv: list[str]) -> int:
     environment = Environment.read()
     load_plugins([*environment.plugins, *(Path(file).expanduser() for file in files)])
     check_flags_of_plugins()
-    flag, _, topic = argv[0].partition("=") if argv else ("", "", "")
-    if flag in _HELP and (topic or "".join(argv[1:2])) in COMMANDS:
-        argv = [*([topic] if topic else []), *argv[1:], "--help"]
-    elif not argv or flag in _HELP:
-        print(_overview())
-        return 0
+    flag, _, topic = argv[0].partition("=") if argv else (_HELP[0], "", "")
+    if flag in _HELP:
+        words = [*([topic] if topic else []), *argv[1:]]
+        if not words:
+            print(_overview())
+            return 0
+        argv = [*words, "--help"]
     if argv[0] == "--version":
         print(f"open_prune {version()}")
         return 0

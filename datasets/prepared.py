@@ -9,9 +9,9 @@ commands that must start fast read fingerprints.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from datasets.formats.source_files import Index, SourceFiles, Split
 from datasets.registry import DATASETS
 from datasets.spec import DatasetSpec
 from datasets.split_checks import checked_splits
+from foundations.access import for_owner, reason
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import check_regular, explain_os_errors, read_file, replacing, sweep_parts
+from foundations.files import check_readable, check_regular, explain_os_errors, read_file, replacing, sweep_parts
 from foundations.storage.locks import lock
 
 if TYPE_CHECKING:
@@ -51,8 +52,14 @@ def split_path(name: str, split: str, folder: Path) -> Path:
 
 
 def is_prepared(name: str, folder: Path) -> bool:
-    """Return whether the prepared files exist."""
-    return all(split_path(name, split, folder).is_file() for split in SPLITS)
+    """Return whether the prepared files exist, as far as the folder may be read."""
+    return all(os.path.isfile(split_path(name, split, folder)) for split in SPLITS)  # noqa: PTH113 (no PermissionError)
+
+
+def is_closed(name: str, folder: Path) -> bool:
+    """Return whether the folder of a dataset exists and may not be read."""
+    path = split_path(name, SPLITS[0], folder).parent
+    return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
 
 
 def ensure_prepared(name: str, folder: Path, *, allow_download: bool, report: Callable[[str], None]) -> None:
@@ -97,7 +104,7 @@ def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Call
         if any(found[name] != shape for name, shape in expected.items()):
             raise DamagedError(
                 f"The published files of '{spec.folder}' hold {split} arrays of {found}, not of {expected}.\n"
-                f"Remove them from {folder} and get them again."
+                f"Replace them in {folder} by the published ones."
             )
     for split in SPLITS:
         write_split(spec.folder, split, splits[split], folder)
@@ -117,8 +124,8 @@ def write_split(
 ) -> None:
     """Write one prepared file, whole or not at all."""
     import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+
+    from datasets.formats.safetensors_writer import write_tensors
 
     metadata = {
         "name": name,
@@ -130,10 +137,7 @@ def write_split(
     }
     arrays = {key: np.ascontiguousarray(array) for key, array in content.arrays().items()}
     with replacing(folder / name / f"{split}.safetensors") as part:
-        try:
-            save_file(arrays, part, metadata=metadata)
-        except SafetensorError as error:  # it stands for any failure to write, such as a full disk
-            raise OSError(errno.EIO, str(error), str(part)) from error
+        write_tensors(part, arrays, metadata)
 
 
 def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
@@ -155,8 +159,11 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise EnvironmentFailure(f"{path} is missing: the dataset '{name}' is not prepared.")
     try:
+        check_readable(path)
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dictionary)
+    except PermissionError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error, path)}.") from error
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
     except RuntimeError as error:  # torch opens the file once more, when it may be gone
@@ -252,5 +259,5 @@ def _is_entry(entry: Any) -> bool:
 def _damaged(path: Path, reason: str) -> DamagedError:
     return DamagedError(
         f"{path} is not a whole prepared dataset: {reason}.\n"
-        f"Remove it (rm '{path}'); the next use prepares it again from the published files."
+        + for_owner(path, f"Remove it (rm '{path}'); the next use prepares it again from the published files.")
     )

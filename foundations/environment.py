@@ -22,7 +22,7 @@ def _home() -> Path:
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables OPEN_PRUNE_ROOT, _DATASETS, _NO_DOWNLOAD, _PLUGINS, _SITE and _CACHE, or their defaults."""
+    """The variables OPEN_PRUNE_ROOT, _DATASETS, _PLUGINS, _SITE and others, or their defaults."""
 
     root: Path
     datasets: Path
@@ -32,12 +32,16 @@ class Environment:
     """The file with the settings of the site (`platforms.executors.site`), if there is one."""
     cache: Path | None = None
     """The folder for cached measurements, such as the speed of this machine; None to cache nothing."""
+    key_file: Path = Path("key.pem")
+    """The file of the user's private key for signatures."""
+    trusted_keys: Path = Path("trusted_keys")
+    """The file with the public keys that the user trusts."""
 
     @classmethod
     def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
         """Read the variables. root, datasets: folders to use in place of those in the variables."""
         home = _home()
-        named, usual = os.environ.get("OPEN_PRUNE_SITE"), home / ".config" / "open_prune" / "site.toml"
+        own, site = home / ".config" / "open_prune", site_file(home)
         return cls(
             root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
             datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
@@ -46,7 +50,9 @@ class Environment:
                 Path(file).expanduser() for file in os.environ.get("OPEN_PRUNE_PLUGINS", "").split(os.pathsep) if file
             ),
             cache=_cache(home),
-            site=Path(named).expanduser() if named else usual if usual.exists() else None,
+            key_file=_folder(None, "OPEN_PRUNE_KEY", own / "key.pem").expanduser(),
+            trusted_keys=_folder(None, "OPEN_PRUNE_TRUSTED_KEYS", own / "trusted_keys").expanduser(),
+            site=site if os.environ.get("OPEN_PRUNE_SITE") or site.exists() else None,
         )
 
 
@@ -55,6 +61,12 @@ def _cache(home: Path) -> Path | None:
     if named is None:
         return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "open_prune"
     return Path(named).expanduser() if named else None
+
+
+def site_file(home: Path | None = None) -> Path:
+    """Return the file for the settings of the site, whether or not it exists."""
+    named = os.environ.get("OPEN_PRUNE_SITE")
+    return Path(named).expanduser() if named else (home or _home()) / ".config" / "open_prune" / "site.toml"
 
 
 def used_plugins_file() -> Path:

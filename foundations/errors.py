@@ -39,6 +39,10 @@ class EnvironmentFailure(OpenPruneError):
     """A failure of the environment: no data, no network, a full disk, no permission, no such state."""
 
 
+class ClosedError(EnvironmentFailure):
+    """A file or folder that this user may not read, or not write."""
+
+
 class DamagedError(EnvironmentFailure):
     """A file of a run is not what its manifest says, or a directory is not what its name says."""
 
@@ -88,6 +92,8 @@ def choose_from(wrong: str, choices: Iterable[str], names: Iterable[str] | None 
     names: the names to suggest from, if not the choices.
     """
     choices = list(choices)
+    if not choices:
+        return "; there is none to choose from."
     suggestion, listed = did_you_mean(wrong, choices if names is None else names), ", ".join(choices)
     if suggestion and len(choices) > _MANY:
         return f".{suggestion} ({len(choices)} names are possible.)"

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import socket
 import stat
 import time
@@ -21,13 +22,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from foundations.errors import EnvironmentFailure
+from foundations.access import is_denied, reason
+from foundations.errors import ClosedError, EnvironmentFailure
 
 PART = ".part"
 _CHUNK = 1 << 16
 _NO_LOCKS = (
     "Its file system has no locks, which keep two processes from the same work. Choose a folder on one that has: a "
     "local disk, NFS with its lock service, Lustre mounted with -o flock."
+)
+_QUOTA = (
+    "Free some room of your quota, which may count files as well as bytes, and run the same command again; it "
+    "continues from where it stopped."
 )
 _MOST_BYTES = 1 << 28
 """The size limit of a text file that is read whole."""
@@ -62,20 +68,22 @@ def despite_stale(work: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into an EnvironmentFailure with advice."""
+    """Turn an OSError inside the block into an EnvironmentFailure with advice, or into ClosedError for a permission."""
     try:
         yield
     except OSError as error:
         advice = {
             errno.ENOSPC: "Free some room there and run the same command again; it continues from where it stopped.",
-            errno.EDQUOT: "Free some room there and run the same command again; it continues from where it stopped.",
+            errno.EDQUOT: _QUOTA,
             errno.ENOENT: "Check the path.",
             errno.ENOLCK: _NO_LOCKS,
             errno.ENOSYS: _NO_LOCKS,
             errno.EOPNOTSUPP: _NO_LOCKS,
         }.get(error.errno or 0, "Choose a folder that can be written.")
-        reason = error.strerror or type(error).__name__
-        raise EnvironmentFailure(f"Cannot {doing} {path}: {reason}. {advice}") from error
+        said = reason(error, path, writes=not doing.startswith("read"))
+        advice = "" if is_denied(error) and said != error.strerror else f" {advice}"  # it names the folder to open
+        kind = ClosedError if is_denied(error) or error.errno == errno.EROFS else EnvironmentFailure
+        raise kind(f"Cannot {doing} {path}: {said}.{advice}") from error
 
 
 @contextlib.contextmanager
@@ -85,7 +93,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is flushed to the disk first. Nothing is left of it where the block raises.
     """
     sweep_parts(path.parent, of=path.name)
-    part = _part_of(path)
+    part = part_of(path)
     try:
         yield part
         with part.open("rb") as file:
@@ -161,7 +169,7 @@ def replace_file(path: Path, data: bytes) -> None:
 def create_file(path: Path, data: bytes) -> None:
     """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
     sweep_parts(path.parent, of=path.name)
-    part = _part_of(path)
+    part = part_of(path)
     try:
         part.write_bytes(data)
         publish_file(part, path)
@@ -225,6 +233,8 @@ def _rename_folder(old: Path, new: Path) -> None:
         os.rename(old, new)  # noqa: PTH104 (names of folders, not files)
     except OSError as error:
         number = {errno.ENOTEMPTY: errno.EEXIST, errno.ESTALE: errno.ENOENT}.get(error.errno or 0)
+        if error.errno == errno.ENOTDIR and is_there(new):
+            number = errno.EEXIST
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(new if number == errno.EEXIST else old)) from error
@@ -239,13 +249,35 @@ def _is_same(first: Path, second: Path) -> bool:
 def _copy_exclusively(part: Path, path: Path) -> None:
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(part.read_bytes())
+        with os.fdopen(handle, "wb") as file, part.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 22)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add bytes to the end of a file, or begin it. Raises: OSError, also for a link or a FIFO.
+
+    Another user's file that may not be written is replaced, where its folder may be: umasks differ.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o666), "ab") as file:  # noqa: PTH123
+            file.write(data)
+    except PermissionError:
+        if not path.is_file():
+            raise
+        former = read_file(path)
+        with replacing(path) as part:
+            part.write_bytes(former + data)
+
+
+def part_of(path: Path) -> Path:
+    """Return a path beside `path` for a file or folder of this process that is under way."""
+    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
 
 
 def sweep_parts(folder: Path, of: str | None = None) -> None:
@@ -255,12 +287,13 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
     the folder's lock then.
     """
     for part in folder.glob(f".*{PART}"):
-        if of is None or _is_abandoned(part.name, of):
-            part.unlink(missing_ok=True)
+        if of is None or is_abandoned(part.name, of):
+            with contextlib.suppress(PermissionError):  # another user's, in a folder with the sticky bit
+                part.unlink(missing_ok=True)
 
 
-def _is_abandoned(part: str, of: str) -> bool:
-    """Return whether a temporary file of the file `of` was left by a process of this machine that has ended."""
+def is_abandoned(part: str, of: str) -> bool:
+    """Return whether a temporary file or folder of `of` was left by a process of this machine that has ended."""
     found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
     if found is None:
         return False
@@ -278,10 +311,6 @@ def remove_empty(folder: Path, above: int) -> None:
     for each in (folder, *folder.parents[:above]):
         with contextlib.suppress(OSError):
             each.rmdir()
-
-
-def _part_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
 
 
 @functools.cache
@@ -321,6 +350,11 @@ def check_regular(path: Path) -> None:
     mode = despite_stale(path.stat).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def check_readable(path: Path) -> None:
+    """Open a file and close it: libraries report a missing permission as damage. Raises: OSError, as `read_file`."""
+    _opened(path).close()
 
 
 def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foundations.errors import PluginError
-from foundations.plugins.users_code import article, mistake, place_of_call, place_of_entry
+from foundations.plugins.users_code import article, check_methods, mistake, place_of_call, place_of_entry
 from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 if TYPE_CHECKING:
@@ -68,13 +67,7 @@ def _check_methods(hooks: Hooks[Any], technique: Technique) -> None:
     Raises: PluginError that names the method or the class.
     """
     own = [name for name in HOOKS if getattr(type(hooks), name) is not getattr(Hooks, name)]
-    for name in own:
-        count = len(inspect.signature(getattr(Hooks, name)).parameters) - 1
-        try:
-            inspect.signature(getattr(hooks, name)).bind(*[None] * count)
-        except TypeError:
-            reason = f"is called with {count} argument{'s' if count != 1 else ''} after self, and does not take them."
-            raise mistake(getattr(type(hooks), name), technique, reason) from None
+    check_methods(hooks, Hooks, own, technique)
     if not own and technique.transform is None and type(hooks).__init__ is Hooks.__init__:
         raise mistake(technique.hooks, technique, f"has none of the hooks {', '.join(HOOKS)}.")
 

@@ -17,6 +17,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -216,9 +217,16 @@ def _batch_statistics(model: nn.Module) -> Iterator[None]:
             each.training = mode
 
 
+def pair_of(batch: Any) -> Batch:
+    """Return inputs and targets of a batch. Raises: UsageError if they are not two tensors."""
+    if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(each, Tensor) for each in batch)):
+        raise UsageError("each must be two tensors, (inputs, targets).", "batches")
+    return batch[0], batch[1]
+
+
 def _take(batches: Iterator[Batch]) -> Batch:
     try:
-        return next(batches)
+        return pair_of(next(batches))
     except StopIteration:
         raise UsageError("they ended before the last iteration did; give more, or an endless one.", "batches") from None
 

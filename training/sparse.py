@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ from torch.optim import LBFGS, Optimizer
 
 from foundations.description.hparams import fields_of
 from foundations.description.step import Step
-from foundations.errors import UsageError, choose_from
+from foundations.errors import UsageError
 from foundations.random_streams import generator, global_generator_from
 from pruning.examples import Examples
 from pruning.hparams import PruningHparams
@@ -33,9 +34,10 @@ from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.outputs import Loss, Objective
 from pruning.weights.named_weights import unwrapped
 from training.all_hooks import AllHooks
+from training.gradinit import pair_of
 from training.hparams import TechniquesHparams
 from training.masking import prune_part
-from training.registry import TECHNIQUES
+from training.sparse_arguments import check_state, density_of, parsed, values_of, warn_of_left_out, written
 
 _IN_USE = weakref.WeakSet[Optimizer]()
 
@@ -54,6 +56,7 @@ def sparse(
     batches: Iterable[tuple[Tensor, Tensor]] | None = None,
     input_shape: tuple[int, ...] | None = None,
     loss: Loss = F.cross_entropy,
+    state: Collection[str] | str | None = None,
     **options: Any,
 ) -> SparseTraining:
     """Let techniques act on a training in a loop of your own: the steps of its optimizer call them from now on.
@@ -72,6 +75,7 @@ def sparse(
     (outputs, targets) -> the mean over the batch. input_shape: of one example, for strategies that need no more of it;
     by default that of `examples`. batches: inputs (B, ...) and targets (B, ...), such as a DataLoader,
     for techniques that train before the first step (gradinit).
+    state: names of the state of an optimizer of your own that has an entry for each weight, as `Mask.attach` takes it.
     options: hyperparameters of the techniques, by the names of their flags, such as mask_update_frequency=100.
 
     Raises: UsageError for an argument that is not valid, for a technique that replaces layers, which only jobs can use,
@@ -81,9 +85,9 @@ def sparse(
     if not (mask is None or isinstance(mask, Mask)):
         raise UsageError(f"it must be a Mask, and not a {type(mask).__name__}; Mask(tensors) makes one.", "mask")
     per_epoch = whole_number(steps_per_epoch, "steps_per_epoch", 1)
-    last = _parsed(_written(end), per_epoch, "end")
-    values = _values(technique, options)
-    level = _density_of(technique)
+    last = parsed(written(end), per_epoch, "end")
+    values = values_of(technique, options)
+    level = density_of(technique)
     if density is not None:
         if level is None:
             raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
@@ -94,7 +98,7 @@ def sparse(
         techniques = TechniquesHparams.of(values)
         for each in fields_of(type(techniques)):
             if each.rule.is_step and (value := getattr(techniques, each.name)) is not None:
-                _parsed(value, per_epoch, each.name)
+                parsed(value, per_epoch, each.name)
         resolved = techniques.for_training(last, has_mask=mask is not None)
     except UsageError as error:
         if level in error.hparams and level not in values and mask is None:
@@ -113,8 +117,10 @@ def sparse(
         input_shape=shape_of_example(input_shape),
         objective=Objective(loss),
     )
-    training = SparseTraining(optimizer, unwrapped(model), resolved, last, inputs, batches)
+    training = SparseTraining(optimizer, unwrapped(model), resolved, last, inputs, batches, state)
     training.start(mask)
+    if mask is None and training.mask is not None:
+        warn_of_left_out(training.model, training.mask, resolved)
     return training
 
 
@@ -131,6 +137,8 @@ class SparseTraining:
     inputs: ScoringInputs
     """Input of scores, and the seed of everything random."""
     own_batches: Iterable[tuple[Tensor, Tensor]] | None
+    elementwise: Collection[str] | str | None = None
+    """Names of the optimizer's state that has an entry for each weight, if the optimizer is not one of torch."""
     mask: Mask | None = field(default=None, init=False)
     """The present mask; None if nothing is pruned."""
     _attached: AttachedMask | None = field(default=None, init=False)
@@ -193,21 +201,15 @@ class SparseTraining:
         """Return the step, the mask and the techniques' tensors, for `torch.save` beside model and optimizer."""
         mask = None if self.mask is None else dict(self.mask)
         tensors = self._hooks.state_dict()
-        return {"hparams": self.techniques.values(), "step": self.steps, "mask": mask, "tensors": tensors}
+        own = {"hparams": self.techniques.values(), "seed": self.seed, "end": self.end.iteration}
+        return {**own, "step": self.steps, "mask": mask, "tensors": tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the result of `state_dict`. Load the states of the model and the optimizer before.
 
         Raises: UsageError for a state of another training.
         """
-        if not {"hparams", "step", "mask", "tensors"} <= set(state):
-            raise UsageError("it is not a state of a sparse training; pass what its state_dict() returned.", "state")
-        own, others = self.techniques.values(), state["hparams"]
-        differing = [name for name in {**own, **others} if own.get(name) != others.get(name)]
-        if differing:
-            raise UsageError(f"it is of a training with another value of {', '.join(differing)}.", "state")
-        if state["step"] > self.end.iteration:
-            raise UsageError(f"it is of step {state['step']}, and the training ends at {self.end.iteration}.", "state")
+        check_state(state, self.state_dict())
         mask = None if state["mask"] is None else Mask(state["mask"], self.model)
         self._hooks.load_state_dict(state["tensors"])
         self.set_mask(mask)
@@ -235,7 +237,7 @@ class SparseTraining:
         if self._attached is not None:
             self._attached.detach()
         self.mask = mask
-        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+        self._attached = None if mask is None else mask.attach(self.optimizer, self.model, state=self.elementwise)
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
@@ -250,8 +252,8 @@ class SparseTraining:
         device = next(self.model.parameters()).device
         while True:
             is_empty = True
-            for inputs, targets in self.own_batches:
-                is_empty = False
+            for batch in self.own_batches:
+                is_empty, (inputs, targets) = False, pair_of(batch)
                 yield inputs.to(device), targets.to(device)
             if is_empty:
                 raise UsageError(
@@ -288,11 +290,26 @@ class SparseTraining:
         if self._hooks.after_backward(self._now):
             self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else learning rate schedules warn
         else:
-            inner(*() if closure is None else (lambda: value,), **arguments)
+            inner(*() if closure is None else (self._computed_once(value),), **arguments)
         self._hooks.after_step(self._now)
         self._now, self._has_loss = self._now.at(self.steps + 1), False
         self._hooks.before_step(self._now)
         return value
+
+    def _computed_once(self, value: Any) -> Callable[[], Any]:
+        """Return a closure for the optimizer's step, which has the loss already. Raises: UsageError as it is called.
+
+        An optimizer that calls it once more, or after it has moved the weights, needs the loss at other weights.
+        """
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        before, calls = [weight._version for weight in weights], itertools.count()
+
+        def closure() -> Any:
+            if next(calls) or [weight._version for weight in weights] != before:
+                _refuse_several_losses(self.optimizer)
+            return value
+
+        return closure
 
     def _check_gradients(self) -> None:
         if all(p.grad is None for group in self.optimizer.param_groups for p in group["params"]):
@@ -315,56 +332,15 @@ class SparseTraining:
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
 
 
+def _refuse_several_losses(optimizer: Optimizer) -> NoReturn:
+    kind = type(optimizer).__name__
+    raise UsageError(f"{kind} computes the loss several times in a step; use another optimizer.", "optimizer")
+
+
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise UsageError(f"it must be a torch.optim.Optimizer, and not a {type(optimizer).__name__}.", "optimizer")
     if isinstance(optimizer, LBFGS):
-        raise UsageError("LBFGS computes the loss several times in a step; use another optimizer.", "optimizer")
+        _refuse_several_losses(optimizer)
     if optimizer in _IN_USE:
         raise UsageError("techniques use it already; name several in one call, such as 'gmp,rigl'.", "optimizer")
-
-
-def _values(technique: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters of techniques by name. Raises: UsageError for a name that is not valid."""
-    if not isinstance(technique, str):
-        raise UsageError(f"{technique!r} is not a valid value; it takes the names of techniques.", "technique")
-    values = {name: plain(value) for name, value in options.items()}
-    kind = TechniquesHparams.group_for({"technique": technique, **values})
-    own = {each.name: each.rule for each in fields_of(kind) if each.name not in TechniquesHparams.names()}
-    for name in values:
-        if name not in own:
-            taken = choose_from(name, own) if own else ", which takes none."
-            raise UsageError(f"it is not an option of {technique}{taken}", name)
-        if own[name].is_step:
-            values[name] = _written(values[name])
-    return {"technique": technique, **values}
-
-
-def _density_of(names: str) -> str | None:
-    """Return the hyperparameter that `density` sets: that of the first technique that has one.
-
-    Raises: UsageError for a technique that only jobs can use, and where none is named.
-    """
-    techniques = [TECHNIQUES.find(name.strip()) for name in names.split(",") if name.strip()]
-    if not techniques:
-        raise UsageError("name one, such as rigl.", "technique")
-    for technique in techniques:
-        if technique.transform is not None:
-            words = f"{technique.spelling} replaces layers, which a job does before it makes the optimizer"
-            raise UsageError(f"{words}; train with --technique={technique.spelling}.", "technique")
-    return next((technique.density for technique in techniques if technique.density), None)
-
-
-def _written(step: Any) -> Any:
-    """Return a step as jobs write it, for a number of steps."""
-    step = plain(step)
-    return f"{step}it" if isinstance(step, int) and not isinstance(step, bool) else step
-
-
-def _parsed(step: Any, per_epoch: int | None, name: str) -> Step:
-    """Return a step; without the length of an epoch, all steps are one. Raises: UsageError."""
-    if not isinstance(step, str):
-        raise UsageError(f"{step!r} is not a step; give a whole number of steps.", name)
-    if per_epoch is None and "ep" in step:
-        raise UsageError(f"{step} counts epochs; pass steps_per_epoch, or a number of steps.", name)
-    return Step.parse(step, per_epoch or 1, name)

@@ -10,7 +10,7 @@ from functools import cached_property
 from analysis.compare.labels import Known, Labels, known_line, labels_for
 from analysis.compare.looks import Look, looks, place_of
 from analysis.compare.points import DENSE, LEVELS, Key, LeftOut, Point, points_of, text_of
-from analysis.rows.result_value import DAMAGED, Value
+from analysis.rows.result_value import CLOSED, DAMAGED, Value
 from analysis.rows.run_row import Row
 from analysis.rows.selection import Where, chosen
 from foundations.errors import UsageError, did_you_mean
@@ -85,9 +85,13 @@ class Comparison:
         points, untrained = points_of(rows, selected, by, value, over)
         if not any(point.n for point in points):
             value.refuse_unknown({name for row in selected for name in row.results})
+            if value.read is not None:
+                _refuse_failure([each for point in points for each in point.left_out])
         if not has_dense:
             points, untrained = [point for point in points if not point.is_dense], []
-        unreadable = [LeftOut(row, DAMAGED) for row in rows if not row.is_readable]
+        unreadable = [
+            LeftOut(row, CLOSED if row.status == "closed" else DAMAGED) for row in rows if not row.is_readable
+        ]
         left_out = [*unreadable, *(each for point in points for each in point.left_out)]
         return cls(tuple(by), value, tuple(points), tuple(left_out), tuple(untrained))
 
@@ -201,7 +205,15 @@ class Comparison:
         counts = {point.n for point in self.pruned if point.n}
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
-        return found + _data_notes(row for point in self.points for row in point.rows)
+        rows = [row for point in self.points for row in point.rows]
+        return found + _data_notes(rows) + _origin_notes(rows)
+
+
+def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
+    """Raise the error of a value that cannot be computed for any run, for one reason: the runs are not the reason."""
+    errors = [each.error for each in left_out if each.error is not None]
+    if errors and len({str(error) for error in errors}) == 1:
+        raise errors[0]
 
 
 def left_out_notes(left_out: Iterable[LeftOut]) -> list[str]:
@@ -247,6 +259,11 @@ def _data_notes(rows: Iterable[Row]) -> list[str]:
         for data, found in fingerprints.items()
         if len(found) > 1
     ]
+
+
+def _origin_notes(rows: Sequence[Row]) -> list[str]:
+    counts = Counter(row.origin for row in rows if row.origin is not None)
+    return [f"{number} of {len(rows)} runs came in {origin}." for origin, number in sorted(counts.items())]
 
 
 def _addresses(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from analysis.rows.result_value import DAMAGED, Value
 from analysis.rows.run_row import Row
 from foundations.description.address import MAIN
-from foundations.errors import DamagedError, OpenPruneError, UsageError
+from foundations.errors import DamagedError, OpenPruneError, UsageError, invalid
 from foundations.plugins.plugins import is_loaded
 from foundations.registry import plugins_of
 
@@ -41,6 +41,8 @@ class LeftOut:
 
     row: Row
     why: str
+    error: UsageError | None = None
+    """The error that computing its value raised."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ class Point:
     def half_width(self, spread: str) -> float | None:
         """Return the number after ±; None for fewer than two values, for different experiments, and for minmax.
 
-        spread: one of SPREADS.
+        spread: one of SPREADS. Raises: UsageError for any other.
         """
+        if spread not in SPREADS:
+            raise invalid(spread, "spread", SPREADS)
         if self.n < 2 or self.differing or spread == "minmax":
             return None
         std = statistics.stdev(self.values)
@@ -96,9 +100,10 @@ class Point:
 
     def interval(self, spread: str) -> tuple[float, float] | None:
         """Return the lower and upper end of the mean's spread; None where `half_width` has no values for it."""
+        half = self.half_width(spread)
         if self.n < 2 or self.differing:
             return None
-        half, mean = self.half_width(spread), statistics.fmean(self.values)
+        mean = statistics.fmean(self.values)
         return (min(self.values), max(self.values)) if half is None else (mean - half, mean + half)
 
     def summary(self, spread: str) -> dict[str, Any]:
@@ -229,15 +234,16 @@ def _point(
     counted, values, left_out = [], [], []
     rows = {row.run.location: row for row in members}.values()  # each run counts once
     for row in sorted(rows, key=lambda row: (row.replicate, row.digest)):
-        why, found = row.status if row.status != "complete" else "", None
+        why, found, raised = row.status if row.status != "complete" else "", None, None
         if not why:
             try:
                 found = value.of(row)
                 why = f"without {value}" if found is None else "" if math.isfinite(found) else f"{value} is not finite"
             except OpenPruneError as error:
                 why = reason_of(row, error)
+                raised = error if isinstance(error, UsageError) and not _lacking_plugin(row) else None
         if why or found is None:
-            left_out.append(LeftOut(row, why))
+            left_out.append(LeftOut(row, why, raised))
         else:
             counted.append(row)
             values.append(found)

@@ -11,6 +11,7 @@ from analysis.compare.points import SPREADS
 from analysis.figures.style import inches, to_bytes
 from analysis.rows.run_row import Row
 from analysis.rows.runs import to_csv
+from foundations.access import reason
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import write_atomically
@@ -137,11 +138,12 @@ class FigureKind(Registered):
     def drawn(self, rows: Sequence[Row], options: FigureOptions) -> DrawnFigure:
         """Return the figure of some rows. Raises: also PluginError if a plug-in's `draw` returns something else."""
         drawn = returned(self.draw(rows, options), DrawnFigure, self.draw, self)
-        points: Any = drawn.points
-        if self.plugin is not None and not (
-            isinstance(points, tuple | list) and all(isinstance(point, Mapping) for point in points)
-        ):
-            raise mistake(self.draw, self, "returned points that are not a tuple of dictionaries.")
+        fields: dict[str, tuple[type, str]] = {"points": (Mapping, "dictionaries"), "notes": (str, "texts")}
+        for name, (kind, words) in fields.items():
+            found: Any = getattr(drawn, name)
+            is_right = isinstance(found, tuple | list) and all(isinstance(each, kind) for each in found)
+            if self.plugin is not None and not is_right:
+                raise mistake(self.draw, self, f"returned {name} that are not a tuple of {words}.")
         return drawn
 
 
@@ -160,4 +162,4 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot write {path}: {reason(error)}.") from error

@@ -15,8 +15,9 @@ from analysis.rows.result_value import Value
 from analysis.rows.run import StoredRun, open_run
 from analysis.rows.run_row import Row
 from analysis.rows.selection import chosen
-from foundations.errors import UsageError
+from foundations.errors import PluginError, UsageError
 from foundations.metrics import BEST_BY
+from foundations.plugins.users_code import article, name_of, place_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,22 +35,38 @@ def comparison(
     rows: Sequence[Row],
     options: GroupsOptions,
     value: str | Callable[[StoredRun], float | None],
-    by: Sequence[str] = (),
+    by: str | Sequence[str] = (),
 ) -> Comparison:
     """Return the lines that a figure's options ask for, with the mean and spread of each point.
 
     rows: the runs under a root, as a figure kind's `draw` gets them.
     value: a metric or another result, such as test_accuracy or test_loss@min; or a function that takes a run and
     returns a number, such as `lambda run: measure("effective_sparsity", run).values["sparsity"]`.
-    by: keys of the points of a line, such as `density`; by default a line has one point. A key is a column of `ls`, a
+    by: keys of the points of a line, such as "density"; by default a line has one point. A key is a column of `ls`, a
     hyperparameter or a result; `sparsity`, `density` and `compression` are from achieved counts.
     Runs that are incomplete or damaged, need a plug-in that is not loaded, or have no value, are in `left_out`.
     Raises: UsageError if no run is chosen, a key is unknown, or a mean would be over different experiments.
     """
-    if isinstance(value, str):
-        return grouped(rows, options, Value.parse(value), by)
-    read = value
-    return grouped(rows, options, Value("value", read=lambda row: read(open_run(row.location, row.run.root))), by)
+    keys = (by,) if isinstance(by, str) else by
+    return grouped(rows, options, Value.parse(value) if isinstance(value, str) else _computed(value), keys)
+
+
+def _computed(function: Callable[[StoredRun], float | None]) -> Value:
+    """Return the value that a function of runs computes. Raises: PluginError where it returns no number."""
+
+    def read(row: Row) -> float | None:
+        found: object = function(open_run(row.location, row.run.root))
+        if found is None or isinstance(found, int | float):
+            return found
+        try:
+            if not isinstance(found, str):
+                return float(found)  # type: ignore[arg-type]  # a number of NumPy or torch
+        except (TypeError, ValueError):
+            pass
+        reason = f"returned {article(found)} for a run; it must return a number, or None."
+        raise PluginError(f"{place_of(function)}: {name_of(function)} {reason}")
+
+    return Value("value", read=read)
 
 
 def grouped(

@@ -98,16 +98,22 @@ class Dot:
     y: float
 
 
-def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
-    """Return a figure of a measure's results for runs.
-
-    Raises: UsageError if no complete run is chosen, a name is unknown, or a mean would be over different experiments.
-    """
+def measure_of(options: MeasureOptions) -> Measure:
+    """Return the measure that is drawn. Raises: UsageError if none is named, or it is not of one run."""
     if options.measure is None:
         raise UsageError("name the measure that is drawn; `measures` lists them.", "measure")
     measure = MEASURES.find(options.measure)
     if measure.takes != "one run":
         raise UsageError(f"{measure.spelling} is of {measure.takes}; figures are of measures of one run.", "measure")
+    return measure
+
+
+def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
+    """Return a figure of a measure's results for runs.
+
+    Raises: UsageError if no complete run is chosen, a name is unknown, or a mean would be over different experiments.
+    """
+    measure = measure_of(options)
     y, dots, left_out = _measured(rows, measure, options)
     found = _compared(dots, y, options)
     figure = draw_panels(

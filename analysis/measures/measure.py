@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from foundations.description.hparams import Hparams, hparam
+from foundations.plugins.declarations import check_call
 from foundations.registry import Registered
 
 if TYPE_CHECKING:
@@ -93,3 +94,8 @@ class Measure(Registered):
     """Returns the scoring of weights for the options, if the measure scores weights."""
     version: int = 1
     """Increased by hand when results change. Addresses contain it if it is not 1."""
+
+    def check_declared(self) -> None:
+        """Check that `compute` takes the context, the options, and as many runs as declared."""
+        for runs in {"one run": (1,), "two runs": (2,), "several runs": (2, 3)}[self.takes]:
+            check_call("compute", self.compute, 2 + runs)

@@ -27,18 +27,17 @@ from branches.desc import trained_of
 from foundations.description.address import digest
 from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams
-from foundations.errors import UsageError, choose_from
+from foundations.errors import ClosedError, UsageError, choose_from
 from foundations.files import read_file, write_atomically
 from foundations.plugins.plugins import load_plugins
 from foundations.plugins.users_code import article, mistake, returned
 from foundations.reporter import NullReporter, Reporter
-from foundations.storage.store import find_run
+from foundations.storage.store import MEASURES_FOLDER, find_run
 from platforms.platform import PlatformHparams, make_platform
 from training.context import Context
 from training.desc import scoring_version
 from training.jobs.provenance import versions
 
-FOLDER = ".measures"
 _OF_TEXTS = ("files", "dataset", "versions")
 _NUMBERS = dict(zip(NOT_FINITE, (math.nan, math.inf, -math.inf), strict=True))
 
@@ -59,9 +58,11 @@ class MeasuredResult(Measured):
     """The time of the computation."""
     path: Path
     """Its file."""
+    is_kept: bool = True
+    """Whether there is such a file: the root may be one that this user cannot write."""
     reused: bool = False
     note: str = ""
-    """The reason for computing an existing result again; empty otherwise."""
+    """The reason for computing an existing result again, or for not keeping this one; empty otherwise."""
 
     @property
     def runs(self) -> list[str]:
@@ -134,7 +135,7 @@ def result_of(
     options = options.simplified()
     steps = [steps_of(run, options) for run in opened]
     description = _description(measure, options, runs, steps)
-    path = environment.root / FOLDER / measure.spelling / f"{digest('measure', description)}.json"
+    path = environment.root / MEASURES_FOLDER / measure.spelling / f"{digest('measure', description)}.json"
     kept, note = _kept(path, description, context)
     if kept is not None:
         return kept
@@ -153,7 +154,11 @@ def result_of(
         path=path,
         note=note,
     )
-    write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    try:
+        write_atomically(path, (json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    except ClosedError as error:
+        note = f"{note} The result is not kept. {error}".lstrip()
+        return dataclasses.replace(result, note=note, is_kept=False)
     return result
 
 
@@ -186,7 +191,7 @@ def _of_python(value: Any) -> Any:
 def forget(root: Path, locations: Collection[str]) -> int:
     """Remove the results of runs at some locations; return their number. Keep unreadable files."""
     count = 0
-    for path in (root / FOLDER).glob("*/*.json"):
+    for path in (root / MEASURES_FOLDER).glob("*/*.json"):
         try:
             runs = _result(path, json.loads(read_file(path))).runs
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -80,7 +80,7 @@ def _versions(provenance: Provenance) -> Iterator[Warned]:
 def _unreadable(details: Mapping[str, Details]) -> Iterator[Warned]:
     problems = [each.problem for each in details.values() if each.problem]
     if problems:
-        yield Warned("Damaged files", f"Drawn without what could not be read: {_some(problems)}")
+        yield Warned("Unreadable files", f"Drawn without what could not be read: {_some(problems)}")
 
 
 def _by_line(names: Sequence[Name]) -> str:

@@ -13,7 +13,8 @@ from foundations.metrics import BEST_BY
 
 MAX, MIN = "max", "min"
 DAMAGED = "damaged, see `verify`"
-"""The reason for leaving out a run that cannot be read."""
+CLOSED = "not open to you, see `verify`"
+"""The reasons for leaving out a run that cannot be read."""
 HOW_TO_WRITE_A_VALUE = (
     "a value is written like test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples is "
     "best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps)"

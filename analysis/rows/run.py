@@ -190,7 +190,7 @@ class StoredRun:
         if wanted is None:
             steps = self.steps
             if not steps:
-                raise EnvironmentFailure(f"{self} holds no state yet.")
+                raise EnvironmentFailure(self._run.why_no_state())
             return steps[-1]
         if wanted == BEST:
             best = self.best_step

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from branches.kinds import KINDS
+from foundations.access import is_denied, reason
 from foundations.description.address import MAIN, Location
 from foundations.description.desc import flattened, hyperparameter_groups
-from foundations.errors import OpenPruneError, choose_from
+from foundations.errors import ClosedError, OpenPruneError, choose_from
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import MANIFEST, Run
@@ -32,10 +33,11 @@ COLUMNS = (
     "digest",
     "replicate",
     "fingerprint",
+    "origin",
     "problem",
 )
 """The columns of every row, in the order of tables."""
-STATUSES = ("complete", "incomplete", "running", "damaged", "missing")
+STATUSES = ("complete", "incomplete", "running", "damaged", "closed", "missing")
 ACHIEVED = ("density", "compression")
 """Further keys of every row: the share of prunable weights that is left, from achieved counts."""
 HPARAM, RESULT = "hparam.", "result."
@@ -70,6 +72,8 @@ class Row:
     """The steps of the states that it depends on, by the names of the flags: prune_step, state_step."""
     groups: tuple[Mapping[str, Any], ...] = ()
     """The groups of its hyperparameters; many runs share each. Empty if unknown."""
+    origin: str | None = None
+    """The shared file that it came in; None for a run of one's own."""
 
     @property
     def problem(self) -> str:
@@ -163,6 +167,8 @@ class Row:
         }
         if problem := self.problem:
             entry["problem"] = problem
+        if self.origin is not None:
+            entry["origin"] = self.origin
         if self.is_readable:
             headline = ("model", "data", "strategy", "sparsity", "accuracy")
             entry |= {**{name: getattr(self, name) for name in headline}, "seconds_old": self.age}
@@ -171,7 +177,7 @@ class Row:
     @property
     def is_readable(self) -> bool:
         """Whether its description and its results could be read."""
-        return self.status not in ("damaged", "missing")
+        return self.status not in ("damaged", "closed", "missing")
 
 
 @dataclass(slots=True)  # not frozen, which takes several times as long to make
@@ -243,10 +249,14 @@ def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
         facts = Facts.of(run, record, manifest)
         since = os.stat(run.path(MANIFEST) if manifest else run.folder).st_mtime  # noqa: PTH116 (as in FileRecord)
         return facts.row(run, status, now - since), facts
+    except ClosedError as error:
+        return Row(run=run, status="closed", damage=str(error)), None
     except OpenPruneError as error:
         damage = str(error)
     except OSError as error:
-        damage = f"Cannot read {run.folder}: {error.strerror or error}."
+        damage = f"Cannot read {run.folder}: {reason(error, run.folder)}."
+        if is_denied(error):
+            return Row(run=run, status="closed", damage=damage), None
     except (AttributeError, KeyError, TypeError, ValueError):
         damage = f"{run.folder} holds a description or a manifest of another form.\n{run.how_to_mend()}"
     return Row(run=run, status="damaged" if _is_there(run) else "missing", damage=damage), None

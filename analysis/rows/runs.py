@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from analysis.rows.row_index import remembered_rows
 from analysis.rows.run_row import COLUMNS, HPARAM, RESULT, Row
 from analysis.rows.selection import Where, chosen
 from foundations.environment import Environment
+from foundations.storage.origins import origins
 from foundations.storage.store import all_runs
 
 if TYPE_CHECKING:
@@ -66,7 +68,17 @@ def columns_of(selected: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[A
 def read_rows(root: Path) -> list[Row]:
     """Return the rows of all runs under a root, trainings before their branches."""
     with remembered_rows(root) as row_of:
-        return [row_of(run) for run in all_runs(root)]
+        rows = [row_of(run) for run in all_runs(root)]
+    return with_origins(rows, root)
+
+
+def with_origins(rows: Sequence[Row], root: Path) -> list[Row]:
+    """Return the rows of runs under a root with the shared files that they came in."""
+    known = origins(root)
+    if not known:
+        return list(rows)
+    found = [known.get(row.location) for row in rows]
+    return [replace(row, origin=str(origin)) if origin else row for row, origin in zip(rows, found, strict=True)]
 
 
 def _hyperparameters(rows: Sequence[Row], taken: set[str]) -> dict[str, list[Any]]:

@@ -49,13 +49,13 @@ def export_ticket(run: Run, step: Step | None, path: Path, *, dense: bool = Fals
     results = dict(manifest.results) if manifest else {}
     facts: dict[str, Any] = {"lineage": _lineage(run), "step": str(step), "results": results}
     if run.has_mask():
-        _check_within(run, step, state)
+        check_within(run, step, state)
         bits, facts["mask"] = run.load_mask()
         tensors |= {_MASK + name: tensor for name, tensor in bits.items()}
     write_atomically(path, tensor_files.to_bytes(tensors, facts))
 
 
-def _check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
+def check_within(run: Run, step: Step, state: Mapping[str, Tensor]) -> None:
     """Check that a state is not from before a technique reached the run's final mask. Raises: UsageError."""
     from pruning.masks.mask import Mask
 
@@ -112,7 +112,7 @@ def last_kept_state(run: Run) -> Step:
     """Return the step of the last state that a run holds. Raises: EnvironmentFailure if it holds none."""
     kept = run.kept_states(run.record()["iterations_per_epoch"])
     if not kept:
-        raise EnvironmentFailure(f"{run} holds no state yet.")
+        raise EnvironmentFailure(run.why_no_state())
     return kept[-1]
 
 

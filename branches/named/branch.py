@@ -7,7 +7,7 @@ and a line in `branches.registry`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
@@ -36,6 +36,8 @@ class Branch(Registered):
     adds techniques to a description; other runs must depend on its result. `describe` gives one of the runs."""
     each: str = "run"
     """The noun for each of the several runs."""
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    """The flags that it sets itself, by name: a command that gives another value for one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def last_state(run: RunRef) -> StateOf:
     return StateOf(run, run.desc.end)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Level(RunRef):
     """A level of a lottery, as the parent of branches: a run, with the start of its training."""
 
@@ -86,6 +88,10 @@ class Level(RunRef):
     """The weights that the level started from, before they were pruned."""
     branch: BranchHparams
     """The step at which its schedule started."""
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return *super()._key, self.main.digest, self.rewound, self.branch
 
     @classmethod
     def of(cls, run: RunRef) -> Level:

@@ -11,8 +11,9 @@ from branches.named.lottery_rewind import RewindFlags
 from branches.named.oneshot import OneshotFlags, oneshot
 from foundations.description.desc import RunRef
 from foundations.description.hparams import Hparams
-from foundations.errors import UsageError
-from foundations.plugins.users_code import returned
+from foundations.errors import UsageError, did_you_mean
+from foundations.plugins.declarations import check_call
+from foundations.plugins.users_code import article, place_of_entry, returned
 from pruning.hparams import PruningHparams
 
 Values = Callable[[RunRef, PruningHparams, Any], Mapping[str, Any]]
@@ -26,19 +27,28 @@ def preset(
     summary: its help. values: by flag, or a function of (parent, how to prune, own flags) that returns them. flags: its
     own flags; those with the name of a flag of `oneshot` give that flag's value.
     The description raises UsageError for a value of a flag that neither has.
+    Raises: UsageError if `values` is neither.
     """
+    if callable(values):
+        check_call("values", values, 3)
+    elif not isinstance(values, Mapping):
+        raise UsageError(f"values are {article(values)}; give a dict by flag, or a function that returns one.")
 
     def describe(parent: RunRef, pruning: PruningHparams, own: Hparams) -> BranchDesc:
         found = values(parent, pruning, own) if callable(values) else values
-        chosen = returned(found, Mapping, values if callable(values) else describe, entry)
+        returned(found, Mapping, values if callable(values) else describe, entry)
+        chosen = {str(name): value for name, value in found.items()}
         how = pruning.replaced(chosen)
         unknown = chosen.keys() - {*OneshotFlags.names(), *how.names()}
         if unknown:
-            raise UsageError(f"the preset {spelling} sets this, but oneshot has no such flag.", *sorted(unknown))
+            reason = f"the preset {spelling} sets this, but oneshot has no such flag."
+            reason += did_you_mean(min(unknown), {*OneshotFlags.names(), *how.names()})
+            place = place_of_entry(entry)
+            raise UsageError(f"{reason}\n(in {place})" if place else reason, *sorted(unknown))
         return oneshot(parent, how, OneshotFlags.of({**own.values(), **chosen}))
 
     describe.__doc__ = summary
-    entry = Branch(spelling=spelling, describe=describe, flags=flags)
+    entry = Branch(spelling=spelling, describe=describe, flags=flags, sets={} if callable(values) else values)
     return entry
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from branches.desc import BranchDesc
@@ -14,18 +15,19 @@ from branches.kinds import load_ref
 from branches.lottery.lottery import parse_levels
 from branches.named.branch import Branch, main_run
 from branches.registry import BRANCHES
-from cli.commands.jobs import TrainFlags, parse_job, single_request, taken_by_default
-from cli.commands.lottery import (
-    PREFIX,
-    level_flags_of,
-    lottery_defaults,
-    naming_flags_of,
-    of_branch,
+from cli.commands.jobs import (
+    COMPUTING,
+    TRAIN,
+    parent_desc,
+    parse_job,
     series_request,
+    single_request,
+    taken_by_default,
 )
+from cli.commands.lottery import PREFIX, level_flags_of, lottery_defaults, lottery_of, naming_flags_of, of_branch
 from cli.display.plain_table import table
-from cli.request.flags import Groups, HelpRequested, RunOf, positional
-from cli.request.help import help_asked
+from cli.request.flags import Flags, Groups, HelpRequested, RunOf, is_given, positional, value_of
+from cli.request.help import split_help
 from cli.request.job_flags import JobHparams
 from cli.request.request import Request, run_request
 from foundations.description.address import MAIN
@@ -38,8 +40,6 @@ from foundations.plugins.users_code import returned
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
-from platforms.executors.registry import ExecutorHparams
-from platforms.platform import PlatformHparams
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -47,16 +47,8 @@ from training.recipes import lottery_recipe
 
 _STEP, _EXPERIMENT = "_step", "_experiment"
 """Suffixes of the flags for a state of a run: the step, and the run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddressFlags:
-    """Branch a run that is named by its address: how it trains is known, but for techniques."""
-
-    techniques: TechniquesHparams = field(default_factory=TechniquesHparams)
-    job: JobHparams = field(default_factory=JobHparams)
-    platform: PlatformHparams = field(default_factory=PlatformHparams)
-    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+_OF_ADDRESS = Flags("branch ADDRESS", "", techniques=TechniquesHparams, **COMPUTING)
+"""The flags of a branch of a run that is named by its address: how it trains is known, but for techniques."""
 
 
 def branch(argv: Sequence[str], environment: Environment) -> int:
@@ -68,39 +60,40 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return the request of a `branch` command. Raises: UsageError, HelpRequested."""
     names, rest = positional(argv)
     usage = f"usage: {PROGRAM} branch PARENT BRANCH [FLAGS]    (PARENT: train, lottery, or a run's address)"
-    if names in ([], ["train"], ["lottery"]) and (not rest or help_asked(rest) is not None):
+    if names in ([], ["train"], ["lottery"]) and (not rest or split_help(rest)[0] is not None):
         parent = names[0] if names else "train"
         raise HelpRequested(f"{usage}\n\n{list_branches()}\n\n`branch {parent} BRANCH --help` lists the flags.")
     if len(names) != 2:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
-    parent_name, name = names
+    parent, name = names
     if name not in BRANCHES:
         raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
     found = BRANCHES.find(name)
-    command = f"branch {parent_name} {name}"
-    if parent_name == "lottery":
-        return _of_levels(found, rest, command, environment)
-    if parent_name == "train":
-        flags = parse_job(flags_of(found, TrainFlags), rest, command, environment, _run_of(None, environment))
-        run = RunRef(flags.parent_desc())
+    if parent == "lottery":
+        return _of_levels(found, rest, environment)
+    if parent == "train":
+        flags = parse_job(flags_of(found), rest, environment, _run_of(None, environment))
+        run = RunRef(parent_desc(flags))
     else:
-        flags, run = _by_address(found, parent_name, rest, command, environment)
+        flags, run = _by_address(found, parent, rest, environment)
     own = _with_best_steps(flags.branch, run, flags.job.root_in(environment), flags.job.replicate)
     pruning, first_line = getattr(flags, "pruning", PruningHparams()), _defaults(found, flags, rest)
+    _check_set(found, rest, {**pruning.values(), **own.values()})
     descs = _described(found, run, pruning, own, flags.techniques)
     if found.describe_each is None:
         return single_request(descs[""], flags, first_line)
     return series_request(descs, flags, found.each, first_line)
 
 
-def _of_levels(found: Branch, argv: Sequence[str], command: str, environment: Environment) -> Request:
+def _of_levels(found: Branch, argv: Sequence[str], environment: Environment) -> Request:
     """Return the request of `branch lottery NAME`: the branch of each chosen level. Raises: UsageError."""
     run_of = _run_of(None, environment)
-    flags: Any = parse_job(level_flags_of(found), argv, command, environment, run_of, recipe_of=lottery_recipe)
-    wanted, levels = parse_levels(flags.lottery.levels), flags.described()
+    flags = parse_job(level_flags_of(found), argv, environment, run_of, recipe_of=lottery_recipe)
+    wanted, levels = parse_levels(flags.lottery.levels), lottery_of(flags)
     descs: dict[str, Desc] = {}
     with naming_flags_of(flags.branch):
         pruning, own = of_branch(found, flags)
+    _check_set(found, argv, {**pruning.values(), **own.values()}, flags.branch.names())
     for number, desc in levels.levels(max(wanted)):
         if number in wanted:
             with naming_flags_of(flags.branch):
@@ -124,12 +117,25 @@ def _described(
     return {str(name): returned(desc, Desc, found.describe_each, found) for name, desc in each.items()}
 
 
+def _check_set(found: Branch, argv: Sequence[str], values: Mapping[str, Any], of_levels: Collection[str] = ()) -> None:
+    """Raise UsageError if a flag is given another value than the one that the branch sets.
+
+    values: of the flags, by name. of_levels: the names of the flags of a branch of levels.
+    """
+    for name, value in found.sets.items():
+        flag = PREFIX + name if PREFIX + name in of_levels else name
+        if is_given(flag, argv) and values.get(name) != value:
+            raise UsageError(
+                f"the branch {found.spelling} sets it to {value}; leave it out, or branch by oneshot.", flag
+            )
+
+
 def _defaults(found: Branch, flags: Any, argv: Sequence[str]) -> str:
     """Return a line with the defaults of the flags of pruning and techniques that were not given."""
     choices = list(flags.techniques.choices)
     if found.prunes:
-        strategy = ({"strategy": flags.pruning.strategy}, ("strategy",))
-        choices = [strategy, *_amount(found, flags.pruning, flags.branch), *choices]
+        strategy = [] if "strategy" in found.sets else [({"strategy": flags.pruning.strategy}, ("strategy",))]
+        choices = [*strategy, *_amount(found, flags.pruning, flags.branch), *choices]
     return taken_by_default(argv, *choices)
 
 
@@ -137,11 +143,12 @@ def _amount(
     found: Branch, pruning: PruningHparams, own: Hparams, prefix: str = ""
 ) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
     """Return the value of the flag for the amount that a branch prunes, and the flags of which any one gives it."""
-    if not found.prunes:
+    names = ("prune_fraction", "density", "compression")
+    if not found.prunes or found.sets.keys() & set(names):
         return []
     if found.levels:
         return [({found.levels: getattr(own, found.levels)}, (found.levels,))]
-    amounts = [prefix + name for name in ("prune_fraction", "density", "compression")]
+    amounts = [prefix + name for name in names]
     return [({amounts[0]: pruning.level}, amounts)]
 
 
@@ -181,23 +188,18 @@ def summary_of(function: Any) -> str:
 
 
 def _by_address(
-    found: Branch, address: str, argv: Sequence[str], command: str, environment: Environment
-) -> tuple[Any, RunRef]:
-    kind = flags_of(found, AddressFlags)
-    job: JobHparams = parse_job(AddressFlags, _job_arguments(argv), command, environment).job
+    found: Branch, address: str, argv: Sequence[str], environment: Environment
+) -> tuple[SimpleNamespace, RunRef]:
+    """Return the flags of a branch of a run that an address names, and the run."""
+    root = value_of("root", argv)
+    arguments = [] if root is None else [f"--root={root}"]
+    job: JobHparams = parse_job(_OF_ADDRESS, arguments, environment).job
     run = find_run(job.root_in(environment), address)
     replicate = run.location.replicate
     parent = load_ref(run, replicate)
-    flags: Any = parse_job(kind, argv, command, environment, _run_of(parent, environment, replicate))
-    return replace(flags, job=replace(flags.job, replicate=replicate)), parent
-
-
-def _job_arguments(argv: Sequence[str]) -> list[str]:
-    """Return the `--root` argument, if given, for finding the parent by its address."""
-    from cli.request.flags import value_of
-
-    root = value_of("root", argv)
-    return [] if root is None else [f"--root={root}"]
+    flags = parse_job(flags_of(found, address), argv, environment, _run_of(parent, environment, replicate))
+    flags.job = replace(flags.job, replicate=replicate)
+    return flags, parent
 
 
 def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:
@@ -217,12 +219,10 @@ def _run_of(parent: RunRef | None, environment: Environment, replicate: int | No
     return run_of
 
 
-@functools.cache
-def flags_of(found: Branch, base: Any) -> Any:
-    """Return the dataclass of a branch's flags: the parent's (unless an address says it), pruning's and its own."""
-    own: list[Any] = [("branch", found.flags, field(default_factory=found.flags))]
-    if found.prunes:
-        own.insert(0, ("pruning", PruningHparams, field(default_factory=PruningHparams)))
-    kind = make_dataclass("BranchFlags", own, bases=(base,), frozen=True, kw_only=True)
-    kind.__doc__ = found.describe.__doc__
-    return kind
+@functools.lru_cache(maxsize=256)
+def flags_of(found: Branch, parent: str = "train") -> Flags:
+    """Return the flags of a branch: the parent's (unless an address says it), pruning's and its own."""
+    groups = TRAIN.groups if parent == "train" else _OF_ADDRESS.groups
+    pruning = {"pruning": PruningHparams} if found.prunes else {}
+    command, summary = f"branch {parent} {found.spelling}", found.describe.__doc__ or ""
+    return Flags(command, summary, **groups, **pruning, branch=found.flags)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cli.display.plain_table import printable_lines, table
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from cli.request.folder_flags import DatasetsRootHparams
 from datasets.added.added import add_dataset, register_added
-from datasets.prepared import is_prepared
+from datasets.prepared import is_closed, is_prepared
 from datasets.registry import AUGMENTATIONS, DATASETS
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.registry import Registry
 from platforms.executors.registry import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
@@ -22,9 +24,30 @@ from training.recipes import NOT_MEASURED, recipe, recipes
 from training.registry import TECHNIQUES
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListingFlags:
-    """List what there is to choose from."""
+def listing(
+    name: str, registry: Registry[Any], columns: Mapping[str, str]
+) -> Callable[[Sequence[str], Environment], int]:
+    """Return the command that lists the entries of a registry. columns: the attributes to show, by heading."""
+
+    def work(environment: Environment) -> int:  # noqa: ARG001
+        """List what there is to choose from."""
+        print(entries_table(registry, columns))
+        return 0
+
+    work.__name__ = name
+    return command()(work)
+
+
+def entries_table(entries: Iterable[Any], columns: Mapping[str, str]) -> str:
+    """Return a table with a line for each entry. columns: the attributes to show, by heading."""
+    rows = [{heading: getattr(entry, name) for heading, name in columns.items()} for entry in entries]
+    return table(rows, tuple(columns))
+
+
+strategies = listing("strategies", METHODS, {"name": "spelling", "prunes": "prunes", "paper": "paper"})
+techniques = listing("techniques", TECHNIQUES, {"name": "spelling", "does": "summary", "paper": "paper"})
+platforms = listing("platforms", PLATFORMS, {"name": "spelling", "runs": "runs"})
+executors = listing("executors", EXECUTORS, {"name": "spelling", "runs jobs": "runs"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +56,6 @@ class ModelsHparams(DatasetsRootHparams):
 
     names_only: bool = hparam(False)
     """Leave the sizes out, which take some seconds to count."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelsFlags:
-    """List the recipes that --default_hparams knows: all, or those whose name begins as given."""
-
-    models: ModelsHparams = field(default_factory=ModelsHparams)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +70,21 @@ class AddHparams(DatasetsRootHparams):
     """Leave the images where they are and decode them as they are needed, for datasets that do not fit in memory."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetsFlags:
-    """List the datasets, or prepare one of one's own: datasets add NAME PATH."""
-
-    datasets: AddHparams = field(default_factory=AddHparams)
-
-
-def models(argv: Sequence[str], environment: Environment) -> int:
-    """`models [BEGINNING]`: the recipes and their networks."""
-    beginnings, rest = positional(argv, ModelsFlags)
-    flags = parse(ModelsFlags, rest, "models").models
-    register_added(flags.datasets_in(environment))
+@command(models=ModelsHparams)
+def models(names: list[str], environment: Environment, models: ModelsHparams) -> int:
+    """List the recipes that --default_hparams knows: all, or those whose name begins as given."""
+    register_added(models.datasets_in(environment))
     rows = [
         {"name": name, "family": line.spelling, "source": line.source, "reached": line.reached.get(name, NOT_MEASURED)}
         for line in recipes()
         for name in line.names
-        if not beginnings or name.startswith(tuple(beginnings))
+        if not names or name.startswith(tuple(names))
     ]
     if not rows:
-        raise UsageError(f"No network's name begins with {' or '.join(beginnings)}. `models --names_only` lists them.")
-    columns: tuple[str, ...] = ("name", "family", "source", "reached")
-    if not flags.names_only:
-        rows = [{**row, **_size(row["name"])} for row in rows]
-        columns = ("name", "dataset", "parameters", "prunable", "multiply-adds", "family", "source", "reached")
-    print(table(rows, columns))
+        raise UsageError(f"No network's name begins with {' or '.join(names)}. `models --names_only` lists them.")
+    if not models.names_only:
+        rows = [{"name": row["name"], **_size(row["name"]), **row} for row in rows]
+    print(table(rows, tuple(rows[0])))
     return 0
 
 
@@ -96,11 +102,10 @@ def _size(name: str) -> dict[str, str]:
     }
 
 
-def datasets(argv: Sequence[str], environment: Environment) -> int:
-    """`datasets`: the datasets; `datasets add NAME PATH`: one more."""
-    names, rest = positional(argv, DatasetsFlags)
-    flags = parse(DatasetsFlags, rest, "datasets").datasets
-    folder = flags.datasets_in(environment)
+@command(datasets=AddHparams)
+def datasets(names: list[str], environment: Environment, datasets: AddHparams) -> int:
+    """List the datasets, or prepare one of one's own: datasets add NAME PATH."""
+    folder = datasets.datasets_in(environment)
     if names:
         if names[0] != "add" or len(names) != 3:
             raise UsageError("datasets takes nothing, or: datasets add NAME PATH")
@@ -109,16 +114,16 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
             Path(names[2]).expanduser(),
             folder,
             report=lambda line: print(printable_lines(line)),
-            augmentation=flags.augmentation,
-            image_size=flags.image_size,
-            in_memory=not flags.stream,
+            augmentation=datasets.augmentation,
+            image_size=datasets.image_size,
+            in_memory=not datasets.stream,
         )
         return 0
     register_added(folder)
     rows = [
         {
-            "name": spec.spelling,
-            "prepared": "yes" if is_prepared(spec.spelling, folder) else "",
+            "name": name,
+            "prepared": "yes" if is_prepared(name, folder) else "closed" if is_closed(name, folder) else "",
             "train": f"{spec.num_train:,}",
             "test": f"{spec.num_test:,}",
             "classes": str(spec.num_classes),
@@ -126,39 +131,7 @@ def datasets(argv: Sequence[str], environment: Environment) -> int:
             "augmentation": spec.augmentation.spelling,
             "origin": spec.origin,
         }
-        for spec in DATASETS
+        for name, spec in ((spec.spelling, spec) for spec in DATASETS)
     ]
-    print(table(rows, ("name", "prepared", "train", "test", "classes", "image", "augmentation", "origin")))
-    return 0
-
-
-def strategies(argv: Sequence[str], _environment: Environment) -> int:
-    """`strategies`: the pruning strategies."""
-    parse(ListingFlags, argv, "strategies")
-    rows = [{"name": method.spelling, "prunes": method.prunes, "paper": method.paper} for method in METHODS]
-    print(table(rows, ("name", "prunes", "paper")))
-    return 0
-
-
-def techniques(argv: Sequence[str], _environment: Environment) -> int:
-    """`techniques`: the training techniques."""
-    parse(ListingFlags, argv, "techniques")
-    rows = [{"name": each.spelling, "does": each.summary, "paper": each.paper} for each in TECHNIQUES]
-    print(table(rows, ("name", "does", "paper")))
-    return 0
-
-
-def platforms(argv: Sequence[str], _environment: Environment) -> int:
-    """`platforms`: the platforms."""
-    parse(ListingFlags, argv, "platforms")
-    rows = [{"name": platform.spelling, "runs": platform.runs} for platform in PLATFORMS]
-    print(table(rows, ("name", "runs")))
-    return 0
-
-
-def executors(argv: Sequence[str], _environment: Environment) -> int:
-    """`executors`: the executors."""
-    parse(ListingFlags, argv, "executors")
-    rows = [{"name": executor.spelling, "runs jobs": executor.runs} for executor in EXECUTORS]
-    print(table(rows, ("name", "runs jobs")))
+    print(table(rows, tuple(rows[0])))
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cli.display.plain_table import table
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from cli.request.foreign_words import CodeBase, code_bases
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
@@ -25,22 +25,14 @@ class ComingFromHparams(Hparams):
     """text, or markdown as in docs/coming_from.md."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComingFromFlags:
+@command(output=ComingFromHparams)
+def coming_from(names: list[str], environment: Environment, output: ComingFromHparams) -> int:  # noqa: ARG001
     """Print our words for those of another code base: coming-from NAME. Without a name, list the code bases."""
-
-    output: ComingFromHparams = field(default_factory=ComingFromHparams)
-
-
-def coming_from(argv: Sequence[str], _environment: Environment) -> int:
-    """`coming-from`: the code bases; `coming-from NAME`: the words of one of them."""
-    names, rest = positional(argv, ComingFromFlags)
-    is_markdown = parse(ComingFromFlags, rest, "coming-from").output.format == "markdown"
     bases = {base.name: base for base in code_bases()}
     if len(names) > 1:
         raise UsageError("coming-from takes nothing, or the name of one code base: coming-from synaptic-flow.")
     chosen = [_named(name, bases) for name in names] or list(bases.values())
-    if is_markdown:
+    if output.format == "markdown":
         print("\n\n".join(map(markdown, chosen)))
     elif names:
         print(f"{chosen[0].title}: {chosen[0].source}\n\n{table(_rows(chosen[0]), _COLUMNS)}")
@@ -65,11 +57,11 @@ def _named(name: str, bases: Mapping[str, CodeBase]) -> CodeBase:
 
 def markdown(base: CodeBase) -> str:
     """Return the section of a code base in docs/coming_from.md: a heading, its source, and a table."""
-    rows = [{key: _in_code(key, text) for key, text in row.items()} for row in _rows(base)]
-    lines = [" | ".join(row[column] for column in _COLUMNS) for row in rows]
-    head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
-    body = "\n".join(f"| {line} |" for line in lines)
-    return f"## {base.title}\n\nFrom {base.source}.\n\n{head}\n{body}"
+    lines = [f"## {base.title}", "", f"From {base.source}.", "", f"| {' | '.join(_COLUMNS)} |", "|---|---|---|"]
+    for row in _rows(base):
+        there, here = (f"`{text}`" if text else "" for text in (row["there"], row["here"]))
+        lines.append(f"| {there} | {here} | {row['note']} |")
+    return "\n".join(lines)
 
 
 def _described(base: CodeBase) -> str:
@@ -83,8 +75,3 @@ def _rows(base: CodeBase) -> list[dict[str, str]]:
         notes = [note, ACCEPTED if word.accepted else ""]
         rows.append({"there": there, "here": here, "note": "; ".join(filter(None, notes))})
     return rows
-
-
-def _in_code(column: str, text: str) -> str:
-    """Return a cell formatted as code, unless it is a note."""
-    return text if column == "note" or not text else f"`{text}`"

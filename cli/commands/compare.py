@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.compare.described import Described
@@ -14,7 +14,7 @@ from cli.commands.listing import as_csv
 from cli.display.difference_cells import difference_cells
 from cli.display.fitted_table import banded_table, terminal_width
 from cli.display.plain_table import percent, printable_lines
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -34,13 +34,6 @@ class CompareHparams(RootHparams):
     """csv and json have values as they are."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareFlags:
-    """Compare runs of any kind: what they differ in, and their results side by side (compare ADDRESS ADDRESS...)."""
-
-    comparison: CompareHparams = field(default_factory=CompareHparams)
-
-
 @dataclass(frozen=True)
 class Compared:
     """Runs, their differences and their results."""
@@ -51,22 +44,21 @@ class Compared:
     """By name, the value of each run; None for a run without one."""
 
 
-def compare(argv: Sequence[str], environment: Environment) -> int:
-    """`compare A B [C...]`: print the differences of runs, and their results."""
-    names, rest = positional(argv, CompareFlags)
-    flags = parse(CompareFlags, rest, "compare").comparison
+@command(comparison=CompareHparams)
+def compare(names: list[str], environment: Environment, comparison: CompareHparams) -> int:
+    """Compare runs of any kind: what they differ in, and their results side by side (compare ADDRESS ADDRESS...)."""
     if len(names) < 2:
         raise UsageError(f"compare takes addresses: {COMMAND} compare ADDRESS ADDRESS... (`ls` lists them).")
-    root = flags.root_in(environment)
+    root = comparison.root_in(environment)
     rows = [row_of(find_run(root, name)) for name in names]
     for number, row in enumerate(rows):
         first = next(place for place, other in enumerate(rows) if other.location == row.location)
         if first < number:
             raise UsageError(f"'{names[first]}' and '{names[number]}' are the same run, {row.address}.")
     compared = _compared(rows)
-    if flags.format == "json":
+    if comparison.format == "json":
         print(json.dumps(_tree(compared), indent=1))
-    elif flags.format == "csv":
+    elif comparison.format == "csv":
         print(as_csv(_columns(compared)), end="")
     else:
         print(printable_lines(_text(compared, terminal_width())))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from analysis.compare.labels import FLAG, entries_of
 from analysis.compare.points import GRID
-from analysis.figures.figure import FigureKind, FigureOptions
+from analysis.figures.figure import FigureKind
+from analysis.figures.measure import MeasureOptions, measure_of
 from analysis.figures.registry import FIGURES
 from analysis.measures.measure import Measure, NoOptions
 from analysis.measures.registry import MEASURES
@@ -22,7 +22,7 @@ from analysis.rows.run_row import ACHIEVED, COLUMNS, Row
 from analysis.rows.selection import chosen
 from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import TableOptions, make_table
-from cli.request.flags import parse
+from cli.request.flags import Flags
 from cli.request.paper_file import Part
 from foundations.description.hparams import Hparams
 from foundations.environment import Environment
@@ -37,17 +37,50 @@ FIGURE_FORMATS = ("pdf", "png")
 TABLE_FORMATS_WRITTEN = ("latex", "markdown")
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A measure of some runs of a sweep."""
+_CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
+"""Options of figures and tables that name columns, hyperparameters or results."""
+_MEASURED = ("accuracy", "loss")
+"""Suffixes of results that no hyperparameter has; other results are known from finished runs only."""
 
-    kind: Measure
-    options: Hparams
+
+@dataclass(frozen=True)
+class _PaperPart:
+    """A part of a paper's file with its parsed options."""
+
+    options: Any
     part: Part
 
     @property
     def reads_metrics(self) -> bool:
-        """Whether it may need the metrics of training, as measures of plug-ins may."""
+        """Whether it may need the metrics of training, or only states and masks."""
+        return True
+
+    def check_keys(self, hyperparameters: Collection[str]) -> None:
+        """Raise UsageError for a key that no run of the sweep will have, as far as that is known before computing.
+
+        hyperparameters: the names of those of the runs.
+        """
+        known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
+        options = NoOptions() if self.part.command == "measure" else self.options
+        choosing = () if self.part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
+        keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
+        for name, where in (("of", self.part.of), ("where", getattr(options, "where", None))):
+            keys += [(name, condition.key) for condition in conditions_of(where)]
+        with _said_of(self.part):
+            for name, key in keys:
+                if key and key not in known and not key.endswith(_MEASURED) and "." not in key:
+                    raise UsageError(f"no run of the sweep has a '{key}'.{did_you_mean(key, known)}", name)
+
+
+@dataclass(frozen=True)
+class Measurement(_PaperPart):
+    """A measure of some runs of a sweep."""
+
+    kind: Measure
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Measures of plug-ins may read them."""
         return self.kind.plugin is not None
 
     @property
@@ -65,80 +98,31 @@ class Measurement:
             if not meant:
                 raise UsageError(f"no run of the sweep has {self.part.of}.", "of")
         runs = [StoredRun(location, environment) for location in sorted(meant, key=str)]
+        no_download = environment.no_download
         for group in [[run] for run in runs] if self.kind.takes == "one run" else [runs]:
-            result_of(
-                self.kind,
-                group,
-                self.options,
-                device=device,
-                reporter=reporter,
-                no_download=environment.no_download,
-            )
+            result_of(self.kind, group, self.options, device=device, reporter=reporter, no_download=no_download)
         return len(runs)
-
-    def check_keys(self, hyperparameters: Collection[str]) -> None:
-        """See `Drawing`."""
-        _refuse_unknown_keys(self.part, NoOptions(), hyperparameters)
 
     def __str__(self) -> str:
         return " ".join((self.kind.spelling, *(argument.removeprefix("--") for argument in self.part.arguments)))
 
 
-_CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
-"""Options of figures and tables that name columns, hyperparameters or results."""
-_MEASURED = ("accuracy", "loss")
-"""Suffixes of results that no hyperparameter has; other results are known from finished runs only."""
+@dataclass(frozen=True)
+class FigureDrawing(_PaperPart):
+    """A [[plot]]: a figure, and its points beside it."""
 
-
-def _refuse_unknown_keys(part: Part, options: Hparams, hyperparameters: Collection[str]) -> None:
-    """Raise UsageError for a key that no run of a sweep will have, as far as that is known before computing."""
-    known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
-    choosing = () if part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
-    keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
-    for name, where in (("of", part.of), ("where", getattr(options, "where", None))):
-        keys += [(name, condition.key) for condition in conditions_of(where)]
-    with _said_of(part):
-        for name, key in keys:
-            if key and key not in known and not key.endswith(_MEASURED) and "." not in key:
-                raise UsageError(f"no run of the sweep has a '{key}'.{did_you_mean(key, known)}", name)
-
-
-class Drawing(Protocol):
-    """A figure or a table of the runs of a sweep."""
-
-    def check_keys(self, hyperparameters: Collection[str]) -> None:
-        """Raise UsageError for a key that no run of the sweep will have. hyperparameters: the names of theirs."""
+    kind: FigureKind
 
     @property
     def reads_metrics(self) -> bool:
-        """Whether it needs the metrics of training, or only states and masks."""
+        """The figure knows."""
+        return self.kind.reads_metrics
 
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
         """Write files into a folder; return a line for each file, and the notes for readers.
 
         Raises: UsageError that names the part of the file; EnvironmentFailure.
         """
-
-
-@dataclass(frozen=True)
-class FigureDrawing:
-    """A [[plot]]: a figure, and its points beside it."""
-
-    kind: FigureKind
-    options: FigureOptions
-    part: Part
-
-    @property
-    def reads_metrics(self) -> bool:
-        """See `Drawing`."""
-        return self.kind.reads_metrics
-
-    def check_keys(self, hyperparameters: Collection[str]) -> None:
-        """See `Drawing`."""
-        _refuse_unknown_keys(self.part, self.options, hyperparameters)
-
-    def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
-        """See `Drawing`."""
         with _said_of(self.part):
             drawn = self.kind.drawn(rows, self.options)
         paths = [folder / f"{self.part.file}.{ending}" for ending in FIGURE_FORMATS]
@@ -146,19 +130,11 @@ class FigureDrawing:
 
 
 @dataclass(frozen=True)
-class TableDrawing:
+class TableDrawing(_PaperPart):
     """A [[table]]."""
 
-    options: TableOptions
-    part: Part
-    reads_metrics: ClassVar[bool] = True
-
-    def check_keys(self, hyperparameters: Collection[str]) -> None:
-        """See `Drawing`."""
-        _refuse_unknown_keys(self.part, self.options, hyperparameters)
-
     def write(self, rows: Sequence[Row], folder: Path) -> list[str]:
-        """Write the table; return lines as `Drawing.write` does."""
+        """See `FigureDrawing`."""
         with _said_of(self.part):
             made = make_table(rows, self.options)
         said = []
@@ -171,11 +147,14 @@ class TableDrawing:
         return [*said, *made.notes]
 
 
+Drawing = FigureDrawing | TableDrawing
+
+
 def measurement_of(part: Part) -> Measurement:
     """Return the measurement of a [[measure]]. Raises: UsageError that names its place."""
     with _said_of(part):
         kind = MEASURES.find(part.name)
-        return Measurement(kind, _options_of(kind.options, part), part)
+        return Measurement(_options_of(kind.options, part), part, kind)
 
 
 def drawing_of(part: Part) -> Drawing:
@@ -184,13 +163,16 @@ def drawing_of(part: Part) -> Drawing:
         if part.command == "table":
             return TableDrawing(_options_of(TableOptions, part), part)
         kind = FIGURES.find(part.name)
-        return FigureDrawing(kind, _options_of(kind.options, part), part)
+        options = _options_of(kind.options, part)
+        if isinstance(options, MeasureOptions):
+            measure_of(options)
+        return FigureDrawing(options, part, kind)
 
 
 def _options_of(options: type[Hparams], part: Part) -> Any:
     """Return the options that a part gives a measure, a figure or a table."""
-    flags = dataclasses.make_dataclass("PartFlags", [("options", options)], frozen=True)
-    found: Any = parse(flags, part.arguments, " ".join(filter(None, (part.command, part.name)))).options
+    command = " ".join(filter(None, (part.command, part.name)))
+    found = Flags(command, "", options=options).parse(part.arguments).options
     for where in (part.of, getattr(found, "where", None)):
         conditions_of(where)
     entries_of(getattr(found, FLAG, None))

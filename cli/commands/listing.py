@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.compare.differences import in_epochs
@@ -18,7 +18,7 @@ from analysis.rows.runs import columns_of, read_rows
 from analysis.rows.selection import check_names, chosen, ordered
 from cli.display.fitted_table import fitted_table, is_within, terminal_width, wrapped
 from cli.display.plain_table import duration, percent, printable, table
-from cli.request.flags import parse
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -39,13 +39,26 @@ SHOWN = (
     "sparsity",
     "accuracy",
     "age",
+    "origin",
     DIFFERS,
 )
-_ONLY_IF_ANY = ("technique", DIFFERS)
+_ONLY_IF_ANY = ("technique", "origin", DIFFERS)
 """Columns that are omitted if no run has a value for them."""
 _FOLDED = ("data", "model", "technique", "status", "branch", "strategy")
 """Columns that move above a table that is too wide, if all runs have the same value, in this order."""
-_IMPORTANCE = ("address", "branch", "strategy", "sparsity", "accuracy", "status", "age", "technique", "model", "data")
+_IMPORTANCE = (
+    "address",
+    "branch",
+    "strategy",
+    "sparsity",
+    "accuracy",
+    "status",
+    "age",
+    "technique",
+    "model",
+    "data",
+    "origin",
+)
 """Columns by importance: in a narrow terminal, the first ones stay side by side."""
 _FRACTIONS = ("sparsity", "density")
 
@@ -79,28 +92,21 @@ class ListHparams(FormatHparams):
     """csv and json have values as they are; without --columns, all that is known (json: as --json)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListFlags:
+@command(listing=ListHparams)
+def ls(environment: Environment, listing: ListHparams) -> int:
     """List the runs."""
-
-    listing: ListHparams = field(default_factory=ListHparams)
-
-
-def ls(argv: Sequence[str], environment: Environment) -> int:
-    """`ls`: a line for each run."""
-    flags = parse(ListFlags, argv, "ls").listing
-    root = flags.root_in(environment)
-    rows, key = read_rows(root), (flags.sort or "").removeprefix("-")
-    in_order = ordered(rows, key, descending=(flags.sort or "").startswith("-")) if key else by_descent(rows)
-    selected = chosen(in_order, flags.where)
-    names = _names(flags.columns, rows)
-    shown = selected[: flags.limit]
-    if flags.json or flags.format != "text":
-        print(_data(shown, rows, names, "json" if flags.json else flags.format), end="")
+    root = listing.root_in(environment)
+    rows, key = read_rows(root), (listing.sort or "").removeprefix("-")
+    in_order = ordered(rows, key, descending=(listing.sort or "").startswith("-")) if key else by_descent(rows)
+    selected = chosen(in_order, listing.where)
+    names = _names(listing.columns, rows)
+    shown = selected[: listing.limit]
+    if listing.json or listing.format != "text":
+        print(_data(shown, rows, names, "json" if listing.json else listing.format), end="")
     elif selected:
         print(listed(shown, names, terminal_width()))
     else:
-        print(f"No runs under {root}" + (f" with {flags.where}." if flags.where else "."))
+        print(f"No runs under {root}" + (f" with {listing.where}." if listing.where else "."))
     if len(shown) < len(selected):
         print(f"{len(selected) - len(shown):,} more of {len(selected):,} runs are not shown.", file=sys.stderr)
     return 0
@@ -123,15 +129,14 @@ def _data(shown: Sequence[Row], rows: Sequence[Row], names: Sequence[str], form:
         return json.dumps([row.to_dict() for row in shown], indent=1, sort_keys=True) + "\n"
     if not names:
         return as_csv(columns_of(shown, rows))
-    apart = told_apart(shown) if DIFFERS in names else [{} for _ in shown]
     columns: dict[str, list[Any]] = {name: [row.value(name) for row in shown] for name in names}
     if DIFFERS in columns:
-        columns[DIFFERS] = [dict(each) for each in apart]
+        columns[DIFFERS] = list(map(dict, told_apart(shown)))
     if form == "json":
         entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return json.dumps(entries, indent=1) + "\n"
     if DIFFERS in columns:
-        columns[DIFFERS] = [" ".join(f"{name}={value}" for name, value in each.items()) for each in apart]
+        columns[DIFFERS] = [" ".join(f"{name}={value}" for name, value in each.items()) for each in columns[DIFFERS]]
     return as_csv(columns)
 
 
@@ -174,7 +179,7 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
 
 
 def _paragraphs(lines: Sequence[str], width: int | None) -> list[str]:
-    return [part for line in lines for part in wrapped(printable(line), width or len(line))]
+    return [part for line in lines for part in wrapped(printable(line), width)]
 
 
 def _flags(values: Mapping[str, Any]) -> str:

@@ -5,35 +5,29 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
 from branches.named.branch import Branch
-from cli.commands.jobs import TrainFlags, check_keep_best, parse_job, steps_to_keep, taken_by_default
+from cli.commands.jobs import TRAIN, parse_job, series_request, taken_by_default, train_desc
+from cli.request.flags import Flags
 from cli.request.request import Request, run_request
-from foundations.description.desc import Desc
 from foundations.description.hparams import Hparams, merged_group
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.plan import Target
 from pruning.hparams import PruningHparams
 from training.recipes import lottery_recipe
 
 PREFIX = "branch_"
 """Before flags of a branch of levels whose names are flags of the lottery: pruning, seed, reinitialize."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LotteryFlags(TrainFlags):
-    """Train, prune, rewind, again: iterative magnitude pruning, or any other strategy in magnitude's place."""
-
-    pruning: PruningHparams = field(default_factory=PruningHparams)
-    lottery: LotteryHparams = field(default_factory=LotteryHparams)
-
-    def described(self) -> Lottery:
-        """Return the lottery that the flags describe."""
-        return Lottery(self.train_desc(), self.pruning, self.lottery)
+LOTTERY = Flags(
+    "lottery",
+    "Train, prune, rewind, again: iterative magnitude pruning, or any other strategy in magnitude's place.",
+    **TRAIN.groups,
+    pruning=PruningHparams,
+    lottery=LotteryHparams,
+)
 
 
 def lottery(argv: Sequence[str], environment: Environment) -> int:
@@ -43,30 +37,19 @@ def lottery(argv: Sequence[str], environment: Environment) -> int:
 
 def lottery_request(argv: Sequence[str], environment: Environment) -> Request:
     """Return the request of a `lottery` command. Raises: UsageError, HelpRequested."""
-    flags = parse_job(LotteryFlags, argv, "lottery", environment, recipe_of=lottery_recipe)
+    flags = parse_job(LOTTERY, argv, environment, recipe_of=lottery_recipe)
     text = flags.lottery.levels
     wanted = parse_levels(f"0-{text}" if text.isdecimal() else text)
-    descs = {str(number): desc for number, desc in flags.described().levels(max(wanted)) if number in wanted}
+    descs = {str(number): desc for number, desc in lottery_of(flags).levels(max(wanted)) if number in wanted}
     return series_request(descs, flags, "level", lottery_defaults(flags, argv))
 
 
-def series_request(descs: Mapping[str, Desc], flags: Any, series: str, first_line: str) -> Request:
-    """Return the request for several runs by name, with the states that the flags name."""
-    targets = {}
-    for name, desc in descs.items():
-        check_keep_best(desc, flags.job)
-        targets[name] = Target(desc, flags.job.replicate, tuple(steps_to_keep(desc, flags.job.weight_save_steps)))
-    return Request(
-        targets=targets,
-        job=flags.job,
-        platform=flags.platform,
-        executor=flags.executor,
-        series=series,
-        first_line=first_line,
-    )
+def lottery_of(flags: Any) -> Lottery:
+    """Return the lottery that the flags describe."""
+    return Lottery(train_desc(flags), flags.pruning, flags.lottery)
 
 
-def lottery_defaults(flags: LotteryFlags, argv: Sequence[str], *others: tuple[Mapping[str, Any], Sequence[str]]) -> str:
+def lottery_defaults(flags: Any, argv: Sequence[str], *others: tuple[Mapping[str, Any], Sequence[str]]) -> str:
     """Return a line with the defaults of the flags for pruning levels, and of others, that were not given."""
     values = {
         "strategy": flags.pruning.strategy,
@@ -117,12 +100,10 @@ def _renamed(found: Branch) -> dict[str, str]:
 
 
 @functools.cache
-def level_flags_of(found: Branch) -> Any:
-    """Return the dataclass of the flags of a branch of levels: the lottery's and its own."""
-    group = _own_flags(found, PruningHparams)
-    kind = make_dataclass("LevelBranchFlags", [("branch", group)], bases=(LotteryFlags,), frozen=True, kw_only=True)
-    kind.__doc__ = found.describe.__doc__
-    return kind
+def level_flags_of(found: Branch) -> Flags:
+    """Return the flags of a branch of levels: the lottery's and its own."""
+    command, summary = f"branch lottery {found.spelling}", found.describe.__doc__ or ""
+    return Flags(command, summary, **LOTTERY.groups, branch=_own_flags(found, PruningHparams))
 
 
 def of_branch(found: Branch, flags: Any) -> tuple[PruningHparams, Hparams]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from analysis.measures.measure import Measure, NoOptions
+from analysis.measures.measure import Measure
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import MeasuredResult, result_of
 from analysis.rows.run import open_run
-from cli.commands.catalogue import ListingFlags
+from cli.commands.catalogue import listing
 from cli.display.plain_table import table
 from cli.progress.reporting import reporting
-from cli.request.flags import parse, positional
+from cli.request.flags import Flags, positional
 from cli.request.folder_flags import DatasetsRootHparams, RootHparams
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
@@ -39,50 +37,42 @@ class MeasureHparams(RootHparams, DatasetsRootHparams):
     """Print the results as JSON, a list."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasureFlags:
-    """Measure runs: measure NAME ADDRESS... (`measures` lists the names, `ls` the runs)."""
-
-    work: MeasureHparams = field(default_factory=MeasureHparams)
-
-
-def measures(argv: Sequence[str], _environment: Environment) -> int:
-    """`measures`: list the measures of runs."""
-    parse(ListingFlags, argv, "measures")
-    rows = [
-        {"name": each.spelling, "takes": each.takes, "measures": each.summary, "paper": each.paper} for each in MEASURES
-    ]
-    print(table(rows, ("name", "takes", "measures", "paper")))
-    return 0
+measures = listing(
+    "measures", MEASURES, {"name": "spelling", "takes": "takes", "measures": "summary", "paper": "paper"}
+)
+MEASURE = Flags(
+    "measure",
+    "Measure runs: measure NAME ADDRESS... (`measures` lists the names, `ls` the runs).",
+    work=MeasureHparams,
+)
 
 
 def measure(argv: Sequence[str], environment: Environment) -> int:
     """`measure NAME ADDRESS...`: compute a measure of runs, or reuse it."""
-    names, rest = positional(argv, MeasureFlags)
+    names, rest = positional(argv, MEASURE)
     if names and names[0] not in MEASURES:
         raise UsageError(MEASURES.unknown(names[0]).reason)  # it is not given by a flag
     found = MEASURES.find(names[0]) if names else None
-    flags: Any = parse(flags_of(found), rest, " ".join(["measure", *names[:1]]))
+    flags = (MEASURE if found is None else flags_of(found)).parse(rest)
     if found is None:
         raise UsageError(f"measure takes a name: {PROGRAM} measure NAME ADDRESS... (`measures` lists them).")
     if len(names) == 1:
         raise UsageError(f"measure takes addresses: {PROGRAM} measure {names[0]} ADDRESS... (`ls` lists them).")
     results = list(_results(found, names[1:], flags.options, flags.work, environment))
     if flags.work.json:
-        print(json.dumps([{"file": str(result.path), **result.to_json()} for result in results], indent=1))
+        print(
+            json.dumps(
+                [{"file": str(result.path) if result.is_kept else None, **result.to_json()} for result in results],
+                indent=1,
+            )
+        )
     return 0
 
 
-def flags_of(measure: Measure | None) -> type:
+def flags_of(measure: Measure) -> Flags:
     """Return the flags of `measure` with the options of a measure."""
-    options: type[Hparams] = measure.options if measure else NoOptions
-    made = dataclasses.make_dataclass(
-        "MeasureFlags", [("options", options)], bases=(MeasureFlags,), frozen=True, kw_only=True
-    )
-    made.__doc__ = (
-        f"{MeasureFlags.__doc__}\n\n{measure.spelling}: {measure.summary}." if measure else MeasureFlags.__doc__
-    )
-    return made
+    summary = f"{MEASURE.summary}\n\n{measure.spelling}: {measure.summary}."
+    return Flags(f"measure {measure.spelling}", summary, **MEASURE.groups, options=measure.options)
 
 
 def _results(
@@ -122,7 +112,8 @@ def _shown(result: MeasuredResult) -> list[str]:
         lines += ["", *table(rows[:_ROWS_SHOWN], tuple(result.table)).splitlines()]
     if number > _ROWS_SHOWN:
         lines.append(f"... {number - _ROWS_SHOWN:,} more rows; the file has all of them, as --json does.")
-    return [*lines, "", f"{'reused' if result.reused else 'computed'}, {result.computed}: {result.path}"]
+    file = f": {result.path}" if result.is_kept else ", not kept"
+    return [*lines, "", f"{'reused' if result.reused else 'computed'}, {result.computed}{file}"]
 
 
 def _number(value: float | str) -> str:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.compare.points import GRID
 from analysis.rows.run_row import Row, row_of
 from branches.desc import is_untrained, trained_of
-from cli.commands.catalogue import ListingFlags
 from cli.commands.drawing import Drawing, Measurement, drawing_of, measurement_of
-from cli.commands.sweep import PlannedSweep, asked_by, compute_sweep, parse_whole, plan_sweep, preview_of, with_shared
+from cli.commands.sweep import (
+    SHARED,
+    PlannedSweep,
+    asked_by,
+    compute_sweep,
+    parse_whole,
+    plan_sweep,
+    said_in,
+    with_shared,
+)
 from cli.display.plain_table import duration
 from cli.progress.rates import Case, scoring_case
 from cli.progress.reporting import reporting
-from cli.request.flags import HelpRequested, parse, positional
+from cli.request.flags import Flags, HelpRequested, command, positional
 from cli.request.grid import Sweep
 from cli.request.job_flags import RequestHparams
 from cli.request.paper_file import FOLDER, SCALES, PaperFile, find_paper, paper_names, read_paper
@@ -31,7 +38,6 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import PlannedRun
 from foundations.program import PROGRAM
-from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PlatformHparams
 
 _USAGE = f"usage: {PROGRAM} paper NAME [--scale=cpu|full] [FLAGS]    (NAME: see `papers`, or ./FILE.toml)"
@@ -49,19 +55,17 @@ class PaperHparams(Hparams):
     """failed: start runs that failed before again."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperFlags:
-    """Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names)."""
-
-    paper: PaperHparams = field(default_factory=PaperHparams)
-    job: RequestHparams = field(default_factory=RequestHparams)
-    platform: PlatformHparams = field(default_factory=PlatformHparams)
-    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
+PAPER = Flags(
+    "paper",
+    "Compute the runs of a paper's figure or table, measure them, draw it: paper NAME (`papers` lists the names).",
+    paper=PaperHparams,
+    **SHARED,
+)
 
 
-def papers(argv: Sequence[str], _environment: Environment) -> int:
-    """`papers`: the figures and tables that `paper` can make."""
-    parse(ListingFlags, argv, "papers")
+@command()
+def papers(environment: Environment) -> int:  # noqa: ARG001
+    """List what there is to choose from."""
     blocks = []
     for name in paper_names():
         found = read_paper(FOLDER / f"{name}.toml")
@@ -74,16 +78,17 @@ def papers(argv: Sequence[str], _environment: Environment) -> int:
 
 def paper(argv: Sequence[str], environment: Environment) -> int:
     """`paper NAME`: compute the missing runs of a figure or a table, and draw it."""
-    names, rest = positional(argv, PaperFlags)
-    scale = parse_whole(PaperFlags, rest, "paper", environment).paper.scale
+    names, rest = positional(argv, PAPER)
+    scale = parse_whole(PAPER, rest, environment).paper.scale
     if not names:
         raise HelpRequested(f"{_USAGE}\n\n`papers` lists the names, `paper --help` the flags.")
     if len(names) > 1:
         raise UsageError(f"give one name.\n{_USAGE}")
     found = find_paper(names[0])
-    with _said_of_sweep(found, scale):
-        _, of_file, behind = without_shared(sweep_at(found, scale))
-        flags = parse_whole(PaperFlags, [*of_file, *behind, *rest], "paper", environment)
+    described = sweep_at(found, scale)
+    with said_in(f"{found.name}, [{scale}.sweep]"):
+        _, of_file, behind = without_shared(described)
+        flags = parse_whole(PAPER, [*of_file, *behind, *rest], environment)
     own, job = flags.paper, flags.job
     environment = replace(
         environment,
@@ -93,20 +98,12 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     )
     planned = planned_paper(found, own.scale, flags.platform, environment, job)
     measurements, drawings = parts_of(found, own.scale)
-    if job.display_output_location:
-        print(planned.folders())
-        return 0
-    if not job.quiet or job.dry_run:
-        print(f"{found.title} ({found.figure} of {found.paper}), {own.scale}", flush=True)
-        print(preview_of(planned, flags, environment, _scored(planned, measurements)), flush=True)
-    if job.dry_run:
-        return 0
-    quiet = job.quiet
-    done = compute_sweep(planned, flags.executor, environment, quiet=quiet, retry_failed=own.retry == "failed")
-    if done.exit_code:
-        return done.exit_code
+    title = f"{found.title} ({found.figure} of {found.paper}), {own.scale}\n"
+    code = compute_sweep(planned, flags, environment, own.retry, title=title, measured=_scored(planned, measurements))
+    if code or job.dry_run or job.display_output_location:
+        return code
     rows = rows_of(planned)
-    with reporting(quiet) as reporter:
+    with reporting(job.quiet) as reporter:
         for each in measurements:
             began = time.monotonic()
             count = each.measure(rows, environment, flags.platform.device, reporter)
@@ -114,7 +111,7 @@ def paper(argv: Sequence[str], environment: Environment) -> int:
     folder = Path(own.out or found.name).expanduser()
     for drawing in drawings:
         written = drawing.write(rows, folder)
-        if not quiet:
+        if not job.quiet:
             print("\n".join(written))
     return 0
 
@@ -127,15 +124,16 @@ def planned_paper(
     job: RequestHparams = RequestHparams(),  # noqa: B008 (it is frozen)
 ) -> PlannedSweep:
     """Plan the runs of a file at a scale. Raises: UsageError that names the run."""
-    with _said_of_sweep(found, scale):
-        described, *_ = without_shared(sweep_at(found, scale))
+    described = sweep_at(found, scale)
+    with said_in(f"{found.name}, [{scale}.sweep]"):
+        described, *_ = without_shared(described)
         measurements, drawings = parts_of(found, scale)
+        parts: list[Measurement | Drawing] = [*measurements, *drawings]
         asked = asked_by(with_shared(described, job, platform), environment)
-        if not (any(each.reads_metrics for each in measurements) or any(each.reads_metrics for each in drawings)):
+        if not any(each.reads_metrics for each in parts):
             asked = [replace(each, request=_without_evaluation(each.request)) for each in asked]
         planned = plan_sweep(asked, environment)
     names = {name for each in planned.requested() for name in flat_hyperparameters(each.desc.record())}
-    parts: list[Measurement | Drawing] = [*measurements, *drawings]
     for part in parts:
         part.check_keys(names)
     return planned
@@ -146,13 +144,12 @@ def _without_evaluation(request: Request) -> Request:
 
     Their bytes are the same as in a complete run, and the command of the run continues from there.
     """
-    targets = {}
+    targets = dict(request.targets)
     for name, target in request.targets.items():
         desc = target.desc
         if is_untrained(desc):
             has_mask = desc.mask_step is not None
-            target = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
-        targets[name] = target
+            targets[name] = replace(target, keep=(desc.start,), is_complete=False, needs_mask=has_mask)
     return replace(request, targets=targets)
 
 
@@ -161,17 +158,6 @@ def sweep_at(found: PaperFile, scale: str) -> Sweep:
     if scale not in found.sweeps:
         raise UsageError(f"{found.name} has no [{scale}.sweep], only {', '.join(found.sweeps)}.", "scale")
     return found.sweeps[scale]
-
-
-@contextlib.contextmanager
-def _said_of_sweep(found: PaperFile, scale: str) -> Iterator[None]:
-    """Add the file and the scale of the sweep to each UsageError of the block."""
-    try:
-        yield
-    except UsageError as error:
-        if "scale" in error.hparams:
-            raise
-        raise UsageError(f"{error.reason}\n(in {found.name}, [{scale}.sweep])", *error.hparams) from error
 
 
 def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Drawing]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis.figures.figure import FORMATS, FigureKind, format_of
 from analysis.figures.registry import FIGURES
 from analysis.rows.runs import read_rows
-from cli.display.plain_table import table
-from cli.request.flags import HelpRequested, parse, positional
+from cli.commands.catalogue import entries_table
+from cli.request.flags import Flags, HelpRequested, positional
 from cli.request.folder_flags import RootHparams
-from cli.request.help import ALL, help_asked
+from cli.request.help import ALL, split_help
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -30,25 +28,21 @@ class PlotHparams(RootHparams):
     points and the addresses behind each are written beside it, as .csv. By default KIND.pdf."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlotFlags:
-    """Draw a figure of runs: plot KIND."""
-
-    output: PlotHparams = field(default_factory=PlotHparams)
+PLOT = Flags("plot KIND", "Draw a figure of runs: plot KIND.", output=PlotHparams)
 
 
 def plot(argv: Sequence[str], environment: Environment) -> int:
     """`plot KIND`: draw a figure, and write its points beside it."""
-    names, rest = positional(argv, PlotFlags)
+    names, rest = positional(argv, PLOT)
     usage = f"usage: {PROGRAM} plot KIND [FLAGS]"
-    if not names and (not rest or help_asked(rest) is not None):
+    if not names and (not rest or split_help(rest)[0] is not None):
         raise _overview()
     if len(names) != 1:
         raise UsageError(f"plot takes one kind of figure, such as: plot curves.\n{usage}")
     if names[0] not in FIGURES:
         raise UsageError(FIGURES.unknown(names[0]).reason)  # it is not given by a flag
     found = FIGURES.find(names[0])
-    flags: Any = parse(flags_of(found), rest, f"plot {names[0]}")
+    flags = flags_of(found).parse(rest)
     paths = [Path(each) for each in (flags.output.out or f"{names[0]}.{FORMATS[0]}").split(",")]
     for path in paths:
         format_of(path)  # reports a mistake before anything is drawn
@@ -62,20 +56,14 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
 
 def _overview() -> HelpRequested:
     """Return the help of `plot` without a kind: the kinds, and the flags of all."""
+    kinds = entries_table(FIGURES, {"kind": "spelling", "shows": "summary"})
     try:
-        parse(PlotFlags, [f"--help={ALL}"], "plot KIND")
+        PLOT.parse([f"--help={ALL}"])
     except HelpRequested as flags:
-        return HelpRequested(f"{_listed()}\n\n`plot KIND --help` lists the flags of one.\n\n{flags}")
+        return HelpRequested(f"{kinds}\n\n`plot KIND --help` lists the flags of one.\n\n{flags}")
     raise AssertionError("--help asks for help")
 
 
-def flags_of(kind: FigureKind) -> type:
+def flags_of(kind: FigureKind) -> Flags:
     """Return the flags of `plot` with the options of a kind of figure."""
-    own: list[Any] = [("figure", kind.options, field(default_factory=kind.options))]
-    made = dataclasses.make_dataclass("PlotFlags", own, bases=(PlotFlags,), frozen=True, kw_only=True)
-    made.__doc__ = f"Draw {kind.spelling}: {kind.summary}."
-    return made
-
-
-def _listed() -> str:
-    return table([{"kind": each.spelling, "shows": each.summary} for each in FIGURES], ("kind", "shows"))
+    return Flags(f"plot {kind.spelling}", f"Draw {kind.spelling}: {kind.summary}.", **PLOT.groups, figure=kind.options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.compare.points import SPREADS
 from analysis.rows.result_value import Value
 from analysis.rows.runs import read_rows
-from cli.request.flags import parse
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -42,32 +41,25 @@ class ReportHparams(RootHparams):
     """The file to write; one that is there is replaced."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportFlags:
+@command(report=ReportHparams)
+def report(environment: Environment, report: ReportHparams) -> int:
     """Write a report on many runs: one file that any browser opens, without a network."""
-
-    report: ReportHparams = field(default_factory=ReportHparams)
-
-
-def report(argv: Sequence[str], environment: Environment) -> int:
-    """`report`: one self-contained page on the runs that are chosen."""
-    flags = parse(ReportFlags, argv, "report").report
     from analysis.report.page import page_of
     from analysis.report.render import html_of
 
-    path = Path(flags.out).expanduser()
+    path = Path(report.out).expanduser()
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it.", "out")
-    root = flags.root_in(environment)
+    root = report.root_in(environment)
     rows = read_rows(root)
     if not rows:
         raise UsageError(f"there are no runs under {root}.")
-    lines = None if flags.lines is None else _names(flags.lines)
-    value = Value.parse(flags.value)
-    over = _names(flags.over or "")
-    page = page_of(rows, value, where=flags.where, by=lines, over=over, spread=flags.spread, labels=flags.labels)
+    lines = None if report.lines is None else _names(report.lines)
+    value = Value.parse(report.value)
+    over = _names(report.over or "")
+    page = page_of(rows, value, where=report.where, by=lines, over=over, spread=report.spread, labels=report.labels)
     if not page.runs:
-        raise UsageError(f"no run under {root} is {flags.where}.", "where")
+        raise UsageError(f"no run under {root} is {report.where}.", "where")
     write_atomically(path, html_of(page).encode(errors="replace"))
     print(f"{path}: {_counted(page.provenance.number, 'run')}, {_counted(len(page.warnings), 'warning')}")
     for warned in page.warnings:

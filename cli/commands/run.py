@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from branches.job_files import read_job_file
-from cli.request.flags import parse, positional
+from cli.request.context import context_of
+from cli.request.flags import Flags, positional
 from cli.request.job_flags import WorkHparams
-from cli.request.request import with_context
 from datasets.added.added import register_added
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -17,7 +17,6 @@ from foundations.errors import UsageError
 from foundations.plan import plan
 from foundations.program import PROGRAM
 from platforms.platform import PlatformHparams
-from training.context import Context
 from training.jobs.compute import execute
 
 
@@ -29,26 +28,23 @@ class RunHparams(WorkHparams):
     """If another process works on a run, exit at once with code 75."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    """Compute what job files ask for: how sweeps and clusters start runs. Those of several files train together."""
-
-    work: RunHparams = field(default_factory=RunHparams)
-    platform: PlatformHparams = field(default_factory=PlatformHparams)
+FLAGS = Flags(
+    "run FILE...",
+    "Compute what job files ask for: how sweeps and clusters start runs. Those of several files train together.",
+    work=RunHparams,
+    platform=PlatformHparams,
+)
 
 
 def run(argv: Sequence[str], environment: Environment) -> int:
     """`run FILE...`: compute the runs of the files, or reuse them."""
     names, rest = positional(argv)
-    flags = parse(RunFlags, rest, "run FILE...")
+    flags = FLAGS.parse(rest)
     if not names:
         raise UsageError(f"run takes job files: {PROGRAM} run FILE... Sweeps and executors write them.")
     register_added(flags.work.datasets_in(environment))
     root = flags.work.root_in(environment)
     made = plan([read_job_file(Path(name), root) for name in names], root)
-
-    def work(context: Context) -> None:
+    with context_of(flags.work, flags.platform, environment, wait=not flags.work.no_wait) as context:
         execute(made, replace(context, together=len(names)))
-
-    with_context(flags.work, flags.platform, environment, work, wait=not flags.work.no_wait)
     return 0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.rows.run_row import Row, row_of
+from analysis.rows.runs import with_origins
 from cli.commands.listing import FormatHparams
 from cli.display.family_tree import children, descent
 from cli.display.plain_table import duration, figure, percent, printable_lines, table
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
@@ -34,25 +35,17 @@ class ShowHparams(FormatHparams):
     are there now."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowFlags:
+@command(showing=ShowHparams)
+def show(names: list[str], environment: Environment, showing: ShowHparams) -> int:
     """Show one run: description, results, files, layers, line of descent and children (show ADDRESS)."""
-
-    showing: ShowHparams = field(default_factory=ShowHparams)
-
-
-def show(argv: Sequence[str], environment: Environment) -> int:
-    """`show ADDRESS`: all about one run."""
-    names, rest = positional(argv, ShowFlags)
-    flags = parse(ShowFlags, rest, "show").showing
     if len(names) != 1:
         raise UsageError(f"show takes one address: {PROGRAM} show ADDRESS (`ls` lists them).")
-    run = find_run(flags.root_in(environment), names[0])
-    if flags.plugin_diff:
+    run = find_run(showing.root_in(environment), names[0])
+    if showing.plugin_diff:
         print(printable_lines("\n".join(plugin_diff(run))))
         return 0
-    row = row_of(run)
-    if flags.json:
+    row = with_origins([row_of(run)], run.root)[0]
+    if showing.json:
         print(json.dumps({**row.to_dict(), "sparsity_report": run.sparsity()}, indent=1, sort_keys=True))
     else:
         print(printable_lines("\n".join(_described(row))))
@@ -62,27 +55,34 @@ def show(argv: Sequence[str], environment: Environment) -> int:
 def _described(row: Row) -> list[str]:
     run = row.run
     lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {row.status}"]
+    if row.origin is not None:
+        lines.append(f"from:     {row.origin}")
     if row.problem:
         lines.append(row.problem)
     if not row.is_readable:
         return lines
     manifest = run.manifest()
     lines += ["", "Hyperparameters"]
-    lines += [f"  {name:<24}{value}" for name, value in row.hyperparameters.items() if value not in (None, False)]
+    lines += _named({name: value for name, value in row.hyperparameters.items() if value not in (None, False)})
     lines += _plugins(run)
     if manifest is not None:
         lines += ["", "Results"]
-        lines += [f"  {name:<24}{figure(value, '.6g')}" for name, value in manifest.results.items()]
+        lines += _named({name: figure(value, ".6g") for name, value in manifest.results.items()})
         lines += ["", f"Computed in {duration(manifest.wall_seconds)} on {manifest.device}, {manifest.finished}, by"]
-        lines += [f"  {name:<24}{version}" for name, version in manifest.versions.items()]
+        lines += _named(manifest.versions)
         lines += ["", "Files"]
         lines += [f"  {name:<34}{record.size:>12,} bytes" for name, record in manifest.files.items()]
+        lines += [f"  {name:<34}{'not kept here':>18}" for name in run.left_out()]
     report = run.sparsity()
     if report is not None:
         lines += ["", "Mask", *_mask(report)]
     lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
     below = children(run)
     return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
+
+
+def _named(values: Mapping[str, Any]) -> list[str]:
+    return [f"  {name:<24}{value}" for name, value in values.items()]
 
 
 def _plugins(run: Run) -> list[str]:

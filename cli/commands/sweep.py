@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from types import SimpleNamespace
+from typing import Any
 
+from cli.commands.all_flags import names_of_all_flags
 from cli.progress.estimate import Estimate, has_checkpoint, iterations_left
 from cli.progress.rates import Case, Rates
 from cli.request.dispatching import Dispatched, dispatch_plan
-from cli.request.flags import flags_of, parse, positional, taken_out
+from cli.request.flags import Flags, flags_of, positional, taken_out
 from cli.request.grid import Grid, Sweep, parse_axis, parse_rule, read_sweep
-from cli.request.help import PLUGIN, help_asked
+from cli.request.help import PLUGIN, split_help
 from cli.request.job_flags import RequestHparams
-from cli.request.request import REQUESTS, Request, prepare_dispatch
+from cli.request.remote_runs import planned_with_remote
+from cli.request.request import REQUESTS, Request
 from cli.request.sweep_flags import refuse_disagreement, refuse_two_values, without_shared
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import UsageError, did_you_mean
 from foundations.plan import Plan, PlannedRun, plan
 from foundations.program import PROGRAM
 from foundations.registry import load, loaded_plugins
@@ -47,28 +51,14 @@ class SweepHparams(Hparams):
     """Print the plain commands of the runs, one a line, in an order in which they can run one by one, and stop."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepFlags:
-    """Compute a grid of runs; repeated, go on with what is left. What stands behind -- is the command of every run."""
-
-    sweep: SweepHparams = field(default_factory=SweepHparams)
-    job: RequestHparams = field(default_factory=RequestHparams)
-    platform: PlatformHparams = field(default_factory=PlatformHparams)
-    executor: ExecutorHparams = field(default_factory=ExecutorHparams)
-
-
-class WholeFlags(Protocol):
-    """Flags of a command that gives many runs to an executor."""
-
-    @property
-    def job(self) -> RequestHparams: ...  # noqa: D102
-    @property
-    def platform(self) -> PlatformHparams: ...  # noqa: D102
-    @property
-    def executor(self) -> ExecutorHparams: ...  # noqa: D102
-
-
-Flags = TypeVar("Flags", bound=WholeFlags)
+SHARED: dict[str, type[Hparams]] = {"job": RequestHparams, "platform": PlatformHparams, "executor": ExecutorHparams}
+"""The groups of the commands that give many runs to an executor."""
+SWEEP = Flags(
+    "sweep",
+    "Compute a grid of runs; repeated, go on with what is left. What stands behind -- is the command of every run.",
+    sweep=SweepHparams,
+    **SHARED,
+)
 
 
 @dataclass(frozen=True)
@@ -106,73 +96,27 @@ class PlannedSweep:
             labels.setdefault(planned, f"{each.label} {each.request.series} {name}".strip() if name else each.label)
         return labels
 
-    def folders(self) -> str:
-        """Return the folder of each run, a line each."""
-        return "\n".join(dict.fromkeys(str(planned.run.place) for _, _, planned in self.targets()))
-
-    def preview(
-        self, rates: Rates | None = None, *, at_once: int = 1, is_timed: bool = False, measured: Sequence[Case] = ()
-    ) -> str:
-        """Return a text with the number of runs, of done ones, the work left, and the estimated time.
-
-        rates: timings of this machine. is_timed: whether to time missing cases. measured: scoring cases of measures.
-        """
-        runs, to_do, requested = list(self.plan), self.plan.to_do(), self.requested()
-        targets = sum(len(each.request.targets) for each in self.asked)
-        distinct, done = len(requested), sum(planned.is_done for planned in requested)
-        iterations = sum(map(iterations_left, to_do))
-        lines = [
-            f"{targets} run{'s' if targets != 1 else ''}"
-            + (f" ({distinct} different ones)" if distinct != targets else "")
-            + f", {done} done"
-        ]
-        ancestors = [planned for planned in to_do if planned not in requested]
-        if ancestors:
-            lines.append(f"{len(ancestors)} more, on which they depend, are computed as far as needed")
-        if to_do:
-            only_at_end = self.asked[0].request.job.evaluate_only_at_end
-            estimate = Estimate((each for each in runs if each.is_done), rates, only_at_end=only_at_end)
-            if is_timed:
-                estimate.time(to_do, measured)
-            time = estimate.said(to_do, min(at_once, len(to_do)), measured)
-            resumed = sum(map(has_checkpoint, to_do))
-            lines.append(
-                (f"{iterations} iterations left" if iterations else "nothing to train")
-                + f", {time}"
-                + (f"; {resumed} go on from a checkpoint" if resumed else "")
-            )
-        return "\n".join(lines)
-
 
 def sweep(argv: Sequence[str], environment: Environment) -> int:
     """`sweep`: compute a grid of runs."""
     described, rest = described_by(argv)
     described, own, behind = without_shared(described)
     refuse_two_values(rest, behind)
-    flags = parse_whole(SweepFlags, [*own, *behind, *rest], "sweep", environment)
+    flags = parse_whole(SWEEP, [*own, *behind, *rest], environment)
     asked = asked_by(with_shared(described, flags.job, flags.platform), environment)
     if flags.sweep.export:
         plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
         print("\n".join(f"{PROGRAM} {shlex.join([*each.argv, *plugins])}" for each in asked))
         return 0
-    planned, job = plan_sweep(asked, environment), flags.job
-    if job.display_output_location:
-        print(planned.folders())
-        return 0
-    if not job.quiet or job.dry_run:
-        print(preview_of(planned, flags, environment), flush=True)
-    if job.dry_run:
-        return 0
-    is_retry = flags.sweep.retry == "failed"
-    return compute_sweep(planned, flags.executor, environment, quiet=job.quiet, retry_failed=is_retry).exit_code
+    return compute_sweep(plan_sweep(asked, environment), flags, environment, flags.sweep.retry)
 
 
-def parse_whole(kind: type[Flags], argv: Sequence[str], command: str, environment: Environment) -> Flags:
+def parse_whole(kind: Flags, argv: Sequence[str], environment: Environment) -> SimpleNamespace:
     """Return the flags of a command that gives many runs to an executor. Raises: UsageError, HelpRequested."""
-    flags = parse(kind, argv, command, {"executor": "pool", **site_settings(environment.site)})
+    flags = kind.parse(argv, {"executor": "pool", **site_settings(environment.site)})
     if flags.executor.executor is None:
         names = ", ".join(EXECUTORS.spellings())
-        raise UsageError(f"the runs of a {command} are given to an executor; choose from {names}.", "executor")
+        raise UsageError(f"the runs of a {kind.command} are given to an executor; choose from {names}.", "executor")
     return flags
 
 
@@ -186,40 +130,78 @@ def with_shared(described: Sweep, job: RequestHparams, platform: PlatformHparams
     return Sweep(tuple(replace(grid, flags=(*grid.flags, *shared)) for grid in described.grids))
 
 
-def preview_of(
-    planned: PlannedSweep, flags: WholeFlags, environment: Environment, measured: Sequence[Case] = ()
-) -> str:
-    """Return the preview of a sweep with the timings of this machine; a dry run times missing cases."""
+def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
+    """Plan the runs of a sweep; pull first those that its remote has, if it names one.
+
+    Raises: DamagedError where an existing run has another description.
+    """
+    job = asked[0].request.job
+    targets = [target for each in asked for target in each.request.targets.values()]
+    made = planned_with_remote(lambda: plan(targets, job.root_in(environment)), job, environment)
+    return PlannedSweep(tuple(asked), made)
+
+
+def compute_sweep(
+    planned: PlannedSweep,
+    flags: Any,
+    environment: Environment,
+    retry: str | None,
+    *,
+    title: str = "",
+    measured: Sequence[Case] = (),
+) -> int:
+    """Preview a sweep, compute its missing runs unless the flags say otherwise, and return the exit code.
+
+    title: a line above the preview. measured: scoring cases of measures.
+    """
+    job = flags.job
+    if job.display_output_location:
+        print("\n".join(dict.fromkeys(str(each.run.place) for *_, each in planned.targets())))
+        return 0
+    if not job.quiet or job.dry_run:
+        print(title + _preview_of(planned, flags, environment, measured), flush=True)
+    if job.dry_run:
+        return 0
+    first = planned.asked[0]
+    request = replace(first.request, job=replace(first.request.job, quiet=job.quiet), executor=flags.executor)
+    what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
+    is_retry = retry == "failed"
+    outcome = dispatch_plan(planned.plan, request, environment, what, labels=planned.labels(), retry_failed=is_retry)
+    if not job.quiet:
+        print(_summary(planned.requested(), outcome), flush=True)
+    if outcome.is_stopped and not outcome.still:
+        print("open_prune: Stopped; the jobs wrote checkpoints. The same command goes on from there.", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _preview_of(planned: PlannedSweep, flags: Any, environment: Environment, measured: Sequence[Case]) -> str:
+    """Return the number of runs, of done ones, the work left, and the estimated time.
+
+    The estimate needs timings of this machine; a dry run times missing cases.
+    """
     at_once, threads = 1, None
     if EXECUTORS.find(str(flags.executor.executor)).is_local:
         with make_executor(flags.executor, Program(entry="")) as executor:
             at_once, threads = executor.slots(), executor.threads()
-    rates = Rates.of(flags.platform, threads, environment)
-    return planned.preview(rates, at_once=at_once, is_timed=flags.job.dry_run, measured=measured)
-
-
-def plan_sweep(asked: Sequence[Asked], environment: Environment) -> PlannedSweep:
-    """Plan the runs of a sweep. Raises: DamagedError where an existing run has another description."""
-    targets = (target for each in asked for target in each.request.targets.values())
-    return PlannedSweep(tuple(asked), plan(targets, asked[0].request.job.root_in(environment)))
-
-
-def compute_sweep(
-    planned: PlannedSweep, executor: ExecutorHparams, environment: Environment, *, quiet: bool, retry_failed: bool
-) -> Dispatched:
-    """Compute the missing runs of a sweep, and print a summary unless `quiet`."""
-    first = planned.asked[0]
-    request = replace(first.request, job=replace(first.request.job, quiet=quiet), executor=executor)
-    what = f"sweep of {len(planned.asked)} runs: {' '.join(first.argv[:3])}"
-    prepare_dispatch(planned.plan, request, environment)
-    outcome = dispatch_plan(
-        planned.plan, request, environment, what, labels=planned.labels(), retry_failed=retry_failed
-    )
-    if not quiet:
-        print(_summary(planned.requested(), outcome), flush=True)
-    if outcome.is_stopped and not outcome.still:
-        print("open_prune: Stopped; the jobs wrote checkpoints. The same command goes on from there.", file=sys.stderr)
-    return outcome
+    to_do, requested = planned.plan.to_do(), planned.requested()
+    targets, distinct = len(list(planned.targets())), len(requested)
+    different = f" ({distinct} different ones)" if distinct != targets else ""
+    done = sum(each.is_done for each in requested)
+    lines = [f"{targets} run{'s' if targets != 1 else ''}{different}, {done} done"]
+    ancestors = [each for each in to_do if each not in requested]
+    if ancestors:
+        lines.append(f"{len(ancestors)} more, on which they depend, are computed as far as needed")
+    if to_do:
+        complete = [each for each in planned.plan if each.is_done]
+        only_at_end = planned.asked[0].request.job.evaluate_only_at_end
+        estimate = Estimate(complete, Rates(flags.platform, threads, environment), only_at_end=only_at_end)
+        if flags.job.dry_run:
+            estimate.time(to_do, measured)
+        iterations, resumed = sum(map(iterations_left, to_do)), sum(map(has_checkpoint, to_do))
+        training = f"{iterations} iterations left" if iterations else "nothing to train"
+        time = estimate.said(to_do, min(at_once, len(to_do)), measured)
+        lines.append(f"{training}, {time}" + (f"; {resumed} go on from a checkpoint" if resumed else ""))
+    return "\n".join(lines)
 
 
 def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
@@ -230,9 +212,9 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
     cut = list(argv).index("--") if "--" in argv else len(argv)
     grids, own = taken_out("grid", argv[:cut])
     rules, own = taken_out("when", own)
-    names, rest = positional(own, SweepFlags)
+    names, rest = positional(own, SWEEP)
     words, flags = positional(argv[cut + 1 :])
-    if help_asked(rest) is not None:
+    if split_help(rest)[0] is not None:
         return Sweep(), rest
     if len(names) > 1 or not (names or words):
         raise UsageError(f"give one file, or a command behind --.\n{_USAGE}")
@@ -251,18 +233,31 @@ def described_by(argv: Sequence[str]) -> tuple[Sweep, list[str]]:
 def asked_by(described: Sweep, environment: Environment) -> list[Asked]:
     """Return the points of a sweep with their requests. Raises: UsageError that names the run."""
     found = []
+    if unknown := described.unknown_conditions():
+        flags = names_of_all_flags()
+        for name in sorted(unknown - flags):
+            meant = did_you_mean(f"--{name}", [f"--{other}" for other in flags])
+            raise UsageError(f"[[when]]: there is no flag --{name}.{meant}")
     for argv, label, grid in described.points():
         if argv[0] not in REQUESTS:
             raise UsageError(f"'{argv[0]}' is not a command to sweep over; choose from {', '.join(REQUESTS)}.")
-        try:
+        with said_in(f"the run with {label}" if label else ""):
             request: Request = load(REQUESTS[argv[0]])(argv[1:], environment)
-        except UsageError as error:
-            where = f"\n(in the run with {label})" if label else ""
-            raise UsageError(f"{error.reason}{where}", *error.hparams) from error
         found.append(Asked(argv, label, request, grid))
     if not found:
         raise UsageError(f"the sweep has no runs.\n{_USAGE}")
     return found
+
+
+@contextlib.contextmanager
+def said_in(place: str) -> Iterator[None]:
+    """Add a place to each UsageError of the block, unless the place is empty."""
+    try:
+        yield
+    except UsageError as error:
+        if not place:
+            raise
+        raise UsageError(f"{error.reason}\n(in {place})", *error.hparams) from error
 
 
 def _summary(targets: Sequence[PlannedRun], outcome: Dispatched) -> str:

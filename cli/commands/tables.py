@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from analysis.tables.format import TableFormat
 from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import ResultsTable, TableOptions, make_table
 from analysis.tables.text import TEXT
-from cli.request.flags import parse
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
@@ -31,23 +30,16 @@ class TableOutputHparams(RootHparams):
     """The file; by default standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableFlags:
+@command(table=TableOptions, output=TableOutputHparams)
+def table(environment: Environment, table: TableOptions, output: TableOutputHparams) -> int:
     """Print a table of results: mean and spread over replicates, in rows and columns."""
-
-    table: TableOptions = field(default_factory=TableOptions)
-    output: TableOutputHparams = field(default_factory=TableOutputHparams)
-
-
-def table(argv: Sequence[str], environment: Environment) -> int:
-    """`table`: print results in rows and columns."""
-    flags = parse(TableFlags, argv, "table")
-    path = None if flags.output.out is None else Path(flags.output.out).expanduser()
-    chosen = format_of(flags.output.format, path)
-    root = flags.output.root_in(environment)
-    made = make_table(read_rows(root), flags.table)
+    path = None if output.out is None else Path(output.out).expanduser()
+    chosen = format_of(output.format, path)
+    root = output.root_in(environment)
+    made = make_table(read_rows(root), table)
     if not made.lines:
-        print(f"No runs under {root}" + (f" with {flags.table.where}." if flags.table.where else "."))
+        none = f"No runs under {root}" + (f" with {table.where}." if table.where else ".")
+        print(none, *made.comparison.notes(), sep="\n")
         return 0
     write = (
         partial(ResultsTable.aligned, is_terminal=sys.stdout.isatty())

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.rows.run_row import row_of
+from analysis.sharing.shared_file import is_shared
 from branches.imported.tickets import export_ticket, import_ticket
 from branches.imported.weights_file import import_weights
 from branches.openlth.experiment import ImportedRun, import_experiment, is_experiment, log_of
 from branches.openlth.files import export_openlth, import_openlth
 from cli.commands.choosing import ChosenHparams
-from cli.commands.jobs import TrainFlags, parse_job
+from cli.commands.jobs import TRAIN, parse_job, train_desc
 from cli.commands.listing import listed
+from cli.commands.sharing import import_shared
 from cli.display.fitted_table import terminal_width
-from cli.display.plain_table import percent, table
-from cli.request.flags import parse, positional
-from cli.request.request import with_context
+from cli.display.plain_table import table
+from cli.display.summaries import result_cells
+from cli.request.context import context_of
+from cli.request.flags import Flags, command, positional
 from foundations.description.hparams import Hparams, hparam
 from foundations.description.step import Step
 from foundations.environment import Environment
@@ -26,7 +29,6 @@ from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
 from foundations.storage.store import find_run, short_address
-from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +44,8 @@ class ExportHparams(ChosenHparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportFlags:
-    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE).
-
-    Or write those of several runs into a folder, a file each (export FOLDER --where strategy=snip10).
-    """
-
-    export: ExportHparams = field(default_factory=ExportHparams)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ImportHparams(Hparams):
-    """Flags for the kind of FILE; without them, it is a ticket."""
+    """Flags for the kind of FILE; without them, it is a ticket or a file of `share`."""
 
     openlth: bool = hparam(False)
     """FILE is a directory of OpenLTH's: of a whole experiment, lottery_<hash> or train_<hash>, or of one run, .../main.
@@ -61,37 +53,43 @@ class ImportHparams(Hparams):
     weights: bool = hparam(False)
     """FILE has weights of another program (.pth, .safetensors or .npz), such as torchvision's pretrained ones: a state
     dict, or a checkpoint with one. The flags of training say of which network, and how branches of it train."""
+    require_signed: bool = hparam(False)
+    """Refuse a file of `share` unless a trusted key has signed it (`key trust` adds one)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags(TrainFlags):
-    """Make a ticket, a directory of OpenLTH's or a file of weights a parent like any other (import FILE)."""
+IMPORT = Flags(
+    "import",
+    "Import a ticket, a directory of OpenLTH's or a file of weights as a parent like any other, or shared runs (import "
+    "FILE).",
+    **TRAIN.groups,
+    reading=ImportHparams,
+)
 
-    reading: ImportHparams = field(default_factory=ImportHparams)
 
+@command(export=ExportHparams)
+def export(names: list[str], environment: Environment, export: ExportHparams) -> int:
+    """Write a run's weights, mask and lineage as one file (export ADDRESS FILE).
 
-def export(argv: Sequence[str], environment: Environment) -> int:
-    """`export ADDRESS FILE`: write a ticket."""
-    names, rest = positional(argv, ExportFlags)
-    flags = parse(ExportFlags, rest, "export").export
-    if len(names) != (2 if flags.where is None else 1):
+    Or write those of several runs into a folder, a file each (export FOLDER --where strategy=snip10).
+    """
+    if len(names) != (2 if export.where is None else 1):
         raise UsageError(
             f"export takes an address and a file, or --where and a folder: {PROGRAM} export ADDRESS ticket.safetensors"
         )
-    if flags.dense and flags.openlth:
+    if export.dense and export.openlth:
         raise UsageError("give one of them.", "dense", "openlth")
-    root, path = flags.root_in(environment), Path(names[-1])
-    if flags.where is None:
+    root, path = export.root_in(environment), Path(names[-1])
+    if export.where is None:
         files = {path: find_run(root, names[0])}
-        if flags.dry_run:
+        if export.dry_run:
             print(listed([row_of(run) for run in files.values()], [], terminal_width()))
     else:
-        files = _files(flags, root, path)
-    if flags.dry_run:
+        files = _files(export, root, path)
+    if export.dry_run:
         print("\n".join(f"{run} would be written to {file}" for file, run in files.items()))
         return 0
     for file, run in files.items():
-        _export(run, file, flags)
+        _export(run, file, export)
     return 0 if files else 1
 
 
@@ -124,10 +122,12 @@ def _export(run: Run, path: Path, flags: ExportHparams) -> None:
 
 def import_(argv: Sequence[str], environment: Environment) -> int:
     """`import FILE`: make a ticket a run, or a directory of OpenLTH's one or more runs."""
-    names, rest = positional(argv, ImportFlags)
+    names, rest = positional(argv, IMPORT)
     path = Path(names[0]) if len(names) == 1 else None
+    if path is not None and is_shared(path):
+        return import_shared(path, environment, rest)
     log = log_of(path) if path is not None and "--openlth" in rest else None
-    flags = parse_job(ImportFlags, rest, "import", environment, preset=log.training if log else None)
+    flags = parse_job(IMPORT, rest, environment, preset=log.training if log else None)
     if path is None:
         raise UsageError(f"import takes one file: {PROGRAM} import ticket.safetensors")
     refused = {
@@ -137,34 +137,34 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
     }
     for name in (name for name, is_given in refused.items() if is_given):
         raise UsageError("files are imported here and now; leave it out.", name)
+    if flags.reading.require_signed:
+        raise UsageError(f"{path} is not a shared file, and only these are signed.", "require_signed")
     if flags.reading.openlth and flags.reading.weights:
         raise UsageError("give one of them.", "openlth", "weights")
 
-    def work(context: Context) -> list[ImportedRun]:
+    desc = train_desc(flags)
+    with context_of(flags.job, flags.platform, environment, replicate=flags.job.replicate, named="import") as context:
         if log is not None and is_experiment(path):
-            return import_experiment(path, flags.train_desc(), log, context)
-        if flags.reading.openlth:
-            return [ImportedRun(import_openlth(path, flags.train_desc(), context), context.replicate)]
-        if flags.reading.weights:
-            return [ImportedRun(import_weights(path, flags.train_desc(), context), context.replicate)]
-        return [ImportedRun(import_ticket(path, context), context.replicate)]
-
-    found = with_context(flags.job, flags.platform, environment, work, replicate=flags.job.replicate, named="import")
+            found = import_experiment(path, desc, log, context)
+        else:
+            if flags.reading.openlth:
+                run = import_openlth(path, desc, context)
+            elif flags.reading.weights:
+                run = import_weights(path, desc, context)
+            else:
+                run = import_ticket(path, context)
+            found = [ImportedRun(run, context.replicate)]
     if len(found) == 1:
         print(f"Imported {path} as {short_address(found[0].run)}\nfolder: {found[0].run.folder}")
     elif not flags.job.quiet:
-        print(table([_cells(each) for each in found], ("replicate", "level", "sparsity", "accuracy", "address")))
+        rows = [
+            {
+                "replicate": str(each.replicate),
+                "level": "" if each.level is None else str(each.level),
+                **result_cells(each.run, each.run.manifest()),
+            }
+            for each in found
+        ]
+        print(table(rows, ("replicate", "level", "sparsity", "accuracy", "address")))
         print(f"Imported {path}: {len(found)} runs under {found[0].run.root}")
     return 0
-
-
-def _cells(imported: ImportedRun) -> dict[str, str]:
-    manifest = imported.run.manifest()
-    results = manifest.results if manifest else {}
-    return {
-        "replicate": str(imported.replicate),
-        "level": "" if imported.level is None else str(imported.level),
-        "sparsity": percent(results.get("sparsity", 0.0)),
-        "accuracy": percent(results.get("test_accuracy")),
-        "address": short_address(imported.run),
-    }

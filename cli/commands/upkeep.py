@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from analysis.rows.run_row import row_of
 from cli.commands.choosing import ChosenHparams
 from cli.commands.listing import listed
 from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import printable, printable_lines
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
+from foundations.access import owner_of
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
-from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
+from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, UsageError
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage import upkeep
@@ -33,13 +35,6 @@ class VerifyHparams(RootHparams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyFlags:
-    """Check every byte of one run (verify ADDRESS), or of all."""
-
-    verify: VerifyHparams = field(default_factory=VerifyHparams)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RemoveHparams(ChosenHparams):
     """Selection and removal of the runs."""
 
@@ -51,40 +46,37 @@ class RemoveHparams(ChosenHparams):
     """Remove a parent together with its branches."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemoveFlags:
-    """Remove a run (rm ADDRESS), or all that a condition holds for (rm --where 'status=incomplete,age>30d')."""
-
-    remove: RemoveHparams = field(default_factory=RemoveHparams)
-
-
-def verify(argv: Sequence[str], environment: Environment) -> int:
-    """`verify [ADDRESS]`: check every byte; exit code 1 for damage that was not mended."""
-    names, rest = positional(argv, VerifyFlags)
-    flags = parse(VerifyFlags, rest, "verify").verify
-    root = flags.root_in(environment)
+@command(verify=VerifyHparams)
+def verify(names: list[str], environment: Environment, verify: VerifyHparams) -> int:
+    """Check every byte of one run (verify ADDRESS), or of all."""
+    root = verify.root_in(environment)
     if len(names) > 1:
         raise UsageError("verify takes one address, or none for all runs.")
     runs = [find_run(root, names[0])] if names else list(all_runs(root))
-    damaged = 0
+    damaged = closed_runs = 0
     for run in runs:
         problems = upkeep.verify(run)
         if run.leftovers():
             _sweep(run)
         if problems:
             problems = _verified_alone(run, problems)
-        damaged += bool(problems)
-        for problem in problems:
+        closed = [problem for problem in problems if isinstance(problem, ClosedError)]
+        for problem in closed[:1] or problems:
             print(printable_lines(str(problem)))
-        if problems and flags.mend:
-            with run.locked(print):
+        if closed:
+            closed_runs += 1
+            continue
+        damaged += bool(problems)
+        if problems and verify.mend:
+            with run.locked(print), explain_os_errors("mend", run.folder):
                 aside = upkeep.mend(run)
             named = printable(", ".join(aside) or "nothing")
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
-    print(f"Checked {len(runs)} run(s): {damaged} damaged, {len(runs) - damaged} whole.")
-    return int(damaged > 0 and not flags.mend)
+    counts = f"{damaged} damaged, {len(runs) - damaged - closed_runs} whole"
+    print(f"Checked {len(runs)} run(s): {counts}{f', {closed_runs} closed' if closed_runs else ''}.")
+    return int(closed_runs > 0 or (damaged > 0 and not verify.mend))
 
 
 def _sweep(run: Run) -> None:
@@ -93,7 +85,7 @@ def _sweep(run: Run) -> None:
         pass
 
 
-def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError]:
+def _verified_alone(run: Run, problems: list[OpenPruneError]) -> list[OpenPruneError]:
     """Verify a run again under its lock: a file that a job has just replaced is not damage.
 
     problems: those found without the lock, returned if the lock cannot be taken because the root is read-only.
@@ -108,35 +100,36 @@ def _verified_alone(run: Run, problems: list[DamagedError]) -> list[DamagedError
         return problems
 
 
-def rm(argv: Sequence[str], environment: Environment) -> int:
-    """`rm ADDRESS`: remove a run and what measures kept about it, after asking."""
+@command(remove=RemoveHparams)
+def rm(names: list[str], environment: Environment, remove: RemoveHparams) -> int:
+    """Remove a run (rm ADDRESS), or all that a condition holds for (rm --where 'status=incomplete,age>30d')."""
     from analysis.measures.results import forget
 
-    names, rest = positional(argv, RemoveFlags)
-    flags = parse(RemoveFlags, rest, "rm").remove
-    root = flags.root_in(environment)
-    usage = f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them)."
-    if len(names) != (flags.where is None):
-        raise UsageError(usage)
-    chosen = [row_of(find_run(root, names[0]))] if names else flags.rows(root)
+    root = remove.root_in(environment)
+    if len(names) != (remove.where is None):
+        raise UsageError(f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them).")
+    chosen = [row_of(find_run(root, names[0]))] if names else remove.rows(root)
     if not chosen:
-        print(f"No runs under {root} with {flags.where}. Nothing was removed.")
+        print(f"No runs under {root} with {remove.where}. Nothing was removed.")
         return 1
     runs = [row.run for row in chosen]
     to_remove, meant = with_users(runs), {run.location for run in runs}
     users = [run for run in to_remove if run.location not in meant]
-    if users and not flags.with_branches:
+    if users and not remove.with_branches:
         raise _refusal(runs, users)
-    if flags.where is not None or flags.dry_run:
+    if remove.where is not None or remove.dry_run:
         print(listed([row_of(run) for run in to_remove], [], terminal_width()))
-    if flags.dry_run:
+    if others := _of_others(to_remove):
+        print(f"{others}.")
+    if remove.dry_run:
         print(f"{len(to_remove)} run(s) would be removed.")
         return 0
-    if not (flags.force or flags.yes) and not _confirmed(to_remove, is_listed=flags.where is not None):
+    if not (remove.force or remove.yes) and not _confirmed(to_remove, is_listed=remove.where is not None):
         print("Nothing was removed.")
         return 1
     for each in to_remove:
-        _remove(each)
+        with each.locked(print), explain_os_errors("remove", each.folder):
+            upkeep.remove(each)
         print(f"Removed {each}.")
     with explain_os_errors("remove results of measures in", root):
         forgotten = forget(root, [str(each) for each in to_remove])
@@ -152,7 +145,16 @@ def _refusal(runs: Sequence[Run], users: Sequence[Run]) -> UsageError:
     else:
         some = ", ".join(short_address(user) for user in users[:6]) + (", ..." if len(users) > 6 else "")
         what = f"{len(users)} run(s) that are not among the {len(runs)} depend on them: {some}"
+    others = _of_others(users)
+    if others:
+        return UsageError(f"{what}. {others}: ask before you remove them (--with_branches).")
     return UsageError(f"{what}. Remove them too with --with_branches, or first.")
+
+
+def _of_others(runs: Sequence[Run]) -> str:
+    """Return a clause on the runs that belong to other users; empty if there are none."""
+    numbers = Counter(filter(None, (owner_of(run.folder) for run in runs)))
+    return ", ".join(f"{number} run(s) belong to {owner}" for owner, number in sorted(numbers.items()))
 
 
 def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:
@@ -161,8 +163,3 @@ def _confirmed(to_remove: Sequence[Run], *, is_listed: bool) -> bool:
     for run in () if is_listed else to_remove:
         print(f"  {run}")
     return input(f"Remove {len(to_remove)} run(s)? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _remove(run: Run) -> None:
-    with run.locked(print), explain_os_errors("remove", run.folder):
-        upkeep.remove(run)

@@ -5,44 +5,27 @@ Nothing here may start a thread or touch a device, since children are forked fro
 
 import importlib
 import pkgutil
-from typing import Any
 
 import numpy.ctypeslib  # safetensors imports it at the first tensor
 import numpy.random  # noqa: F401
 import safetensors.torch  # noqa: F401
 
 from branches import job as _branch_jobs  # noqa: F401
-from branches.kinds import KINDS
-from datasets.registry import AUGMENTATIONS, DATASETS
+from branches import kinds
+from datasets import registry as _datasets
 from foundations.registry import Registry
+from models import activations, initializers, networks
 from models import build as _build  # noqa: F401
-from models import networks
-from models.activations import ACTIVATIONS
-from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS
-from models.registry import FAMILIES
-from platforms.platform import PLATFORMS
-from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
+from models import registry as _models
+from platforms import platform
+from pruning import registry as _pruning
+from training import registry as _training
 from training.jobs.provenance import versions
-from training.registry import TECHNIQUES
 
-_NAMED: tuple[Registry[Any], ...] = (
-    KINDS,
-    METHODS,
-    ALLOCATIONS,
-    SCHEDULES,
-    DATASETS,
-    AUGMENTATIONS,
-    FAMILIES,
-    ACTIVATIONS,
-    WEIGHT_INITS,
-    BIAS_INITS,
-    BATCHNORM_INITS,
-    MASKED_INITS,
-    TECHNIQUES,
-    PLATFORMS,
-)
-for _registry in _NAMED:
-    _registry.spellings()
-for _module in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}."):
-    importlib.import_module(_module.name)
+for _module in (kinds, _datasets, _models, activations, initializers, platform, _pruning, _training):
+    for _entry in vars(_module).values():
+        if isinstance(_entry, Registry):
+            _entry.spellings()
+for _network in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}."):
+    importlib.import_module(_network.name)
 versions()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cli.display.plain_table import duration, table
 from cli.progress.sweep_display import progress_of
-from cli.request.flags import parse, positional
+from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.address import Location
 from foundations.description.hparams import hparam
@@ -40,25 +40,11 @@ class WatchHparams(RootHparams):
     """Print the table once and stop; on a terminal it is redrawn every two seconds until Ctrl-C."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WatchFlags:
+@command(watch=WatchHparams)
+def watch(environment: Environment, watch: WatchHparams) -> int:
     """Show the runs and sweeps that processes work on, anywhere on the root, and runs that wait in a queue."""
-
-    watch: WatchHparams = field(default_factory=WatchHparams)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopFlags:
-    """Ask a sweep, or all, to write checkpoints and end. The same sweep again goes on from there."""
-
-    stop: RootHparams = field(default_factory=RootHparams)
-
-
-def watch(argv: Sequence[str], environment: Environment) -> int:
-    """`watch`: show the work in progress."""
-    flags = parse(WatchFlags, argv, "watch").watch
-    root = flags.root_in(environment)
-    if flags.once or not sys.stdout.isatty():
+    root = watch.root_in(environment)
+    if watch.once or not sys.stdout.isatty():
         print(drawn(root, *queued_runs(root / _JOBS)))
         return 0
     from rich.console import Console
@@ -77,13 +63,12 @@ def watch(argv: Sequence[str], environment: Environment) -> int:
         return stop.exit_code
 
 
-def stop(argv: Sequence[str], environment: Environment) -> int:
-    """`stop [SWEEP]`: ask sweeps to end."""
-    names, rest = positional(argv, StopFlags)
-    flags = parse(StopFlags, rest, "stop").stop
+@command(stop=RootHparams)
+def stop(names: list[str], environment: Environment, stop: RootHparams) -> int:
+    """Ask a sweep, or all, to write checkpoints and end. The same sweep again goes on from there."""
     if len(names) > 1:
         raise UsageError("stop takes one sweep, or none for all of them; `watch` lists them.")
-    for name in ask_to_stop(flags.root_in(environment), *names):
+    for name in ask_to_stop(stop.root_in(environment), *names):
         print(f"Asked {name} to stop. Its jobs write checkpoints first.")
     return 0
 
@@ -93,7 +78,6 @@ def drawn(root: Path, queue: Sequence[QueuedRun], hidden: Sequence[str]) -> str:
 
     hidden: sentences about queues that cannot be shown.
     """
-    parts = []
     sweeps = [
         {
             "sweep": each.name,
@@ -103,12 +87,7 @@ def drawn(root: Path, queue: Sequence[QueuedRun], hidden: Sequence[str]) -> str:
         }
         for each in known_sweeps(root)
     ]
-    if sweeps:
-        parts.append(table(sweeps, tuple(sweeps[0])))
-    rows = _run_rows(root, queue)
-    if rows:
-        parts.append(table(rows, tuple(rows[0])))
-    parts += hidden
+    parts = [*(table(rows, tuple(rows[0])) for rows in (sweeps, _run_rows(root, queue)) if rows), *hidden]
     return "\n\n".join(parts) or f"Nothing is being computed under {root}."
 
 

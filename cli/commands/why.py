@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.compare.described import Described
@@ -38,21 +37,6 @@ _MOST_NEEDED = 8
 """The most runs to compute that are listed for each requested run."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A run that a command requests."""
-
-    name: str
-    """The heading of one of several runs, such as its level; empty for a single run."""
-    target: Target
-    root: Path
-    datasets: Path
-
-    @property
-    def run(self) -> Run:
-        return Run(self.root, self.target.desc.location(self.target.replicate))
-
-
 def why(argv: Sequence[str], environment: Environment) -> int:
     """`why COMMAND...`: report whether its runs exist, and why they would be computed."""
     command = _command(argv)
@@ -63,10 +47,10 @@ def why(argv: Sequence[str], environment: Environment) -> int:
     request: Request = load(REQUESTS[command[0]])(command[1:], environment)
     root, datasets = request.job.root_in(environment), request.job.datasets_in(environment)
     width = terminal_width()
-    parts = ["\n".join(_wrapped(request.first_line, width))] if request.first_line else []
+    parts = ["\n".join(wrapped(request.first_line, width))] if request.first_line else []
     for name, target in request.targets.items():
-        lines = _answer(_Asked(f"{request.series} {name}: " if name else "", target, root, datasets), width)
-        parts.append("\n".join(lines))
+        heading = f"{request.series} {name}: " if name else ""
+        parts.append("\n".join(_answer(heading, target, root, datasets, width)))
     print(printable_lines("\n\n".join(parts)))
     return 0
 
@@ -81,35 +65,36 @@ def _command(argv: Sequence[str]) -> list[str]:
     return translated(words)
 
 
-def _answer(asked: _Asked, width: int | None) -> Iterator[str]:
-    row = row_of(asked.run)
-    desc = asked.target.desc
-    of = "" if desc.main is desc else f" of {desc.main.digest[:8]}/{asked.target.replicate}"
-    yield from _wrapped(f"{asked.name}{short_address(asked.run)}, {desc.kind}{of}", width)
-    if row.status == "damaged":
-        yield from _wrapped("The run is there and damaged, so the command stops with an error:", width)
+def _answer(heading: str, target: Target, root: Path, datasets: Path, width: int | None) -> Iterator[str]:
+    """Yield the lines on one requested run. heading: its name among several, such as its level."""
+    desc = target.desc
+    row = row_of(Run(root, desc.location(target.replicate)))
+    of = "" if desc.main is desc else f" of {desc.main.digest[:8]}/{target.replicate}"
+    yield from wrapped(f"{heading}{short_address(row.run)}, {desc.kind}{of}", width)
+    if row.status in ("damaged", "closed"):
+        yield from wrapped(f"The run is there and {row.status}, so the command stops with an error:", width)
         yield row.problem
         return
     if row.status == "running":
-        yield from _wrapped(
+        yield from wrapped(
             "A process is computing this run now; the command waits for it and reuses the result.", width
         )
         return
     try:
-        made = plan([asked.target], asked.root)
+        made = plan([target], root)
         needs = made.to_do()
     except OpenPruneError as error:
-        yield from _wrapped("The command stops with an error, before anything is computed:", width)
+        yield from wrapped("The command stops with an error, before anything is computed:", width)
         yield str(error)
         return
-    other_data = [line for planned in made for line in _other_data(planned.run, asked)]
+    other_data = [line for planned in made for line in _other_data(planned.run, datasets)]
     if row.status == "complete":
-        yield from _wrapped(_of_complete(row, made), width)
+        yield from wrapped(_of_complete(row, made), width)
     elif row.status == "incomplete":
-        yield from _wrapped(_of_incomplete(row), width)
+        yield from wrapped(_of_incomplete(row), width)
     else:
-        yield from _of_missing(asked, width)
-    yield from (line for text in other_data for line in _wrapped(text, width))
+        yield from _of_missing(target, root, width)
+    yield from (line for text in other_data for line in wrapped(text, width))
     if needs:
         yield "To compute:"
         yield from map(_line, needs[-_MOST_NEEDED:])
@@ -136,13 +121,12 @@ def _of_incomplete(row: Row) -> str:
     return f"The run was begun and is not complete; the command {how}.{why_}"
 
 
-def _of_missing(asked: _Asked, width: int | None) -> Iterator[str]:
-    target = asked.target
-    found = nearest(Described.asked(target.desc, target.replicate), asked.root)
+def _of_missing(target: Target, root: Path, width: int | None) -> Iterator[str]:
+    found = nearest(Described.asked(target.desc, target.replicate), root)
     if found is None:
-        yield from _wrapped("There is no such run, and no other one to compare with; it is computed.", width)
+        yield from wrapped("There is no such run, and no other one to compare with; it is computed.", width)
         return
-    yield from _wrapped(_reason(found), width)
+    yield from wrapped(_reason(found), width)
     cells = [difference_cells(each) for each in found.differences]
     yield banded_table(cells, ["", found.row.address, "asked for"], width, {})
 
@@ -162,18 +146,14 @@ def _reason(found: Nearest) -> str:
     return f"There is no such run, so it is computed. The nearest is {what}; they differ in:"
 
 
-def _other_data(run: Run, asked: _Asked) -> Iterator[str]:
+def _other_data(run: Run, datasets: Path) -> Iterator[str]:
     """Yield a message for each dataset that has changed since a complete run used it: commands refuse such a run."""
     manifest = run.read_manifest()
     for name, recorded in (manifest.dataset if manifest else {}).items():
-        found = fingerprint(name, asked.datasets)
+        found = fingerprint(name, datasets)
         if found is not None and found != recorded:
             yield (
                 f"{short_address(run)} was computed from other data: the fingerprint of {name} was "
                 f"{recorded[:12]}..., now it is {found[:12]}... The command stops with an error: put the former data "
                 "back, or choose another root."
             )
-
-
-def _wrapped(text: str, width: int | None) -> list[str]:
-    return [text] if width is None else wrapped(text, width)

@@ -24,8 +24,10 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Wrap a text to a width, at spaces and after commas. A longer word has its own line."""
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Wrap a text to a width, if there is one, at spaces and after commas. A longer word has its own line."""
+    if width is None:
+        return [text]
     lines = [""]
     for word in _WORD.findall(text):
         if lines[-1] and width_of(lines[-1] + word.rstrip()) > width:

@@ -10,14 +10,9 @@ from cli.display.plain_table import duration, figure, percent, table
 from foundations.description.address import canonical_json
 from foundations.description.desc import Desc
 from foundations.plan import Plan, PlannedRun
+from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
 from foundations.storage.store import short_address
-
-
-def plan_table(made: Plan) -> str:
-    """Return a table of a plan's runs in order, with the status of each and the plan's action."""
-    rows = [{"run": str(p.run), "is": p.status, "to do": to_do(p)} for p in made]
-    return table(rows, ("run", "is", "to do"))
 
 
 def to_do(planned: PlannedRun) -> str:
@@ -45,24 +40,31 @@ def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
             "described by": canonical_json(desc.canonical),
         }
         lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
-    return "\n".join([*lines, "", plan_table(made)])
+    rows = [{"run": str(planned.run), "is": planned.status, "to do": to_do(planned)} for planned in made]
+    return "\n".join([*lines, "", table(rows, ("run", "is", "to do"))])
 
 
 def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
     """Return the results of several runs as a table."""
-    rows = []
-    for name, planned in runs.items():
-        results = planned.manifest.results if planned.manifest else {}
-        rows.append(
-            {
-                series: name,
-                "sparsity": percent(results.get("sparsity", 0.0)),
-                "accuracy": percent(results.get("test_accuracy")),
-                "this time": "computed" if planned in computed else "reused",
-                "address": short_address(planned.run),
-            }
-        )
-    return f"{table(rows, tuple(rows[0]))}\nresults under: {root}"
+    rows = [
+        {
+            series: name,
+            **result_cells(planned.run, planned.manifest),
+            "this time": "computed" if planned in computed else "reused",
+        }
+        for name, planned in runs.items()
+    ]
+    return f"{table(rows, (series, 'sparsity', 'accuracy', 'this time', 'address'))}\nresults under: {root}"
+
+
+def result_cells(run: Run, manifest: Manifest | None) -> dict[str, str]:
+    """Return the cells of a run in a table of results."""
+    results = manifest.results if manifest else {}
+    return {
+        "sparsity": percent(results.get("sparsity", 0.0)),
+        "accuracy": percent(results.get("test_accuracy")),
+        "address": short_address(run),
+    }
 
 
 def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:

@@ -41,10 +41,8 @@ class Estimate:
         trainings: dict[Case, int] = defaultdict(int)
         scorings: dict[Case, None] = {}
         for planned in rest:
-            if (iterations := iterations_left(planned)) and _kind_of(planned) not in self._seconds:
-                trainings[trained_of(RunRef(planned.desc)), None] += iterations
-            elif _kind_of(planned) not in self._seconds:
-                trainings[trained_of(RunRef(planned.desc)), None] += 0  # it is initialized, and may be evaluated
+            if _kind_of(planned) not in self._seconds:  # without iterations, it is initialized and may be evaluated
+                trainings[trained_of(RunRef(planned.desc)), None] += iterations_left(planned)
             if (scoring := scoring_of(planned)) is not None:
                 scorings[scoring] = None
         in_order = sorted(trainings, key=lambda case: -trainings[case])

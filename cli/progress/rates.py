@@ -16,10 +16,8 @@ import platform as machine
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundations.description.address import digest
@@ -48,34 +46,26 @@ def scoring_case(desc: TrainDesc, pruning: PruningHparams) -> Case:
     return desc, pruning.replaced(_LEVEL).simplified()
 
 
-@dataclass
 class Rates:
-    """The timed seconds of the parts of runs on this machine."""
+    """The timed seconds of the parts of runs on this machine, from the cache and measured.
 
-    platform: PlatformHparams
-    threads: int
-    folder: Path | None = None
-    """The folder of the cache; None to cache and time nothing."""
-    is_here: bool = False
-    """Whether the jobs run on this machine alone, each in one process."""
-    took: float = 0.0
-    """Seconds that the last timing took."""
-    timed: int = 0
-    """The number of cases in the last timing."""
-    _found: dict[str, Seconds] = field(default_factory=dict)
-    _keys: dict[Case, str] = field(default_factory=dict)
+    took, timed: the seconds that the last timing took, and the number of its cases.
+    """
 
-    @classmethod
-    def of(cls, platform: PlatformHparams, threads: int | None, environment: Environment) -> Rates:
-        """Return the cached timings. threads: of a job on this machine; None where jobs run elsewhere."""
-        is_here = threads is not None and platform.platform == PlatformHparams.platform
-        folder = environment.cache if is_here else None
-        rates = cls(platform, platform.threads or threads or 1, folder, is_here=is_here)
-        if rates.folder is not None:
+    took = 0.0
+    timed = 0
+
+    def __init__(self, platform: PlatformHparams, threads: int | None, environment: Environment) -> None:
+        """Read the cached timings. threads: of a job on this machine; None where jobs run elsewhere."""
+        self.is_here = threads is not None and platform.platform == PlatformHparams.platform
+        self._platform = dataclasses.replace(platform, threads=platform.threads or threads or 1)
+        self._file = environment.cache / _FILE if self.is_here and environment.cache else None
+        self._found: dict[str, Seconds] = {}
+        self._keys: dict[Case, str] = {}
+        if self._file is not None:
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                kept = json.loads(read_file(rates.folder / _FILE))
-                rates._found = {key: entry for key, entry in kept.items() if _is_seconds(entry)}
-        return rates
+                kept = json.loads(read_file(self._file))
+                self._found = {key: entry for key, entry in kept.items() if _is_seconds(entry)}
 
     def get(self, desc: TrainDesc, pruning: PruningHparams | None = None) -> Seconds | None:
         """Return the timed seconds of a training, or of a pruning of its network; None if it was not timed."""
@@ -83,27 +73,24 @@ class Rates:
 
     def time(self, cases: Iterable[Case]) -> None:
         """Time the cases without a timing, in order, for at most `LONGEST` seconds, and cache the results."""
-        if self.folder is None:
-            return
         missing = {key: case for case in cases if (key := self._key(case)) not in self._found}
-        if not missing:
+        if self._file is None or not missing:
             return
         began = time.monotonic()
-        self._found |= (
-            found := _timed(list(missing.items()), dataclasses.replace(self.platform, threads=self.threads))
-        )
+        found = _timed(list(missing.items()), self._platform)
+        self._found |= found
         self.took, self.timed = time.monotonic() - began, len(found)
         if found:
             with contextlib.suppress(OSError):  # they are timed again
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.folder / _FILE, json.dumps(self._found, indent=1).encode())
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._file, json.dumps(self._found, indent=1).encode())
 
     def _key(self, case: Case) -> str:
         """Return the cache key of a case. It omits parts of the description that do not matter, such as its length."""
         if case not in self._keys:
             desc, pruning = case
             timed = {
-                "where": [machine.node(), self.platform.device, self.threads],
+                "where": [machine.node(), self._platform.device, self._platform.threads],
                 "model": desc.model.canonical(),
                 "dataset": [desc.dataset.dataset_name, desc.dataset.input_shape, desc.dataset.batch_size],
                 "training": [desc.training.precision, desc.training.optimizer_name],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cli.display.plain_table import duration, percent
@@ -13,6 +15,7 @@ from cli.progress.estimate import Estimate
 from foundations.plan import PlannedRun
 from foundations.storage.locks import read_holder
 from foundations.storage.store import short_address
+from foundations.storage.sweeps import RunningSweep
 from platforms.dispatch import Dispatch, Item, Observer, State
 
 if TYPE_CHECKING:
@@ -20,18 +23,23 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _SECONDS_BETWEEN_LINES = 20.0
+_SECONDS_BETWEEN_NOTES = 2.0
 _SHOWN_STEPS = 4
 _SHOWN_ROWS = 24
 
 
+@dataclass
 class QuietDisplay:
-    """Shows failures only."""
+    """Shows failures only, and notes the progress of the whole dispatch for `watch`."""
 
-    def __init__(self, labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int) -> None:
-        """Take the runs' labels, their total number with done ones, the estimate, and the number of jobs at once."""
-        self._labels, self._total, self._estimate, self._at_once = labels, total, estimate, at_once
-        self._ended: set[int] = set()
-        self._computed = 0
+    labels: Mapping[PlannedRun, str]
+    total: int
+    """The number of runs, done ones included."""
+    estimate: Estimate
+    at_once: int
+    """The number of jobs at once."""
+    sweep: RunningSweep
+    _noted: float = -math.inf
 
     def changed(self, item: Item) -> None:
         """Print a failure."""
@@ -39,7 +47,15 @@ class QuietDisplay:
             self.say(f"failed   {self.name(item)}: {item.reason}")
 
     def tick(self, dispatch: Dispatch) -> None:
-        """Show nothing."""
+        """Note the progress."""
+        now = time.monotonic()
+        if now - self._noted >= _SECONDS_BETWEEN_NOTES:
+            self._noted = now
+            counts = {state.value: len(dispatch.in_state(state)) for state in State}
+            queued = len(dispatch.queued())  # submitted, and not started
+            counts[State.RUNNING.value] -= queued
+            counts[State.WAITING.value] += queued
+            self.sweep.note(**counts)
 
     def say(self, line: str) -> None:
         """Print a line for people."""
@@ -47,7 +63,7 @@ class QuietDisplay:
 
     def name(self, item: Item) -> str:
         """Return the address and label of a run, for people."""
-        return f"{short_address(item.planned.run)} {self._labels.get(item.planned, '')}".rstrip()
+        return f"{short_address(item.planned.run)} {self.labels.get(item.planned, '')}".rstrip()
 
     def totals(self, dispatch: Dispatch) -> str:
         """Return the progress of the whole dispatch, in a line."""
@@ -55,11 +71,11 @@ class QuietDisplay:
         queued, elsewhere = len(dispatch.queued()), len(dispatch.in_state(State.ELSEWHERE))
         running = len(dispatch.in_state(State.RUNNING)) - queued
         failed = len(dispatch.in_state(State.FAILED))
-        parts = [f"{self._total - len(open_items) - failed} of {self._total} done", f"{running} running"]
+        parts = [f"{self.total - len(open_items) - failed} of {self.total} done", f"{running} running"]
         parts += [f"{queued} waiting in the queue"] if queued else []
         parts += [f"{elsewhere} in other processes"] if elsewhere else []
         parts += [f"{failed} failed"] if failed else []
-        left = self._estimate.seconds((item.planned for item in open_items), self._at_once)
+        left = self.estimate.seconds((item.planned for item in open_items), self.at_once)
         parts += [f"about {duration(left)} left"] if left else []
         return ", ".join(parts)
 
@@ -72,7 +88,7 @@ class PlainDisplay(QuietDisplay):
     def changed(self, item: Item) -> None:
         """Print the outcome of a run."""
         if item.state is State.DONE:
-            self._estimate.add(item.planned)
+            self.estimate.add(item.planned)
             manifest = item.planned.manifest
             accuracy = percent(manifest.results.get("test_accuracy")) if manifest else ""
             took = duration(time.monotonic() - item.since) if item.computed else "by another process"
@@ -82,6 +98,7 @@ class PlainDisplay(QuietDisplay):
 
     def tick(self, dispatch: Dispatch) -> None:
         """Print the progress every 20 seconds."""
+        super().tick(dispatch)
         now = time.monotonic()
         self._last = self._last or now
         if now - self._last >= _SECONDS_BETWEEN_LINES:
@@ -96,6 +113,7 @@ class LiveDisplay(PlainDisplay):
 
     def tick(self, dispatch: Dispatch) -> None:
         """Draw the table again."""
+        QuietDisplay.tick(self, dispatch)
         self.live.update(self._drawn(dispatch), refresh=True)
 
     def say(self, line: str) -> None:
@@ -110,7 +128,7 @@ class LiveDisplay(PlainDisplay):
         for item in dispatch.in_state(State.RUNNING, State.ELSEWHERE)[:_SHOWN_ROWS]:
             facts = read_holder(item.planned.run.lock_path) or {}
             elapsed = duration(time.monotonic() - item.since) if item.state is State.RUNNING else str(facts.get("host"))
-            cells = (short_address(item.planned.run), self._labels.get(item.planned, ""), *progress_of(facts), elapsed)
+            cells = (short_address(item.planned.run), self.labels.get(item.planned, ""), *progress_of(facts), elapsed)
             made.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in cells))
         made.caption, made.caption_justify = self.totals(dispatch), "left"
         return made
@@ -136,14 +154,14 @@ def progress_of(facts: Mapping[str, Any]) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def display(
-    labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int, *, quiet: bool
+    labels: Mapping[PlannedRun, str], total: int, estimate: Estimate, at_once: int, sweep: RunningSweep, *, quiet: bool
 ) -> Iterator[Observer]:
     """Yield the display of a dispatch on standard output. total: the number of runs, done ones included."""
     if quiet or not sys.stdout.isatty():
-        yield (QuietDisplay if quiet else PlainDisplay)(labels, total, estimate, at_once)
+        yield (QuietDisplay if quiet else PlainDisplay)(labels, total, estimate, at_once, sweep)
         return
     from rich.live import Live
 
-    shown = LiveDisplay(labels, total, estimate, at_once)
+    shown = LiveDisplay(labels, total, estimate, at_once, sweep)
     with Live(transient=True, auto_refresh=False) as shown.live:
         yield shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from branches.job_files import write_job_file
 from cli.progress.estimate import Estimate
 from cli.progress.sweep_display import display
+from cli.request.context import context_of
 from cli.request.flags import flags_of
 from cli.request.help import PLUGIN
 from cli.request.job_flags import WorkHparams
@@ -19,10 +19,11 @@ from foundations.interrupts import Interrupts
 from foundations.plan import Plan, PlannedRun
 from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
-from foundations.storage.sweeps import RunningSweep, running_sweep
-from platforms.dispatch import Dispatch, Item, Observer, State, Wish
+from foundations.storage.sweeps import running_sweep
+from platforms.dispatch import Dispatch, Item, State, Wish
 from platforms.executors.executor import CommandJob, Program
 from platforms.executors.registry import make_executor
+from training.jobs.compute import catch_up_logs, check_dataset
 
 if TYPE_CHECKING:
     from cli.request.request import Request
@@ -56,10 +57,15 @@ def dispatch_plan(
     labels: Mapping[PlannedRun, str] | None = None,
     retry_failed: bool = False,
 ) -> Dispatched:
-    """Execute a plan with the executor of a request, and display the progress. Call `prepare_dispatch` first.
+    """Execute a plan with the executor of a request, and display the progress.
 
+    First refuse results of other data, and log the runs that are complete; jobs log those that they compute.
     what: the title of the work, for `watch`. labels: the names of runs.
     """
+    with context_of(request.job, request.platform, environment) as context:
+        for planned in made:
+            check_dataset(planned, context)
+        catch_up_logs(made, context)
     root, together = request.job.root_in(environment), request.together
     folder = root / ".jobs"
     arguments = _arguments(request, environment)
@@ -76,7 +82,7 @@ def dispatch_plan(
     with (
         make_executor(request.executor, replace(_PROGRAM, folder=folder)) as executor,
         running_sweep(root, what) as sweep,
-        display(labels or {}, len(runs), estimate, executor.slots(), quiet=request.job.quiet) as shown,
+        display(labels or {}, len(runs), estimate, executor.slots(), sweep, quiet=request.job.quiet) as shown,
         interrupts.caught(),
     ):
 
@@ -87,8 +93,7 @@ def dispatch_plan(
                 return Wish.GO_ON
             return Wish.LEAVE if executor.how_to_look() else Wish.STOP
 
-        noting = _Noting(shown, sweep)
-        work = Dispatch(made, executor, job_of, noting, together=together, retry_failed=retry_failed, wish=wish)
+        work = Dispatch(made, executor, job_of, shown, together=together, retry_failed=retry_failed, wish=wish)
         if work.items:
             executor.prepare()
         with interrupts.deferred():
@@ -115,37 +120,16 @@ def _remove_job_files(made: Plan, folder: Path) -> None:
             (folder / _job_file(planned)).unlink(missing_ok=True)
 
 
-class _Noting:
-    """Passes events on to an observer, and notes the progress of the whole dispatch for `watch`."""
-
-    def __init__(self, observer: Observer, sweep: RunningSweep, seconds: float = 2.0) -> None:
-        self._observer, self._sweep, self._seconds = observer, sweep, seconds
-        self._last = -seconds
-
-    def changed(self, item: Item) -> None:
-        self._observer.changed(item)
-
-    def tick(self, dispatch: Dispatch) -> None:
-        self._observer.tick(dispatch)
-        now = time.monotonic()
-        if now - self._last >= self._seconds:
-            self._last = now
-            counts = {state.value: len(dispatch.in_state(state)) for state in State}
-            queued = len(dispatch.queued())  # submitted, and not started
-            counts[State.RUNNING.value] -= queued
-            counts[State.WAITING.value] += queued
-            self._sweep.note(**counts)
-
-
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
     """Return the flags of every job: folders of runs and data, settings of the work, platform and plug-ins."""
     job = request.job
-    places = {
-        "root": str(job.root_in(environment).absolute()),
-        "datasets_root": str(job.datasets_in(environment).absolute()),
-        "no_download": job.no_download or environment.no_download,
-        "quiet": False,
-    }
-    work = WorkHparams(**{**{name: getattr(job, name) for name in WorkHparams.names()}, **places})
+    work = WorkHparams.of(job.values()).replaced(
+        {
+            "root": str(job.root_in(environment).absolute()),
+            "datasets_root": str(job.datasets_in(environment).absolute()),
+            "no_download": job.no_download or environment.no_download,
+            "quiet": False,
+        }
+    )
     plugins = [f"--{PLUGIN}={plugin.path.absolute()}" for plugin in loaded_plugins()]
     return (*flags_of(work), "--no_wait", *flags_of(request.platform), *plugins)

@@ -68,7 +68,7 @@ def answer_to_flag(flag: str, given: Given, known: Collection[str], command: str
     if not meanings:
         return None
     chosen = _most_likely(meanings, given)
-    owner = _owner(chosen)
+    owner = _of(_owner(chosen))
     if chosen[-1].ours:
         meaning = f"{owner}{typed(flag, value)} is {_alternatives(chosen, known, command)}"
     else:
@@ -94,20 +94,21 @@ def answer_to_value(error: UsageError, argv: Sequence[str]) -> str | None:
 
 
 def _named(text: str, hparams: Sequence[str], exact: bool) -> list[_Meaning]:
-    """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command."""
-    found = []
+    """Return the meanings of a name as the value of a hyperparameter or, if none is given, as a branch or command.
+
+    Without those that are the same name: it was refused.
+    """
+    found: dict[str, _Meaning] = {}
     for base in code_bases():
         for word in base.words:
-            meant = _translation(word, text, exact)
-            if meant and _is_about(meant[0], hparams):
-                found.append(_Meaning(base, word, *meant))
-                break
-    return found
+            meant = None if word.accepted or " " in word.theirs else _translation(word, text, exact)
+            repeats = meant and any(each.endswith(f"={text}") for each in meant[0].split())
+            if meant and _is_about(meant[0], hparams) and not repeats:
+                found.setdefault(base.name, _Meaning(base, word, *meant))
+    return list(found.values())
 
 
 def _translation(word: Word, text: str, exact: bool) -> tuple[str, str] | None:
-    if word.accepted or " " in word.theirs:
-        return None
     if word.is_name:
         same = word.theirs == text if exact else word.theirs.casefold() == text.casefold()
         return (word.ours, word.note) if same else None
@@ -126,15 +127,12 @@ def _most_likely(meanings: Sequence[_Meaning], given: Given) -> list[_Meaning]:
     """Return the meanings in the code bases that have most of the given flags; specific code bases come first."""
     useful = [each for each in meanings if each.ours] or list(meanings)
     specific = [each for each in useful if each.word.literal or each.word.is_name] or useful
-    scores = {each.base.name: _score(each.base, given) for each in specific}
-    best = [each for each in specific if scores[each.base.name] == max(scores.values())]
+    foreign = {flag: value for flag, value in given.items() if flag not in _our_flags()}
+    scores = [sum(_differs(each.base, *pair) is not None for pair in foreign.items()) for each in specific]
+    best = [each for each, score in zip(specific, scores, strict=True) if score == max(scores)]
     owned = [each for each in best if each.base.name != COMMON]
     agreed = len({each.ours for each in best}) == 1
     return best if agreed or not owned else owned
-
-
-def _score(base: CodeBase, given: Given) -> int:
-    return sum(_differs(base, flag, value) is not None for flag, value in given.items() if flag not in _our_flags())
 
 
 @functools.cache
@@ -174,15 +172,14 @@ def _in_brackets(note: str) -> str:
     return f" ({note})" if note else ""
 
 
-def _only(chosen: Sequence[_Meaning]) -> CodeBase | None:
+def _owner(chosen: Sequence[_Meaning]) -> CodeBase | None:
     """Return the one code base of some meanings, or None if there are several, or if its words are shared ones."""
     bases = {each.base.name: each.base for each in chosen}
     return chosen[-1].base if len(bases) == 1 and COMMON not in bases else None
 
 
-def _owner(chosen: Sequence[_Meaning]) -> str:
-    base = _only(chosen)
-    return "" if base is None else f"{base.title}'s "
+def _of(owner: CodeBase | None) -> str:
+    return "" if owner is None else f"{owner.title}'s "
 
 
 def _nothing(named: str, note: str) -> str:
@@ -194,7 +191,7 @@ def _nothing(named: str, note: str) -> str:
 
 def _others(chosen: Sequence[_Meaning], asked: str, given: Given, known: Collection[str], command: str) -> str:
     """Return the line that translates the other given foreign words, and refers to `coming-from`."""
-    only = _only(chosen)
+    only = _owner(chosen)
     found = []
     for flag, value in given.items():
         if flag == asked:
@@ -205,7 +202,7 @@ def _others(chosen: Sequence[_Meaning], asked: str, given: Given, known: Collect
         meaning = next((each for base in bases if (each := _differs(base, flag, value))), None)
         if meaning and meaning.ours:
             ours = _placed(meaning.ours, (), command) + _in_brackets(meaning.note)
-            found.append((_owner([meaning]), f"{typed(flag, value)} is {ours}"))
+            found.append((_of(_owner([meaning])), f"{typed(flag, value)} is {ours}"))
     owners = ["", *(owner for owner, _ in found)]
     listed = [("" if owner == before else owner) + what for before, (owner, what) in zip(owners, found, strict=False)]
     also = f"Also: {'; '.join(listed[: _AT_MOST[1]])}. " if found else ""

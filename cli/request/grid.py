@@ -23,6 +23,7 @@ set = { prune_iterations = 100 }
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from cli.request.flags import arguments_of
 from cli.request.foreign_answers import given_in
+from cli.request.foreign_words import key_of
+from foundations.access import reason
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 
@@ -52,6 +56,11 @@ class Axis:
 
     flags: tuple[str, ...]
     values: tuple[tuple[Value, ...], ...]
+
+    def columns(self) -> Iterator[tuple[str, list[Value]]]:
+        """Yield each flag with its values."""
+        for place, flag in enumerate(self.flags):
+            yield flag, [values[place] for values in self.values]
 
     def __post_init__(self) -> None:
         for values in self.values:
@@ -87,11 +96,13 @@ class Grid:
             varied: Point = {}
             for axis, chosen in zip(self.axes, values, strict=True):
                 varied |= dict(zip(axis.flags, chosen, strict=True))
-            point, added = self.base | given_in(self.flags) | varied, dict(varied)
+            point = self.base | given_in(self.flags) | varied
+            added: Point = {}
             for rule in self.rules:
                 if all(point.get(name) == value for name, value in rule.where.items()):
-                    _refuse_change(rule, varied)
+                    _refuse_change(rule, varied, added)
                     added = rule.set | added
+            added |= varied
             words = (*self.command, *arguments_of(self.base), *self.flags, *arguments_of(added))
             yield words, " ".join(filter(None, (self.name, *(f"{name}={value}" for name, value in varied.items()))))
 
@@ -99,14 +110,11 @@ class Grid:
         """Return the values of the runs, by flag."""
         found = {name: {value} for name, value in (self.base | given_in(self.flags)).items()}
         for axis in self.axes:
-            found |= {flag: {values[place] for values in axis.values} for place, flag in enumerate(axis.flags)}
+            found |= {flag: set(column) for flag, column in axis.columns()}
         return found
 
     def __len__(self) -> int:
-        count = 1
-        for axis in self.axes:
-            count *= len(axis.values)
-        return count
+        return math.prod(len(axis.values) for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,11 @@ class Sweep:
             raise UsageError(f"{count} runs are too many for one sweep; {_MOST_VALUES} at most.", "grid")
         return ((*point, grid.name) for grid in self.grids for point in grid.points())
 
+    def unknown_conditions(self) -> set[str]:
+        """Return the flags that rules look at and that no run is given."""
+        given = {name for grid in self.grids for name in grid.values()}
+        return {name for grid in self.grids for rule in grid.rules for name in rule.where} - given
+
     def refuse_idle(self, rules: Sequence[Rule]) -> None:
         """Raise UsageError for a rule with a value that no run of any grid has."""
         values = [grid.values() for grid in self.grids]
@@ -129,24 +142,17 @@ class Sweep:
                 raise UsageError(f"no run is given {name}={value}, so nothing would be set.", "when")
 
 
-def _refuse_change(rule: Rule, varied: Point) -> None:
-    """Raise UsageError where a rule would change a flag that the grid varies."""
+def _refuse_change(rule: Rule, varied: Point, added: Point) -> None:
+    """Raise UsageError where a rule would change a flag that the grid varies, or that another rule has set."""
+    where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
     for name, value in rule.set.items():
-        if name in varied and varied[name] != value:
-            where = ", ".join(f"{flag}={each}" for flag, each in rule.where.items())
-            raise UsageError(
-                f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}. "
-                "Keep one of the two.",
-                name,
-            )
-
-
-def arguments_of(point: Point) -> list[str]:
-    """Return the arguments for some flags: `--name=value`, and `--name` or `--no_name` for those without a value."""
-    return [
-        f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in point.items()
-    ]
+        if varied.get(name, value) != value:
+            given = f"the grid varies it ({varied[name]}, ...), and it is to be {value} where {where}"
+        elif added.get(name, value) != value:
+            given = f"it is to be both {added[name]} and {value} where {where}"
+        else:
+            continue
+        raise UsageError(f"{given}. Keep one of the two.", name)
 
 
 def parse_values(text: str, flag: str) -> list[Value]:
@@ -159,16 +165,15 @@ def parse_values(text: str, flag: str) -> list[Value]:
         return [_plain(part) for part in text.split(";")]
     found: list[Value] = []
     for part in text.split(","):
-        powers, whole = _POWERS.fullmatch(part), _RANGE.fullmatch(part)
-        if powers is None and whole is None:
+        match = _POWERS.fullmatch(part) or _RANGE.fullmatch(part)
+        if match is None:
             found.append(_plain(part))
             continue
-        match = powers or whole
-        assert match is not None, "one of them fits"
         numbers = range(int(match["first"]), int(match["last"]) + 1, int(match["step"] or 1))
         if not 0 < len(numbers) <= _MOST_VALUES:
             raise UsageError(f"'{part}' lists {len(numbers)} values.", flag)
-        found += [_power(powers["base"], number) if powers else str(number) for number in numbers]
+        base = match.groupdict().get("base")
+        found += [_power(base, number) if base else str(number) for number in numbers]
     if "" in found:
         raise UsageError(f"a value is missing in '{text}'.", flag)
     return found
@@ -180,7 +185,7 @@ def parse_axis(text: str) -> Axis:
     Raises: UsageError.
     """
     names, equals, values = text.partition("=")
-    flags = tuple(name.strip().removeprefix("--").replace("-", "_") for name in names.split(","))
+    flags = tuple(key_of(name.strip()) for name in names.split(","))
     if not equals or not all(flags):
         raise UsageError(f"'{text}' is not a valid value; write --grid FLAG=VALUE,VALUE.", "grid")
     listed = parse_values(values, "grid")
@@ -194,14 +199,11 @@ def parse_rule(text: str) -> Rule:
 
     Raises: UsageError.
     """
-    where, colon, changes = text.partition(":")
-    pairs = [
-        {name.strip().removeprefix("--").replace("-", "_"): value for name, _, value in parts}
-        for parts in ([part.partition("=") for part in side.split(",")] for side in (where, changes))
-    ]
-    if not colon or not all(name and value for side in pairs for name, value in side.items()):
+    sides = ([part.partition("=") for part in side.split(",")] for side in text.partition(":")[::2])
+    points = [{key_of(name.strip()): _plain(value) for name, _, value in parts} for parts in sides]
+    if any("" in pair for point in points for pair in point.items()):
         raise UsageError(f"'{text}' is not a valid value; write --when FLAG=VALUE:FLAG=VALUE.", "when")
-    return Rule(*({name: _plain(value) for name, value in side.items()} for side in pairs))
+    return Rule(*points)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -209,7 +211,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_file(path).decode())
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a TOML file: {error}") from error
 
@@ -256,13 +258,9 @@ def axes_of(table: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
 
 
 def _axis(name: str, value: Any, where: str) -> Axis:
-    if isinstance(value, str):
-        listed = parse_values(value, name)
-    elif isinstance(value, list):
-        listed = [_scalar(each, name, where) for each in value]
-    else:
-        listed = [_scalar(value, name, where)]
-    return Axis((name,), tuple((each,) for each in listed))
+    listed = value if isinstance(value, list) else [value]
+    values = parse_values(value, name) if isinstance(value, str) else [_scalar(each, name, where) for each in listed]
+    return Axis((name,), tuple((each,) for each in values))
 
 
 def _zipped(table: Any, where: str) -> Axis:

@@ -17,6 +17,8 @@ from foundations.registry import plugin_that_declares
 
 PLUGIN = "plugin"
 """The flag that every command takes; it is taken out of the arguments before the others are read."""
+OF_EVERY_COMMAND = (PLUGIN, "help")
+"""The flags that are read before all others."""
 _PLUGIN_HELP = (
     "A Python file of your own that declares methods, datasets, networks or branches for this command to use. Repeat "
     "the flag for more files. OPEN_PRUNE_PLUGINS lists files for every command."
@@ -59,31 +61,26 @@ class Section:
     """Values that add flags to the group, such as technique=rigl, and the groups with them."""
 
 
-def help_asked(argv: Sequence[str]) -> str | None:
-    """Return the requested help: a group's name, `all`, an empty text for the usual help; None if none is requested."""
-    for place, argument in enumerate(argv):
-        flag, _, group = argument.partition("=")
-        if flag in _FLAGS:
-            following = argv[place + 1] if place + 1 < len(argv) else "-"
-            return group or ("" if following.startswith("-") else following)
-    return None
+def split_help(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the requested help, and the arguments without those that ask for it.
 
-
-def without_help(argv: Sequence[str]) -> list[str]:
-    """Return the arguments without those that ask for help."""
-    found, rest = [], list(argv)
+    The help is a group's name, `all`, an empty text for the usual help, or None if none is requested.
+    """
+    asked, others, rest = None, [], list(argv)
     while rest:
         argument = rest.pop(0)
-        flag, equals, _ = argument.partition("=")
+        flag, equals, group = argument.partition("=")
         if flag not in _FLAGS:
-            found.append(argument)
-        elif not equals and rest and not rest[0].startswith("-"):
-            rest.pop(0)
-    return found
+            others.append(argument)
+            continue
+        if not equals and rest and not rest[0].startswith("-"):
+            group = rest.pop(0)
+        asked = group if asked is None else asked
+    return asked, others
 
 
 def help_text(
-    kind: Any,
+    summary: str,
     declared: Mapping[str, type[Hparams]],
     groups: Mapping[str, type[Hparams]],
     command: str,
@@ -92,12 +89,13 @@ def help_text(
 ) -> str:
     """Return the help of a command.
 
-    declared: its groups of flags. groups: these, as some values select them. values: defaults by name.
+    summary: the text above the flags. declared: the command's groups of flags. groups: these, as some values select
+    them. values: defaults by name.
     asked: `all`, the name of a group or of a value that adds flags, or nothing.
     Raises: UsageError for another name, which lists the groups.
     """
     sections = [each for name, group in groups.items() for each in _sections(name, declared[name], group)]
-    head = f"{PROGRAM} {command} [FLAGS]", (kind.__doc__ or "").replace("%", "%%")
+    head = f"{PROGRAM} {command} [FLAGS]", summary.replace("%", "%%")
     whole = _written(head, sections, values)
     if asked == ALL or (not asked and len(whole.splitlines()) <= TWO_SCREENS):
         return whole

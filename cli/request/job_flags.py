@@ -1,4 +1,4 @@
-"""Flags of jobs that are not part of a description, and the context that they set."""
+"""Flags of jobs that are not part of a description."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from dataclasses import dataclass
 
 from cli.request.folder_flags import DatasetsRootHparams, RootHparams
 from foundations.description.hparams import hparam
-from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.interrupts import Interrupts
-from foundations.reporter import Reporter
-from platforms.platform import PlatformHparams, make_platform
-from training.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +62,8 @@ class RequestHparams(WorkHparams):
     """Print the run's directory and stop."""
     dry_run: bool = hparam(False)
     """Print what would be computed and what is there already, and stop."""
+    remote: str | None = hparam(None)
+    """A remote to ask before computing: a URL, or a name of `remote add`. Runs that it has are pulled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +77,3 @@ class JobHparams(RequestHparams):
     """Number of the replicate: each has its own random streams and its own directory."""
     weight_save_steps: str | None = hparam(None)
     """Further steps whose states are kept, such as 100it,500it,2ep-8ep@2ep; the first and last always are."""
-
-
-def make_context(
-    job: WorkHparams,
-    platform: PlatformHparams,
-    environment: Environment,
-    reporter: Reporter,
-    interrupts: Interrupts,
-    *,
-    replicate: int = 1,
-    wait: bool = True,
-) -> Context:
-    """Return the context of a job. wait: see `Context`. Raises: UsageError for an invalid platform or logger."""
-    return Context(
-        root=job.root_in(environment),
-        datasets=job.datasets_in(environment),
-        platform=make_platform(platform),
-        replicate=replicate,
-        wait=wait,
-        reporter=reporter,
-        interrupts=interrupts,
-        may_download=not (job.no_download or environment.no_download),
-        num_workers=job.num_workers,
-        evaluate_only_at_end=job.evaluate_only_at_end,
-        logs=job.loggers(),
-        keep_best=job.keep_best,
-        cuda_graphs=job.cuda_graphs,
-        checkpoint_seconds=job.checkpoint_seconds,
-    )

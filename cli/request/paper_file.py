@@ -42,7 +42,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.request.grid import Grid, Sweep, Value, arguments_of, axes_of, read_toml, refuse_unknown, sweep_of, tables
+from cli.request.flags import arguments_of
+from cli.request.grid import Grid, Sweep, Value, axes_of, read_toml, refuse_unknown, sweep_of, tables
 from foundations.errors import UsageError, choose_from
 from foundations.program import TOP
 

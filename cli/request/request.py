@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
 
 from cli.display.summaries import preview, results_rows, summary
-from cli.progress.reporting import reporting
-from cli.request.job_flags import JobHparams, WorkHparams, make_context
+from cli.request.context import context_of
+from cli.request.job_flags import JobHparams
+from cli.request.remote_runs import planned_with_remote
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.interrupts import Interrupts
-from foundations.plan import Plan, PlannedRun, Target, plan
+from foundations.plan import Target, plan
 from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PLATFORMS, PlatformHparams
-from training.context import Context
-from training.jobs.compute import catch_up_logs, check_dataset, execute
+from training.jobs.compute import execute
 
-Result = TypeVar("Result")
 REQUESTS = {
     "train": "cli.commands.jobs:train_request",
     "branch": "cli.commands.branch:branch_request",
@@ -68,7 +63,7 @@ def run_request(request: Request, environment: Environment) -> int:
         for target in targets.values():
             print(target.desc.location(target.replicate).under(root))
         return 0
-    made = plan(targets.values(), root)
+    made = planned_with_remote(lambda: plan(targets.values(), root), job, environment)
     runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
     if job.dry_run:
         print(preview(made, runs, request.series))
@@ -78,50 +73,14 @@ def run_request(request: Request, environment: Environment) -> int:
     if request.executor.executor is not None:
         from cli.request.dispatching import dispatch_plan
 
-        prepare_dispatch(made, request, environment)
         outcome = dispatch_plan(made, request, environment, request.what)
         if outcome.still:
             print(outcome.still)
         code, computed = outcome.exit_code, outcome.computed
     else:
-
-        def work(context: Context) -> list[PlannedRun]:
-            return execute(made, replace(context, together=request.together))
-
         code = 0
-        computed = with_context(job, request.platform, environment, work, replicate=job.replicate, named=request.what)
+        with context_of(job, request.platform, environment, replicate=job.replicate, named=request.what) as context:
+            computed = execute(made, replace(context, together=request.together))
     if not job.quiet and all(planned.manifest for planned in runs.values()):
         print(results_rows(runs, computed, request.series, root) if request.series else summary(runs[""], computed))
     return code
-
-
-def with_context(
-    job: WorkHparams,
-    platform: PlatformHparams,
-    environment: Environment,
-    work: Callable[[Context], Result],
-    *,
-    replicate: int = 1,
-    wait: bool = True,
-    named: str = "",
-) -> Result:
-    """Run `work` in the context that the flags describe, with signals caught, and return its result.
-
-    named: the work, for the message about a signal.
-    """
-    interrupts = Interrupts(work=named)
-    with reporting(job.quiet, partial(interrupts.stop, signal.SIGPIPE)) as reporter:
-        context = make_context(job, platform, environment, reporter, interrupts, replicate=replicate, wait=wait)
-        with interrupts.caught():
-            return work(context)
-
-
-def prepare_dispatch(made: Plan, request: Request, environment: Environment) -> None:
-    """Refuse results of other data, and bring loggers up to date with complete runs; jobs log the runs they compute."""
-
-    def prepare(context: Context) -> None:
-        for planned in made:
-            check_dataset(planned, context)
-        catch_up_logs(made, context)
-
-    with_context(request.job, request.platform, environment, prepare)

@@ -7,13 +7,13 @@ threads, executor, ... Give these flags before `--`, after it, or in the `base` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cli.request.flags import separated
+from cli.request.flags import arguments_of, plain_name, separated
 from cli.request.foreign_answers import given_in
-from cli.request.grid import Axis, Grid, Point, Sweep, Value, arguments_of
-from cli.request.help import PLUGIN
+from cli.request.grid import Grid, Point, Sweep, Value
+from cli.request.help import OF_EVERY_COMMAND, PLUGIN
 from cli.request.job_flags import RequestHparams
 from foundations.description.hparams import HparamField, fields_of
 from foundations.errors import UsageError
@@ -58,23 +58,22 @@ def refuse_two_values(before: Sequence[str], behind: Sequence[str]) -> None:
 def refuse_disagreement(described: Sweep) -> None:
     """Raise UsageError where a grid varies a flag twice, or one with another value that is fixed for every run."""
     for grid in described.grids:
-        fixed = {name: ("fixed for every run", value) for name, value in _fixed(grid).items()}
-        varied: dict[str, Axis] = {}
-        for axis in grid.axes:
-            for position, flag in enumerate(axis.flags):
-                name, _ = _plain(flag, True)
-                values = [_plain(flag, each[position])[1] for each in axis.values]
-                if name in varied:
-                    raise UsageError(f"the grid varies it twice{_of(grid)}. Keep one of the two.", name)
-                varied[name] = axis
-                where, value = fixed.get(name, ("", values[0] if values else ""))
-                if any(not _is_same(value, each) for each in values) and where:
-                    some = ", ".join(map(_shown, values[:4])) + (", ..." if len(values) > 4 else "")
-                    raise UsageError(
-                        f"the grid varies it ({some}), and it is {where} at {_shown(value)}{_of(grid)}. "
-                        "Keep one of the two.",
-                        name,
-                    )
+        words = [*grid.command, *arguments_of(grid.base), *grid.flags]
+        fixed = dict(_plain(name, value) for name, value in given_in(words).items())
+        of, varied = f" (in the grid '{grid.name}')" if grid.name else "", set()
+        for flag, values in ((flag, column) for axis in grid.axes for flag, column in axis.columns()):
+            name, _ = _plain(flag, True)
+            plain = [_plain(flag, each)[1] for each in values]
+            if name in varied:
+                raise UsageError(f"the grid varies it twice{of}. Keep one of the two.", name)
+            varied.add(name)
+            if name in fixed and not all(_is_same(fixed[name], each) for each in plain):
+                some = ", ".join(map(_shown, plain[:4])) + (", ..." if len(plain) > 4 else "")
+                raise UsageError(
+                    f"the grid varies it ({some}), and it is fixed for every run at {_shown(fixed[name])}{of}. "
+                    "Keep one of the two.",
+                    name,
+                )
 
 
 def _split(grid: Grid) -> tuple[Grid, Point, Point]:
@@ -101,10 +100,12 @@ def _split(grid: Grid) -> tuple[Grid, Point, Point]:
 
 
 def _is_shared(name: str) -> bool:
-    """Return whether all runs share a flag. Raises: UsageError for plug-ins, which are loaded before files are read."""
+    """Return whether all runs share a flag. Raises: UsageError for those that are read before files."""
     plain = name.replace("-", "_")
     if plain == PLUGIN:
         raise UsageError(f"plug-ins are loaded first; give --{PLUGIN}=FILE.py on the command line.", PLUGIN)
+    if plain in OF_EVERY_COMMAND:
+        raise UsageError(f"it computes nothing; write --{plain} on the command line.", plain)
     return plain in shared_fields() or plain.removeprefix("no_") in shared_fields()
 
 
@@ -119,20 +120,10 @@ def _refuse_difference(given: Point, other: Point) -> None:
             )
 
 
-def _given(argv: Iterable[str]) -> Point:
+def _given(argv: Sequence[str]) -> Point:
     """Return the flags among arguments and their values, `--no_name` as the name and False."""
-    known = shared_fields()
-    found = {}
-    for name, value in given_in(list(argv)).items():
-        off = name.removeprefix("no_")
-        found[name if name in known or off not in known else off] = value if name in known else False
-    return found
-
-
-def _fixed(grid: Grid) -> Point:
-    """Return the flags of every run of a grid: from its command, its base, and after `--`."""
-    words = [*grid.command, *arguments_of(grid.base), *grid.flags]
-    return dict(_plain(name, value) for name, value in given_in(words).items())
+    named = ((plain_name(name, shared_fields()), name, value) for name, value in given_in(argv).items())
+    return {plain: value if plain == name else False for plain, name, value in named}
 
 
 def _plain(flag: str, value: Value) -> tuple[str, Value]:
@@ -156,7 +147,3 @@ def _shown(value: Value | None) -> str:
     if value is None:
         return "not given"
     return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-def _of(grid: Grid) -> str:
-    return f" (in the grid '{grid.name}')" if grid.name else ""

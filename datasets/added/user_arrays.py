@@ -28,6 +28,7 @@ from datasets.added.split_names import split_of, words_in
 from datasets.added.user_folders import holds_images, is_ignored, subfolders
 from datasets.formats.source_files import Split
 from datasets.prepared import SPLITS
+from foundations.access import reason
 from foundations.errors import EnvironmentFailure, UsageError
 
 _KINDS = {
@@ -74,11 +75,11 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {what}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot read {what}: {reason(error)}.") from error
     except _UNREADABLE as error:
         is_pickled = "allow_pickle" in str(error)
-        reason = "Python objects; save images as uint8, labels as int64 or texts of dtype=str" if is_pickled else error
-        raise UsageError(f"{what} cannot be read ({reason}).") from error
+        why = "Python objects; save images as uint8, labels as int64 or texts of dtype=str" if is_pickled else error
+        raise UsageError(f"{what} cannot be read ({why}).") from error
 
 
 def _splits(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from datasets.formats.source_files import FilePart, damaged
+from foundations.access import is_denied, reason
+from foundations.errors import EnvironmentFailure
 
 
 def members(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[str, bytes]]:
@@ -72,6 +74,8 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
+        if is_denied(error):
+            raise EnvironmentFailure(f"Cannot read {file}: {reason(error)}.") from error
         raise damaged(file, f"it cannot be read ({error.strerror})") from error
 
 
@@ -79,5 +83,7 @@ def _read(file: Path) -> bytes:
 def _whole(archive: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:
+        raise EnvironmentFailure(f"Cannot read {archive}: {reason(error, archive)}.") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
         raise damaged(archive, f"it is not a whole archive ({error})") from error

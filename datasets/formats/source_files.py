@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundations.access import for_owner
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import replacing
 
@@ -159,4 +160,4 @@ class SourceFiles:
 
 def damaged(path: Path | str, reason: str) -> DamagedError:
     """Return the error for a damaged or altered published file. reason: a sentence about it."""
-    return DamagedError(f"{path}: {reason}.\nRemove it and download it again.")
+    return DamagedError(f"{path}: {reason}.\n{for_owner(path, 'Remove it and download it again.')}")

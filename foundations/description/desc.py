@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from foundations.access import for_owner
 from foundations.description.address import MAIN, SCHEMA_VERSION, Location, digest, is_number
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values
 from foundations.description.step import Step
@@ -31,9 +32,9 @@ _TEXT_OR_SWITCH = (str, bool)
 _PLAIN = 2  # the last version of marshal whose bytes depend on the value alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunRef:
-    """A reference to a run in another run's description.
+    """A reference to a run in another run's description; references are equal if they lead to the same address.
 
     replicate: None for the replicate of the referring run, so that all replicates of that run have one address.
     """
@@ -43,6 +44,17 @@ class RunRef:
 
     def __post_init__(self) -> None:
         _ = self.desc.digest  # computed run by run, so that a long chain takes no deep recursion
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunRef) and type(self) is type(other) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        # Not the description: a level refers to the one before twice, so comparing n levels would take 2^n steps.
+        return self.desc.digest, self.replicate
 
     def canonical(self) -> dict[str, Any]:
         """Return the entry for this run in the address of the referring description."""
@@ -284,7 +296,7 @@ def check_record(record: Any, folder: Path) -> None:
         found = "nothing"
     raise DamagedError(
         f"{folder / 'description.json'} does not describe the directory that it is in (it hashes to {found}).\n"
-        f"Move the directory away, or remove it: {PROGRAM} rm {named} --force"
+        + for_owner(folder, f"Move the directory away, or remove it: {PROGRAM} rm {named} --force")
     )
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from foundations.description.hparams import Hparams, elided_values, help_of
@@ -155,17 +155,25 @@ def _check_arguments(name: str, function: Any, kind: Any) -> None:
     """Check that a function takes as many arguments as it is called with. Raises: UsageError."""
     expected = _callable_kind(kind)
     taken = ... if expected is None else typing.get_args(expected)[0]
-    if not isinstance(taken, list) or not callable(function):
-        return
+    if isinstance(taken, list) and callable(function):
+        check_call(name, function, len(taken))
+
+
+def check_call(name: str, function: Callable[..., Any], number: int, keywords: Collection[str] = ()) -> None:
+    """Check that a function takes a number of arguments, and further ones by name. Raises: UsageError.
+
+    name: what the function is called in the error.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*taken)
+        signature.bind(*[None] * number, **dict.fromkeys(keywords))
     except TypeError:
         words = ", ".join(str(parameter).split(":")[0].split("=")[0] for parameter in signature.parameters.values())
-        called = f"{len(taken)} argument{'s' if len(taken) != 1 else ''}"
+        called = f"{number} argument{'s' if number != 1 else ''}{' and by name ' if keywords else ''}"
+        called += ", ".join(keywords)
         raise UsageError(f"{name} is called with {called}; {name_of(function)}({words}) does not take them.") from None
 
 

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from foundations.access import reason
 from foundations.errors import PluginError, UsageError
 from foundations.files import read_file
 from foundations.plugins.declarations import check_entry
-from foundations.plugins.users_code import is_kept, is_own, place_of_error, words_of
+from foundations.plugins.users_code import article, is_kept, is_own, place_of_error, words_of
 from foundations.registry import Plugin as Plugin
 from foundations.registry import Registered, add_plugin, executing, loaded_plugin, loaded_plugins
 
@@ -45,7 +46,7 @@ def load_plugin(path: Path, sha256: str | None = None, beside: Path | None = Non
     try:
         source = read_file(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", "plugin") from error
+        raise UsageError(f"{path} cannot be read: {reason(error)}.", "plugin") from error
     if sha256 is not None and hashlib.sha256(source).hexdigest() != sha256:
         return
     plugin = Plugin(path.stem, path.absolute(), hashlib.sha256(source).hexdigest(), source)
@@ -114,7 +115,7 @@ def _check_declared(module: ModuleType, path: Path) -> None:
         try:
             check_entry(entry)
         except UsageError as error:
-            where = f"{module.__file__}, line {entry.line}: '{entry.spelling}', a {type(entry).__name__}"
+            where = f"{module.__file__}, line {entry.line}: '{entry.spelling}', {article(entry)}"
             raise PluginError(f"{where}: {error}", "plugin") from error
         except Exception as error:  # code of the plug-in that the checks called
             raise PluginError(f"{place_of_error(error) or module.__file__}: {words_of(error)}", "plugin") from error

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -57,10 +57,21 @@ def mistake(function: Callable[..., Any], entry: Registered, reason: str) -> Plu
     return PluginError(f"{place}: {name}, of '{entry.spelling}', {reason}" if place else f"{name} {reason}")
 
 
+def check_methods(instance: object, base: type[Any], names: Iterable[str], entry: Registered) -> None:
+    """Check that methods of a user's class take the arguments of their base class. Raises: PluginError."""
+    for name in names:
+        count = len(inspect.signature(getattr(base, name)).parameters) - 1
+        try:
+            inspect.signature(getattr(instance, name)).bind(*[None] * count)
+        except TypeError:
+            reason = f"is called with {count} argument{'s' if count != 1 else ''} after self, and does not take them."
+            raise mistake(getattr(type(instance), name), entry, reason) from None
+
+
 def returned(value: T, kind: type[Any], function: Callable[..., Any], entry: Registered) -> T:
     """Return the result of an entry's function. Raises: PluginError where a plug-in's result has another type."""
     if entry.plugin is not None and not isinstance(value, kind):
-        raise mistake(function, entry, f"returned {article(value)}; it must return a {kind.__name__}.")
+        raise mistake(function, entry, f"returned {article(value)}; it must return {with_article(kind)}.")
     return value
 
 
@@ -68,8 +79,12 @@ def article(value: object) -> str:
     """Return the type of a value with its article, for a sentence: `nothing (None)`, `a list`, `an int`."""
     if value is None:
         return "nothing (None)"
-    kind = type(value).__name__
-    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+    return with_article(type(value))
+
+
+def with_article(kind: type[Any]) -> str:
+    """Return the name of a type with its article."""
+    return f"an {kind.__name__}" if kind.__name__[0].lower() in "aeiou" else f"a {kind.__name__}"
 
 
 def place_of_error(error: BaseException) -> str:

@@ -28,6 +28,10 @@ from foundations.storage.run_folder import DAMAGED
 from foundations.storage.working_run import WorkingRun
 
 _ATTEMPTS = 100
+LEFT_OUT = (
+    "it was left out when the run was shared, or removed to make room. A job that needs it computes it again from the "
+    "description."
+)
 
 
 class AmendedRun(WorkingRun):
@@ -67,14 +71,33 @@ class AmendedRun(WorkingRun):
             if data is not None or at_least == 1:
                 break
             at_least = max(at_least, self.manifest_number())
+        return at_least, self._parsed_manifest(name, data)
+
+    def first_manifest(self) -> Manifest | None:
+        """Return the manifest with which the run was completed, whatever was removed or added since.
+
+        Raises: DamagedError where it cannot be read.
+        """
+        return self._parsed_manifest(MANIFEST, self.data(MANIFEST, f"{self.place}/{MANIFEST}"))
+
+    def _parsed_manifest(self, name: str, data: bytes | None) -> Manifest | None:
         try:
-            manifest = None if data is None else Manifest.from_bytes(data, path)
+            manifest = None if data is None else Manifest.from_bytes(data, f"{self.place}/{name}")
         except NOT_A_MANIFEST as error:
             raise self.damaged(name, "it is not a manifest, or not as it was written") from error
         if manifest and manifest.run not in ("", str(self)):
             self.check_place()
             raise self.damaged(name, f"it belongs to {manifest.run}")
-        return at_least, manifest
+        return manifest
+
+    def left_out(self) -> list[str]:
+        """Return the files that a complete run had when it was completed, and does not have here."""
+        manifest, first = self.read_manifest(), self.first_manifest()
+        return [] if manifest is None or first is None else sorted(first.files.keys() - manifest.files.keys())
+
+    def why_no_state(self) -> str:
+        """Return a sentence on why a run holds no state."""
+        return f"{self} holds no state: {LEFT_OUT}" if self.left_out() else f"{self} holds no state yet."
 
     def check_place(self) -> None:
         """Check that the directory is not another run's as a whole. Raises: DamagedError."""
@@ -114,18 +137,31 @@ class AmendedRun(WorkingRun):
                         break
         raise EnvironmentFailure(f"There is no {MANIFEST} in {self.place}.")
 
-    def add(self, *names: str) -> None:
+    def add(self, *names: str, source: Path | None = None) -> None:
         """Publish files that were written since the run was complete, and list them in a further manifest.
 
         Where another process has published a whole file of that name before, that one stays.
+        source: another folder that the files are in.
+        Raises: EnvironmentFailure where the run was completed with another file of that name, which was removed since.
         """
-        added = self._added
+        added, first = source or self._added, self.first_manifest()
         if added is not None:
             with self._writing(added, names[0]):
+                for name in names:
+                    self._check_added(added / name, name, first)
                 for name in names:
                     self._publish_added(added / name, name)
         self.amended(files={name: FileRecord.of(self.place / name) for name in names})
         self._drop_added()
+
+    def _check_added(self, added: Path, name: str, first: Manifest | None) -> None:
+        found = FileRecord.of(added)
+        if first is not None and first.files.get(name, found) != found:
+            self._drop_added()
+            raise EnvironmentFailure(
+                f"A replay of {self} does not reproduce {name}, which is not kept here: the machine, the versions or "
+                f"the number of processes differ from those in\n{self.place / MANIFEST}"
+            )
 
     def _publish_added(self, added: Path, name: str) -> None:
         try:

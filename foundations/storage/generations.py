@@ -19,6 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from foundations.access import check_may_empty
 from foundations.files import PART, claim_folder, is_there, make_folder, read_file
 from foundations.storage.locks import is_alive, is_same, this_process
 
@@ -71,6 +72,7 @@ class Generations:
         old: a working folder, or the final folder. Raises: OSError.
         """
         new = self._next()
+        check_may_empty(old)  # a folder of another user's can be renamed and stay closed
         make_folder(self.folder)
         if not claim_folder(old, new):
             return None

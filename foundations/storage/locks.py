@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from foundations.errors import Busy
 from foundations.files import make_folder, read_file
+from foundations.storage.read_only_lock import ReadOnlyLock
 
 _NUMBERS = ("pid", "since", "at", "speed")
 """The numeric facts about a holder."""
@@ -82,6 +83,8 @@ class Holder:
     def __init__(self, path: Path) -> None:
         """Write the process, its machine and the time. path: the lock's path."""
         self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
+        with contextlib.suppress(OSError):  # a killed process's, which may be another user's
+            self._part.unlink()
         self._facts: dict[str, Any] = {**this_process(), "since": time.time()}
         self.former = read_holder(path)
         """Facts about the process that the file named before: it was killed, or the lock does not keep it out."""
@@ -192,7 +195,9 @@ def is_held(path: Path) -> bool:
     return bool(is_alive(read_holder(path) or {}))  # the lock may keep nobody out
 
 
-def _file_lock(path: Path) -> FileLock:
+def _file_lock(path: Path) -> FileLock | ReadOnlyLock:
+    if os.access(path, os.R_OK) and not os.access(path, os.W_OK):
+        return ReadOnlyLock(path)
     # Its fallback where there are no locks, a plain file, stays when its process is killed.
     return FileLock(path, fallback_to_soft=False)
 

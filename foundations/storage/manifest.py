@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from foundations.access import is_denied, reason
 from foundations.description.address import is_number
+from foundations.errors import ClosedError
 from foundations.files import despite_stale, sha256_of_file
 from foundations.storage import sealed_json
 
@@ -62,13 +64,16 @@ class FileRecord:
     def difference(self, path: str, *, of_bytes: bool = False) -> str:
         """Describe the difference between a file and its record; empty if there is none.
 
-        of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read.
+        of_bytes: whether to compare the digest, too, which reads the file. Raises: OSError where it cannot be read;
+        ClosedError where its folder may not be read.
         """
         try:
             found = _stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return "it is missing"
         except OSError as error:
+            if is_denied(error):
+                raise ClosedError(f"Cannot read {path}: {reason(error)}.") from error
             return f"it cannot be read ({error.strerror})"
         if not stat.S_ISREG(found.st_mode):
             return "it is not a regular file"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from foundations.access import for_owner, reason
 from foundations.errors import EnvironmentFailure
 from foundations.files import create_file, explain_os_errors, is_there, make_folder, read_file
 from foundations.storage import sealed_json
@@ -23,10 +24,11 @@ def check_format(root: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error)}.") from error
     except ValueError as error:
         raise EnvironmentFailure(
-            f"{path} is damaged: {error}. Remove it if no newer version has written into this root."
+            f"{path} is damaged: {error}. "
+            + for_owner(path, "Remove it if no newer version has written into this root.")
         ) from error
 
 

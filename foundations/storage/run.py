@@ -29,7 +29,7 @@ from foundations.files import explain_os_errors, remove_empty, sha256_of_file, w
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.storage import sealed_json, tensor_files
-from foundations.storage.amendments import AmendedRun
+from foundations.storage.amendments import LEFT_OUT, AmendedRun
 from foundations.storage.manifest import MANIFEST, FileRecord, Manifest, manifest_number
 from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT
 
@@ -297,6 +297,8 @@ class Run(AmendedRun):
         recorded = manifest.files.get(name) if manifest else None
         if recorded is not None:
             self.check_bytes(name, recorded)
+        elif name in self.left_out():
+            raise EnvironmentFailure(f"{self} does not hold {name} here: {LEFT_OUT}")
         return self.read_tensors(name, is_checked=recorded is not None)
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:

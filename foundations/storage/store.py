@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
+from foundations.access import reason
 from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.storage.generations import holds
 from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
+
+MEASURES_FOLDER = ".measures"
+"""The folder of a root that holds results of measures (`analysis.measures.results`)."""
 
 
 def all_runs(root: Path) -> Iterator[Run]:
@@ -33,10 +38,15 @@ def all_names(root: Path) -> Iterator[str]:
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     """Yield the parts of each run's location, and whether its folder is closed to this user."""
     if os.path.lexists(root) and not os.access(root, os.R_OK | os.X_OK):
-        raise EnvironmentFailure(f"Cannot read {root}: permission denied.")
+        closed = PermissionError(EACCES, os.strerror(EACCES))
+        why = reason(closed, root) if root.is_dir() else "it is not a folder"
+        raise EnvironmentFailure(f"Cannot read {root}: {why}.")
     check_format(root)
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
+        if not os.access(training, os.R_OK | os.X_OK) and training.is_dir():  # a colleague's: reading a run reports it
+            yield (folder, 1, MAIN), True
+            continue
         for replicate in sorted(training.glob("replicate_*")):
             digits = replicate.name.removeprefix("replicate_")
             if digits.isdecimal():
@@ -72,8 +82,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     named = [(Location(*name), is_closed) for name, is_closed in likely]
     meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
     if not meant:
-        stem, _, replicate = whole.partition("/")
-        meant = [each for each in named if _is_meant(each[0], stem, replicate)]
+        meant = [each for each in named if is_meant(each[0], whole)]
     found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
     preferred = [run for run in found if run.location.replicate == prefer]
     if len({run.location.digest for run in found}) == len(preferred) == 1:
@@ -156,7 +165,9 @@ def _holds_run(folder: Path | str) -> bool:
     return holds(str(folder), DESCRIPTION, MANIFEST)
 
 
-def _is_meant(location: Location, stem: str, replicate: str) -> bool:
+def is_meant(location: Location, address: str) -> bool:
+    """Return whether an address fits: a prefix of the digest or directory's name, with /N for a replicate."""
+    stem, _, replicate = address.partition("/")
     name = location.training if location.name == MAIN else location.name
     is_named = bool(stem) and (location.digest.startswith(stem) or name.startswith(stem))
     return is_named and (not replicate or str(location.replicate) == replicate)

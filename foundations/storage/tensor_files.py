@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundations.access import reason
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import check_regular
+from foundations.files import check_readable, check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,7 @@ def read(
         return DamagedError(f"{path} is damaged: {why}.\n{how_to_mend}")
 
     try:
-        check_regular(path)
+        check_readable(path)
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[_KEY])
             # Clones, so that the tensors do not follow the file, which is mapped into memory.
@@ -70,7 +71,7 @@ def read(
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise damaged(str(error.strerror)) from error
-        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise EnvironmentFailure(f"Cannot read {path}: {reason(error, path)}.") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged("it is not a whole safetensors file of open_prune") from error
     except RuntimeError as error:  # torch opens the file once more, when it may be gone

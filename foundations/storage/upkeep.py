@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from foundations.errors import DamagedError, OpenPruneError
+from foundations.access import check_may_empty, is_denied, reason
+from foundations.errors import ClosedError, DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.files import PART, create_file, read_file, remove_empty, sweep_parts
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
@@ -32,9 +33,9 @@ from foundations.storage.run import (
 _REMOVED = ".removed_"
 
 
-def verify(run: Run) -> list[DamagedError]:
+def verify(run: Run) -> list[OpenPruneError]:
     """Check every byte of a run against its manifest, and its description against its directory's name."""
-    problems: list[DamagedError] = []
+    problems: list[OpenPruneError] = []
     with _collected(problems):
         run.record()
     manifest = None
@@ -150,6 +151,8 @@ def _readable_manifest(run: Run, set_aside: Callable[[str], None]) -> Manifest |
 
 def remove(run: Run) -> None:
     """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError."""
+    check_may_empty(run.generations.folder)
+    check_may_empty(run.place)
     # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
     for folder in (run.generations.folder, run.place):
         trash = free_path(folder.with_name(f"{_REMOVED}{folder.name}"))
@@ -219,12 +222,11 @@ def _owns_tensors(run: Run) -> bool:
 
 
 @contextlib.contextmanager
-def _collected(problems: list[DamagedError]) -> Iterator[None]:
+def _collected(problems: list[OpenPruneError]) -> Iterator[None]:
     try:
         yield
-    except DamagedError as problem:
-        problems.append(problem)
     except OpenPruneError as problem:
-        problems.append(DamagedError(str(problem)))
+        problems.append(problem)
     except OSError as problem:
-        problems.append(DamagedError(f"Cannot read {problem.filename}: {problem.strerror}."))
+        kind = ClosedError if is_denied(problem) else EnvironmentFailure
+        problems.append(kind(f"Cannot read {problem.filename}: {reason(problem)}."))

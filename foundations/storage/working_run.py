@@ -18,14 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from foundations.access import is_denied, reason
 from foundations.description.address import Location
-from foundations.errors import Busy, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
+from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
 from foundations.files import (
+    append,
     despite_stale,
     explain_os_errors,
     is_folder,
     is_there,
     looks,
+    make_folder,
     publish_folder,
     read_file,
     refresh_folder,
@@ -201,6 +204,25 @@ class WorkingRun(RunFolder):
             self.generations.release(own)
             self.generations.tidy()
 
+    def adopt(self, folder: Path) -> bool:
+        """Make a finished folder, with its manifest inside, the run's final one.
+
+        Returns False, and leaves all as it is, where the run is there, complete or not. Raises: EnvironmentFailure.
+        """
+        if self.is_published or self.exists():
+            return False
+        with explain_os_errors("write", self.place):
+            state_format(self.root)
+            make_folder(self.place.parent)
+            try:
+                publish_folder(folder, self.place)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                if is_folder(folder) or not self.is_published:  # else the reply was lost
+                    raise
+        return True
+
     def _publish(self, own: Path) -> None:
         for _ in range(_ATTEMPTS):
             try:
@@ -302,13 +324,8 @@ class WorkingRun(RunFolder):
         """Add a line to log.txt, with the time."""
         self.begin()
         folder = self._own or self.place
-        # Neither through a link nor into a FIFO, which would block.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with (
-            self._writing(folder, LOG),
-            open(os.open(folder / LOG, flags, 0o666), "a", encoding="utf-8") as file,  # noqa: PTH123
-        ):
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        with self._writing(folder, LOG):
+            append(folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
 
     @contextlib.contextmanager
     def _writing(self, folder: Path, name: str) -> Iterator[None]:
@@ -339,4 +356,5 @@ class WorkingRun(RunFolder):
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
                 raise self.damaged(name, error.strerror or "it cannot be read") from error
-            raise EnvironmentFailure(f"Cannot read {path}: {error.strerror or error}.") from error
+            kind = ClosedError if is_denied(error) else EnvironmentFailure
+            raise kind(f"Cannot read {path}: {reason(error)}.") from error

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from foundations.errors import Busy, EnvironmentFailure
 from foundations.registry import Registered
 from platforms.executors.executor import CommandJob, Ended, Executor, Program, with_threads
-from platforms.executors.scheduler import JobState, Scheduler, check_limits, checked_ids, states_of
+from platforms.executors.scheduler import JobState, Scheduler, check_attributes, checked_ids, states_of
 from platforms.executors.task import STOP, STOPPED, Task, record_of
 
 NOTES = "submitted.jsonl"
@@ -52,7 +52,7 @@ class ClusterExecutor(Executor):
         when = time.strftime("%Y%m%d-%H%M%S")
         self._records = program.folder.absolute() / kind.spelling / f"{when}-{socket.gethostname()}-{os.getpid()}"
         scheduler.open(self._records)
-        check_limits(scheduler)
+        check_attributes(scheduler)
         if not all(map(shutil.which, scheduler.commands)):
             commands = ", ".join(scheduler.commands)
             raise EnvironmentFailure(f"{scheduler.name}'s commands ({commands}) are not on this machine.")

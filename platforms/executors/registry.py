@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
-from foundations.plugins.users_code import returned
+from foundations.plugins.users_code import check_methods, returned
 from foundations.registry import Registered, Registry
 from platforms.executors.executor import Executor, Program
 
@@ -88,8 +88,10 @@ def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
 
 
 def make_scheduler(kind: ExecutorKind, hparams: ExecutorHparams) -> Scheduler:
-    """Return the scheduler of a kind of executor that has one."""
-    from platforms.executors.scheduler import Scheduler
+    """Return the scheduler of a kind of executor that has one. Raises: PluginError for a class that is none."""
+    from platforms.executors.scheduler import METHODS, Scheduler
 
     assert kind.scheduler is not None
-    return returned(kind.scheduler(hparams), Scheduler, kind.scheduler, kind)
+    scheduler = returned(kind.scheduler(hparams), Scheduler, kind.scheduler, kind)
+    check_methods(scheduler, Scheduler, METHODS, kind)
+    return scheduler

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.plugins.users_code import article, mistake
@@ -16,6 +17,7 @@ from platforms.executors.task import Task
 
 _ANSWER_SECONDS = 60
 PHASES = ("waiting", "stuck", "running", "ended")
+METHODS = ("open", "submit", "states", "cancel", "slots", "wait", "how_to_look", "close")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,13 @@ class Scheduler(ABC):
         """
         try:
             done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, timeout=_ANSWER_SECONDS, start_new_session=True
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_ANSWER_SECONDS,
+                start_new_session=True,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise EnvironmentFailure(f"{command[0]} does not run: {error}") from error
@@ -119,12 +127,30 @@ class Scheduler(ABC):
         return done.stdout
 
 
-def check_limits(scheduler: Scheduler) -> None:
-    """Check the numbers that a scheduler gives. Raises: UsageError."""
-    for name in ("largest_array", "max_jobs", "threads"):
-        value = getattr(scheduler, name)
-        if not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} of the scheduler {scheduler.name} is {value!r}; it must be an int of at least 1.")
+def check_attributes(scheduler: Scheduler) -> None:
+    """Check the numbers, names and switches that a scheduler gives. Raises: UsageError."""
+    for names, is_valid, words in _ATTRIBUTES:
+        for name in names:
+            value = getattr(scheduler, name)
+            if not is_valid(value):
+                raise UsageError(f"{name} of the scheduler {scheduler.name} is {value!r}; it must be {words}.")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+_ATTRIBUTES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("largest_array", "max_jobs", "threads"), lambda value: type(value) is int and value >= 1, "an int of at least 1"),
+    (
+        ("seconds", "poll_seconds", "patience_seconds"),
+        lambda value: type(value) in (int, float) and value >= 0,
+        "a number of at least 0",
+    ),
+    (("takes_waiting_jobs",), lambda value: isinstance(value, bool), "True or False"),
+    (("commands",), _are_names, "a tuple of names"),
+)
+"""Attributes, whether a value of them is valid, and a description of the valid ones."""
 
 
 def checked_ids(scheduler: Scheduler, kind: Registered, ids: object, count: int) -> list[str]:
@@ -150,6 +176,10 @@ def states_of(scheduler: Scheduler, kind: Registered, jobs: Sequence[str]) -> di
             raise mistake(scheduler.states, kind, f"returned {_shown(state)} for {job}; it must return a JobState.")
         if state.phase not in PHASES:
             reason = f"returned the phase '{state.phase}' for {job}; choose from {', '.join(PHASES)}."
+            raise mistake(scheduler.states, kind, reason)
+        words: object = state.reason
+        if not isinstance(words, str):
+            reason = f"returned the reason {words!r} for {job}; it must be a str."
             raise mistake(scheduler.states, kind, reason)
         if state.exit_code is not None and type(state.exit_code) is not int:
             reason = f"returned the exit code {state.exit_code!r} for {job}; it must be an int or None."

@@ -3,6 +3,9 @@
 executor = "slurm"
 slurm_partition = "gpu"
 slurm_gpus = 1
+
+[remotes]
+lab = "s3://bucket/prefix"
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundations.access import reason
 from foundations.description.hparams import fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
+from foundations.remotes.names import TABLE, remotes_in
 from platforms.executors.registry import EXECUTORS
 
 
@@ -31,7 +36,7 @@ def site_settings(path: Path | None) -> Mapping[str, Any]:
         changed = path.stat().st_mtime_ns
         return _read(path, changed)
     except OSError as error:
-        raise EnvironmentFailure(f"The site's settings in {path} cannot be read: {error.strerror}.") from error
+        raise EnvironmentFailure(f"The site's settings in {path} cannot be read: {reason(error)}.") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -41,6 +46,8 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
         settings = tomllib.loads(read_file(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
+    remotes_in(settings, path)  # a mistake in the file is an error, whoever reads it
+    settings.pop(TABLE, None)
     known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:

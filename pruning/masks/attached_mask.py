@@ -72,8 +72,11 @@ class AttachedMask:
 
         Zeroes pruned weights after each step, including those that the optimizer does not hold. Warns of these if they
         require gradients: another optimizer may train them.
-        Raises: UsageError if the optimizer holds none of the weights, unless they are all frozen.
+        Raises: UsageError if the optimizer holds none of the weights, unless they are all frozen, or has no hooks.
         """
+        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
+            kind = type(optimizer).__name__
+            raise UsageError(f"{kind} does not call Optimizer.__init__; pass the optimizer that it wraps.", "optimizer")
         _check_held(weights, optimizer)
         self._pruned = PrunedToZero(mask)
         self._weights = weights

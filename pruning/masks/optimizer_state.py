@@ -69,8 +69,8 @@ def warn_of_left_state(
         wrong = _left(optimizer, weights)
         message = (
             f"{kind} has state of a weight's shape that stays as it is where weights are pruned: {', '.join(wrong)}. "
-            f"If it has an entry per weight, name it, as in attach(optimizer, state={tuple(wrong)}); "
-            "if not, pass state=()."
+            f"If it has an entry per weight, name it, as in attach(optimizer, state={tuple(wrong)}) or "
+            f"sparse(..., state={tuple(wrong)}); if not, pass state=()."
         )
     if wrong:
         warnings.warn(message, OptimizerStateWarning, stacklevel=2)

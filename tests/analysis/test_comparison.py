@@ -6,8 +6,11 @@ import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,9 +19,10 @@ from analysis.compare.points import Point, level
 from analysis.rows.result_value import Value
 from analysis.rows.run_row import Row
 from analysis.rows.runs import read_rows
-from foundations.errors import UsageError
+from foundations.errors import PluginError, UsageError
 from foundations.metrics import BEST_BY, Metrics
 from foundations.storage.run import METRICS, Run
+from open_prune import GroupsOptions, StoredRun, comparison
 from tests.analysis.conftest import Family
 from tests.analysis.rows import damaged, imported, pruned, training
 
@@ -55,6 +59,15 @@ def test_a_confidence_interval_is_by_students_t(n: int, quantile: float) -> None
     point = only(grouped(*(pruned("snip1", 0.9, number, value) for number, value in enumerate(values, 1))))
 
     assert point.half_width("ci95") == pytest.approx(quantile * statistics.stdev(values) / math.sqrt(n), rel=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_spread_that_there_is_not_is_refused(n: int) -> None:
+    point = only(grouped(*(pruned("snip1", 0.9, number) for number in range(n))))
+
+    for of_spread in (point.half_width, point.interval, point.summary):
+        with pytest.raises(UsageError, match="spread: 'sd' is not a valid value. Did you mean 'std'"):
+            of_spread("sd")
 
 
 def test_a_single_run_has_no_spread() -> None:
@@ -288,3 +301,35 @@ def test_a_run_whose_metrics_are_not_those_of_the_manifest_does_not_count(own_fa
 
     assert str(own_family.branch.location) not in {row.location for point in found.points for row in point.rows}
     assert any("damaged" in note for note in found.notes())
+
+
+def test_a_value_that_fails_for_all_runs_alike_is_an_error_and_no_note() -> None:
+    def fails(row: Row) -> float:
+        raise UsageError(f"{row.run.location.name[:14]} has no such measure.", "measure")
+
+    def fails_once(row: Row) -> float:
+        return fails(row) if row.replicate == 1 else 0.5
+
+    rows = [pruned("snip1", 0.9, number) for number in (1, 2)]
+
+    with pytest.raises(UsageError, match="measure: branch_oneshot has no such measure"):
+        Comparison.of(rows, ["strategy"], Value("value", read=fails))
+    found = Comparison.of(rows, ["strategy"], Value("value", read=fails_once))
+    assert [each.why for each in found.left_out] == ["branch_oneshot has no such measure"]
+
+
+def test_a_function_of_runs_returns_numbers_of_any_kind_and_nothing_else(family: Family) -> None:
+    rows = read_rows(family.root)
+
+    def values_of(number: object) -> list[tuple[float, ...]]:
+        def value(run: StoredRun) -> Any:
+            return number if run.manifest else None
+
+        return [point.values for point in comparison(rows, GroupsOptions(), value, by="density").points if point.n]
+
+    for number in (0.5, np.float32(0.5), torch.tensor(0.5)):
+        found = values_of(number)
+        assert found and {repr(value) for values in found for value in values} == {"0.5"}
+    for wrong in ("0.5", [1, 2]):
+        with pytest.raises(PluginError, match=r"test_comparison.py, line \d+: value returned a (str|list) for a run"):
+            values_of(wrong)

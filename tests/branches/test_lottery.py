@@ -13,7 +13,7 @@ from branches.desc import BranchDesc
 from branches.lottery.lottery import Lottery, LotteryHparams, parse_levels
 from branches.lottery.randomly_prune import RandomlyPruneFlags, randomly_prune
 from branches.lottery.randomly_reinitialize import RandomlyReinitializeFlags, randomly_reinitialize
-from foundations.description.desc import Desc
+from foundations.description.desc import Desc, RunRef
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
@@ -69,6 +69,13 @@ def test_level_0_is_the_training_and_level_1_a_lottery_rewind() -> None:
 
     assert levels[0].digest == train_desc().digest
     assert levels[1].digest == describe("lottery_rewind", rewind_step="6it", prune_fraction=0.2).digest
+
+
+def test_levels_that_were_described_twice_are_equal_at_once_however_many_precede_them() -> None:
+    once, twice = ([RunRef(desc) for _, desc in lottery().levels(60)] for _ in range(2))
+
+    assert once == twice
+    assert len({*once, *twice}) == 61
 
 
 def test_one_shot_prunes_every_level_from_the_dense_training() -> None:

@@ -16,9 +16,9 @@ from cli.commands.coming_from import markdown
 from cli.commands.jobs import train_request
 from cli.commands.lottery import lottery_request
 from cli.commands.sweep import asked_by, described_by
-from cli.commands.tickets import ImportFlags
+from cli.commands.tickets import IMPORT
 from cli.main import COMMANDS, main
-from cli.request.flags import HelpRequested, parse
+from cli.request.flags import HelpRequested
 from cli.request.foreign_words import KINDS, CodeBase, Word, code_bases
 from foundations.environment import Environment
 from foundations.errors import OpenPruneError
@@ -97,7 +97,7 @@ def check(argv: list[str], environment: Environment) -> None:
     elif name == "measure":
         MEASURES.find(rest[0])
     elif name == "import":
-        parse(ImportFlags, [word for word in rest if word.startswith("--") and word != "--openlth"], "import")
+        IMPORT.parse([word for word in rest if word.startswith("--") and word != "--openlth"])
     elif name == "sweep":
         asked_by(described_by(rest)[0], environment)
     else:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.commands.sweep import described_by
-from cli.request.grid import Grid, Sweep, arguments_of, parse_axis, parse_rule, parse_values, read_sweep
+from cli.request.flags import arguments_of
+from cli.request.grid import Grid, Sweep, parse_axis, parse_rule, parse_values, read_sweep
 from foundations.errors import UsageError
 
 

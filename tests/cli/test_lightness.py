@@ -89,6 +89,8 @@ def test_looking_and_reusing_import_no_torch(two_runs: Terminal) -> None:
         ["strategies"],
         ["datasets"],
         ["platforms"],
+        ["remote", "ls"],
+        ["push", (two_runs.root.parent / "remote").as_uri()],
         ["coming-from"],
         ["coming-from", "synaptic-flow"],
     ]

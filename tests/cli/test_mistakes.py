@@ -23,6 +23,13 @@ LAST = "state_ep3_it0.safetensors"
     ("arguments", "words"),
     [
         (("trian",), ("'trian' is not a command. Did you mean 'train'?",)),
+        (
+            ("branch", "train", "oneshot", "--strategy=snip0"),
+            ("--strategy: 'snip0' is not a valid value. Did you mean 'snip10'?",),
+        ),
+        (("help", "trian"), ("'trian' is not a command. Did you mean 'train'?",)),
+        (("--help=trian",), ("'trian' is not a command. Did you mean 'train'?",)),
+        (("ls", "--plugin="), ("--plugin: a value is missing; write --plugin=VALUE.",)),
         (("train", "--learning_rte=1"), ("There is no flag --learning_rte here.",)),
         (
             ("train", "--training_step=1ep"),
@@ -254,3 +261,9 @@ def test_a_truncated_dataset_is_refused(terminal: Terminal, tmp_path: Path) -> N
     terminal.datasets = tmp_path / "data"
 
     terminal.run(*TRAIN).assert_is_for_people(1, "train.safetensors")
+
+
+def test_a_root_that_is_no_folder_is_refused_as_that(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    terminal.run("ls", f"--root={tmp_path / 'file'}").assert_is_for_people(1, "Cannot read", "it is not a folder.")

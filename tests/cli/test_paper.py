@@ -120,7 +120,7 @@ def test_every_paper_plans_at_each_scale_without_data(name: str, tmp_path: Path)
         planned = planned_paper(found, scale, PlatformHparams(), environment)
         _, drawings = parts_of(found, scale)
         assert drawings
-        assert "done" in planned.preview()
+        assert planned.requested()
         assert all(asked.request.targets for asked in planned.asked)
     assert list(tmp_path.iterdir()) == []
 
@@ -359,6 +359,8 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
         (PAPER + "[[table]]\ncolumns = 'sparsty'", ["[[table]]: columns", "Did you mean 'sparsity'?"]),
         (PAPER + "[[table]]\nwhere = 'density<<3'", ["[[table]]", "where", "'density<<3' is not a condition"]),
         (PAPER + "[[table]]\nwhere = 'stratgy=snip1'", ["[[table]]: where", "Did you mean 'strategy'?"]),
+        (PAPER + "[[plot]]\nname = 'measure'", ["[[plot]]: measure: name the measure that is drawn"]),
+        (PAPER + "[[plot]]\nname = 'measure'\nmeasure = 'mask_overlap'", ["[[plot]]: measure: mask_overlap is of"]),
         (PAPER + "[[measure]]\nname = 'layer_conservatio'", ["[[measure]]", "Did you mean 'layer_conservation'?"]),
         (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategi = 'snip1'", ["Did you mean '--strategy'?"]),
         (PAPER + "[[measure]]\nname = 'layer_conservation'\nstrategy = 'snap1'", ["strategy: 'snap1'", "[[measure]]"]),

@@ -373,6 +373,52 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "line 3: <lambda>, of 'mine', returned points that are not a tuple of dictionaries.",
     ),
+    "notes that are one text": (
+        "from matplotlib.figure import Figure\nfrom open_prune import DrawnFigure, FigureKind\n"
+        "MINE = FigureKind(spelling='mine', summary='', draw=lambda rows, options: DrawnFigure(Figure(), (), 'no'))\n",
+        ("plot", "mine"),
+        2,
+        "line 3: <lambda>, of 'mine', returned notes that are not a tuple of texts.",
+    ),
+    "a measure of two runs that takes one": (
+        "from open_prune import Measure\ndef mine(measuring, options, run): ...\n"
+        "MINE = Measure(spelling='mine', takes='two runs', summary='', compute=mine)\n",
+        ("ls",),
+        2,
+        "line 3: 'mine', a Measure: compute is called with 4 arguments; mine(measuring, options, run) does not take",
+    ),
+    "a measure of several runs that takes two": (
+        "from open_prune import Measure\ndef mine(measuring, options, one, two): ...\n"
+        "MINE = Measure(spelling='mine', takes='several runs', summary='', compute=mine)\n",
+        ("ls",),
+        2,
+        "line 3: 'mine', a Measure: compute is called with 5 arguments;",
+    ),
+    "a logger that does not take the group of its name": (
+        "from open_prune import Logger\ndef mine(run): ...\n"
+        "MINE = Logger(spelling='mine', pattern='mine(?P<place>.*)', begin=mine, shows='')\n",
+        ("ls",),
+        2,
+        "line 3: 'mine', a Logger: begin is called with 1 argument and by name place; mine(run) does not take them.",
+    ),
+    "values of a preset that are a list": (
+        "from open_prune import preset\nMINE = preset('mine', 'Help.', [('reinitialize', True)])\n",
+        ("ls",),
+        2,
+        "mine.py, line 2: UsageError: values are a list; give a dict by flag, or a function that returns one.",
+    ),
+    "values of a preset by a function of two arguments": (
+        "from open_prune import preset\nMINE = preset('mine', 'Help.', lambda parent, pruning: {})\n",
+        ("ls",),
+        2,
+        "mine.py, line 2: UsageError: values is called with 3 arguments; <lambda>(parent, pruning) does not take them.",
+    ),
+    "a flag of a preset that is a number": (
+        "from open_prune import preset\nMINE = preset('mine', 'Help.', lambda parent, pruning, flags: {1: 2})\n",
+        ("branch", "train", "mine", *ONE_STEP),
+        2,
+        "--1: the preset mine sets this, but oneshot has no such flag.",
+    ),
     "an error in a hook": (
         TECHNIQUE.format("before_step(self, step): raise ValueError('one\\n two\\n three\\n four\\n five')"),
         TRAIN_WITH,

@@ -15,7 +15,7 @@ import pytest
 
 from cli.main import COMMANDS
 from foundations.files import sha256_of_file
-from tests.cli.terminal import LENET, LONG, SHORT, Terminal, tensors_of
+from tests.cli.terminal import LENET, LONG, SHORT, Result, Terminal, tensors_of
 from tests.cli.test_lightness import answers_of
 from tests.conftest import REPOSITORY
 
@@ -128,6 +128,25 @@ def test_a_preset_of_a_plug_in_has_the_address_of_the_flags_that_it_sets(termina
     wrong.assert_is_for_people(2, "randomise", "oneshot has no such flag")
     nothing = terminal.run("branch", "train", "nothing", *flags, f"--plugin={file}")
     nothing.assert_is_for_people(2, f"{file}, line 5", "returned nothing (None)")
+
+
+def test_a_flag_that_a_preset_sets_is_refused_if_it_is_given_another_value(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "my_presets.py"
+    file.write_text(
+        "from open_prune import preset\n"
+        "MINE = preset('mine', 'Help.', {'strategy': 'random', 'density': 0.3, 'reinitialize': True})\n"
+    )
+    train, levels = ("branch", "train", "mine", *SHORT), ("branch", "lottery", "mine", "--levels=1", *SHORT)
+
+    def run(*command: str) -> Result:
+        return terminal.run(*command, f"--plugin={file}", "--dry_run")
+
+    assert run(*train).code == run(*train, "--reinitialize", "--strategy=random").code == 0
+    assert "by default" not in run(*train).out
+    assert run(*levels, "--strategy=magnitude").code == 0
+    run(*train, "--strategy=magnitude").assert_is_for_people(2, "--strategy", "sets it to random")
+    run(*train, "--density=0.5").assert_is_for_people(2, "--density", "sets it to 0.3")
+    run(*levels, "--branch_density=0.5").assert_is_for_people(2, "--branch_density", "sets it to 0.3")
 
 
 def test_a_plug_in_that_a_job_does_not_use_is_not_in_its_address(terminal: Terminal) -> None:
@@ -348,6 +367,16 @@ MISTAKES = {
         {"my.py": METHOD_WITH_OPTION.format("lr")},
         ("ls",),
         ("my.py, line 5: 'lr' of KiteHparams: this is a flag of 'Training' and of --strategy=kite",),
+    ),
+    "an option with the name of a flag of every command": (
+        {"my.py": METHOD_WITH_OPTION.format("help")},
+        ("ls",),
+        ("my.py, line 5: 'help' of KiteHparams: this is a flag of every command and of --strategy=kite",),
+    ),
+    "an option with the name of the flag of plug-ins": (
+        {"my.py": METHOD_WITH_OPTION.format("plugin")},
+        ("ls",),
+        ("my.py, line 5: 'plugin' of KiteHparams: this is a flag of every command and of --strategy=kite",),
     ),
     "two techniques with one option": (
         {"my.py": TECHNIQUE_WITH_OPTION.format("gmp_end")},

@@ -297,12 +297,29 @@ def test_levels_of_a_lottery_are_computed_in_order_by_a_sweep(terminal: Terminal
         (("--retry=all", "--", "train"), ("--retry", "failed")),
         (("missing.toml",), ("missing.toml",)),
         (("--when", "a", "--", "train"), ("--when", "FLAG=VALUE:FLAG=VALUE")),
+        (("--grid", "help=all", "--", "train"), ("--help", "write --help on the command line")),
+        (
+            ("--grid", "lr=0.1", "--when", "lr=0.1:batch_size=8", "--when", "lr=0.1:batch_size=9", "--", "train"),
+            ("--batch_size", "it is to be both 8 and 9", "lr=0.1"),
+        ),
     ],
 )
 def test_mistakes_name_the_flag(terminal: Terminal, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     result = terminal.run("sweep", *arguments)
 
     result.assert_is_for_people(1 if "missing.toml" in arguments else 2, *words)
+
+
+def test_a_rule_of_a_file_for_a_flag_that_does_not_exist_is_refused(terminal: Terminal, tmp_path: Path) -> None:
+    text = "command = 'train'\n[[when]]\n{} = 'synflow'\nset = {{ lr = 0.1 }}\n"
+    (tmp_path / "wrong.toml").write_text(text.format("strateggy"))
+    (tmp_path / "right.toml").write_text(text.format("strategy"))
+
+    wrong = terminal.run("sweep", str(tmp_path / "wrong.toml"), "--export")
+    right = terminal.run("sweep", str(tmp_path / "right.toml"), "--export")
+
+    wrong.assert_is_for_people(2, "[[when]]: there is no flag --strateggy. Did you mean '--strategy'?")
+    assert right.code == 0, right.err
 
 
 def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:

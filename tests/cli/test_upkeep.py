@@ -162,9 +162,9 @@ def test_a_folder_that_may_not_be_looked_into_breaks_no_command_for_the_rest(own
 
         listed, shown, verified = nobody.run("ls"), nobody.run("show", str(run)), nobody.run("verify")
 
-    assert "complete" in listed.out and "damaged" in listed.out
+    assert "complete" in listed.out and "closed" in listed.out and "damaged" not in listed.out
     assert "accuracy" in shown.out
-    assert verified.code == 1 and "1 damaged, 2 whole" in verified.out
+    assert verified.code == 1 and "0 damaged, 2 whole, 1 closed" in verified.out
     assert not any("Traceback" in result.err for result in (listed, shown, verified))
 
 

@@ -29,6 +29,7 @@ class Kind(enum.Enum):
 
     ENOSPC = "the disk is full, once"
     FULL = "the disk is full from then on"
+    EDQUOT = "the quota is used up from then on"
     EIO = "an input/output error"
     KILL = "SIGKILL"
     TERM = "SIGTERM"
@@ -47,7 +48,7 @@ class Fault:
 
 
 _NO_LOCKS = (Kind.ENOLCK, Kind.ENOSYS)
-_FOREVER = (Kind.FULL, *_NO_LOCKS)
+_FOREVER = (Kind.FULL, Kind.EDQUOT, *_NO_LOCKS)
 _NEEDS_ROOM = frozenset({"open to write", "write", "mkdir", "fsync"})
 _PAGE = 1 << 16
 
@@ -160,7 +161,7 @@ def _applies(kind: Kind, what: str) -> bool:
         return what == "lock"
     if kind is Kind.SHORT:
         return what == "write"
-    if kind in (Kind.ENOSPC, Kind.FULL):
+    if kind in (Kind.ENOSPC, Kind.FULL, Kind.EDQUOT):
         return what in _NEEDS_ROOM
     return what != "lock"
 

@@ -15,7 +15,7 @@ from tests.faults.injection import Fault, Kind
 from tests.faults.jobs import JOBS
 from tests.faults.stage import Stage
 
-KINDS = (Kind.KILL, Kind.EIO, Kind.ENOSPC, Kind.FULL, Kind.TERM, Kind.SHORT)
+KINDS = (Kind.KILL, Kind.EIO, Kind.ENOSPC, Kind.FULL, Kind.EDQUOT, Kind.TERM, Kind.SHORT)
 
 
 @pytest.mark.slow
@@ -43,6 +43,14 @@ def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_pat
 
     print(f"{sum(map(bool, struck))} injections into {name}")  # noqa: T201
     assert any(struck)
+
+
+def test_a_quota_that_is_used_up_leaves_a_run_that_the_same_command_goes_on_with(tmp_path: Path, digits: Path) -> None:
+    stage = Stage(JOBS["train"], tmp_path, digits)
+
+    struck = [stage.inject(Fault(Kind.EDQUOT, at)) for at in range(1, 40, 5)]
+
+    assert sum(map(bool, struck)) > 4
 
 
 @pytest.mark.parametrize(

@@ -336,3 +336,47 @@ def test_a_file_that_is_removed_on_purpose_is_not_missed(tmp_path: Path) -> None
     assert before is not None and found is not None
     assert dataclasses.replace(found, files=before.files) == before
     assert verify(run) == []
+
+
+def test_a_replayed_state_must_have_the_bytes_with_which_the_run_was_completed(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    name = run.state_name(step(10))
+    run.amended(without=[name])
+    run.path(name).unlink()
+    with pytest.raises(EnvironmentFailure, match=f"does not hold {name} here: it was left out"):
+        run.load_state(step(10))
+    run.save_state(step(10), state(2.0))
+
+    with pytest.raises(EnvironmentFailure, match=f"does not reproduce {name}"):
+        run.add(name)
+
+    assert run.left_out() == [name] and not run.path(name).exists()
+    assert [path.name for path in run.place.parent.iterdir()] == ["main"]
+    run.save_state(step(10), state(1.0))
+    run.add(name)
+    assert run.left_out() == [] and run.has_state(step(10)) and verify(run) == []
+
+
+# Runs that come from elsewhere.
+
+
+@pytest.mark.parametrize("is_of_format_1", [False, True])
+def test_a_run_that_arrives_never_replaces_one_that_is_under_way(tmp_path: Path, is_of_format_1: bool) -> None:
+    came = complete_run(tmp_path / "elsewhere").place
+    run = begun(tmp_path / "root")
+    run = of_format_1(run) if is_of_format_1 else Run(run.root, run.location)
+
+    assert not run.adopt(came)
+
+    assert came.exists() and run.manifest() is None and run.load_checkpoint() is not None
+
+
+def test_a_run_that_arrives_is_complete_in_a_root_that_states_its_format(tmp_path: Path) -> None:
+    came = complete_run(tmp_path / "elsewhere")
+    run = Run(tmp_path / "root", came.location)
+
+    assert run.adopt(came.place)
+
+    assert run.manifest() is not None and verify(run) == []
+    assert (tmp_path / "root" / "format.json").exists()
+    assert not run.adopt(complete_run(tmp_path / "second").place)

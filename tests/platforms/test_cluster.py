@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from foundations.errors import EnvironmentFailure, PluginError, UsageError
 from platforms.executors.cluster import ClusterExecutor
 from platforms.executors.executor import CommandJob, Ended, Program
-from platforms.executors.registry import ExecutorHparams, ExecutorKind
+from platforms.executors.registry import ExecutorHparams, ExecutorKind, make_scheduler
 from platforms.executors.scheduler import JobState, Scheduler
 from platforms.executors.slurm_task import SlurmTask
 from platforms.executors.task import Task, record_of
@@ -313,13 +314,44 @@ def test_a_slurm_job_that_the_former_version_submitted_runs_with_the_attributes_
 # Mistakes of a scheduler of a user's own.
 
 
-@pytest.mark.parametrize("name, value", [("largest_array", 0), ("max_jobs", 0), ("threads", "2")])
-def test_numbers_with_which_no_job_would_start_are_refused(tmp_path: Path, name: str, value: object) -> None:
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("largest_array", 0, "is 0; it must be an int of at least 1."),
+        ("max_jobs", 0, "is 0; it must be an int of at least 1."),
+        ("threads", "2", "is '2'; it must be an int of at least 1."),
+        ("poll_seconds", "15", "is '15'; it must be a number of at least 0."),
+        ("patience_seconds", -1, "is -1; it must be a number of at least 0."),
+        ("seconds", None, "is None; it must be a number of at least 0."),
+        ("seconds", math.nan, "is nan; it must be a number of at least 0."),
+        ("takes_waiting_jobs", "no", "is 'no'; it must be True or False."),
+        ("commands", "qsub", "is 'qsub'; it must be a tuple of names."),
+        ("commands", 5, "is 5; it must be a tuple of names."),
+    ],
+)
+def test_attributes_that_no_executor_can_use_are_refused(tmp_path: Path, name: str, value: object, words: str) -> None:
     fake = Fake()
     setattr(fake, name, value)
 
-    with pytest.raises(UsageError, match=f"{name} of the scheduler Fake is"):
+    with pytest.raises(UsageError) as error:
         executor_of(fake, tmp_path)
+    assert str(error.value) == f"{name} of the scheduler Fake {words}"
+
+
+def test_a_method_that_does_not_take_its_arguments_is_refused_by_its_line() -> None:
+    class Wrong(Fake):
+        def submit(self, tasks: Sequence[Task]) -> list[str]:  # type: ignore[override]
+            return []
+
+    kind = ExecutorKind(spelling="fake", hparams=ExecutorHparams, scheduler=lambda _: Wrong(), runs="nowhere")
+    with pytest.raises(PluginError) as error:
+        make_scheduler(kind, ExecutorHparams())
+    assert "test_cluster.py, line " in str(error.value)
+    assert "submit, of 'fake', is called with 2 arguments after self, and does not take them." in str(error.value)
+
+
+def test_the_output_of_a_command_may_have_bytes_that_are_no_text() -> None:
+    assert Scheduler.output_of("printf", r"job \377\n").startswith("job ")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +387,7 @@ def test_a_submit_that_returns_no_ids_is_refused_by_its_line(tmp_path: Path, ids
         ({"id0": "R"}, "states, of 'fake', returned 'R' for id0; it must return a JobState."),
         ({"id0": JobState("R")}, "returned the phase 'R' for id0; choose from waiting, stuck, running, ended."),
         ({"id0": JobState("ended", "", "1")}, "returned the exit code '1' for id0; it must be an int or None."),  # type: ignore[arg-type]
+        ({"id0": JobState("waiting", None)}, "returned the reason None for id0; it must be a str."),  # type: ignore[arg-type]
     ],
 )
 def test_states_that_are_none_are_refused_by_their_line(tmp_path: Path, states: Any, words: str) -> None:

@@ -269,7 +269,7 @@ def test_one_process_does_the_job_where_it_is_called() -> None:
 
 
 def test_without_gpus_the_number_of_processes_must_be_given() -> None:
-    with pytest.raises(UsageError, match="num_processes: there is no GPU"):
+    with pytest.raises(UsageError, match="num_processes: no GPU was found"):
         several(None).launch(print)
 
 

@@ -19,7 +19,7 @@ from datasets.loading.loader import open_loader
 from foundations import registry
 from foundations.description.step import Step
 from foundations.errors import UsageError
-from open_prune import Mask, SparseTraining, load_plugins, sparse
+from open_prune import Mask, SparseTraining, UnprunedWarning, load_plugins, prune, sparse
 from tests.conftest import REPOSITORY
 from tests.training.small_runs import context, run_of, train_desc
 from training.job import initialized_model
@@ -367,6 +367,124 @@ def test_a_state_of_another_training_is_refused() -> None:
         training.load_state_dict({**state, "step": 99})
     with pytest.raises(UsageError, match="state: it is not a state"):
         training.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        3,
+        {},
+        {"step": "4"},
+        {"step": -1},
+        {"mask": None},
+        {"mask": 3},
+        {"hparams": 1},
+        {"tensors": {"set.x": 1}},
+        {"tensors": None},
+        {"seed": 4},
+        {"end": END + 1},
+    ],
+)
+def test_a_state_that_was_changed_is_refused_and_changes_nothing(wrong: Any) -> None:
+    model = network()
+    training = sparse(sgd(model), model, "set", density=0.25, end=END)
+    state, mask = training.state_dict(), training.mask
+
+    with pytest.raises(UsageError, match="^state: "):
+        training.load_state_dict({**state, **wrong} if isinstance(wrong, dict) and wrong else wrong)
+
+    assert (training.steps, training.mask) == (0, mask)
+
+
+def test_an_optimizer_that_needs_the_loss_at_other_weights_is_refused() -> None:
+    class MovesFirst(torch.optim.Optimizer):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__(model.parameters(), {})
+
+        def step(self, closure: Any) -> None:  # type: ignore[override]
+            with torch.no_grad():
+                for weight in self.param_groups[0]["params"]:
+                    weight.add_(weight.grad)
+            closure()
+
+    class AsksTwice(MovesFirst):
+        def step(self, closure: Any) -> None:  # type: ignore[override]
+            closure(), closure()
+
+    for kind in (MovesFirst, AsksTwice):
+        model = network()
+        optimizer = kind(model)
+        sparse(optimizer, model, "set", density=0.25, end=END)
+
+        def loss(model: nn.Module = model) -> Tensor:
+            value = F.cross_entropy(model(batch(0)[0]), batch(0)[1])
+            value.backward()
+            return value
+
+        with pytest.raises(UsageError, match=f"optimizer: {kind.__name__} computes the loss several times in a step"):
+            optimizer.step(loss)
+
+
+class OwnMomentum(torch.optim.Optimizer):
+    """An optimizer that is not one of torch, with a state per weight."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model.parameters(), {})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for weight in self.param_groups[0]["params"]:
+            speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
+            weight.sub_(speed.mul_(0.9).add_(weight.grad), alpha=0.1)
+
+
+@pytest.mark.parametrize("technique", ["rigl", "set"])
+def test_the_state_of_an_optimizer_of_ones_own_is_zeroed_where_it_is_named(technique: str) -> None:
+    model = network()
+    optimizer = OwnMomentum(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training = sparse(optimizer, model, technique, density=0.25, end=END, mask_update_frequency=3, state=("speed",))
+        list(train(model, optimizer))
+
+    assert training.mask is not None
+    for name, kept in training.mask.items():
+        assert not optimizer.state[model.get_parameter(name)]["speed"][~kept].any()
+
+
+def test_an_optimizer_around_another_that_has_no_hooks_is_refused() -> None:
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.param_groups, self.state = inner.param_groups, inner.state
+
+    model = network()
+    with pytest.raises(UsageError, match="optimizer: Around does not call Optimizer.__init__; pass the optimizer that"):
+        sparse(Around(sgd(model)), model, "set", density=0.25, end=END)
+
+
+def test_layers_that_are_not_prunable_are_named_with_the_way_to_prune_them() -> None:
+    model = nn.ModuleDict({"words": nn.Embedding(5, 4), "out": nn.Linear(4, 3)})
+    options: dict[str, Any] = {"density": 0.5, "end": END}
+    choice = "'all,Embedding'"
+
+    with pytest.warns(UnprunedWarning, match=rf"words.*mask=prune\(.*, prunable_layers={choice}\)\."):
+        sparse(sgd(model), model, "rigl", **options)
+    with pytest.warns(UnprunedWarning, match=f"words.* gmp_prunable_layers={choice}"):
+        sparse(sgd(model), model, "gmp", gmp_frequency=2, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparse(sgd(model), model, "gmp", gmp_frequency=2, gmp_prunable_layers="all,Embedding", **options)
+        mask = prune(model, "random", density=0.5, prunable_layers="all,Embedding")
+        sparse(sgd(model), model, "rigl", mask=mask, end=END)
+
+
+def test_batches_of_several_inputs_are_refused_in_a_sentence() -> None:
+    model = network()
+    inputs, targets = batch(0)
+
+    with pytest.raises(UsageError, match="batches: each must be two tensors"):
+        sparse(sgd(model), model, "gradinit", end=END, batches=[((inputs, inputs), targets)])  # type: ignore[list-item]
 
 
 def test_layers_without_a_gradient_keep_their_mask() -> None:

@@ -10,12 +10,14 @@ must show each value once.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foundations.plugins.declarations import check_call
 from foundations.registry import Registered
 
 
@@ -70,6 +72,10 @@ class Logger(Registered):
     """The optional module that it imports, which open_prune does not need otherwise."""
     extra: str = ""
     """The extra of open_prune's installation that includes the package."""
+
+    def check_declared(self) -> None:
+        """Check that `begin` takes what it is called with."""
+        check_call("begin", self.begin, 1, re.compile(self.pattern).groupindex)
 
     def folder(self, root: Path) -> Path:
         """Return the folder with the logger's files about all runs under a root."""

@@ -145,10 +145,10 @@ def test_damaged_files_are_said_and_do_not_end_the_report(tmp_path: Path) -> Non
     for path in sorted(tmp_path.rglob("sparsity.json")):
         path.write_text(path.read_text().replace('"density"', '"_ensity"'))  # as many bytes
 
-    assert "another form" in warnings(page(tmp_path))["Damaged files"]
+    assert "another form" in warnings(page(tmp_path))["Unreadable files"]
     for path in sorted(tmp_path.rglob("sparsity.json")):
         path.write_text(path.read_text().replace('_ensity": 0.1', 'density": NaN'))
-    assert "another form" in warnings(page(tmp_path))["Damaged files"]
+    assert "another form" in warnings(page(tmp_path))["Unreadable files"]
     next(tmp_path.rglob("description.json")).write_text("no")
     found = page(tmp_path)
     assert "damaged" in warnings(found)["Runs and data"]

@@ -1,0 +1,1 @@
+"""Runs that leave the root: shared files, folders for model hubs, and crates; and shared files that arrive."""

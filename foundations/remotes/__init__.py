@@ -1,0 +1,1 @@
+"""Remotes: storage elsewhere that complete runs are pushed to and pulled from."""

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from analysis.sharing.graph import graph_of
+from analysis.sharing.load_published import network
+from analysis.sharing.published import LOADER
+from foundations.errors import UsageError
+from models.build import construct
+from models.hparams import ModelHparams
+from tests.analysis.sharing.conftest import PRUNED
+from tests.cli.terminal import Terminal
+
+RESNET = ("branch", "train", "oneshot", "--default_hparams=digits_resnet_8", "--training_steps=10it")
+
+
+def in_another_process(script: Path, *arguments: str) -> str:
+    """Run a script where open_prune cannot be imported; return its output."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    check = (
+        "import importlib.util as u, runpy, sys; assert not u.find_spec('open_prune') and not u.find_spec('pruning')"
+    )
+    code = f"{check}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-I", "-c", code, str(script), *arguments]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("run", [PRUNED, (*RESNET, "--strategy=synflow")], ids=["lenet", "resnet"])
+def test_torch_and_safetensors_alone_reach_the_accuracy_of_the_manifest(
+    shared_root: Terminal, tmp_path: Path, run: tuple[str, ...]
+) -> None:
+    folder, own = tmp_path / "model", shared_root.where(*run)
+    result = shared_root.run("publish", str(folder), own.name, "--license=MIT")
+    assert result.code == 0, result.err
+    manifest = json.loads((own / "manifest.json").read_text())
+    test = shared_root.datasets / "digits" / "test.safetensors"
+    assert float(in_another_process(folder / "load.py", str(test))) == manifest["results"]["test_accuracy"]
+    config = json.loads((folder / "config.json").read_text())
+    weights, mask = load_file(folder / "model.safetensors"), load_file(folder / "mask.safetensors")
+    assert {name: list(tensor.shape) for name, tensor in weights.items()} == {
+        name: layer["shape"] for name, layer in config["layers"].items()
+    }
+    kept = sum(int(bits.sum()) for bits in mask.values()) / sum(bits.numel() for bits in mask.values())
+    assert kept == pytest.approx(manifest["results"]["density"])
+    assert all(not weights[name][~bits].any() for name, bits in mask.items())
+
+
+def test_the_card_states_the_facts_and_shows_the_code(shared_root: Terminal, tmp_path: Path) -> None:
+    own = shared_root.where(*PRUNED)
+    assert "no license" in shared_root.run("publish", str(tmp_path / "bare"), own.name).out
+    assert shared_root.run("publish", str(tmp_path / "model"), own.name, "--license=MIT").code == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    assert LOADER.read_text().strip() in card
+    assert (tmp_path / "model" / "load.py").read_text() == LOADER.read_text()
+    for word in ("digits_lenet_16", "magnitude", "test_accuracy", own.name, "fc.weight", "16 x 64"):
+        assert word in card
+    assert "license:" not in (tmp_path / "bare" / "README.md").read_text()
+
+
+def test_a_folder_is_not_overwritten_and_mistakes_are_named(shared_root: Terminal, tmp_path: Path) -> None:
+    own, folder = shared_root.where(*PRUNED).name, tmp_path / "full"
+    folder.mkdir()
+    (folder / "mine").write_text("mine")
+    shared_root.run("publish", str(folder), own).assert_is_for_people(2, "not an empty folder")
+    shared_root.run("publish", str(tmp_path / "x"), own, "--license=my own!").assert_is_for_people(2, "license")
+    shared_root.run("publish", str(tmp_path / "x"), own, "--step=2it").assert_is_for_people(2, "did not keep")
+    assert not (tmp_path / "x").exists()
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_a_run_whose_states_were_left_out_can_be_replayed_to_publish_it(
+    shared_root: Terminal, colleague: Terminal, tmp_path: Path
+) -> None:
+    own = shared_root.where(*PRUNED).name
+    assert shared_root.run("share", str(tmp_path / "a.tar"), own).code == 0
+    assert colleague.run("import", str(tmp_path / "a.tar")).code == 0
+    colleague.run("publish", str(tmp_path / "model"), own).assert_is_for_people(2, "did not keep")
+    assert colleague.run("publish", str(tmp_path / "model"), own, "--replay").code == 0
+    assert shared_root.run("publish", str(tmp_path / "theirs"), own).code == 0
+    one, other = (tmp_path / name / "model.safetensors" for name in ("model", "theirs"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("cifar_resnet_20", (3, 32, 32)),
+        ("cifar_vgg_11", (3, 32, 32)),
+        ("cifar_wideresnet_16_1", (3, 32, 32)),
+        ("mnist_lenet_300_100", (1, 28, 28)),
+    ],
+)
+def test_the_graph_computes_the_network(tmp_path: Path, name: str, shape: tuple[int, int, int]) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = construct(ModelHparams(model_name=name), 10, shape).eval()
+    data = {"mean": [0.0] * shape[0], "std": [1 / 255] * shape[0]}
+    (tmp_path / "config.json").write_text(json.dumps({"graph": graph_of(model, shape), "dataset": data}))
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors")
+    images = torch.randint(0, 2, (3, *shape)).to(torch.uint8)
+    with torch.no_grad():
+        expected, found = model(images.float()), network(tmp_path)(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_is_no_list_of_operators_is_refused() -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.ones(3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * self.scale
+
+    for model in (Branching(), Hidden()):
+        with pytest.raises(UsageError, match="not a list"):
+            graph_of(model, (3,))
+
+
+def test_a_crate_is_read_by_rocrate(shared_root: Terminal, tmp_path: Path) -> None:
+    rocrate = pytest.importorskip("rocrate.rocrate")
+    folder, own = tmp_path / "crate", shared_root.where(*PRUNED)
+    result = shared_root.run("crate", str(folder), "--where", "status=complete", "--author=Ada", "--states=last")
+    assert result.code == 0, result.err
+    crate = rocrate.ROCrate(folder)
+    assert set(crate.mainEntity.type) == {"File", "SoftwareSourceCode", "ComputationalWorkflow"}
+    actions = [entity for entity in crate.contextual_entities if entity.type == "CreateAction"]
+    assert len(actions) == 4
+    location = "/".join(own.parts[-3:])
+    assert (folder / "runs" / location / "metrics.csv").read_bytes() == (own / "metrics.csv").read_bytes()
+    assert [path.name for path in (folder / "runs" / location).glob("state_*")] == ["state_ep3_it0.safetensors"]
+    strategies = {each["value"] for each in crate.contextual_entities if each.id.startswith("#strategy/")}
+    assert {"magnitude", "synflow"} <= strategies
+    on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    described = {entity.id for entity in crate.data_entities}
+    assert on_disk - {"ro-crate-metadata.json"} <= described
+
+
+def test_a_crate_is_valid_by_its_profile(shared_root: Terminal, tmp_path: Path) -> None:
+    validator = os.environ.get("ROC_VALIDATOR")
+    if not validator or shutil.which(validator) is None:
+        pytest.skip("ROC_VALIDATOR names no Python with requirements-crate.txt")
+    own = shared_root.where(*PRUNED).name
+    for number, flags in enumerate(((own,), ("--where", "status=complete", "--license=https://spdx.org/licenses/MIT"))):
+        folder = tmp_path / str(number)
+        assert shared_root.run("crate", str(folder), *flags).code == 0
+        script = Path(__file__).with_name("validate_crate.py")
+        done = subprocess.run([validator, script, folder], capture_output=True, text=True, timeout=300)
+        assert done.stdout.splitlines()[-1:] == ["0 faults"], done.stdout + done.stderr
