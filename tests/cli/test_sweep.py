@@ -324,7 +324,7 @@ def test_a_rule_of_a_file_for_a_flag_that_does_not_exist_is_refused(terminal: Te
 
 def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:
     """Kill a process that works on a run and has written a checkpoint; tell whether there was one."""
-    begun = [path.parent for path in terminal.root.rglob("checkpoint.safetensors")]
+    begun = [path.parents[1] for path in terminal.root.glob("*/replicate_*/.*/*/checkpoint.safetensors")]
     locks = [Run(terminal.root, Location(*located(folder))).lock_path for folder in begun]
     holders = [holder for lock in locks if is_held(lock) and (holder := read_holder(lock))]
     if not holders:
@@ -336,7 +336,7 @@ def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:
 
 def located(folder: Path) -> tuple[str, int, str]:
     training, replicate, name = folder.parts[-3:]
-    return training, int(replicate.removeprefix("replicate_")), name
+    return training, int(replicate.removeprefix("replicate_")), name.removeprefix(".")
 
 
 @pytest.mark.slow
