@@ -188,6 +188,18 @@ def test_results_of_measures_come_along_also_later(url: str, tmp_path: Path) -> 
     assert arrived.read_bytes() == path.read_bytes()
 
 
+def test_a_root_of_a_newer_format_receives_nothing(url: str, tmp_path: Path) -> None:
+    complete_run(tmp_path / "here")
+    push(url, tmp_path / "here")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "format.json").write_text('{"format": 3}')
+
+    with pytest.raises(EnvironmentFailure, match="is of format 3"):
+        pull(url, tmp_path / "there")
+
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["format.json"]
+
+
 def test_a_folder_that_is_no_remote_is_refused(tmp_path: Path) -> None:
     complete_run(tmp_path / "here")
     (tmp_path / "other").mkdir()
