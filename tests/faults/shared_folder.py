@@ -230,11 +230,10 @@ class Simulation:
         self.drawn.shuffle(names)
         return names
 
-    @contextmanager
-    def _scan(self, path: Any = ".") -> Iterator[Iterator[Any]]:
+    def _scan(self, path: Any = ".") -> _Scanned:
         names = set(self._list(path)) if self._is_ours(path) else None
         with _REAL["scandir"](path) as found:
-            yield iter([each for each in found if names is None or each.name in names])
+            return _Scanned([each for each in found if names is None or each.name in names])
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, **named: Any) -> int:
         if not self._is_ours(path) or named:
@@ -345,6 +344,24 @@ class _Lock:
 
     def release(self) -> None:
         self._simulation._held.pop(self._name, None)
+
+
+class _Scanned:
+    """The entries of a folder, as `os.scandir` returns them."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._entries
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def __enter__(self) -> _Scanned:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def _exists(path: str) -> bool:
