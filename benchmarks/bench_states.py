@@ -20,6 +20,7 @@ from benchmarks.made_runs import make_complete, network
 from benchmarks.timing import Median, Row, in_turn, median_ratio
 from cli.main import main as command
 from foundations.metrics import Metrics
+from foundations.storage import tensor_files
 from foundations.storage.manifest import FileRecord
 from foundations.storage.run import MANIFEST, Run
 from training.desc import TrainDesc
@@ -113,7 +114,6 @@ def _complete(desc: TrainDesc, root: Path) -> None:
     manifest = run.read_manifest()
     assert manifest is not None
     state = network(desc).state_dict()
-    for step in (desc.start, desc.end):
-        run.save_state(step, state)
-    files = {name: FileRecord.of(run.folder / name) for name in manifest.files}
-    run.write_manifest(manifest, files)
+    for name in (run.state_name(desc.start), run.state_name(desc.end)):
+        run.path(name).write_bytes(tensor_files.to_bytes(state, owner=f"{run}/{name}"))
+    run.amended(files={name: FileRecord.of(run.path(name)) for name in manifest.files})

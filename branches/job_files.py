@@ -47,7 +47,7 @@ def read_job_file(path: Path, root: Path) -> Target:
 
         def record_of(run: Run) -> Mapping[str, Any]:
             record: Mapping[str, Any] = records[str(run)]
-            check_record(record, run.folder)
+            check_record(record, run.place)
             return record
 
         location = Location.of(*tree["run"])

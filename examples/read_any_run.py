@@ -24,35 +24,35 @@ def read(path: Path, recorded: Any = None) -> Any:
     """Return the content of a run's file; exit with status 1 if it differs from its own checksum or the manifest."""
     try:
         require(path.is_file(), "it is missing, or not a regular file")
-        data = path.read_bytes()
+        data, at = path.read_bytes(), re.sub(r"/\.([^/]+)/[^/]+$", r"/\1", str(path.parent)).split("/")[-3:]
         same = recorded in (None, {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
         require(same, "its size or its SHA-256 is not the one in manifest.json")
         if path.suffix == ".safetensors":
-            return tensors(data, "/".join(path.parts[-4:]))
+            return tensors(data, "/".join((*at, path.name)))
         if path.suffix == ".csv":
             return [(name, int(at), float(x)) for name, at, x in (row.split(",") for row in data.decode().split()[1:])]
-        return sealed_json(data, path) if path.suffix == ".json" else data
+        return sealed_json(data, path.name, at) if path.suffix == ".json" else data
     except WRONG as error:
         sys.exit(f"{path} cannot be verified ({' '.join(str(error).split())}).")
 
 
-def sealed_json(data: bytes, path: Path) -> dict[str, Any]:
+def sealed_json(data: bytes, file: str, at: list[str]) -> dict[str, Any]:
     """Return the object in a JSON file. Its `sha256` is of the whole file with zeros in place of these digits."""
     tree: dict[str, Any] = json.loads(data)
     zeroed = re.sub(rb'(?m)^( "sha256": ")[0-9a-f]{64}"', rb"\g<1>" + b"0" * 64 + b'"', data, count=1)
     unsealed = "sha256" not in tree and not re.search(rb'(?m)^ "[^"]*": "[0-9a-f]{64}"', data)  # as the first ones were
     require(unsealed or tree["sha256"] == hashlib.sha256(zeroed).hexdigest(), "its SHA-256 is not the one it states")
-    require(tree.get("format", 1) == 1, f"it is of format {tree.get('format')}, and this reads format 1")
-    require(tree.get("run", "") in ("", "/".join(path.parts[-4:-1])), f"it belongs to {tree.get('run')}")
-    for record in (tree, tree.get("main", tree)) if path.name == "description.json" else ():
+    require(tree.get("format", 1) in (1, 2), f"it is of format {tree.get('format')}, and this reads formats 1 and 2")
+    require(tree.get("run", "") in ("", "/".join(at)), f"it belongs to {tree.get('run')}")
+    for record in (tree, tree.get("main", tree)) if file == "description.json" else ():
         require(record["schema"] == 2, f"it is of schema {record['schema']}, and this reads schema 2")
         named = {"kind": record["kind"], "schema": 2, "description": record["canonical"]}
         text = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         require(hashlib.sha256(text.encode()).hexdigest()[:32] == record["digest"], "it has another address")
-        folder = path.parts[-4] if record is not tree or path.parts[-2] == "main" else path.parts[-2]
+        folder = at[0] if record is not tree or at[2] == "main" else at[2]
         require(folder.endswith(f"_{record['digest']}"), "it does not describe the folder that it is in")
-        require(path.parts[-4].endswith(record["canonical"].get("main", "")), "it is a branch of another training")
-    return tree
+        require(at[0].endswith(record["canonical"].get("main", "")), "it is a branch of another training")
+    return tree | {"location": "/".join(at)}
 
 
 def tensors(data: bytes, owner: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     states = {tuple(map(int, re.findall(r"\d+", name))): name for name in found if name.startswith("state_")}
     mask, last = found.get("mask.safetensors", {}), states[max(states)] if states else "no state"
     model, data = record.get("main", record)["hyperparameters"]["model"], ", ".join(manifest.get("dataset", {}))
-    print(f"{'/'.join(folder.parts[-3:])}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
+    print(f"{record['location']}: {'complete' if manifest else 'not complete'}, {len(found)} files verified")
     print(f"{record['kind']} of {model['model_name']} on {data or '?'}, {manifest.get('device') or '?'}; {last}")
     for name, weight in found.get(last, {}).items():
         print(f"  {name:28} {weight.dtype!s:8} {weight.shape!s:18} kept {np.mean(mask.get(name, 1)):.4f}")

@@ -59,7 +59,12 @@ def check_may_empty(folder: Path) -> None:
         return
     for place in (str(folder), *(f"{above}/{name}" for above, names, _ in os.walk(folder) for name in names)):
         if not os.path.islink(place) and not _may(place, os.R_OK | os.W_OK | os.X_OK):  # noqa: PTH114
-            number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+            try:
+                os.lstat(place)
+                is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            except (FileNotFoundError, NotADirectoryError):  # another process has renamed or removed it
+                continue
+            number = errno.EROFS if is_read_only else errno.EACCES
             raise OSError(number, os.strerror(number), place)
 
 

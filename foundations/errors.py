@@ -53,6 +53,14 @@ class Busy(OpenPruneError):
     exit_code = 75  # "temporary failure; try again later" in sysexits.h
 
 
+class TakenOver(Busy):
+    """Another process has taken over the unfinished files of this one, which ends."""
+
+
+class PublishedFirst(OpenPruneError):
+    """Another process has completed the run before this one, whose unfinished files are removed."""
+
+
 class Interrupted(BaseException):
     """The process was asked to stop (SIGINT or SIGTERM); a training has written its checkpoint and can be resumed.
 

@@ -1,4 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, also in folders that several machines share.
+
+A shared file system may report ESTALE for a file that another machine has replaced, show a new name only after some
+seconds, and repeat a request whose reply was lost, which then finds the work done. The functions here survive this. A
+file or folder is published by one operation that fails if its target is there; nothing looks first and renames then.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,13 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from foundations.access import is_denied, reason
 from foundations.errors import ClosedError, EnvironmentFailure
@@ -29,6 +37,33 @@ _QUOTA = (
 )
 _MOST_BYTES = 1 << 28
 """The size limit of a text file that is read whole."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""Errors of file systems without hard links, such as some in user space."""
+_PAUSES = (0.0, 0.01, 0.1, 0.5)
+"""Seconds to wait before each repetition after ESTALE."""
+_LOOKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds between looks for a name that another machine has made, and this one does not see yet."""
+Result = TypeVar("Result")
+
+
+def looks() -> Iterator[None]:
+    """Yield a few times within some seconds, to look for a name that this machine may see late."""
+    yield
+    for pause in _LOOKS:
+        time.sleep(pause)
+        yield
+
+
+def despite_stale(work: Callable[[], Result]) -> Result:
+    """Return `work()`, repeated a few times where it fails with ESTALE. Raises: OSError."""
+    for pause in _PAUSES:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(pause)
+    return work()
 
 
 @contextlib.contextmanager
@@ -63,7 +98,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+            written = os.fstat(file.fileno())
+        try:
+            part.replace(path)
+        except FileNotFoundError:
+            if not os.path.samestat(written, path.stat()):  # the reply to the first request may have been lost
+                raise
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that matters
             part.unlink(missing_ok=True)
@@ -71,12 +111,151 @@ def replacing(path: Path) -> Iterator[Path]:
     _flush_folder(path.parent)
 
 
+def is_there(path: Path | str) -> bool:
+    """Return whether anything has a name, be it a broken link; False where that cannot be seen."""
+    try:
+        despite_stale(lambda: os.lstat(path))
+    except OSError:
+        return False
+    return True
+
+
+def is_folder(path: Path | str) -> bool:
+    """Return whether a path leads to a folder; False where that cannot be seen."""
+    try:
+        return stat.S_ISDIR(despite_stale(lambda: os.stat(path)).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there, seen by this machine or not yet. Raises: OSError."""
+    try:
+        os.mkdir(path)  # noqa: PTH102
+    except FileExistsError:
+        if _is_no_folder(path):
+            raise
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102
+
+
+def _is_no_folder(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # it may not be seen yet, or be gone again
+        return not stat.S_ISDIR(despite_stale(lambda: os.stat(path)).st_mode)  # noqa: PTH116
+    return False
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (see `replacing`). Raises: EnvironmentFailure where it cannot be written."""
     with explain_os_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all in a folder that is there. Raises: OSError."""
+
+    def write() -> None:
         with replacing(path) as part:
             part.write_bytes(data)
+
+    despite_stale(write)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
+    sweep_parts(path.parent, of=path.name)
+    part = part_of(path)
+    try:
+        part.write_bytes(data)
+        publish_file(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def publish_file(part: Path, path: Path) -> None:
+    """Give a finished file the name `path`, by a hard link, and remove the name `part`.
+
+    Raises: FileExistsError where another file has the name `path`, which stays as it is; OSError.
+    """
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        if not _is_same(part, path):  # the reply to the first request may have been lost
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy_exclusively(part, path)
+    part.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def publish_folder(working: Path, final: Path) -> None:
+    """Rename a finished folder to a name that is not there, or is an empty folder.
+
+    Raises: FileExistsError where something has the name `final`, which stays as it is; FileNotFoundError where there is
+    no folder `working`: another process may have renamed it, or this one, if the reply was lost; OSError.
+    """
+    _flush_folder(working)
+    _rename_folder(working, final)
+    _flush_folder(final.parent)
+
+
+def claim_folder(old: Path, new: Path) -> bool:
+    """Rename a folder to a name that only this process uses; return whether this process has done it.
+
+    Of several processes that claim a folder, only one renames it. Raises: OSError.
+    """
+    try:
+        _rename_folder(old, new)
+    except FileNotFoundError:
+        return is_there(new)  # the reply to the first request may have been lost
+    return True
+
+
+def refresh_folder(folder: Path) -> None:
+    """Change a folder, so that this machine forgets what it remembers about its names. Raises: OSError."""
+    probe = folder / f".{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    probe.unlink(missing_ok=True)
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        os.rename(old, new)  # noqa: PTH104 (names of folders, not files)
+    except OSError as error:
+        number = {errno.ENOTEMPTY: errno.EEXIST, errno.ESTALE: errno.ENOENT}.get(error.errno or 0)
+        if error.errno == errno.ENOTDIR and is_there(new):
+            number = errno.EEXIST
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(new if number == errno.EEXIST else old)) from error
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return despite_stale(lambda: os.path.samestat(first.stat(), second.stat()))
+    return False
+
+
+def _copy_exclusively(part: Path, path: Path) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file, part.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 22)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def append(path: Path, data: bytes) -> None:
@@ -99,44 +278,6 @@ def append(path: Path, data: bytes) -> None:
 def part_of(path: Path) -> Path:
     """Return a path beside `path` for a file or folder of this process that is under way."""
     return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
-
-
-def publish_file(part: Path, path: Path) -> None:
-    """Give a finished file the name `path`, by a hard link, and remove the name `part`.
-
-    Raises: FileExistsError where another file has the name `path`, which stays as it is; OSError.
-    """
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.link(part, path)
-    part.unlink(missing_ok=True)
-    _flush_folder(path.parent)
-
-
-def create_file(path: Path, data: bytes) -> None:
-    """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
-    part = part_of(path)
-    try:
-        part.write_bytes(data)
-        publish_file(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def publish_folder(working: Path, final: Path) -> None:
-    """Rename a finished folder to a name that is not there, or is an empty folder.
-
-    Raises: FileExistsError where something has the name `final`, which stays as it is; OSError.
-    """
-    _flush_folder(working)
-    try:
-        os.rename(working, final)  # noqa: PTH104 (names of folders, not files)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from error
-    _flush_folder(final.parent)
 
 
 def sweep_parts(folder: Path, of: str | None = None) -> None:
@@ -183,6 +324,10 @@ def read_file(path: Path | str) -> bytes:
 
     Raises: OSError for anything but a file, such as a FIFO, which would block, and for more than 256 MiB.
     """
+    return despite_stale(lambda: _content(path))
+
+
+def _content(path: Path | str) -> bytes:
     with _opened(path, allow=stat.S_ISCHR) as file:
         found = os.fstat(file.fileno())
         if found.st_size <= _MOST_BYTES:
@@ -192,13 +337,17 @@ def read_file(path: Path | str) -> bytes:
 
 def sha256_of_file(path: Path | str) -> str:
     """Return the SHA-256 of a file as 64 hex digits. Raises: OSError for anything but a regular file."""
-    with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def digest() -> str:
+        with _opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return despite_stale(digest)
 
 
 def check_regular(path: Path) -> None:
     """Raise OSError for anything but a regular file or a link to one."""
-    mode = path.stat().st_mode
+    mode = despite_stale(path.stat).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 

@@ -13,6 +13,7 @@ from foundations.description.address import Location
 from foundations.description.desc import Desc, MaskOf
 from foundations.description.step import Step
 from foundations.storage.manifest import Manifest
+from foundations.storage.root_format import check_format
 from foundations.storage.run import Run
 
 
@@ -61,8 +62,8 @@ class PlannedRun:
         """Return the steps whose states are requested and not kept, ascending."""
         if self.manifest is not None:  # only what it lists counts: a replay that was killed may have left more
             return sorted(step for step in self.keep if Run.state_name(step) not in self.manifest.files)
-        folder = self.run.folder
-        return sorted(step for step in self.keep if not (self.exists and (folder / Run.state_name(step)).exists()))
+        run = self.run
+        return sorted(step for step in self.keep if not (self.exists and run.path(run.state_name(step)).exists()))
 
     @property
     def is_done(self) -> bool:
@@ -86,6 +87,7 @@ class Plan:
     """The runs that some targets need, each once, every run after those that it depends on."""
 
     def __init__(self, root: Path) -> None:
+        check_format(root)
         self._root = root
         self._runs: dict[Location, PlannedRun] = {}
         self._targets: list[PlannedRun] = []

@@ -178,7 +178,7 @@ class Dispatch:
             for item in items:
                 run = item.planned.run
                 run.clear_failure()
-                checkpoint = run.folder / CHECKPOINT
+                checkpoint = run.path(CHECKPOINT)
                 item.checkpointed = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
                 item.state, item.since, item.job = State.RUNNING, time.monotonic(), first.name
             self._jobs[first.name] = items
@@ -239,7 +239,7 @@ class Dispatch:
             self._try_again(item, ended)
 
     def _try_again(self, item: Item, ended: Ended) -> None:
-        checkpoint = item.planned.run.folder / CHECKPOINT
+        checkpoint = item.planned.run.path(CHECKPOINT)
         got_further = checkpoint.exists() and checkpoint.stat().st_mtime > item.checkpointed
         item.attempts = 0 if got_further else item.attempts + 1
         if item.attempts >= _FRUITLESS_ATTEMPTS:

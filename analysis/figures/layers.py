@@ -144,7 +144,7 @@ def _report(run: Run) -> dict[str, Any]:
     """Return a run's report on its mask, empty if it has none. Raises: DamagedError."""
     manifest = run.read_manifest()
     recorded = manifest.files.get(SPARSITY) if manifest else None
-    if recorded is not None and sha256_of_file(run.folder / SPARSITY) != recorded.sha256:
+    if recorded is not None and sha256_of_file(run.path(SPARSITY)) != recorded.sha256:
         raise run.damaged(SPARSITY, "its SHA-256 is not the one of its manifest")
     return run.sparsity() or {}
 

@@ -171,7 +171,7 @@ def current_sha256(run: Run, name: str) -> str | None:
     manifest = run.manifest()
     if manifest is not None:
         return manifest.files[name].sha256 if name in manifest.files else None
-    path = run.folder / name
+    path = run.path(name)
     return sha256_of_file(path) if path.is_file() else None
 
 

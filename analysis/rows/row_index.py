@@ -3,9 +3,10 @@
     <root>/.cache/rows_<user>.json
 
 The files of the runs are authoritative, and the index can be removed at any time. An entry is valid while the run's
-description and manifest are the same files (inode, size, times of change) and every file in the manifest has its listed
-size; otherwise the run is read. The index is ignored if it is damaged, or belongs to another user, who could have
-written anything into it. If several processes write it, the last writer wins. If it cannot be written, there is none.
+description and manifest are the same files (inode, size, times of change), the folder has not changed, and every file
+in the manifest has its listed size; otherwise the run is read. The index is ignored if it is damaged, or belongs to
+another user, who could have written anything into it. If several processes write it, the last writer wins. If it
+cannot be written, there is none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from foundations.files import read_file, replacing
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
-_FORM = 2
+_FORM = 3
 """The version of the format; raise it when the content, or how it is read from the files, changes."""
 LEAST_NEW = 100
 """The number of new runs from which writing the index pays."""
@@ -98,17 +99,19 @@ class _Index:
         name = str(run.location)
         folder = f"{run.root}/{name}"
         try:
-            description, manifest = os.stat(f"{folder}/{DESCRIPTION}"), os.stat(f"{folder}/{MANIFEST}")  # noqa: PTH116
+            paths = (f"{folder}/{DESCRIPTION}", f"{folder}/{MANIFEST}", folder)
+            description, manifest, place = [os.stat(path) for path in paths]  # noqa: PTH116
         except OSError:
             return row_and_facts(run, self._now)[0]
-        key = f"{_identity(description)} {_identity(manifest)}"
+        # A further manifest changes the folder.
+        key = f"{_identity(description)} {_identity(manifest)} {place.st_ino}/{place.st_mtime_ns}/{place.st_ctime_ns}"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             facts = self._facts(name, key)
             if facts is not None and _are_there(folder, facts.sizes, description.st_size):
                 self._seen[name] = key, facts
                 return facts.row(run, "complete", self._now - manifest.st_mtime)
         row, facts = row_and_facts(run, self._now)
-        is_settled = max(description.st_ctime, manifest.st_ctime) < self._now - UNSETTLED_SECONDS
+        is_settled = max(description.st_ctime, manifest.st_ctime, place.st_ctime) < self._now - UNSETTLED_SECONDS
         if facts is not None and row.status == "complete" and is_settled:
             self._seen[name] = key, facts
             self._new += 1

@@ -247,7 +247,7 @@ def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
         record, manifest = run.record(), run.manifest()
         status = "complete" if manifest else "running" if is_held(run.lock_path) else "incomplete"
         facts = Facts.of(run, record, manifest)
-        since = os.stat(run.folder / MANIFEST if manifest else run.folder).st_mtime  # noqa: PTH116 (as in FileRecord)
+        since = os.stat(run.path(MANIFEST) if manifest else run.folder).st_mtime  # noqa: PTH116 (as in FileRecord)
         return facts.row(run, status, now - since), facts
     except ClosedError as error:
         return Row(run=run, status="closed", damage=str(error)), None

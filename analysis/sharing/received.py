@@ -24,8 +24,6 @@ from foundations.files import (
     explain_os_errors,
     is_abandoned,
     part_of,
-    publish_file,
-    publish_folder,
     sha256_of_file,
     write_atomically,
 )
@@ -34,6 +32,7 @@ from foundations.registry import KEPT
 from foundations.storage import sealed_json
 from foundations.storage.manifest import FileRecord
 from foundations.storage.origins import FOLDER, Origin, keep_origin
+from foundations.storage.root_format import check_format
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.signatures import Signature, verify
 
@@ -78,6 +77,7 @@ def receive(path: Path, root: Path, trusted_file: Path, *, require_signed: bool 
     Raises: DamagedError that names the file and its fault, and UsageError about `require_signed`; then no run has been
     imported. EnvironmentFailure.
     """
+    check_format(root)
     found = Received()
     with _staging(root) as staging:
         runs = _unpacked(path, staging, found, trusted_file, require_signed=require_signed)
@@ -222,7 +222,7 @@ def _publish(runs: Sequence[Run], root: Path, found: Received) -> None:
     for staged in runs:
         run = Run(root, staged.location)
         try:
-            with explain_os_errors("write in", run.folder.parent), run.locked(lambda _: None, wait=False):
+            with explain_os_errors("write in", run.place.parent), run.locked(lambda _: None, wait=False):
                 _publish_one(staged, run, found)
         except Busy:
             found.not_complete.append(run)
@@ -230,14 +230,11 @@ def _publish(runs: Sequence[Run], root: Path, found: Received) -> None:
 
 def _publish_one(staged: Run, run: Run, found: Received) -> None:
     """Give a checked run its place, or compare it with the one that is there. The run's lock is held."""
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
     lacks_states = bool(staged.left_out())
-    with contextlib.suppress(FileExistsError):
-        publish_folder(staged.folder, run.folder)
+    if run.adopt(staged.place):
         found.new.append(run)
         found.without_states += lacks_states
-        return
-    if not run.exists() or run.read_manifest() is None:
+    elif run.read_manifest() is None:
         found.not_complete.append(run)
     elif sha256_of_file(run.path(MANIFEST)) == sha256_of_file(staged.path(MANIFEST)):
         found.known.append(run)
@@ -251,9 +248,6 @@ def _add_states(staged: Run, run: Run) -> int:
     here, came = run.read_manifest(), staged.read_manifest()
     assert here is not None and came is not None, "both are complete"
     added = [name for name in came.files if name not in here.files]
-    for name in added:
-        with contextlib.suppress(FileExistsError):
-            publish_file(staged.path(name), run.path(name))
     if added:
-        run.amended(files=added)
+        run.add(*added, source=staged.place)
     return len(added)

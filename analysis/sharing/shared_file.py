@@ -26,9 +26,8 @@ from foundations.plain_tar import END, write_entry
 from foundations.plugins.kept import kept_source
 from foundations.registry import plugins_of
 from foundations.storage import sealed_json, signatures
-from foundations.storage.manifest import FileRecord, Manifest
+from foundations.storage.manifest import FileRecord, Manifest, manifest_name
 from foundations.storage.run import MANIFEST, STATE, Run
-from foundations.storage.run_folder import manifest_name
 from foundations.storage.store import source_runs
 
 INDEX, SIGNATURE = "share.json", "share.sig.json"

@@ -178,7 +178,7 @@ def _list_remote(storage: Storage, root: Path) -> int:
         {
             "address": f"{location.digest[:8]}/{location.replicate}",
             "run": str(location),
-            "here": "yes" if (location.under(root) / "manifest.json").exists() else "no",
+            "here": "yes" if Run(root, location).is_published else "no",
         }
         for location in complete
     ]

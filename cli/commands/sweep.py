@@ -156,7 +156,7 @@ def compute_sweep(
     """
     job = flags.job
     if job.display_output_location:
-        print("\n".join(dict.fromkeys(str(each.run.folder) for *_, each in planned.targets())))
+        print("\n".join(dict.fromkeys(str(each.run.place) for *_, each in planned.targets())))
         return 0
     if not job.quiet or job.dry_run:
         print(title + _preview_of(planned, flags, environment, measured), flush=True)

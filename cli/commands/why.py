@@ -114,7 +114,7 @@ def _of_complete(row: Row, made: Plan) -> str:
 
 
 def _of_incomplete(row: Row) -> str:
-    has_checkpoint = (row.run.folder / CHECKPOINT).exists()
+    has_checkpoint = row.run.path(CHECKPOINT).exists()
     how = "goes on from its last checkpoint" if has_checkpoint else "begins it again: it has no checkpoint"
     failed = row.run.failure()
     why_ = " Its last process failed (see `show`)." if failed else ""

@@ -28,13 +28,13 @@ def to_do(planned: PlannedRun) -> str:
 def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
     """Return the plan of a command, with the folder of each requested run."""
     if series:
-        lines = [f"{series} {name}: {each.status}, {each.run.folder}" for name, each in runs.items()]
+        lines = [f"{series} {name}: {each.status}, {each.run.place}" for name, each in runs.items()]
     else:
         (planned,) = runs.values()
         desc: Desc = planned.desc
         facts = {
             "run": str(planned.run),
-            "folder": str(planned.run.folder),
+            "folder": str(planned.run.place),
             "status": "complete: nothing to compute" if planned.is_done else planned.status,
             "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
             "described by": canonical_json(desc.canonical),
@@ -81,7 +81,7 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
         "collapsed": _collapsed(planned.run),
         "training time": duration(planned.manifest.wall_seconds),
         "this time": "computed" if planned in computed else reused,
-        "results in": str(planned.run.folder),
+        "results in": str(planned.run.place),
     }
     return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
 

@@ -122,7 +122,7 @@ def iterations_left(planned: PlannedRun) -> int:
 
 def has_checkpoint(planned: PlannedRun) -> bool:
     """Return whether a run has a checkpoint to continue from."""
-    return (planned.run.folder / CHECKPOINT).exists()
+    return planned.run.path(CHECKPOINT).exists()
 
 
 def _kind_of(planned: PlannedRun) -> tuple[str, str]:

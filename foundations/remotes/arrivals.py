@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Any
 from foundations.description.address import Location
 from foundations.description.desc import check_record
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, explain_os_errors, read_file, sha256_of_file
+from foundations.files import PART, create_file, explain_os_errors, make_folder, read_file, sha256_of_file
 from foundations.metrics import Metrics
 from foundations.remotes.layout import CorruptError
 from foundations.remotes.storage import MissingObject, Storage
@@ -113,15 +112,9 @@ class Arrivals:
 
     def publish(self, path: Path, data: bytes) -> None:
         """Write a file of the root itself whole, unless it is there."""
-        part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{PART}")
-        with explain_os_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.write(part.parent, {part.name: data})
-                if not path.exists():
-                    part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+        with explain_os_errors("write", path), contextlib.suppress(FileExistsError):
+            make_folder(path.parent)
+            create_file(path, data)
 
     def keep_corrupt(self, name: str, content: Path | bytes | None) -> Path | None:
         """Keep what arrived of a corrupt object aside, and return where; None where nothing arrived."""
@@ -147,18 +140,6 @@ class Arrivals:
         for folder in (self.place, self.place.parent):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def publish_folder(working: Path, final: Path) -> bool:
-    """Give a finished folder its final name; return False, and leave all as it is, where something is there."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(working, final)  # noqa: PTH104 (it fails where the name is taken by anything but an empty folder)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            return False
-        raise
-    return True
 
 
 def described(data: bytes, location: Location) -> dict[str, Any]:

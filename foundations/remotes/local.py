@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,10 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from foundations.files import PART
+from foundations.files import part_of, publish_file
 from foundations.remotes.storage import Storage, explained
-
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class LocalStorage(Storage):
@@ -61,13 +58,14 @@ class LocalStorage(Storage):
             if os.path.lexists(path):
                 return False
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}{PART}")
+            part = part_of(path)
             try:
                 with part.open("xb") as file:
                     write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                return _published(part, path)
+                publish_file(part, path)
+                return True
+            except FileExistsError:
+                return False
             finally:
                 part.unlink(missing_ok=True)
 
@@ -79,29 +77,3 @@ class LocalStorage(Storage):
             with open(os.open(f"{self._folder}/{name}", flags), "rb") as file:  # noqa: PTH123
                 file.seek(start)
                 return file.read(size)
-
-
-def _published(part: Path, path: Path) -> bool:
-    """Give a finished file its name; return False where the name is taken."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _copied(part, path)
-    return True
-
-
-def _copied(part: Path, path: Path) -> bool:
-    """Write a file under a new name, on a file system without hard links."""
-    try:
-        with path.open("xb") as target, part.open("rb") as source:
-            shutil.copyfileobj(source, target, 1 << 22)
-    except FileExistsError:
-        return False
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return True

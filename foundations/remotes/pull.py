@@ -17,10 +17,9 @@ from typing import Any
 
 from foundations.description.address import Location
 from foundations.errors import OpenPruneError
-from foundations.files import explain_os_errors
 from foundations.registry import KEPT
 from foundations.remotes import layout
-from foundations.remotes.arrivals import Arrivals, check_arrived, described, publish_folder
+from foundations.remotes.arrivals import Arrivals, check_arrived, described
 from foundations.remotes.layout import CorruptError, RemoteManifest
 from foundations.remotes.listing import Listing, read_manifest, read_whole
 from foundations.remotes.measures import check_measure
@@ -29,6 +28,7 @@ from foundations.remotes.transfer import Source, Transferred, at_once, needed_fi
 from foundations.reporter import Reporter
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import FileRecord
+from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, STATE, Run
 from foundations.storage.store import MEASURES_FOLDER
 
@@ -48,7 +48,8 @@ class Pull:
     """Receives runs from one remote into one root."""
 
     def __init__(self, root: Path, storage: Storage, listing: Listing, reporter: Reporter) -> None:
-        """Take the listing of the remote, or of the folders of the runs to receive."""
+        """Take the listing of the remote, or of the folders of runs to receive. A root of a newer format is refused."""
+        check_format(root)
         self._root, self._storage, self._listing, self._reporter = root, storage, listing, reporter
         self._complete = listing.complete()
         self._arrivals = Arrivals(root, storage)
@@ -59,7 +60,7 @@ class Pull:
 
     def is_here(self, location: Location) -> bool:
         """Return whether the root has the complete run. A damaged one counts: `verify --mend` is for those."""
-        return (Run(self._root, location).folder / MANIFEST).exists()
+        return Run(self._root, location).is_published
 
     def has(self, location: Location) -> bool:
         """Return whether the remote has the complete run."""
@@ -227,9 +228,7 @@ class Pull:
         except CorruptError as error:
             raise self._corrupt(self._complete[location].latest, error) from None
         self._arrivals.write(folder, {MANIFEST: manifest.manifest.to_bytes()})
-        final = Run(self._root, location).folder
-        with explain_os_errors("write", final):
-            return publish_folder(folder, final)
+        return Run(self._root, location).adopt(folder)
 
     def _receive_object(self, path: Path, record: FileRecord) -> None:
         name = layout.object_name(record.sha256)

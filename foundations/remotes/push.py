@@ -187,7 +187,7 @@ class Push:
         where = layout.object_name(record.sha256)
         if self._is_there(where, record.size):
             return
-        path = run.folder / name
+        path = run.path(name)
         with explain_os_errors("read", path):
             if sha256_of_file(path) != record.sha256:
                 raise run.damaged(name, "its SHA-256 is not the one of its manifest")
@@ -286,8 +286,8 @@ def _merged(known: RemoteManifest, wanted: RemoteManifest) -> RemoteManifest | N
 
 def _content(run: Run, name: str, record: FileRecord) -> bytes:
     """Return the bytes of a small file. Raises: DamagedError where they are not those of the manifest."""
-    with explain_os_errors("read", run.folder / name):
-        data = read_file(run.folder / name)
+    with explain_os_errors("read", run.path(name)):
+        data = read_file(run.path(name))
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise run.damaged(name, "its SHA-256 is not the one of its manifest")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -12,15 +13,39 @@ from typing import TYPE_CHECKING, Any, cast
 from foundations.access import is_denied, reason
 from foundations.description.address import is_number
 from foundations.errors import ClosedError
-from foundations.files import sha256_of_file
+from foundations.files import despite_stale, sha256_of_file
 from foundations.storage import sealed_json
 
 if TYPE_CHECKING:
     from dataclasses_json import DataClassJsonMixin
 
+MANIFEST = "manifest.json"
+NOT_A_MANIFEST = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""Errors of reading anything else as a manifest."""
+_NUMBERED = re.compile(r"manifest_([1-9]\d{0,8})\.json", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[^./\0][^/\0]*")
 """A file beside the manifest: nothing that leads out of the run's folder."""
+
+
+def manifest_name(number: int) -> str:
+    """Return the name of a run's manifest: `manifest.json` is number 1, `manifest_2.json` amends it, and so on."""
+    return MANIFEST if number == 1 else f"manifest_{number}.json"
+
+
+def manifest_number(name: str) -> int | None:
+    """Return the number of the manifest with a name, or None for any other file."""
+    match = _NUMBERED.fullmatch(name)
+    return 1 if name == MANIFEST else int(match[1]) if match and match[1] != "1" else None
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    return despite_stale(lambda: os.stat(path))  # noqa: PTH116
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,7 @@ class FileRecord:
     @classmethod
     def of(cls, path: Path) -> FileRecord:
         """Measure a file. Raises: OSError where there is none, or something else than a file."""
-        return cls(path.stat().st_size, sha256_of_file(path))
+        return cls(despite_stale(path.stat).st_size, sha256_of_file(path))
 
     def difference(self, path: str, *, of_bytes: bool = False) -> str:
         """Describe the difference between a file and its record; empty if there is none.
@@ -43,7 +68,7 @@ class FileRecord:
         ClosedError where its folder may not be read.
         """
         try:
-            found = os.stat(path)  # noqa: PTH116 (a Path for each file of thousands of runs takes as long)
+            found = _stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return "it is missing"
         except OSError as error:
@@ -85,6 +110,8 @@ class Manifest:
     device: str = ""
     run: str = ""
     """The run's location; empty in older manifests, which do not have it."""
+    generation: str = ""
+    """The name of the working folder that became the run's folder; empty in manifests of format 1."""
     wall_seconds: float = 0.0
     finished: str = ""
 
@@ -104,7 +131,7 @@ class Manifest:
         tree = sealed_json.from_bytes(data, file)
         files = {name: FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
         found = cls(files=files, **tree)
-        texts = [found.device, found.run, found.finished]
+        texts = [found.device, found.run, found.finished, found.generation]
         for facts in (found.dataset, found.parents, found.versions):
             texts += facts.values()
         numbers = [found.wall_seconds, *(value for value in found.results.values() if value is not None)]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from foundations.files import read_file, write_atomically
 from foundations.storage import sealed_json
-from foundations.storage.run_folder import MANIFEST
+from foundations.storage.manifest import MANIFEST
 
 FOLDER = ".imports"
 """The folder of a root for these records."""

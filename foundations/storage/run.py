@@ -1,4 +1,4 @@
-"""The directory of a run: the only code that knows which files are in it, and when they count as done.
+"""A run: the only code that knows which files it has, and when they count as done.
 
     description.json                what was computed; its digest is in the directory's name
     state_ep0_it0.safetensors       weights and buffers at a step
@@ -7,10 +7,10 @@
     metrics.csv                     what was measured
     log.txt                         what was printed, with times; grows when a complete run is replayed
     output.txt, failure.json        of a run that an executor started: what its command printed, why it failed
-    manifest.json                   written last: every other file with its SHA-256, and what the results came from
-    manifest_2.json, ...            whole manifests after it, of runs that have other states now; the last one counts
+    manifest.json, manifest_2.json  every other file with its SHA-256, and what the results came from
 
-A run is complete when manifest.json exists and its files match. Nothing else counts as done.
+A run is complete when its final folder has a manifest whose files match. Nothing else counts as done. Until then, the
+files are in a working folder (`foundations.storage.working_run`).
 """
 
 from __future__ import annotations
@@ -19,91 +19,68 @@ import contextlib
 import hashlib
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from foundations.description.desc import Desc, Source, StateOf
+from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
-from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import (
-    PART,
-    append,
-    explain_os_errors,
-    remove_empty,
-    sha256_of_file,
-)
+from foundations.errors import Busy, DamagedError, EnvironmentFailure
+from foundations.files import explain_os_errors, remove_empty, sha256_of_file, write_atomically
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plugins.kept import keep_plugins
 from foundations.storage import sealed_json, tensor_files
-from foundations.storage.locks import Holder, lock
-from foundations.storage.manifest import FileRecord, Manifest
-from foundations.storage.run_folder import DESCRIPTION as DESCRIPTION
-from foundations.storage.run_folder import LEFT_OUT, RunFolder
-from foundations.storage.run_folder import MANIFEST as MANIFEST
+from foundations.storage.amendments import LEFT_OUT, AmendedRun
+from foundations.storage.manifest import MANIFEST, FileRecord, Manifest, manifest_number
+from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.csv"
-LOG = "log.txt"
-OUTPUT = "output.txt"
-FAILURE = "failure.json"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
-DAMAGED = "damaged_"
-"""The prefix of files that were set aside."""
 STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
+__all__ = [
+    "CHECKPOINT",
+    "DAMAGED",
+    "DESCRIPTION",
+    "FAILURE",
+    "LOG",
+    "MANIFEST",
+    "MASK",
+    "METRICS",
+    "OUTPUT",
+    "SPARSITY",
+    "STATE",
+    "Run",
+]
 
 
-class Run(RunFolder):
-    """The directory of one description's run by one replicate."""
+class Run(AmendedRun):
+    """The run of one description by one replicate."""
 
-    # What is there.
+    # Its description, its beginning and its end.
 
-    def exists(self) -> bool:
-        """Return whether anything was ever written for this run."""
-        return os.path.exists(self.folder / DESCRIPTION)  # noqa: PTH110 (no error where a colleague's folder is closed)
+    def record(self) -> dict[str, Any]:
+        """Return the stored description. Raises: DamagedError where it cannot be read or is not of this directory."""
+        record = self.read_json(DESCRIPTION)
+        check_record(record, self.place)
+        return record
 
-    # Working on it.
-
-    @contextlib.contextmanager
-    def locked(self, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
-        """Hold the run's lock. If another process holds it, report which one and wait, or raise Busy."""
-        with explain_os_errors("work in", self.root):
-            held = contextlib.ExitStack()
-            holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
-        with held:
-            for path in self.leftovers():
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
-            yield holder
-
-    def leftovers(self) -> list[Path]:
-        """Return stale files, such as a killed writer's, which are deleted when the lock is next taken."""
-        with contextlib.suppress(OSError):  # a colleague's folder, say
-            parts, checkpoint = list(self.folder.glob(f".*{PART}")), self.folder / CHECKPOINT
-            return [*parts, checkpoint] if (self.folder / MANIFEST).exists() and checkpoint.is_file() else parts
-        return []
-
-    @property
-    def output_path(self) -> Path:
-        """The file with the output of the run's command, if an executor started it."""
-        return self.folder / OUTPUT
-
-    @property
-    def lock_path(self) -> Path:
-        """The run's lock: beside the runs, so that it outlives the directory's removal."""
-        return self.root / ".locks" / f"{str(self.location).replace('/', '.')}.lock"
+    def check_place(self) -> None:
+        """Check that the directory is not another run's as a whole. Raises: DamagedError."""
+        self.record()
 
     def create(self, desc: Desc) -> bool:
         """Write the description, or compare it with the existing one; return whether it was written.
 
-        The root keeps the files of the plug-ins that compute the run. Raises: DamagedError on a mismatch.
+        Files of an interrupted process are taken over. The root keeps the files of the plug-ins that compute the run.
+        Raises: DamagedError on a mismatch.
         """
         keep_plugins([*desc.main.plugins(), *desc.plugins()], self.root)
+        self.begin()
         if self.exists():
             self.check(desc)
             return False
@@ -112,50 +89,48 @@ class Run(RunFolder):
 
     def undo_create(self, start: Step | None = None) -> None:
         """Remove the directory again, where it holds nothing but the description, and the state at `start` if given."""
-        found = {path.name for path in self.folder.iterdir()} - {OUTPUT, FAILURE}
-        if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
-            for name in found:
-                (self.folder / name).unlink()
-            remove_empty(self.folder, above=2)
+        with contextlib.suppress(FileNotFoundError, Busy):
+            if self.is_published or not self.claim():
+                return
+            folder = self.folder
+            found = {path.name for path in folder.iterdir()} - {OUTPUT, FAILURE}
+            if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
+                for name in sorted(found):
+                    (folder / name).unlink()
+                folder.rmdir()
+                self._let_go()
+                remove_empty(self.place.parent, above=1)
 
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
         if self.read_json(DESCRIPTION) != desc.record():  # equal ones need no hashing, which takes most of the time
-            desc.check_record(self.record(), self.folder)
+            desc.check_record(self.record(), self.place)
 
     def finish(self, manifest: Manifest) -> None:
-        """Declare the run complete: record every file that is there, then remove the checkpoint.
+        """Complete the run: record every file that is there, and give the folder its final name.
 
-        The checkpoint goes last: a process killed in between leaves a complete run with a useless file, until `locked`.
-        Raises: DamagedError where a state, mask or report that an earlier process left is damaged.
+        Raises: DamagedError where a state, mask or report that an earlier process left is damaged; PublishedFirst or
+        TakenOver where another process has completed the run, or taken its files over.
         """
+        self.begin()
+        self.check_own()
+        try:
+            files = self._recorded()
+        except (OSError, EnvironmentFailure):
+            self.check_own()
+            raise
+        self.publish(manifest, files)
+
+    def _recorded(self) -> dict[str, FileRecord]:
+        """Read the states, the mask and the report, and return the records of all files that a manifest lists."""
         for path in self.tensor_files():
             if path.name != CHECKPOINT:
                 self.read_tensors(path.name)
         self.sparsity()
-        self.clear_failure()
-        names = {path.name for path in self.folder.iterdir()} - {MANIFEST, CHECKPOINT, LOG, OUTPUT, FAILURE}
-        listed = sorted(name for name in names if not name.startswith((".", DAMAGED)))
-        self.write_manifest(manifest, {name: FileRecord.of(self.folder / name) for name in listed})
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-
-    def add_to_manifest(self, name: str) -> None:
-        """Record a file that was added to a complete run, such as a replayed state.
-
-        Raises: EnvironmentFailure where the run was completed with another file of that name, which was removed since;
-        the new one is removed.
-        """
-        manifest, first = self.read_manifest(), self.first_manifest()
-        if manifest is None or first is None:
-            raise EnvironmentFailure(f"There is no {MANIFEST} in {self.folder}.")
-        found = FileRecord.of(self.path(name))
-        if first.files.get(name, found) != found:
-            self.path(name).unlink()
-            raise EnvironmentFailure(
-                f"A replay of {self} does not reproduce {name}, which is not kept here: the machine, the versions or "
-                f"the number of processes differ from those in\n{self.path(MANIFEST)}"
-            )
-        self.write_manifest(manifest, {**manifest.files, name: found})
+        folder = self.folder
+        names = {path.name for path in folder.iterdir()} - {CHECKPOINT, LOG, OUTPUT, FAILURE}
+        listed = sorted(each for each in names if not each.startswith((".", DAMAGED)) and not manifest_number(each))
+        return {name: FileRecord.of(folder / name) for name in listed}
 
     # Its files.
 
@@ -168,7 +143,7 @@ class Run(RunFolder):
         """Return whether the state at a step was kept; of a complete run, whether its manifest lists it."""
         manifest = self.manifest()
         name = self.state_name(step)
-        return (self.folder / name).exists() if manifest is None else name in manifest.files
+        return self.path(name).exists() if manifest is None else name in manifest.files
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
@@ -177,7 +152,7 @@ class Run(RunFolder):
         return [Step(iteration, iterations_per_epoch) for iteration in iterations]
 
     def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
-        """Keep weights and buffers at a step."""
+        """Keep weights and buffers at a step; of a complete run, for `add` to publish them. Raises: as `write`."""
         self._write_tensors(self.state_name(step), tensors)
 
     def load_state(self, step: Step) -> dict[str, Tensor]:
@@ -189,17 +164,19 @@ class Run(RunFolder):
         return self._read_recorded_tensors(self.state_name(step))[0]
 
     def remove_state(self, step: Step) -> None:
-        """Remove the state at a step, if it is there."""
-        (self.folder / self.state_name(step)).unlink(missing_ok=True)
+        """Remove the state at a step that was written since the run was begun, or was complete."""
+        folder = self._added or self.folder
+        if folder != self.place:
+            (folder / self.state_name(step)).unlink(missing_ok=True)
 
     def fingerprint(self, source: Source) -> dict[str, str]:
         """Return `{<run>/<file>: SHA-256}` of the file of this run that a source is, as manifests record it."""
         name = self.state_name(source.step) if isinstance(source, StateOf) else MASK
-        return {f"{self.location}/{name}": sha256_of_file(self.folder / name)}
+        return {f"{self.location}/{name}": self.read(name, sha256_of_file)}
 
     def has_mask(self) -> bool:
         """Return whether a mask and its report were kept."""
-        return (self.folder / MASK).exists() and (self.folder / SPARSITY).exists()
+        return self.path(MASK).exists() and self.path(SPARSITY).exists()
 
     def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
         """Keep a packed mask: its tensors and its header."""
@@ -210,12 +187,14 @@ class Run(RunFolder):
         return self._read_recorded_tensors(MASK)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write everything that resuming needs, in one file."""
+        """Write everything that resuming needs, in one file. Raises: as `check_own`."""
+        if self._own is not None:
+            self.check_own()
         self._write_tensors(CHECKPOINT, tensors, facts)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the checkpoint's tensors and facts, or None where there is none. Raises: DamagedError."""
-        if not os.path.lexists(self.folder / CHECKPOINT):
+        if not os.path.lexists(self.path(CHECKPOINT)):
             return None
         tensors, facts = self.read_tensors(CHECKPOINT)
         if "step" not in facts:
@@ -249,7 +228,7 @@ class Run(RunFolder):
 
     def save_failure(self, facts: Mapping[str, Any]) -> None:
         """Write the facts about a failure of the run's command."""
-        self.write(FAILURE, sealed_json.to_bytes(facts))
+        write_atomically(self.path(FAILURE), sealed_json.to_bytes(facts))
 
     def failure(self) -> dict[str, Any] | None:
         """Return the facts about the failure of the run's command; None if it has not failed since it last started."""
@@ -257,23 +236,39 @@ class Run(RunFolder):
 
     def clear_failure(self) -> None:
         """Forget that the run's command failed."""
-        (self.folder / FAILURE).unlink(missing_ok=True)
-
-    def log(self, line: str) -> None:
-        """Add a line to log.txt, with the time."""
-        with explain_os_errors("write", self.folder / LOG):
-            append(self.folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
+        for folder in (self.generations.folder, self.place):
+            with explain_os_errors("write", folder), contextlib.suppress(NotADirectoryError):
+                (folder / FAILURE).unlink(missing_ok=True)
+        self.generations.tidy()
 
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""
         return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith(DAMAGED))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the object in a JSON file. Raises: EnvironmentFailure where it is missing; DamagedError."""
+        tree = self._parsed(name)
+        if tree is None:
+            raise EnvironmentFailure(f"There is no {name} in {self.folder}.")
+        return tree
+
+    def _parsed(self, name: str) -> dict[str, Any] | None:
+        """Return the object in a JSON file, or None where there is no such file. Raises: DamagedError."""
+        path = str(self.path(name)) if name == FAILURE else f"{self.folder}/{name}"
+        data = self.data(name, path)
+        if data is None:
+            return None
+        try:
+            return sealed_json.from_bytes(data, path)
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from error
 
     def check_metrics(self) -> bytes | None:
         """Return the content of metrics.csv without parsing it, or None where there is none.
 
         Raises: DamagedError where it cannot be read or, in a complete run, is not what the manifest lists.
         """
-        data = self._data(METRICS)
+        data = self.data(METRICS, f"{self.folder}/{METRICS}")
         if data is None:
             return None
         manifest = self.read_manifest()
@@ -289,7 +284,13 @@ class Run(RunFolder):
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
         owner = f"{self.location}/{name}"
-        return tensor_files.read(self.folder / name, self.how_to_mend(), owner, is_checked=is_checked)
+        try:
+            return self.read(
+                name, lambda path: tensor_files.read(path, self.how_to_mend(), owner, is_checked=is_checked)
+            )
+        except EnvironmentFailure:
+            self.check_there()
+            raise
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
@@ -302,7 +303,7 @@ class Run(RunFolder):
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:
         """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
-        problem = recorded.difference(f"{self.folder}/{name}", of_bytes=True)
+        problem = recorded.difference(str(self.path(name)), of_bytes=True)
         if problem:
             raise self.damaged(name, problem)
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from foundations.errors import EnvironmentFailure
 
-FORMAT = 1
-"""The format of a root (docs/format.md). Files of format 1 do not state it; those of later ones do, as `format`."""
+FORMAT = 2
+"""The format of a root (docs/format.md). Files of format 1, which are read as well, do not state it."""
+_FORMATS = (1, FORMAT)
 _OWN_DIGEST = re.compile(rb'^ "sha256": "([0-9a-f]{64})"', re.MULTILINE)
 _ANY_DIGEST = re.compile(rb'^ "[^"]*": "[0-9a-f]{64}"', re.MULTILINE)
 _NO_DIGEST = b"0" * 64
@@ -22,7 +23,7 @@ _NO_DIGEST = b"0" * 64
 
 def to_bytes(tree: Mapping[str, Any]) -> bytes:
     """Return the content of a file that holds an object."""
-    sealed = {**tree, "sha256": _NO_DIGEST.decode()}
+    sealed = {"format": FORMAT, **tree, "sha256": _NO_DIGEST.decode()}
     data = (json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
     return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
 
@@ -45,9 +46,10 @@ def from_bytes(data: bytes, file: object = "A file") -> dict[str, Any]:
         raise ValueError("it is not as it was written")  # the name of its digest was changed
     if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
         raise ValueError("its SHA-256 is not the one that it states")
-    if tree.get("format", FORMAT) != FORMAT:
+    stated = tree.pop("format", 1)
+    if stated not in _FORMATS:
         raise EnvironmentFailure(
-            f"{file} is of format {tree['format']}, and this version reads format {FORMAT}: use a newer version."
+            f"{file} is of format {stated}, and this version reads formats 1 to {FORMAT}: use a newer version."
         )
     return tree
 

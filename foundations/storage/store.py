@@ -12,6 +12,8 @@ from foundations.access import reason
 from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
+from foundations.storage.generations import holds
+from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 MEASURES_FOLDER = ".measures"
@@ -39,6 +41,7 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
         closed = PermissionError(EACCES, os.strerror(EACCES))
         why = reason(closed, root) if root.is_dir() else "it is not a folder"
         raise EnvironmentFailure(f"Cannot read {root}: {why}.")
+    check_format(root)
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         if not os.access(training, os.R_OK | os.X_OK) and training.is_dir():  # a colleague's: reading a run reports it
@@ -53,7 +56,8 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
                 except OSError:  # a colleague's, say: reading the run reports it
                     yield (folder, number, MAIN), True
                     continue
-                for name in (MAIN, *sorted([name for name in names if name.startswith("branch_")])):
+                branches = {name.removeprefix(".") for name in names if name.startswith(("branch_", ".branch_"))}
+                for name in (MAIN, *sorted(branches)):
                     yield (folder, number, name), False
 
 
@@ -68,6 +72,7 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     prefer: the replicate to return where the address fits several replicates of one run and names none.
     Raises: UsageError where the address fits no run, or more than one.
     """
+    check_format(root)
     whole = address.rstrip("/")
     exact = Location.parse(whole)
     if exact is not None and _holds_run(exact.under(root)):
@@ -157,7 +162,7 @@ def with_users(runs: Sequence[Run]) -> list[Run]:
 
 def _holds_run(folder: Path | str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
-    return os.access(f"{folder}/{DESCRIPTION}", os.F_OK) or os.access(f"{folder}/{MANIFEST}", os.F_OK)
+    return holds(str(folder), DESCRIPTION, MANIFEST)
 
 
 def is_meant(location: Location, address: str) -> bool:

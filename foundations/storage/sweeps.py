@@ -17,6 +17,7 @@ from typing import Any
 from foundations.errors import Busy, UsageError
 from foundations.files import explain_os_errors
 from foundations.storage.locks import Holder, is_held, lock, read_holder
+from foundations.storage.root_format import check_format
 
 _FOLDER = ".sweeps"
 
@@ -68,13 +69,16 @@ def running_sweep(root: Path, what: str) -> Iterator[RunningSweep]:
 def _sweep_killed(folder: Path) -> None:
     """Remove the files of killed sweeps, which `watch` has shown until now."""
     for path in folder.glob("*.lock"):
+        if is_held(path):  # also where locks keep nobody out
+            continue
         with contextlib.suppress(Busy, OSError), lock(path, path.stem, lambda _line: None, wait=False):
             path.with_suffix(".stop").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
 
 def known_sweeps(root: Path) -> list[KnownSweep]:
-    """Return the sweeps that run, or were killed, by name."""
+    """Return the sweeps that run, or were killed, by name. Raises: EnvironmentFailure for a root of a newer format."""
+    check_format(root)
     found = []
     for path in sorted((root / _FOLDER).glob("*.holder")):
         facts = read_holder(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import stat
@@ -13,22 +12,23 @@ from pathlib import Path
 
 from foundations.access import check_may_empty, is_denied, reason
 from foundations.errors import ClosedError, DamagedError, EnvironmentFailure, OpenPruneError
-from foundations.files import remove_empty
+from foundations.files import PART, create_file, read_file, remove_empty, sweep_parts
 from foundations.storage import tensor_files
-from foundations.storage.manifest import FileRecord, Manifest
+from foundations.storage.amendments import free_path
+from foundations.storage.manifest import NOT_A_MANIFEST, FileRecord, Manifest, manifest_name, manifest_number
+from foundations.storage.root_format import FORMAT_FILE
 from foundations.storage.run import (
     CHECKPOINT,
-    DAMAGED,
     DESCRIPTION,
     FAILURE,
     LOG,
+    MANIFEST,
     METRICS,
     OUTPUT,
     SPARSITY,
     STATE,
     Run,
 )
-from foundations.storage.run_folder import manifest_name
 
 _REMOVED = ".removed_"
 
@@ -43,6 +43,9 @@ def verify(run: Run) -> list[OpenPruneError]:
         manifest = run.read_manifest()
     if manifest is not None:
         problems += [run.damaged(name, why) for name, why in _differences(run, manifest.files)]
+        problems += [
+            run.damaged(name, "it is not a manifest, or not as it was written") for name in _bad_manifests(run)
+        ]
     else:
         reads = {}
         with _collected(problems):  # a colleague's folder may be closed
@@ -73,32 +76,39 @@ def mend(run: Run) -> list[str]:
 
     A damaged state can be replayed by itself. Without any other file, the run no longer counts as complete.
     A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
+    Raises: Busy where the run is not complete and another process works on it.
     """
     aside: list[str] = []
 
     def set_aside(name: str) -> None:
-        path = run.folder / name
-        if os.path.lexists(path):
-            path.replace(_free_path(run.folder / f"{DAMAGED}{name}"))
+        run.set_aside(name)
         aside.append(name)
 
-    manifest = None
     if _is_of_another_run(run):
         return []
-    try:
-        manifest = run.read_manifest()
-    except DamagedError:
-        set_aside(manifest_name(run.manifest_number()))
+    with contextlib.suppress(DamagedError):
+        run.sparsity()
+        if run.data(DESCRIPTION) is not None:
+            run.read_json(DESCRIPTION)  # one of a newer format is refused before anything moves
+    manifest = _readable_manifest(run, set_aside)
     recorded = manifest.files if manifest else {}
-    for name, _ in list(_differences(run, recorded)):
+    differing = [name for name, _ in _differences(run, recorded)]
+    if manifest is None:
+        run.claim()
+    elif not all(STATE.fullmatch(name) for name in differing):
+        run.withdraw()
+        for path in [path for path in run.folder.iterdir() if manifest_number(path.name)]:
+            path.unlink()
+    elif differing:
+        run.amended(without=differing)
+    for name in differing:
         set_aside(name)
-    if manifest is not None and aside:
-        if all(STATE.fullmatch(name) for name in aside):
-            run.write_manifest(manifest, {name: r for name, r in recorded.items() if name not in aside})
-        else:
-            run.remove_manifests()
+    for name in _bad_manifests(run):
+        set_aside(name)
+        if name == MANIFEST and manifest is not None:  # a later one says the same of what is there
+            create_file(run.place / MANIFEST, manifest.to_bytes())
     for name, read in _reads(run).items():
-        if name not in recorded and name not in aside and os.path.lexists(run.folder / name):
+        if name not in recorded and name not in aside and os.path.lexists(run.path(name)):
             try:
                 read()
             except DamagedError:
@@ -110,18 +120,54 @@ def mend(run: Run) -> list[str]:
     return aside
 
 
+def _bad_manifests(run: Run) -> list[str]:
+    """Return the names of the manifests before the latest that are damaged."""
+    found = []
+    for number in range(1, run.manifest_number()):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                Manifest.from_bytes(read_file(run.place / manifest_name(number)))
+            except FileNotFoundError:
+                raise
+            except (OSError, *NOT_A_MANIFEST):
+                found.append(manifest_name(number))
+    return found
+
+
+def _readable_manifest(run: Run, set_aside: Callable[[str], None]) -> Manifest | None:
+    """Return the latest manifest of a complete run; set damaged ones aside. Without any, the run is not complete."""
+    while run.is_published:
+        number = run.manifest_number()
+        try:
+            return run.read_manifest()
+        except DamagedError:
+            if number == 1:
+                run.withdraw()
+                set_aside(MANIFEST)
+                return None
+            set_aside(manifest_name(number))
+    return None
+
+
 def remove(run: Run) -> None:
     """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError."""
-    check_may_empty(run.folder)
+    check_may_empty(run.generations.folder)
+    check_may_empty(run.place)
     # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
-    trash = _free_path(run.folder.with_name(f"{_REMOVED}{run.folder.name}"))
-    run.folder.replace(trash)
-    shutil.rmtree(trash)
-    remove_empty(run.folder, above=2)
+    for folder in (run.generations.folder, run.place):
+        trash = free_path(folder.with_name(f"{_REMOVED}{folder.name}"))
+        with contextlib.suppress(FileNotFoundError):
+            folder.replace(trash)
+            shutil.rmtree(trash)
+    remove_empty(run.place.parent, above=1)
 
 
 def sweep_removed(root: Path) -> None:
-    """Remove what is left of runs whose removal was cut off."""
+    """Remove what is left of runs whose removal was cut off, and of processes that were killed beside runs."""
+    sweep_parts(root, of=FORMAT_FILE)
+    for part in root.glob(f"*/replicate_*/.*{PART}"):
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
         shutil.rmtree(trash, ignore_errors=True)
         remove_empty(trash.parent, above=1)
@@ -130,15 +176,15 @@ def sweep_removed(root: Path) -> None:
 def _differences(run: Run, recorded: Mapping[str, FileRecord]) -> Iterator[tuple[str, str]]:
     """Yield the name of each file that differs from its record, and the difference. Every byte is read."""
     for name, record in recorded.items():
-        problem = record.difference(f"{run.folder}/{name}", of_bytes=True)
+        problem = record.difference(f"{run.place}/{name}", of_bytes=True)
         if problem:
             yield name, problem
 
 
 def _not_files(run: Run) -> list[str]:
     """Return the files outside the manifest that are not regular files, such as links, and would block a job."""
-    names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.folder / name)]
-    return [name for name in names if not stat.S_ISREG((run.folder / name).lstat().st_mode)]
+    names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.path(name))]
+    return [name for name in names if not stat.S_ISREG(run.path(name).lstat().st_mode)]
 
 
 def _reads(run: Run) -> dict[str, Callable[[], object]]:
@@ -173,12 +219,6 @@ def _describes(run: Run) -> bool:
 def _owns_tensors(run: Run) -> bool:
     """Return whether all files of tensors were written for this run."""
     return all(tensor_files.owner(path).startswith(f"{run.location}/") for path in run.tensor_files())
-
-
-def _free_path(path: Path) -> Path:
-    """Return an unused path, so that files set aside earlier stay."""
-    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
 
 
 @contextlib.contextmanager

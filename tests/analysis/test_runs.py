@@ -15,6 +15,7 @@ from analysis.rows.run_row import COLUMNS, row_of
 from analysis.rows.runs import runs
 from foundations.errors import UsageError
 from foundations.metrics import Metrics
+from foundations.storage.manifest import manifest_name
 from foundations.storage.run import Run
 from tests.analysis.conftest import Family
 from tests.analysis.foreign import make_foreign
@@ -217,7 +218,7 @@ def test_techniques_of_the_training_are_not_those_of_its_branches(own_family: Fa
 
 
 def test_a_result_that_was_not_a_finite_number_is_nan(own_family: Family) -> None:
-    path = own_family.training.folder / "manifest.json"
+    path = own_family.training.path(manifest_name(own_family.training.manifest_number()))
     manifest = json.loads(path.read_text())
     manifest["results"]["test_loss"] = None
     path.write_text(json.dumps(manifest))

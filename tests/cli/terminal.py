@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foundations.description.address import Location
 from foundations.files import sha256_of_file
+from foundations.storage.run import Run
 from tests.conftest import REPOSITORY
 
 FORK = multiprocessing.get_context("fork")
@@ -147,6 +149,12 @@ class Terminal:
     def where(self, *arguments: str) -> Path:
         """Return the directory of the run of a job's arguments."""
         return Path(self.run(*arguments, "--display_output_location").out.strip())
+
+    def stored(self, *arguments: str) -> Run:
+        """Return the run of a job's arguments: its files are in a working folder until it is complete."""
+        location = Location.parse(str(self.where(*arguments).relative_to(self.root)))
+        assert location is not None
+        return Run(self.root, location)
 
     def files(self) -> dict[str, tuple[str, int]]:
         """Return digest and time of change of every file under the root, but for the locks."""

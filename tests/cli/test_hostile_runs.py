@@ -84,14 +84,14 @@ def test_what_a_terminal_obeys_and_what_has_no_encoding_is_not_printed(own_two_r
 )
 def test_a_checkpoint_of_another_form_is_damage(terminal: Terminal, change: Callable[[dict[str, Any]], object]) -> None:
     begun = terminal.start("train", *LONG)
-    folder = terminal.where("train", *LONG)
-    while not (folder / "checkpoint.safetensors").exists():
+    run = terminal.stored("train", *LONG)
+    while not run.path("checkpoint.safetensors").exists():
         assert begun.process.is_alive()
         time.sleep(0.01)
     assert begun.kill()
-    path = folder / "checkpoint.safetensors"
+    path = run.path("checkpoint.safetensors")
     tensors, facts = tensor_files.read(path, "")
     change(facts)
     path.write_bytes(tensor_files.to_bytes(tensors, facts, tensor_files.owner(path)))
 
-    terminal.run("train", *LONG).assert_is_for_people(1, str(path), "--mend")
+    terminal.run("train", *LONG).assert_is_for_people(1, path.name, "--mend")

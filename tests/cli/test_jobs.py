@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from foundations.storage.store import find_run
 from tests.cli.conftest import BRANCH
 from tests.cli.terminal import LENET, LONG, SHORT, Terminal, tensors_of
 
@@ -159,8 +160,8 @@ def test_a_branch_by_magnitude_at_step_0_trains_no_parent(terminal: Terminal) ->
     result = terminal.run("branch", "train", "oneshot", *SHORT, "--strategy=magnitude")
 
     assert result.code == 0
-    parent = terminal.where(*TRAIN)
-    assert sorted(path.name for path in parent.iterdir()) == ["description.json", "state_ep0_it0.safetensors"]
+    parent = find_run(terminal.root, "train")
+    assert sorted(path.name for path in parent.folder.iterdir()) == ["description.json", "state_ep0_it0.safetensors"]
 
 
 def test_a_training_that_diverges_ends_with_what_it_came_to(terminal: Terminal) -> None:
@@ -202,9 +203,9 @@ def test_a_job_that_is_asked_to_stop_checkpoints_and_says_how_to_go_on(
     stopped = running.result()
 
     stopped.assert_is_for_people(code, f"Stopped by {number.name}", "the same command continues from there")
-    folder = terminal.where(*job)
-    assert (folder / "checkpoint.safetensors").exists()
-    assert not (folder / "manifest.json").exists()
+    run = find_run(terminal.root, "train")
+    assert run.path("checkpoint.safetensors").exists()
+    assert run.manifest() is None
 
 
 def test_a_job_that_waits_can_be_stopped(terminal: Terminal) -> None:

@@ -172,8 +172,8 @@ def test_the_work_of_listing_grows_with_the_number_of_runs_and_reads_two_files_o
     assert result.out.count("complete") == sum(numbers), result.err
     found = [line.split()[1:] for line in result.out.splitlines() if line.startswith("WORK")]
     (opened, scanned, calls), (more_opened, more_scanned, more_calls) = (map(int, each) for each in found)
-    # The description and the manifest of each, and the index of rows, which is not there.
-    assert (opened, more_opened) == tuple(2 * number + 1 for number in numbers)
+    # The description and the manifest of each, the root's format, and the index of rows, which is not there.
+    assert (opened, more_opened) == tuple(2 * number + 2 for number in numbers)
     assert more_scanned <= 4 * scanned + 1
     assert more_calls < 5 * calls  # listing is not quadratic: four times the runs
     assert more_calls < 4000 * numbers[1]

@@ -54,14 +54,14 @@ def test_a_training_whose_output_nobody_reads_stops_with_a_checkpoint_and_the_si
         text=True,
         timeout=120,
     )
-    folder = terminal.where("train", *LONG)
+    run = terminal.stored("train", *LONG)
 
     assert done.returncode == 141, done.stderr
     assert "Checkpoint" in done.stderr and "Traceback" not in done.stderr
-    assert (folder / "checkpoint.safetensors").exists()
-    assert not (folder / "manifest.json").exists()
+    assert run.path("checkpoint.safetensors").exists()
+    assert run.manifest() is None
     assert terminal.run("train", *LONG).code == 0
-    assert (folder / "manifest.json").exists()
+    assert run.manifest() is not None
 
 
 def test_a_listing_whose_output_nobody_reads_ends_quietly(two_runs: Terminal) -> None:

@@ -72,10 +72,10 @@ def test_an_example_is_computed_listed_and_reused(terminal: Terminal, example: s
 )
 def test_an_example_that_is_killed_ends_with_the_same_bytes(terminal: Terminal, tmp_path: Path, example: str) -> None:
     job, calm = job_of(example, (*LONG, "--training_steps=80ep")), Terminal(tmp_path / "calm", terminal.datasets)
-    folder = terminal.where(*job)
+    folder, run = terminal.where(*job), terminal.stored(*job)
     running = terminal.start(*job)
     running.wait_for("ep 0 it 0")
-    while not (folder / "checkpoint.safetensors").exists():
+    while not run.path("checkpoint.safetensors").exists():
         assert running.process.is_alive()
         time.sleep(0.005)
     assert running.kill()

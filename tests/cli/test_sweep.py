@@ -15,6 +15,7 @@ import pytest
 from foundations.description.address import Location
 from foundations.storage.locks import is_held, read_holder
 from foundations.storage.run import MANIFEST, Run
+from foundations.storage.store import find_run
 from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
 
 BRANCH = ("branch", "train", "oneshot")
@@ -54,7 +55,7 @@ def test_a_sweep_computes_what_its_commands_compute_one_by_one(terminal: Termina
     assert "4 of 4 runs are complete: 4 computed now, 0 before" in swept.out
     assert len(contents(terminal)) == 4
     assert contents(terminal) == contents(alone)
-    (main,) = terminal.root.glob("train_*/replicate_1/main")
+    main = find_run(terminal.root, "train").folder
     assert not (main / "log.txt").exists(), "the parent was only initialized"
 
 
@@ -200,7 +201,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unaske
 def test_a_killed_sweep_goes_on_where_it_was(terminal: Terminal) -> None:
     command = ("sweep", "--grid", "replicate=1-3", "--jobs=2", "--", "train", *LONG)
     running = terminal.start(*command)
-    while not list(terminal.root.glob("train_*/replicate_*/main/checkpoint.safetensors")):
+    while not list(terminal.root.glob("train_*/replicate_*/.main/*/checkpoint.safetensors")):
         time.sleep(0.01)
     assert running.kill()
 
@@ -323,7 +324,7 @@ def test_a_rule_of_a_file_for_a_flag_that_does_not_exist_is_refused(terminal: Te
 
 def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:
     """Kill a process that works on a run and has written a checkpoint; tell whether there was one."""
-    begun = [path.parent for path in terminal.root.rglob("checkpoint.safetensors")]
+    begun = [path.parents[1] for path in terminal.root.glob("*/replicate_*/.*/*/checkpoint.safetensors")]
     locks = [Run(terminal.root, Location(*located(folder))).lock_path for folder in begun]
     holders = [holder for lock in locks if is_held(lock) and (holder := read_holder(lock))]
     if not holders:
@@ -335,7 +336,7 @@ def kill_a_worker(terminal: Terminal, chance: random.Random) -> bool:
 
 def located(folder: Path) -> tuple[str, int, str]:
     training, replicate, name = folder.parts[-3:]
-    return training, int(replicate.removeprefix("replicate_")), name
+    return training, int(replicate.removeprefix("replicate_")), name.removeprefix(".")
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ def damage(root: Path, drawn: random.Random, donors: Sequence[Path]) -> Damaged:
 
 def files_of_runs(root: Path) -> list[Path]:
     """Return the files of all runs under a root, without the remains of removed runs."""
-    found = (path for path in root.glob("*/replicate_*/[!.]*/*") if path.is_file())
-    return sorted(path for path in found if path.suffix != ".part")
+    found = (*root.glob("*/replicate_*/[!.]*/*"), *root.glob("*/replicate_*/.[!r]*/*-*/*"))
+    return sorted(path for path in found if path.is_file() and path.suffix != ".part")
 
 
 def content(path: Path) -> object:

@@ -1,7 +1,7 @@
 """Faults in the file operations of one process: the k-th one fails, or the process is killed there.
 
 `arm` changes the process that it is called in for good, so it belongs into a forked one; its own children are spared.
-Operations of Python and of the standard library are caught where they raise an audit event (open, rename, remove,
+Operations of Python and of the standard library are caught where they raise an audit event (open, rename, link, remove,
 mkdir, rmdir, listdir, scandir, flock) and, where they raise none, by replacing `os.fsync`, `io.FileIO` and `open` in
 that process. Of native code, `safe_open` and `save_file` of safetensors are single operations; what they do inside
 cannot be reached, nor can `torch.load`. Only paths under one folder count.
@@ -145,6 +145,7 @@ class Injector:
 
 _EVENTS = {
     "os.rename": "rename",
+    "os.link": "link",
     "os.remove": "remove",
     "os.mkdir": "mkdir",
     "os.rmdir": "rmdir",

@@ -19,6 +19,7 @@ from typing import Any
 from cli.main import main
 from foundations.files import read_file
 from foundations.storage.locks import is_held
+from foundations.storage.manifest import MANIFEST, manifest_number
 from foundations.storage.run import DAMAGED, STATE
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
@@ -30,6 +31,7 @@ from tests.faults.processes import Prepare, Prepared, finished, fork_the_pool, j
 _CODES = {Kind.KILL: (0, -9), Kind.TERM: (0, 1, 130, 143, -15), Kind.SHORT: (0,), Kind.CLOCK: (0,)}
 _CHANGING = ("log.txt", "fingerprint.json", "output.txt")
 """Files that have times in them."""
+_WORKING = re.compile(r"/\.([^/]+)/\d+-[0-9a-f]{8}/")
 _NAMED = re.compile(r"^(?:Cannot read )?(/.+?)(?: is damaged: |: | does not describe )", re.MULTILINE)
 
 
@@ -53,7 +55,9 @@ def warm() -> None:
 class Stage:
     """A folder with a root and datasets, as a job finds them, and the job's undisturbed result."""
 
-    def __init__(self, job: Job, folder: Path, digits: Path) -> None:
+    def __init__(self, job: Job, folder: Path, digits: Path, *prepare: Prepare) -> None:
+        """Make the inputs and the undisturbed result. prepare: what is done first in each command's process."""
+        self._prepare = prepare
         # Indices of datasets name their folders, so all copies have names of one length.
         self.job, self._folder, self._number = job, folder, 0
         self.begin, self.calm = folder / "begin", folder / "calm_"
@@ -94,7 +98,8 @@ class Stage:
         """Start a command in a copy. forks: whether a pool forks its workers at once."""
         terminal = Terminal(place / "root", place / "datasets")
         words = tuple(word.format(folder=place) for word in command)
-        return Prepared(words, terminal.settings(), *((fork_the_pool,) if forks else ()), *prepare)
+        first = (*((fork_the_pool,) if forks else ()), *self._prepare)
+        return Prepared(words, terminal.settings(), *first, *prepare)
 
     def run(self, command: Command, place: Path, *prepare: Prepare) -> Result:
         """Run a command in a copy."""
@@ -117,9 +122,9 @@ class Stage:
         """Assert that no run there is complete and wrong, and that `verify` names none but damaged files."""
         for run in () if self.job.is_damaged else all_runs(place / "root"):
             named = named_in("\n".join(map(str, verify(run))))
-            assert named <= set(damaged), f"{where}\nverify names {named}"
+            assert named <= set(map(at_place, damaged)), f"{where}\nverify names {named}"
             assert not is_held(run.lock_path), where
-            path = run.folder / "manifest.json"
+            path = run.place / MANIFEST
             if path.is_file() and not named:
                 name = str(path.relative_to(place))
                 right = (self.expected.get(name), self.found.get(name))  # `rm` may not have come to it
@@ -138,7 +143,9 @@ class Stage:
         left = [str(path) for path in place.rglob("*") if is_leftover(path)]
         assert not left, f"{where}\nleft: {left}"
         differing = differences(contents(place), self.expected)
-        for path in damaged:  # no job recreates a file that it does not need: a state, or a part of an incomplete run
+        for path in map(
+            at_place, damaged
+        ):  # no job recreates a file that it does not need: a state, or a part of an incomplete run
             manifest = path.with_name("manifest.json")
             if not path.exists() and (STATE.fullmatch(path.name) or not manifest.exists()):
                 differing -= {str(path.relative_to(place)), str(manifest.relative_to(place))}
@@ -148,13 +155,19 @@ class Stage:
 def contents(place: Path) -> dict[str, str]:
     """Return a digest of each file that matters, by its place. Excludes the files of a sweep's jobs, which change."""
     return {
-        str(path.relative_to(place)): digest(path)
+        str(at_place(path).relative_to(place)): digest(path)
         for path in sorted(place.rglob("*"))
         if path.is_file()
         and path.name not in _CHANGING
+        and (manifest_number(path.name) or 1) == 1  # the latest counts, in place of the first
         and not any(part.startswith(DAMAGED) or part == ".jobs" for part in path.parts)
-        and path.suffix not in (".lock", ".holder")
+        and path.suffix not in (".lock", ".holder", ".owner")
     }
+
+
+def at_place(path: Path) -> Path:
+    """Return the path of a file in the final folder of its run, which may be in a working folder."""
+    return Path(_WORKING.sub(r"/\1/", str(path)))
 
 
 def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> set[str]:
@@ -164,16 +177,18 @@ def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> set[st
 
 def named_in(said: str) -> set[Path]:
     """Return the files that are called damaged or unreadable."""
-    return {Path(name) for name in _NAMED.findall(said)}
+    return {at_place(Path(name)) for name in _NAMED.findall(said)}
 
 
 def digest(path: Path) -> str:
     """Return a digest of a file's content, but for the times in manifests and measures and the order of metadata."""
+    if path.name == MANIFEST:
+        path = max(path.parent.glob("manifest*.json"), key=lambda each: manifest_number(each.name) or 0)
     data = read_file(path)
-    if path.name == "manifest.json":
+    if manifest_number(path.name):
         tree: dict[str, Any] = json.loads(data)
         assert 0 <= tree["wall_seconds"] < 3600
-        for name in ("wall_seconds", "finished", "sha256", "parents", "versions"):
+        for name in ("wall_seconds", "finished", "sha256", "parents", "versions", "generation"):
             tree.pop(name, None)  # for an imported run, it is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()
     elif ".measures" in path.parts and path.suffix == ".json":

@@ -23,7 +23,7 @@ from tests.faults.damage import content, damage, files_of_runs
 from tests.faults.injection import Fault, Kind, Witness, arm
 from tests.faults.jobs import JOBS
 from tests.faults.processes import finished, judge_output, wait_for_orphans
-from tests.faults.stage import Stage, named_in
+from tests.faults.stage import Stage, at_place, named_in
 
 _STOPPED = (0, 1, 130, 143, -9, -15)
 _PAGE = 4096
@@ -111,12 +111,13 @@ def harm(stage: Stage, drawn: random.Random) -> str:
     vouched = _vouched(place)
     done = damage(place / "root", drawn, stage.donors)
     changed = {path for path in done.paths if content(path) != state[path]}
+    placed = set(map(at_place, changed))
     where += done.how
     said = stage.run(("verify",), place)
     where += f"\n{said.out}{said.err}"
     judge_output(said, (0, 1), where, is_list=True)
     named = named_in(said.out)
-    assert named <= changed, f"{where}\n{named} are not damaged"
+    assert named <= placed, f"{where}\n{named} are not damaged"
     gone = {path for path in changed if path.name == "manifest.json" and state[path] and not path.exists()}
     assert vouched & changed <= named | gone, f"{where}\nonly {named} are named"
     result = stage.run(stage.job.command, place)
@@ -144,7 +145,8 @@ def _left(stage: Stage, drawn: random.Random) -> tuple[Path, str]:
 
 def _vouched(place: Path) -> set[Path]:
     """Return the files that a complete run has checksums of."""
-    found = [path for path in files_of_runs(place / "root") if path.with_name("manifest.json").exists()]
+    files = [path for path in files_of_runs(place / "root") if at_place(path) == path]
+    found = [path for path in files if path.with_name("manifest.json").exists()]
     return {path for path in found if path.name not in ("log.txt", "output.txt", "checkpoint.safetensors")}
 
 

@@ -45,11 +45,11 @@ WORKING = {
     ("group root", 0o002): set(ACTIONS),
     ("group root", 0o007): set(ACTIONS),
     ("group root", 0o022): LOOKING | {"prepare a dataset"},
-    ("group root", 0o077): {"prepare a dataset", "report"},
+    ("group root", 0o077): {"prepare a dataset"},
     ("read-only root", 0o002): LOOKING,
     ("read-only root", 0o007): LOOKING,
     ("read-only root", 0o022): LOOKING,
-    ("read-only root", 0o077): {"report"},  # of no runs, with a warning about those that are closed
+    ("read-only root", 0o077): set(),
 }
 
 

@@ -96,8 +96,8 @@ def test_a_mask_asks_for_the_step_at_which_it_is_known_and_for_its_file(tmp_path
     without = plan([Target(taker)], tmp_path)[giver.location]
     assert (without.needs_mask, without.is_done) == (True, False)
 
-    giver.write("mask.safetensors", b"mask")
-    giver.write("sparsity.json", b"{}")
+    giver.path("mask.safetensors").write_bytes(b"mask")
+    giver.path("sparsity.json").write_text("{}")
 
     assert plan([Target(taker)], tmp_path)[giver.location].is_done
 

@@ -41,10 +41,12 @@ def test_anything_else_is_refused(data):
 
 
 def test_a_newer_format_is_refused_and_is_no_damage():
-    data = sealed_json.to_bytes({**TREE, "format": 2})
-    with pytest.raises(EnvironmentFailure, match=r"^here.json is of format 2, .* reads format 1: use a newer") as error:
+    data = sealed_json.to_bytes({**TREE, "format": 3})
+    with pytest.raises(
+        EnvironmentFailure, match=r"^here.json is of format 3, .* reads formats 1 to 2: use a newer"
+    ) as error:
         sealed_json.from_bytes(data, "here.json")
 
     assert not isinstance(error.value, DamagedError)
     with pytest.raises(ValueError, match="SHA-256"):
-        sealed_json.from_bytes(data.replace(b'"format": 2', b'"format": 3'))
+        sealed_json.from_bytes(data.replace(b'"format": 3', b'"format": 4'))

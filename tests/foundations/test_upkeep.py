@@ -117,12 +117,12 @@ def test_mending_sets_an_unreadable_manifest_aside(tmp_path: Path, content: byte
 @pytest.mark.parametrize("name", ["manifest.json", "description.json"])
 def test_mending_leaves_a_run_of_a_newer_format_alone(tmp_path: Path, name: str) -> None:
     run = complete_run(tmp_path)
-    newer = sealed_json.to_bytes({**json.loads((run.folder / name).read_bytes()), "format": 2})
+    newer = sealed_json.to_bytes({**json.loads((run.folder / name).read_bytes()), "format": 3})
     (run.folder / "manifest.json").unlink()
     (run.folder / name).write_bytes(newer)
     before = bytes_under(tmp_path)
 
-    assert any(f"{name} is of format 2" in str(problem) for problem in verify(run))
+    assert any(f"{name} is of format 3" in str(problem) for problem in verify(run))
     with pytest.raises(EnvironmentFailure, match="use a newer version"):
         mend(run)
     assert bytes_under(tmp_path) == before

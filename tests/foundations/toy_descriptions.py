@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -10,7 +11,8 @@ from foundations.description.address import MAIN, Location
 from foundations.description.desc import Desc, MaskOf, RunRef, StateOf
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.description.step import Step
-from foundations.storage.manifest import Manifest
+from foundations.storage import tensor_files
+from foundations.storage.manifest import FileRecord, Manifest
 from foundations.storage.run import Run
 
 if TYPE_CHECKING:
@@ -92,6 +94,17 @@ def complete_run(root: Path, desc: Desc | None = None, replicate: int = 1) -> Ru
     run.log("done")
     run.finish(Manifest(files={}, results={"test_accuracy": 0.5}))
     return run
+
+
+def rewrite(run: Run, name: str, data: bytes) -> None:
+    """Replace a file of a complete run, in its manifest as well."""
+    run.path(name).write_bytes(data)
+    run.amended(files={name: FileRecord.of(run.path(name))})
+
+
+def rewrite_state(run: Run, at: Step, tensors: Mapping[str, Tensor]) -> None:
+    name = run.state_name(at)
+    rewrite(run, name, tensor_files.to_bytes(tensors, owner=f"{run}/{name}"))
 
 
 def flip_a_bit(path: Path) -> None:

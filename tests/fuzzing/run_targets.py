@@ -15,6 +15,7 @@ from foundations.files import read_file
 from foundations.storage import sealed_json
 from foundations.storage.run import CHECKPOINT, DESCRIPTION, MANIFEST, MASK, METRICS, SPARSITY, Run
 from foundations.storage.upkeep import verify
+from tests.faults.stage import at_place
 from tests.fuzzing.formats import json_like, pickled_program, safetensors_like, signed_like
 from tests.fuzzing.harness import Attempt, Target, Wrong, command, files_in, restored
 from tests.fuzzing.mutations import bytes_like, to_json, tree_like
@@ -82,7 +83,7 @@ def _files(seeds: Seeds, name: str, folder: Path) -> Attempt:
 
 
 def _run_of(root: Path, path: Path) -> Run:
-    training, replicate, name = path.parent.relative_to(root).parts
+    training, replicate, name = at_place(path).parent.relative_to(root).parts
     return Run(root, Location(training, int(replicate.removeprefix("replicate_")), name))
 
 
@@ -106,7 +107,7 @@ def _spoil(path: Path, run: Run, stream: random.Random, valid: dict[Path, bytes]
     elif path.suffix == ".safetensors":
         if action < 0.5:
             path.write_bytes(signed_like(path, f"{run.location}/{path.name}", stream))
-            return not (run.folder / MANIFEST).exists()
+            return not run.is_published
         path.write_bytes(safetensors_like(data, stream))
     elif path.name in (MANIFEST, SPARSITY, DESCRIPTION):
         path.write_bytes(sealed_like(data, stream))
@@ -162,10 +163,10 @@ def _renamed(run: Run) -> Run:
     (run.folder / DESCRIPTION).write_bytes(data)
     if run.location.name == "main":
         location = Location(f"train_{found}", run.location.replicate, "main")
-        old, new = run.folder.parent.parent, location.under(run.root).parent.parent
+        old, new = run.place.parent.parent, location.under(run.root).parent.parent
     else:
         location = Location(run.location.training, run.location.replicate, f"branch_oneshot_{found}")
-        old, new = run.folder, location.under(run.root)
+        old, new = run.place, location.under(run.root)
     if new.exists():
         return run
     old.rename(new)

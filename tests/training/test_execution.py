@@ -13,14 +13,18 @@ import torch
 
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.storage.upkeep import mend, verify
-from tests.foundations.changed_files import list_as_it_is
+from tests.foundations.toy_descriptions import rewrite_state
 from tests.training.small_runs import FORK, Listener, context, oneshot_desc, run_of, tensor_digests, train_desc
 from training.desc import TrainDesc
 from training.jobs.compute import complete, ensure_states
 
 
 def files_under(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def flip_a_bit(path: Path) -> None:
@@ -275,8 +279,7 @@ def test_a_replay_that_does_not_meet_the_kept_states_is_refused_and_keeps_nothin
     run = complete(desc, context(tmp_path, digits), [desc.start.at(9)]).run
     state = run.load_state(desc.start.at(9))
     state["fc.bias"] += 1e-3
-    run.save_state(desc.start.at(9), state)
-    list_as_it_is(run, run.state_name(desc.start.at(9)))
+    rewrite_state(run, desc.start.at(9), state)
     before = tensor_digests(run)
 
     with pytest.raises(EnvironmentFailure, match="does not reproduce the state that was kept at 9it"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from foundations.description.desc import Desc
 from foundations.description.step import Step
-from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPruneError, UsageError
+from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPruneError, PublishedFirst, UsageError
 from foundations.files import explain_os_errors
 from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.reporter import NotedProgress
@@ -85,7 +85,7 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
         raise
     for planned in made:
         if planned.is_target and planned.manifest is None:
-            raise EnvironmentFailure(f"{planned.run.folder} was removed while the job ran.")
+            raise EnvironmentFailure(f"{planned.run.place} was removed while the job ran.")
     _check_reused(planned for planned in made if planned.is_target and planned not in computed)
     catch_up_logs((planned for planned in made if planned not in computed), context)
     if context.keep_best:
@@ -159,8 +159,12 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
             failed = _work(contexts, context) if contexts else {}
         for planned in contexts:
             planned.refresh()
-    for error in failed.values():
-        raise error
+    for planned, error in failed.items():
+        if not isinstance(error, PublishedFirst):
+            raise error
+        context.reporter.say(str(error))
+        if not planned.is_done:  # the published run lacks some states
+            busy.append(planned)
     return [*contexts, *(planned for each in busy for planned in _compute([each], context))]
 
 
@@ -176,7 +180,10 @@ def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[P
         from training.jobs.one_run import work
 
         ((planned, own),) = contexts.items()
-        context.platform.launch(partial(work, planned, own))
+        try:
+            context.platform.launch(partial(work, planned, own))
+        except PublishedFirst as error:
+            return {planned: error}
         return {}
     from training.jobs.together import work_together
 
@@ -195,7 +202,7 @@ def _replay_best(planned: PlannedRun, context: Context) -> bool:
 
 def _undo(planned: PlannedRun, context: Context) -> None:
     """Remove the run of a refused job, if it has only its first state and no branch."""
-    if planned.run.exists() and not list(planned.run.folder.parent.glob("branch_*")):
+    if planned.run.exists() and not list(planned.run.place.parent.glob("*branch_*")):
         with planned.run.locked(context.reporter.say):
             planned.run.undo_create(planned.desc.start)
 

@@ -18,7 +18,7 @@ from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, Op
 from foundations.metrics import BEST_BY, Metrics
 from foundations.plan import PlannedRun
 from foundations.registry import load
-from foundations.storage.manifest import Manifest
+from foundations.storage.manifest import MANIFEST, Manifest
 from platforms.platform import Platform
 from training.context import Context
 from training.job import Job
@@ -52,6 +52,8 @@ def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Gener
     job: Job[Desc] = load(desc.job)(desc, run, context, platform)
     created = platform.is_primary and run.create(desc)
     try:
+        if platform.is_primary and planned.manifest is None:
+            run.check_own()  # another process may have completed it since
         yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
     except (OpenPruneError, Interrupted):
         if created:
@@ -101,7 +103,7 @@ class RunWork:
         if self.platform.is_primary:
             self.run.save_state(self.desc.start, model.state_dict())
             if self.is_complete:
-                self.run.add_to_manifest(self.run.state_name(self.desc.start))
+                self.run.add(self.run.state_name(self.desc.start))
 
     @cached_property
     def fresh(self) -> Trainer:
@@ -124,6 +126,9 @@ class RunWork:
             progress = Progress(start, parents=self.job.initial.parents, dataset=self._dataset())
             trainer = self.fresh
             self._say(f"Starting {self.run}: {until.iteration - start.iteration} iterations.")
+        # States that an interrupted process kept after its last checkpoint are of this training only once it is there.
+        later = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
+        keep = {*keep, *(step for step in later if progress.step < step <= until)}
         logs = self.context.logs if self.platform.is_primary else ()
         with following(self.run, logs, self.context.reporter.say) as follower:
             for batch in trainer.advance(self.run, progress, until, keep, follower.tell):
@@ -149,7 +154,7 @@ class RunWork:
                 raise EnvironmentFailure(
                     f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
                     "versions or the number of processes differ from those in\n"
-                    f"{self.run.folder / 'manifest.json'}, or the run was stacked with others.\n"
+                    f"{self.run.path(MANIFEST)}, or the run was stacked with others.\n"
                     "Replay it on the machine and with the versions that computed it. Of a run that is to be stacked,\n"
                     "keep the states that you need with --weight_save_steps."
                 )
@@ -162,8 +167,7 @@ class RunWork:
                 self.run.remove_state(step)
             raise
         if self.is_complete and self.platform.is_primary:
-            for step in steps:
-                self.run.add_to_manifest(self.run.state_name(step))
+            self.run.add(*map(self.run.state_name, steps))
 
     def _finish(self, trainer: Trainer, progress: Progress) -> None:
         if trainer.best and (best := progress.metrics.best_iteration(BEST_BY)) is not None:

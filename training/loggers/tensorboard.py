@@ -29,7 +29,7 @@ class TensorBoardLog(Log):
         former = sorted(path for path in run.folder.iterdir() if _IS_EVENT_FILE in path.name)
         self._times = {known: time for path in former for known, time in _times_of(path).items()}
         for path in former:
-            path.unlink()
+            path.unlink(missing_ok=True)
         # Named as TensorBoard's own writer does.
         name = f"events.out.{_IS_EVENT_FILE}.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0"
         self._writer = RecordWriter((run.folder / name).open("wb"))

@@ -10,9 +10,10 @@ from analysis.figures.layers import in_order
 from analysis.figures.plot import plot
 from analysis.rows.run import open_run
 from foundations.errors import UsageError
-from foundations.storage.manifest import FileRecord
+from foundations.storage import sealed_json
 from foundations.storage.run import SPARSITY, Run
 from tests.analysis.figures.conftest import STRATEGIES, branch_in
+from tests.foundations.toy_descriptions import rewrite
 
 
 def test_direct_densities_are_those_of_the_masks(grid: Path) -> None:
@@ -109,7 +110,4 @@ def _rewrite(run: Run, layer: str, density: float) -> None:
     report = run.sparsity()
     assert report is not None
     report["layers"][layer]["density"] = report["layers"][layer]["effective_density"] = density
-    run.save_sparsity(report)
-    manifest = run.read_manifest()
-    assert manifest is not None
-    run.write_manifest(manifest, {**manifest.files, SPARSITY: FileRecord.of(run.folder / SPARSITY)})
+    rewrite(run, SPARSITY, sealed_json.to_bytes(report))

@@ -22,7 +22,7 @@ from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.storage.manifest import FileRecord
 from foundations.storage.run import Run
 from tests.analysis.conftest import Family
-from tests.foundations.changed_files import list_as_it_is
+from tests.foundations.toy_descriptions import rewrite_state
 
 
 def opened(family: Family, run: Run) -> StoredRun:
@@ -101,8 +101,7 @@ def test_a_result_of_a_file_that_has_changed_is_computed_anew_and_says_so(own_fa
     run, kind = opened(own_family, own_family.training), declared(probe)
     result_of(kind, [run], ProbeOptions(step="0it"))
     name = "state_ep0_it0.safetensors"
-    own_family.training.save_state(run.step("0it"), run.state("3ep"))
-    list_as_it_is(own_family.training, name)
+    rewrite_state(own_family.training, run.step("0it"), run.state("3ep"))
 
     again = result_of(kind, [run], ProbeOptions(step="0it"))
 

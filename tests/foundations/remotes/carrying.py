@@ -13,6 +13,7 @@ from foundations.remotes.push import Push
 from foundations.remotes.storage import Storage
 from foundations.remotes.transfer import Transferred
 from foundations.reporter import NullReporter, Reporter
+from foundations.storage.manifest import MANIFEST, manifest_number
 from foundations.storage.run import LOG, Run
 from foundations.storage.store import all_runs
 from tests.foundations.toy_descriptions import ToyBranch, complete_run, state_of, toy
@@ -52,6 +53,8 @@ def family(root: Path) -> tuple[Run, Run, Run]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Return the files of the runs of a root that travel, by path."""
+    """Return the files of the runs of a root that travel, by path; of the manifests the latest, as `manifest.json`."""
     paths = [path for path in root.glob("*/replicate_*/*/*") if path.is_file() and path.name != LOG]
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+    paths.sort(key=lambda path: manifest_number(path.name) or 0)
+    names = [path.with_name(MANIFEST) if manifest_number(path.name) else path for path in paths]
+    return {str(name.relative_to(root)): path.read_bytes() for name, path in zip(names, paths, strict=True)}

@@ -27,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objects, dict[str, 
     family(root)
     run = complete_run(root, toy(0.7))
     run.save_state(step(5), {"weight": torch.arange(70_000.0)})  # large enough for an object of its own
-    run.add_to_manifest(run.state_name(step(5)))
+    run.add(run.state_name(step(5)))
     storage = Held()
     push(storage, root)
     return storage.objects, files_of(root)
@@ -54,7 +54,7 @@ def test_a_hostile_object_is_named_and_nothing_of_it_appears(
     assert len(runs) >= 1
     # Nothing outside the root, and in it only runs, locks, and what was kept aside.
     assert _names(tmp_path) == {"outer"} and _names(tmp_path / "outer") == {"root"}
-    assert {each for each in _names(root) if not each.startswith("train_")} <= {".locks", ".pulls"}
+    assert {each for each in _names(root) if not each.startswith("train_")} <= {".locks", ".pulls", "format.json"}
     kept = [path for path in (root / ".pulls").rglob("*") if path.is_file()]
     assert all("corrupt" in path.parts and not path.is_symlink() for path in kept)
     assert all(any(str(path) in problem for problem in found.problems) for path in kept)
@@ -78,7 +78,7 @@ def test_a_large_object_of_wrong_bytes_is_kept_aside_and_the_runs_that_need_it_a
     run = complete_run(tmp_path / "here", toy(0.1))
     whole = complete_run(tmp_path / "here", toy(0.2))
     run.save_state(step(5), {"weight": torch.arange(100_000.0)})
-    run.add_to_manifest(run.state_name(step(5)))
+    run.add(run.state_name(step(5)))
     storage = Held()
     push(storage, tmp_path / "here")
     (name,) = filter(layout.OBJECT.fullmatch, storage.objects)

@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = complete_run(found, toy(number + 1.0))
         if number % 3 == 0:
             run.save_state(step(5), {"weight": torch.arange(200_000.0 + number)})
-            run.add_to_manifest(run.state_name(step(5)))
+            run.add(run.state_name(step(5)))
     return found
 
 

@@ -17,10 +17,9 @@ from foundations.remotes.storage import Storage
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
-from tests.foundations.changed_files import list_as_it_is
 from tests.foundations.remotes.carrying import family, files_of, pull, push
 from tests.foundations.remotes.s3_server import S3, s3_server
-from tests.foundations.toy_descriptions import complete_run, flip_a_bit, state, step, toy
+from tests.foundations.toy_descriptions import complete_run, flip_a_bit, rewrite_state, state, step, toy
 
 
 class Reported:
@@ -54,7 +53,7 @@ def test_large_files_are_objects_of_their_own_and_shared_ones_are_sent_once(url:
     runs = [complete_run(tmp_path / "here", toy(rate)) for rate in (0.1, 0.2)]
     for run in runs:
         run.save_state(step(5), {"weight": torch.arange(100_000.0)})
-        run.add_to_manifest(run.state_name(step(5)))
+        run.add(run.state_name(step(5)))
 
     push(url, tmp_path / "here")
     pull(url, tmp_path / "there")
@@ -141,8 +140,7 @@ def test_other_bytes_under_one_name_stay_as_they_are_in_the_remote_and_are_named
     complete_run(tmp_path / "here")
     push(url, tmp_path / "here")
     other = complete_run(tmp_path / "other")
-    other.save_state(step(10), state(2.0))
-    list_as_it_is(other, other.state_name(step(10)))
+    rewrite_state(other, step(10), state(2.0))
 
     found = push(url, tmp_path / "other")
 
@@ -188,6 +186,18 @@ def test_results_of_measures_come_along_also_later(url: str, tmp_path: Path) -> 
     assert (pushed.others, pulled.others, again.others) == (1, 1, 0)
     arrived = tmp_path / "there" / path.relative_to(tmp_path / "here")
     assert arrived.read_bytes() == path.read_bytes()
+
+
+def test_a_root_of_a_newer_format_receives_nothing(url: str, tmp_path: Path) -> None:
+    complete_run(tmp_path / "here")
+    push(url, tmp_path / "here")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "format.json").write_text('{"format": 3}')
+
+    with pytest.raises(EnvironmentFailure, match="is of format 3"):
+        pull(url, tmp_path / "there")
+
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["format.json"]
 
 
 def test_a_folder_that_is_no_remote_is_refused(tmp_path: Path) -> None:

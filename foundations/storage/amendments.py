@@ -1,0 +1,196 @@
+"""The manifests of a complete run: what is added to it later, or removed on purpose, makes a further one.
+
+`manifest.json` is number 1 and stays. Number n is `manifest_<n>.json`: whole, and linked to a name that nobody else
+has taken. The highest number counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from foundations.errors import DamagedError, EnvironmentFailure
+from foundations.files import create_file, explain_os_errors, looks, publish_file, refresh_folder
+from foundations.storage import tensor_files
+from foundations.storage.manifest import (
+    MANIFEST,
+    NOT_A_MANIFEST,
+    FileRecord,
+    Manifest,
+    manifest_name,
+    manifest_number,
+)
+from foundations.storage.run_folder import DAMAGED
+from foundations.storage.working_run import WorkingRun
+
+_ATTEMPTS = 100
+LEFT_OUT = (
+    "it was left out when the run was shared, or removed to make room. A job that needs it computes it again from the "
+    "description."
+)
+
+
+class AmendedRun(WorkingRun):
+    """A run's folders, with the manifests in its final one."""
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest, or None where the run is not complete.
+
+        Raises: DamagedError where the manifest cannot be read, or a file is missing or has another size than it says.
+        """
+        manifest = self.read_manifest()
+        place = str(self.place)
+        for name, record in (manifest.files if manifest else {}).items():
+            problem = record.difference(f"{place}/{name}")
+            if problem and self.manifest_number() > 1:  # the file of an amendment may be seen later than its manifest
+                problem = self._patient_difference(name, record)
+            if problem:
+                raise self.damaged(name, problem)
+        return manifest
+
+    def read_manifest(self) -> Manifest | None:
+        """Return the latest manifest without comparing the files with it, or None where there is none."""
+        number = self.manifest_number()
+        return self.latest(number)[1] if number else None
+
+    def latest(self, at_least: int) -> tuple[int, Manifest | None]:
+        """Return the latest manifest and its number; 1 and None where there is none.
+
+        at_least: the number of a manifest that is known to be there, or 1.
+        Raises: DamagedError where the manifest cannot be read.
+        """
+        for _ in looks():
+            name = manifest_name(at_least)
+            path = f"{self.place}/{name}"
+            data = self.data(name, path)
+            self._is_complete = data is not None
+            if data is not None or at_least == 1:
+                break
+            at_least = max(at_least, self.manifest_number())
+        return at_least, self._parsed_manifest(name, data)
+
+    def first_manifest(self) -> Manifest | None:
+        """Return the manifest with which the run was completed, whatever was removed or added since.
+
+        Raises: DamagedError where it cannot be read.
+        """
+        return self._parsed_manifest(MANIFEST, self.data(MANIFEST, f"{self.place}/{MANIFEST}"))
+
+    def _parsed_manifest(self, name: str, data: bytes | None) -> Manifest | None:
+        try:
+            manifest = None if data is None else Manifest.from_bytes(data, f"{self.place}/{name}")
+        except NOT_A_MANIFEST as error:
+            raise self.damaged(name, "it is not a manifest, or not as it was written") from error
+        if manifest and manifest.run not in ("", str(self)):
+            self.check_place()
+            raise self.damaged(name, f"it belongs to {manifest.run}")
+        return manifest
+
+    def left_out(self) -> list[str]:
+        """Return the files that a complete run had when it was completed, and does not have here."""
+        manifest, first = self.read_manifest(), self.first_manifest()
+        return [] if manifest is None or first is None else sorted(first.files.keys() - manifest.files.keys())
+
+    def why_no_state(self) -> str:
+        """Return a sentence on why a run holds no state."""
+        return f"{self} holds no state: {LEFT_OUT}" if self.left_out() else f"{self} holds no state yet."
+
+    def check_place(self) -> None:
+        """Check that the directory is not another run's as a whole. Raises: DamagedError."""
+
+    def manifest_number(self) -> int:
+        """Return the number of the latest manifest that this machine sees; 0 where there is no `manifest.json`."""
+        try:
+            names = os.listdir(self.place)  # noqa: PTH208 (called for each run of a listing)
+        except OSError:
+            return int(self.is_published)  # a colleague's folder, say: reading the manifest reports it
+        if MANIFEST not in names:
+            return 0
+        return max([manifest_number(name) or 1 for name in names if name.startswith("manifest_")], default=1)
+
+    def amended(self, files: Mapping[str, FileRecord] | None = None, without: Iterable[str] = ()) -> Manifest:
+        """Write the next manifest, with further files, or without some; return it. If nothing changes, write none.
+
+        Raises: EnvironmentFailure where the run is not complete, or its folder cannot be written; DamagedError.
+        """
+        gone, at_least = set(without), 1
+        for _ in range(_ATTEMPTS):
+            number, manifest = self.latest(max(at_least, self.manifest_number()))
+            if manifest is None:
+                break
+            listed = {name: each for name, each in {**manifest.files, **(files or {})}.items() if name not in gone}
+            if listed == manifest.files:
+                return manifest
+            amended = dataclasses.replace(manifest, files=listed, run=str(self))
+            with explain_os_errors("write", self.place):
+                try:
+                    create_file(self.place / manifest_name(number + 1), amended.to_bytes())
+                    return amended
+                except FileExistsError:
+                    at_least = number + 1
+                except FileNotFoundError:  # another process has removed the temporary file as a leftover
+                    if not self.is_published:
+                        break
+        raise EnvironmentFailure(f"There is no {MANIFEST} in {self.place}.")
+
+    def add(self, *names: str, source: Path | None = None) -> None:
+        """Publish files that were written since the run was complete, and list them in a further manifest.
+
+        Where another process has published a whole file of that name before, that one stays.
+        source: another folder that the files are in.
+        Raises: EnvironmentFailure where the run was completed with another file of that name, which was removed since.
+        """
+        added, first = source or self._added, self.first_manifest()
+        if added is not None:
+            with self._writing(added, names[0]):
+                for name in names:
+                    self._check_added(added / name, name, first)
+                for name in names:
+                    self._publish_added(added / name, name)
+        self.amended(files={name: FileRecord.of(self.place / name) for name in names})
+        self._drop_added()
+
+    def _check_added(self, added: Path, name: str, first: Manifest | None) -> None:
+        found = FileRecord.of(added)
+        if first is not None and first.files.get(name, found) != found:
+            self._drop_added()
+            raise EnvironmentFailure(
+                f"A replay of {self} does not reproduce {name}, which is not kept here: the machine, the versions or "
+                f"the number of processes differ from those in\n{self.place / MANIFEST}"
+            )
+
+    def _publish_added(self, added: Path, name: str) -> None:
+        try:
+            publish_file(added, self.place / name)
+        except FileExistsError:
+            refresh_folder(self.place)
+            try:
+                tensor_files.read(self.place / name, self.how_to_mend(), f"{self.location}/{name}")
+            except DamagedError:
+                self.set_aside(name)
+                publish_file(added, self.place / name)
+
+    def set_aside(self, name: str) -> None:
+        """Rename a damaged file to `damaged_<name>`, or a further name of that kind, if it is there."""
+        path = self.path(name)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(free_path(path.with_name(f"{DAMAGED}{name}")))
+
+    def _patient_difference(self, name: str, record: FileRecord) -> str:
+        problem = ""
+        for _ in looks():
+            problem = record.difference(f"{self.place}/{name}")
+            listed = self.read_manifest()
+            if not problem or listed is None or listed.files.get(name) != record:
+                return ""
+        return problem
+
+
+def free_path(path: Path) -> Path:
+    """Return an unused path, so that files set aside earlier stay."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
