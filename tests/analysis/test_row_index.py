@@ -18,7 +18,7 @@ from analysis.compare.nearest import nearest
 from analysis.rows import row_index
 from analysis.rows.run_row import Row, row_of
 from analysis.rows.runs import read_rows
-from foundations.storage.run_folder import RunFolder
+from foundations.storage.run import Run
 from foundations.storage.store import all_runs
 from tests.analysis.conftest import Family
 from tests.conftest import REPOSITORY
@@ -57,7 +57,7 @@ def test_rows_that_are_remembered_are_those_of_the_files_which_are_not_read(
     indexed: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, ages = from_files(indexed.root), [row_of(run).age for run in all_runs(indexed.root)]
-    monkeypatch.delattr(RunFolder, "record")
+    monkeypatch.delattr(Run, "record")
 
     rows = read_rows(indexed.root)
 

@@ -12,9 +12,9 @@ import pytest
 
 from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.description.desc import Desc, RunRef
-from foundations.files import write_atomically
+from foundations.files import replace_file
 from foundations.reporter import NullReporter
-from foundations.storage import run_folder
+from foundations.storage import working_run
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
@@ -67,12 +67,12 @@ class Bomb(NullReporter):
 
     def write(self, path: Path, data: bytes) -> None:
         self.tick()
-        write_atomically(path, data)
+        replace_file(path, data)
 
 
 def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> None:
     bomb = Bomb(fuse)
-    setattr(run_folder, "write_atomically", bomb.write)  # noqa: B010 (it is imported there)
+    setattr(working_run, "replace_file", bomb.write)  # noqa: B010 (it is imported there)
     compute(descs, context(place.root, place.datasets, reporter=bomb, checkpoint_seconds=0.0))
 
 
