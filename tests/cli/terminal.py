@@ -148,7 +148,10 @@ class Terminal:
 
     def where(self, *arguments: str) -> Path:
         """Return the directory of the run of a job's arguments."""
-        return Path(self.run(*arguments, "--display_output_location").out.strip())
+        found = self.run(*arguments, "--display_output_location")
+        folder = Path(found.out.strip())
+        assert folder.is_absolute(), f"no directory, but: {found.out}{found.err}"  # tests remove it: never that of tests
+        return folder
 
     def stored(self, *arguments: str) -> Run:
         """Return the run of a job's arguments: its files are in a working folder until it is complete."""
