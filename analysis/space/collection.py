@@ -16,6 +16,7 @@ from analysis.space.stale import (
     remove_leftovers,
 )
 from analysis.space.usage import Usage
+from foundations.storage.packing import sweep_packs
 from foundations.storage.usage import CHECKPOINTS, LEFTOVERS, LOCKS, SET_ASIDE, StoredFile
 
 
@@ -94,6 +95,7 @@ class Collection:
 
     def remove(self) -> Iterator[str]:
         """Remove the files; yield a sentence about each run whose files stay after all."""
+        sweep_packs(self.root)
         yield from remove_leftovers(self.root, self.leftovers)
         yield from remove_from_runs(self.root, self.set_aside, lambda _manifest, _name: True)
         yield from remove_from_runs(self.root, self.checkpoints, is_checkpoint_of_interrupted)

@@ -12,10 +12,11 @@ from datasets.prepared import fingerprint
 from foundations.description.address import Location
 from foundations.description.step import Step
 from foundations.errors import OpenPruneError
+from foundations.packs import exists
 from foundations.plugins.kept import kept_source
 from foundations.registry import plugins_of
 from foundations.storage.manifest import Manifest
-from foundations.storage.run import STATE, Run
+from foundations.storage.run import LOG, STATE, Run
 from foundations.storage.store import source_locations
 
 
@@ -49,6 +50,8 @@ class Replays:
             )
         if "stacked with" in manifest.device or "processes" in manifest.device:
             return "it was stacked with others" if "stacked" in manifest.device else "several processes computed it"
+        if not exists(run.path(LOG)):  # logs do not travel; a job that has replayed a state here begins one
+            return "it was pulled or imported, and this machine may compute other bytes"
         if torch != metadata.version("torch"):
             return f"torch {torch} computed it, and torch {metadata.version('torch')} is installed"
         plugins = [*plugins_of(record), *plugins_of(record.get("main", {}))]

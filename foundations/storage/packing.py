@@ -114,7 +114,8 @@ def _obstacle(run: Run) -> str:
         if run.place != run.final:
             return ""
         problems = verify(run)
-        others = [entry.name for entry in os.scandir(run.final) if not entry.is_file(follow_symlinks=False)]
+        with explain_os_errors("read", run.final):
+            others = [entry.name for entry in os.scandir(run.final) if not entry.is_file(follow_symlinks=False)]
     except (DamagedError, EnvironmentFailure) as error:
         problems, others = [DamagedError(str(error))], []
     if problems:

@@ -327,7 +327,9 @@ class Run(AmendedRun):
         if recorded is not None:
             self.check_bytes(name, recorded)
         elif manifest and name in manifest.evicted:
-            raise self._evicted(name)
+            recorded = manifest.evicted[name]  # `gc` lists a state so before it knows whether a process uses it
+            if recorded.difference(str(self.path(name)), of_bytes=True):
+                raise self._evicted(name)
         elif name in self.left_out():
             raise EnvironmentFailure(f"{self} does not hold {name} here: {LEFT_OUT}")
         return self.read_tensors(name, is_checked=recorded is not None)

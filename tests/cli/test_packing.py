@@ -206,6 +206,19 @@ def test_a_packed_run_counts_as_here_when_it_is_pulled_or_imported(
     }
 
 
+def test_gc_keeps_the_states_of_runs_that_another_machine_may_have_computed(
+    two_runs: Terminal, tmp_path: Path
+) -> None:
+    other = Terminal(tmp_path / "other", two_runs.datasets)
+    ran(two_runs, "push", f"file://{tmp_path}/remote")
+    ran(other, "pull", f"file://{tmp_path}/remote")
+
+    out = ran(other, "gc", "--budget=0", "--grace=0", code=1)
+
+    assert "in 4 states, since it was pulled or imported" in out
+    assert run_files(other.root).items() <= run_files(two_runs.root).items()
+
+
 def test_a_shared_file_gives_a_packed_run_back_the_states_that_it_lacks(packed: Terminal, tmp_path: Path) -> None:
     ran(packed, "share", str(tmp_path / "file"), "branch_oneshot", "--states=all")
     ran(packed, "gc", "--budget=0", "--grace=0", code=1)

@@ -109,6 +109,9 @@ JOBS = {
         ("verify", "--mend"), (_TRAIN, _ONESHOT), prepare=_damages, is_damaged=True, then=(_TRAIN, _ONESHOT, _TRAIN)
     ),
     "gc": Job(("gc", "--budget=0", "--grace=0"), (_TRAIN, _ONESHOT), (1,), code=1, then=(_REWIND,)),
+    "gc of packed runs": Job(
+        ("gc", "--budget=0", "--grace=0"), (_TRAIN, _ONESHOT, ("pack",)), (1,), code=1, then=(_REWIND,)
+    ),
     "pull": Job(_PULL, (_TRAIN, _ONESHOT, _PUSH), prepare=_only_a_training),
     "pack": Job(("pack",), (_TRAIN, _ONESHOT), then=(_REWIND,)),
     "unpack": Job(("unpack",), (_TRAIN, _ONESHOT, ("pack",)), then=(_REWIND,)),
