@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from foundations.errors import EnvironmentFailure
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:
-        if {"OPEN_PRUNE_ROOT", "OPEN_PRUNE_DATASETS"} <= os.environ.keys():
-            return Path("/nonexistent")
-        raise EnvironmentFailure(
-            "There is no home directory. Set OPEN_PRUNE_ROOT and OPEN_PRUNE_DATASETS, the folders of runs and datasets."
-        ) from None
+from foundations.errors import EnvironmentFailure, UsageError
+from foundations.files import read_file
+from foundations.home import home_folder
+from foundations.storage.root import VARIABLE, Root
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables OPEN_PRUNE_ROOT, _DATASETS, _PLUGINS, _SITE and others, or their defaults."""
+    """The variables OPEN_PRUNE_ROOT, _UPSTREAM, _DATASETS, _PLUGINS, _SITE and others, or their defaults."""
 
     root: Path
+    """The folder of all runs; as `read` returns it, a `Root` with its upstreams."""
     datasets: Path
     no_download: bool
     plugins: tuple[Path, ...] = ()
@@ -40,10 +35,11 @@ class Environment:
     @classmethod
     def read(cls, root: Path | str | None = None, datasets: Path | str | None = None) -> Environment:
         """Read the variables. root, datasets: folders to use in place of those in the variables."""
-        home = _home()
-        own, site = home / ".config" / "open_prune", site_file(home)
+        home = home_folder()
+        own, usual = home / ".config" / "open_prune", site_file(home)
+        site = usual if os.environ.get("OPEN_PRUNE_SITE") or usual.exists() else None
         return cls(
-            root=_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"),
+            root=_root(_folder(root, "OPEN_PRUNE_ROOT", home / "open_prune_data"), site),
             datasets=_folder(datasets, "OPEN_PRUNE_DATASETS", home / "open_prune_datasets"),
             no_download=is_switched_on("OPEN_PRUNE_NO_DOWNLOAD"),
             plugins=tuple(
@@ -52,8 +48,40 @@ class Environment:
             cache=_cache(home),
             key_file=_folder(None, "OPEN_PRUNE_KEY", own / "key.pem").expanduser(),
             trusted_keys=_folder(None, "OPEN_PRUNE_TRUSTED_KEYS", own / "trusted_keys").expanduser(),
-            site=site if os.environ.get("OPEN_PRUNE_SITE") or site.exists() else None,
+            site=site,
         )
+
+    def root_at(self, folder: str) -> Root:
+        """Return another root, with the upstreams of the same variable or settings."""
+        return _root(Path(folder).expanduser(), self.site)
+
+
+def _root(folder: Path, site: Path | None) -> Root:
+    return folder if isinstance(folder, Root) else Root(folder, partial(_upstreams, os.environ.get(VARIABLE), site))
+
+
+def _upstreams(variable: str | None, site: Path | None) -> list[Path]:
+    """Return the upstreams that the variable names; if it is not set, those of the site's settings."""
+    names = variable.split(os.pathsep) if variable is not None else [] if site is None else _upstreams_in(site)
+    return [Path(name) for name in names if name]
+
+
+def _upstreams_in(site: Path) -> Sequence[str]:
+    """Return `upstream` in the site's settings: a list of folders, or one. Raises: UsageError, EnvironmentFailure."""
+    import tomllib  # most people have no such file
+
+    try:
+        found = tomllib.loads(read_file(site).decode()).get("upstream", [])
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{site} is not TOML: {error}.") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"The site's settings in {site} cannot be read: {error.strerror}.") from error
+    names = [found] if isinstance(found, str) else found
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            f"{site}: upstream: {found!r} is not valid; it must be a list of folders, such as ['/lab/runs']."
+        )
+    return names
 
 
 def _cache(home: Path) -> Path | None:
@@ -66,13 +94,7 @@ def _cache(home: Path) -> Path | None:
 def site_file(home: Path | None = None) -> Path:
     """Return the file for the settings of the site, whether or not it exists."""
     named = os.environ.get("OPEN_PRUNE_SITE")
-    return Path(named).expanduser() if named else (home or _home()) / ".config" / "open_prune" / "site.toml"
-
-
-def used_plugins_file() -> Path:
-    """Return the user's file with the SHA-256 of each plug-in that the user has run (`foundations.plugins.kept`)."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else _home() / ".local" / "state") / "open_prune" / "plugins"
+    return Path(named).expanduser() if named else (home or home_folder()) / ".config" / "open_prune" / "site.toml"
 
 
 def is_switched_on(variable: str) -> bool:
@@ -81,4 +103,6 @@ def is_switched_on(variable: str) -> bool:
 
 
 def _folder(given: Path | str | None, variable: str, usual: Path) -> Path:
-    return Path(os.environ.get(variable) or usual) if given is None else Path(given).expanduser()
+    if given is None:
+        return Path(os.environ.get(variable) or usual)
+    return given if isinstance(given, Root) else Path(given).expanduser()

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from foundations import packs
 from foundations.access import is_denied, reason
 from foundations.errors import ClosedError, EnvironmentFailure
 
@@ -292,6 +293,14 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
                 part.unlink(missing_ok=True)
 
 
+def sweep_abandoned(folder: Path) -> None:
+    """Remove the temporary files of any file that processes of this machine left, which have ended."""
+    for part in folder.glob(f".*{PART}"):
+        if is_abandoned(part.name, part.name[1:].partition(f".{_place()}-")[0]):
+            with contextlib.suppress(PermissionError):
+                part.unlink(missing_ok=True)
+
+
 def is_abandoned(part: str, of: str) -> bool:
     """Return whether a temporary file or folder of `of` was left by a process of this machine that has ended."""
     found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
@@ -329,6 +338,10 @@ def read_file(path: Path | str) -> bytes:
 
 def _content(path: Path | str) -> bytes:
     with _opened(path, allow=stat.S_ISCHR) as file:
+        if isinstance(file, packs.Window):
+            if file.size <= _MOST_BYTES:
+                return file.read()
+            raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES >> 20} MiB", str(path))
         found = os.fstat(file.fileno())
         if found.st_size <= _MOST_BYTES:
             return file.read() if stat.S_ISREG(found.st_mode) else file.read(_CHUNK) or b""
@@ -346,7 +359,9 @@ def sha256_of_file(path: Path | str) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise OSError for anything but a regular file or a link to one."""
+    """Raise OSError for anything but a regular file or a link to one. Files in packs are regular ones."""
+    if packs.is_inside(path) and packs.member(path) is not None:
+        return
     mode = despite_stale(path.stat).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
@@ -357,9 +372,14 @@ def check_readable(path: Path) -> None:
     _opened(path).close()
 
 
-def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO:
+def _opened(path: Path | str, allow: Callable[[int], bool] = stat.S_ISREG) -> io.FileIO | packs.Window:
     # Without O_NONBLOCK, opening a FIFO blocks until a process opens it for writing.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except NotADirectoryError:
+        if not packs.is_inside(path):
+            raise
+        return packs.opened(path)
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode) or allow(mode):
         # Unbuffered: half the system calls. Listing thousands of runs waits for this.

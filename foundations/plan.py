@@ -12,9 +12,13 @@ from pathlib import Path
 from foundations.description.address import Location
 from foundations.description.desc import Desc, MaskOf
 from foundations.description.step import Step
+from foundations.errors import EnvironmentFailure
+from foundations.packs import exists
 from foundations.storage.manifest import Manifest
+from foundations.storage.root import Root
 from foundations.storage.root_format import check_format
 from foundations.storage.run import Run
+from foundations.storage.store import of_upstream
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,36 @@ class PlannedRun:
     """The runs that it depends on; empty if it has nothing to compute."""
     manifest: Manifest | None = None
     exists: bool = False
+    left_out: list[str] = field(default_factory=list)
+    """Sentences on the runs of upstreams that do not count, because they are damaged."""
 
     def refresh(self) -> None:
-        """Check again what exists. Raises: DamagedError where the existing run has another description."""
-        self.manifest = self.run.manifest()
-        self.exists = self.run.exists()
-        if self.exists:
-            self.run.check(self.desc)
+        """Check again what exists; a damaged run of an upstream does not count.
+
+        Raises: DamagedError where the existing run has another description; EnvironmentFailure.
+        """
+        self.run.look_again()
+        try:
+            self.manifest = self.run.manifest()
+            self.exists = self.manifest is not None or self.run.exists()
+            if self.exists:
+                self.run.check(self.desc)
+        except EnvironmentFailure as error:
+            if self.run.upstream is None:
+                raise
+            self.leave_out(error)
+
+    def leave_out(self, error: EnvironmentFailure) -> None:
+        """Do not count the run of an upstream, note why, and refresh. Raises: EnvironmentFailure; as `refresh`."""
+        assert isinstance(self.run.root, Root) and self.run.upstream is not None, "an upstream's run counts"
+        self.run.root.leave_out(self.run.upstream, self.run.location)
+        self.left_out.append(f"{str(error).splitlines()[0]} So this run of an upstream does not count.")
+        self.refresh()
+
+    @property
+    def is_upstreams(self) -> bool:
+        """Whether a complete run of an upstream counts as this run."""
+        return self.manifest is not None and self.run.upstream is not None
 
     @property
     def until(self) -> Step:
@@ -63,7 +90,11 @@ class PlannedRun:
         if self.manifest is not None:  # only what it lists counts: a replay that was killed may have left more
             return sorted(step for step in self.keep if Run.state_name(step) not in self.manifest.files)
         run = self.run
-        return sorted(step for step in self.keep if not (self.exists and run.path(run.state_name(step)).exists()))
+        return sorted(step for step in self.keep if not (self.exists and exists(run.path(run.state_name(step)))))
+
+    def uses(self) -> list[str]:
+        """Return the states of other runs that its computation may read, as `<location>/<file>`."""
+        return [f"{source.run}/{Run.state_name(step)}" for source in self.sources for step in sorted(source.keep)]
 
     @property
     def is_done(self) -> bool:
@@ -80,7 +111,9 @@ class PlannedRun:
     @property
     def status(self) -> str:
         """The state of the run: complete, incomplete or not begun."""
-        return "complete" if self.manifest else "incomplete" if self.exists else "not begun"
+        if self.manifest:
+            return f"complete{of_upstream(self.run.upstream)}"
+        return "incomplete" if self.exists else "not begun"
 
 
 class Plan:
@@ -119,14 +152,22 @@ class Plan:
         """
         found = self._asked(target)
         self._targets.append(found)
-        waiting = [found]
+        self._expand([found])
+        return found
+
+    def leave_out(self, planned: PlannedRun, error: EnvironmentFailure) -> None:
+        """Plan to compute a run here, because that of an upstream is damaged. Raises: as `add`."""
+        planned.leave_out(error)
+        self._expand([planned])
+
+    def _expand(self, waiting: list[PlannedRun]) -> None:
+        """Add the runs that some runs of the plan need."""
         while waiting:
             planned = waiting.pop()
             if planned.manifest is None:
                 planned.desc.check()
             if not planned.is_done and not planned.sources:
                 waiting += self._expanded(planned)
-        return found
 
     def _expanded(self, planned: PlannedRun) -> list[PlannedRun]:
         replicate = planned.run.location.replicate
@@ -150,7 +191,10 @@ class Plan:
         planned.needs_mask |= target.needs_mask
         planned.keep.update(target.keep)
         if target.is_complete:
-            planned.keep.update((target.desc.start, target.desc.end))
+            # A complete run stays complete without the states that were evicted: who needs one, asks for it.
+            evicted = planned.manifest.evicted if planned.manifest else {}
+            ends = (target.desc.start, target.desc.end)
+            planned.keep.update(step for step in ends if Run.state_name(step) not in evicted)
         return planned
 
 

@@ -206,7 +206,7 @@ class Comparison:
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
         rows = [row for point in self.points for row in point.rows]
-        return found + _data_notes(rows) + _origin_notes(rows)
+        return [*found, *_data_notes(rows), *_origin_notes(rows), *upstream_notes(rows)]
 
 
 def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
@@ -222,6 +222,15 @@ def left_out_notes(left_out: Iterable[LeftOut]) -> list[str]:
     for each in left_out:
         reasons.setdefault(each.why, []).append(each.row)
     return [f"Left out, {why}: {_addresses(rows)}." for why, rows in reasons.items()]
+
+
+def upstream_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a sentence for each upstream that holds some of the runs."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row.upstream is not None:
+            found.setdefault(row.upstream, {})[row.location] = row
+    return [f"In the upstream {upstream}: {_addresses(list(runs.values()))}." for upstream, runs in found.items()]
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

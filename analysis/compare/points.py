@@ -107,9 +107,14 @@ class Point:
         return (min(self.values), max(self.values)) if half is None else (mean - half, mean + half)
 
     def summary(self, spread: str) -> dict[str, Any]:
-        """Return mean, low and high end of its spread, n, the values and the addresses behind it, as columns."""
+        """Return mean, low and high end of its spread, n, the values and the addresses behind it, as columns.
+
+        Where runs are in upstreams, these are a column as well.
+        """
         low, high = self.interval(spread) or (None, None)
         texts = {"values": " ".join(map(repr, self.values)), "addresses": addresses_of(self.rows)}
+        upstreams = " ".join(dict.fromkeys(row.upstream for row in self.rows if row.upstream is not None))
+        texts |= {"upstreams": upstreams} if upstreams else {}
         return {"mean": self.mean, "low": low, "high": high, "n": self.n, **texts}
 
     def texts(self, spread: str, number: Callable[[float], str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.comparison import Comparison, Line, left_out_notes, names_in
+from analysis.compare.comparison import Comparison, Line, left_out_notes, names_in, upstream_notes
 from analysis.compare.looks import place_of
 from analysis.compare.points import (
     DENSE,
@@ -129,6 +129,7 @@ def draw(rows: Sequence[Row], options: MeasureOptions) -> DrawnFigure:
     if hidden := sum(not _is_shown(dot.x, dot.y, options) for dot in dots):
         why = "not finite, or not positive on a logarithmic axis" if options.log else "not finite"
         notes.append(f"{hidden} of {len(dots)} points are not shown: {why}.")
+    notes += upstream_notes(dot.row for dot in dots)
     return DrawnFigure(figure, tuple(_points(found, options)), tuple(notes))
 
 

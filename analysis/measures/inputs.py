@@ -135,9 +135,12 @@ class MeasuredRun(StoredRun):
         return self.mask() or Mask.ones(model)
 
     def chosen_steps(self, text: str | None) -> list[Step]:
-        """Return the steps of an option with a list of steps, ascending, without repeats; for None, all kept steps."""
+        """Return the steps of an option with a list of steps, ascending, without repeats; for None, all kept steps.
+
+        A step counts as kept if `gc` has removed its state since.
+        """
         if not text:
-            return self.steps
+            return sorted({*self.steps, *self.evicted_steps})
         return sorted(set(parse_steps(text, self.description.iterations_per_epoch)))
 
     def _note(self, name: str) -> None:
@@ -167,10 +170,11 @@ def _incomplete(run: StoredRun) -> EnvironmentFailure:
 
 
 def current_sha256(run: Run, name: str) -> str | None:
-    """Return the SHA-256 of one of a run's files, from its manifest; None if there is no such file."""
+    """Return the SHA-256 of one of a run's files, or of an evicted state, from its manifest; None if there is none."""
     manifest = run.manifest()
     if manifest is not None:
-        return manifest.files[name].sha256 if name in manifest.files else None
+        recorded = manifest.files.get(name, manifest.evicted.get(name))
+        return recorded.sha256 if recorded else None
     path = run.path(name)
     return sha256_of_file(path) if path.is_file() else None
 

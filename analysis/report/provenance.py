@@ -32,6 +32,8 @@ class RunLine:
     versions: int | None
     """The index of its set of versions."""
     fingerprint: str
+    upstream: str
+    """Empty for a run in the root itself."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,8 @@ def provenance_of(
 
     rows: all runs of the report, in the order of the returned lines.
     """
-    point_of: dict[str, int] = {}
-    value_of: dict[str, float] = {}
-    for number, point in enumerate(found.points):
-        for row, value in zip(point.rows, point.values, strict=True):
-            point_of[row.location], value_of[row.location] = number, value
-        for each in point.left_out:
-            point_of[each.row.location] = number
+    point_of = {row.location: number for number, point in enumerate(found.points) for row in point.members}
+    value_of = {row.location: value for each in found.points for row, value in zip(each.rows, each.values, strict=True)}
     why = {row.location: f"no dense reference: {row.status}" for row in found.untrained}
     why |= {each.row.location: each.why for each in found.left_out}
     counted = [row for row in rows if row.location in value_of]
@@ -93,6 +90,7 @@ def provenance_of(
             seconds=manifest.wall_seconds if manifest else None,
             versions=versions.get(tuple(sorted(manifest.versions.items()))) if manifest else None,
             fingerprint=row.fingerprint or "",
+            upstream=row.upstream or "",
         )
 
     known = [manifest for row in counted if (manifest := manifests[row.location])]

@@ -230,9 +230,9 @@ function showTraining() {
 function showRuns() {
   const table = document.getElementById("runs"), controls = document.getElementById("runs-controls");
   const head = ["address", "line", "remaining", "replicate", "status", DATA.value.name, "seconds", "finished", "device", "versions", "data", "location"];
-  const cells = ([address, location, point, replicate, status, value, device, finished, seconds, versions, fingerprint]) => {
+  const cells = ([address, location, point, replicate, status, value, device, finished, seconds, versions, fingerprint, upstream]) => {
     const of = point === null ? null : DATA.points[point];
-    return [address, of ? of.cells.label : "", of ? percent(of.level) : "", replicate, status, value === null ? "" : formatOf(DATA.value.name)(value), seconds === null ? "" : plain(seconds), finished, device, versions === null ? "" : `set ${versions + 1}`, fingerprint.slice(0, 8), location].map(String);
+    return [address, of ? of.cells.label : "", of ? percent(of.level) : "", replicate, status, value === null ? "" : formatOf(DATA.value.name)(value), seconds === null ? "" : plain(seconds), finished, device, versions === null ? "" : `set ${versions + 1}`, fingerprint.slice(0, 8), (upstream && `${upstream}/`) + location].map(String);
   };
   const texts = DATA.runs.map(cells);
   const search = node("input", {type: "search", placeholder: "address, line, device, \u2026"});

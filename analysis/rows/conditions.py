@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.rows.run_row import STATUSES, Row
+from foundations.amounts import SECONDS, as_seconds
 from foundations.description.step import HOW_TO_WRITE_A_STEP, Step
 from foundations.errors import UsageError, choose_from
 
@@ -29,8 +30,6 @@ ORDERS: Mapping[str, Callable[[float, float], bool]] = {
 EQUAL, UNEQUAL = "=", "!="
 _CONDITION = re.compile(r"\s*(?P<key>[^<>=!]*[^<>=!\s])\s*(?P<sign><=|>=|!=|==?|<|>)\s*(?P<wanted>.*?)\s*", re.DOTALL)
 _STEP = re.compile(r"(?=\d)(\d+ep)?(\d+it)?", re.ASCII)
-_DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|min|h|d)", re.ASCII)
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,"']|["'])+""", re.DOTALL)
 """A condition: text without commas outside quotes."""
 _FRACTION = re.compile(r"sparsity|density|prune_fraction|(.*_)?accuracy")
@@ -92,7 +91,7 @@ class Condition:
         if _is_step(example):
             return f" {HOW_TO_WRITE_A_STEP.capitalize()}."
         if self.key == "age":
-            return f" A duration is a number with one of {', '.join(_SECONDS)}, such as 2h."
+            return f" A duration is a number with one of {', '.join(SECONDS)}, such as 2h."
         return " A percentage is written like 30%." if _FRACTION.fullmatch(self.key) else ""
 
     def __str__(self) -> str:
@@ -191,8 +190,8 @@ def _number(wanted: Any) -> float | None:
 
 def _amount(wanted: Any) -> float | None:
     """Return a number, or a duration in seconds."""
-    match = _DURATION.fullmatch(str(wanted).strip())
-    return _number(wanted) if match is None else float(match["number"]) * _SECONDS[match["unit"]]
+    seconds = as_seconds(str(wanted))
+    return _number(wanted) if seconds is None else seconds
 
 
 def _iteration(text: str, per_epoch: int) -> int:

@@ -4,9 +4,9 @@
 
 The files of the runs are authoritative, and the index can be removed at any time. An entry is valid while the run's
 description and manifest are the same files (inode, size, times of change), the folder has not changed, and every file
-in the manifest has its listed size; otherwise the run is read. The index is ignored if it is damaged, or belongs to
-another user, who could have written anything into it. If several processes write it, the last writer wins. If it
-cannot be written, there is none.
+in the manifest has its listed size; otherwise the run is read. Runs of upstreams are in the index of the root itself.
+The index is ignored if it is damaged, or belongs to another user, who could have written anything into it. If several
+processes write it, the last writer wins. If it cannot be written, there is none.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from analysis.rows.run_row import Facts, Row, row_and_facts, row_of
 from foundations.description.address import Location
 from foundations.description.desc import interned
 from foundations.files import read_file, replacing
+from foundations.storage.root import upstreams_of
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
@@ -51,7 +52,7 @@ def remembered_rows(root: Path) -> Iterator[Callable[[Run], Row]]:
         yield row_of
         return
     with without_collector():
-        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json")
+        index = _Index(root / FOLDER / f"rows_{os.geteuid()}.json", has_upstreams=bool(upstreams_of(root)))
         yield index.row_of
     index.write()
 
@@ -81,8 +82,8 @@ def without_collector() -> Iterator[None]:
 
 
 class _Index:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, has_upstreams: bool) -> None:
+        self._path, self._has_upstreams = path, has_upstreams
         self._now = time.time()  # the same for all, so that ages can be compared
         self._pool: list[Any] = []
         self._known: dict[str, tuple[list[int], list[Any]]] = {}
@@ -97,7 +98,7 @@ class _Index:
     def row_of(self, run: Run) -> Row:
         """Return the row of a run."""
         name = str(run.location)
-        folder = f"{run.root}/{name}"
+        folder = f"{run.home}/{name}"
         try:
             paths = (f"{folder}/{DESCRIPTION}", f"{folder}/{MANIFEST}", folder)
             description, manifest, place = [os.stat(path) for path in paths]  # noqa: PTH116
@@ -119,7 +120,13 @@ class _Index:
 
     def write(self) -> None:
         """Replace the index if enough runs are new."""
-        if self._new < LEAST_NEW or not os.access(self._path.parent.parent, os.W_OK):
+        if self._new < LEAST_NEW:
+            return
+        root = self._path.parent.parent
+        if self._has_upstreams:  # all runs may be in these, and the root itself not there yet
+            with contextlib.suppress(OSError):
+                root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK):
             return
         # Failing to write the index does not change any row.
         with contextlib.suppress(OSError, ValueError):

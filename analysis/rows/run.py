@@ -86,6 +86,11 @@ class StoredRun:
         return self._run.folder
 
     @property
+    def upstream(self) -> Path | None:
+        """The upstream that has its files, which are only read; None for a run in the root itself."""
+        return self._run.upstream
+
+    @property
     def status(self) -> str:
         """complete, running (a process works on it now), incomplete, damaged, or missing (nothing is there)."""
         return self.row().status
@@ -174,6 +179,11 @@ class StoredRun:
         return [step for step in kept if manifest is None or Run.state_name(step) in manifest.files]
 
     @property
+    def evicted_steps(self) -> list[Step]:
+        """The steps whose states `gc` removed, ascending: a replay gives them back."""
+        return self._run.evicted_states(self._iterations_per_epoch)
+
+    @property
     def best_step(self) -> Step | None:
         """The first step with the best accuracy so far on held out examples; None without held out examples.
 
@@ -184,14 +194,15 @@ class StoredRun:
     def step(self, wanted: Step | str | None = None) -> Step:
         """Return the step that a text names, whether or not its state was kept.
 
-        wanted: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last with a kept state.
+        wanted: such as `50it`, `3ep` or a Step; `best` for `best_step`; by default the last whose state was kept, even
+        if `gc` has removed it since.
         Raises: UsageError if there is no such step; EnvironmentFailure if no state was kept at all.
         """
         if wanted is None:
-            steps = self.steps
+            steps = [*self.steps, *self.evicted_steps]
             if not steps:
                 raise EnvironmentFailure(self._run.why_no_state())
-            return steps[-1]
+            return max(steps)
         if wanted == BEST:
             best = self.best_step
             if best is None:
@@ -277,8 +288,9 @@ class StoredRun:
         if step not in steps:
             if not replay:
                 kept = ", ".join(map(str, steps)) or "none"
+                has = "no longer has" if step in self.evicted_steps else "did not keep"
                 raise UsageError(
-                    f"{self} did not keep its state at {step}; it kept {kept}. With replay=True it is computed.", "step"
+                    f"{self} {has} its state at {step}; it kept {kept}. With replay=True it is computed.", "step"
                 )
             self._replay([step])
         return step
@@ -288,6 +300,7 @@ class StoredRun:
 
         context = dataclasses.replace(self._replay_context(), replicate=self.replicate)
         ensure_states(self.description, context, steps)
+        self._run.look_again()  # an upstream's run was copied to the root itself
 
     def _replay_context(self) -> Context:
         """Return the context for computing states that were not kept."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from foundations.description.desc import flattened, hyperparameter_groups
 from foundations.errors import ClosedError, OpenPruneError, choose_from
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
-from foundations.storage.run import MANIFEST, Run
+from foundations.storage.run import Run
 from foundations.storage.store import short_address, source_locations, source_steps
 
 COLUMNS = (
@@ -35,6 +34,7 @@ COLUMNS = (
     "fingerprint",
     "origin",
     "problem",
+    "upstream",
 )
 """The columns of every row, in the order of tables."""
 STATUSES = ("complete", "incomplete", "running", "damaged", "closed", "missing")
@@ -109,6 +109,11 @@ class Row:
         return self.run.location.replicate
 
     @property
+    def upstream(self) -> str | None:
+        """The upstream whose run it is; None for a run in the root itself."""
+        return None if self.run.upstream is None else str(self.run.upstream)
+
+    @property
     def model(self) -> str | None:
         """The name of its network."""
         return self.hyperparameters.get("model_name")
@@ -165,6 +170,8 @@ class Row:
             "hyperparameters": dict(self.hyperparameters),
             "results": dict(self.results),
         }
+        if self.upstream is not None:
+            entry["upstream"] = self.upstream
         if problem := self.problem:
             entry["problem"] = problem
         if self.origin is not None:
@@ -247,8 +254,7 @@ def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
         record, manifest = run.record(), run.manifest()
         status = "complete" if manifest else "running" if is_held(run.lock_path) else "incomplete"
         facts = Facts.of(run, record, manifest)
-        since = os.stat(run.path(MANIFEST) if manifest else run.folder).st_mtime  # noqa: PTH116 (as in FileRecord)
-        return facts.row(run, status, now - since), facts
+        return facts.row(run, status, now - run.changed()), facts
     except ClosedError as error:
         return Row(run=run, status="closed", damage=str(error)), None
     except OpenPruneError as error:
@@ -264,6 +270,6 @@ def row_and_facts(run: Run, now: float) -> tuple[Row, Facts | None]:
 
 def _is_there(run: Run) -> bool:
     try:
-        return run.folder.exists()
+        return run.is_published or run.folder.exists()
     except OSError:  # in a folder without read permission
         return True

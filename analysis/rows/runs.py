@@ -16,6 +16,7 @@ from analysis.rows.run_row import COLUMNS, HPARAM, RESULT, Row
 from analysis.rows.selection import Where, chosen
 from foundations.environment import Environment
 from foundations.storage.origins import origins
+from foundations.storage.root import alone, upstreams_of
 from foundations.storage.store import all_runs
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ def read_rows(root: Path) -> list[Row]:
 
 
 def with_origins(rows: Sequence[Row], root: Path) -> list[Row]:
-    """Return the rows of runs under a root with the shared files that they came in."""
-    known = origins(root)
-    if not known:
+    """Return the rows of runs under a root, or in its upstreams, with the shared files that they came in."""
+    known = {str(place): origins(place) for place in (alone(root), *upstreams_of(root))}
+    if not any(known.values()):
         return list(rows)
-    found = [known.get(row.location) for row in rows]
+    found = [known.get(str(row.run.home), {}).get(row.location) for row in rows]
     return [replace(row, origin=str(origin)) if origin else row for row, origin in zip(rows, found, strict=True)]
 
 

@@ -19,6 +19,7 @@ from analysis.rows.run_row import Row, row_of
 from analysis.sharing.shared_file import RUNS, chosen_files
 from foundations.errors import EnvironmentFailure, UsageError
 from foundations.files import explain_os_errors, part_of, publish_folder
+from foundations.packs import as_plain_file
 from foundations.program import version
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import MANIFEST, Run
@@ -188,7 +189,8 @@ class _Writer:
         for name in [*chosen_files(run, manifest, states), MANIFEST]:
             path = self._folder / RUNS / str(run) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path(name), path)
+            with as_plain_file(run.path(name)) as plain:
+                shutil.copyfile(plain, path)
             properties = {"name": name, "encodingFormat": _format(name), "contentSize": str(path.stat().st_size)}
             parts.append(self._crate.add_file(path, f"{RUNS}/{run}/{name}", properties=properties))
         results = {name: value for name, value in manifest.results.items() if value is not None}

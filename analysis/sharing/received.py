@@ -30,6 +30,7 @@ from foundations.files import (
 from foundations.plain_tar import BLOCK, END, NotPlain, padded, read_content, read_header
 from foundations.registry import KEPT
 from foundations.storage import sealed_json
+from foundations.storage.adopt import adopt
 from foundations.storage.manifest import FileRecord
 from foundations.storage.origins import FOLDER, Origin, keep_origin
 from foundations.storage.root_format import check_format
@@ -249,5 +250,7 @@ def _add_states(staged: Run, run: Run) -> int:
     assert here is not None and came is not None, "both are complete"
     added = [name for name in came.files if name not in here.files]
     if added:
+        if run.upstream is not None:
+            adopt(run, lambda _: None)
         run.add(*added, source=staged.place)
     return len(added)

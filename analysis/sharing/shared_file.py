@@ -22,6 +22,7 @@ from foundations.description.address import MAIN, Location
 from foundations.description.step import Step
 from foundations.errors import DamagedError, UsageError
 from foundations.files import check_regular, explain_os_errors, read_file, replacing
+from foundations.packs import open_file
 from foundations.plain_tar import END, write_entry
 from foundations.plugins.kept import kept_source
 from foundations.registry import plugins_of
@@ -62,7 +63,7 @@ class Member:
             yield self.content
             return
         digest, size = hashlib.sha256(), 0
-        with self.content.open("rb") as file:
+        with open_file(self.content) as file:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
                 size += len(piece)
@@ -203,7 +204,7 @@ def _plugins(runs: Sequence[Run]) -> tuple[dict[str, Member], list[str]]:
     for run in runs:
         record = run.record()
         for plugin in (*plugins_of(record.get("main", {})), *plugins_of(record)):
-            source = kept_source(plugin, run.root)
+            source = kept_source(plugin, run.home)
             if source is None:
                 missing.append(plugin.name)
             else:

@@ -17,6 +17,7 @@ from foundations.description.step import Step
 from foundations.errors import DamagedError
 from foundations.metrics import Metrics
 from foundations.storage import tensor_files
+from foundations.storage.adopt import adopt
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
 from training.context import Context
@@ -48,6 +49,7 @@ class ImportDesc(TrainDesc):
 
     kind: ClassVar[str] = "import"
     job: ClassVar[str] = "branches.imported.import_job:ImportJob"
+    is_computed: ClassVar[bool] = False
 
     origin: OriginHparams
 
@@ -63,6 +65,7 @@ class ImportedBranchDesc(BranchDesc):
 
     kind: ClassVar[str] = "imported"
     job: ClassVar[str] = "branches.imported.import_job:ImportJob"
+    is_computed: ClassVar[bool] = False
 
     origin: OriginHparams
 
@@ -127,6 +130,8 @@ def import_run(
     with run.locked(context.reporter.say):
         run.create(desc)
         has_news = computed.metrics.values and not run.metrics().values
+        if has_news and run.upstream is not None:
+            adopt(run, context.reporter.say)
         if run.manifest() is None or has_news:
             _write(run, computed, origin)
     return run

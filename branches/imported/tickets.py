@@ -109,11 +109,15 @@ def _main_of(groups: Mapping[str, Any]) -> TrainDesc:
 
 
 def last_kept_state(run: Run) -> Step:
-    """Return the step of the last state that a run holds. Raises: EnvironmentFailure if it holds none."""
-    kept = run.kept_states(run.record()["iterations_per_epoch"])
+    """Return the step of the last state that a run keeps, even if `gc` has removed it since.
+
+    Raises: EnvironmentFailure if it has kept none.
+    """
+    per_epoch = run.record()["iterations_per_epoch"]
+    kept = [*run.kept_states(per_epoch), *run.evicted_states(per_epoch)]
     if not kept:
         raise EnvironmentFailure(run.why_no_state())
-    return kept[-1]
+    return max(kept)
 
 
 def _lineage(run: Run) -> dict[str, Any]:

@@ -84,7 +84,10 @@ def _results(manifest: Manifest | None) -> dict[str, Any]:
 def _tree(compared: Compared) -> dict[str, Any]:
     runs = ("address", "location", "branch", "status")
     return {
-        "runs": [{name: getattr(row, name) for name in runs} for row in compared.rows],
+        "runs": [
+            {name: getattr(row, name) for name in runs} | ({"upstream": row.upstream} if row.upstream else {})
+            for row in compared.rows
+        ],
         "differences": [
             {"name": each.name, "kind": each.kind, "values": list(each.values)} for each in compared.differences
         ],
@@ -102,13 +105,16 @@ def _columns(compared: Compared) -> dict[str, list[Any]]:
 def _text(compared: Compared, width: int | None) -> str:
     """Return the comparison as text for people."""
     rows = [["status", *(row.status for row in compared.rows)]]
-    headings = {1: "Differences"}
+    if any(row.upstream for row in compared.rows):
+        rows.append(["upstream", *(row.upstream or "" for row in compared.rows)])
+    count = len(rows)
+    headings = {count: "Differences"}
     rows += [difference_cells(each) for each in compared.differences if each.kind not in _HEADINGS]
     for kind, heading in _HEADINGS.items():
         of_kind = [difference_cells(each) for each in compared.differences if each.kind == kind]
         headings |= {len(rows): heading} if of_kind else {}
         rows += of_kind
-    if len(rows) == 1:
+    if len(rows) == count:
         headings = {}
     if compared.results:
         headings[len(rows)] = "Results"

@@ -39,12 +39,13 @@ SHOWN = (
     "sparsity",
     "accuracy",
     "age",
+    "upstream",
     "origin",
     DIFFERS,
 )
-_ONLY_IF_ANY = ("technique", "origin", DIFFERS)
+_ONLY_IF_ANY = ("technique", "upstream", "origin", DIFFERS)
 """Columns that are omitted if no run has a value for them."""
-_FOLDED = ("data", "model", "technique", "status", "branch", "strategy")
+_FOLDED = ("data", "model", "technique", "upstream", "status", "branch", "strategy")
 """Columns that move above a table that is too wide, if all runs have the same value, in this order."""
 _IMPORTANCE = (
     "address",
@@ -57,6 +58,7 @@ _IMPORTANCE = (
     "technique",
     "model",
     "data",
+    "upstream",
     "origin",
 )
 """Columns by importance: in a narrow terminal, the first ones stay side by side."""

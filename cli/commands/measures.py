@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from analysis.measures.measure import Measure
 from analysis.measures.registry import MEASURES
 from analysis.measures.results import MeasuredResult, result_of
-from analysis.rows.run import open_run
+from analysis.rows.run import StoredRun, open_run
 from cli.commands.catalogue import listing
 from cli.display.plain_table import table
 from cli.progress.reporting import reporting
@@ -19,6 +19,7 @@ from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.program import PROGRAM
+from foundations.storage.store import of_upstream
 
 _ROWS_SHOWN = 30
 
@@ -93,17 +94,18 @@ def _results(
                 no_download=work.no_download,
             )
             if not work.json:
-                reporter.say("\n".join([*_shown(result), *([""] if group is not groups[-1] else [])]))
+                reporter.say("\n".join([*_shown(result, group), *([""] if group is not groups[-1] else [])]))
             yield result
 
 
-def _shown(result: MeasuredResult) -> list[str]:
+def _shown(result: MeasuredResult, measured: Sequence[StoredRun]) -> list[str]:
     said = result.description
     options = [f"{name}={value}" for name, value in said.get("options", {}).items()]
     lines = [result.note] if result.note else []
     lines.append(" ".join([said["measure"], *options]))
-    for run in said["runs"]:
-        lines.append(" ".join([f"  {run['location']}", *(f"{name}={at}" for name, at in run.get("steps", {}).items())]))
+    for run, stored in zip(said["runs"], measured, strict=True):
+        steps = [f"{name}={at}" for name, at in run.get("steps", {}).items()]
+        lines.append(" ".join([f"  {run['location']}", *steps]) + of_upstream(stored.upstream))
     width = max(map(len, result.values), default=0)
     lines += ["", *(f"{name:<{width}}  {_number(value)}" for name, value in result.values.items())]
     number = len(next(iter(result.table.values()), []))

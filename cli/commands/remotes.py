@@ -126,7 +126,9 @@ def pull(names: list[str], environment: Environment, transfer: TransferHparams) 
                 _pull_datasets(pulling, root, listing, transfer.datasets_in(environment), reporter)
             pulling.finish()
     if not transfer.quiet:
-        print(_summary("Pulled", "from", storage, found))
+        in_upstreams = sum(Run(root, location).upstream is not None for location in found.present)
+        note = f" {in_upstreams} of them are in upstreams, whose runs count." if in_upstreams else ""
+        print(_summary("Pulled", "from", storage, found) + note)
     return _report_problems(found)
 
 
@@ -178,7 +180,7 @@ def _list_remote(storage: Storage, root: Path) -> int:
         {
             "address": f"{location.digest[:8]}/{location.replicate}",
             "run": str(location),
-            "here": "yes" if Run(root, location).is_published else "no",
+            "here": _here(Run(root, location)),
         }
         for location in complete
     ]
@@ -192,6 +194,10 @@ def _list_remote(storage: Storage, root: Path) -> int:
     for name in listing.unknown:
         print(f"Not of a remote, ignored: {name!r}")
     return 0
+
+
+def _here(run: Run) -> str:
+    return "no" if not run.is_published else "yes" if run.upstream is None else "in an upstream"
 
 
 def _opened(names: Sequence[str], environment: Environment, words: str) -> Storage:

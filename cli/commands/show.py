@@ -55,8 +55,8 @@ def show(names: list[str], environment: Environment, showing: ShowHparams) -> in
 def _described(row: Row) -> list[str]:
     run = row.run
     lines = [f"run:      {run.location}", f"folder:   {run.folder}", f"status:   {row.status}"]
-    if row.origin is not None:
-        lines.append(f"from:     {row.origin}")
+    lines += [f"upstream: {row.upstream}"] if row.upstream else []
+    lines += [f"from:     {row.origin}"] if row.origin is not None else []
     if row.problem:
         lines.append(row.problem)
     if not row.is_readable:
@@ -90,8 +90,8 @@ def _plugins(run: Run) -> list[str]:
     lines = []
     for plugin in _needed(run):
         lines.append(f"  {plugin.path}, SHA-256 {plugin.sha256[:12]}...")
-        kept = kept_source(plugin, run.root) is not None
-        lines += [f"    kept as {kept_path(plugin, run.root)}"] if kept else []
+        kept = kept_source(plugin, run.home) is not None
+        lines += [f"    kept as {kept_path(plugin, run.home)}"] if kept else []
         if not is_loaded(plugin) and not may_load(plugin, run):
             which = "this" if kept else "the"
             lines.append(f"    not loaded: jobs that depend on this run need --plugin with {which} file")
@@ -108,17 +108,17 @@ def plugin_diff(run: Run) -> list[str]:
 
 
 def _difference(plugin: Plugin, run: Run) -> list[str]:
-    kept = kept_source(plugin, run.root)
+    kept = kept_source(plugin, run.home)
     if kept is None:
-        return [f"{plugin.name}: the file that the run used is not kept under {run.root}."]
+        return [f"{plugin.name}: the file that the run used is not kept under {run.home}."]
     now = (loaded_plugin(plugin.name) or plugin).path
     try:
         current = read_file(now)
     except OSError as error:
         reason = f"{now} cannot be read now: {error.strerror}"
-        return [f"{plugin.name}: {reason}. The run's file is {kept_path(plugin, run.root)}"]
+        return [f"{plugin.name}: {reason}. The run's file is {kept_path(plugin, run.home)}"]
     before, after = (source.decode(errors="replace").splitlines() for source in (kept, current))
-    names = (f"{kept_path(plugin, run.root)} (of the run)", f"{now} (now)")
+    names = (f"{kept_path(plugin, run.home)} (of the run)", f"{now} (now)")
     lines = list(difflib.unified_diff(before, after, *names, lineterm=""))
     return lines or [f"{plugin.name}: {now} is as the run used it."]
 

@@ -28,7 +28,7 @@ from foundations.errors import UsageError
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
-from foundations.storage.store import find_run, short_address
+from foundations.storage.store import find_run, of_upstream, short_address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def _export(run: Run, path: Path, flags: ExportHparams) -> None:
         export_openlth(run, step, path)
     else:
         export_ticket(run, step, path, dense=flags.dense)
-    print(f"Wrote {run} to {path}")
+    print(f"Wrote {run}{of_upstream(run.upstream)} to {path}")
 
 
 def import_(argv: Sequence[str], environment: Environment) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from analysis.rows.run_row import row_of
 from cli.commands.choosing import ChosenHparams
@@ -22,8 +23,9 @@ from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneE
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
 from foundations.storage import upkeep
+from foundations.storage.root import alone, upstreams_of
 from foundations.storage.run import Run
-from foundations.storage.store import all_runs, find_run, short_address, with_users
+from foundations.storage.store import all_runs, find_run, find_run_here, short_address, with_users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,14 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
     root = verify.root_in(environment)
     if len(names) > 1:
         raise UsageError("verify takes one address, or none for all runs.")
-    runs = [find_run(root, names[0])] if names else list(all_runs(root))
-    damaged = closed_runs = 0
+    packs = upkeep.damaged_packs(root, set_aside=verify.mend)
+    if packs:
+        print(printable_lines("\n".join(map(str, packs))))
+        if not verify.mend:
+            return 1
+        print(f"Set aside {len(packs)} pack(s).")
+    runs = [find_run(root, names[0])] if names else _all_to_verify(root)
+    damaged = damaged_upstream = closed_runs = 0
     for run in runs:
         problems = upkeep.verify(run)
         if run.leftovers():
@@ -67,16 +75,27 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
             closed_runs += 1
             continue
         damaged += bool(problems)
-        if problems and verify.mend:
+        if problems and run.upstream is not None:
+            damaged_upstream += 1
+        elif problems and verify.mend:
             with run.locked(print), explain_os_errors("mend", run.folder):
                 aside = upkeep.mend(run)
             named = printable(", ".join(aside) or "nothing")
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:
         upkeep.sweep_removed(root)
+    of_upstreams = sum(run.upstream is not None for run in runs)
+    where = f" ({of_upstreams} of them in upstreams, which are never written)" if of_upstreams else ""
     counts = f"{damaged} damaged, {len(runs) - damaged - closed_runs} whole"
-    print(f"Checked {len(runs)} run(s): {counts}{f', {closed_runs} closed' if closed_runs else ''}.")
-    return int(closed_runs > 0 or (damaged > 0 and not verify.mend))
+    print(f"Checked {len(runs)} run(s){where}: {counts}{f', {closed_runs} closed' if closed_runs else ''}.")
+    return int(closed_runs > 0 or damaged_upstream > 0 or (damaged > 0 and not verify.mend))
+
+
+def _all_to_verify(root: Path) -> list[Run]:
+    """Return all runs in a root itself, also those in whose place an upstream's counts, and those of its upstreams."""
+    if not upstreams_of(root):
+        return list(all_runs(root))
+    return [*all_runs(alone(root)), *(run for run in all_runs(root) if run.upstream is not None)]
 
 
 def _sweep(run: Run) -> None:
@@ -91,8 +110,10 @@ def _verified_alone(run: Run, problems: list[OpenPruneError]) -> list[OpenPruneE
     problems: those found without the lock, returned if the lock cannot be taken because the root is read-only.
     """
     try:
+        if run.upstream is not None:
+            return problems
         with run.locked(print, wait=False):
-            return upkeep.verify(run) if run.folder.exists() else []
+            return upkeep.verify(run) if run.is_published or run.folder.exists() else []
     except Busy as busy:
         print(f"{busy} Verify it again when it is complete.")
         return []
@@ -105,12 +126,14 @@ def rm(names: list[str], environment: Environment, remove: RemoveHparams) -> int
     """Remove a run (rm ADDRESS), or all that a condition holds for (rm --where 'status=incomplete,age>30d')."""
     from analysis.measures.results import forget
 
-    root = remove.root_in(environment)
+    whole = remove.root_in(environment)
+    root = alone(whole)
     if len(names) != (remove.where is None):
         raise UsageError(f"rm takes one address, or --where: {PROGRAM} rm ADDRESS (`ls` lists them).")
-    chosen = [row_of(find_run(root, names[0]))] if names else remove.rows(root)
+    chosen = [row_of(find_run_here(whole, names[0]))] if names else remove.rows(root)
     if not chosen:
-        print(f"No runs under {root} with {remove.where}. Nothing was removed.")
+        others = " Runs of upstreams are never removed." if upstreams_of(whole) else ""
+        print(f"No runs under {root} with {remove.where}.{others} Nothing was removed.")
         return 1
     runs = [row.run for row in chosen]
     to_remove, meant = with_users(runs), {run.location for run in runs}

@@ -18,6 +18,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import Interrupted, UsageError
 from foundations.storage.locks import is_held, read_holder
+from foundations.storage.root import alone
 from foundations.storage.store import all_runs
 from foundations.storage.sweeps import ask_to_stop, known_sweeps
 from platforms.executors.queue import QueuedRun, queued_runs
@@ -95,7 +96,7 @@ def _run_rows(root: Path, queue: Sequence[QueuedRun]) -> list[dict[str, str]]:
     """Return rows of the runs in progress, then of those that wait in a queue."""
     noted = {path.name for path in (root / ".locks").glob("*.holder")}
     rows, running = [], set()
-    for run in all_runs(root) if noted else ():
+    for run in all_runs(alone(root)) if noted else ():
         facts = read_holder(run.lock_path) if run.lock_path.with_suffix(".holder").name in noted else None
         if facts is None:
             continue

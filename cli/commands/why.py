@@ -23,7 +23,7 @@ from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.program import PROGRAM
 from foundations.registry import load
 from foundations.storage.run import CHECKPOINT, Run
-from foundations.storage.store import short_address
+from foundations.storage.store import of_upstream, short_address
 
 _USAGE = f"""usage: {PROGRAM} why COMMAND FLAGS
 
@@ -94,7 +94,8 @@ def _answer(heading: str, target: Target, root: Path, datasets: Path, width: int
         yield from wrapped(_of_incomplete(row), width)
     else:
         yield from _of_missing(target, root, width)
-    yield from (line for text in other_data for line in wrapped(text, width))
+    left_out = [text for planned in made for text in planned.left_out]
+    yield from (line for text in (*left_out, *other_data) for line in wrapped(text, width))
     if needs:
         yield "To compute:"
         yield from map(_line, needs[-_MOST_NEEDED:])
@@ -108,9 +109,11 @@ def _line(planned: PlannedRun) -> str:
 
 def _of_complete(row: Row, made: Plan) -> str:
     age = "" if row.age is None else f", computed {duration(row.age)} ago"
+    where = of_upstream(row.run.upstream)
     if made.to_do():
-        return f"The run is complete{age}, but lacks states that the command asks for; it is replayed to keep them."
-    return f"The run is complete{age}: the command computes nothing and reuses it."
+        how = "copied here and replayed" if row.upstream else "replayed"
+        return f"The run is complete{where}{age}, but lacks states that the command asks for; it is {how} to keep them."
+    return f"The run is complete{where}{age}: the command computes nothing and reuses it."
 
 
 def _of_incomplete(row: Row) -> str:
@@ -133,7 +136,7 @@ def _of_missing(target: Target, root: Path, width: int | None) -> Iterator[str]:
 
 def _reason(found: Nearest) -> str:
     row = found.row
-    what = f"{row.address} ({row.branch or row.kinds[0]}, {row.status})"
+    what = f"{row.address} ({row.branch or row.kinds[0]}, {row.status}{', in an upstream' if row.upstream else ''})"
     kinds = {each.kind for each in found.differences}
     if not found.differences:
         return f"There is no such run, although {what} is described alike; it is computed."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.rows.lineage import Relative, ancestors, descendants
 from foundations.storage.run import Run
-from foundations.storage.store import short_address
+from foundations.storage.store import of_upstream, short_address
 
 
 def descent(run: Run) -> list[str]:
@@ -18,4 +18,5 @@ def children(run: Run) -> list[str]:
 
 
 def _line(relative: Relative) -> str:
-    return f"{'  ' * relative.generation}{short_address(relative.run)}  {relative.run.location.name}"
+    run = relative.run
+    return f"{'  ' * relative.generation}{short_address(run)}  {run.location.name}{of_upstream(run.upstream)}"

@@ -12,7 +12,7 @@ from foundations.description.desc import Desc
 from foundations.plan import Plan, PlannedRun
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
-from foundations.storage.store import short_address
+from foundations.storage.store import of_upstream, short_address
 
 
 def to_do(planned: PlannedRun) -> str:
@@ -20,9 +20,10 @@ def to_do(planned: PlannedRun) -> str:
     if planned.is_done:
         return "nothing"
     missing = planned.missing()
+    copied = "copy it here, " if planned.is_upstreams else ""
     if planned.manifest is None and planned.until > planned.desc.start:
         return f"train to {planned.until}"
-    return f"keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
+    return f"{copied}keep the state at {', '.join(map(str, missing)) or planned.desc.start}"
 
 
 def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
@@ -35,13 +36,14 @@ def preview(made: Plan, runs: Mapping[str, PlannedRun], series: str) -> str:
         facts = {
             "run": str(planned.run),
             "folder": str(planned.run.place),
-            "status": "complete: nothing to compute" if planned.is_done else planned.status,
+            "status": f"{planned.status}: nothing to compute" if planned.is_done else planned.status,
             "training": f"{desc.start} to {desc.end} ({desc.iterations_per_epoch} iterations an epoch)",
             "described by": canonical_json(desc.canonical),
         }
         lines = [f"{name + ':':<14}{value}" for name, value in facts.items()]
     rows = [{"run": str(planned.run), "is": planned.status, "to do": to_do(planned)} for planned in made]
-    return "\n".join([*lines, "", table(rows, ("run", "is", "to do"))])
+    left_out = [sentence for planned in made for sentence in planned.left_out]
+    return "\n".join([*lines, "", table(rows, ("run", "is", "to do")), *left_out])
 
 
 def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], series: str, root: Path) -> str:
@@ -50,7 +52,7 @@ def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], ser
         {
             series: name,
             **result_cells(planned.run, planned.manifest),
-            "this time": "computed" if planned in computed else "reused",
+            "this time": "computed" if planned in computed else f"reused{of_upstream(planned.run.upstream)}",
         }
         for name, planned in runs.items()
     ]
@@ -71,7 +73,7 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
     """Return the results of one run."""
     assert planned.manifest is not None
     results = planned.manifest.results
-    reused = "reused: the run was complete, nothing was computed"
+    reused = f"reused: the run was complete{of_upstream(planned.run.upstream)}, nothing was computed"
     figures: dict[str, Any] = {
         "test accuracy": percent(results.get("test_accuracy")),
         "top-5 accuracy": percent(results.get("test_top5accuracy")),

@@ -23,7 +23,7 @@ from foundations.storage.sweeps import running_sweep
 from platforms.dispatch import Dispatch, Item, State, Wish
 from platforms.executors.executor import CommandJob, Program
 from platforms.executors.registry import make_executor
-from training.jobs.compute import catch_up_logs, check_dataset
+from training.jobs.compute import catch_up_logs, check_dataset, check_upstreams
 
 if TYPE_CHECKING:
     from cli.request.request import Request
@@ -63,6 +63,7 @@ def dispatch_plan(
     what: the title of the work, for `watch`. labels: the names of runs.
     """
     with context_of(request.job, request.platform, environment) as context:
+        check_upstreams(made, context)
         for planned in made:
             check_dataset(planned, context)
         catch_up_logs(made, context)

@@ -18,7 +18,7 @@ class RootHparams(Hparams):
 
     def root_in(self, environment: Environment) -> Path:
         """Return the root that the flag or the environment names."""
-        return Path(self.root).expanduser() if self.root else environment.root
+        return environment.root_at(self.root) if self.root else environment.root
 
 
 @dataclass(frozen=True, kw_only=True)

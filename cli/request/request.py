@@ -12,6 +12,7 @@ from cli.request.remote_runs import planned_with_remote
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.plan import Target, plan
+from foundations.storage.run import Run
 from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PLATFORMS, PlatformHparams
 from training.jobs.compute import execute
@@ -61,7 +62,7 @@ def run_request(request: Request, environment: Environment) -> int:
     root = job.root_in(environment)
     if job.display_output_location:
         for target in targets.values():
-            print(target.desc.location(target.replicate).under(root))
+            print(Run(root, target.desc.location(target.replicate)).place)
         return 0
     made = planned_with_remote(lambda: plan(targets.values(), root), job, environment)
     runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}

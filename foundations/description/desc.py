@@ -111,6 +111,8 @@ class Desc(ABC):
     kind: ClassVar[str]
     job: ClassVar[str]
     """`module:class` of the job that computes it (see `training.job`), imported only when there is work to do."""
+    is_computed: ClassVar[bool] = True
+    """Whether a replay gives back its states; those of imported files are nowhere else."""
 
     def __post_init__(self) -> None:
         for name, value in self.fields().items():

@@ -3,8 +3,9 @@
 A run is created with the file beside it, so what computed it stays when the user's own file changes. A kept file is
 executed only where nobody else can have chosen it: root and file belong to the user, who has run a plug-in of this
 SHA-256 before (a list of these is in the user's own folder), and the run was not imported. Otherwise `--plugin` asks
-for it by name. Only the file itself is kept. What it imports counts as a library, and is looked for where the user's
-own list says that the file lay: a root that is somebody else's work could name any folder, and hold modules itself.
+for it by name. The same holds for an upstream and the files that it keeps for its runs. Only the file itself is kept.
+What it imports counts as a library, and is looked for where the user's own list says that the file lay: a root that is
+somebody else's work could name any folder, and hold modules itself.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foundations.environment import used_plugins_file
 from foundations.errors import EnvironmentFailure
 from foundations.files import read_file, write_atomically
+from foundations.home import used_plugins_file
 from foundations.plugins.plugins import load_plugin
 from foundations.plugins.users_code import is_kept
 from foundations.registry import KEPT, Plugin, loaded_plugin
@@ -65,15 +66,15 @@ def load_kept(plugins: Iterable[Plugin], run: Run) -> None:
     """
     for plugin in plugins:
         if loaded_plugin(plugin.name) is None and may_load(plugin, run):
-            load_plugin(kept_path(plugin, run.root), plugin.sha256, beside=_used().get(plugin.sha256))
+            load_plugin(kept_path(plugin, run.home), plugin.sha256, beside=_used().get(plugin.sha256))
 
 
 def may_load(plugin: Plugin, run: Run) -> bool:
     """Return whether the kept file of a run's plug-in exists and may be executed without `--plugin`."""
-    if run.location.training.startswith(_IMPORTED) or kept_source(plugin, run.root) is None:
+    if run.location.training.startswith(_IMPORTED) or kept_source(plugin, run.home) is None:
         return False
     try:
-        owners = {os.stat(path).st_uid for path in (run.root, kept_path(plugin, run.root))}  # noqa: PTH116
+        owners = {os.stat(path).st_uid for path in (run.home, kept_path(plugin, run.home))}  # noqa: PTH116
     except OSError:
         return False
     return owners == {os.geteuid()} and plugin.sha256 in _used()
@@ -81,9 +82,9 @@ def may_load(plugin: Plugin, run: Run) -> bool:
 
 def how_to_load(plugin: Plugin, run: Run) -> str:
     """Return a sentence with the flag that loads the kept file of a plug-in; empty if the file is not kept."""
-    if kept_source(plugin, run.root) is None:
+    if kept_source(plugin, run.home) is None:
         return ""
-    return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.root)}"
+    return f"The run's own version is kept. Look at it, then add --plugin={kept_path(plugin, run.home)}"
 
 
 def _used() -> dict[str, Path | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.files import explain_os_errors, read_file, sha256_of_file
+from foundations.packs import as_plain_file
 from foundations.plugins.kept import kept_source
 from foundations.registry import Plugin
 from foundations.remotes import layout
@@ -137,7 +138,7 @@ class Push:
     def _push_run(self, chosen: _Chosen) -> None:
         location = chosen.run.location
         try:
-            is_new = self._pushed(chosen)
+            is_new = self._pushed_as_it_is(chosen)
         except CorruptError as error:
             with self._lock:
                 self.found.problems.append(f"{self._storage.url}: {location}: {error}. It was not pushed.")
@@ -149,10 +150,23 @@ class Push:
         with self._lock:
             (self.found.sent if is_new else self.found.present).append(location)
 
+    def _pushed_as_it_is(self, chosen: _Chosen) -> bool:
+        """Send a run, without states that `gc` removes meanwhile; return as `_pushed`."""
+        while True:
+            try:
+                return self._pushed(chosen)
+            except EnvironmentFailure:
+                manifest = chosen.run.read_manifest()
+                there = manifest.files if manifest else {}
+                left = {name: record for name, record in chosen.manifest.files.items() if there.get(name) == record}
+                if left.keys() == chosen.manifest.files.keys():
+                    raise
+                chosen = dataclasses.replace(chosen, manifest=dataclasses.replace(chosen.manifest, files=left))
+
     def _pushed(self, chosen: _Chosen) -> bool:
         """Send a run; return False where the remote has all of it."""
         location, there = chosen.run.location, self._listing.runs.get(chosen.run.location)
-        plugins = {plugin.name: source for plugin in chosen.plugins if (source := kept_source(plugin, self._root))}
+        plugins = {plugin.name: source for plugin in chosen.plugins if (source := kept_source(plugin, chosen.run.home))}
         for name in sorted({plugin.name for plugin in chosen.plugins} - plugins.keys()):
             self.found.notes.append(f"{location} needs the plug-in {name}, whose file is not kept here.")
         records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in plugins.items()}
@@ -187,11 +201,14 @@ class Push:
         where = layout.object_name(record.sha256)
         if self._is_there(where, record.size):
             return
-        path = run.path(name)
-        with explain_os_errors("read", path):
-            if sha256_of_file(path) != record.sha256:
-                raise run.damaged(name, "its SHA-256 is not the one of its manifest")
-            self._storage.create_from(where, path)
+
+        def send(path: Path) -> None:
+            with explain_os_errors("read", path), as_plain_file(path) as plain:
+                if sha256_of_file(plain) != record.sha256:
+                    raise run.damaged(name, "its SHA-256 is not the one of its manifest")
+                self._storage.create_from(where, plain)
+
+        run.read(name, send)
         with self._lock:
             self.found.size += record.size
 
@@ -287,7 +304,7 @@ def _merged(known: RemoteManifest, wanted: RemoteManifest) -> RemoteManifest | N
 def _content(run: Run, name: str, record: FileRecord) -> bytes:
     """Return the bytes of a small file. Raises: DamagedError where they are not those of the manifest."""
     with explain_os_errors("read", run.path(name)):
-        data = read_file(run.path(name))
+        data = run.read(name, read_file)
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise run.damaged(name, "its SHA-256 is not the one of its manifest")
     return data

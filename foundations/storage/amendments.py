@@ -15,6 +15,7 @@ from pathlib import Path
 
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import create_file, explain_os_errors, looks, publish_file, refresh_folder
+from foundations.packs import names_in
 from foundations.storage import tensor_files
 from foundations.storage.manifest import (
     MANIFEST,
@@ -46,6 +47,8 @@ class AmendedRun(WorkingRun):
         place = str(self.place)
         for name, record in (manifest.files if manifest else {}).items():
             problem = record.difference(f"{place}/{name}")
+            if problem and self.has_moved(Path(place)):
+                return self.manifest()
             if problem and self.manifest_number() > 1:  # the file of an amendment may be seen later than its manifest
                 problem = self._patient_difference(name, record)
             if problem:
@@ -54,8 +57,12 @@ class AmendedRun(WorkingRun):
 
     def read_manifest(self) -> Manifest | None:
         """Return the latest manifest without comparing the files with it, or None where there is none."""
-        number = self.manifest_number()
-        return self.latest(number)[1] if number else None
+        while number := self.manifest_number():
+            place = self.place
+            found = self.latest(number)[1]
+            if found is not None or not self.has_moved(place):
+                return found
+        return None
 
     def latest(self, at_least: int) -> tuple[int, Manifest | None]:
         """Return the latest manifest and its number; 1 and None where there is none.
@@ -104,19 +111,26 @@ class AmendedRun(WorkingRun):
 
     def manifest_number(self) -> int:
         """Return the number of the latest manifest that this machine sees; 0 where there is no `manifest.json`."""
+        self._packed = None
         try:
-            names = os.listdir(self.place)  # noqa: PTH208 (called for each run of a listing)
+            names = names_in(self.unpacked)  # called for each run of a listing
+            if MANIFEST not in names and self.is_published:
+                names = names_in(self.place)
         except OSError:
             return int(self.is_published)  # a colleague's folder, say: reading the manifest reports it
         if MANIFEST not in names:
             return 0
         return max([manifest_number(name) or 1 for name in names if name.startswith("manifest_")], default=1)
 
-    def amended(self, files: Mapping[str, FileRecord] | None = None, without: Iterable[str] = ()) -> Manifest:
+    def amended(
+        self, files: Mapping[str, FileRecord] | None = None, without: Iterable[str] = (), *, evicted: bool = False
+    ) -> Manifest:
         """Write the next manifest, with further files, or without some; return it. If nothing changes, write none.
 
+        evicted: whether these others are states that a replay gives back, so that the manifest keeps their records.
         Raises: EnvironmentFailure where the run is not complete, or its folder cannot be written; DamagedError.
         """
+        self.refuse_upstream()
         gone, at_least = set(without), 1
         for _ in range(_ATTEMPTS):
             number, manifest = self.latest(max(at_least, self.manifest_number()))
@@ -125,7 +139,9 @@ class AmendedRun(WorkingRun):
             listed = {name: each for name, each in {**manifest.files, **(files or {})}.items() if name not in gone}
             if listed == manifest.files:
                 return manifest
-            amended = dataclasses.replace(manifest, files=listed, run=str(self))
+            records = {**manifest.evicted, **({name: manifest.files.get(name) for name in gone} if evicted else {})}
+            left = {name: record for name, record in records.items() if record is not None and name not in listed}
+            amended = dataclasses.replace(manifest, files=listed, evicted=left, run=str(self))
             with explain_os_errors("write", self.place):
                 try:
                     create_file(self.place / manifest_name(number + 1), amended.to_bytes())
@@ -142,26 +158,36 @@ class AmendedRun(WorkingRun):
 
         Where another process has published a whole file of that name before, that one stays.
         source: another folder that the files are in.
-        Raises: EnvironmentFailure where the run was completed with another file of that name, which was removed since.
+        Raises: EnvironmentFailure where the run had another file of that name before, which was removed since.
         """
-        added, first = source or self._added, self.first_manifest()
+        self.refuse_upstream()
+        if source is not None:
+            self.unpack()
+        added = source or self._added
         if added is not None:
+            first, manifest = self.first_manifest(), self.read_manifest()
+            former = {**(first.files if first else {}), **(manifest.evicted if manifest else {})}
             with self._writing(added, names[0]):
                 for name in names:
-                    self._check_added(added / name, name, first)
+                    self._check_added(added / name, name, former)
                 for name in names:
                     self._publish_added(added / name, name)
         self.amended(files={name: FileRecord.of(self.place / name) for name in names})
         self._drop_added()
 
-    def _check_added(self, added: Path, name: str, first: Manifest | None) -> None:
+    def _check_added(self, added: Path, name: str, former: Mapping[str, FileRecord]) -> None:
         found = FileRecord.of(added)
-        if first is not None and first.files.get(name, found) != found:
+        if former.get(name, found) != found:
             self._drop_added()
             raise EnvironmentFailure(
                 f"A replay of {self} does not reproduce {name}, which is not kept here: the machine, the versions or "
                 f"the number of processes differ from those in\n{self.place / MANIFEST}"
             )
+
+    def remove_superseded(self) -> None:
+        """Remove the manifests between the first and the latest one."""
+        for number in range(2, self.manifest_number()):
+            (self.place / manifest_name(number)).unlink(missing_ok=True)
 
     def _publish_added(self, added: Path, name: str) -> None:
         try:
@@ -176,6 +202,7 @@ class AmendedRun(WorkingRun):
 
     def set_aside(self, name: str) -> None:
         """Rename a damaged file to `damaged_<name>`, or a further name of that kind, if it is there."""
+        self.refuse_upstream()
         path = self.path(name)
         with contextlib.suppress(FileNotFoundError):
             path.rename(free_path(path.with_name(f"{DAMAGED}{name}")))

@@ -153,6 +153,18 @@ def read_holder(path: Path) -> dict[str, Any] | None:
     return facts
 
 
+def used_states(folder: Path) -> set[str]:
+    """Return the states that holders of the locks in a folder note that they use, as `<location>/<file>`.
+
+    Holders that were killed count: whoever takes their lock next removes their files.
+    """
+    found: set[str] = set()
+    for path in folder.glob("*.holder"):
+        uses = (read_holder(path) or {}).get("uses")
+        found.update(each for each in (uses if isinstance(uses, list) else []) if isinstance(each, str))
+    return found
+
+
 @contextlib.contextmanager
 def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
     """Hold the lock at `path` inside the block.
@@ -193,6 +205,17 @@ def is_held(path: Path) -> bool:
         return at is not None and time.time() - at < _SECONDS_OF_SILENCE
     file_lock.release()
     return bool(is_alive(read_holder(path) or {}))  # the lock may keep nobody out
+
+
+def remove_idle(path: Path) -> bool:
+    """Remove the file of a lock that nobody holds, with its holder's; return whether it is gone.
+
+    A process that waits for the lock meanwhile notices that its file is gone, and makes it again.
+    """
+    with contextlib.suppress(Busy, OSError), lock(path, path.stem, lambda _line: None, wait=False):
+        path.unlink(missing_ok=True)
+        return True
+    return False
 
 
 def _file_lock(path: Path) -> FileLock | ReadOnlyLock:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from foundations import packs
 from foundations.access import is_denied, reason
 from foundations.description.address import is_number
 from foundations.errors import ClosedError
@@ -70,7 +71,7 @@ class FileRecord:
         try:
             found = _stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return "it is missing"
+            return self._difference_in_pack(path, of_bytes=of_bytes)
         except OSError as error:
             if is_denied(error):
                 raise ClosedError(f"Cannot read {path}: {reason(error)}.") from error
@@ -82,6 +83,20 @@ class FileRecord:
         if of_bytes and sha256_of_file(path) != self.sha256:
             return "its SHA-256 is not the one of its manifest"
         return ""
+
+    def _difference_in_pack(self, path: str, *, of_bytes: bool) -> str:
+        try:
+            found = packs.member(path)
+            if found is None:
+                return "it is missing"
+            if found.size != self.size:
+                return f"it has {found.size} bytes, not the {self.size} of its manifest"
+            is_same = not of_bytes or sha256_of_file(path) == self.sha256
+            return "" if is_same else "its SHA-256 is not the one of its manifest"
+        except FileNotFoundError:
+            return "it is missing"
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
 
     @classmethod
     def of_tree(cls, tree: Any) -> FileRecord:
@@ -114,12 +129,15 @@ class Manifest:
     """The name of the working folder that became the run's folder; empty in manifests of format 1."""
     wall_seconds: float = 0.0
     finished: str = ""
+    evicted: dict[str, FileRecord] = field(default_factory=dict)
+    """The states that `gc` removed: a replay gives them back, with the same bytes. Written only if there are any."""
 
     def to_bytes(self) -> bytes:
         """Return the content of `manifest.json`, with its own checksum."""
         from dataclasses_json import DataClassJsonMixin  # its import takes as long as listing a hundred runs
 
-        return sealed_json.to_bytes(DataClassJsonMixin.to_dict(cast("DataClassJsonMixin", self)))
+        tree = DataClassJsonMixin.to_dict(cast("DataClassJsonMixin", self))
+        return sealed_json.to_bytes({name: value for name, value in tree.items() if name != "evicted" or value})
 
     @classmethod
     def from_bytes(cls, data: bytes, file: object = "A manifest") -> Manifest:
@@ -130,12 +148,13 @@ class Manifest:
         """
         tree = sealed_json.from_bytes(data, file)
         files = {name: FileRecord.of_tree(record) for name, record in tree.pop("files").items()}
-        found = cls(files=files, **tree)
+        evicted = {name: FileRecord.of_tree(record) for name, record in tree.pop("evicted", {}).items()}
+        found = cls(files=files, evicted=evicted, **tree)
         texts = [found.device, found.run, found.finished, found.generation]
         for facts in (found.dataset, found.parents, found.versions):
             texts += facts.values()
         numbers = [found.wall_seconds, *(value for value in found.results.values() if value is not None)]
-        if not all(map(_NAME.fullmatch, files)):
+        if not all(map(_NAME.fullmatch, [*files, *evicted])):
             raise TypeError("a file is not in the run's folder")
         if not all(isinstance(text, str) for text in texts) or not all(map(is_number, numbers)):
             raise TypeError("a value is of another form")

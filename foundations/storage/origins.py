@@ -18,6 +18,7 @@ from pathlib import Path
 from foundations.files import read_file, write_atomically
 from foundations.storage import sealed_json
 from foundations.storage.manifest import MANIFEST
+from foundations.storage.packed import packed_runs
 
 FOLDER = ".imports"
 """The folder of a root for these records."""
@@ -61,9 +62,14 @@ def origins(root: Path) -> dict[str, Origin]:
     for name in names:
         origin = _read(root / FOLDER / name) if name.endswith(".json") else None
         for location, sha256 in origin.runs.items() if origin else ():
-            if location not in found and origin and _sha256_of(root / location / MANIFEST) == sha256:
+            if location not in found and origin and _sha256_of(_place(root, location) / MANIFEST) == sha256:
                 found[location] = origin
     return found
+
+
+def _place(root: Path, location: str) -> Path:
+    own = root / location
+    return own if own.exists() else packed_runs(root).get(location, own)
 
 
 def _read(path: Path) -> Origin | None:

@@ -19,15 +19,22 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
 from foundations.errors import Busy, DamagedError, EnvironmentFailure
-from foundations.files import explain_os_errors, remove_empty, sha256_of_file, write_atomically
+from foundations.files import (
+    explain_os_errors,
+    remove_empty,
+    sha256_of_file,
+    write_atomically,
+)
 from foundations.metrics import BEST_BY, Metrics
+from foundations.packs import exists, names_in, time_of
 from foundations.plugins.kept import keep_plugins
+from foundations.program import PROGRAM
 from foundations.storage import sealed_json, tensor_files
 from foundations.storage.amendments import LEFT_OUT, AmendedRun
 from foundations.storage.manifest import MANIFEST, FileRecord, Manifest, manifest_number
@@ -69,6 +76,10 @@ class Run(AmendedRun):
         check_record(record, self.place)
         return record
 
+    def changed(self) -> float:
+        """Return when the run was completed or, if it is not complete, written last. Raises: OSError."""
+        return time_of(self.path(MANIFEST) if self.is_published else self.folder)
+
     def check_place(self) -> None:
         """Check that the directory is not another run's as a whole. Raises: DamagedError."""
         self.record()
@@ -99,7 +110,7 @@ class Run(AmendedRun):
                     (folder / name).unlink()
                 folder.rmdir()
                 self._let_go()
-                remove_empty(self.place.parent, above=1)
+                remove_empty(self.final.parent, above=1)
 
     def check(self, desc: Desc) -> None:
         """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
@@ -143,13 +154,16 @@ class Run(AmendedRun):
         """Return whether the state at a step was kept; of a complete run, whether its manifest lists it."""
         manifest = self.manifest()
         name = self.state_name(step)
-        return self.path(name).exists() if manifest is None else name in manifest.files
+        return exists(self.path(name)) if manifest is None else name in manifest.files
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
-        found = filter(None, (STATE.fullmatch(path.name) for path in self.folder.glob("state_*.safetensors")))
-        iterations = sorted(int(state[1]) * iterations_per_epoch + int(state[2]) for state in found)
-        return [Step(iteration, iterations_per_epoch) for iteration in iterations]
+        return _steps_of(names_in(self.folder), iterations_per_epoch)
+
+    def evicted_states(self, iterations_per_epoch: int) -> list[Step]:
+        """Return the steps whose states `gc` removed, ascending. Raises: DamagedError."""
+        manifest = self.read_manifest()
+        return _steps_of(manifest.evicted if manifest else (), iterations_per_epoch)
 
     def save_state(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights and buffers at a step; of a complete run, for `add` to publish them. Raises: as `write`."""
@@ -176,7 +190,7 @@ class Run(AmendedRun):
 
     def has_mask(self) -> bool:
         """Return whether a mask and its report were kept."""
-        return self.path(MASK).exists() and self.path(SPARSITY).exists()
+        return exists(self.path(MASK)) and exists(self.path(SPARSITY))
 
     def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
         """Keep a packed mask: its tensors and its header."""
@@ -236,14 +250,16 @@ class Run(AmendedRun):
 
     def clear_failure(self) -> None:
         """Forget that the run's command failed."""
-        for folder in (self.generations.folder, self.place):
+        for folder in (self.generations.folder, self.final):
             with explain_os_errors("write", folder), contextlib.suppress(NotADirectoryError):
                 (folder / FAILURE).unlink(missing_ok=True)
         self.generations.tidy()
 
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""
-        return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith(DAMAGED))
+        folder = self.folder
+        names = [name for name in names_in(folder) if name.endswith(".safetensors")]
+        return [folder / name for name in sorted(names) if not name.startswith((".", DAMAGED))]
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file. Raises: EnvironmentFailure where it is missing; DamagedError."""
@@ -277,36 +293,64 @@ class Run(AmendedRun):
             raise self.damaged(METRICS, "its SHA-256 is not the one of its manifest")
         return data
 
+    def _evicted(self, name: str) -> EnvironmentFailure:
+        """Return the error for a state that `gc` removed."""
+        found = STATE.fullmatch(name)
+        step = f"{found[1]}ep{found[2]}it" if found else name
+        return EnvironmentFailure(
+            f"`{PROGRAM} gc` removed {name} of {self}, since a replay gives it back.\n"
+            f"To replay it, give the command that computed the run, with --weight_save_steps={step}."
+        )
+
     def read_tensors(self, name: str, *, is_checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and facts in a file, without comparing it with a manifest.
 
         is_checked: the file is known to have every byte that was written.
         Raises: EnvironmentFailure where there is no such file; DamagedError where it is not what this run wrote there.
         """
-        owner = f"{self.location}/{name}"
+        owner, path = f"{self.location}/{name}", self.path(name)
         try:
             return self.read(
                 name, lambda path: tensor_files.read(path, self.how_to_mend(), owner, is_checked=is_checked)
             )
         except EnvironmentFailure:
-            self.check_there()
-            raise
+            self._is_complete = False
+            if self.path(name) == path:
+                self.check_there()
+                raise
+        # It was packed or unpacked meanwhile.
+        return tensor_files.read(self.path(name), self.how_to_mend(), owner, is_checked=is_checked)
 
     def _read_recorded_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         manifest = self.manifest()
         recorded = manifest.files.get(name) if manifest else None
         if recorded is not None:
             self.check_bytes(name, recorded)
+        elif manifest and name in manifest.evicted:
+            recorded = manifest.evicted[name]  # `gc` lists a state so before it knows whether a process uses it
+            if recorded.difference(str(self.path(name)), of_bytes=True):
+                raise self._evicted(name)
         elif name in self.left_out():
             raise EnvironmentFailure(f"{self} does not hold {name} here: {LEFT_OUT}")
         return self.read_tensors(name, is_checked=recorded is not None)
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:
         """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
-        problem = recorded.difference(str(self.path(name)), of_bytes=True)
+        path = self.path(name)
+        problem = recorded.difference(str(path), of_bytes=True)
+        self._is_complete &= not problem
+        if problem and self.path(name) != path:  # packed or unpacked meanwhile
+            problem = recorded.difference(str(self.path(name)), of_bytes=True)
         if problem:
             raise self.damaged(name, problem)
 
     def _write_tensors(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
         # The owner tells the file from those of other runs and steps.
         self.write(name, tensor_files.to_bytes(tensors, facts, owner=f"{self.location}/{name}"))
+
+
+def _steps_of(names: Iterable[str], iterations_per_epoch: int) -> list[Step]:
+    """Return the steps of the states among some names of files, ascending."""
+    found = filter(None, map(STATE.fullmatch, names))
+    iterations = sorted(int(state[1]) * iterations_per_epoch + int(state[2]) for state in found)
+    return [Step(iteration, iterations_per_epoch) for iteration in iterations]

@@ -19,10 +19,13 @@ from typing import TypeVar
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import PART, is_folder, is_there
+from foundations.packs import exists
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
 from foundations.storage.locks import Holder
 from foundations.storage.manifest import MANIFEST
+from foundations.storage.packed import packed_place
+from foundations.storage.place import Place
 
 DESCRIPTION = "description.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -39,14 +42,11 @@ _ATTEMPTS = 10
 Result = TypeVar("Result")
 
 
-class RunFolder:
+class RunFolder(Place):
     """The folders of one run."""
 
     def __init__(self, root: Path, location: Location) -> None:
-        self.root = root
-        self.location = location
-        self._own: Path | None = None
-        """The working folder that this process has claimed or begun."""
+        super().__init__(root, location)
         self._added: Path | None = None
         """The working folder for files that are to be added to the complete run."""
         self._is_complete = False
@@ -58,19 +58,24 @@ class RunFolder:
         return str(self.location)
 
     @cached_property
-    def place(self) -> Path:
-        """The final folder, which exists once the run is complete."""
-        return self.location.under(self.root)
-
-    @cached_property
     def generations(self) -> Generations:
         """The working folders, while the run is not complete."""
-        return Generations(self.place)
+        return Generations(self.final)
+
+    def has_moved(self, place: Path) -> bool:
+        """Return whether the run was packed or unpacked since it had a place."""
+        self._is_complete = False
+        return self.is_published and self.place != place
 
     @property
     def is_published(self) -> bool:
-        """Whether the final folder has a manifest: the run is complete, or damaged."""
-        return is_there(f"{self.place}/{MANIFEST}")
+        """Whether the final folder has a manifest, or the run is packed: it is complete, or damaged."""
+        self._packed = None
+        if is_there(f"{self.unpacked}/{MANIFEST}"):
+            return True
+        self._packed = packed_place(self.home, self.location)
+        # It may have been unpacked in between.
+        return self._packed is not None or is_there(f"{self.unpacked}/{MANIFEST}")
 
     @property
     def folder(self) -> Path:
@@ -86,8 +91,9 @@ class RunFolder:
         """Return the path of one of the run's files."""
         if name in OF_EXECUTORS:
             beside = self.generations.folder / name
-            at_place = self.place / name
-            return at_place if self.is_published or (is_there(at_place) and not is_there(beside)) else beside
+            at_place = self.final / name
+            is_here = is_there(self.final / MANIFEST)
+            return at_place if is_here or (is_there(at_place) and not is_there(beside)) else beside
         return self.folder / name
 
     def read(self, name: str, reader: Callable[[Path], Result]) -> Result:
@@ -100,13 +106,14 @@ class RunFolder:
             try:
                 return reader(path)
             except (OSError, EnvironmentFailure):
+                self._is_complete = False  # it may have been packed or unpacked
                 if self._own is not None or is_folder(path.parent) or self.path(name) == path:
                     raise
         return reader(self.path(name))
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""
-        return os.path.exists(self.folder / DESCRIPTION)  # noqa: PTH110 (no error where a colleague's folder is closed)
+        return exists(f"{self.folder}/{DESCRIPTION}")
 
     @property
     def output_path(self) -> Path:
@@ -118,21 +125,33 @@ class RunFolder:
         """The run's lock: beside the runs, so that it outlives the directory's removal."""
         return self.root / ".locks" / f"{str(self.location).replace('/', '.')}.lock"
 
+    def look_again(self) -> None:
+        """Find out again whether an upstream's run counts, and whether the run is complete."""
+        super().look_again()
+        self._is_complete = False
+
     def leftovers(self) -> list[Path]:
-        """Return stale files and folders, such as a killed writer's, which are deleted when the lock is next taken."""
+        """Return stale files and folders, such as a killed writer's, which are deleted when the lock is next taken.
+
+        An interrupted run in the root itself stays, although an upstream's counts: it may be left out again.
+        """
         stale = [each for each in self.generations.all() if self.generations.living_owner(each) is None]
         stale = [each for each in stale if each not in (self._own, self._added)]
-        if self.is_published:
+        if self.upstream is None and self.is_published:
             checkpoint = self.place / CHECKPOINT
             return [*_parts(self.place), *([checkpoint] if is_there(checkpoint) else []), *stale]
-        return [part for folder in (self.place, *stale) for part in _parts(folder)]
+        return [part for folder in (self.final, *stale) for part in _parts(folder)]
 
     def damaged(self, name: str, why: str) -> DamagedError:
         """Return the error for a damaged file of the run."""
         return DamagedError(f"{self.path(name)} is damaged: {why}.\n{self.how_to_mend()}")
 
     def how_to_mend(self) -> str:
-        """Return a sentence with the command that mends the run."""
+        """Return a sentence with the command that mends the run; for an upstream's, what happens instead."""
+        if self.upstream is not None:
+            return (
+                f"The upstream {self.upstream} is never written. A job that needs the run computes it in {self.root}."
+            )
         return f"To set it aside and compute it again: {PROGRAM} verify {self.location} --mend"
 
 

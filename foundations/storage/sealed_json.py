@@ -47,6 +47,8 @@ def from_bytes(data: bytes, file: object = "A file") -> dict[str, Any]:
     if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
         raise ValueError("its SHA-256 is not the one that it states")
     stated = tree.pop("format", 1)
+    if type(stated) is not int or stated < 1:
+        raise ValueError("its format is not a number")
     if stated not in _FORMATS:
         raise EnvironmentFailure(
             f"{file} is of format {stated}, and this version reads formats 1 to {FORMAT}: use a newer version."

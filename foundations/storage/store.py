@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from errno import EACCES
@@ -13,6 +14,8 @@ from foundations.description.address import MAIN, Location
 from foundations.errors import EnvironmentFailure, OpenPruneError, UsageError
 from foundations.program import PROGRAM
 from foundations.storage.generations import holds
+from foundations.storage.packed import packed_runs
+from foundations.storage.root import alone, counts_at, upstreams_of
 from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
@@ -25,14 +28,38 @@ def all_runs(root: Path) -> Iterator[Run]:
 
     Raises: EnvironmentFailure where the root is there and cannot be read.
     """
+    if upstreams_of(root):
+        yield from _all_that_count(root)
+        return
     for (training, number, name), is_closed in _names(root):
-        if is_closed or _holds_run(f"{root}/{training}/replicate_{number}/{name}"):
+        if is_closed or _holds_run(root, f"{training}/replicate_{number}/{name}"):
             yield Run(root, Location(training, number, name))
+
+
+def _all_that_count(root: Path) -> Iterator[Run]:
+    """Yield the runs of a root with upstreams: complete ones wherever they are, others in the root itself."""
+    places: dict[tuple[str, int, str], list[tuple[Path | None, bool]]] = {}
+    for upstream in (None, *upstreams_of(root)):
+        for parts, is_closed in _names(alone(root) if upstream is None else upstream):
+            places.setdefault(parts, []).append((upstream, is_closed))
+    for training, number, name in sorted(
+        places, key=lambda parts: (parts[0], str(parts[1]), parts[2] != MAIN, parts[2])
+    ):
+        location = Location(training, number, name)
+        found = places[training, number, name]
+        for upstream, is_closed in found:
+            if is_closed or counts_at(alone(root) if upstream is None else upstream, str(location)):
+                yield Run.at(root, location, upstream)
+                break
+        else:
+            if found[0][0] is None and _holds_run(root, str(location)):
+                yield Run.at(root, location, None)
 
 
 def all_names(root: Path) -> Iterator[str]:
     """Yield the locations of runs as text, from the names of folders alone. Raises: as `all_runs`."""
-    return (f"{training}/replicate_{number}/{name}" for (training, number, name), _ in _names(root))
+    names = itertools.chain(_names(alone(root)), *map(_names, upstreams_of(root)))
+    return iter(dict.fromkeys(f"{training}/replicate_{number}/{name}" for (training, number, name), _ in names))
 
 
 def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
@@ -42,6 +69,17 @@ def _names(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
         why = reason(closed, root) if root.is_dir() else "it is not a folder"
         raise EnvironmentFailure(f"Cannot read {root}: {why}.")
     check_format(root)
+    packed = [each for each in map(Location.parse, packed_runs(root)) if each is not None]
+    found = _names_of_folders(root)
+    if packed:
+        known = dict.fromkeys(((each.training, each.replicate, each.name) for each in packed), False) | dict(found)
+        ordered = sorted(known, key=lambda name: (name[0], f"replicate_{name[1]}", name[2] != MAIN, name[2]))
+        yield from ((name, known[name]) for name in ordered)
+    else:
+        yield from found
+
+
+def _names_of_folders(root: Path) -> Iterator[tuple[tuple[str, int, str], bool]]:
     for training in sorted([*root.glob("train_*"), *root.glob("import_*")]):
         folder = training.name
         if not os.access(training, os.R_OK | os.X_OK) and training.is_dir():  # a colleague's: reading a run reports it
@@ -66,6 +104,11 @@ def short_address(run: Run) -> str:
     return f"{run.location.digest[:8]}/{run.location.replicate}"
 
 
+def of_upstream(upstream: Path | None) -> str:
+    """Return a mark for a run that is in an upstream, as text that follows its address; empty without one."""
+    return "" if upstream is None else f" (in the upstream {upstream})"
+
+
 def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     """Return the run of an address: any unique prefix of its digest or directory's name, with `/N` for a replicate.
 
@@ -75,15 +118,19 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
     check_format(root)
     whole = address.rstrip("/")
     exact = Location.parse(whole)
-    if exact is not None and _holds_run(exact.under(root)):
-        return Run(root, exact)
+    if exact is not None and (run := _run_at(root, exact)):
+        return run
     begins = "" if whole.count("/") > 1 else whole.partition("/")[0]
-    likely = ((name, is_closed) for name, is_closed in _names(root) if begins in name[0] or begins in name[2])
-    named = [(Location(*name), is_closed) for name, is_closed in likely]
-    meant = [each for each in named if "/" in whole and whole in (str(each[0]), str(each[0].under(root)))]
+    roots = (alone(root), *upstreams_of(root))
+    names = itertools.chain.from_iterable(map(_names, roots))
+    likely = ((name, is_closed) for name, is_closed in names if begins in name[0] or begins in name[2])
+    named: dict[Location, bool] = {}
+    for name, is_closed in likely:
+        named[Location(*name)] = is_closed or named.get(Location(*name), False)
+    meant = [each for each in named if "/" in whole and whole in (str(each), *(str(each.under(at)) for at in roots))]
     if not meant:
-        meant = [each for each in named if is_meant(each[0], whole)]
-    found = [Run(root, location) for location, is_closed in meant if is_closed or _holds_run(location.under(root))]
+        meant = [each for each in named if is_meant(each, whole)]
+    found = [run for location in meant if (run := _run_at(root, location, is_closed=named[location]))]
     preferred = [run for run in found if run.location.replicate == prefer]
     if len({run.location.digest for run in found}) == len(preferred) == 1:
         found = preferred
@@ -93,6 +140,19 @@ def find_run(root: Path, address: str, prefer: int | None = None) -> Run:
         raise UsageError(f"No run under {root} is named '{address}'. `{PROGRAM} ls` lists the runs.")
     some = ", ".join(short_address(run) for run in found[:6]) + (", ..." if len(found) > 6 else "")
     raise UsageError(f"'{address}' may mean {len(found)} runs: {some}. Give more digits, or the replicate.")
+
+
+def find_run_here(root: Path, address: str) -> Run:
+    """Return the run of an address in a root itself. Raises: as `find_run`; UsageError for a run of an upstream."""
+    try:
+        return find_run(alone(root), address)
+    except UsageError:
+        found = find_run(root, address) if upstreams_of(root) else None
+        if found is None or found.upstream is None:
+            raise
+        raise UsageError(
+            f"{short_address(found)} is in the upstream {found.upstream}, which is never written. Nothing was changed."
+        ) from None
 
 
 def source_runs(run: Run) -> list[Run]:
@@ -160,9 +220,15 @@ def with_users(runs: Sequence[Run]) -> list[Run]:
     return list(found.values())
 
 
-def _holds_run(folder: Path | str) -> bool:
+def _run_at(root: Path, location: Location, *, is_closed: bool = False) -> Run | None:
+    """Return the run at a location under a root, or complete in an upstream; None if there is none."""
+    run = Run(root, location)
+    return run if is_closed or _holds_run(root, str(location)) or run.upstream is not None else None
+
+
+def _holds_run(root: Path, location: str) -> bool:
     # A run that lost its description can still be named, to be mended or removed.
-    return holds(str(folder), DESCRIPTION, MANIFEST)
+    return holds(f"{root}/{location}", DESCRIPTION, MANIFEST) or location in packed_runs(root)
 
 
 def is_meant(location: Location, address: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundations import packs
 from foundations.access import reason
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import check_readable, check_regular
@@ -57,10 +58,13 @@ def read(
 
     try:
         check_readable(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[_KEY])
-            # Clones, so that the tensors do not follow the file, which is mapped into memory.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if packs.is_inside(path):
+            metadata, tensors = _read_packed(path)
+        else:
+            with safe_open(path, framework="pt") as file:
+                metadata = json.loads((file.metadata() or {})[_KEY])
+                # Clones, so that the tensors do not follow the file, which is mapped into memory.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         recorded, text, written_as = metadata["sha256"], metadata["facts"], metadata.get("owner", "")
         found = recorded if is_checked else _digest(tensors, text, written_as)
         facts = json.loads(text)
@@ -83,12 +87,30 @@ def read(
     return tensors, facts
 
 
+def _read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the metadata and the tensors of a file in a pack."""
+    from safetensors.torch import load
+
+    with packs.opened(path) as file:
+        data = file.read()
+    return _metadata(data), load(data)
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    found: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
+    return found
+
+
 def owner(path: Path) -> str:
     """Return the owner that a file records; empty where it records none or cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         check_regular(path)
+        if packs.is_inside(path):
+            with packs.opened(path) as packed:
+                return str(_metadata(packed.read()).get("owner", ""))
         with safe_open(path, framework="np") as file:
             return str(json.loads((file.metadata() or {})[_KEY]).get("owner", ""))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

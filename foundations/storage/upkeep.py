@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from foundations import packs
 from foundations.access import check_may_empty, is_denied, reason
 from foundations.errors import ClosedError, DamagedError, EnvironmentFailure, OpenPruneError
 from foundations.files import PART, create_file, read_file, remove_empty, sweep_parts
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
 from foundations.storage.manifest import NOT_A_MANIFEST, FileRecord, Manifest, manifest_name, manifest_number
+from foundations.storage.packed import check as check_pack
+from foundations.storage.packed import drop, pack_files, packed_place
 from foundations.storage.root_format import FORMAT_FILE
 from foundations.storage.run import (
     CHECKPOINT,
+    DAMAGED,
     DESCRIPTION,
     FAILURE,
     LOG,
@@ -30,7 +34,8 @@ from foundations.storage.run import (
     Run,
 )
 
-_REMOVED = ".removed_"
+REMOVED = ".removed_"
+"""The prefix of the folders of runs that are being removed."""
 
 
 def verify(run: Run) -> list[OpenPruneError]:
@@ -54,6 +59,7 @@ def verify(run: Run) -> list[OpenPruneError]:
             with _collected(problems):
                 read()
     problems += [run.damaged(name, "it is not a regular file") for name in _not_files(run)]
+    problems += [run.damaged(name, "it is not as it was packed") for name in _differing_in_pack(run, manifest)]
     return list({str(problem): problem for problem in problems}.values())
 
 
@@ -78,7 +84,10 @@ def mend(run: Run) -> list[str]:
     A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
     Raises: Busy where the run is not complete and another process works on it.
     """
+    run.refuse_upstream()
     aside: list[str] = []
+    if run.unpack():
+        drop(run.root, [run.location], are_unpacked=True)
 
     def set_aside(name: str) -> None:
         run.set_aside(name)
@@ -149,17 +158,32 @@ def _readable_manifest(run: Run, set_aside: Callable[[str], None]) -> Manifest |
     return None
 
 
+def damaged_packs(root: Path, *, set_aside: bool) -> list[OpenPruneError]:
+    """Return the damage of packs whose runs cannot be listed. set_aside: whether to rename these packs as well."""
+    problems: list[OpenPruneError] = []
+    for pack in pack_files(root):
+        found = len(problems)
+        with _collected(problems):
+            check_pack(pack)
+        if set_aside and len(problems) > found:
+            pack.replace(free_path(pack.with_name(f"{DAMAGED}{pack.name}")))
+    return problems
+
+
 def remove(run: Run) -> None:
-    """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError."""
+    """Remove a run and the folders that it leaves empty. The run's lock is held. Raises: OSError, DamagedError."""
+    run.refuse_upstream()
     check_may_empty(run.generations.folder)
-    check_may_empty(run.place)
+    check_may_empty(run.final)
+    if packed_place(run.root, run.location) is not None:
+        drop(run.root, [run.location])
     # Renamed first: a removal that is cut off leaves no half of a run under the run's name.
-    for folder in (run.generations.folder, run.place):
-        trash = free_path(folder.with_name(f"{_REMOVED}{folder.name}"))
+    for folder in (run.generations.folder, run.final):
+        trash = free_path(folder.with_name(f"{REMOVED}{folder.name}"))
         with contextlib.suppress(FileNotFoundError):
             folder.replace(trash)
             shutil.rmtree(trash)
-    remove_empty(run.place.parent, above=1)
+    remove_empty(run.final.parent, above=1)
 
 
 def sweep_removed(root: Path) -> None:
@@ -168,7 +192,7 @@ def sweep_removed(root: Path) -> None:
     for part in root.glob(f"*/replicate_*/.*{PART}"):
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-    for trash in root.glob(f"*/replicate_*/{_REMOVED}*"):
+    for trash in root.glob(f"*/replicate_*/{REMOVED}*"):
         shutil.rmtree(trash, ignore_errors=True)
         remove_empty(trash.parent, above=1)
 
@@ -185,6 +209,19 @@ def _not_files(run: Run) -> list[str]:
     """Return the files outside the manifest that are not regular files, such as links, and would block a job."""
     names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.path(name))]
     return [name for name in names if not stat.S_ISREG(run.path(name).lstat().st_mode)]
+
+
+def _differing_in_pack(run: Run, manifest: Manifest | None) -> list[str]:
+    """Return the files of a packed run that its manifest does not list, and that are not what the pack states."""
+    found = []
+    for name in packs.names_in(run.place) if run.is_published and run.place != run.unpacked else []:
+        if manifest is None or name not in manifest.files:
+            try:
+                is_same = packs.has_its_checksum(run.place / name)
+            except OSError:
+                is_same = False
+            found += [] if is_same else [name]
+    return found
 
 
 def _reads(run: Run) -> dict[str, Callable[[], object]]:

@@ -36,6 +36,7 @@ from foundations.files import (
 )
 from foundations.storage.locks import Holder, describe, is_alive, is_same, lock, this_process
 from foundations.storage.manifest import MANIFEST, NOT_A_MANIFEST, FileRecord, Manifest, manifest_number
+from foundations.storage.packed import unpack
 from foundations.storage.root_format import check_format, state_format
 from foundations.storage.run_folder import CHECKPOINT, FAILURE, LOG, OF_EXECUTORS, OUTPUT, RunFolder, is_part
 
@@ -102,14 +103,23 @@ class WorkingRun(RunFolder):
             raise Busy(f"{self} is in use by {describe(busy)}.")
         return self._claim_first(free)
 
+    def unpack(self) -> bool:
+        """Give a packed run a folder of its own, too; return whether it was packed. Raises: EnvironmentFailure."""
+        if not self.is_published or self.place == self.final or self.upstream is not None:
+            return False
+        with explain_os_errors("write", self.final):
+            unpack(self.place, self.final)
+        return self.is_published
+
     def begin(self) -> None:
         """Take over the files of an interrupted process, or begin a working folder of this process's own.
 
         Does nothing where the run is complete. Raises: EnvironmentFailure.
         """
         if self._own is not None or self.is_published:
+            self.unpack()
             return
-        with explain_os_errors("write", self.place):
+        with explain_os_errors("write", self.final):
             state_format(self.root)
             free, busy = self._interrupted()
             if busy is not None:
@@ -136,9 +146,9 @@ class WorkingRun(RunFolder):
     def _of_format_1(self) -> list[Path]:
         """Return the final folder if it has files and, also after a second look, no manifest."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if os.listdir(self.place) and not self.is_published:  # noqa: PTH208
-                refresh_folder(self.place)
-                return [] if self.is_published else [self.place]
+            if os.listdir(self.final) and not is_there(self.final / MANIFEST):  # noqa: PTH208
+                refresh_folder(self.final)
+                return [] if is_there(self.final / MANIFEST) else [self.final]
         return []
 
     def _claim_first(self, folders: Iterable[Path]) -> bool:
@@ -147,7 +157,7 @@ class WorkingRun(RunFolder):
             claimed = self.generations.claim(old, is_owned=self._holder is not None)
             if claimed is None:
                 continue
-            if old == self.place and is_there(claimed / MANIFEST):  # it was published, which was not seen here
+            if old == self.final and is_there(claimed / MANIFEST):  # it was published, which was not seen here
                 self._put_back(claimed)
                 return False
             self._own = claimed
@@ -162,7 +172,7 @@ class WorkingRun(RunFolder):
 
     def _put_back(self, claimed: Path) -> None:
         try:
-            publish_folder(claimed, self.place)
+            publish_folder(claimed, self.final)
         except FileExistsError:
             shutil.rmtree(claimed, ignore_errors=True)
         self.generations.release(claimed)
@@ -193,14 +203,14 @@ class WorkingRun(RunFolder):
         self.log(f"Published by process {this_process()['pid']} on {this_process()['host']}.")
         manifest = dataclasses.replace(manifest, files=dict(files), run=str(self), generation=own.name)
         self.write(MANIFEST, manifest.to_bytes())
-        with explain_os_errors("write", self.place):
-            self._publish(own)
+        with explain_os_errors("write", self.final):
+            self._publish(own, own.name)
             self._own = None
-            for path in (self.place / CHECKPOINT, self.generations.folder / FAILURE):
+            for path in (self.final / CHECKPOINT, self.generations.folder / FAILURE):
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                (self.generations.folder / OUTPUT).replace(self.place / OUTPUT)
+                (self.generations.folder / OUTPUT).replace(self.final / OUTPUT)
             self.generations.release(own)
             self.generations.tidy()
 
@@ -211,11 +221,11 @@ class WorkingRun(RunFolder):
         """
         if self.is_published or self.exists():
             return False
-        with explain_os_errors("write", self.place):
+        with explain_os_errors("write", self.final):
             state_format(self.root)
-            make_folder(self.place.parent)
+            make_folder(self.final.parent)
             try:
-                publish_folder(folder, self.place)
+                publish_folder(folder, self.final)
             except FileExistsError:
                 return False
             except FileNotFoundError:
@@ -223,10 +233,33 @@ class WorkingRun(RunFolder):
                     raise
         return True
 
-    def _publish(self, own: Path) -> None:
+    @contextlib.contextmanager
+    def copied(self, generation: str) -> Iterator[Path]:
+        """Yield a new working folder for a copy of the complete run, which becomes the final folder here at the end.
+
+        generation: that of the manifest in the copy. Raises: as `check_own`.
+        """
+        with explain_os_errors("write", self.final):
+            state_format(self.root)
+            own = self._own = self.generations.begin(is_owned=self._holder is not None)
+        try:
+            yield own
+            with explain_os_errors("write", self.final):
+                self._publish(own, generation)
+        except (OSError, EnvironmentFailure):
+            self.check_own()
+            raise
+        finally:
+            self._own = None
+            shutil.rmtree(own, ignore_errors=True)
+            self.generations.release(own)
+            self.generations.tidy()
+            self.look_again()
+
+    def _publish(self, own: Path, generation: str) -> None:
         for _ in range(_ATTEMPTS):
             try:
-                publish_folder(own, self.place)
+                publish_folder(own, self.final)
                 return
             except FileExistsError:
                 if not self._sees_publication():  # a folder of format 1 is in the way
@@ -237,7 +270,7 @@ class WorkingRun(RunFolder):
                     continue
             except FileNotFoundError:
                 self._sees_publication()
-            if self._is_published_as(own.name):  # the reply was lost
+            if self._is_published_as(generation):  # the reply was lost
                 return
             break
         raise self._lost(own)
@@ -248,14 +281,14 @@ class WorkingRun(RunFolder):
 
     def _is_published_as(self, generation: str) -> bool:
         with contextlib.suppress(OSError, *NOT_A_MANIFEST):
-            return Manifest.from_bytes(read_file(self.place / MANIFEST)).generation == generation
+            return Manifest.from_bytes(read_file(self.final / MANIFEST)).generation == generation
         return False
 
     def _lost(self, own: Path | None) -> OpenPruneError:
         """Return the error for a process that others have overtaken, and remove what it has."""
         for _ in looks():
             with contextlib.suppress(OSError):
-                refresh_folder(self.place.parent)
+                refresh_folder(self.final.parent)
             if self.is_published:
                 said = _PUBLISHED.findall(self._text(self.place / LOG))
                 if own is not None:
@@ -279,8 +312,9 @@ class WorkingRun(RunFolder):
 
     def withdraw(self) -> None:
         """Make a complete run incomplete: its folder becomes this process's working folder. Raises: as `check_own`."""
-        with explain_os_errors("write", self.place):
-            self._own = self.generations.claim(self.place, is_owned=self._holder is not None)
+        self.refuse_upstream()
+        with explain_os_errors("write", self.final):
+            self._own = self.generations.claim(self.final, is_owned=self._holder is not None)
         self._is_complete = False
         if self._own is None:
             raise self._lost(None)
@@ -307,8 +341,9 @@ class WorkingRun(RunFolder):
         Raises: EnvironmentFailure; PublishedFirst or TakenOver where the working folder is no longer this process's.
         """
         self.begin()
+        self.refuse_upstream()
         if self._own is None and self._added is None:
-            with explain_os_errors("write", self.place):
+            with explain_os_errors("write", self.final):
                 self._added = self.generations.begin(is_owned=self._holder is not None)
         folder = self._own or self._added
         assert folder is not None, "one of the two was made"
@@ -323,6 +358,7 @@ class WorkingRun(RunFolder):
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         self.begin()
+        self.refuse_upstream()
         folder = self._own or self.place
         with self._writing(folder, LOG):
             append(folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
@@ -342,10 +378,13 @@ class WorkingRun(RunFolder):
 
         path: the path of the file, if known.
         """
+        is_given, place = bool(path), self.place
         path = path or str(self.path(name))
         try:
             return read_file(path)
         except (FileNotFoundError, NotADirectoryError):
+            if not is_given and self.has_moved(place) and str(self.path(name)) != path:
+                return self.data(name)
             is_moved = self._own is None and name not in OF_EXECUTORS
             if is_moved and os.path.dirname(path) not in (str(self.place), str(self.folder)):  # noqa: PTH120
                 return self.data(name)  # another process has renamed the folder

@@ -4,8 +4,12 @@ executor = "slurm"
 slurm_partition = "gpu"
 slurm_gpus = 1
 
+upstream = ["/lab/runs"]
+
 [remotes]
 lab = "s3://bucket/prefix"
+
+`foundations.environment` reads the upstreams, `foundations.remotes.names` the remotes.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
 from foundations.remotes.names import TABLE, remotes_in
 from platforms.executors.registry import EXECUTORS
+
+_UPSTREAM = "upstream"
 
 
 def site_settings(path: Path | None) -> Mapping[str, Any]:
@@ -48,6 +54,7 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     remotes_in(settings, path)  # a mistake in the file is an error, whoever reads it
     settings.pop(TABLE, None)
+    settings.pop(_UPSTREAM, None)
     known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:

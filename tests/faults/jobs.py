@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class Job:
     """Puts files into the folder, or damages its files, after the commands before."""
     is_damaged: bool = False
     """Whether it finds damaged runs."""
+    code: int = 0
+    """The exit code of the undisturbed command."""
     then: tuple[Command, ...] = ()
     """Commands that run after it, before results are compared."""
 
@@ -62,6 +65,12 @@ def _damages(folder: Path) -> None:
     (branch / "description.json").write_text("{")
 
 
+def _only_a_training(folder: Path) -> None:
+    """Remove the branch, which is in the remote, too."""
+    (branch,) = (folder / "root").glob("train_*/replicate_1/branch_*")
+    shutil.rmtree(branch)
+
+
 _TRAIN = ("train", *SMALL)
 _BRANCH = ("branch", "train")
 _RANDOM = ("--strategy=random", "--density=0.1")
@@ -74,10 +83,12 @@ _SWEEP = ("sweep", "--grid=strategy=random,snip1", "--retry=failed")
 _ONESHOTS = (*_BRANCH, "oneshot", *SMALL, "--density=0.5")
 _RM = ("rm", "train_", "--force")
 _ADD = ("datasets", "add", "mine")
+_PUSH, _PULL = ("push", "file://{folder}/remote"), ("pull", "file://{folder}/remote")
+_REWIND = (*_BRANCH, "lottery_rewind", *SMALL, "--rewind_step=1it", "--density=0.5")
 JOBS = {
     "train": Job(_TRAIN),
     "oneshot": Job(_ONESHOT, (_TRAIN,)),
-    "replay": Job((*_BRANCH, "lottery_rewind", *SMALL, "--rewind_step=1it", "--density=0.5"), (_TRAIN,)),
+    "replay": Job(_REWIND, (_TRAIN,)),
     "reinitialize": Job((*_BRANCH, "reinitialize", *SMALL, "--density=0.5"), (_TRAIN,)),
     "randomize_layerwise": Job((*_BRANCH, "randomize_layerwise", *SMALL, "--density=0.5"), (_TRAIN,)),
     "lottery": Job(("lottery", *SMALL, "--levels=1")),
@@ -97,6 +108,15 @@ JOBS = {
     "mend": Job(
         ("verify", "--mend"), (_TRAIN, _ONESHOT), prepare=_damages, is_damaged=True, then=(_TRAIN, _ONESHOT, _TRAIN)
     ),
+    "gc": Job(("gc", "--budget=0", "--grace=0"), (_TRAIN, _ONESHOT), (1,), code=1, then=(_REWIND,)),
+    "gc of packed runs": Job(
+        ("gc", "--budget=0", "--grace=0"), (_TRAIN, _ONESHOT, ("pack",)), (1,), code=1, then=(_REWIND,)
+    ),
+    "pull": Job(_PULL, (_TRAIN, _ONESHOT, _PUSH), prepare=_only_a_training),
+    "pack": Job(("pack",), (_TRAIN, _ONESHOT), then=(_REWIND,)),
+    "unpack": Job(("unpack",), (_TRAIN, _ONESHOT, ("pack",)), then=(_REWIND,)),
+    "unpack one": Job(("unpack", "train_"), (_TRAIN, _ONESHOT, ("pack",)), then=(_REWIND,)),
+    "rm of a packed run": Job(_RM, (_TRAIN, ("pack",)), (0, 2)),
     "sweep": Job(("sweep", "--grid=replicate=1-2", "--jobs=1", "--retry=failed", "--", *_TRAIN)),
     "sweep of branches": Job((*_SWEEP, "--jobs=2", "--", *_ONESHOTS)),
     # Networks that take turns, so that the results equal those of runs alone.

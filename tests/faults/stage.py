@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.main import main
+from foundations import packs
 from foundations.files import read_file
+from foundations.packs import names_in
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import MANIFEST, manifest_number
 from foundations.storage.run import DAMAGED, STATE
@@ -73,7 +75,7 @@ class Stage:
         shutil.copytree(self.begin, self.calm)
         witness, begun = Witness(), time.monotonic()
         result = self.run(job.command, self.calm, partial(arm, Fault(Kind.KILL, 0), self.calm, witness))
-        assert result.code == 0, result.err
+        assert result.code == job.code, result.err
         self.seconds, self.operations = time.monotonic() - begun, witness.counted()
         for command in job.then:
             assert self.run(command, self.calm).code == 0
@@ -154,10 +156,14 @@ class Stage:
 
 def contents(place: Path) -> dict[str, str]:
     """Return a digest of each file that matters, by its place. Excludes the files of a sweep's jobs, which change."""
-    return {
+    packed = [pack / name for pack in place.glob("root/.packs/*.zip") for name in packs.members(pack)]
+    packed = [path for path in packed if path.name not in _CHANGING and (manifest_number(path.name) or 1) == 1]
+    found = {f"root/{str(path).partition('.zip/')[2]}": digest(path) for path in packed}
+    return found | {
         str(at_place(path).relative_to(place)): digest(path)
         for path in sorted(place.rglob("*"))
         if path.is_file()
+        and path.suffix != ".zip"
         and path.name not in _CHANGING
         and (manifest_number(path.name) or 1) == 1  # the latest counts, in place of the first
         and not any(part.startswith(DAMAGED) or part == ".jobs" for part in path.parts)
@@ -183,11 +189,12 @@ def named_in(said: str) -> set[Path]:
 def digest(path: Path) -> str:
     """Return a digest of a file's content, but for the times in manifests and measures and the order of metadata."""
     if path.name == MANIFEST:
-        path = max(path.parent.glob("manifest*.json"), key=lambda each: manifest_number(each.name) or 0)
+        path = path.with_name(max(names_in(path.parent), key=lambda name: manifest_number(name) or 0))
     data = read_file(path)
     if manifest_number(path.name):
         tree: dict[str, Any] = json.loads(data)
         assert 0 <= tree["wall_seconds"] < 3600
+        tree["files"] |= tree.pop("evicted", {})  # a replay gives these states back
         for name in ("wall_seconds", "finished", "sha256", "parents", "versions", "generation"):
             tree.pop(name, None)  # for an imported run, it is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()

@@ -36,7 +36,7 @@ def test_a_fault_at_any_file_operation_leaves_nothing_wrong(
     assert not failures, "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("name", ["train", "oneshot", "export for OpenLTH", "prepare"])
+@pytest.mark.parametrize("name", ["train", "oneshot", "export for OpenLTH", "prepare", "gc of packed runs", "pack", "unpack one"])
 def test_a_fault_at_some_file_operations_leaves_nothing_wrong(name: str, tmp_path: Path, digits: Path) -> None:
     stage, drawn = Stage(JOBS[name], tmp_path, digits), random.Random(name)
     struck = [stage.inject(Fault(drawn.choice(KINDS), drawn.randint(1, 40))) for _ in range(10)]

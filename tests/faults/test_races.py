@@ -16,6 +16,7 @@ from tests.faults.processes import finished, judge_output
 from tests.faults.stage import Stage, contents, differences
 
 _MANY = 8
+_GC = ("gc", "--budget=0", "--grace=0")
 
 
 def rm_against_branch(stage: Stage, drawn: random.Random) -> str:
@@ -110,28 +111,62 @@ def many_on_one_store(stage: Stage, drawn: random.Random) -> str:
     return where
 
 
+def collection_against_job(stage: Stage, drawn: random.Random) -> str:
+    """Make room, and pack, while a job or pull begins, runs or resumes: it gets the same bytes, and the rest stays."""
+    place, said = stage.copy(), ""
+    if drawn.random() < 1 / 3:
+        interrupted = stage.start(stage.job.command, place)
+        time.sleep(drawn.uniform(0, stage.seconds))
+        interrupted.signal(drawn.choice([signal.SIGKILL, signal.SIGTERM]))
+        finished(interrupted)
+    running = stage.start(stage.job.command, place)
+    time.sleep(drawn.uniform(0, stage.seconds))
+    for _ in range(_MANY):
+        result = stage.run(drawn.choice([_GC, _GC, ("pack",), ("unpack",)]), place)
+        said += f"{result.out}{result.err}"
+        judge_output(result, (0, 1), said)
+        if not running.process.is_alive():
+            break
+    result = finished(running)
+    said += f"{result.out}{result.err}"
+    judge_output(result, (0,), said)
+    stage.judge(place, said)
+    judge_output(stage.run(stage.job.command, place), (0,), said)
+    found = contents(place)
+    for name, expected in stage.expected.items():
+        is_evictable = "/state_" in name or "/manifest_" in name
+        right = (expected, None) if is_evictable else (expected,)
+        assert found.get(name) in right, f"{said}\n{name}"
+    shutil.rmtree(place)
+    return said
+
+
 RACES: list[tuple[str, Callable[[Stage, random.Random], str], int, int]] = [
     ("oneshot", rm_against_branch, 2, 150),
     ("train", rm_against_training, 1, 100),
     ("oneshot", verify_against_job, 1, 60),
+    ("oneshot", collection_against_job, 2, 250),
+    ("replay", collection_against_job, 1, 150),
+    ("lottery", collection_against_job, 1, 100),
+    ("pull", collection_against_job, 1, 100),
     ("lottery", verify_against_job, 0, 20),
     ("train", many_on_one_run, 1, 30),
     ("lottery", many_on_one_run, 0, 10),
     ("prepare", many_on_one_store, 1, 20),
 ]
-"""The job, the commands that race it, and the numbers of rounds in the short and in the long form."""
+"""The job, the commands that race it, and the numbers of seeds in the short and in the long form."""
 
 
 def rounds(name: str, race: Callable[[Stage, random.Random], str], times: int, folder: Path, digits: Path) -> None:
-    """Run a race some times, print how often, and assert that nothing was violated."""
-    stage, drawn = Stage(JOBS[name], folder, digits), random.Random(name)
+    """Run a race with some seeds, print how many, and assert that nothing was violated."""
+    stage = Stage(JOBS[name], folder, digits)
     failures = []
     for number in range(times):
         try:
-            race(stage, drawn)
+            race(stage, random.Random(f"{name} {number}"))
         except AssertionError as failure:
-            failures.append(f"round {number}: {failure}")
-    print(f"{times} rounds of {race.__name__} with {name}, {len(failures)} violations")  # noqa: T201
+            failures.append(f"seed {number}: {failure}")
+    print(f"{times} seeds of {race.__name__} with {name}, {len(failures)} violations")  # noqa: T201
     assert not failures, "\n\n".join(failures)
 
 

@@ -1,6 +1,6 @@
 """Two users of a group and one root: what each may do with the other's runs, and the sentence where one may not.
 
-    python -m tests.faults.two_users        # as root; prints the table, in about a minute
+    python -m tests.faults.two_users        # as root; prints the table, in about two minutes
 
 The first user, Ann, computes runs under a umask; the second, Bob, then tries everything with them. Each acts in a
 process of its own with its user, its groups, its umask and its home.
@@ -33,7 +33,9 @@ from tests.faults.jobs import SMALL, flip
 ANN, BOB, LAB = 61001, 61002, 61000
 """Numbers of users and of their group that no machine has names for."""
 UMASKS = (0o002, 0o007, 0o022, 0o077)
-ROOTS = ("own root", "group root", "read-only root")
+READ_ONLY, UPSTREAM = "read-only root", "read-only upstream"
+ROOTS = ("own root", "group root", READ_ONLY, UPSTREAM)
+"""Whose root it is; for the last two, nobody may write it after Ann has."""
 Command = tuple[str, ...]
 
 TRAIN = ("train", *SMALL, "--device=cpu")
@@ -68,6 +70,14 @@ class Place:
     def root(self) -> Path:
         """The folder of the runs."""
         return self.folder / "shared" / "runs"
+
+    def settings(self, user: int) -> dict[str, str]:
+        """Return the variables of a user. Bob has a root of his own where Ann's is his upstream."""
+        common = _settings(self.folder / "shared")
+        if self.kind != UPSTREAM or user != BOB:
+            return common
+        own = str(self.folder / f"home_{BOB}" / "own_runs")
+        return {**common, "OPEN_PRUNE_ROOT": own, "OPEN_PRUNE_UPSTREAM": str(self.root)}
 
     def act(
         self, user: int, *commands: Command, prepare: Callable[[], None] = lambda: None, umask: int | None = None
@@ -104,7 +114,7 @@ class Place:
         os.chdir(home)
         for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
             os.environ.pop(variable, None)
-        os.environ |= {"HOME": str(home), **_settings(self.folder / "shared")}
+        os.environ |= {"HOME": str(home), **self.settings(user)}
         prepare()
         for command in commands:
             result = _result(command)
@@ -164,7 +174,7 @@ def place_of(kind: str, umask: int) -> Iterator[Place]:
                 os.chown(each, 0, LAB)
                 each.chmod(0o2770)  # after chown, which clears the bit
         _compute(place)
-        if kind == "read-only root":
+        if kind in (READ_ONLY, UPSTREAM):
             for path in (shared, *shared.rglob("*")):
                 path.chmod(path.stat().st_mode & ~0o022)
         yield place

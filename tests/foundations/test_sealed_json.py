@@ -50,3 +50,11 @@ def test_a_newer_format_is_refused_and_is_no_damage():
     assert not isinstance(error.value, DamagedError)
     with pytest.raises(ValueError, match="SHA-256"):
         sealed_json.from_bytes(data.replace(b'"format": 3', b'"format": 4'))
+
+
+@pytest.mark.parametrize("stated", [None, True, 1.0, "2", [], {}])
+def test_a_format_that_is_no_number_is_damage(stated):
+    data = sealed_json.to_bytes({**TREE, "format": stated})
+
+    with pytest.raises(ValueError, match="its format is not a number"):
+        sealed_json.from_bytes(data)

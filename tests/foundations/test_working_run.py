@@ -380,3 +380,16 @@ def test_a_run_that_arrives_is_complete_in_a_root_that_states_its_format(tmp_pat
     assert run.manifest() is not None and verify(run) == []
     assert (tmp_path / "root" / "format.json").exists()
     assert not run.adopt(complete_run(tmp_path / "second").place)
+
+
+def test_a_state_is_read_until_gc_has_removed_its_file(tmp_path: Path) -> None:
+    run = complete_run(tmp_path)
+    name, expected = run.state_name(step(10)), run.load_state(step(10))
+
+    run.amended(without=[name], evicted=True)  # `gc` asks next whether a process uses it
+
+    found = Run(tmp_path, run.location).load_state(step(10))
+    assert all(found[each].equal(expected[each]) for each in expected)
+    run.path(name).unlink()
+    with pytest.raises(EnvironmentFailure, match=f"gc` removed {name}"):
+        run.load_state(step(10))

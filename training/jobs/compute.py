@@ -19,13 +19,17 @@ from foundations.errors import Busy, DamagedError, EnvironmentFailure, OpenPrune
 from foundations.files import explain_os_errors
 from foundations.plan import Plan, PlannedRun, Target, plan
 from foundations.reporter import NotedProgress
+from foundations.storage.adopt import adopt
 from foundations.storage.manifest import Manifest
-from foundations.storage.run import Run
+from foundations.storage.root import upstreams_of
+from foundations.storage.run import MASK, SPARSITY, Run
 from foundations.storage.upkeep import check_bytes
 from training.context import Context
 
 _BYTES_CHECKED = 1 << 25
 """Bytes of reused runs that one command checks: less than a tenth of a second."""
+_ATTEMPTS = 20
+"""The most times that a job brings back states which `gc` removes while it begins."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
 
     Raises: EnvironmentFailure, DamagedError, Interrupted; UsageError if a job is refused; Busy.
     """
+    check_upstreams(made, context)
     for planned in made:
         check_dataset(planned, context)
     to_do = made.to_do()
@@ -86,12 +91,50 @@ def execute(made: Plan, context: Context) -> list[PlannedRun]:
     for planned in made:
         if planned.is_target and planned.manifest is None:
             raise EnvironmentFailure(f"{planned.run.place} was removed while the job ran.")
-    _check_reused(planned for planned in made if planned.is_target and planned not in computed)
+    reused = (planned for planned in made if planned.is_target and planned not in computed)
+    _check_reused(planned for planned in reused if not planned.is_upstreams)  # those were checked before
     catch_up_logs((planned for planned in made if planned not in computed), context)
     if context.keep_best:
         replayed = [planned for planned in made if planned.is_target and _replay_best(planned, context)]
         computed += [planned for planned in replayed if planned not in computed]
     return computed
+
+
+def check_upstreams(made: Plan, context: Context) -> None:
+    """Check upstreams' runs that a plan uses. Damaged ones, and those of other data, are reported and computed here.
+
+    Of runs that are only reused, bytes are checked up to a limit; of sources, the files that are needed; of runs to be
+    copied, every byte. Raises: EnvironmentFailure where an upstream is gone; as `Plan.add`.
+    """
+    left, checked = _BYTES_CHECKED, set[PlannedRun]()
+    while upstreams_of(context.root) and (
+        found := [each for each in made if each.is_upstreams and each not in checked]
+    ):
+        for planned in found:
+            checked.add(planned)
+            assert planned.manifest is not None, "an upstream's run is complete"
+            try:
+                check_dataset(planned, context)
+                for name in _needed(planned):
+                    planned.run.check_bytes(name, planned.manifest.files[name])
+                if planned.is_target and planned.is_done:
+                    left -= check_bytes(planned.run, planned.manifest, left)
+            except EnvironmentFailure as error:
+                made.leave_out(planned, error)
+                checked.discard(planned)  # another upstream may have it
+    for planned in made:
+        for sentence in planned.left_out:
+            context.reporter.say(sentence)
+        planned.left_out.clear()
+
+
+def _needed(planned: PlannedRun) -> Iterable[str]:
+    """Return the files of an upstream's run that a plan reads: of a run to be copied, all."""
+    assert planned.manifest is not None, "an upstream's run is complete"
+    if not planned.is_done:
+        return planned.manifest.files
+    states = [Run.state_name(step) for step in planned.keep]
+    return () if planned.is_target else [*states, *((MASK, SPARSITY) if planned.needs_mask else ())]
 
 
 def _check_reused(reused: Iterable[PlannedRun]) -> None:
@@ -137,28 +180,38 @@ def _groups(to_do: Sequence[PlannedRun], together: int) -> Iterator[list[Planned
 
 def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
     """Compute a group of runs together; return them without those that another process has completed meanwhile."""
-    contexts: dict[PlannedRun, Context] = {}
-    busy: list[PlannedRun] = []
-    with contextlib.ExitStack() as held:
-        for planned in group:
-            try:
-                # A group waits for no lock: its holder may be waiting for another lock of the group.
-                wait = context.wait and len(group) == 1
-                holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
-            except Busy:
-                if len(group) == 1:
-                    raise
-                busy.append(planned)
-                continue
-            planned.refresh()
-            if planned.is_done:
-                check_dataset(planned, context)
-            else:
-                contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
-        with context.interrupts.working_on(_named(contexts)):
-            failed = _work(contexts, context) if contexts else {}
-        for planned in contexts:
-            planned.refresh()
+    for _ in range(_ATTEMPTS):
+        contexts: dict[PlannedRun, Context] = {}
+        busy: list[PlannedRun] = []
+        with contextlib.ExitStack() as held:
+            for planned in group:
+                try:
+                    # A group waits for no lock: its holder may be waiting for another lock of the group.
+                    wait = context.wait and len(group) == 1
+                    holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
+                except Busy:
+                    if len(group) == 1:
+                        raise
+                    busy.append(planned)
+                    continue
+                planned.refresh()
+                if planned.is_upstreams and not planned.is_done:
+                    _adopt(planned, context)
+                if planned.is_done:
+                    check_dataset(planned, context)
+                else:
+                    # `gc` removes no state that is noted here. It may have done so before.
+                    holder.note({"uses": planned.uses()})
+                    contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
+            evicted = _evicted(contexts)
+            if not evicted:
+                failed = _work_noted(contexts, context)
+        if not evicted:
+            break
+        for source in evicted:
+            _bring_back(source, context)
+    else:
+        raise EnvironmentFailure(f"The states that {_named(group)} needs are removed again and again: another gc runs.")
     for planned, error in failed.items():
         if not isinstance(error, PublishedFirst):
             raise error
@@ -166,6 +219,37 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
         if not planned.is_done:  # the published run lacks some states
             busy.append(planned)
     return [*contexts, *(planned for each in busy for planned in _compute([each], context))]
+
+
+def _adopt(planned: PlannedRun, context: Context) -> None:
+    """Copy an upstream's run here, unless another process completes it here first."""
+    try:
+        adopt(planned.run, context.reporter.say)
+    except PublishedFirst as error:
+        context.reporter.say(str(error))
+    planned.refresh()
+
+
+def _work_noted(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[PlannedRun, OpenPruneError]:
+    with context.interrupts.working_on(_named(contexts)):
+        failed = _work(contexts, context) if contexts else {}
+    for planned in contexts:
+        planned.refresh()
+    return failed
+
+
+def _evicted(computing: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Return the runs with states that were removed since they were planned or computed for these runs."""
+    sources = list(dict.fromkeys(source for planned in computing for source in planned.sources))
+    for source in sources:
+        source.refresh()
+    return [source for source in sources if not source.is_done]
+
+
+def _bring_back(source: PlannedRun, context: Context) -> None:
+    """Compute the removed states of a run."""
+    target = Target(source.desc, source.run.location.replicate, tuple(source.keep), False, source.needs_mask)
+    execute(plan([target], context.root), context)
 
 
 def _named(planned: Collection[PlannedRun]) -> str:
@@ -193,7 +277,8 @@ def _work(contexts: Mapping[PlannedRun, Context], context: Context) -> Mapping[P
 def _replay_best(planned: PlannedRun, context: Context) -> bool:
     """Keep the best state of a run that was trained without keeping it; return whether this was necessary."""
     best = planned.run.best_step(planned.desc.iterations_per_epoch)
-    if best is None or planned.run.has_state(best):
+    manifest = planned.manifest
+    if best is None or planned.run.has_state(best) or (manifest and Run.state_name(best) in manifest.evicted):
         return False
     ensure_states(planned.desc, replace(context, replicate=planned.run.location.replicate), [best])
     planned.refresh()
@@ -202,7 +287,7 @@ def _replay_best(planned: PlannedRun, context: Context) -> bool:
 
 def _undo(planned: PlannedRun, context: Context) -> None:
     """Remove the run of a refused job, if it has only its first state and no branch."""
-    if planned.run.exists() and not list(planned.run.place.parent.glob("*branch_*")):
+    if planned.run.exists() and not list(planned.run.final.parent.glob("*branch_*")):
         with planned.run.locked(context.reporter.say):
             planned.run.undo_create(planned.desc.start)
 

@@ -12,8 +12,11 @@ import pytest
 from foundations.description.address import digest
 from foundations.errors import EnvironmentFailure
 from foundations.remotes import layout
+from foundations.remotes.listing import Listing
 from foundations.remotes.opening import open_storage
+from foundations.remotes.push import Push
 from foundations.remotes.storage import Storage
+from foundations.reporter import NullReporter
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
@@ -95,6 +98,23 @@ def test_a_later_push_adds_the_states_that_a_shallow_one_left_out(url: str, tmp_
     pull(url, tmp_path / "there")
 
     assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
+
+
+def test_a_state_that_gc_removes_during_a_push_stays_behind_and_the_rest_travels(url: str, tmp_path: Path) -> None:
+    run, root = complete_run(tmp_path / "here"), tmp_path / "here"
+    storage = open_storage(url)
+    pushing = Push(root, storage, Listing.of(storage, may_be_new=True), NullReporter())
+    pushing.plan([run])
+    name = run.state_name(step(10))
+    Run(root, run.location).amended(without=[name], evicted=True)
+    (run.folder / name).unlink()
+
+    pushed = pushing.execute()
+    pull(url, tmp_path / "there")
+
+    assert pushed.sent == [run.location] and pushed.problems == []
+    arrived = Run(tmp_path / "there", run.location)
+    assert verify(arrived) == [] and arrived.has_state(step(0)) and not arrived.has_state(step(10))
 
 
 def test_only_complete_runs_travel_and_the_others_are_named(url: str, tmp_path: Path) -> None:
