@@ -168,14 +168,18 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def create_file(path: Path, data: bytes) -> None:
     """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
-    sweep_parts(path.parent, of=path.name)
-    part = part_of(path)
-    try:
-        part.write_bytes(data)
-        publish_file(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+
+    def create() -> None:
+        sweep_parts(path.parent, of=path.name)
+        part = part_of(path)
+        try:
+            part.write_bytes(data)
+            publish_file(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    despite_stale(create)  # another machine may have removed the part as a leftover
 
 
 def publish_file(part: Path, path: Path) -> None:
@@ -194,7 +198,8 @@ def publish_file(part: Path, path: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         _copy_exclusively(part, path)
-    part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the file has its name
+        part.unlink(missing_ok=True)
     _flush_folder(path.parent)
 
 
@@ -292,9 +297,10 @@ def sweep_parts(folder: Path, of: str | None = None) -> None:
                 part.unlink(missing_ok=True)
 
 
-def is_abandoned(part: str, of: str) -> bool:
-    """Return whether a temporary file or folder of `of` was left by a process of this machine that has ended."""
-    found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
+def is_abandoned(part: str, of: str | None = None) -> bool:
+    """Return whether a temporary file or folder, of `of` or any, was left by a process of this machine that ended."""
+    name = ".+" if of is None else re.escape(of)
+    found = re.fullmatch(rf"\.{name}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
     if found is None:
         return False
     try:

@@ -85,11 +85,13 @@ def receive(path: Path, root: Path, trusted_file: Path, *, require_signed: bool 
             with _damage_in(path):
                 check_run(run, root)
         found.plugins = _keep_plugins(staging, root)
+        # First: an import that is cut off leaves no run without its origin.
+        new = [run for run in runs if not Run(root, run.location).exists()]
+        if new:
+            runs_of_it = {str(run): sha256_of_file(run.path(MANIFEST)) for run in new}
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            keep_origin(Origin(path.name, sha256_of_file(path), now, found.signed_by, runs_of_it), root)
         _publish(runs, root, found)
-    if found.new:
-        runs_of_it = {str(run): sha256_of_file(run.path(MANIFEST)) for run in found.new}
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        keep_origin(Origin(path.name, sha256_of_file(path), now, found.signed_by, runs_of_it), root)
     return found
 
 

@@ -153,7 +153,7 @@ def described(data: bytes, location: Location) -> dict[str, Any]:
             found = Location.of(source["training"], source.get("replicate", location.replicate), source["name"])
             if record["canonical"][name]["run"] != found.digest:
                 raise ValueError("another source")
-    except (DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (EnvironmentFailure, DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError("the description in it is not of this run") from error
     return record
 

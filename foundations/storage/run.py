@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from foundations.plugins.kept import keep_plugins
 from foundations.storage import sealed_json, tensor_files
 from foundations.storage.amendments import LEFT_OUT, AmendedRun
 from foundations.storage.manifest import MANIFEST, FileRecord, Manifest, manifest_number
-from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT
+from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT, STATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 METRICS = "metrics.csv"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
-STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 __all__ = [
     "CHECKPOINT",
     "DAMAGED",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -31,10 +32,9 @@ OUTPUT = "output.txt"
 FAILURE = "failure.json"
 DAMAGED = "damaged_"
 """The prefix of files that were set aside."""
+STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 OF_EXECUTORS = (OUTPUT, FAILURE)
 """Files that are beside the working folders."""
-
-
 _ATTEMPTS = 10
 Result = TypeVar("Result")
 

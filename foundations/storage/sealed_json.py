@@ -47,7 +47,7 @@ def from_bytes(data: bytes, file: object = "A file") -> dict[str, Any]:
     if own is not None and own != hashlib.sha256(_with_digest(data, _NO_DIGEST)).hexdigest():
         raise ValueError("its SHA-256 is not the one that it states")
     stated = tree.pop("format", 1)
-    if stated not in _FORMATS:
+    if type(stated) is not int or stated not in _FORMATS:
         raise EnvironmentFailure(
             f"{file} is of format {stated}, and this version reads formats 1 to {FORMAT}: use a newer version."
         )

@@ -50,3 +50,9 @@ def test_a_newer_format_is_refused_and_is_no_damage():
     assert not isinstance(error.value, DamagedError)
     with pytest.raises(ValueError, match="SHA-256"):
         sealed_json.from_bytes(data.replace(b'"format": 3', b'"format": 4'))
+
+
+@pytest.mark.parametrize("stated", [True, 2.0, "2", None, [], {}])
+def test_a_format_is_an_integer(stated):
+    with pytest.raises(EnvironmentFailure, match="reads formats 1 to 2"):
+        sealed_json.from_bytes(sealed_json.to_bytes({**TREE, "format": stated}))
