@@ -23,7 +23,8 @@ from datasets.spec import DatasetSpec
 from datasets.split_checks import checked_splits
 from foundations.access import for_owner, reason
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import check_readable, check_regular, explain_os_errors, read_file, replacing, sweep_parts
+from foundations.files import check_readable, check_regular, explain_os_errors, read_file, replacing
+from foundations.parts import sweep_parts
 from foundations.storage.locks import lock
 
 if TYPE_CHECKING:

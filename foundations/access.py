@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _DENIED = (errno.EACCES, errno.EPERM)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+"""Errors about a file that another process has renamed or removed."""
+_ALL = os.R_OK | os.W_OK | os.X_OK
 
 
 def is_denied(error: OSError) -> bool:
@@ -58,12 +61,16 @@ def check_may_empty(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     for place in (str(folder), *(f"{above}/{name}" for above, names, _ in os.walk(folder) for name in names)):
-        if not os.path.islink(place) and not _may(place, os.R_OK | os.W_OK | os.X_OK):  # noqa: PTH114
-            try:
-                os.lstat(place)
-                is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
-            except (FileNotFoundError, NotADirectoryError):  # another process has renamed or removed it
+        if os.path.islink(place) or _may(place, _ALL):  # noqa: PTH114
+            continue
+        try:
+            os.lstat(place)
+            is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        except OSError as error:
+            if error.errno in _GONE:
                 continue
+            raise
+        if not _may(place, _ALL):  # it may not have been seen for a moment
             number = errno.EROFS if is_read_only else errno.EACCES
             raise OSError(number, os.strerror(number), place)
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import io
 import os
-import re
 import shutil
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +22,8 @@ from typing import TypeVar
 from foundations import packs
 from foundations.access import is_denied, reason
 from foundations.errors import ClosedError, EnvironmentFailure
+from foundations.parts import part_of, sweep_parts
 
-PART = ".part"
 _CHUNK = 1 << 16
 _NO_LOCKS = (
     "Its file system has no locks, which keep two processes from the same work. Choose a folder on one that has: a "
@@ -169,14 +166,18 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def create_file(path: Path, data: bytes) -> None:
     """Write a file whole, in a folder that is there. Raises: FileExistsError where there is one; OSError."""
-    sweep_parts(path.parent, of=path.name)
-    part = part_of(path)
-    try:
-        part.write_bytes(data)
-        publish_file(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+
+    def create() -> None:
+        sweep_parts(path.parent, of=path.name)
+        part = part_of(path)
+        try:
+            part.write_bytes(data)
+            publish_file(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    despite_stale(create)  # another machine may have removed the part as a leftover
 
 
 def publish_file(part: Path, path: Path) -> None:
@@ -195,7 +196,8 @@ def publish_file(part: Path, path: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         _copy_exclusively(part, path)
-    part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the file has its name
+        part.unlink(missing_ok=True)
     _flush_folder(path.parent)
 
 
@@ -224,7 +226,7 @@ def claim_folder(old: Path, new: Path) -> bool:
 
 def refresh_folder(folder: Path) -> None:
     """Change a folder, so that this machine forgets what it remembers about its names. Raises: OSError."""
-    probe = folder / f".{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}"
+    probe = part_of(folder / "probe")
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     probe.unlink(missing_ok=True)
 
@@ -276,56 +278,11 @@ def append(path: Path, data: bytes) -> None:
             part.write_bytes(former + data)
 
 
-def part_of(path: Path) -> Path:
-    """Return a path beside `path` for a file or folder of this process that is under way."""
-    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{os.urandom(4).hex()}{PART}")
-
-
-def sweep_parts(folder: Path, of: str | None = None) -> None:
-    """Remove temporary files that killed writers left.
-
-    of: remove only the parts of this file whose process ran on this machine and has ended. Without it, remove all: hold
-    the folder's lock then.
-    """
-    for part in folder.glob(f".*{PART}"):
-        if of is None or is_abandoned(part.name, of):
-            with contextlib.suppress(PermissionError):  # another user's, in a folder with the sticky bit
-                part.unlink(missing_ok=True)
-
-
-def sweep_abandoned(folder: Path) -> None:
-    """Remove the temporary files of any file that processes of this machine left, which have ended."""
-    for part in folder.glob(f".*{PART}"):
-        if is_abandoned(part.name, part.name[1:].partition(f".{_place()}-")[0]):
-            with contextlib.suppress(PermissionError):
-                part.unlink(missing_ok=True)
-
-
-def is_abandoned(part: str, of: str) -> bool:
-    """Return whether a temporary file or folder of `of` was left by a process of this machine that has ended."""
-    found = re.fullmatch(rf"\.{re.escape(of)}\.{_place()}-(\d+)-[0-9a-f]+{re.escape(PART)}", part)
-    if found is None:
-        return False
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
-
-
 def remove_empty(folder: Path, above: int) -> None:
     """Remove a folder and a number of those above it, as far as they are there and empty."""
     for each in (folder, *folder.parents[:above]):
         with contextlib.suppress(OSError):
             each.rmdir()
-
-
-@functools.cache
-def _place() -> str:
-    """Return an identifier of this machine that is valid in any file name."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def read_file(path: Path | str) -> bytes:

@@ -14,6 +14,7 @@ from foundations.description.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from foundations.metrics import BEST_BY
 from foundations.registry import plugins_of
+from foundations.storage.amendments import why_not_amended
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import DESCRIPTION, MANIFEST, STATE, Run
 
@@ -55,11 +56,8 @@ def _check_files(run: Run) -> Manifest:
     first, manifest = run.first_manifest(), run.read_manifest()
     if first is None or manifest is None:
         raise run.damaged(MANIFEST, "it is missing")
-    for name, record in manifest.files.items():
-        if name not in first.files and not STATE.fullmatch(name):
-            raise run.damaged(AMENDED, f"it lists {name}, which the first manifest does not")
-        if first.files.get(name, record) != record:
-            raise run.damaged(AMENDED, f"{name} is not the one of the first manifest")
+    if problem := why_not_amended(manifest.files, first):
+        raise run.damaged(AMENDED, problem)
     if manifest.results != first.results or DESCRIPTION not in manifest.files:
         raise run.damaged(AMENDED if run.manifest_number() > 1 else MANIFEST, "it is not a manifest of this run")
     there = {path.name for path in run.folder.iterdir()} - {MANIFEST, AMENDED}

@@ -7,6 +7,7 @@ an action of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.compare.points import differences
 from analysis.rows.run_row import Row, row_of
-from analysis.sharing.shared_file import RUNS, chosen_files
+from analysis.sharing.shared_file import AMENDED, RUNS, chosen_files
 from foundations.errors import EnvironmentFailure, UsageError
-from foundations.files import explain_os_errors, part_of, publish_folder
+from foundations.files import explain_os_errors, publish_folder
 from foundations.packs import as_plain_file
+from foundations.parts import part_of
 from foundations.program import version
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import MANIFEST, Run
@@ -184,13 +186,18 @@ class _Writer:
         return workflow
 
     def _run(self, run: Run, manifest: Manifest, states: str) -> Entity:
-        """Copy the files of a run, and add its folder."""
-        parts = []
-        for name in [*chosen_files(run, manifest, states), MANIFEST]:
-            path = self._folder / RUNS / str(run) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+        """Copy the files of a run, with a manifest that lists them beside the one of its completion; add its folder."""
+        folder, parts = self._folder / RUNS / str(run), []
+        files = {name: manifest.files[name] for name in chosen_files(run, manifest, states)}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in [*files, MANIFEST]:
             with as_plain_file(run.path(name)) as plain:
-                shutil.copyfile(plain, path)
+                shutil.copyfile(plain, folder / name)
+        first = run.first_manifest()
+        if first is not None and first.files != files:
+            (folder / AMENDED).write_bytes(dataclasses.replace(manifest, files=files).to_bytes())
+        for path in sorted(folder.iterdir()):
+            name = path.name
             properties = {"name": name, "encodingFormat": _format(name), "contentSize": str(path.stat().st_size)}
             parts.append(self._crate.add_file(path, f"{RUNS}/{run}/{name}", properties=properties))
         results = {name: value for name, value in manifest.results.items() if value is not None}

@@ -25,7 +25,8 @@ from branches.imported.tickets import check_within
 from foundations.description.desc import RunRef
 from foundations.description.step import Step
 from foundations.errors import UsageError
-from foundations.files import explain_os_errors, part_of, publish_folder
+from foundations.files import explain_os_errors, publish_folder
+from foundations.parts import part_of
 from foundations.storage.run import Run
 from foundations.storage.store import short_address
 

@@ -20,13 +20,8 @@ from analysis.sharing.claims import check_run
 from analysis.sharing.shared_file import FORM, INDEX, PLUGINS, PURPOSE, REPORT, RUNS, SIGNATURE, TABLE
 from foundations.description.address import MAIN, Location
 from foundations.errors import Busy, DamagedError, EnvironmentFailure, UsageError
-from foundations.files import (
-    explain_os_errors,
-    is_abandoned,
-    part_of,
-    sha256_of_file,
-    write_atomically,
-)
+from foundations.files import explain_os_errors, sha256_of_file, write_atomically
+from foundations.parts import is_abandoned, part_of
 from foundations.plain_tar import BLOCK, END, NotPlain, padded, read_content, read_header
 from foundations.registry import KEPT
 from foundations.storage import sealed_json
@@ -86,11 +81,13 @@ def receive(path: Path, root: Path, trusted_file: Path, *, require_signed: bool 
             with _damage_in(path):
                 check_run(run, root)
         found.plugins = _keep_plugins(staging, root)
+        # First: an import that is cut off leaves no run without its origin.
+        new = [run for run in runs if not Run(root, run.location).exists()]
+        if new:
+            runs_of_it = {str(run): sha256_of_file(run.path(MANIFEST)) for run in new}
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            keep_origin(Origin(path.name, sha256_of_file(path), now, found.signed_by, runs_of_it), root)
         _publish(runs, root, found)
-    if found.new:
-        runs_of_it = {str(run): sha256_of_file(run.path(MANIFEST)) for run in found.new}
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        keep_origin(Origin(path.name, sha256_of_file(path), now, found.signed_by, runs_of_it), root)
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foundations.description.address import Location
 from foundations.errors import Busy, DamagedError, EnvironmentFailure
-from foundations.files import sweep_abandoned
+from foundations.parts import sweep_abandoned
 from foundations.storage.locks import remove_idle
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import CHECKPOINT, Run

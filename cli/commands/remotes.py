@@ -53,14 +53,30 @@ class TransferHparams(ChosenHparams, DatasetsRootHparams):
     """Print nothing but errors."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PushHparams(TransferHparams):
+    """Selection of the runs, and of what goes along."""
+
+    sign: bool = hparam(False)
+    """Sign the manifests of the runs with your key (`key make` makes one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullHparams(TransferHparams):
+    """Selection of the runs, and of what comes along."""
+
+    require_signed: bool = hparam(False)
+    """Refuse runs that no trusted key has signed (`key trust` adds one)."""
+
+
 @contextlib.contextmanager
 def _working(name: str, flags: TransferHparams) -> Iterator[Reporter]:
     with reporting(flags.quiet) as reporter, Interrupts(CONTINUES, name).caught():
         yield reporter
 
 
-@command(transfer=TransferHparams)
-def push(names: list[str], environment: Environment, transfer: TransferHparams) -> int:
+@command(transfer=PushHparams)
+def push(names: list[str], environment: Environment, transfer: PushHparams) -> int:
     """Send complete runs to a remote, with all that they depend on (push REMOTE [ADDRESS | SWEEP.toml]...).
 
     REMOTE is a URL, such as s3://bucket/prefix or file:///lab/remote, or a name of `remote add`. Without addresses: all
@@ -73,7 +89,8 @@ def push(names: list[str], environment: Environment, transfer: TransferHparams) 
         if not runs:
             print(f"No runs under {root}" + (f" with {transfer.where}." if transfer.where else "."))
             return 1
-        pushing = Push(root, storage, Listing.of(storage, may_be_new=True), reporter)
+        key_file = environment.key_file if transfer.sign else None
+        pushing = Push(root, storage, Listing.of(storage, may_be_new=True), reporter, key_file)
         planned = pushing.plan(runs, shallow=transfer.shallow)
         if transfer.dry_run:
             print(listed([row_of(run) for run in planned], [], terminal_width()))
@@ -103,8 +120,8 @@ def _push_datasets(pushing: Push, runs: Iterable[Run], folder: Path) -> None:
         pushing.send_dataset(name, fingerprint, files)
 
 
-@command(transfer=TransferHparams)
-def pull(names: list[str], environment: Environment, transfer: TransferHparams) -> int:
+@command(transfer=PullHparams)
+def pull(names: list[str], environment: Environment, transfer: PullHparams) -> int:
     """Receive runs from a remote, with all that they depend on (pull REMOTE [ADDRESS | SWEEP.toml]...).
 
     REMOTE is a URL or a name, as for `push`. Without addresses: all runs. Runs that are here stay as they are. Before a
@@ -114,11 +131,15 @@ def pull(names: list[str], environment: Environment, transfer: TransferHparams) 
     root = transfer.root_in(environment)
     with _working("pull", transfer) as reporter:
         listing = Listing.of(storage)
-        pulling = Pull(root, storage, listing, reporter)
+        trusted = environment.trusted_keys if transfer.require_signed else None
+        pulling = Pull(root, storage, listing, reporter, trusted)
         with explain_os_errors("work in", root), lock(pulling.lock_path, f"a pull from {storage.url}", reporter.say):
             locations = _locations_there(addresses, transfer, environment, listing, pulling)
             if transfer.dry_run:
                 missing = [location for location in locations if not pulling.is_here(location)]
+                refused = pulling.refused(missing)
+                pulling.found.problems += refused.values()
+                missing = [location for location in missing if location not in refused]
                 print("\n".join([*map(str, missing), f"{len(missing)} run(s) would be pulled from {storage.url}."]))
                 return _report_problems(pulling.found)
             found = pulling.receive(locations, shallow=transfer.shallow)

@@ -79,7 +79,7 @@ def verify(names: list[str], environment: Environment, verify: VerifyHparams) ->
             damaged_upstream += 1
         elif problems and verify.mend:
             with run.locked(print), explain_os_errors("mend", run.folder):
-                aside = upkeep.mend(run)
+                aside = upkeep.mend(run, lambda line: print(printable_lines(line)))
             named = printable(", ".join(aside) or "nothing")
             print(f"{run}: set aside {named}; the next job that needs it computes it again.")
     if not names:

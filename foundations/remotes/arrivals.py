@@ -14,8 +14,9 @@ from typing import Any
 from foundations.description.address import Location
 from foundations.description.desc import check_record
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, create_file, explain_os_errors, make_folder, read_file, sha256_of_file
+from foundations.files import create_file, explain_os_errors, make_folder, read_file, sha256_of_file
 from foundations.metrics import Metrics
+from foundations.parts import PART
 from foundations.remotes.layout import CorruptError
 from foundations.remotes.storage import MissingObject, Storage
 from foundations.storage import sealed_json, tensor_files
@@ -153,7 +154,7 @@ def described(data: bytes, location: Location) -> dict[str, Any]:
             found = Location.of(source["training"], source.get("replicate", location.replicate), source["name"])
             if record["canonical"][name]["run"] != found.digest:
                 raise ValueError("another source")
-    except (DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (EnvironmentFailure, DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError("the description in it is not of this run") from error
     return record
 

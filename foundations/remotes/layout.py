@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foundations.description.address import Location, canonical_json
+from foundations.errors import EnvironmentFailure
 from foundations.storage import sealed_json
+from foundations.storage.amendments import why_not_amended
 from foundations.storage.manifest import FileRecord, Manifest
 from foundations.storage.run import CHECKPOINT, DAMAGED, FAILURE, LOG, OUTPUT
 
@@ -21,6 +23,8 @@ MARKER = f"format-{FORMAT}"
 MARKER_TEXT = b"A remote of open_prune, format 1: docs/remotes.md.\n"
 MOST_OF_A_MANIFEST = 1 << 22
 """The size limit of a manifest of a remote, in bytes."""
+MOST_OF_A_SIGNATURE = 1 << 10
+"""The size limit of a signature, in bytes."""
 MOST_OF_A_SMALL_OBJECT = 1 << 24
 """The size limit of a file of small files, a result of a measure and a plug-in, in bytes."""
 _SMALL = 1 << 18
@@ -29,6 +33,9 @@ _HEADER = 512
 _LOCATION = r"runs/(?P<location>(?:train|import)_[0-9a-f]{32}/replicate_\d{1,15}/(?:main|branch_[\w-]+_[0-9a-f]{32}))"
 RUN_MANIFEST = re.compile(rf"{_LOCATION}/(?P<number>[1-9]\d{{0,8}})(?:-(?P<sha256>[0-9a-f]{{64}}))?\.manifest", re.A)
 RUN_FILES = re.compile(rf"{_LOCATION}/(?P<digest>[0-9a-f]{{64}})\.tar", re.A)
+RUN_SIGNATURE = re.compile(
+    rf"(?P<manifest>{_LOCATION}/[1-9]\d{{0,8}}(?:-[0-9a-f]{{64}})?)\.(?P<key>[0-9a-f]{{32}})\.signature", re.A
+)
 RUN_MEASURE = re.compile(rf"{_LOCATION}/(?P<measure>\w{{1,80}})\.(?P<digest>[0-9a-f]{{32}})\.measure", re.A)
 OBJECT = re.compile(r"objects/(?P<sha256>[0-9a-f]{64})")
 DATASET = re.compile(r"datasets/(?P<name>[\w-]{1,100})/(?P<fingerprint>[0-9a-f]{64})\.manifest", re.A)
@@ -53,6 +60,16 @@ def manifest_name(location: Location, number: int, content: bytes | None = None)
     """Return the name of a run's manifest. content: where the service ignores conditions, the manifest itself."""
     digest = "" if content is None else f"-{hashlib.sha256(content).hexdigest()}"
     return f"runs/{location}/{number}{digest}.manifest"
+
+
+def signature_name(manifest: str, key: str) -> str:
+    """Return the name of the signature of a manifest by a public key. manifest: the name of its object."""
+    return f"{manifest.removesuffix('.manifest')}.{key_digest(key)}.signature"
+
+
+def key_digest(key: str) -> str:
+    """Return the digest by which names of signatures tell public keys apart."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def object_name(sha256: str) -> str:
@@ -129,7 +146,10 @@ class RemoteManifest:
     """
 
     location: Location
+    first: bytes
+    """The run's `manifest.json`, with the SHA-256 of every file with which the run was completed."""
     manifest: Manifest
+    """The same, with the files that the remote has."""
     tars: tuple[tuple[str, ...], ...]
     """The names of the files in each tar."""
     plugins: dict[str, FileRecord] = field(default_factory=dict)
@@ -156,15 +176,16 @@ class RemoteManifest:
         tree = {
             "remote_format": FORMAT,
             "run": str(self.location),
-            "manifest": self.manifest.to_bytes().decode(),
+            "manifest": self.first.decode(),
+            "files": _tree(self.manifest.files),
             "tars": [sorted(names) for names in self.tars],
-            "plugins": {name: dataclasses.asdict(record) for name, record in self.plugins.items()},
+            "plugins": _tree(self.plugins),
         }
         return sealed_json.to_bytes(tree)
 
     @classmethod
     def from_bytes(cls, data: bytes, location: Location) -> RemoteManifest:
-        """Read and check an object. Raises: CorruptError; EnvironmentFailure for one of a newer format."""
+        """Read and check an object. Raises: CorruptError, also for one of a newer format."""
         try:
             tree = sealed_json.from_bytes(data, f"The manifest of {location}")
             if tree["remote_format"] != FORMAT:
@@ -173,16 +194,36 @@ class RemoteManifest:
                 )
             if tree["run"] != str(location):
                 raise CorruptError("it is the manifest of another run")
-            manifest = Manifest.from_bytes(tree["manifest"].encode(), f"The manifest of {location}")
-            found = cls(location, manifest, tuple(map(_names, tree["tars"])), _records(tree["plugins"]))
+            first = tree["manifest"].encode()
+            files, tars, plugins = _records(tree["files"]), tuple(map(_names, tree["tars"])), _records(tree["plugins"])
+            found = cls(location, first, as_it_is(location, first, files), tars, plugins)
             _check(found)
             if found.to_bytes() != data:
                 raise CorruptError("it is not as open_prune writes it")
         except CorruptError:
             raise
+        except EnvironmentFailure as error:
+            raise CorruptError("it is of a newer format, which a newer version reads") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptError("it is not a manifest, or not as it was written") from error
         return found
+
+
+def as_it_is(location: Location, first: bytes, files: Mapping[str, FileRecord]) -> Manifest:
+    """Return the manifest of a run with some files. first: its `manifest.json`.
+
+    Raises: CorruptError where these are not of one run; otherwise as `Manifest.from_bytes`.
+    """
+    manifest = Manifest.from_bytes(first, f"The manifest of {location}")
+    if manifest.run not in ("", str(location)):
+        raise CorruptError("it holds the manifest of another run")
+    if problem := why_not_amended(files, manifest):
+        raise CorruptError(problem)
+    return dataclasses.replace(manifest, files=dict(files), run=str(location))
+
+
+def _tree(records: Mapping[str, FileRecord]) -> dict[str, Any]:
+    return {name: dataclasses.asdict(record) for name, record in records.items()}
 
 
 def _names(names: Any) -> tuple[str, ...]:
@@ -197,9 +238,8 @@ def _records(tree: Any) -> dict[str, FileRecord]:
 
 def _check(found: RemoteManifest) -> None:
     manifest = found.manifest
-    if manifest.run != str(found.location):
-        raise CorruptError("it holds the manifest of another run")
-    wrong = [name for name in manifest.files if not is_file_of_a_run(name)]
+    completed = Manifest.from_bytes(found.first)
+    wrong = [name for name in (*manifest.files, *completed.files) if not is_file_of_a_run(name)]
     if wrong:
         raise CorruptError(f"it names a file that no run has: {wrong[0][:80]!r}")
     inside = [name for names in found.tars for name in names]
@@ -219,8 +259,8 @@ def is_file_of_a_run(name: str) -> bool:
 
 def dataset_to_bytes(name: str, fingerprint: str, records: Mapping[str, FileRecord]) -> bytes:
     """Return the manifest of a prepared dataset."""
-    files = {file: dataclasses.asdict(record) for file, record in records.items()}
-    return sealed_json.to_bytes({"remote_format": FORMAT, "dataset": name, "fingerprint": fingerprint, "files": files})
+    facts = {"dataset": name, "fingerprint": fingerprint, "files": _tree(records)}
+    return sealed_json.to_bytes({"remote_format": FORMAT, **facts})
 
 
 def dataset_from_bytes(data: bytes, name: str, fingerprint: str) -> dict[str, FileRecord]:
@@ -229,6 +269,6 @@ def dataset_from_bytes(data: bytes, name: str, fingerprint: str) -> dict[str, Fi
         records = _records(sealed_json.from_bytes(data)["files"])
         if dataset_to_bytes(name, fingerprint, records) == data and all(map(_FILE.fullmatch, records)):
             return records
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (EnvironmentFailure, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise CorruptError("it is not the manifest of this dataset, as open_prune writes it", data)

@@ -20,13 +20,19 @@ class RemoteRun:
     """Their names by number. Several have one number where a service ignored conditions."""
     measures: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The measure and the digest of each result of a measure, by the object's name."""
+    signatures: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The names of the signatures of each manifest, by its name and the digest of the public key."""
     size: int = 0
     """Bytes of the objects that no other run shares."""
 
     @property
     def latest(self) -> str:
         """The name of the manifest that counts: of the highest number, the first."""
-        return min(self.manifests[max(self.manifests)])
+        return self.newest_first()[0]
+
+    def newest_first(self) -> list[str]:
+        """Return the names of the manifests, in the order in which they count."""
+        return [name for number in sorted(self.manifests, reverse=True) for name in sorted(self.manifests[number])]
 
 
 @dataclass
@@ -74,7 +80,7 @@ class Listing:
         if match := layout.DATASET.fullmatch(name):
             self.datasets[match["name"], match["fingerprint"]] = name
             return
-        for pattern in (layout.RUN_MANIFEST, layout.RUN_FILES, layout.RUN_MEASURE):
+        for pattern in (layout.RUN_MANIFEST, layout.RUN_FILES, layout.RUN_MEASURE, layout.RUN_SIGNATURE):
             match = pattern.fullmatch(name)
             location = match and Location.parse(match["location"])
             if match and location:
@@ -89,6 +95,8 @@ class Listing:
             run.manifests.setdefault(int(match["number"]), []).append(match[0])
         elif pattern is layout.RUN_MEASURE:
             run.measures[match[0]] = match["measure"], match["digest"]
+        elif pattern is layout.RUN_SIGNATURE:
+            run.signatures.setdefault(f"{match['manifest']}.manifest", {})[match["key"]] = match[0]
 
     def complete(self) -> dict[Location, RemoteRun]:
         """Return the runs that have a manifest, trainings before their branches."""

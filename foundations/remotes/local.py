@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from foundations.files import part_of, publish_file
+from foundations.files import publish_file
+from foundations.parts import is_abandoned, part_of
 from foundations.remotes.storage import Storage, explained
 
 
@@ -21,7 +23,7 @@ class LocalStorage(Storage):
         self._folder = unquote(urlsplit(url).path).rstrip("/") or "/"
 
     def listed(self) -> dict[str, int]:
-        """Return the sizes of all objects by name."""
+        """Return the sizes of all objects by name. Removes what killed processes of this machine left half-written."""
         with explained("list", self.url):
             return dict(self._files())
 
@@ -35,8 +37,11 @@ class LocalStorage(Storage):
                 continue
             for entry in entries:
                 name = f"{inside}/{entry.name}".lstrip("/")
-                if entry.name.startswith("."):
-                    continue  # a file that is being written
+                if entry.name.startswith("."):  # a file that is being written
+                    if is_abandoned(entry.name):
+                        with contextlib.suppress(OSError):
+                            os.unlink(entry.path)  # noqa: PTH108 (the entry has the path as text)
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(name)
                 else:

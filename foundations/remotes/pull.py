@@ -23,11 +23,12 @@ from foundations.remotes.arrivals import Arrivals, check_arrived, described
 from foundations.remotes.layout import CorruptError, RemoteManifest
 from foundations.remotes.listing import Listing, read_manifest, read_whole
 from foundations.remotes.measures import check_measure
+from foundations.remotes.signed import Signers
 from foundations.remotes.storage import Storage
 from foundations.remotes.transfer import Source, Transferred, at_once, needed_files, sources_in
 from foundations.reporter import Reporter
 from foundations.storage.locks import is_held
-from foundations.storage.manifest import FileRecord
+from foundations.storage.manifest import FileRecord, Manifest, manifest_name
 from foundations.storage.root_format import check_format
 from foundations.storage.run import DESCRIPTION, MANIFEST, STATE, Run
 from foundations.storage.store import MEASURES_FOLDER
@@ -37,6 +38,8 @@ from foundations.storage.store import MEASURES_FOLDER
 class Head:
     """A run of a remote without its larger files."""
 
+    name: str
+    """The name of its manifest in the remote."""
     manifest: RemoteManifest
     record: dict[str, Any]
     """Its description."""
@@ -47,9 +50,20 @@ class Head:
 class Pull:
     """Receives runs from one remote into one root."""
 
-    def __init__(self, root: Path, storage: Storage, listing: Listing, reporter: Reporter) -> None:
-        """Take the listing of the remote, or of the folders of runs to receive. A root of a newer format is refused."""
+    def __init__(
+        self,
+        root: Path,
+        storage: Storage,
+        listing: Listing,
+        reporter: Reporter,
+        trusted_file: Path | None = None,
+    ) -> None:
+        """Take the listing of the remote. A root of a newer format is refused.
+
+        trusted_file: the list of trusted keys, one of which must have signed a run; None to receive all.
+        """
         check_format(root)
+        self._signers = None if trusted_file is None else Signers(storage, listing, trusted_file)
         self._root, self._storage, self._listing, self._reporter = root, storage, listing, reporter
         self._complete = listing.complete()
         self._arrivals = Arrivals(root, storage)
@@ -96,8 +110,18 @@ class Pull:
             self._receive_measures(seen)
         return self.found
 
+    def refused(self, locations: Iterable[Location]) -> dict[Location, str]:
+        """Return, of some runs, those that nobody whom the user trusts has signed, and a sentence on each."""
+        found = {}
+        for location in locations:
+            run = self._complete.get(location)
+            why = self._signers.why_refused(run) if self._signers and run else ""
+            if why:
+                found[location] = f"{location} was refused: {why}."
+        return found
+
     def heads(self, locations: Iterable[Location]) -> dict[Location, Head]:
-        """Return the descriptions and small files of runs. Those that are corrupt are named and missing."""
+        """Return the descriptions and small files of runs, signed or not. Corrupt ones are named and missing."""
         found = {}
         for location, head in at_once(self._head_or_none, locations, self._reporter, "read descriptions"):
             if head is not None:
@@ -106,7 +130,8 @@ class Pull:
 
     def _head_or_none(self, location: Location) -> Head | None:
         try:
-            return self._head(location)
+            name = self._complete[location].latest
+            return self._head(name, self._manifest(name, location))
         except _NamedError:
             return None
 
@@ -124,7 +149,7 @@ class Pull:
             if is_held(run.lock_path):
                 self._note(self.found.notes, f"{location} is being computed here, so it was not pulled.")
                 return []
-            head = self._head(location)
+            head = self._head(*self._counting(location))
             if states is not None:
                 head = _without_states(head, states)
             if self._receive_files(head):
@@ -163,20 +188,45 @@ class Pull:
             self._note(self.found.problems, f"{self._storage.url}/{name} is corrupt: {error}.{where}")
         return _NamedError(name)
 
-    def _head(self, location: Location) -> Head:
-        name = self._complete[location].latest
+    def _counting(self, location: Location) -> tuple[str, RemoteManifest]:
+        """Return the manifest of a run that counts, and its name: the latest that is signed, if it must be."""
+        run = self._complete[location]
+        if self._signers is None:
+            return run.latest, self._manifest(run.latest, location)
+        why = self._signers.why_refused(run) or "no signature of it is valid"
+        for name in run.newest_first():
+            for signature in self._signers.by_trusted(run, name):
+                try:
+                    manifest = self._manifest(name, location)
+                    signer = self._signers.verified(manifest, signature)
+                except _NamedError:
+                    break
+                except CorruptError as error:
+                    self._corrupt(signature, error)
+                    continue
+                if name != run.latest:
+                    self._note(self.found.notes, f"{location} is as {signer} signed it; what was added since is not.")
+                return name, manifest
+        self._note(self.found.problems, f"{location} was refused: {why}.")
+        raise _NamedError(str(location))
+
+    def _manifest(self, name: str, location: Location) -> RemoteManifest:
         try:
-            manifest = read_manifest(self._storage, name, self._listing.sizes[name], location)
+            return read_manifest(self._storage, name, self._listing.sizes[name], location)
         except CorruptError as error:
             raise self._corrupt(name, error) from None
+
+    def _head(self, name: str, manifest: RemoteManifest) -> Head:
+        """Return a run without its larger files. name: of its manifest in the remote."""
         small: dict[str, bytes] = {}
+        location = manifest.location
         for digest, records in manifest.tar_records().items():
             small |= self._tar(layout.files_name(location, digest), records, location)
         if DESCRIPTION not in small and DESCRIPTION in manifest.manifest.files:
             record = manifest.manifest.files[DESCRIPTION]
             small[DESCRIPTION] = self._small(layout.object_name(record.sha256), record)
         try:
-            return Head(manifest, described(small.get(DESCRIPTION, b""), location), small)
+            return Head(name, manifest, described(small.get(DESCRIPTION, b""), location), small)
         except CorruptError as error:
             raise self._corrupt(name, CorruptError(str(error), manifest.to_bytes())) from None
 
@@ -226,8 +276,8 @@ class Pull:
         try:
             check_arrived(folder, manifest.manifest, location)
         except CorruptError as error:
-            raise self._corrupt(self._complete[location].latest, error) from None
-        self._arrivals.write(folder, {MANIFEST: manifest.manifest.to_bytes()})
+            raise self._corrupt(head.name, error) from None
+        self._arrivals.write(folder, {MANIFEST: manifest.first, **amended(manifest)})
         return Run(self._root, location).adopt(folder)
 
     def _receive_object(self, path: Path, record: FileRecord) -> None:
@@ -249,7 +299,7 @@ class Pull:
         if named.get(name, {}).get("sha256") != record.sha256:
             why = f"it has the plug-in {name}, which is not in the run's description"
             error = CorruptError(why, head.manifest.to_bytes())
-            raise self._corrupt(self._complete[head.manifest.location].latest, error)
+            raise self._corrupt(head.name, error)
         path = self._root / KEPT / record.sha256 / f"{name}.py"
         if not path.exists():
             self._arrivals.publish(path, self._small(layout.object_name(record.sha256), record))
@@ -276,6 +326,9 @@ class Pull:
             for name, (measure, address) in self._complete[location].measures.items()
         ]
         missing = [each for each in found if not each[-1].exists()]
+        if self._signers is not None and missing:
+            self.found.notes.append(f"Results of measures are not signed, so {len(missing)} stayed in the remote.")
+            return
         for _ in at_once(receive, missing, self._reporter, "pull", "results"):
             pass
 
@@ -321,7 +374,14 @@ def _without_states(head: Head, iterations: set[int]) -> Head:
         manifest=dataclasses.replace(manifest.manifest, files={name: files[name] for name in names}),
         tars=tuple(filter(None, (tuple(name for name in tar if name in names) for tar in manifest.tars))),
     )
-    return Head(reduced, head.record, {name: data for name, data in head.small.items() if name in names})
+    return Head(head.name, reduced, head.record, {name: data for name, data in head.small.items() if name in names})
+
+
+def amended(manifest: RemoteManifest) -> dict[str, bytes]:
+    """Return the manifest that lists the files of a run that arrives, by its name; none where the first one does."""
+    listed = manifest.manifest
+    is_as_completed = Manifest.from_bytes(manifest.first).files == listed.files
+    return {} if is_as_completed else {manifest_name(2): listed.to_bytes()}
 
 
 def view(head: Head, root: Path) -> None:

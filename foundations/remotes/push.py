@@ -21,8 +21,9 @@ from foundations.remotes.measures import measure_files
 from foundations.remotes.storage import Storage
 from foundations.remotes.transfer import Transferred, at_once, needed_files, sources_in
 from foundations.reporter import Reporter
-from foundations.storage.manifest import FileRecord, Manifest
-from foundations.storage.run import Run
+from foundations.storage.manifest import NOT_A_MANIFEST, FileRecord, Manifest
+from foundations.storage.run import MANIFEST, Run
+from foundations.storage.signatures import public_key, sign_manifest
 
 _MOST_TRIES = 100
 """Number of processes that may publish a manifest of one run before this one, while it tries."""
@@ -34,16 +35,26 @@ class _Chosen:
     """A run to push."""
 
     run: Run
+    first: bytes
+    """Its `manifest.json`."""
     manifest: Manifest
     """With the files to push."""
+    known: Mapping[str, FileRecord]
+    """All files that the run has, or had when it was completed."""
     plugins: tuple[Plugin, ...]
 
 
 class Push:
     """Sends runs of one root to one remote."""
 
-    def __init__(self, root: Path, storage: Storage, listing: Listing, reporter: Reporter) -> None:
-        """Take the listing of the whole remote. Raises: EnvironmentFailure where something else is there."""
+    def __init__(
+        self, root: Path, storage: Storage, listing: Listing, reporter: Reporter, key_file: Path | None = None
+    ) -> None:
+        """Take the listing of the whole remote. key_file: the private key that signs the manifests, if any.
+
+        Raises: EnvironmentFailure where something else is there, or there is no key.
+        """
+        self._key_file, self._key = key_file, "" if key_file is None else public_key(key_file)
         self._root, self._storage, self._listing, self._reporter = root, storage, listing, reporter
         if listing.sizes and not listing.is_remote and not listing.runs:
             raise EnvironmentFailure(f"{storage.url} holds other files. Choose an empty folder or prefix for a remote.")
@@ -91,16 +102,22 @@ class Push:
             if manifest is None:
                 self.found.notes.append(f"{run} {ONLY_COMPLETE.format('incomplete')}")
                 return None
-            record = run.record()
+            first, record = read_file(run.path(MANIFEST)), run.record()
+            known = {**Manifest.from_bytes(first).files, **manifest.files}
+            manifest = layout.as_it_is(run.location, first, manifest.files)
             strange = [name for name in manifest.files if not layout.is_file_of_a_run(name)]
             if strange:
                 raise EnvironmentFailure(f"{run} has a file that cannot travel: {strange[0]!r}.")
         except OpenPruneError as error:
             self.found.problems.append(str(error))
             return None
+        except (OSError, *NOT_A_MANIFEST) as error:
+            why = str(error) if isinstance(error, CorruptError) else "it is not a manifest, or cannot be read"
+            self.found.problems.append(str(run.damaged(MANIFEST, why)))
+            return None
         plugins = {**record.get("plugins", {}), **record.get("main", {}).get("plugins", {})}
         named = tuple(Plugin(name, Path(), str(plugin["sha256"])) for name, plugin in plugins.items())
-        return _Chosen(run, dataclasses.replace(manifest, run=str(run)), named)
+        return _Chosen(run, first, manifest, known, named)
 
     def number_to_send(self) -> int:
         """Return the number of planned runs that the remote does not have."""
@@ -138,7 +155,7 @@ class Push:
     def _push_run(self, chosen: _Chosen) -> None:
         location = chosen.run.location
         try:
-            is_new = self._pushed_as_it_is(chosen)
+            is_new, name = self._pushed_as_it_is(chosen)
         except CorruptError as error:
             with self._lock:
                 self.found.problems.append(f"{self._storage.url}: {location}: {error}. It was not pushed.")
@@ -149,8 +166,14 @@ class Push:
             return
         with self._lock:
             (self.found.sent if is_new else self.found.present).append(location)
+        if self._key_file is not None:
+            try:
+                self._sign(chosen, name, self._key_file)
+            except CorruptError as error:
+                with self._lock:
+                    self.found.problems.append(f"{self._storage.url}: {location}: {error}. It was not signed.")
 
-    def _pushed_as_it_is(self, chosen: _Chosen) -> bool:
+    def _pushed_as_it_is(self, chosen: _Chosen) -> tuple[bool, str]:
         """Send a run, without states that `gc` removes meanwhile; return as `_pushed`."""
         while True:
             try:
@@ -163,29 +186,29 @@ class Push:
                     raise
                 chosen = dataclasses.replace(chosen, manifest=dataclasses.replace(chosen.manifest, files=left))
 
-    def _pushed(self, chosen: _Chosen) -> bool:
-        """Send a run; return False where the remote has all of it."""
+    def _pushed(self, chosen: _Chosen) -> tuple[bool, str]:
+        """Send a run; return whether the remote lacked some of it, and the name of its manifest there."""
         location, there = chosen.run.location, self._listing.runs.get(chosen.run.location)
         plugins = {plugin.name: source for plugin in chosen.plugins if (source := kept_source(plugin, chosen.run.home))}
         for name in sorted({plugin.name for plugin in chosen.plugins} - plugins.keys()):
             self.found.notes.append(f"{location} needs the plug-in {name}, whose file is not kept here.")
         records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in plugins.items()}
         small, _ = layout.split_by_size(chosen.manifest.files)
-        wanted = RemoteManifest(location, chosen.manifest, (tuple(sorted(small)),) if small else (), records)
+        tars = (tuple(sorted(small)),) if small else ()
+        wanted = RemoteManifest(location, chosen.first, chosen.manifest, tars, records)
         number = 0
         if there is not None and there.manifests:
             if all(self._listing.has(name, size) for name, size in wanted.objects().items()):
-                return False
+                return False, there.latest
             number = max(there.manifests)
             known = read_manifest(self._storage, there.latest, self._listing.sizes[there.latest], location)
-            merged = _merged(known, wanted)
+            merged = _merged(known, wanted, chosen.known)
             if merged is None:
-                return False
+                return False, there.latest
             wanted = merged
-        content = wanted.to_bytes()
         self._honours_conditions()
         self._send_objects(chosen.run, wanted, plugins)
-        return self._publish(wanted, content, number)
+        return self._publish(wanted, chosen.known, number)
 
     def _send_objects(self, run: Run, wanted: RemoteManifest, plugins: Mapping[str, bytes]) -> None:
         for name, record in wanted.single().items():
@@ -224,27 +247,49 @@ class Push:
             with self._lock:
                 self.found.size += len(data)
 
-    def _publish(self, wanted: RemoteManifest, content: bytes, number: int) -> bool:
-        """Write the manifest under the next free number; return False where another process wrote the same."""
-        location, storage = wanted.location, self._storage
+    def _publish(self, wanted: RemoteManifest, ours: Mapping[str, FileRecord], number: int) -> tuple[bool, str]:
+        """Write the manifest under the next free number; return whether it was, and the name of the one that counts.
+
+        Another process may have written the same. ours: the files that the run is known to have.
+        """
+        location, storage, content = wanted.location, self._storage, wanted.to_bytes()
         for _ in range(_MOST_TRIES):
             number += 1
             name = layout.manifest_name(location, number, None if self._honours_conditions() else content)
             if storage.create(name, content):
                 with self._lock:
                     self.found.size += len(content)
-                return True
+                return True, name
             # Another process was first, or this one, whose answer was lost. Losing is not an error.
             data = storage.read(name, 0, layout.MOST_OF_A_MANIFEST)
             if data == content:
-                return True
-            merged = _merged(RemoteManifest.from_bytes(data, location), wanted)
+                return True, name
+            merged = _merged(RemoteManifest.from_bytes(data, location), wanted, ours)
             if merged is None:
-                return False
+                return False, name
             wanted, content = merged, merged.to_bytes()
         raise EnvironmentFailure(
             f"{_MOST_TRIES} manifests of {location} appeared at {storage.url} meanwhile. Try again."
         )
+
+    def _sign(self, chosen: _Chosen, name: str, key_file: Path) -> None:
+        """Sign the manifest that the remote has of a run, if all that it says is known here.
+
+        Raises: CorruptError where it says more.
+        """
+        signature = layout.signature_name(name, self._key)
+        if signature in self._listing.sizes:
+            return
+        data = self._storage.read(name, 0, layout.MOST_OF_A_MANIFEST)
+        there = RemoteManifest.from_bytes(data, chosen.run.location)
+        more = sorted(there.manifest.files.keys() - chosen.known.keys())
+        if there.first != chosen.first:
+            raise CorruptError("its manifest there is of another computation")
+        if more:
+            raise CorruptError(f"it has {more[0]} there and not here")
+        if self._storage.create(signature, sign_manifest(str(chosen.run), data, key_file).to_bytes()):
+            with self._lock:
+                self.found.others += 1
 
     def _push_measures(self) -> None:
         """Send the results of measures of the runs that are in the remote."""
@@ -283,13 +328,17 @@ def _without_states(chosen: _Chosen, iterations: set[int]) -> _Chosen:
     return dataclasses.replace(chosen, manifest=dataclasses.replace(chosen.manifest, files=kept))
 
 
-def _merged(known: RemoteManifest, wanted: RemoteManifest) -> RemoteManifest | None:
-    """Return a manifest with the files of both; None where the remote's has all.
+def _merged(
+    known: RemoteManifest, wanted: RemoteManifest, all_of_ours: Mapping[str, FileRecord]
+) -> RemoteManifest | None:
+    """Return the remote's manifest with the files of both; None where the remote's has all.
 
     Raises: CorruptError where they have different files of one name, as of a run that was computed on two machines.
     """
     ours, theirs = wanted.manifest.files, known.manifest.files
-    different = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+    all_of_theirs = {**Manifest.from_bytes(known.first).files, **theirs}
+    shared = all_of_ours.keys() & all_of_theirs.keys()
+    different = sorted(name for name in shared if all_of_ours[name] != all_of_theirs[name])
     if different:
         raise CorruptError(f"the remote has other bytes of {different[0]}, and keeps them")
     if ours.keys() <= theirs.keys():
@@ -297,8 +346,8 @@ def _merged(known: RemoteManifest, wanted: RemoteManifest) -> RemoteManifest | N
     added = {name: record for name, record in ours.items() if name not in theirs}
     small, _ = layout.split_by_size(added)
     tars = (*known.tars, *((tuple(sorted(small)),) if small else ()))
-    manifest = dataclasses.replace(wanted.manifest, files={**theirs, **ours})
-    return RemoteManifest(wanted.location, manifest, tars, {**known.plugins, **wanted.plugins})
+    manifest = layout.as_it_is(known.location, known.first, {**theirs, **ours})
+    return RemoteManifest(known.location, known.first, manifest, tars, {**known.plugins, **wanted.plugins})
 
 
 def _content(run: Run, name: str, record: FileRecord) -> bytes:

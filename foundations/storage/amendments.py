@@ -25,7 +25,7 @@ from foundations.storage.manifest import (
     manifest_name,
     manifest_number,
 )
-from foundations.storage.run_folder import DAMAGED
+from foundations.storage.run_folder import DAMAGED, STATE
 from foundations.storage.working_run import WorkingRun
 
 _ATTEMPTS = 100
@@ -215,6 +215,19 @@ class AmendedRun(WorkingRun):
             if not problem or listed is None or listed.files.get(name) != record:
                 return ""
         return problem
+
+
+def why_not_amended(files: Mapping[str, FileRecord], first: Manifest) -> str:
+    """Return why a run that was completed with one manifest cannot have these files now; empty if it can.
+
+    States may have been removed and added since, and a state that was added again is the same. Nothing else changes.
+    """
+    for name, record in files.items():
+        if name not in first.files and not STATE.fullmatch(name):
+            return f"it lists {name}, which the first manifest does not"
+        if first.files.get(name, record) != record:
+            return f"{name} is not the one of the first manifest"
+    return ""
 
 
 def free_path(path: Path) -> Path:

@@ -16,11 +16,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foundations.access import check_may_empty
-from foundations.files import PART, claim_folder, is_there, make_folder, read_file
+from foundations.files import claim_folder, is_there, make_folder, read_file
+from foundations.parts import PART
 from foundations.storage.locks import is_alive, is_same, this_process
 
 _NAME = re.compile(r"(\d{1,9})-[0-9a-f]{8}", re.ASCII)
@@ -76,9 +78,15 @@ class Generations:
         make_folder(self.folder)
         if not claim_folder(old, new):
             return None
+        claimed = (*_claimed(self.owner(old)), old.name)
         self.release(old)
-        self._note(new, is_owned=is_owned)
+        self._note(new, is_owned=is_owned, claimed=claimed)
         return new
+
+    def successor(self, folder: Path) -> dict[str, Any] | None:
+        """Return facts about the last process that has taken a folder over; None where unknown."""
+        owners = map(self.owner, self.all())
+        return next((owner for owner in owners if folder.name in _claimed(owner)), None)
 
     def owner(self, folder: Path) -> dict[str, Any] | None:
         """Return facts about the process that works in a folder (`locks.this_process`); None where unknown."""
@@ -120,12 +128,18 @@ class Generations:
         number = int(known[0].name.partition("-")[0]) if known else 0
         return self.folder / f"{number + 1}-{os.urandom(4).hex()}"
 
-    def _note(self, folder: Path, *, is_owned: bool) -> None:
+    def _note(self, folder: Path, *, is_owned: bool, claimed: Sequence[str] = ()) -> None:
         if is_owned:
             part = Path(f"{folder}{_OWNER}{PART}")
             with contextlib.suppress(OSError):  # it only saves others from work
-                part.write_text(json.dumps(this_process()))
+                part.write_text(json.dumps({**this_process(), "claimed": claimed}))
                 part.replace(part.with_suffix(""))
+
+
+def _claimed(owner: Mapping[str, Any] | None) -> list[str]:
+    """Return the former names of the working folder of a process, as its note has them."""
+    names = (owner or {}).get("claimed")
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def holds(place: str, *names: str) -> bool:

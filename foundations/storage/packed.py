@@ -19,17 +19,9 @@ from pathlib import Path
 from foundations import packs
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import (
-    explain_os_errors,
-    make_folder,
-    part_of,
-    publish_file,
-    publish_folder,
-    remove_empty,
-    sha256_of_file,
-    sweep_abandoned,
-)
+from foundations.files import explain_os_errors, make_folder, publish_file, publish_folder, remove_empty, sha256_of_file
 from foundations.packs import FOLDER, SUFFIX, time_of
+from foundations.parts import part_of, sweep_abandoned
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
 from foundations.storage.locks import lock

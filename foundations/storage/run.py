@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ from foundations.program import PROGRAM
 from foundations.storage import sealed_json, tensor_files
 from foundations.storage.amendments import LEFT_OUT, AmendedRun
 from foundations.storage.manifest import MANIFEST, FileRecord, Manifest, manifest_number
-from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT
+from foundations.storage.run_folder import CHECKPOINT, DAMAGED, DESCRIPTION, FAILURE, LOG, OUTPUT, STATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 METRICS = "metrics.csv"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
-STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 __all__ = [
     "CHECKPOINT",
     "DAMAGED",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import TypeVar
 
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import PART, is_folder, is_there
+from foundations.files import is_folder, is_there
 from foundations.packs import exists
+from foundations.parts import PART
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
 from foundations.storage.locks import Holder
@@ -34,10 +36,9 @@ OUTPUT = "output.txt"
 FAILURE = "failure.json"
 DAMAGED = "damaged_"
 """The prefix of files that were set aside."""
+STATE = re.compile(r"state_ep(\d+)_it(\d+)\.safetensors")
 OF_EXECUTORS = (OUTPUT, FAILURE)
 """Files that are beside the working folders."""
-
-
 _ATTEMPTS = 10
 Result = TypeVar("Result")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import stat
@@ -13,7 +14,8 @@ from pathlib import Path
 from foundations import packs
 from foundations.access import check_may_empty, is_denied, reason
 from foundations.errors import ClosedError, DamagedError, EnvironmentFailure, OpenPruneError
-from foundations.files import PART, create_file, read_file, remove_empty, sweep_parts
+from foundations.files import create_file, read_file, remove_empty, replace_file
+from foundations.parts import PART, sweep_parts
 from foundations.storage import tensor_files
 from foundations.storage.amendments import free_path
 from foundations.storage.manifest import NOT_A_MANIFEST, FileRecord, Manifest, manifest_name, manifest_number
@@ -77,9 +79,10 @@ def check_bytes(run: Run, manifest: Manifest, at_most: int) -> int:
     return total
 
 
-def mend(run: Run) -> list[str]:
+def mend(run: Run, say: Callable[[str], None] = lambda _: None) -> list[str]:
     """Set damaged files of a run aside (as `damaged_<name>`) and return their names. The run's lock is held.
 
+    say: is told which digests are lost.
     A damaged state can be replayed by itself. Without any other file, the run no longer counts as complete.
     A directory whose files are of another run, as its description says, is left alone: none of them can be trusted.
     Raises: Busy where the run is not complete and another process works on it.
@@ -105,6 +108,7 @@ def mend(run: Run) -> list[str]:
     if manifest is None:
         run.claim()
     elif not all(STATE.fullmatch(name) for name in differing):
+        _say_forgotten(run, say)
         run.withdraw()
         for path in [path for path in run.folder.iterdir() if manifest_number(path.name)]:
             path.unlink()
@@ -113,9 +117,11 @@ def mend(run: Run) -> list[str]:
     for name in differing:
         set_aside(name)
     for name in _bad_manifests(run):
-        set_aside(name)
-        if name == MANIFEST and manifest is not None:  # a later one says the same of what is there
-            create_file(run.place / MANIFEST, manifest.to_bytes())
+        if name == MANIFEST:
+            say(_rewrite_first(run))
+            aside.append(name)
+        else:
+            set_aside(name)
     for name, read in _reads(run).items():
         if name not in recorded and name not in aside and os.path.lexists(run.path(name)):
             try:
@@ -141,6 +147,37 @@ def _bad_manifests(run: Run) -> list[str]:
             except (OSError, *NOT_A_MANIFEST):
                 found.append(manifest_name(number))
     return found
+
+
+def _rewrite_first(run: Run) -> str:
+    """Write `manifest.json` again from the later manifests, and keep a copy of the damaged one; return a sentence."""
+    path, files = run.place / MANIFEST, dict[str, FileRecord]()
+    manifest = run.read_manifest()
+    assert manifest is not None, "a later one can be read"
+    for number in range(2, run.manifest_number() + 1):
+        with contextlib.suppress(OSError, *NOT_A_MANIFEST):
+            files = {**Manifest.from_bytes(read_file(run.place / manifest_name(number))).files, **files}
+    try:
+        content = read_file(path)
+    except OSError:  # a folder, say
+        run.set_aside(MANIFEST)
+    else:  # not renamed: without it, the run would not be complete
+        create_file(free_path(path.with_name(f"{DAMAGED}{MANIFEST}")), content)
+    replace_file(path, dataclasses.replace(manifest, files=files).to_bytes())
+    return (
+        f"{run}: {MANIFEST} was written again from the later ones, with the SHA-256 of "
+        f"{len(files.keys() - manifest.files.keys())} file(s) that are not kept here. Those of files that only the "
+        "damaged one listed are lost: a replay of these is not compared with them."
+    )
+
+
+def _say_forgotten(run: Run, say: Callable[[str], None]) -> None:
+    with contextlib.suppress(DamagedError):
+        if gone := run.left_out():
+            say(
+                f"{run} is no longer complete, and the SHA-256 of {', '.join(gone)}, which it did not keep, are lost: "
+                "the next job does not compare them."
+            )
 
 
 def _readable_manifest(run: Run, set_aside: Callable[[str], None]) -> Manifest | None:

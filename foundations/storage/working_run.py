@@ -42,6 +42,8 @@ from foundations.storage.run_folder import CHECKPOINT, FAILURE, LOG, OF_EXECUTOR
 
 _PUBLISHED = re.compile(r" Published by (process \d+ on .+)\.$", re.MULTILINE)
 _ATTEMPTS = 10
+_LOOKS_FOR_A_NOTE = 3
+"""Looks for the note on who has taken a folder over, which is written after it is renamed."""
 
 
 class WorkingRun(RunFolder):
@@ -124,8 +126,8 @@ class WorkingRun(RunFolder):
             free, busy = self._interrupted()
             if busy is not None:
                 self._say(
-                    f"The lock of {self} keeps nobody out: {describe(busy)} works on it, too. "
-                    "Each has a folder of its own, and the first to finish counts."
+                    f"The lock of {self} keeps nobody out: {describe(busy)} works on it, too, so each has a folder of "
+                    "its own, and the first to finish counts."
                 )
             if not self._claim_first(free) and not self.is_published:
                 self._own = self.generations.begin(is_owned=self._holder is not None)
@@ -286,7 +288,7 @@ class WorkingRun(RunFolder):
 
     def _lost(self, own: Path | None) -> OpenPruneError:
         """Return the error for a process that others have overtaken, and remove what it has."""
-        for _ in looks():
+        for look, _ in enumerate(looks()):
             with contextlib.suppress(OSError):
                 refresh_folder(self.final.parent)
             if self.is_published:
@@ -298,10 +300,12 @@ class WorkingRun(RunFolder):
                     self.generations.tidy()
                 who = said[-1] if said else "another process"
                 return PublishedFirst(f"{who[:1].upper()}{who[1:]} published {self} first: its files count.")
-            others = [each for each in self.generations.all() if each != own]
-            if others:
-                who = describe(self.generations.owner(others[0]))
-                return TakenOver(f"{who[:1].upper()}{who[1:]} has taken over {self}. This process ends its work on it.")
+            successor = None if own is None else self.generations.successor(own)
+            if successor is not None:
+                who = describe(successor)
+                return TakenOver(f"{who[:1].upper()}{who[1:]} has taken over {self}, so this process ends its work.")
+            if look >= _LOOKS_FOR_A_NOTE and any(each != own for each in self.generations.all()):
+                return TakenOver(f"Another process has taken over or removed {self}, so this process ends its work.")
         return EnvironmentFailure(f"{own or self.place} was removed while the job ran.")
 
     @staticmethod

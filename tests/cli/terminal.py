@@ -150,7 +150,9 @@ class Terminal:
         """Return the directory of the run of a job's arguments."""
         found = self.run(*arguments, "--display_output_location")
         folder = Path(found.out.strip())
-        assert folder.is_absolute(), f"no directory, but: {found.out}{found.err}"  # tests remove it: never that of tests
+        assert folder.is_absolute(), (
+            f"no directory, but: {found.out}{found.err}"
+        )  # tests remove it: never that of tests
         return folder
 
     def stored(self, *arguments: str) -> Run:

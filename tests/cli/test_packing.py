@@ -206,9 +206,7 @@ def test_a_packed_run_counts_as_here_when_it_is_pulled_or_imported(
     }
 
 
-def test_gc_keeps_the_states_of_runs_that_another_machine_may_have_computed(
-    two_runs: Terminal, tmp_path: Path
-) -> None:
+def test_gc_keeps_the_states_of_runs_that_another_machine_may_have_computed(two_runs: Terminal, tmp_path: Path) -> None:
     other = Terminal(tmp_path / "other", two_runs.datasets)
     ran(two_runs, "push", f"file://{tmp_path}/remote")
     ran(other, "pull", f"file://{tmp_path}/remote")

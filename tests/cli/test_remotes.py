@@ -193,3 +193,29 @@ def test_plugins_come_along_and_are_not_executed_unasked(terminal: Terminal, tmp
     (terminal.root / name).unlink()
     again = terminal.run("push", (tmp_path / "other").as_uri()).out
     assert "needs the plug-in my_method, whose file is not kept here" in again
+
+
+def test_signed_runs_alone_are_pulled_where_signatures_are_required(
+    remote: str, two_runs: Terminal, terminal: Terminal, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    for each, name in ((two_runs, "ada"), (terminal, "colleague")):
+        each.environment |= {
+            "OPEN_PRUNE_KEY": str(tmp_path / name / "key.pem"),
+            "OPEN_PRUNE_TRUSTED_KEYS": str(tmp_path / name / "trusted"),
+        }
+    two_runs.run("push", remote, "--sign").assert_is_for_people(1, "There is no key", "key make")
+    public = two_runs.run("key", "make").out.split()[0]
+
+    unsigned = terminal.run("pull", remote, "--require_signed", "--dry_run")
+    assert unsigned.code == 1 and unsigned.out.count("was refused: nobody has signed it.") == 2
+    assert two_runs.run("push", remote, "--sign").code == 0
+    unknown = terminal.run("pull", remote, "--require_signed")
+    assert unknown.code == 1 and unknown.out.count("was refused: it is signed by an unknown key.") == 2
+    assert files_of(terminal.root) == {}
+    assert terminal.run("key", "trust", "ada", public).code == 0
+
+    pulled = terminal.run("pull", remote, "--require_signed")
+
+    assert pulled.code == 0 and "Pulled 2 run(s)" in pulled.out, pulled.out + pulled.err
+    assert "Checked 2 run(s): 0 damaged, 2 whole." in terminal.run("verify").out

@@ -7,12 +7,14 @@ import random
 import re
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from foundations.description.address import Location
+from foundations.parts import part_of
 from foundations.storage.locks import is_held, read_holder
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import find_run
@@ -245,6 +247,21 @@ def test_a_single_job_can_be_given_to_an_executor(terminal: Terminal) -> None:
     assert "test accuracy:" in result.out
     assert len(folders(terminal)) == 1
     assert list((terminal.root / ".jobs").iterdir()) == [], "job files of runs that are done are removed"
+
+
+def test_the_parts_of_job_files_that_a_killed_sweep_left_are_removed(terminal: Terminal) -> None:
+    command = (*BRANCH, *SHORT, "--density=0.5", "--executor=pool", "--jobs=1")
+    assert terminal.run(*command).code == 0
+    ((run, _),) = folders(terminal).items()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    jobs = terminal.root / ".jobs"
+    part = part_of(jobs / f"{run.replace('/', '.')}.json")
+    part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")).touch()
+
+    assert terminal.run(*command).code == 0
+
+    assert list(jobs.iterdir()) == []
 
 
 def test_runs_that_a_job_trains_together_are_complete_and_what_fails_among_them_is_named(

@@ -85,6 +85,8 @@ _RM = ("rm", "train_", "--force")
 _ADD = ("datasets", "add", "mine")
 _PUSH, _PULL = ("push", "file://{folder}/remote"), ("pull", "file://{folder}/remote")
 _REWIND = (*_BRANCH, "lottery_rewind", *SMALL, "--rewind_step=1it", "--density=0.5")
+_SHARED = "{folder}/shared.tar"
+_SHARE = ("share", _SHARED, "branch_oneshot", "--states=last")
 JOBS = {
     "train": Job(_TRAIN),
     "oneshot": Job(_ONESHOT, (_TRAIN,)),
@@ -101,6 +103,10 @@ JOBS = {
     "import from OpenLTH": Job(("import", "{folder}/openlth", "--openlth", *SMALL), (_TRAIN, _OPENLTH)),
     "rm": Job(_RM, (_TRAIN,), (0, 2)),
     "rm with branches": Job((*_RM, "--with_branches"), (_TRAIN, _ONESHOT), (0, 2)),
+    "push": Job(_PUSH, (_TRAIN, _ONESHOT)),
+    "pull of all": Job(_PULL, (_TRAIN, _ONESHOT, _PUSH, (*_RM, "--with_branches"))),
+    "share": Job(_SHARE, (_TRAIN, _ONESHOT)),
+    "import of shared runs": Job(("import", _SHARED), (_TRAIN, _ONESHOT, _SHARE, (*_RM, "--with_branches"))),
     "prepare": Job(_TRAIN, has_datasets=False),
     "add images": Job((*_ADD, "{folder}/images"), (), (0, 2), prepare=_images),
     "add streamed images": Job((*_ADD, "{folder}/images", "--stream", "--image_size=8"), (), (0, 2), prepare=_images),

@@ -198,8 +198,9 @@ def digest(path: Path) -> str:
         for name in ("wall_seconds", "finished", "sha256", "parents", "versions", "generation"):
             tree.pop(name, None)  # for an imported run, it is the path of the ticket; versions name the commit
         data = json.dumps(tree, sort_keys=True).encode()
-    elif ".measures" in path.parts and path.suffix == ".json":
-        data = json.dumps({**json.loads(data), "computed": None}, sort_keys=True).encode()
+    elif {".measures", ".imports"} & set(path.parts) and path.suffix == ".json":
+        tree = json.loads(data)
+        data = json.dumps({**tree, "computed": None, "imported": None, "sha256": None}, sort_keys=True).encode()
     elif "datasets" in path.parts and path.suffix == ".safetensors":
         size = 8 + int.from_bytes(data[:8], "little")
         place = str(Path(*path.parts[: path.parts.index("datasets")])).encode()

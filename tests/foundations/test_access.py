@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from datasets.formats.safetensors_writer import write_tensors
+from foundations import access
 from foundations.access import check_may_empty, for_owner, reason
 from foundations.errors import EnvironmentFailure
 from foundations.files import explain_os_errors, write_atomically
@@ -184,3 +185,21 @@ def test_a_prepared_dataset_has_the_mode_of_the_umask_and_the_content_of_safeten
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
     found = load_file(tmp_path / "file")
     assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in arrays.items()}
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOENT, 0])
+def test_a_folder_that_another_machine_has_just_changed_counts_as_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    sees, looks_at = iter([False, True]), os.lstat
+
+    def look(path: Any) -> os.stat_result:
+        if number and str(path) == str(tmp_path):
+            raise OSError(number, os.strerror(number), str(path))
+        return looks_at(path)
+
+    monkeypatch.setattr(access, "_may", lambda *_: next(sees))
+    monkeypatch.setattr(os.path, "lexists", lambda _: True)
+    monkeypatch.setattr(os, "lstat", look)
+
+    check_may_empty(tmp_path)

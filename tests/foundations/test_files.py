@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from foundations.errors import EnvironmentFailure
-from foundations.files import explain_os_errors, replacing, sha256_of_file, sweep_parts, write_atomically
+from foundations.files import create_file, explain_os_errors, replacing, sha256_of_file, write_atomically
+from foundations.parts import sweep_parts
 
 
 def test_a_file_is_written_with_the_folders_that_it_needs(tmp_path: Path) -> None:
@@ -120,3 +121,25 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_what_others_wr
     write_atomically(tmp_path / "export", b"whole")
 
     assert {path.name for path in tmp_path.iterdir()} == {"export", living.name, ".other.part"}
+
+
+@pytest.mark.parametrize("name", ["link", "unlink"])
+def test_a_file_is_created_although_another_machine_removes_the_unfinished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    plain, calls = getattr(os, name), list[object]()
+
+    def stale_once(path: str, *rest: object, **named: object) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        plain(path, *rest, **named)
+
+    monkeypatch.setattr(os, name, stale_once)
+
+    create_file(tmp_path / "file", b"content")
+
+    assert (tmp_path / "file").read_bytes() == b"content" and calls
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "file", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -307,3 +307,95 @@ def test_a_manifest_that_names_a_file_elsewhere_moves_nothing(tmp_path: Path) ->
     assert verify(run)
     assert mend(run) == ["manifest.json"]
     assert victim.read_text() == "mine"
+
+
+def _removed(run: Run, iteration: int) -> str:
+    """Remove a state on purpose; return its name."""
+    name = run.state_name(step(iteration))
+    run.amended(without=[name])
+    (run.place / name).unlink()
+    return name
+
+
+def _replay(run: Run, iteration: int, value: float) -> None:
+    with run.locked(print):
+        run.save_state(step(iteration), state(value))
+        run.add(run.state_name(step(iteration)))
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda path: path.write_bytes(b""), None])
+def test_mending_the_first_manifest_keeps_the_digests_that_later_ones_have(
+    tmp_path: Path, damage: Callable[[Path], object] | None
+) -> None:
+    run, said = complete_run(tmp_path), list[str]()
+    _replay(run, 5, 0.5)
+    gone = [_removed(run, 5), _removed(run, 0)]
+    first = run.place / "manifest.json"
+    if damage is None:
+        first.unlink()
+        first.mkdir()
+    else:
+        damage(first)
+
+    with run.locked(print):
+        assert mend(run, said.append) == ["manifest.json"]
+
+    assert verify(run) == [] and run.manifest() is not None
+    assert run.left_out() == sorted(gone)
+    with pytest.raises(EnvironmentFailure, match="does not reproduce"):
+        _replay(run, 0, 9.0)
+    _replay(run, 0, 0.0)
+    assert run.has_state(step(0))
+    assert len(said) == 1 and "manifest.json was written again from the later ones" in said[0]
+    assert "SHA-256 of 2 file(s) that are not kept here" in said[0] and "are lost" in said[0]
+
+
+def test_mending_the_first_manifest_reports_that_digests_may_be_lost_with_it(tmp_path: Path) -> None:
+    run, said = complete_run(tmp_path), list[str]()
+    gone = _removed(run, 0)
+    _replay(run, 5, 0.5)
+    (run.place / "manifest_2.json").unlink()  # such a state is in no later manifest
+    content = (run.place / "manifest.json").read_bytes()[:-9]
+    (run.place / "manifest.json").write_bytes(content)
+
+    with run.locked(print):
+        mend(run, said.append)
+
+    assert gone not in run.left_out()
+    assert "Those of files that only the damaged one listed are lost" in said[0]
+    assert (run.place / "damaged_manifest.json").read_bytes() == content
+
+
+def test_a_run_stays_complete_while_its_first_manifest_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = complete_run(tmp_path)
+    _removed(run, 0)
+    flip_a_bit(run.place / "manifest.json")
+    seen, replace, rename = list[bool](), os.replace, os.rename
+
+    def watch(work: Callable[..., None]) -> Callable[..., None]:
+        def changed(*names: object) -> None:
+            work(*names)
+            seen.append((run.place / "manifest.json").exists())
+
+        return changed
+
+    monkeypatch.setattr(os, "replace", watch(replace))
+    monkeypatch.setattr(os, "rename", watch(rename))
+    with run.locked(print):
+        mend(run)
+
+    assert seen and all(seen)
+
+
+def test_mending_a_run_that_must_be_computed_again_names_the_states_that_it_forgets(tmp_path: Path) -> None:
+    run, said = complete_run(tmp_path), list[str]()
+    gone = _removed(run, 0)
+    (run.place / "metrics.csv").write_text("damaged")
+
+    with run.locked(print):
+        assert mend(run, said.append) == ["metrics.csv"]
+
+    assert run.manifest() is None
+    assert len(said) == 1 and gone in said[0] and "is no longer complete" in said[0]

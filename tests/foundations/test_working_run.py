@@ -209,11 +209,45 @@ def test_who_is_taken_over_says_by_whom_and_ends_before_the_next_checkpoint(tmp_
             lambda: former.log("a line"),
             lambda: former.finish(EMPTY),
         ):
-            with pytest.raises(TakenOver, match=rf"has taken over {former}\. This process ends"):
+            with pytest.raises(TakenOver, match=rf"^Another process has taken over or removed {former}, so"):
                 write()
         other.finish(EMPTY)
 
     assert verify(other) == []
+
+
+def test_who_has_taken_over_is_named_also_where_others_have_begun_since(tmp_path: Path) -> None:
+    former = begun(tmp_path)
+    with former.locked(print):
+        former.create(ToyDesc())
+        own, generations = former.folder, former.generations
+        second = generations.claim(own, is_owned=True)
+        assert second is not None
+        third = generations.claim(second, is_owned=True)
+        assert third is not None
+        note = third.with_name(f"{third.name}.owner")
+        note.write_text(json.dumps({**json.loads(note.read_text()), **other_process()}))
+        later = generations.begin(is_owned=True)  # of a process that has taken nothing over
+        assert later.name > third.name
+
+        with pytest.raises(TakenOver) as caught:
+            former.save_checkpoint(state(2.0), {"step": 5})
+
+    parent = f"Process {os.getppid()} on {socket.gethostname()}"
+    assert str(caught.value) == f"{parent} has taken over {former}, so this process ends its work."
+
+
+@pytest.mark.parametrize("note", ["[1]", '{"claimed": 5}', '{"claimed": [{}]}', '{"claimed": "x"}', "{"])
+def test_a_note_of_another_form_names_nobody(tmp_path: Path, note: str) -> None:
+    former = begun(tmp_path)
+    with former.locked(print):
+        former.create(ToyDesc())
+        new = former.generations.claim(former.folder, is_owned=False)
+        assert new is not None
+        new.with_name(f"{new.name}.owner").write_text(note)
+
+        with pytest.raises(TakenOver, match="Another process has taken over or removed"):
+            former.save_checkpoint(state(2.0), {"step": 5})
 
 
 def test_who_comes_second_changes_nothing_and_says_who_was_first(tmp_path: Path) -> None:
@@ -248,6 +282,7 @@ def test_a_lock_that_keeps_nobody_out_is_noticed_and_the_other_process_left_alon
         assert ours.folder != theirs and theirs.exists()
 
     (line,) = said
+    assert line.count(". ") == 0 and line.endswith(".")
     assert "keeps nobody out" in line and f"process {os.getppid()} on " in line
     with ours.locked(print), pytest.raises(Busy, match=f"in use by process {os.getppid()}"):
         mend(ours)

@@ -83,13 +83,13 @@ def state(value: float) -> dict[str, Tensor]:
     return {"weight": torch.full((3, 2), value), "count": torch.tensor(7)}
 
 
-def complete_run(root: Path, desc: Desc | None = None, replicate: int = 1) -> Run:
-    """Return a run with two states, metrics and a manifest."""
+def complete_run(root: Path, desc: Desc | None = None, replicate: int = 1, last: float = 1.0) -> Run:
+    """Return a run with two states, metrics and a manifest. last: the values of the last state."""
     desc = desc or ToyDesc()
     run = Run(root, desc.location(replicate))
     run.create(desc)
     run.save_state(step(0), state(0.0))
-    run.save_state(step(10), state(1.0))
+    run.save_state(step(10), state(last))
     run.write("metrics.csv", b"name,iteration,value\n")
     run.log("done")
     run.finish(Manifest(files={}, results={"test_accuracy": 0.5}))

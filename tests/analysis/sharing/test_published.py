@@ -14,11 +14,15 @@ from safetensors.torch import load_file
 from analysis.sharing.graph import graph_of
 from analysis.sharing.load_published import network
 from analysis.sharing.published import LOADER
+from foundations.description.address import Location
 from foundations.errors import UsageError
+from foundations.storage.run import MANIFEST, Run
+from foundations.storage.store import all_runs
+from foundations.storage.upkeep import verify
 from models.build import construct
 from models.hparams import ModelHparams
 from tests.analysis.sharing.conftest import PRUNED
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import SHORT, Terminal
 
 RESNET = ("branch", "train", "oneshot", "--default_hparams=digits_resnet_8", "--training_steps=10it")
 
@@ -151,6 +155,42 @@ def test_a_crate_is_read_by_rocrate(shared_root: Terminal, tmp_path: Path) -> No
     on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     described = {entity.id for entity in crate.data_entities}
     assert on_disk - {"ro-crate-metadata.json"} <= described
+
+
+def test_a_crate_holds_whole_runs_though_their_states_are_left_out(shared_root: Terminal, tmp_path: Path) -> None:
+    pytest.importorskip("rocrate.rocrate")
+    own = shared_root.where(*PRUNED)
+    assert shared_root.run("crate", str(tmp_path / "crate"), own.name).code == 0
+
+    (run,) = all_runs(tmp_path / "crate" / "runs")
+
+    assert verify(run) == [] and run.manifest() is not None
+    assert run.left_out() == ["state_ep0_it0.safetensors", "state_ep3_it0.safetensors"]
+    assert run.path(MANIFEST).read_bytes() == (own / MANIFEST).read_bytes()
+
+
+def test_what_a_run_holds_now_is_shared_published_and_put_into_crates(colleague: Terminal, tmp_path: Path) -> None:
+    pytest.importorskip("rocrate.rocrate")
+    rewound = ("branch", "train", "lottery_rewind", *SHORT, "--rewind_step=1it", "--density=0.5")
+    assert colleague.run("train", *SHORT).code == 0
+    assert colleague.run(*rewound).code == 0  # replays the parent, which is complete, for a further state
+    own = colleague.where("train", *SHORT)
+    name, (state, gone) = own.parent.parent.name, ("state_ep0_it1.safetensors", "state_ep0_it0.safetensors")
+    Run(colleague.root, Location.parse("/".join(own.parts[-3:]))).amended(without=[gone])  # type: ignore[arg-type]
+    (own / gone).unlink()
+    other = Terminal(tmp_path / "other", colleague.datasets)
+
+    assert colleague.run("share", str(tmp_path / "a.tar"), name, "--states=all").code == 0
+    assert other.run("import", str(tmp_path / "a.tar")).code == 0
+    assert colleague.run("crate", str(tmp_path / "crate"), name, "--states=all").code == 0
+    assert colleague.run("publish", str(tmp_path / "model"), name, "--step=1it").code == 0
+
+    for root in (other.root, tmp_path / "crate" / "runs"):
+        (run,) = all_runs(root)
+        assert verify(run) == [] and run.path(state).read_bytes() == (own / state).read_bytes()
+        assert run.left_out() == [gone]
+    assert load_file(tmp_path / "model" / "model.safetensors").keys() == load_file(own / state).keys()
+    colleague.run("publish", str(tmp_path / "x"), name, "--step=0it").assert_is_for_people(2, "did not keep")
 
 
 def test_a_crate_is_valid_by_its_profile(shared_root: Terminal, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from foundations.files import part_of
+from foundations.parts import part_of
 from foundations.plain_tar import END, write_entry
 from foundations.storage import sealed_json
 from tests.analysis.sharing.conftest import PRUNED

@@ -26,19 +26,25 @@ def push(
     *,
     shallow: bool = False,
     reporter: Reporter | None = None,
+    key_file: Path | None = None,
 ) -> Transferred:
     storage = open_storage(url) if isinstance(url, str) else url
-    pushing = Push(root, storage, Listing.of(storage, may_be_new=True), reporter or NullReporter())
+    pushing = Push(root, storage, Listing.of(storage, may_be_new=True), reporter or NullReporter(), key_file)
     pushing.plan(all_runs(root) if runs is None else runs, shallow=shallow)
     return pushing.execute()
 
 
 def pull(
-    url: str | Storage, root: Path, locations: Iterable[Location] | None = None, *, shallow: bool = False
+    url: str | Storage,
+    root: Path,
+    locations: Iterable[Location] | None = None,
+    *,
+    shallow: bool = False,
+    trusted_file: Path | None = None,
 ) -> Transferred:
     storage = open_storage(url) if isinstance(url, str) else url
     listing = Listing.of(storage)
-    pulling = Pull(root, storage, listing, NullReporter())
+    pulling = Pull(root, storage, listing, NullReporter(), trusted_file)
     found = pulling.receive(listing.complete() if locations is None else locations, shallow=shallow)
     pulling.finish()
     return found

@@ -70,7 +70,7 @@ def _rewritten(objects: Objects, name: str, file: str, content: bytes) -> None:
     assert location is not None
     outer = json.loads(objects[name])
     inside = outer["tars"][0]
-    whole = {key: FileRecord(**record) for key, record in json.loads(outer["manifest"])["files"].items()}
+    whole = {key: FileRecord(**record) for key, record in outer["files"].items()}
     records = {key: whole[key] for key in inside}
     tar = layout.files_name(location, layout.files_digest(records))
     files = layout.unpacked(objects.pop(tar), records) | {file: content}
@@ -78,7 +78,8 @@ def _rewritten(objects: Objects, name: str, file: str, content: bytes) -> None:
     objects[layout.files_name(location, layout.files_digest(records))] = layout.packed(files)
 
     def edit(outer: dict[str, Any], inner: dict[str, Any]) -> None:
-        inner["files"] |= {key: {"size": record.size, "sha256": record.sha256} for key, record in records.items()}
+        for files in (outer["files"], inner["files"]):
+            files |= {key: {"size": record.size, "sha256": record.sha256} for key, record in records.items()}
         outer["tars"] = [sorted(records)]
 
     _sealed(objects, name, edit)
@@ -157,9 +158,12 @@ def file_names_that_lead_elsewhere(objects: Objects, choose: random.Random) -> s
     )
 
     def edit(outer: dict[str, Any], inner: dict[str, Any]) -> None:
-        files = inner["files"]
-        files[wrong] = files.pop("metrics.csv")
-        outer["tars"] = [sorted(files)]
+        if choose.random() < 0.3:  # as if it had been left out
+            inner["files"][wrong] = inner["files"]["metrics.csv"]
+            return
+        for files in (outer["files"], inner["files"]):
+            files[wrong] = files.pop("metrics.csv")
+        outer["tars"] = [sorted(outer["files"])]
 
     _sealed(objects, name, edit)
     return name
@@ -182,8 +186,9 @@ def members_of_wrong_kinds(objects: Objects, choose: random.Random) -> str:
 def records_that_lie(objects: Objects, choose: random.Random) -> str:
     name = _manifest_of(objects, choose)
 
-    def edit(_: dict[str, Any], inner: dict[str, Any]) -> None:
-        record = inner["files"][choose.choice(sorted(inner["files"]))]
+    def edit(outer: dict[str, Any], inner: dict[str, Any]) -> None:
+        files = choose.choice([outer, inner])["files"]
+        record = files[choose.choice(sorted(files))]
         if choose.random() < 0.5:
             record["size"] = choose.choice([-1, 0, record["size"] + 1, 1 << 62, 10**30, 1.5])
         else:
@@ -242,7 +247,7 @@ def another_description(objects: Objects, choose: random.Random) -> str:
     name = _manifest_of(objects, choose)
     other = _manifest_of({each: b"" for each in objects if each != name}, choose)
     text = json.loads(objects[other])
-    whole = {key: FileRecord(**record) for key, record in json.loads(text["manifest"])["files"].items()}
+    whole = {key: FileRecord(**record) for key, record in text["files"].items()}
     records = {key: whole[key] for key in text["tars"][0]}
     location = Location.parse(text["run"])
     assert location is not None

@@ -22,7 +22,7 @@ from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
 from tests.foundations.remotes.carrying import family, files_of, pull, push
 from tests.foundations.remotes.s3_server import S3, s3_server
-from tests.foundations.toy_descriptions import complete_run, flip_a_bit, rewrite_state, state, step, toy
+from tests.foundations.toy_descriptions import complete_run, flip_a_bit, step, toy
 
 
 class Reported:
@@ -159,8 +159,7 @@ def test_an_existing_run_is_never_overwritten(url: str, tmp_path: Path) -> None:
 def test_other_bytes_under_one_name_stay_as_they_are_in_the_remote_and_are_named(url: str, tmp_path: Path) -> None:
     complete_run(tmp_path / "here")
     push(url, tmp_path / "here")
-    other = complete_run(tmp_path / "other")
-    rewrite_state(other, step(10), state(2.0))
+    complete_run(tmp_path / "other", last=2.0)
 
     found = push(url, tmp_path / "other")
 
@@ -186,7 +185,7 @@ def test_processes_that_push_one_run_at_once_publish_one_manifest(url: str, tmp_
     assert len(manifests) == 1 and problems == []
 
 
-def _measure(root: Path, run: Run) -> Path:
+def measured(root: Path, run: Run) -> Path:
     runs = [{"location": str(run.location), "digest": run.location.digest}]
     description = {"measure": "curvature", "version": 1, "runs": runs}
     path = root / ".measures" / "curvature" / f"{digest('measure', description)}.json"
@@ -199,7 +198,7 @@ def test_results_of_measures_come_along_also_later(url: str, tmp_path: Path) -> 
     run = complete_run(tmp_path / "here")
     push(url, tmp_path / "here")
     pull(url, tmp_path / "there")
-    path = _measure(tmp_path / "here", run)
+    path = measured(tmp_path / "here", run)
 
     pushed, pulled, again = push(url, tmp_path / "here"), pull(url, tmp_path / "there"), pull(url, tmp_path / "there")
 
