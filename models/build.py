@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from foundations.errors import EnvironmentFailure, UsageError, did_you_mean
+from foundations.inputs import Inputs
 from foundations.plugins.users_code import article, mistake
 from foundations.random_streams import generator, global_generator_from
 from foundations.registry import Registered
@@ -19,32 +20,30 @@ from models.registry import find_family
 from models.shape_check import check_built
 
 
-def build_model(
-    hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int], seed_keys: tuple[int | str, ...]
-) -> nn.Module:
+def build_model(hparams: ModelHparams, *, outputs: int, inputs: Inputs, seed_keys: tuple[int | str, ...]) -> nn.Module:
     """Return an initialized network on the CPU. The same arguments give the same network.
 
-    outputs: the dataset's number of classes; `hparams.outputs` overrides it.
-    input_shape: channels, height, width.
+    outputs: the number that the dataset needs, such as its classes; `hparams.outputs` overrides it.
+    inputs: of the dataset: `DatasetHparams.inputs`, or `Inputs((channels, height, width))`.
     seed_keys: the rest of the key of the random stream ("init", ...) of all initial values.
 
     Raises: UsageError if `others_frozen_exceptions` names something that is not a parameter of the network.
     """
     with global_generator_from("init", *seed_keys):
-        model = construct(hparams, hparams.outputs or outputs, input_shape)
+        model = construct(hparams, hparams.outputs or outputs, inputs)
         initialize(model, hparams)
     freeze(model, hparams)
     return model
 
 
-def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
+def construct(hparams: ModelHparams, outputs: int, inputs: Inputs) -> nn.Module:
     """Return the network with PyTorch's initial values, on the default device (`meta` for counting).
 
     Raises: EnvironmentFailure if there is too little memory for it.
     """
     family, parts = find_family(hparams.model_name)
     hparams = ModelHparams.of(hparams.values())  # of the family's own class
-    spec = NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams)
+    spec = NetworkSpec(**vars(parts), outputs=outputs, inputs=inputs, hparams=hparams)
     try:
         model = family.builder(spec)
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from foundations.errors import UsageError, choose_from
+from foundations.inputs import IMAGES, Inputs
 from foundations.registry import Registered
 from models.activations import Activation, activation
 
@@ -47,13 +48,17 @@ class NetworkSpec(NameParts):
 
     outputs: int
     """The number of logits."""
-    input_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    inputs: Inputs
     hparams: ModelHparams
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example: of images, channels, height, width."""
+        return self.inputs.shape
+
+    @property
     def channels(self) -> int:
-        """Channels of the images."""
+        """Channels of the images, or of the series."""
         return self.input_shape[0]
 
     @property
@@ -67,7 +72,8 @@ class Family(Registered):
     """Networks whose names follow one pattern, with the groups `depth`, `width`, `units` and `member`."""
 
     builder: Callable[[NetworkSpec], nn.Module]
-    """Builds a network with PyTorch's initial values. Input (B, C, H, W) float, output (B, outputs) float."""
+    """Builds a network with PyTorch's initial values. Input `NetworkSpec.inputs`, for images (B, C, H, W) float; output
+    (B, outputs) float, or (B, T, outputs) where the network answers for each token."""
     source: str
     """The paper or code base whose network this is."""
     width: int = 0
@@ -84,8 +90,16 @@ class Family(Registered):
     """Whether its networks drop entries or whole branches in train mode."""
     dropout_members: tuple[str, ...] = ()
     """Prefixes of the members with dropout, if only some members have it."""
+    inputs: frozenset[str] = frozenset({IMAGES})
+    """The kinds of inputs that its networks take (`foundations.inputs.KINDS`)."""
+    per_token: frozenset[bool] = frozenset({False})
+    """Whether its networks answer for each token (True), once for each example (False), or can do either."""
     hparams: type[ModelHparams] | None = None
     """A subclass of ModelHparams with this family's own hyperparameters, if it has any."""
+
+    def takes(self, inputs: Inputs) -> bool:
+        """Return whether its networks take inputs of this kind, and answer as the task needs it."""
+        return inputs.kind in self.inputs and inputs.per_token in self.per_token
 
     def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
         """Return the parts of a name. Raises: UsageError for a depth or a member that the family does not have."""

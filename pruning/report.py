@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from foundations.multiply_adds import uses_of_parameters
 from pruning.masks.mask import Mask
 from pruning.paths.connectivity import effective, sums_by_unit
@@ -22,7 +23,7 @@ def sparsity_report(
     requested_kept: int | None = None,
     *,
     model: nn.Module | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Inputs | tuple[int, ...] | None = None,
     scores: Statistics | None = None,
 ) -> dict[str, Any]:
     """Return a report of a mask, ready for JSON.
@@ -34,12 +35,13 @@ def sparsity_report(
     With `model`, also not_prunable, where there are any: the number of weights in each layer that the mask does not
     cover, besides biases and normalization.
 
-    With `model` and the shape of one example, also: effective, the counts without kept weights that are on no path
-    from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
-    followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
-    out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any;
-    multiply_adds of the prunable weights for one example, total and kept, in total and by tensor (null where some layer
-    does not run its own forward pass), and `others`, of biases and normalization, which no mask removes.
+    With `model` and the shape of one example (or `Inputs`, such as of tokens), also: effective, the counts without kept
+    weights that are on no path from the input to the output (null, with the reason in `effective_unknown`, for a
+    network whose units cannot be followed); by tensor, effective_kept and effective_density; in_degree, kept weights
+    into each output unit, and out_degree, kept weights out of each input unit, as mean, min, max and the number of
+    units without any; multiply_adds of the prunable weights for one example, total and kept, in total and by tensor
+    (null where some layer does not run its own forward pass), and `others`, of biases and normalization, which no mask
+    removes.
 
     With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.scoring.score_statistics`).
 
@@ -91,9 +93,9 @@ def _add_connectivity(layers: dict[str, dict[str, Any]], mask: Mask, graph: Grap
 
 
 def _add_multiply_adds(
-    layers: dict[str, dict[str, Any]], model: nn.Module, input_shape: tuple[int, ...]
+    layers: dict[str, dict[str, Any]], model: nn.Module, inputs: Inputs | tuple[int, ...]
 ) -> dict[str, float] | None:
-    uses = uses_of_parameters(model, input_shape)
+    uses = uses_of_parameters(model, inputs)
     for name, layer in layers.items():
         number = uses.get(name)
         layer["multiply_adds"] = None if number is None else {key: layer[key] * number for key in ("total", "kept")}
