@@ -130,6 +130,7 @@ def _network(spec: NetworkSpec) -> nn.Module:
                 8 * (1 if inputs.per_token else inputs.shape[0]) if self.embedding else torch.Size(inputs.shape).numel()
             )
             self.hidden = nn.Linear(width, spec.width, dtype=torch.float64)
+            self.relu = nn.ReLU()
             self.output = nn.Linear(spec.width, spec.outputs, dtype=torch.float64)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -137,8 +138,8 @@ def _network(spec: NetworkSpec) -> nn.Module:
                 x = self.embedding(x)
                 if spec.inputs.per_token:  # a mean over the tokens so far
                     x = x.cumsum(-2) / torch.arange(1, x.shape[-2] + 1, device=x.device)[:, None]
-                    return self.output(self.hidden(x).relu())
-            return self.output(self.hidden(x.flatten(1).double()).relu())
+                    return self.output(self.relu(self.hidden(x)))
+            return self.output(self.relu(self.hidden(x.flatten(1).double())))
 
     return Network()
 
