@@ -114,7 +114,7 @@ class DatasetHparams(Hparams):
 
     @property
     def task(self) -> Task:
-        """What the network learns: the dataset's task, or the one that replaces it."""
+        """The task that the network learns: the dataset's, or the one that replaces it."""
         return CLASSIFICATION if self.unsupervised_labels == "rotation" else self.spec.task
 
     @property

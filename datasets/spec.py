@@ -25,7 +25,7 @@ class DatasetSpec(Registered):
     """A dataset: its sizes and constants, its augmentation, and the function that reads its published files."""
 
     task: Task = CLASSIFICATION
-    """What a network learns from it."""
+    """The task that a network learns from it."""
     inputs: str = IMAGES
     """The kind of its inputs (see `foundations.inputs`)."""
     num_train: int

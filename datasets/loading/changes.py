@@ -15,7 +15,7 @@ from datasets.spec import DatasetSpec
 
 def prepared_targets(tensors: Mapping[str, Tensor], spec: DatasetSpec) -> Tensor:
     """Return the targets of a prepared split: labels int64 (N,), or float32 (N, K), by the spec standardized."""
-    assert spec.task.stored_targets is not None, "next tokens are no stored targets"
+    assert spec.task.stored_targets is not None, "next tokens are not stored"
     targets = tensors[spec.task.stored_targets]
     if spec.task.stored_targets == "labels":
         return targets

@@ -15,7 +15,7 @@ class Stream:
     tokens: Tensor
     """All stored tokens, of any integer type, (total,)."""
     starts: Tensor
-    """Where each part begins in `tokens`, int64 (D,)."""
+    """The place in `tokens` where each part begins, int64 (D,)."""
     sizes: Tensor
     """Tokens of each part, with its separator, int64 (D,)."""
     separated: Tensor
@@ -23,7 +23,7 @@ class Stream:
     separator: int
     """The separator; also the token past the end of the stream."""
     ends: Tensor
-    """Where each part ends in the stream, int64 (D,)."""
+    """The place in the stream where each part ends, int64 (D,)."""
     length: int
 
     @classmethod

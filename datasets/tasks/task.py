@@ -97,7 +97,7 @@ class Task(Registered):
         return self.sums(outputs, targets, facts)
 
     def rows(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Return what a metric needs of every example, float (B, k), if it is not a function of sums."""
+        """Return the numbers of every example that a metric needs beside sums, float (B, k); None if it needs none."""
         return None
 
     def measured(
