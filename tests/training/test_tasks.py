@@ -89,7 +89,7 @@ def test_two_processes_compute_what_one_does(data: str, terminal: Terminal, tmp_
 
 @pytest.mark.parametrize("data", ["own", "tags", "text"])
 def test_runs_that_are_trained_together_end_as_alone(data: str, terminal: Terminal, tmp_path: Path) -> None:
-    ran(terminal, "train", *flags(data), "--replicate=1..2", "--together=2")
+    ran(terminal, "sweep", "--grid", "replicate=1,2", "--jobs=1", "--together=2", "--", "train", *flags(data))
     ran(Terminal(tmp_path / "alone", terminal.datasets), "train", *flags(data), "--replicate=2")
 
     own = next(run for run in runs(terminal.root) if run["replicate"] == 2)
@@ -120,7 +120,7 @@ def test_snip_without_classes_scores_with_ten_times_as_many_examples(terminal: T
 
 
 def test_a_lottery_of_a_language_model_rewinds_and_prunes(terminal: Terminal) -> None:
-    ran(terminal, "lottery", "--levels=2", "--rewinding_steps=1ep", "--prune_fraction=0.5", *flags("text"))
+    ran(terminal, "lottery", "--levels=2", "--rewinding_steps=1ep", "--pruning_fraction=0.5", *flags("text"))
 
     levels = sorted(run["results"].get("density", 1.0) for run in runs(terminal.root))
     assert levels[0] == pytest.approx(0.25, abs=0.01)
@@ -150,7 +150,7 @@ def test_summaries_listings_and_tables_show_perplexity(terminal: Terminal) -> No
 
     assert f"test perplexity: {perplexity:.4f}" in summary
     assert "where that was best, test perplexity was" in summary
-    listed = ran(terminal, "ls").out
+    listed = ran(terminal, "ls").out.lower()
     assert "perplexity" in listed and "accuracy" not in listed
     ordered = ran(terminal, "ls", "--sort=perplexity", "--columns=perplexity").out.split()[1:]
     assert [float(value) for value in ordered if value[0].isdigit()] == sorted(
@@ -170,7 +170,7 @@ def test_a_figure_of_perplexity_has_its_name_and_no_percent(terminal: Terminal, 
     for level in ("0.5", "0.3"):
         ran(terminal, "branch", "train", "oneshot", "--strategy=random", f"--density={level}", *flags("text"))
     ran(terminal, "plot", "curves", f"--out={tmp_path / 'figure.svg'}")
-    ran(terminal, "plot", "training", f"--out={tmp_path / 'training.svg'}")
+    ran(terminal, "plot", "training", "--lines=sparsity", f"--out={tmp_path / 'training.svg'}")
 
     assert "Test perplexity" in (tmp_path / "figure.svg").read_text()
     assert "Test perplexity (%)" not in (tmp_path / "figure.svg").read_text()
@@ -182,7 +182,7 @@ def test_runs_of_several_tasks_need_a_choice_of_the_value(terminal: Terminal) ->
 
     refused = terminal.run("plot", "curves")
     refused.assert_is_for_people(2, "test_perplexity, test_r2")
-    listed = ran(terminal, "ls").out
+    listed = ran(terminal, "ls").out.lower()
     assert "perplexity" in listed and "r2" in listed
 
 
