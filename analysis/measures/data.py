@@ -42,7 +42,7 @@ class Examples:
         from datasets.loading.loader import open_loader
 
         dataset = run.trained.dataset
-        measuring.use_dataset(run, dataset.dataset_name)
+        measuring.use_dataset(run, dataset.spec.spelling)
         self.measuring, self.run, self.split = measuring, run, options.split
         plain = replace(dataset, do_not_augment=True)
         context = measuring.context

@@ -14,6 +14,7 @@ from foundations.access import is_denied, reason
 from foundations.description.address import MAIN, Location
 from foundations.description.desc import flattened, hyperparameter_groups
 from foundations.errors import ClosedError, OpenPruneError, choose_from
+from foundations.metrics import Metric, headline_of
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import MANIFEST, Run
@@ -132,6 +133,11 @@ class Row:
     def accuracy(self) -> float | None:
         """The test accuracy at the last step, from 0 to 1."""
         return self.results.get("test_accuracy")
+
+    @property
+    def headline(self) -> Metric:
+        """The metric by which runs of its task are compared. Raises: DamagedError if its description cannot be read."""
+        return headline_of(self.run.record())
 
     def value(self, key: str) -> Any:
         """Return a column, else a result, else a hyperparameter, else a step of that name; None if there is none.
