@@ -51,7 +51,7 @@ def rows() -> Iterator[Row]:
 
 
 def exact(what: str, build: Callable[[], nn.Module], inputs: Any, layers: str = "all") -> Row:
-    """Return how many methods prune a network to the exact number."""
+    """Return the number of methods that prune a network to the exact number."""
     torch.manual_seed(0)
     network, reached, refused = build(), 0, []
     total = weights_of(network)

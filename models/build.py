@@ -63,7 +63,7 @@ def initialize(model: nn.Module, hparams: ModelHparams) -> None:
     bias_init = BIAS_INITS.find(hparams.bias_init)
     batchnorm_init = BATCHNORM_INITS.find(hparams.batchnorm_init)
     for module in model.modules():
-        if isinstance(module, (*convolutions, nn.Linear)):
+        if isinstance(module, convolutions) or isinstance(module, nn.Linear):  # noqa: SIM101 - mypy follows this form
             init = linear_init if isinstance(module, nn.Linear) else weight_init
             _fill(module.weight, init.fill, init)
             if module.bias is not None:

@@ -61,7 +61,7 @@ def _tied(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor], source: 
 
     Raises: DamagedError if the file has one of them under no name.
     """
-    found = {}
+    found: dict[str, Tensor] = {}
     for names in tied_names(network):
         held = [name for name in names if name in tensors]
         if not held:

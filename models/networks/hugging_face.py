@@ -29,15 +29,17 @@ class HuggingFaceNetwork(nn.Module):
         self.takes_tokens, self.padding = spec.inputs.kind == TOKENS, spec.inputs.padding
         self.outputs = spec.outputs
         config = _config(content, spec.inputs, spec.outputs)
-        self.network: Any = _network(config, spec)
-        self.network.config.use_cache = False
+        self.network = _network(config, spec)
+        own: Any = self.network.config
+        own.use_cache = False
         if self.takes_tokens and self.padding is None:
-            self.network.config.pad_token_id = _NO_PADDING
+            own.pad_token_id = _NO_PADDING
         make_repeatable(self)
         if draws_in_functions(self) or any("drop" in key and value for key, value in content.items()):
             seed_draws(self.network)
         # GPT-2's linear layers are of a class of their own. The head of a language model is kept.
-        head = self.network.get_output_embeddings() if spec.inputs.per_token else None
+        outputs: Any = self.network.get_output_embeddings
+        head = outputs() if spec.inputs.per_token else None
         names = [name for name, module in self.named_modules() if module is head]
         self.prunable_default = PrunableDefault(also=("Conv1D",), without=tuple(names))
 
