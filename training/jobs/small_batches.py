@@ -40,7 +40,7 @@ def check_small_batches(to_do: Iterable[PlannedRun], context: Context) -> None:
         single = [size for size in _sizes(planned, dataset) if size // share <= 1]
         if not single:
             continue
-        key = (model, job.trained.outputs, dataset.input_shape, job.techniques)
+        key = (model, job.trained.outputs, dataset.inputs, job.techniques)
         if key not in norms:
             norms[key] = _failing_norm(job)
         if norms[key]:
@@ -71,7 +71,7 @@ def _failing_norm(job: Job[Desc]) -> str:
             module.register_forward_pre_hook(partial(note, name))
     try:
         with torch.no_grad():
-            model(torch.ones(1, *job.trained.dataset.input_shape, device="meta"))
+            model(job.trained.dataset.inputs.blank(1, "meta"))
     except (RuntimeError, ValueError, TypeError) as error:  # a network that cannot run here fails when it trains
         return reached[0] if _TORCH_SAYS in str(error) else ""
     return ""

@@ -20,7 +20,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
 
 from foundations.errors import Interrupted, OpenPruneError
 from foundations.interrupts import Interrupts
@@ -197,7 +196,7 @@ class Stack:
         if self._has_one_loss:
             inputs = [stacked([batch[part] for batch in batches]) for part in (0, 1)]
             losses, logits = (self._recorded or self._pass)(inputs)
-            sums = self.trainers[0].epoch.sums_of(losses, logits, inputs[1])
+            sums = vmap(self.trainers[0].epoch.sums_of)(losses, logits, inputs[1])
             for trainer, own in zip(self.trainers, sums, strict=True):
                 trainer.epoch.add_sums(own)
         else:
@@ -223,17 +222,9 @@ class Stack:
                 tensor.grad = None if tensor.grad is None else tensor.grad.clone()
 
     def _pass(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the losses and the logits, (networks,) and (networks, B, outputs), of stacked images and labels."""
-        images, labels = batches
-        smoothing = self.trainers[0].desc.training.label_smoothing
-
-        def losses(logits: Tensor) -> Tensor:
-            single = F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
-            )
-            return single.view(labels.shape).mean(1)
-
-        return self._differentiate(images, losses)
+        """Return losses and outputs, (networks,) and (networks, B, outputs), of stacked inputs and targets."""
+        inputs, targets = batches
+        return self._differentiate(inputs, lambda outputs: vmap(self.trainers[0].plain_loss)(outputs, targets))
 
     def _differentiate(self, images: Tensor, losses: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Put the gradients of all losses of the logits into the stacked parameters; return losses and logits."""
