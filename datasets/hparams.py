@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from datasets.augmentations.augmentation import Augmentation
 from datasets.augmentations.none import NONE
+from datasets.normalizations import NORMALIZATIONS, Constants
 from datasets.registry import AUGMENTATIONS, DATASETS
-from datasets.sources.normalizations import NORMALIZATIONS, Constants
 from datasets.spec import DatasetSpec
 from datasets.tasks.classification import CLASSIFICATION
 from datasets.tasks.task import Facts, Task

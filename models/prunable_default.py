@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,6 +22,18 @@ class PrunableDefault:
 
     @staticmethod
     def of(network: nn.Module) -> PrunableDefault:
-        """Return a network's own default, or the general one."""
+        """Return a network's own default, or the general one; of a network of transformers, without the head.
+
+        There the head is that of a language model; and the linear layers of GPT-2 are of a class of their own, Conv1D.
+        """
         found = getattr(network, "prunable_default", None)
-        return found if isinstance(found, PrunableDefault) else PrunableDefault()
+        if isinstance(found, PrunableDefault):
+            return found
+        head_of = getattr(network, "get_output_embeddings", None)
+        if not callable(head_of):
+            return PrunableDefault()
+        head = None
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            head = head_of()
+        names = (name for name, module in network.named_modules() if module is head)
+        return PrunableDefault(also=("Conv1D",), without=tuple(names))

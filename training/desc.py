@@ -45,10 +45,14 @@ class TrainDesc(Desc):
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
         if self.training.sync_batchnorm and not self.model.has_batchnorm:
             object.__setattr__(self, "training", dataclasses.replace(self.training, sync_batchnorm=False))
-        self._check_outputs()
+        self._check_task()
 
-    def _check_outputs(self) -> None:
+    def _check_task(self) -> None:
         needed, name = self.dataset.num_outputs, self.dataset.dataset_name
+        if self.training.label_smoothing and not self.dataset.task.smooths_labels:
+            raise UsageError(
+                f"{self.dataset.task.spelling}, the task of '{name}', has no labels to smooth.", "label_smoothing"
+            )
         if self.dataset.num_classes and self.outputs < needed:
             raise UsageError(f"{self.outputs} outputs are too few for the {needed} classes of '{name}'.", "outputs")
         if not self.dataset.num_classes and self.outputs != needed:
@@ -164,8 +168,12 @@ def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_
     """
     if techniques is None or not techniques.parts:
         return None
-    for _, part in techniques.parts:
+    task = main.dataset.task
+    for technique, part in techniques.parts:
         part.check_with(main.training)
+        if technique.needs_classes and not (task.has_classes or task.per_token):
+            reason = f"the task of '{main.dataset.dataset_name}' is {task.spelling}"
+            raise UsageError(f"{technique.spelling} needs classes, and {reason}.", "technique")
     return techniques.for_training(main.end, has_mask=has_mask)
 
 

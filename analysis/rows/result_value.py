@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.rows.run_row import Row
@@ -44,6 +44,19 @@ class Value:
         if at not in ("", BEST, MAX, MIN):
             Step.parse(at, 1, "value")
         return cls(name, at)
+
+    @classmethod
+    def of_runs(cls, text: str | None, rows: Sequence[Row]) -> Value:
+        """Read a value; without a text, it is the headline metric of some runs, on the test set.
+
+        Raises: UsageError for a text that cannot be read, or runs of tasks with different headline metrics.
+        """
+        if text is not None:
+            return cls.parse(text)
+        names = sorted({row.headline.on_test for row in rows if row.is_readable})
+        if len(names) > 1:
+            raise UsageError(f"the runs are of several tasks; choose from {', '.join(names)}.", "value")
+        return cls(names[0] if names else "test_accuracy")
 
     def __str__(self) -> str:
         return f"{self.name}@{self.at}" if self.at else self.name

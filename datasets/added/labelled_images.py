@@ -107,7 +107,7 @@ class _Decoding:
             raise UsageError(f"it is needed, since images differ in size: {differing}.", "image_size")
 
 
-def _in_table(table: Table, row: int, cell: Any) -> tuple[bytes, str]:
+def _in_table(_table: Table, _row: int, cell: Any) -> tuple[bytes, str]:
     return cell, "the image"
 
 

@@ -29,6 +29,8 @@ class ArrowTable(Table):
     schema: pa.Schema
     class_names: dict[str, tuple[str, ...]]
     """The names of the classes of a column of numbers, where the files have them."""
+    _shapes: dict[str, tuple[tuple[int, ...], int]]
+    """The shape of the first array of a column, and its row, while rows are read."""
 
     def _set_schema(self, schema: pa.Schema) -> None:
         self.schema, self.columns, self.class_names = schema, list(schema.names), {}
@@ -39,7 +41,7 @@ class ArrowTable(Table):
 
     def chunks(self, columns: Collection[str], texts: Collection[str] = ()) -> Iterator[Chunk]:
         """Yield the rows. Raises: UsageError that names the row of an array of another shape."""
-        first = 1
+        first, self._shapes = 1, {}
         for batch in self._batches([name for name in self.columns if name in columns]):
             rows = np.arange(first, first + batch.num_rows)
             cells = {name: self._cells(name, batch.column(name), rows, name in texts) for name in batch.schema.names}
@@ -69,16 +71,17 @@ class ArrowTable(Table):
         return np.array([*values, None], object)[:-1]
 
     def _stacked(self, name: str, values: Sequence[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        arrays: list[NDArray[np.float64]] = []
+        arrays = []
         for row, value in zip(rows, values, strict=True):
             try:
                 array = np.array(value, np.float64)
             except (ValueError, TypeError):
                 array = np.empty(0)
-            if not array.size or array.shape != (arrays[0].shape if arrays else array.shape):
-                first = f", unlike {arrays[0].shape} in row {rows[0]}" if arrays else ""
+            shape, first = self._shapes.setdefault(name, (array.shape, int(row)))
+            if not array.size or array.shape != shape:
+                other = f", unlike {shape} in row {first}" if first != row else ""
                 raise UsageError(
-                    f"{self.path}, row {row}: column '{name}' holds an array of shape {array.shape}{first}."
+                    f"{self.path}, row {row}: column '{name}' holds an array of shape {array.shape}{other}."
                 )
             arrays.append(array)
         return np.stack(arrays)

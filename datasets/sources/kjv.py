@@ -1,8 +1,8 @@
 """`kjv`: the first nine books of the King James Bible, 1,156,192 bytes of English, shipped beside this file.
 
 Source: the text of 1611, whose copyright has expired, from Debian's package bible-kjv, without its references of
-chapter and verse. A verse is a line, and a book is a document. Tokens are bytes, and 256 stands between books. Genesis to
-Judges are for training; Ruth and the first book of Samuel, about an eighth, for testing.
+chapter and verse. A verse is a line, and a book is a document. Tokens are bytes, and 256 stands between books.
+Genesis to Judges are for training; Ruth and the first book of Samuel, about an eighth, for testing.
 """
 
 from __future__ import annotations

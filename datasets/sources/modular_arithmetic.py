@@ -62,12 +62,8 @@ def read(modulus: int, operation: str, num_train: int, split_seed: int) -> dict[
     a, b = np.divmod(np.arange(modulus * modulus), modulus)
     if operation == "/":
         a, b = a[b > 0], b[b > 0]
-    results = {
-        "+": lambda: (a + b) % modulus,
-        "-": lambda: (a - b) % modulus,
-        "*": lambda: a * b % modulus,
-        "/": lambda: a * np.array([0, *(pow(each, -1, modulus) for each in range(1, modulus))])[b] % modulus,
-    }[operation]()
+    inverses = np.array([0, *(pow(each, -1, modulus) for each in range(1, modulus))]) if operation == "/" else b
+    results = {"+": a + b, "-": a - b, "*": a * b, "/": a * inverses[b]}[operation] % modulus
     order = np.random.RandomState(split_seed).permutation(len(a))
     rows = np.stack([a, np.full_like(a, modulus), b, np.full_like(a, modulus + 1)], 1)[order].astype(np.uint16)
     names = tuple(map(str, range(modulus)))

@@ -97,7 +97,7 @@ class _Linearized(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _is_gated(self, args: tuple[Any, ...]) -> bool:
-        """Return whether a product is that of a gate and another tensor of its shape, which is no parameter."""
+        """Return whether a product is that of a gate and another tensor of its shape; parameters do not count."""
         if not all(isinstance(each, Tensor) and not isinstance(each, nn.Parameter) for each in args):
             return False
         return args[0].shape == args[1].shape and any(id(each) in self._gates for each in args)

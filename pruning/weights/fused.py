@@ -30,4 +30,4 @@ def _rows(layers: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mappin
         if parts is None:
             yield name, layer
         else:
-            yield from ((f"{name}[{part}]", row) for part, row in parts.items())
+            yield from ((f"{name}[{part}]", parts[part]) for part in PARTS)

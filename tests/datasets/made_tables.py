@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+from PIL import Image
+from tokenizers import Tokenizer, models
 
 HOUSES = "area,rooms,town,price\n"
 
@@ -49,3 +52,43 @@ def save_hf_splits(folder: Path, splits: Mapping[str, pa.Table], features: Mappi
     for split, table in splits.items():
         save_hf(folder / split, table, features)
     return folder
+
+
+def write_shown(home: Path) -> None:
+    """Write the data of the commands in docs/datasets.md, which shows what they print."""
+    random, count = np.random.default_rng(0), 300
+    frame = pd.DataFrame(
+        {
+            "id": range(count),
+            "area": random.normal(100, 20, count).round(2),
+            "rooms": random.integers(1, 6, count),
+            "town": random.choice(["Bonn", "Köln", "Ulm"], count),
+        }
+    )
+    frame["price"] = (frame.area * 3 + frame.rooms * 10 + random.normal(0, 5, count)).round(3)
+    frame["kind"] = random.choice(["flat", "house"], count)
+    frame.to_csv(home / "houses.csv", index=False)
+    frame.to_parquet(home / "houses.parquet")
+    for folder in ("reviews/pos", "reviews/neg", "books", "faces"):
+        (home / folder).mkdir(parents=True)
+    for n in range(20):
+        (home / f"reviews/pos/{n}.txt").write_text(f"a good film {n}")
+        (home / f"reviews/neg/{n}.txt").write_text(f"a bad film indeed {n}")
+        (home / f"books/{n}.txt").write_text("once upon a time there was a king\n" * (20 + n))
+        Image.fromarray(np.full((70, 80, 3), n, np.uint8)).save(home / f"faces/{n}.jpg")
+    write_csv(home / "faces" / "labels.csv", [[f"{n}.jpg", str(n % 2), str(n // 2 % 2)] for n in range(20)], FACES)
+    write_csv(
+        home / "tweets.csv", [[f"so {'sad' if n % 2 else 'glad'}", f"{n % 2}"] for n in range(20)], "tweet,mood\n"
+    )
+    vocabulary = {"[UNK]": 0, "[PAD]": 1, "so": 2, "sad": 3}
+    Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")).save(str(home / "tokenizer.json"))
+    films = {split: films_of(number) for split, number in (("train", 30), ("test", 10), ("unsupervised", 5))}
+    save_hf_splits(home / "imdb", films, {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}})
+
+
+def films_of(count: int) -> pa.Table:
+    texts = [f"film {n} was {'good' if n % 2 else 'bad'}" for n in range(count)]
+    return pa.table({"text": texts, "label": pa.array([n % 2 for n in range(count)], pa.int64())})
+
+
+FACES = "file,smiling,glasses\n"

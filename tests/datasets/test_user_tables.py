@@ -112,7 +112,7 @@ def test_numbers_can_be_categories_and_columns_can_be_left_out(tmp_path: Path) -
     ],
 )
 def test_several_targets_are_labels_or_a_regression(
-    tmp_path: Path, target: str, options: dict[str, str], task: str, outputs: int
+    tmp_path: Path, target: str, options: dict[str, Any], task: str, outputs: int
 ) -> None:
     rows = [[str(n % 2), str(n // 2 % 2), str(n), ["red|big", "", "old", "red"][n % 4], f"{n / 7}"] for n in range(40)]
     write_csv(tmp_path / "a.csv", rows, "a,b,x,tags,z\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ KINGS = "once upon a time there was a king in Köln\n"
 def documents(root: Path, split: str = "train", name: str = "mine") -> list[list[int]]:
     found = load_tensors(name, split, root / "datasets")
     ends = found["documents"].tolist()
-    return [found["tokens"][a:b].tolist() for a, b in zip(ends, ends[1:], strict=False)]
+    return [found["tokens"][a:b].tolist() for a, b in pairwise(ends)]
 
 
 def as_text(tokens: Sequence[int]) -> str:
@@ -217,7 +218,7 @@ def test_malformed_texts_are_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text(KINGS * 30)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     with pytest.raises(EnvironmentFailure, match=r"package tokenizers, .*pip install 'open_prune\[text\]'"):
         add(tmp_path, tmp_path / "a.txt", vocabulary=300)
