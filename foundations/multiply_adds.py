@@ -31,9 +31,9 @@ def uses_of_parameters(model: nn.Module, inputs: Inputs | Sequence[int]) -> dict
     """Return, by name, how many multiplications or additions use each entry of a parameter for one example.
 
     A weight of a convolution is used at each place of its output (padding included), one of a linear layer for each
-    row of its input, an entry of a vector (a bias; a scale or a shift of a normalization) at each place of its channel.
-    So the multiply-adds of a tensor are its entries times its uses, whatever the groups of a convolution. For a
-    sparse tensor, count its kept entries only.
+    row of its input, one of a recurrent layer at each position, an entry of a vector (a bias; a scale or a shift of a
+    normalization) at each place of its channel. So the multiply-adds of a tensor are its entries times its uses,
+    whatever the groups of a convolution. For a sparse tensor, count its kept entries only.
 
     inputs: or the shape of one example, such as channels, height, width. The model runs once, in eval mode and without
     gradients, on its own device (`meta` will do), and is left as it was. A parameter that two modules share has the
@@ -63,6 +63,10 @@ def _uses_in(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Iterato
     """Yield the parameters that a module itself applies in a call, and the uses of each of their entries."""
     if isinstance(module, nn.MultiheadAttention):  # it calls its output layer's function, not the layer
         yield from _uses_in_attention(module, inputs)
+        return
+    if isinstance(module, nn.RNNBase):
+        positions = output[0].numel() // output[0].shape[-1] if isinstance(output[0], torch.Tensor) else 0
+        yield from ((parameter, positions) for parameter in module.parameters(recurse=False))
         return
     if not isinstance(output, torch.Tensor):
         return

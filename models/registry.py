@@ -18,8 +18,17 @@ FAMILIES = Registry(
         "models.families.imagenet_resnet",
         "models.families.convnets",
         "models.families.torchvision_models",
+        "models.families.vision_transformers",
+        "models.families.language_transformers",
+        "models.families.timm_models",
+        "models.families.hugging_face",
+        "models.families.recurrent",
+        "models.families.series_resnet",
     ),
 )
+
+_MOST_NAMED = 8
+"""The most families that a message names."""
 
 
 def find_family(name: str) -> tuple[Family, NameParts]:
@@ -42,10 +51,11 @@ def check_takes(name: str, inputs: Inputs, dataset_name: str) -> None:
     answers = {True: " with an answer for each token", False: " with one answer for each example"}
     needed = answers[inputs.per_token] if family.per_token != {True, False} else ""
     own = answers[True] if family.per_token == {True} else answers[False] if needed else ""
-    fitting = ", ".join(other.spelling for other in FAMILIES if other.takes(inputs))
+    fitting = [other.spelling for other in FAMILIES if other.takes(inputs)]
+    shown = ", ".join(fitting[:_MOST_NAMED]) + (", ... (see `models`)" if len(fitting) > _MOST_NAMED else "")
     raise UsageError(
         f"{name} takes {' or '.join(sorted(family.inputs))}{own}; '{dataset_name}' needs a network of {inputs.kind}"
-        f"{needed}: {fitting or 'no family does this'}.",
+        f"{needed}: {shown or 'no family does this'}.",
         "model_name",
         "dataset_name",
     )

@@ -17,6 +17,7 @@ from foundations.metrics import Metric
 from models.hparams import ModelHparams
 from models.registry import check_takes
 from pruning.hparams import NO_SCALES, PruningHparams
+from pruning.methods.synflow import SynflowHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raise it by hand when the train job computes another result from the same description.
@@ -89,7 +90,8 @@ class TrainDesc(Desc):
         return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
     def check(self) -> None:
-        """Check that there are scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        """Check the network, and that it has scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        self.model.check_planned()
         check_residual(self.model, self.techniques)
 
     def versions(self) -> dict[str, int]:
@@ -137,10 +139,13 @@ class TrainDesc(Desc):
 
 
 def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
-    """Return the version of scoring a network with some pruning methods: 2 with dropout in train mode.
+    """Return the version of scoring a network with some pruning methods.
 
-    In version 1, dropout acted during scoring.
+    2: with dropout in train mode, which acted during scoring in version 1. 3: synaptic flow through layer norm, which
+    was computed without the linearization of `pruning.scoring.linearized` before.
     """
+    if model.is_linearized_anew and any(isinstance(pruning, SynflowHparams) for pruning in prunings):
+        return 3
     return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
 
 

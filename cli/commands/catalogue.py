@@ -19,6 +19,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.registry import Registry
+from models.registry import FAMILIES
 from platforms.executors.registry import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
@@ -73,16 +74,25 @@ def models(names: list[str], environment: Environment, models: ModelsHparams) ->
     if not rows:
         raise UsageError(f"No network's name begins with {' or '.join(names)}. `models --names_only` lists them.")
     if not models.names_only:
-        rows = [{"name": row["name"], **_size(row["name"]), **row} for row in rows]
+        rows = [{"name": row["name"], **_size(row["name"], row["family"]), **row} for row in rows]
     print(table(rows, tuple(rows[0])))
     return 0
 
 
-def _size(name: str) -> dict[str, str]:
+_SIZES = ("dataset", "parameters", "prunable", "multiply-adds")
+
+
+def _size(name: str, family: str) -> dict[str, str]:
+    """Return the sizes of a recipe's network; none where the name stands for many, or no dataset is set that fits."""
     from pruning.weights.network_size import measure
     from training.desc import TrainDesc
 
-    desc = TrainDesc.of(recipe(name))
+    try:
+        desc = TrainDesc.of(recipe(name))
+    except UsageError:
+        return dict.fromkeys(_SIZES, "")
+    if name == family and name in FAMILIES and FAMILIES.find(name).pattern:
+        return dict.fromkeys(_SIZES, "")
     size = measure(desc.model, outputs=desc.outputs, inputs=desc.dataset.inputs)
     return {
         "dataset": desc.dataset.dataset_name,

@@ -236,7 +236,7 @@ SHAPE_OF = {
     "tinyimagenet2": TINY,
     "imagenet": IMAGENET,
 }
-ALL_NAMES = [name for entry in recipes() for name in entry.names]
+ALL_NAMES = [name for entry in recipes() for name in entry.names if recipe(name).get("dataset_name") in SHAPE_OF]
 
 
 def shape_of(name: str) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from foundations.errors import DamagedError, Interrupted, UsageError
 from foundations.metrics import Metrics
 from foundations.random_streams import generator
 from foundations.storage.run import CHECKPOINT, Run
-from models.dropout import Dropout
+from models.dropout import Draws
 from platforms.platform import Platform
 from pruning.hparams import PruningHparams
 from pruning.masks.attached_mask import AttachedMask
@@ -277,7 +277,7 @@ class Trainer:
     def has_fixed_passes(self) -> bool:
         """Whether the forward and backward pass is the same code at every step, on tensors of the device only."""
         is_changed = self.hooks.changes_loss or self.is_structural or self.parallel is not None
-        draws = any(isinstance(module, Dropout) for module in self.model.modules())
+        draws = any(isinstance(module, Draws) for module in self.model.modules())
         return not (is_changed or draws or self.scaler.is_enabled())
 
     def _pass(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
