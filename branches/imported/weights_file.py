@@ -118,5 +118,5 @@ def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> 
     from models.build import construct
 
     with torch.device("meta"):
-        network = construct(replace(main.model, outputs=outputs), outputs, main.dataset.input_shape).state_dict()
+        network = construct(replace(main.model, outputs=outputs), outputs, main.dataset.inputs).state_dict()
     return all(tensor.shape == network[name].shape for name, tensor in tensors.items() if name in network)
