@@ -142,6 +142,8 @@ if TYPE_CHECKING:
     from training.loggers.logger import LoggedRun as LoggedRun
     from training.loggers.logger import Logger as Logger
     from training.recipes import Recipe as Recipe
+    from training.schedules.schedule import Course as Course
+    from training.schedules.schedule import LrSchedule as LrSchedule
     from training.sparse import SparseTraining as SparseTraining
     from training.sparse import sparse as sparse
     from training.technique import Hooks as Hooks

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROTATIONS = 4
 """The classes of `unsupervised_labels=rotation`: 0, 90, 180 and 270 degrees."""
-_OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio")
+_OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio", "randaugment_ops", "randaugment_magnitude")
 """The fields that only some augmentations use (see `Augmentation.used_hparams`)."""
 _OF_IMAGES = ("augment_as", "unsupervised_labels", "blur_factor", "normalization")
 """The fields that change images, and are refused with other inputs."""
@@ -83,6 +83,12 @@ class DatasetHparams(Hparams):
     crop_ratio: float = hparam(1.25, at_least=1)
     """The largest ratio of a random resized crop's width to its height, and of its height to its width (OpenLTH's;
     torchvision's is 4/3 = 1.3333333333333333)."""
+
+    randaugment_ops: int = hparam(2, at_least=1, at_most=16)
+    """The operations that RandAugment applies to each image."""
+
+    randaugment_magnitude: int = hparam(9, at_least=0, at_most=30)
+    """The strength of RandAugment's operations, of 0 to 30."""
 
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
@@ -200,9 +206,9 @@ class DatasetHparams(Hparams):
     def _check_images(self, spec: DatasetSpec) -> None:
         channels, height, width = spec.input_shape
         augmentation = self.augmentation
-        if augmentation.channels not in (None, channels):
+        if not augmentation.takes(channels):
             raise UsageError(
-                f"{augmentation.spelling} needs images of {augmentation.channels} channels; those of "
+                f"{augmentation.spelling} needs images of {augmentation.channels_in_words} channels; those of "
                 f"'{self.dataset_name}' have {channels}.",
                 "augment_as",
             )

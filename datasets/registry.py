@@ -32,6 +32,19 @@ AUGMENTATIONS = Registry(
         "datasets.augmentations.pad4_crop_flip",
         "datasets.augmentations.resized_crop_flip",
         "datasets.augmentations.resized_crop_jitter_flip",
+        "datasets.augmentations.randaugment",
+    ),
+)
+
+TASKS = Registry(
+    Task,
+    "task",
+    (
+        "datasets.tasks.classification",
+        "datasets.tasks.multi_label",
+        "datasets.tasks.regression",
+        "datasets.tasks.language_modelling",
+        "datasets.tasks.sequence_classification",
     ),
 )
 

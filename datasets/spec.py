@@ -119,8 +119,8 @@ class DatasetSpec(Registered):
         if self.inputs != IMAGES:
             return
         channels = self.input_shape[0]
-        if self.augmentation.channels not in (None, channels):
-            needed = self.augmentation.channels
+        if not self.augmentation.takes(channels):
+            needed = self.augmentation.channels_in_words
             raise UsageError(f"{self.augmentation.spelling} needs images of {needed} channels, not of {channels}.")
         if not self.in_memory and not self.augmentation.can_stream:
             raise UsageError(f"{self.augmentation.spelling} works only on datasets in memory.")

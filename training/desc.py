@@ -13,6 +13,7 @@ from foundations.description.address import MAIN, Location
 from foundations.description.desc import Desc, RunKind
 from foundations.description.step import Step
 from foundations.errors import UsageError
+from foundations.inputs import IMAGES
 from foundations.metrics import Metric
 from models.hparams import ModelHparams
 from models.registry import check_takes
@@ -46,6 +47,7 @@ class TrainDesc(Desc):
         if self.training.sync_batchnorm and not self.model.has_batchnorm:
             object.__setattr__(self, "training", dataclasses.replace(self.training, sync_batchnorm=False))
         self._check_task()
+        self._check_training()
 
     def _check_task(self) -> None:
         needed, name = self.dataset.num_outputs, self.dataset.dataset_name
@@ -58,6 +60,21 @@ class TrainDesc(Desc):
         if not self.dataset.num_classes and self.outputs != needed:
             task = self.dataset.task.spelling
             raise UsageError(f"{self.outputs} is not valid; {task} of '{name}' needs {needed} outputs.", "outputs")
+
+    def _check_training(self) -> None:
+        """Check that the dataset and the network allow the options of training. Raises: UsageError."""
+        training, task, kind = self.training, self.dataset.task, self.dataset.inputs.kind
+        if training.mixes and not (task.has_classes and kind == IMAGES):
+            raise UsageError(
+                f"it mixes images of classes; '{self.dataset_name}' has {kind}, and its task is {task.spelling}.",
+                "mixup" if training.mixup else "cutmix",
+            )
+        if training.sync_batchnorm and training.accumulate > 1:
+            raise UsageError(
+                "batch normalization would be over each part, not over the whole batch; give one of them.",
+                "sync_batchnorm",
+                "accumulate",
+            )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

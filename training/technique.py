@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -159,6 +160,13 @@ class Hooks(Generic[H]):
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the reported loss of a test or validation batch in place of `total`: sums over the batch."""
         return total
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Return a context manager in which the network is evaluated, and its states are kept.
+
+        It may give the network other weights until the block ends.
+        """
+        return nullcontext()
 
     def after_backward(self, step: Step) -> bool:
         """Act between the gradients of a step and the optimizer's step; return whether to skip the optimizer's step.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets.hparams import DatasetHparams
+from datasets.loading.mixing import Mixing
 from foundations.examples import Rows, draw_examples
 
 Batch = tuple[Tensor, Tensor]
@@ -35,6 +36,8 @@ class LoaderConfig:
     """The key of the random order, together with the epoch."""
     augmentation_key: int | str = 0
     """The key of the augmentation, together with the epoch."""
+    mixing: Mixing | None = None
+    """Mixup and cutmix of training batches: their targets are then float (B, classes)."""
     rank: int = 0
     world_size: int = 1
     """Of each training batch, this process gets slice `rank` of `world_size` nearly equal ones. (It may be empty, where
@@ -76,11 +79,13 @@ class Loader(ABC):
         return min(self._hparams.batch_size, self.num_train - number * self._hparams.batch_size)
 
     def reordered(self, key: int | str) -> Self:
-        """Return a loader of the same data with another key of order and augmentation, and with whole training batches.
+        """Return a loader of the same data with another key of order and augmentation, and whole, unmixed batches.
 
         It shares everything else, so use one of the two at a time.
         """
-        return self.with_config(replace(self._config, order_key=key, augmentation_key=key, rank=0, world_size=1))
+        return self.with_config(
+            replace(self._config, order_key=key, augmentation_key=key, mixing=None, rank=0, world_size=1)
+        )
 
     def with_config(self, config: LoaderConfig) -> Self:
         """Return a loader of the same data, in the same place and layout, with other random streams or another rank."""

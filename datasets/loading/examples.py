@@ -42,7 +42,20 @@ class ExampleLoader(Loader):
         """
         order = torch.randperm(self.num_train, generator=generator("data order", self._config.order_key, epoch))
         stream = generator("augmentation", self._config.augmentation_key, epoch)
-        slices = [self._own_slice(batch) for batch in self._batches(self.num_train, first)]
+        batches = list(self._batches(self.num_train, first))
+        slices = [self._own_slice(batch) for batch in batches]
+        mixing = self._config.mixing
+        if mixing is None:
+            yield from self._examples_of(order, slices, stream)
+            return
+        height, width = self._hparams.input_shape[1:]
+        per_epoch, key = self._hparams.iterations_per_epoch, self._config.augmentation_key
+        mixes = mixing.drawn(per_epoch, (height, width), key, epoch)[first:]
+        examples = self._examples_of(order, mixing.slices(batches, slices), stream)
+        yield from mixing.mixed(examples, batches, slices, mixes)
+
+    def _examples_of(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Batch]:
+        """Yield the examples at some slices of an order; see `_augmented`."""
         chosen = order.to(self._device)
         for part, inputs in zip(slices, self._augmented(order, slices, stream), strict=True):
             yield self._finished(inputs, is_train=True), self._labels["train"].index_select(0, chosen[part])

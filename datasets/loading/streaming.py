@@ -146,7 +146,7 @@ class StreamingLoader(ImageLoader):
         self._workers = {part: _DecodingWorkers(own, self._device, workers) for part, own in images.items()}
 
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:
-        seeds, finish = self._hparams.augmentation.draw_streamed(self.num_train, self._device, stream)
+        seeds, finish = self._hparams.augmentation.draw_streamed_by(self.num_train, self._device, self._hparams, stream)
         numbers = self._train_numbers[order]
         tasks = [list(zip(numbers[part].tolist(), seeds[part].tolist(), strict=True)) for part in slices]
         decoded = self._workers["train"].decode(tasks)

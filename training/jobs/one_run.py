@@ -149,8 +149,11 @@ class RunWork:
         known = [step for step in kept if step < steps[-1] and self.platform.agree(partial(self.run.has_state, step))]
 
         def check(step: Step) -> None:
-            stored, found = self.run.load_state(step), trainer.model.state_dict()
-            if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items()):
+            stored = self.run.load_state(step)
+            with trainer.hooks.evaluated():
+                found = trainer.model.state_dict()
+                is_same = all(torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items())
+            if not is_same:
                 raise EnvironmentFailure(
                     f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
                     "versions or the number of processes differ from those in\n"

@@ -129,7 +129,9 @@ def pays(trainers: Sequence[Trainer]) -> bool:
     mnist_lenet_300_100 1.1 times as long as eight, and one of eight stacked digits_lenet_40_20 0.65 times (AMD EPYC,
     2 cores, n = 5): only tiny networks without convolutions spend their time on calling kernels.
     """
-    if len(trainers) < 2 or any(trainer.parallel is not None or trainer.is_structural for trainer in trainers):
+    if len(trainers) < 2 or any(
+        t.parallel is not None or t.is_structural or t.desc.training.accumulate > 1 for t in trainers
+    ):
         return False
     models = [trainer.model for trainer in trainers]
     return _calls_take_the_time(models[0], trainers[0].platform.device) and all(
@@ -168,8 +170,8 @@ class Stack:
         self._buffers = self._stacked([dict(trainer.model.named_buffers()) for trainer in trainers])
         for name, parameter in self._network.named_parameters():
             self.parameters[name].requires_grad_(parameter.requires_grad)
-        smoothings = {trainer.desc.training.label_smoothing for trainer in trainers}
-        self._has_one_loss = len(smoothings) == 1 and all(trainer.has_fixed_passes for trainer in trainers)
+        targets = {(t.desc.training.label_smoothing, t.desc.training.mixes) for t in trainers}
+        self._has_one_loss = len(targets) == 1 and all(trainer.has_fixed_passes for trainer in trainers)
         recorded = trainers[0].recorded
         self._recorded = recorded and Replayed(
             self._pass, list(self.parameters.values()), list(self._buffers.values()), recorded.record

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from datasets.loading.mixing import hard_labels
 from datasets.tasks.classification import CLASSIFICATION
 from datasets.tasks.task import Facts, Task
 from foundations.description.step import Step
@@ -37,7 +38,8 @@ class EpochMeans:
     def sums_of(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sums over a batch, (k,), to pass to `add_sums`. The last one is the number of what counts."""
         count = self._task.count(targets)
-        sums = self._task.train_sums(outputs, targets, self._facts)
+        labels = hard_labels(targets) if self._task.has_classes else targets
+        sums = self._task.train_sums(outputs, labels, self._facts)
         return stacked_sums(loss.to(self._kind) * count, sums, count, self._kind)
 
     def add_sums(self, sums: Tensor) -> None:

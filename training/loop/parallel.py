@@ -36,7 +36,9 @@ class Parallel(nn.Module):
         self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
         self._sync = synchronize(self._norms, platform) if sync_batchnorm else None
-        self._share, self._part, self._whole = 1.0, (0, 1), 1
+        self._share, self._whole = 1.0, 1
+        self.part = (0, 1)
+        """(place of the first example in the whole batch, size of that), of the examples to compute next."""
         self._sums: Tensor | None = None
         self._most: int | None = None
 
@@ -55,7 +57,7 @@ class Parallel(nn.Module):
         rank, count = self._platform.rank, self._platform.world_size
         for number, (inputs, targets) in enumerate(self._loader.train_batches(epoch, first), first):
             self._whole = whole = self._loader.batch_size_of(number)
-            self._share, self._part = len(targets) / whole, (whole * rank // count, whole)
+            self._share, self.part = len(targets) / whole, (whole * rank // count, whole)
             if len(targets):
                 yield inputs, targets
             else:
@@ -71,7 +73,7 @@ class Parallel(nn.Module):
         """Inside the block, layers over the whole batch know their process's part of it."""
         counts, sync = self._share > 0, self._sync
         for dropout in self._dropouts:
-            dropout.part = self._part
+            dropout.part = self.part
         if sync is None and not counts:
             for norm in self._norms:
                 norm.eval()
@@ -85,19 +87,20 @@ class Parallel(nn.Module):
     def weighted(self, loss: Tensor, sums: Tensor, of_each: int | None = None) -> Tensor:
         """Return the loss to differentiate.
 
-        loss: the mean over this process's slice. sums: float (k,), which `sum_gradients` sums over the processes too;
-        the last one is the number that the mean is over. of_each: the largest such number of one example; None if each
-        example counts once.
+        loss: the mean over this process's slice, or a part of it. sums: float (k,), which `sum_gradients` sums over all
+        parts and processes too; the last one is the number that the mean is over. of_each: the largest such number of
+        one example; None if each example counts once.
         """
-        self._sums = sums if self._share > 0 else torch.zeros_like(sums)
+        sums = sums if self._share > 0 else torch.zeros_like(sums)
+        self._sums = sums if self._sums is None else self._sums + sums
         self._most = None if of_each is None else of_each * self._whole
-        return loss * (self._share if self._most is None else self._sums[-1].to(loss.dtype) / self._most)
+        return loss * (self._share if self._most is None else sums[-1].to(loss.dtype) / self._most)
 
     @torch.no_grad()
     def sum_gradients(self) -> Tensor:
-        """Sum the gradients over the processes; return the sums, (k,), of the argument of `weighted`."""
+        """Sum the gradients over the processes; return the sums, (k,), of the arguments of `weighted`."""
         assert self._sums is not None, "the loss comes first"
-        sums = self._sums.float()
+        sums, self._sums = self._sums.float(), None
         found = [p.grad for p in self.model.parameters() if p.grad is not None]
         bucket = torch.cat([sums, *(gradient.reshape(-1) for gradient in found)])
         self._platform.sum_(bucket)

@@ -33,9 +33,12 @@ class SmoothingHparams(TechniqueHparams):
     """Smooth the losses that are reported of test and held out examples, too."""
 
     def check_with(self, training: TrainingHparams) -> None:
-        """Refuse to smooth labels twice."""
+        """Refuse to smooth labels twice, or mixed ones."""
         if training.label_smoothing:
             raise UsageError("both smooth the labels; give one of them.", "label_smoothing", "technique")
+        if training.mixes:
+            name = "mixup" if training.mixup else "cutmix"
+            raise UsageError("smoothing takes labels that are not mixed; use --label_smoothing.", name, "technique")
 
 
 def smoothed_losses(logits: Tensor, labels: Tensor, alpha: float, over: str = "others") -> Tensor:

@@ -12,7 +12,6 @@ from torch import nn
 
 from branches.desc import BranchDesc, trained_of
 from branches.lottery.lottery import Lottery, LotteryHparams
-from datasets.hparams import DatasetHparams
 from foundations.description.address import canonical_json
 from foundations.description.desc import RunRef, StateOf
 from foundations.errors import UsageError
@@ -23,7 +22,6 @@ from models.registry import FAMILIES
 from pruning.hparams import PruningHparams
 from pruning.weights.prunable import weights_to_prune
 from training.desc import TrainDesc
-from training.hparams import TrainingHparams
 from training.recipes import lottery_recipe, recipe, recipes
 
 NAMES = [name for entry in recipes() for name in entry.names]
@@ -34,8 +32,7 @@ FROZEN: dict[str, str] = json.loads((Path(__file__).parent / "digests.json").rea
 def test_a_recipe_is_flags_that_exist_and_make_a_description(name: str) -> None:
     flags = recipe(name)
     desc = TrainDesc.of(flags)
-
-    known = {*DatasetHparams.names(), *type(desc.model).names(), *TrainingHparams.names()}
+    known = {*desc.dataset.names(), *desc.model.names(), *desc.training.names()}
 
     assert set(flags) <= known
     assert {"dataset_name", "batch_size", "model_name", "model_init", "lr", "training_steps"} <= set(flags)
