@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from datasets.augmentations.none import NONE as NONE
     from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP as PAD4_CROP_FLIP
     from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP as RESIZED_CROP_FLIP
+    from datasets.formats.source_files import Arrays as Arrays
     from datasets.formats.source_files import Download as Download
     from datasets.formats.source_files import Index as Index
     from datasets.formats.source_files import SourceFiles as SourceFiles
@@ -141,6 +142,8 @@ if TYPE_CHECKING:
     from training.loggers.logger import LoggedRun as LoggedRun
     from training.loggers.logger import Logger as Logger
     from training.recipes import Recipe as Recipe
+    from training.schedules.schedule import Course as Course
+    from training.schedules.schedule import LrSchedule as LrSchedule
     from training.sparse import SparseTraining as SparseTraining
     from training.sparse import sparse as sparse
     from training.technique import Hooks as Hooks

@@ -25,6 +25,7 @@ from torchvision.datasets import ImageFolder
 from benchmarks.made_runs import make_noise
 from benchmarks.timing import Row, median_ratio
 from datasets.added.added import add_dataset
+from datasets.added.options import AddOptions
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import Loader, LoaderConfig
@@ -113,8 +114,8 @@ def write_jpegs(folder: Path, classes: int = 4, per_class: int = 96) -> None:
 def streamed(folder: Path, repeats: int) -> Row:
     """Compare training batches of ImageNet-sized JPEG files."""
     write_jpegs(folder / "jpegs")
-    options: dict[str, Any] = {"augmentation": "resized_crop_flip", "image_size": 224, "in_memory": False}
-    add_dataset("bench", folder / "jpegs", folder, report=lambda _: None, **options)
+    options = AddOptions(augmentation="resized_crop_flip", image_size=224, stream=True)
+    add_dataset("bench", folder / "jpegs", folder, options, report=lambda _: None)
     spec = DATASETS.find("bench")
     hparams = DatasetHparams(dataset_name="bench", batch_size=STREAMED_BATCH)
     loader = open_loader(hparams, folder, LoaderConfig(memory_format=torch.channels_last), workers=WORKERS)

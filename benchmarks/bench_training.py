@@ -93,7 +93,7 @@ def _compare(case: Case, folder: Path, repeats: int) -> list[Row]:
         Row(f"{case.name}: with a mask / without", with_mask, "at most 1.03", detail),
     ]
     # A backward pass takes two matrix products for each one of the forward pass.
-    passes = 3 * multiply_adds(_model(desc), desc.dataset.input_shape) * desc.dataset.batch_size * case.iterations
+    passes = 3 * multiply_adds(_model(desc), desc.dataset.inputs) * desc.dataset.batch_size * case.iterations
     times["products"] = [passes * seconds / (case.products * product()) for seconds in times["product"]]
     over_product = ("step / its multiply-adds", "dense", "products", case.floor, "at the matrix-product rate")
     share = ("share of the matrix-product rate", "products", "dense", case.share, "3 forward passes")

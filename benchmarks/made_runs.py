@@ -48,7 +48,7 @@ def network(desc: TrainDesc) -> nn.Module:
     """Return the network of a training, initialized."""
     from models.build import build_model
 
-    return build_model(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape, seed_keys=(0,))
+    return build_model(desc.model, outputs=desc.outputs, inputs=desc.dataset.inputs, seed_keys=(0,))
 
 
 def make_noise(name: str, folder: Path) -> None:

@@ -156,7 +156,7 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
-            keep_mask(self.run, mask, model, desc.main.dataset.input_shape, level, statistics)
+            keep_mask(self.run, mask, model, desc.main.dataset.inputs, level, statistics)
         return mask
 
     def _run_of(self, source: Source) -> Run:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from datasets.augmentations.augmentation import Augmentation
 from datasets.augmentations.none import NONE
+from datasets.normalizations import NORMALIZATIONS, Constants
 from datasets.registry import AUGMENTATIONS, DATASETS
-from datasets.sources.normalizations import NORMALIZATIONS, Constants
 from datasets.spec import DatasetSpec
+from datasets.tasks.classification import CLASSIFICATION
+from datasets.tasks.task import Facts, Task
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
+from foundations.inputs import IMAGES, TOKENS, Inputs
 from foundations.registry import Plugin
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROTATIONS = 4
 """The classes of `unsupervised_labels=rotation`: 0, 90, 180 and 270 degrees."""
-_OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio")
+_OF_AUGMENTATIONS = ("augmentation_order", "crop_scale", "crop_ratio", "randaugment_ops", "randaugment_magnitude")
 """The fields that only some augmentations use (see `Augmentation.used_hparams`)."""
+_OF_IMAGES = ("augment_as", "unsupervised_labels", "blur_factor", "normalization")
+"""The fields that change images, and are refused with other inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +84,24 @@ class DatasetHparams(Hparams):
     """The largest ratio of a random resized crop's width to its height, and of its height to its width (OpenLTH's;
     torchvision's is 4/3 = 1.3333333333333333)."""
 
+    randaugment_ops: int = hparam(2, at_least=1, at_most=16)
+    """The operations that RandAugment applies to each image."""
+
+    randaugment_magnitude: int = hparam(9, at_least=0, at_most=30)
+    """The strength of RandAugment's operations, of 0 to 30."""
+
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class of the dataset's hyperparameters. Raises: UsageError for an unknown dataset."""
         name = values.get("dataset_name", cls.dataset_name)
-        kind = DATASETS.find(name).hparams if isinstance(name, str) else None
-        return cast("type[Self]", kind or DatasetHparams)
+        spec = DATASETS.find(name) if isinstance(name, str) else None
+        if spec is None or (spec.hparams is None and spec.inputs != TOKENS):
+            return cast("type[Self]", DatasetHparams)
+        if spec.inputs != TOKENS:
+            return cast("type[Self]", spec.hparams)
+        if spec.hparams is not None and not issubclass(spec.hparams, TokenHparams):
+            raise UsageError(f"the hparams of '{name}' must be a subclass of TokenHparams.", "dataset_name")
+        return cast("type[Self]", spec.hparams or TokenHparams)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -99,14 +119,35 @@ class DatasetHparams(Hparams):
         return math.ceil(self.num_train / self.batch_size)
 
     @property
-    def num_classes(self) -> int:
-        """Classes of the labels that batches carry."""
-        return ROTATIONS if self.unsupervised_labels == "rotation" else self.spec.num_classes
+    def task(self) -> Task:
+        """The task that the network learns: the dataset's, or the one that replaces it."""
+        return CLASSIFICATION if self.unsupervised_labels == "rotation" else self.spec.task
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+    def num_classes(self) -> int:
+        """Classes of the labels that batches carry; 0 of tasks without classes."""
+        if self.unsupervised_labels == "rotation":
+            return ROTATIONS
+        return self.spec.num_classes if self.spec.task.has_classes else 0
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs that a network needs: classes, labels, targets, or the tokens of the vocabulary."""
+        return self.num_classes or self.task.outputs(self.spec)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example (see `foundations.inputs.KINDS`)."""
         return self.spec.input_shape
+
+    @property
+    def inputs(self) -> Inputs:
+        """The inputs that networks get."""
+        return self.spec.inputs_of(self.input_shape)
+
+    def facts(self, outputs: int, token_bytes: Tensor | None = None) -> Facts:
+        """Return the constants of metrics. outputs: of the network. token_bytes: as the loader has them."""
+        return Facts(outputs, self.spec.target_std, token_bytes)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -133,17 +174,20 @@ class DatasetHparams(Hparams):
         return constants[spec.folder]
 
     def plugins(self) -> list[Plugin]:
-        """Return the plug-ins that declare the dataset and the augmentation, besides those of other values."""
-        own = (self.spec.plugin, AUGMENTATIONS.plugin_of(self.augmentation.spelling))
+        """Return the plug-ins of the dataset, its task and the augmentation, besides those of other values."""
+        augmentation = AUGMENTATIONS.plugin_of(self.augmentation.spelling)
+        own = dict.fromkeys((self.spec.plugin, self.spec.task.plugin, augmentation))
         return [*super().plugins(), *(plugin for plugin in own if plugin is not None)]
 
     def simplified(self) -> Self:
         """Return these hyperparameters without values that cannot change the result.
 
-        Raises: UsageError for an unknown dataset, or for a combination that its images do not allow.
+        Raises: UsageError for an unknown dataset, or for a combination that its examples do not allow.
         """
         spec, augmentation, rotated = self.spec, self.augmentation, self.unsupervised_labels == "rotation"
-        self._check_images(spec)
+        if spec.inputs == IMAGES:
+            self._check_images(spec)
+        self._check_examples(spec)
         subsample = None if self.subsample_fraction == 1 else self.subsample_fraction
         random_labels = None if rotated else self.random_labels_fraction or None
         unused = [name for name in _OF_AUGMENTATIONS if name not in augmentation.used_hparams]
@@ -162,9 +206,9 @@ class DatasetHparams(Hparams):
     def _check_images(self, spec: DatasetSpec) -> None:
         channels, height, width = spec.input_shape
         augmentation = self.augmentation
-        if augmentation.channels not in (None, channels):
+        if not augmentation.takes(channels):
             raise UsageError(
-                f"{augmentation.spelling} needs images of {augmentation.channels} channels; those of "
+                f"{augmentation.spelling} needs images of {augmentation.channels_in_words} channels; those of "
                 f"'{self.dataset_name}' have {channels}.",
                 "augment_as",
             )
@@ -174,11 +218,90 @@ class DatasetHparams(Hparams):
             )
         if self.unsupervised_labels == "rotation" and height != width:
             raise UsageError(f"rotation needs square images, not {height} x {width}.", "unsupervised_labels")
-        if self.validation_examples >= spec.num_train:
+        if self.blur_factor is not None and self.blur_factor > min(height, width):
+            raise UsageError(f"{self.blur_factor} shrinks images of {height} x {width} to nothing.", "blur_factor")
+
+    def _check_examples(self, spec: DatasetSpec) -> None:
+        """Check what does not depend on images."""
+        given = [name for name in _OF_IMAGES if getattr(self, name) is not None] if spec.inputs != IMAGES else []
+        if given:
+            raise UsageError(f"it changes images; '{self.dataset_name}' has {spec.inputs}.", *given)
+        if self.random_labels_fraction and not self.task.has_classes:
             raise UsageError(
-                f"{self.validation_examples} leave none of the {spec.num_train} training "
+                f"'{self.dataset_name}' has no classes to draw from; its task is {self.task.spelling}.",
+                "random_labels_fraction",
+            )
+        if self.validation_examples >= self._whole_train():
+            raise UsageError(
+                f"{self.validation_examples} leave none of the {self._whole_train()} training "
                 f"examples of '{self.dataset_name}' to train on.",
                 "validation_examples",
             )
-        if self.blur_factor is not None and self.blur_factor > min(height, width):
-            raise UsageError(f"{self.blur_factor} shrinks images of {height} x {width} to nothing.", "blur_factor")
+
+    def _whole_train(self) -> int:
+        """Return the number of training examples before any are held out."""
+        return self.spec.num_train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenHparams(DatasetHparams):
+    """A dataset of tokens, its batches, and the length of its sequences.
+
+    For language modelling, documents are joined to one stream, with a separator before each where the dataset has one,
+    and the stream is cut into sequences: these are the examples. `validation_examples` are the first of the stream,
+    and `subsample_fraction` is a fraction of its tokens, documents being chosen at random until it is reached.
+    """
+
+    sequence_length: int | None = hparam(None, at_least=1)
+    """Tokens of a sequence, by default the dataset's own number. Longer documents of sequence classification are cut,
+    and shorter ones are padded."""
+
+    stride: int | None = hparam(None, at_least=1)
+    """In language modelling, the number of new tokens in each test sequence; the tokens before them are context. By
+    default all are new (sequence_length). Every test token counts once."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence."""
+        return self.sequence_length or self.spec.input_shape[0]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The length of a sequence."""
+        return (self.length,)
+
+    @property
+    def num_train(self) -> int:
+        """Training sequences in an epoch, after holding out and subsampling."""
+        if not self.task.per_token:
+            return super().num_train
+        return sequences_of(self.train_stream, self.length)
+
+    @property
+    def train_stream(self) -> int:
+        """Tokens of the stream of training documents of an epoch, for language modelling."""
+        left = self.spec.train_stream - self.validation_examples * self.length
+        return math.ceil((self.subsample_fraction or 1.0) * left)
+
+    def simplified(self) -> Self:
+        """Return these hyperparameters without values that cannot change the result. Raises: UsageError."""
+        own = self.spec.input_shape[0]
+        if self.stride is not None and not self.task.per_token:
+            raise UsageError(f"it is for language modelling; '{self.dataset_name}' is not.", "stride")
+        if self.stride is not None and self.stride > self.length:
+            raise UsageError(f"{self.stride} is longer than a sequence of {self.length} tokens.", "stride")
+        simple = {
+            "sequence_length": None if self.sequence_length == own else self.sequence_length,
+            "stride": None if self.stride == self.length else self.stride,
+        }
+        return super().simplified().replaced(simple)
+
+    def _whole_train(self) -> int:
+        if not self.task.per_token:
+            return super()._whole_train()
+        return sequences_of(self.spec.train_stream, self.length)
+
+
+def sequences_of(stream: int, length: int) -> int:
+    """Return the number of sequences into which a stream of tokens is cut; the first token has no prediction."""
+    return max(1, math.ceil((stream - 1) / length))

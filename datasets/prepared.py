@@ -1,8 +1,10 @@
 """Prepared datasets: `<folder>/<name>/{train,test}.safetensors`, made once from the published files, then mapped.
 
-Each file holds `images` uint8 (N, C, H, W) and `labels` int64 (N,), and the metadata name, split, num_classes,
-class_names and source. For a dataset too large for memory it holds an index of its image files instead (see
-`source_files.Index`). Both files appear whole or not at all. This module imports without torch and numpy, since
+Each file holds inputs and targets. Inputs are `images` uint8 (N, C, H, W), or vectors or series, `inputs` float32
+(N, F) or (N, C, T), or `tokens` and `documents` (see `source_files.Arrays`); of a dataset too large for memory, an
+index of its image files (see `source_files.Index`). Targets are `labels` int64 (N,), or `targets` float32 or uint8
+(N, K). The metadata are name, split, source, num_classes and class_names, and further ones of datasets of other inputs
+than images. Both files appear whole or not at all. This module imports without torch and numpy, since
 commands that must start fast read fingerprints.
 """
 
@@ -17,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.formats.source_files import Index, SourceFiles, Split
+from datasets.formats.source_files import Arrays, Index, SourceFiles, Split
 from datasets.registry import DATASETS
 from datasets.spec import DatasetSpec
-from datasets.split_checks import checked_splits
+from datasets.split_checks import TYPES, checked_splits
 from foundations.access import for_owner, reason
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import check_readable, check_regular, explain_os_errors, read_file, replacing
+from foundations.inputs import IMAGES, TOKENS
 from foundations.parts import sweep_parts
 from foundations.storage.locks import lock
 
@@ -115,25 +118,34 @@ def _prepare(spec: DatasetSpec, folder: Path, allow_download: bool, report: Call
 def _shapes(spec: DatasetSpec, split: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes that a split's tensors must have."""
     count = spec.num_train if split == "train" else spec.num_test
-    if spec.in_memory:
-        return {"images": (count, *spec.input_shape), "labels": (count,)}
-    return {"labels": (count,), "file": (count,), "offset": (count,), "size": (count,)}
+    if not spec.in_memory:
+        return {"labels": (count,), "file": (count,), "offset": (count,), "size": (count,)}
+    targets: dict[str, tuple[int, ...]] = {}
+    if spec.task.stored_targets is not None:
+        size = () if spec.task.stored_targets == "labels" else (spec.num_outputs,)
+        targets = {spec.task.stored_targets: (count, *size)}
+    if spec.inputs == TOKENS:
+        tokens = spec.train_tokens if split == "train" else spec.test_tokens
+        return {"tokens": (tokens,), "documents": (count + 1,), **targets}
+    return {"images" if spec.inputs == IMAGES else "inputs": (count, *spec.input_shape), **targets}
 
 
 def write_split(
-    name: str, split: str, content: Split | Index, folder: Path, more_metadata: Mapping[str, str] | None = None
+    name: str, split: str, content: Split | Index | Arrays, folder: Path, more_metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write one prepared file, whole or not at all."""
     import numpy as np
 
     from datasets.formats.safetensors_writer import write_tensors
 
+    own = content.metadata if isinstance(content, Arrays) else {}
     metadata = {
         "name": name,
         "split": split,
         "num_classes": str(len(content.class_names)),
         "class_names": ",".join(content.class_names),
         "source": content.source,
+        **own,
         **(more_metadata or {}),
     }
     arrays = {key: np.ascontiguousarray(array) for key, array in content.arrays().items()}
@@ -152,7 +164,6 @@ def load_split(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
 
 def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
     """Return all tensors of a prepared file, mapped from it. Raises: as `load_split`."""
-    import torch
     from safetensors import SafetensorError, safe_open
 
     spec = DATASETS.find(name)
@@ -169,22 +180,43 @@ def load_tensors(name: str, split: str, folder: Path) -> dict[str, Tensor]:
         raise _damaged(path, str(error)) from error
     except RuntimeError as error:  # torch opens the file once more, when it may be gone
         raise EnvironmentFailure(f"Cannot read {path}: {error}.") from error
+    _check_tensors(tensors, spec, split, path)
+    return tensors
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], spec: DatasetSpec, split: str, path: Path) -> None:
+    """Check types, shapes and ranges of the tensors of a split. Raises: DamagedError."""
+    import torch
+
     for key, shape in _shapes(spec, split).items():
-        dtype = torch.uint8 if key == "images" else torch.int64
+        valid = TYPES.get(key, ("int64",))
         if key not in tensors:
             raise _damaged(path, f"it holds no {key}")
-        if tensors[key].dtype != dtype or tuple(tensors[key].shape) != shape:
-            raise _damaged(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {dtype} {shape}")
-    lowest, highest = (int(label) for label in tensors["labels"].aminmax())
-    if lowest < 0 or highest >= spec.num_classes:
-        raise _damaged(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
-    return tensors
+        dtype = str(tensors[key].dtype).removeprefix("torch.")
+        if dtype not in valid or tuple(tensors[key].shape) != shape:
+            wanted = " or ".join(f"torch.{name}" for name in valid)
+            raise _damaged(path, f"{key} are {tensors[key].dtype} {tuple(tensors[key].shape)}, not {wanted} {shape}")
+    if "labels" in tensors and spec.task.has_classes:
+        lowest, highest = (int(label) for label in tensors["labels"].aminmax())
+        if lowest < 0 or highest >= spec.num_classes:
+            raise _damaged(path, f"its labels run from {lowest} to {highest}, not from 0 to {spec.num_classes - 1}")
+    if "tokens" in tensors:
+        documents = tensors["documents"]
+        if documents[0] != 0 or documents[-1] != len(tensors["tokens"]) or bool((documents.diff() < 0).any()):
+            raise _damaged(path, "its documents do not divide its tokens")
+        parts = (part.int().aminmax() for part in torch.split(tensors["tokens"], _CHUNK))  # uint16 lacks aminmax
+        lowest, highest = (
+            int(choose(found)) for choose, found in zip((min, max), zip(*parts, strict=True), strict=True)
+        )
+        if lowest < 0 or highest >= spec.vocabulary:
+            raise _damaged(path, f"its tokens run from {lowest} to {highest}, not from 0 to {spec.vocabulary - 1}")
 
 
 def fingerprint(name: str, folder: Path) -> str | None:
     """Return the SHA-256 over the tensors of a prepared dataset, or None if it is not prepared.
 
-    It covers the tensors and not the files, since safetensors writes metadata in no fixed order. For a dataset too
+    It covers the tensors and not the files, since safetensors writes metadata in no fixed order; and, of tokens, the
+    `tokenizer` and `vocabulary` of the metadata. For a dataset too
     large for memory, it covers the index: names, sizes and labels of the images. It is stored in `fingerprint.json`
     beside the files, with their sizes and modification times, and computed again when these differ (and each time if
     `fingerprint.json` cannot be written). Raises: DamagedError for a file with a truncated header.
@@ -224,6 +256,9 @@ def _tensors_digest(path: Path) -> str:
             file.seek(header.start + start)
             for at in range(start, min(end, size), _CHUNK):  # a damaged header may claim to have more
                 digest.update(file.read(min(_CHUNK, end - at)))
+    for key in ("tokenizer", "vocabulary"):
+        if "tokens" in header.tensors and key in header.metadata:
+            digest.update(f"{key} {header.metadata[key]}\n".encode())
     return digest.hexdigest()
 
 

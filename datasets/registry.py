@@ -1,4 +1,4 @@
-"""The datasets and augmentations, by name."""
+"""The datasets, their tasks, and augmentations, by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Iterable
 
 from datasets.augmentations.augmentation import Augmentation
 from datasets.spec import DatasetSpec
+from datasets.tasks.task import Task
 from foundations.registry import Registry
 
 
 class DatasetRegistry(Registry[DatasetSpec]):
     """The datasets that come with open_prune, and those that a user added to a folder."""
+
+    def find(self, name: str) -> DatasetSpec:
+        """Return the dataset of a name, with the parameters that the name has. Raises: UsageError."""
+        spec, groups = self.match(name)
+        return spec if spec.named is None else spec.named(groups)
 
     def replace_added(self, specs: Iterable[DatasetSpec]) -> None:
         """Replace the datasets that users added by these."""
@@ -26,6 +32,31 @@ AUGMENTATIONS = Registry(
         "datasets.augmentations.pad4_crop_flip",
         "datasets.augmentations.resized_crop_flip",
         "datasets.augmentations.resized_crop_jitter_flip",
+        "datasets.augmentations.randaugment",
+    ),
+)
+
+TASKS = Registry(
+    Task,
+    "task",
+    (
+        "datasets.tasks.classification",
+        "datasets.tasks.multi_label",
+        "datasets.tasks.regression",
+        "datasets.tasks.language_modelling",
+        "datasets.tasks.sequence_classification",
+    ),
+)
+
+TASKS = Registry(
+    Task,
+    "task",
+    (
+        "datasets.tasks.classification",
+        "datasets.tasks.multi_label",
+        "datasets.tasks.regression",
+        "datasets.tasks.language_modelling",
+        "datasets.tasks.sequence_classification",
     ),
 )
 
@@ -34,6 +65,10 @@ DATASETS = DatasetRegistry(
     "dataset_name",
     (
         "datasets.sources.digits",
+        "datasets.sources.breast_cancer",
+        "datasets.sources.diabetes",
+        "datasets.sources.kjv",
+        "datasets.sources.modular_arithmetic",
         "datasets.sources.mnist",
         "datasets.sources.fashion_mnist",
         "datasets.sources.cifar10",

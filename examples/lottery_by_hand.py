@@ -67,7 +67,7 @@ def lottery(
 
     # 1. Randomly initialize a neural network f(x; θ_0).
     hparams = ModelHparams(model_name=network, model_init="kaiming_normal", batchnorm_init="uniform")
-    model = build_model(hparams, outputs=10, input_shape=digits.input_shape, seed_keys=(replicate,))
+    model = build_model(hparams, outputs=10, inputs=digits.inputs, seed_keys=(replicate,))
     layout = memory_format(torch.device("cpu"), "float32", model)  # others round convolutions differently
     model.to(memory_format=layout)
     batches = open_loader(digits, datasets, LoaderConfig(memory_format=layout, order_key=replicate))

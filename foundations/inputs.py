@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,33 @@ class Inputs:
     per_token: bool = False
     """Whether the outputs are float (B, T, outputs), for each token, and not (B, outputs)."""
 
+    @classmethod
+    def of(cls, given: Inputs | Sequence[int]) -> Inputs:
+        """Return the inputs themselves, or those of float32 examples of a shape."""
+        return given if isinstance(given, Inputs) else cls(tuple(given))
+
     def __str__(self) -> str:
         return " x ".join(map(str, self.shape))
 
-    def blank(self, examples: int, device: torch.device | str | None = None) -> torch.Tensor:
-        """Return examples without content: ones, or tokens 0; (examples, *shape)."""
+    def blank(
+        self, examples: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """Return examples without content, (examples, *shape): ones, or int64 the first token that is not padding.
+
+        dtype: of inputs other than tokens; by default float32.
+        """
         import torch
 
-        kind = torch.int64 if self.kind == TOKENS else torch.float32
-        fill = torch.zeros if self.kind == TOKENS else torch.ones
-        return fill(examples, *self.shape, dtype=kind, device=device)
+        shape = (examples, *self.shape)
+        if self.kind == TOKENS:
+            return torch.full(shape, int(self.padding == 0), dtype=torch.int64, device=device)
+        return torch.ones(shape, dtype=dtype or torch.float32, device=device)
+
+    def drawn(self, examples: int, device: torch.device | str | None = None) -> torch.Tensor:
+        """Return random examples, (examples, *shape): float32 from N(0, 1), or int64 tokens."""
+        import torch
+
+        shape = (examples, *self.shape)
+        if self.kind == TOKENS:
+            return torch.randint(self.vocabulary, shape, device=device)
+        return torch.randn(shape, device=device)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from foundations.errors import EnvironmentFailure, UsageError, did_you_mean
+from foundations.inputs import IMAGES, Inputs
 from foundations.plugins.users_code import article, mistake
 from foundations.random_streams import generator, global_generator_from
 from foundations.registry import Registered
@@ -15,36 +16,34 @@ from models.family import NetworkSpec
 from models.hparams import ModelHparams
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS, Fill, MaskedInit
 from models.networks.shortcut_scales import ShortcutScale
-from models.registry import find_family
+from models.registry import FAMILIES, find_family
 from models.shape_check import check_built
 
 
-def build_model(
-    hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int], seed_keys: tuple[int | str, ...]
-) -> nn.Module:
+def build_model(hparams: ModelHparams, *, outputs: int, inputs: Inputs, seed_keys: tuple[int | str, ...]) -> nn.Module:
     """Return an initialized network on the CPU. The same arguments give the same network.
 
-    outputs: the dataset's number of classes; `hparams.outputs` overrides it.
-    input_shape: channels, height, width.
+    outputs: the number that the dataset needs, such as its classes; `hparams.outputs` overrides it.
+    inputs: of the dataset: `DatasetHparams.inputs`, or `Inputs((channels, height, width))`.
     seed_keys: the rest of the key of the random stream ("init", ...) of all initial values.
 
     Raises: UsageError if `others_frozen_exceptions` names something that is not a parameter of the network.
     """
     with global_generator_from("init", *seed_keys):
-        model = construct(hparams, hparams.outputs or outputs, input_shape)
+        model = construct(hparams, hparams.outputs or outputs, inputs)
         initialize(model, hparams)
     freeze(model, hparams)
     return model
 
 
-def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int]) -> nn.Module:
+def construct(hparams: ModelHparams, outputs: int, inputs: Inputs) -> nn.Module:
     """Return the network with PyTorch's initial values, on the default device (`meta` for counting).
 
     Raises: EnvironmentFailure if there is too little memory for it.
     """
     family, parts = find_family(hparams.model_name)
     hparams = ModelHparams.of(hparams.values())  # of the family's own class
-    spec = NetworkSpec(**vars(parts), outputs=outputs, input_shape=input_shape, hparams=hparams)
+    spec = NetworkSpec(**vars(parts), outputs=outputs, inputs=inputs, hparams=hparams)
     try:
         model = family.builder(spec)
     except RuntimeError as error:
@@ -58,19 +57,32 @@ def construct(hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, 
 @torch.no_grad()
 def initialize(model: nn.Module, hparams: ModelHparams) -> None:
     """Fill the weights in place from torch's global generator, in the order of the modules."""
+    convolutions, batchnorms = _initialized(hparams)
     weight_init = WEIGHT_INITS.find(hparams.model_init)
     linear_init = WEIGHT_INITS.find(hparams.linear_init or hparams.model_init)
     bias_init = BIAS_INITS.find(hparams.bias_init)
     batchnorm_init = BATCHNORM_INITS.find(hparams.batchnorm_init)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, convolutions) or isinstance(module, nn.Linear):  # noqa: SIM101 - mypy follows this form
             init = linear_init if isinstance(module, nn.Linear) else weight_init
             _fill(module.weight, init.fill, init)
             if module.bias is not None:
                 _fill(module.bias, bias_init.fill, bias_init)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, batchnorms) and module.affine:
             _fill(module.weight, batchnorm_init.fill_scale, batchnorm_init)
             module.bias.fill_(batchnorm_init.shift)
+
+
+def _initialized(
+    hparams: ModelHparams,
+) -> tuple[tuple[type[nn.Conv1d | nn.Conv2d], ...], tuple[type[nn.BatchNorm1d | nn.BatchNorm2d], ...]]:
+    """Return the types of convolutions and batch normalizations that hyperparameters initialize and freeze.
+
+    The 1-dimensional ones only in families that take no images: networks of images may be older than those.
+    """
+    if IMAGES in FAMILIES.find(hparams.model_name).inputs:
+        return (nn.Conv2d,), (nn.BatchNorm2d,)
+    return (nn.Conv1d, nn.Conv2d), (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def _fill(tensor: torch.Tensor, fill: Fill, init: Registered) -> None:
@@ -129,7 +141,7 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
         parameter.requires_grad_(not hparams.others_frozen or name in exceptions)
     output_layer(model).requires_grad_(not hparams.output_frozen)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _initialized(hparams)[1]):
             module.requires_grad_(not hparams.batchnorm_frozen)
     for module in model.modules():
         if isinstance(module, ShortcutScale):

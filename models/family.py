@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from foundations.errors import UsageError, choose_from
+from foundations.inputs import IMAGES, Inputs
 from foundations.registry import Registered
 from models.activations import Activation, activation
 
@@ -23,6 +24,8 @@ NUMBER = r"[1-9]\d{0,5}"
 # Parts of the patterns of names.
 DEPTH = rf"_(?P<depth>{NUMBER})"
 WIDTH = rf"_(?P<width>{NUMBER})"
+HEADS = rf"_(?P<heads>{NUMBER})"
+PATCH = rf"_(?P<patch>{NUMBER})"
 OPTIONAL_WIDTH = rf"(?:{WIDTH})?"
 UNITS = rf"(?P<units>(?:_{NUMBER})+)"
 
@@ -35,6 +38,10 @@ class NameParts:
     """The depth; 0 in families whose names have none."""
     width: int = 0
     """The width, or the family's default; 0 in families whose names have none."""
+    heads: int = 0
+    """The heads of attention; 0 in families whose names have none."""
+    patch: int = 0
+    """The side of a patch in pixels; 0 in families whose names have none."""
     units: tuple[int, ...] = ()
     """The units of each hidden layer."""
     member: str = ""
@@ -47,13 +54,17 @@ class NetworkSpec(NameParts):
 
     outputs: int
     """The number of logits."""
-    input_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    inputs: Inputs
     hparams: ModelHparams
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example: of images, channels, height, width."""
+        return self.inputs.shape
+
+    @property
     def channels(self) -> int:
-        """Channels of the images."""
+        """Channels of the images, or of the series."""
         return self.input_shape[0]
 
     @property
@@ -64,10 +75,11 @@ class NetworkSpec(NameParts):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family(Registered):
-    """Networks whose names follow one pattern, with the groups `depth`, `width`, `units` and `member`."""
+    """Networks whose names follow one pattern; its groups are `depth`, `width`, `heads`, `patch`, `units`, `member`."""
 
     builder: Callable[[NetworkSpec], nn.Module]
-    """Builds a network with PyTorch's initial values. Input (B, C, H, W) float, output (B, outputs) float."""
+    """Builds a network with PyTorch's initial values. Input `NetworkSpec.inputs`, for images (B, C, H, W) float; output
+    (B, outputs) float, or (B, T, outputs) where the network answers for each token."""
     source: str
     """The paper or code base whose network this is."""
     width: int = 0
@@ -84,12 +96,26 @@ class Family(Registered):
     """Whether its networks drop entries or whole branches in train mode."""
     dropout_members: tuple[str, ...] = ()
     """Prefixes of the members with dropout, if only some members have it."""
+    linearized_members: tuple[str, ...] = ()
+    """Prefixes of the members with layer norm, whose synaptic flow older runs scored in another form."""
+    inputs: frozenset[str] = frozenset({IMAGES})
+    """The kinds of inputs that its networks take (`foundations.inputs.KINDS`)."""
+    per_token: frozenset[bool] = frozenset({False})
+    """Whether its networks answer for each token (True), once for each example (False), or can do either."""
     hparams: type[ModelHparams] | None = None
     """A subclass of ModelHparams with this family's own hyperparameters, if it has any."""
+    check: Callable[[ModelHparams], None] | None = None
+    """Checks a network's hyperparameters when a run is planned, such as its name against an installed library. Raises
+    UsageError."""
+
+    def takes(self, inputs: Inputs) -> bool:
+        """Return whether its networks take inputs of this kind, and answer as the task needs it."""
+        return inputs.kind in self.inputs and inputs.per_token in self.per_token
 
     def parts(self, name: str, groups: Mapping[str, str]) -> NameParts:
         """Return the parts of a name. Raises: UsageError for a depth or a member that the family does not have."""
-        for group in ("depth", "width"):
+        numbers = {group: groups.get(group, "0") for group in ("depth", "width", "heads", "patch")}
+        for group in numbers:
             if not groups.get(group, "0").isdecimal():
                 reason = f"'{name}' is not a valid value; the {group} of {self.spelling} is a number."
                 raise UsageError(reason, "model_name")
@@ -101,7 +127,9 @@ class Family(Registered):
             refusal = f"'{name}' is not a valid value of {self.spelling}{choose_from(member, self.members)}"
             raise UsageError(refusal, "model_name")
         units = tuple(int(count) for count in groups.get("units", "").split("_") if count)
-        return NameParts(depth=depth, width=int(groups.get("width", self.width)), units=units, member=member)
+        width = int(groups.get("width", self.width))
+        heads, patch = int(numbers["heads"]), int(numbers["patch"])
+        return NameParts(depth=depth, width=width, heads=heads, patch=patch, units=units, member=member)
 
 
 def _in_words(depths: Sequence[int]) -> str:

@@ -76,6 +76,12 @@ class ModelHparams(Hparams):
             if getattr(self, option) != default and option not in family.options:
                 raise UsageError(f"{self.model_name} has no such option; leave it at its default.", option)
 
+    def check_planned(self) -> None:
+        """Check what a run that is planned needs, and a stored one does not. Raises: UsageError."""
+        family, _ = find_family(self.model_name)
+        if family.check is not None:
+            family.check(self)
+
     @property
     def has_batchnorm(self) -> bool:
         """Whether the network has batch normalization."""
@@ -86,6 +92,12 @@ class ModelHparams(Hparams):
         """Whether the network drops entries or whole branches in train mode."""
         family, parts = find_family(self.model_name)
         return family.dropout or parts.member.startswith(family.dropout_members)
+
+    @property
+    def is_linearized_anew(self) -> bool:
+        """Whether the synaptic flow of the network was scored in another form before: it has layer norm."""
+        family, parts = find_family(self.model_name)
+        return parts.member.startswith(family.linearized_members)
 
     def plugins(self) -> list[Plugin]:
         """Return the plug-in that declares the network's family, besides those of other values."""

@@ -1,4 +1,4 @@
-"""A check that a network can run on the images of a dataset, made with two black images before a job starts."""
+"""A check that a network can run on the examples of a dataset, made with two blank ones before a job starts."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import torch
 from torch import Tensor, nn
 
 from foundations.errors import OpenPruneError, PluginError, UsageError
+from foundations.inputs import IMAGES, Inputs
 from foundations.plugins.users_code import article, mistake, place_of, place_of_entry, place_of_error, words_of
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES
 
-_CHECKED: set[tuple[ModelHparams, int, tuple[int, int, int]]] = set()
+_CHECKED: set[tuple[ModelHparams, int, Inputs]] = set()
 
 
-def check_network(
-    model: nn.Module, hparams: ModelHparams, outputs: int, input_shape: tuple[int, int, int], dataset_name: str
-) -> None:
-    """Check, once a process, that a network on the CPU maps images of a dataset to as many logits as it has classes.
+def check_network(model: nn.Module, hparams: ModelHparams, outputs: int, inputs: Inputs, dataset_name: str) -> None:
+    """Check, once a process, that a network on the CPU maps examples of a dataset to as many outputs as it needs.
 
-    The network and the random generators stay as they are. input_shape: channels, height, width.
-    Raises: UsageError if it cannot run on such images; PluginError, with the line, if a plug-in declares it.
+    The network and the random generators stay as they are.
+    Raises: UsageError if it cannot run on such examples; PluginError, with the line, if a plug-in declares it.
     """
     outputs = hparams.outputs or outputs
-    key = hparams, outputs, input_shape
+    key = hparams, outputs, inputs
     if key in _CHECKED:
         return
     family = FAMILIES.find(hparams.model_name)
-    images = " x ".join(map(str, input_shape))
+    examples = f"the {inputs.kind} of {dataset_name}, {inputs}"
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            logits = model.eval()(torch.zeros(2, *input_shape))
+            logits = model.eval()(inputs.blank(2))
     except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
         place, reason = place_of_error(error), words_of(error).split("\n")[0].partition(": ")[2] or words_of(error)
-        what = f"{hparams.model_name} cannot run on the images of {dataset_name}, {images}: {reason}"
+        what = f"{hparams.model_name} cannot run on {examples}: {reason}"
         if family.plugin is not None:
             raise PluginError(f"{place or place_of(family.builder) or place_of_entry(family)}: {what}") from error
         raise UsageError(what, "model_name", "dataset_name") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
-    _check_logits(logits, outputs, family, f"on images of {dataset_name}, {images}")
+    each = (2, *inputs.shape, outputs) if inputs.per_token else (2, outputs)
+    what = "images" if inputs.kind == IMAGES else "examples"
+    _check_logits(logits, each, family, f"for two {what}", f"on {inputs.kind} of {dataset_name}, {inputs}")
     _CHECKED.add(key)
 
 
@@ -59,12 +60,12 @@ def check_built(model: Any, family: Family) -> None:
         raise mistake(family.builder, family, "returned a network without nn.Conv2d and nn.Linear layers.")
 
 
-def _check_logits(logits: Any, outputs: int, family: Family, on: str) -> None:
+def _check_logits(logits: Any, shape: tuple[int, ...], family: Family, count: str, on: str) -> None:
     if family.plugin is None:
         return
     if not isinstance(logits, Tensor):
         raise mistake(family.builder, family, f"built a network that returns {article(logits)}, not a tensor, {on}.")
-    if tuple(logits.shape) != (2, outputs) or not logits.is_floating_point():
+    if tuple(logits.shape) != shape or not logits.is_floating_point():
         found = f"{str(logits.dtype).removeprefix('torch.')} {tuple(logits.shape)}"
-        reason = f"built a network that returns {found}, not float (2, {outputs}), for two images\n{on}."
+        reason = f"built a network that returns {found}, not float {shape}, {count}\n{on}."
         raise mistake(family.builder, family, reason)

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from foundations.multiply_adds import uses_of_parameters
 from pruning.masks.mask import Mask
 from pruning.paths.connectivity import effective, sums_by_unit
 from pruning.paths.graph import Graph, trace
 from pruning.scoring.score_statistics import Statistics
+from pruning.weights.fused import PARTS, axis_of_parts
 from pruning.weights.left_out import left_out
-from pruning.weights.named_weights import plain
+from pruning.weights.named_weights import named_weights, plain, unwrapped
 
 
 def sparsity_report(
@@ -22,24 +24,28 @@ def sparsity_report(
     requested_kept: int | None = None,
     *,
     model: nn.Module | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Inputs | tuple[int, ...] | None = None,
     scores: Statistics | None = None,
 ) -> dict[str, Any]:
     """Return a report of a mask, ready for JSON.
 
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
     without `requested_kept`, they are equal. layers: the same by tensor, with its shape.
-    collapsed_layers: the tensors with no weights left.
+    collapsed_layers: the tensors with no weights left. Tensors that hold the queries, keys and values of attention
+    have the same for q, k and v, as `parts`.
+
+    With `model`, also tied, where there are any: the other names of prunable tensors that several layers share.
 
     With `model`, also not_prunable, where there are any: the number of weights in each layer that the mask does not
     cover, besides biases and normalization.
 
-    With `model` and the shape of one example, also: effective, the counts without kept weights that are on no path
-    from the input to the output (null, with the reason in `effective_unknown`, for a network whose units cannot be
-    followed); by tensor, effective_kept and effective_density; in_degree, kept weights into each output unit, and
-    out_degree, kept weights out of each input unit, as mean, min, max and the number of units without any;
-    multiply_adds of the prunable weights for one example, total and kept, in total and by tensor (null where some layer
-    does not run its own forward pass), and `others`, of biases and normalization, which no mask removes.
+    With `model` and the shape of one example (or `Inputs`, such as of tokens), also: effective, the counts without kept
+    weights that are on no path from the input to the output (null, with the reason in `effective_unknown`, for a
+    network whose units cannot be followed); by tensor, effective_kept and effective_density; in_degree, kept weights
+    into each output unit, and out_degree, kept weights out of each input unit, as mean, min, max and the number of
+    units without any; multiply_adds of the prunable weights for one example, total and kept, in total and by tensor
+    (null where some layer does not run its own forward pass), and `others`, of biases and normalization, which no mask
+    removes.
 
     With `scores`, the statistics of the last scoring, by tensor `scores` (`pruning.scoring.score_statistics`).
 
@@ -56,6 +62,9 @@ def sparsity_report(
         name: {"shape": list(tensor.shape), "total": tensor.numel(), **_levels(kept[name], tensor.numel())}
         for name, tensor in mask.items()
     }
+    for name, layer in layers.items():
+        if parts := _parts(name, mask[name]):
+            layer["parts"] = parts
     report: dict[str, Any] = {
         "total": mask.total,
         "requested": _levels(mask.kept if requested_kept is None else requested_kept, mask.total),
@@ -66,6 +75,8 @@ def sparsity_report(
     if model is not None and (rest := left_out(model, mask)) is not None:
         unregistered = {"(not registered)": rest.unregistered} if rest.unregistered else {}
         report["not_prunable"] = {**rest.layers, **unregistered}
+    if model is not None and (tied := _tied(model, mask)):
+        report["tied"] = tied
     if model is not None and input_shape is not None:
         model = plain(model)
         try:
@@ -91,9 +102,9 @@ def _add_connectivity(layers: dict[str, dict[str, Any]], mask: Mask, graph: Grap
 
 
 def _add_multiply_adds(
-    layers: dict[str, dict[str, Any]], model: nn.Module, input_shape: tuple[int, ...]
+    layers: dict[str, dict[str, Any]], model: nn.Module, inputs: Inputs | tuple[int, ...]
 ) -> dict[str, float] | None:
-    uses = uses_of_parameters(model, input_shape)
+    uses = uses_of_parameters(model, inputs)
     for name, layer in layers.items():
         number = uses.get(name)
         layer["multiply_adds"] = None if number is None else {key: layer[key] * number for key in ("total", "kept")}
@@ -104,6 +115,27 @@ def _add_multiply_adds(
     others = sum(parameters[name].numel() * number for name, number in uses.items() if name not in layers)
     total, kept = (sum(count[key] for count in counts) for key in ("total", "kept"))
     return {"total": total, "kept": kept, "density": kept / total if total else 1.0, "others": others}
+
+
+def _parts(name: str, kept: torch.Tensor) -> dict[str, dict[str, Any]]:
+    """Return the rows of the projections in a tensor of attention, by `q`, `k` and `v`; none for other tensors."""
+    axis = axis_of_parts(name, tuple(kept.shape))
+    if axis is None:
+        return {}
+    return {
+        part: {"shape": list(own.shape), "total": own.numel(), **_levels(int(own.sum()), own.numel())}
+        for part, own in zip(PARTS, kept.chunk(3, axis), strict=True)
+    }
+
+
+def _tied(model: nn.Module, mask: Mask) -> dict[str, list[str]]:
+    """Return the other names of the tensors of a mask that several layers of a network share."""
+    tensors = named_weights(unwrapped(model))
+    names: dict[int, list[str]] = {}
+    for name in sorted(tensors):
+        names.setdefault(id(tensors[name]), []).append(name)
+    shared = (each for each in names.values() if len(each) > 1)
+    return {each[0]: each[1:] for each in shared if each[0] in mask}
 
 
 def _levels(kept: int, total: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.datasets.made_tables import write_shown
 from tests.datasets.published_files import write_image_folders
 from tests.documents import (
     PAGES,
@@ -35,6 +36,7 @@ WITHOUT_RUNS = [page for page in PAGES if page.name != "reading_runs.md"]
 def test_every_command_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     if "~/flowers" in page.read_text():
         write_image_folders(tmp_path / "flowers", ["aster", "lupin"], per_class=10, size=(40, 50))
+        write_shown(tmp_path)
 
     run_commands(commands_of(page.read_text()), tmp_path, shortened)
 

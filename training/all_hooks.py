@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -76,6 +77,14 @@ class AllHooks:
         for hooks in self._each:
             total = hooks.reported_loss(total, logits, labels)
         return total
+
+    @contextlib.contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """Inside the block, let the network have the weights that are evaluated."""
+        with contextlib.ExitStack() as stack:
+            for hooks in self._each:
+                stack.enter_context(hooks.evaluated())
+            yield
 
     def after_backward(self, step: Step) -> bool:
         """Act before the optimizer's step; return whether a technique skips that."""

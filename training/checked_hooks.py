@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -87,6 +88,7 @@ HOOKS = (
     "before_step",
     "loss",
     "reported_loss",
+    "evaluated",
     "after_backward",
     "skipped_before",
     "after_step",
@@ -132,6 +134,10 @@ def _is_state(result: Any) -> bool:
 _RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "loss": (_is_loss, "the loss, a float tensor of shape () with a gradient"),
     "reported_loss": (_is_scalar, "the sum of losses, a float tensor of shape ()"),
+    "evaluated": (
+        lambda result: isinstance(result, AbstractContextManager),
+        "a context manager, in which the network is evaluated",
+    ),
     "after_backward": (_is_choice, "whether to skip the optimizer's step, True or False"),
     "skipped_before": (lambda result: type(result) is int, "a number of iterations, an int"),
     "state_dict": (_is_state, "a dict of tensors by name"),

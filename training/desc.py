@@ -13,8 +13,12 @@ from foundations.description.address import MAIN, Location
 from foundations.description.desc import Desc, RunKind
 from foundations.description.step import Step
 from foundations.errors import UsageError
+from foundations.inputs import IMAGES
+from foundations.metrics import Metric
 from models.hparams import ModelHparams
+from models.registry import check_takes
 from pruning.hparams import NO_SCALES, PruningHparams
+from pruning.methods.synflow import SynflowHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 # Raise it by hand when the train job computes another result from the same description.
@@ -37,15 +41,39 @@ class TrainDesc(Desc):
     def __post_init__(self) -> None:
         object.__setattr__(self, "techniques", techniques_of(self.techniques, self, has_mask=False))
         super().__post_init__()
-        if self.model.outputs == self.dataset.num_classes:  # equal to their defaults
+        check_takes(self.model.model_name, self.dataset.inputs, self.dataset.dataset_name)
+        if self.model.outputs == self.dataset.num_outputs:  # equal to their defaults
             object.__setattr__(self, "model", dataclasses.replace(self.model, outputs=None))
         if self.training.sync_batchnorm and not self.model.has_batchnorm:
             object.__setattr__(self, "training", dataclasses.replace(self.training, sync_batchnorm=False))
-        if self.outputs < self.dataset.num_classes:
+        self._check_task()
+        self._check_training()
+
+    def _check_task(self) -> None:
+        needed, name = self.dataset.num_outputs, self.dataset.dataset_name
+        if self.training.label_smoothing and not self.dataset.task.smooths_labels:
             raise UsageError(
-                f"{self.outputs} outputs are too few for the {self.dataset.num_classes} classes of "
-                f"'{self.dataset.dataset_name}'.",
-                "outputs",
+                f"{self.dataset.task.spelling}, the task of '{name}', has no labels to smooth.", "label_smoothing"
+            )
+        if self.dataset.num_classes and self.outputs < needed:
+            raise UsageError(f"{self.outputs} outputs are too few for the {needed} classes of '{name}'.", "outputs")
+        if not self.dataset.num_classes and self.outputs != needed:
+            task = self.dataset.task.spelling
+            raise UsageError(f"{self.outputs} is not valid; {task} of '{name}' needs {needed} outputs.", "outputs")
+
+    def _check_training(self) -> None:
+        """Check that the dataset and the network allow the options of training. Raises: UsageError."""
+        training, task, kind = self.training, self.dataset.task, self.dataset.inputs.kind
+        if training.mixes and not (task.has_classes and kind == IMAGES):
+            raise UsageError(
+                f"it mixes images of classes; '{self.dataset_name}' has {kind}, and its task is {task.spelling}.",
+                "mixup" if training.mixup else "cutmix",
+            )
+        if training.sync_batchnorm and training.accumulate > 1:
+            raise UsageError(
+                "batch normalization would be over each part, not over the whole batch; give one of them.",
+                "sync_batchnorm",
+                "accumulate",
             )
 
     @classmethod
@@ -71,7 +99,7 @@ class TrainDesc(Desc):
     @property
     def dataset_name(self) -> str:
         """The dataset of the training."""
-        return self.dataset.dataset_name
+        return self.dataset.spec.spelling  # with the parameters of the data, if it has some
 
     @property
     def together_key(self) -> Hashable:
@@ -79,7 +107,8 @@ class TrainDesc(Desc):
         return (self.model, self.dataset, self.training.precision) if self.dataset.spec.in_memory else None
 
     def check(self) -> None:
-        """Check that there are scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        """Check the network, and that it has scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        self.model.check_planned()
         check_residual(self.model, self.techniques)
 
     def versions(self) -> dict[str, int]:
@@ -94,7 +123,12 @@ class TrainDesc(Desc):
     @property
     def outputs(self) -> int:
         """Number of outputs of the network."""
-        return self.model.outputs or self.dataset.num_classes
+        return self.model.outputs or self.dataset.num_outputs
+
+    @property
+    def headline(self) -> Metric:
+        """The headline metric of the dataset's task."""
+        return self.dataset.task.headline
 
     @cached_property
     def as_trained(self) -> TrainDesc:
@@ -122,10 +156,13 @@ class TrainDesc(Desc):
 
 
 def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
-    """Return the version of scoring a network with some pruning methods: 2 with dropout in train mode.
+    """Return the version of scoring a network with some pruning methods.
 
-    In version 1, dropout acted during scoring.
+    2: with dropout in train mode, which acted during scoring in version 1. 3: synaptic flow through layer norm, which
+    was computed without the linearization of `pruning.scoring.linearized` before.
     """
+    if model.is_linearized_anew and any(isinstance(pruning, SynflowHparams) for pruning in prunings):
+        return 3
     return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
 
 
@@ -148,8 +185,12 @@ def techniques_of(techniques: TechniquesHparams | None, main: TrainDesc, *, has_
     """
     if techniques is None or not techniques.parts:
         return None
-    for _, part in techniques.parts:
+    task = main.dataset.task
+    for technique, part in techniques.parts:
         part.check_with(main.training)
+        if technique.needs_classes and not (task.has_classes or task.per_token):
+            reason = f"the task of '{main.dataset.dataset_name}' is {task.spelling}"
+            raise UsageError(f"{technique.spelling} needs classes, and {reason}.", "technique")
     return techniques.for_training(main.end, has_mask=has_mask)
 
 

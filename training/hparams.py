@@ -10,11 +10,15 @@ from typing import Any, Self, cast
 
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.description.step import Step
-from foundations.errors import UsageError
+from foundations.errors import UsageError, invalid
 from foundations.registry import Plugin
 from pruning.hparams import PruningHparams
-from training.registry import TECHNIQUES
+from training.registry import LR_SCHEDULES, TECHNIQUES
 from training.technique import Technique, TechniqueHparams
+
+NO_DECAY = ("norms", "biases", "embeddings")
+"""The kinds of parameters that `no_decay` can name."""
+_OF_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +35,25 @@ class TrainingHparams(Hparams):
     """Momentum of sgd or rmsprop."""
     nesterov_momentum: float = hparam(0.0, at_least=0, below=1)
     """Nesterov's momentum of sgd, in place of --momentum."""
+    adam_beta1: float = hparam(0.9, at_least=0, below=1)
+    """Decay of the mean of gradients, of adam and adamw."""
+    adam_beta2: float = hparam(0.999, at_least=0, below=1)
+    """Decay of the mean of squared gradients, of adam and adamw."""
+    adam_epsilon: float = hparam(1e-8, above=0)
+    """Added to the root of the mean of squared gradients, of adam and adamw."""
     weight_decay: float = hparam(0.0, at_least=0)
     """Weight decay on all parameters, biases and batchnorm included: an L2 penalty or, with adamw, decoupled."""
     no_batchnorm_decay: bool = hparam(False)
     """Exempt the scales and shifts of batch normalization from --weight_decay."""
-    lr_schedule: str = hparam("milestones", choices=("milestones", "cosine"))
-    """milestones (drops by --gamma at --milestone_steps) or cosine (to 0 at the last step)."""
+    no_decay: str | None = hparam(None, unordered=True)
+    """Exempt parameters from --weight_decay: norms (scales and shifts of every normalization), biases, embeddings (of
+    tokens and positions, class tokens, and an output layer that shares the tokens'), or several:
+    norms,biases,embeddings."""
+    lr_schedule: str = hparam("milestones", choices=LR_SCHEDULES)
+    """milestones (drops by --gamma at --milestone_steps), cosine or linear (to --min_lr at the last step), or
+    inverse_sqrt (from the end of the warmup on as 1 / sqrt(step))."""
+    min_lr: float = hparam(0.0, at_least=0)
+    """Lowest learning rate after the warmup. Cosine and linear end there; other schedules fall no further."""
     milestone_steps: str | None = hparam(None, step_list=True)
     """Steps at which the learning rate drops, such as 80ep,120ep."""
     gamma: float | None = hparam(None, above=0)
@@ -45,6 +62,17 @@ class TrainingHparams(Hparams):
     """Linear warmup of the learning rate from 0, as a step; the very first iteration then has learning rate 0."""
     label_smoothing: float = hparam(0.0, at_least=0, below=1)
     """Share of the target spread evenly over all classes, in the training loss."""
+    mixup: float = hparam(0.0, at_least=0)
+    """Mix each training image, and its label, with another of the batch, in shares from Beta(mixup, mixup)."""
+    cutmix: float = hparam(0.0, at_least=0)
+    """Paste a box of another image of the batch into each training image, and mix their labels, in shares from
+    Beta(cutmix, cutmix). With --mixup, each batch takes one of the two, with equal chance."""
+    clip_grad_norm: float | None = hparam(None, above=0)
+    """Scale the gradient of a step down to this L2 norm if its norm is larger. The norm is over all parameters and the
+    whole batch, without pruned weights."""
+    accumulate: int = hparam(1, at_least=1)
+    """Compute each step's gradient in this many parts of its batch, to save memory. Order, epochs and steps stay, and
+    so do results, up to rounding. Only batch normalization differs: it normalizes each part by itself."""
     data_order_seed: int | None = hparam(None)
     """Pins the order of the examples; by default each replicate has its own."""
     sync_batchnorm: bool = hparam(False)
@@ -58,14 +86,26 @@ class TrainingHparams(Hparams):
         """Check that drops have both their steps and their factor, and that at most one kind of momentum is set."""
         if (self.milestone_steps is None) != (self.gamma is None):
             raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
-        if self.lr_schedule == "cosine" and self.milestone_steps is not None:
-            raise UsageError("a cosine has no milestones; give one of them.", "lr_schedule", "milestone_steps")
+        if self.milestone_steps is not None and not LR_SCHEDULES.find(self.lr_schedule).takes_milestones:
+            reason = f"'{self.lr_schedule}' has no milestones; give one of them."
+            raise UsageError(reason, "lr_schedule", "milestone_steps")
+        if self.min_lr > self.lr:
+            raise UsageError(f"{self.min_lr:g} is above the learning rate, {self.lr:g}.", "min_lr", "lr")
+        for name in _listed(self.no_decay):
+            if name not in NO_DECAY:
+                raise invalid(name, "no_decay", NO_DECAY)
         if self.momentum and self.nesterov_momentum and self.momentum != self.nesterov_momentum:
             raise UsageError("they differ; give the one that is meant.", "momentum", "nesterov_momentum")
 
     def simplified(self) -> Self:
         """Reset fields that cannot change the result: unused momenta, an empty schedule, exemptions from nothing."""
-        changes: dict[str, Any] = {"no_batchnorm_decay": self.no_batchnorm_decay and self.weight_decay > 0}
+        exempt = _listed(self.no_decay) if self.weight_decay > 0 else []
+        changes: dict[str, Any] = {
+            "no_decay": ",".join(exempt) or None,
+            "no_batchnorm_decay": self.no_batchnorm_decay and self.weight_decay > 0 and "norms" not in exempt,
+        }
+        if self.optimizer_name not in ("adam", "adamw"):
+            changes |= {name: getattr(TrainingHparams, name) for name in _OF_ADAM}
         if self.optimizer_name == "rmsprop":
             changes |= {"nesterov_momentum": 0.0}
         elif self.optimizer_name != "sgd":
@@ -74,7 +114,15 @@ class TrainingHparams(Hparams):
             changes |= {"momentum": 0.0}
         if self.milestone_steps is not None and (self.gamma == 1 or not self.milestone_steps):
             changes |= {"milestone_steps": None, "gamma": None}
+        has_drops = self.milestone_steps is not None and "milestone_steps" not in changes
+        if self.lr_schedule == "milestones" and not has_drops:
+            changes["min_lr"] = 0.0
         return self.replaced(changes)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training examples are mixed, so that their targets are shares of classes."""
+        return bool(self.mixup or self.cutmix)
 
     def end(self, iterations_per_epoch: int) -> Step:
         """Return the last step."""
@@ -97,9 +145,9 @@ class TechniquesHparams(Hparams):
     @classmethod
     def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
         """Return the class for the techniques in `values["technique"]`. Raises: UsageError for an unknown one."""
-        names = _names(values.get("technique"))
+        names = _listed(values.get("technique"))
         kinds = tuple(TECHNIQUES.find(name).hparams.group_for(values) for name in names)
-        _refuse_shared_names(names, kinds)
+        _refuse_shared_listed(names, kinds)
         return cast("type[Self]", _merged(kinds) if kinds else TechniquesHparams)
 
     @classmethod
@@ -117,7 +165,7 @@ class TechniquesHparams(Hparams):
     @functools.cached_property
     def parts(self) -> tuple[tuple[Technique, TechniqueHparams], ...]:
         """The techniques in their order, each with its own hyperparameters."""
-        found = [TECHNIQUES.find(name) for name in _names(self.technique)]
+        found = [TECHNIQUES.find(name) for name in _listed(self.technique)]
         return tuple((technique, technique.hparams.of(self.values())) for technique in found)
 
     @property
@@ -159,7 +207,7 @@ class TechniquesHparams(Hparams):
 
     def simplified(self) -> Self:
         """Return the hyperparameters of each technique without those that cannot change the result."""
-        simple: dict[str, Any] = {"technique": ",".join(_names(self.technique)) or None}
+        simple: dict[str, Any] = {"technique": ",".join(_listed(self.technique)) or None}
         for _, part in self.parts:
             simple |= part.simplified().values()
         if not self.uses_seed:
@@ -190,11 +238,11 @@ class TechniquesHparams(Hparams):
         return super().canonical() | ({"technique_versions": raised} if raised else {})
 
 
-def _names(technique: str | None) -> list[str]:
-    return [name.strip() for name in (technique or "").split(",") if name.strip()]
+def _listed(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def _refuse_shared_names(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:
+def _refuse_shared_listed(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:
     """Raise UsageError if two techniques each declare a hyperparameter of one name: one value would set both."""
     declared: dict[str, tuple[str, Any]] = {}
     for technique, kind in zip(techniques, kinds, strict=True):

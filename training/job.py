@@ -94,7 +94,7 @@ class Job(ABC, Generic[D]):
             return {}
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
-            keep_mask(self.run, mask, model, self.trained.dataset.input_shape, level, scores)
+            keep_mask(self.run, mask, model, self.trained.dataset.inputs, level, scores)
         return {"density": mask.density, "sparsity": mask.sparsity}
 
 
@@ -120,11 +120,11 @@ def initialized_model(desc: TrainDesc, *seed_keys: int | str, techniques: Techni
     """Return the description's network on the CPU, its weights drawn from the stream that the keys name.
 
     techniques: the run's, which may change the structure of the network; the description's own are ignored.
-    Raises: UsageError if one of them cannot change this network, or the network cannot run on the dataset's images.
+    Raises: UsageError if one of them cannot change this network, or the network cannot run on the dataset's examples.
     """
-    shape = desc.dataset.input_shape
-    model = build_model(desc.model, outputs=desc.outputs, input_shape=shape, seed_keys=seed_keys)
-    check_network(model, desc.model, desc.outputs, shape, desc.dataset.dataset_name)
+    inputs = desc.dataset.inputs
+    model = build_model(desc.model, outputs=desc.outputs, inputs=inputs, seed_keys=seed_keys)
+    check_network(model, desc.model, desc.outputs, inputs, desc.dataset.dataset_name)
     if techniques is not None:
         transform(model, desc.model, techniques, seed_keys)
     return model

@@ -14,14 +14,17 @@ from torch import nn
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import LoaderConfig
 from datasets.loading.loader import open_loader
+from datasets.tasks.classification import Classification
+from datasets.tasks.task import Task
+from foundations.inputs import Inputs
 from foundations.storage.run import Run
 from pruning.compute_mask import TiesWarning, mask_from_hparams
 from pruning.hparams import DEFAULT_LAYERS, ExamplesHparams, PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.report import sparsity_report
-from pruning.scoring.inputs import ScoringInputs
-from pruning.scoring.outputs import OutputsWarning
+from pruning.scoring.inputs import ScoringInputs, one_example
+from pruning.scoring.outputs import Objective, OutputsWarning
 from pruning.scoring.score_statistics import Statistics
 from pruning.scoring.scoring import Scores
 from pruning.weights.left_out import UnprunedWarning, left_out
@@ -94,16 +97,32 @@ def scoring_inputs(
 
     device: the model's device. seed: the seed of random scores and of the choice of examples.
     """
-    inputs = ScoringInputs(seed=seed, batch_size=dataset.batch_size, input_shape=dataset.input_shape)
+    inputs = ScoringInputs(
+        seed=seed,
+        batch_size=dataset.batch_size,
+        objective=objective_of(dataset.task),
+        **one_example(dataset.inputs),
+    )
     per_class = pruning.examples_per_class
     if per_class is None:
         return inputs
-    context.prepare(dataset.dataset_name)
+    context.prepare(dataset.spec.spelling)
     augmented = isinstance(pruning, ExamplesHparams) and pruning.score_examples == "drawn"
     read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
     drawn = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
     return replace(inputs, examples=drawn)
+
+
+def objective_of(task: Task) -> Objective:
+    """Return the scalar that methods differentiate: a task's loss, without smoothing of labels."""
+    if isinstance(task, Classification) and type(task).loss is Classification.loss:
+        return Objective()
+
+    def mass(targets: torch.Tensor) -> float:
+        return len(targets) if task.counts_examples else float(task.count(targets)) / targets[0].numel()
+
+    return Objective(task.loss, mass=mass)
 
 
 def prunable_part(model: nn.Module, pruning: PruningHparams, mask: Mask) -> Mask:
@@ -126,7 +145,7 @@ def keep_mask(
     run: Run,
     mask: Mask,
     model: nn.Module,
-    input_shape: tuple[int, int, int],
+    inputs: Inputs,
     requested_level: float | None,
     scores: Statistics | None = None,
 ) -> None:
@@ -136,5 +155,5 @@ def keep_mask(
     chose the mask.
     """
     requested = None if requested_level is None else kept_of(mask.total, requested_level)
-    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=input_shape, scores=scores))
+    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=inputs, scores=scores))
     run.save_mask(*mask.to_tensors())

@@ -1,8 +1,12 @@
-"""The techniques by name: a line for each file that declares one. Imports no torch."""
+"""The techniques and the schedules of the learning rate by name: a line for each file that declares one.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 from foundations.registry import Registry
+from training.schedules.schedule import LrSchedule
 from training.technique import Technique
 
 TECHNIQUES = Registry(
@@ -19,5 +23,16 @@ TECHNIQUES = Registry(
         "training.techniques.bias_masks",
         "training.techniques.freeze_small",
         "training.techniques.shortcut_scales",
+        "training.techniques.ema",
+    ),
+)
+LR_SCHEDULES = Registry(
+    LrSchedule,
+    "lr_schedule",
+    (
+        "training.schedules.milestones",
+        "training.schedules.cosine",
+        "training.schedules.linear",
+        "training.schedules.inverse_sqrt",
     ),
 )

@@ -12,6 +12,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -196,6 +197,14 @@ class SparseTraining:
     def reported_loss(self, total: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss to report in place of `total`, the sum over a batch; the arguments are those of `loss`."""
         return self._hooks.reported_loss(total, outputs, targets)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Return a context manager in which the network has the weights to evaluate, such as averages of `ema`.
+
+        with training.evaluated(), torch.no_grad():
+            outputs = model(inputs)
+        """
+        return self._hooks.evaluated()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step, the mask and the techniques' tensors, for `torch.save` beside model and optimizer."""

@@ -55,7 +55,7 @@ def without_added(model: nn.Module, tensors: Mapping[str, Tensor], desc: TrainDe
 def plain_names(desc: TrainDesc) -> set[str]:
     """Return the names of the parameters and buffers of the description's network without techniques."""
     with torch.device("meta"):
-        return set(construct(desc.model, desc.outputs, desc.dataset.input_shape).state_dict())
+        return set(construct(desc.model, desc.outputs, desc.dataset.inputs).state_dict())
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

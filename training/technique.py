@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -103,7 +104,7 @@ class Training(Protocol):
         """
 
     def batches(self, *keys: int | str) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Yield training batches without end: images float32 (B, C, H, W), labels int64 (B,), on the device.
+        """Yield training batches without end: inputs and targets, on the device.
 
         Order and augmentation come from the random stream that the keys name, one of this run's own. In a training on
         several processes, each gets whole batches. For `prepare`: there, no other batch of training is under way.
@@ -150,7 +151,8 @@ class Hooks(Generic[H]):
     def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a training batch in place of `value`, the loss after the techniques before this one.
 
-        value, and the result: a mean over the batch, float (). logits: float (B, outputs). labels: int64 (B,).
+        value, and the result: a mean over the batch, float (). logits, labels: outputs and targets as the task has
+        them (`datasets.tasks`): of classification, float (B, outputs) and int64 (B,).
         In a training on several processes, the batch is this process's part of it.
         """
         return value
@@ -158,6 +160,13 @@ class Hooks(Generic[H]):
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the reported loss of a test or validation batch in place of `total`: sums over the batch."""
         return total
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Return a context manager in which the network is evaluated, and its states are kept.
+
+        It may give the network other weights until the block ends.
+        """
+        return nullcontext()
 
     def after_backward(self, step: Step) -> bool:
         """Act between the gradients of a step and the optimizer's step; return whether to skip the optimizer's step.
@@ -222,6 +231,8 @@ class Technique(Registered):
     """
     density: str = ""
     """The hyperparameter that `sparse(density=...)` sets; empty if the technique has no density."""
+    needs_classes: bool = False
+    """Whether it works only for tasks in which each example, or token, has one of several classes."""
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
     version: int = 1

@@ -25,6 +25,7 @@ from analysis.figures.lines import (
 from analysis.figures.style import EXPLAINED, log_ticks
 from analysis.rows.result_value import HOW_TO_WRITE_A_VALUE, Value
 from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
 
@@ -54,9 +55,10 @@ AXES = {
 class CurvesOptions(LinesOptions):
     """Runs and levels to draw, and the size of the figure."""
 
-    value: str = hparam("test_accuracy")
+    value: str | None = hparam(None)
     """A metric or another result at the end, at the best validation (test_accuracy@best), at a step
-    (test_accuracy@10ep), or its highest of all steps (test_accuracy@max)."""
+    (test_accuracy@10ep), or its highest of all steps (test_accuracy@max). By default the headline metric of the runs'
+    task."""
     x: str = hparam("remaining", choices=tuple(AXES))
     """remaining (percent of the weights on a logarithmic axis, fewer to the right), compression (all weights over kept
     ones, logarithmic) or sparsity (percent)."""
@@ -64,7 +66,7 @@ class CurvesOptions(LinesOptions):
 
 def draw(rows: Sequence[Row], options: CurvesOptions) -> DrawnFigure:
     """Return curves. Raises: UsageError if no run that prunes is chosen, or no complete one."""
-    value, axis = Value.parse(options.value), AXES[options.x]
+    value, axis = Value.of_runs(options.value, chosen(rows, options.where)), AXES[options.x]
     found = grouped(rows, options, value, ["density"])
     if not any(point.n for point in found.pruned):
         raise UsageError(f"no chosen run that is complete and prunes has {value}; {HOW_TO_WRITE_A_VALUE}.", "where")

@@ -21,6 +21,7 @@ from foundations.description.hparams import hparam
 from foundations.errors import OpenPruneError, UsageError
 from foundations.files import sha256_of_file
 from foundations.storage.run import SPARSITY, Run
+from pruning.weights.fused import with_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +120,7 @@ def _densities(line: Line, kinds: Sequence[str], shapes: dict[str, Sequence[int]
     reports: list[tuple[Row, dict[str, Any]]] = []
     for row in (row for point in line.points for row in point.rows):
         try:
-            layers = _report(row.run).get("layers", {})
+            layers = with_parts(_report(row.run).get("layers", {}))
             shapes |= {name: layer["shape"] for name, layer in layers.items()}
         except (OpenPruneError, KeyError, TypeError):
             notes.append(f"Left out, its report on the mask is damaged: {row.address}.")

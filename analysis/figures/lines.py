@@ -16,7 +16,7 @@ from analysis.rows.run import StoredRun, open_run
 from analysis.rows.run_row import Row
 from analysis.rows.selection import chosen
 from foundations.errors import PluginError, UsageError
-from foundations.metrics import BEST_BY
+from foundations.metrics import metric_of, split_name
 from foundations.plugins.users_code import article, name_of, place_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ MASKED = "density"
 """A result of every run with a mask."""
 _BAND = 0.18
 """The opacity of bands."""
-_NAMES = {"test_accuracy": "Test accuracy", BEST_BY: "Validation accuracy"}
 _SHORT = {"prune_fraction": "sparsity", "model_name": "model", "dataset_name": "data"}
 
 
@@ -142,7 +141,9 @@ def _texts_of(name: str, value: Key) -> tuple[str, ...]:
 
 def value_text(value: Value) -> str:
     """Return the label of a value's axis."""
-    name = _NAMES.get(value.name, value.name.replace("_", " ").capitalize())
+    metric, (part, own) = metric_of(value.name), split_name(value.name)
+    text = f"{part}{own if metric is None else metric.label}".replace("_", " ")
+    name = text[:1].upper() + text[1:]
     when = {"": "", "best": ", best validation", "max": ", highest", "min": ", lowest"}.get(
         value.at, f", at {value.at}"
     )

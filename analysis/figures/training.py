@@ -24,6 +24,7 @@ from analysis.figures.lines import (
 )
 from analysis.rows.result_value import DAMAGED, Value
 from analysis.rows.run_row import Row
+from analysis.rows.selection import chosen
 from foundations.description.hparams import hparam
 from foundations.errors import OpenPruneError, UsageError
 
@@ -39,8 +40,8 @@ UNFINISHED = ("incomplete", "running")
 class TrainingOptions(LinesOptions):
     """Runs to draw, and the size of the figure."""
 
-    value: str = hparam("test_accuracy")
-    """A metric, such as test_accuracy, test_loss, train_loss."""
+    value: str | None = hparam(None)
+    """A metric, such as test_accuracy, test_loss, train_loss. By default the headline metric of the runs' task."""
 
 
 Trace = tuple[Row, dict[float, float]]
@@ -60,7 +61,7 @@ def draw(rows: Sequence[Row], options: TrainingOptions) -> DrawnFigure:
     """Return the curves of training. Raises: UsageError if no chosen run measured the metric."""
     from matplotlib.ticker import MaxNLocator
 
-    value = Value.parse(options.value)
+    value = Value.of_runs(options.value, chosen(rows, options.where))
     if value.at:
         raise UsageError("name the metric alone: all its steps are shown.", "value")
     found = grouped(rows, options, value)

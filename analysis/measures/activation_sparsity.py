@@ -41,7 +41,7 @@ class _Count:
 
 
 def compute(measuring: Measuring, options: ActivationOptions, run: MeasuredRun) -> Measured:
-    """Return the number of outputs, the number and share of nearly zero ones, and the accuracy, over all examples.
+    """Return the number of outputs, the number and share of nearly zero ones, and the headline metric of the task.
 
     The table has a row for each call of an activation in a forward pass, in the order of the first pass; `call` counts
     the calls of one activation from 1. Raises: UsageError for a network whose activations are not attributes or layers.
@@ -49,7 +49,8 @@ def compute(measuring: Measuring, options: ActivationOptions, run: MeasuredRun) 
     model = run.model(options.step).to(measuring.device)
     examples = Examples(measuring, run, options)
     with counted(model, options.threshold) as counts:
-        accuracy = examples.evaluate(model)["accuracy"]
+        found = examples.evaluate(model)
+    headline = run.trained.headline.spelling
     if not counts:
         raise UsageError(f"no activation of {run.trained.model.model_name} can be watched: it calls them by name.")
     outputs, near_zero = [count.outputs for count in counts.values()], [int(c.near_zero) for c in counts.values()]
@@ -58,7 +59,7 @@ def compute(measuring: Measuring, options: ActivationOptions, run: MeasuredRun) 
             "sparsity": sum(near_zero) / sum(outputs),
             "outputs": sum(outputs),
             "near_zero": sum(near_zero),
-            "accuracy": accuracy,
+            headline: found[headline],
         },
         table={
             "activation": [name for name, _ in counts],

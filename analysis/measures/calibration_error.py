@@ -33,12 +33,15 @@ def compute(measuring: Measuring, options: CalibrationOptions, run: MeasuredRun)
     """Return the expected and the maximum calibration error, the accuracy and the mean confidence.
 
     The table has a row for each bin. Accuracy and confidence of an empty bin are NaN.
+    Raises: UsageError where the task has no classes.
     """
     import torch
 
     model = run.model(options.step).to(measuring.device)
     confidences, hits = [], []
-    for logits, labels in Examples(measuring, run, options).logits(model):
+    examples = Examples(measuring, run, options)
+    examples.needs_classes("calibration_error")
+    for logits, labels in examples.logits(model):
         probabilities, predictions = logits.cpu().double().softmax(1).max(1)
         confidences.append(probabilities)
         hits.append(predictions == labels.cpu())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from foundations.description.hparams import Hparams, hparam
+from foundations.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +33,7 @@ class DataOptions(Hparams):
 class Examples:
     """Examples of a run's dataset. Each loop is a pass over them, in the same order.
 
-    Batches are images float32 (B, C, H, W), normalized, and labels int64 (B,), on the measurement's device, with the
+    Batches are inputs and targets as `datasets.loading.batches.Batch` has them, on the measurement's device, with the
     run's batch size.
     """
 
@@ -42,7 +43,7 @@ class Examples:
         from datasets.loading.loader import open_loader
 
         dataset = run.trained.dataset
-        measuring.use_dataset(run, dataset.dataset_name)
+        measuring.use_dataset(run, dataset.spec.spelling)
         self.measuring, self.run, self.split = measuring, run, options.split
         plain = replace(dataset, do_not_augment=True)
         context = measuring.context
@@ -58,33 +59,44 @@ class Examples:
     def __iter__(self) -> Iterator[Batch]:
         left = self.number
         batches = self.loader.test_batches() if self.split == "test" else self.loader.plain_train_batches()
-        for images, labels in batches:
-            yield images[:left], labels[:left]
-            left -= len(labels)
+        for inputs, targets in batches:
+            yield inputs[:left], targets[:left]
+            left -= len(targets)
             if left <= 0:
                 return
 
     def logits(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the outputs of a model on its device, float32 (B, outputs), and the labels, batch by batch.
+        """Yield the outputs of a model on its device, float32 (B, ...), and the targets, batch by batch.
 
         Runs in the model's mode, which should be eval, and in the run's precision, without gradients.
         """
         import torch
 
-        for images, labels in self:
+        for inputs, targets in self:
             with torch.no_grad(), self._autocast():
-                outputs = model(images)
-            yield outputs.float(), labels
+                outputs = model(inputs)
+            yield outputs.float(), targets
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return the mean loss and the accuracy of a model on its device, and top5accuracy for 5 classes or more.
+        """Return the mean loss of a model on its device, and the metrics of the task, such as accuracy.
 
         Runs in eval mode and in the run's precision, as in training, and restores the model's mode.
         """
         from training.loop.evaluation import evaluate
 
-        found = evaluate(model, self, self.run.trained.outputs, self._autocast, "")
+        trained = self.run.trained
+        facts = trained.dataset.facts(trained.outputs, self.loader.token_bytes)
+        task = trained.dataset.task
+        found = evaluate(model, self, trained.outputs, self._autocast, "", task=task, facts=facts)
         return {name.removeprefix("_"): value for name, value in found.items()}
+
+    def needs_classes(self, measure: str) -> None:
+        """Raise UsageError about a measure of predicted classes, where the run's task has none."""
+        dataset = self.run.trained.dataset
+        if not dataset.task.has_classes:
+            raise UsageError(
+                f"{measure} needs classes; the task of '{dataset.dataset_name}' is {dataset.task.spelling}."
+            )
 
     def _autocast(self) -> AbstractContextManager[None]:
         from training.loop.precision import autocast

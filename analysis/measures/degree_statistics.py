@@ -28,7 +28,7 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
     model = run.network()
     mask = run.mask_of(model)
     rows: list[dict[str, Any]] = []
-    for node in trace(model, run.input_shape).layers:
+    for node in trace(model, run.inputs).layers:
         name = str(node.layer)
         if name in mask:
             into, out_of = map(_spread, sums_by_unit(node, mask[name]))

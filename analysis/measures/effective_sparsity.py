@@ -26,7 +26,7 @@ def compute(_: Measuring, options: NoOptions, run: MeasuredRun) -> Measured:  # 
 
     model = run.network()
     mask = run.mask_of(model)
-    on_paths = effective(trace(model, run.input_shape), mask)
+    on_paths = effective(trace(model, run.inputs), mask)
     density, effective_density = mask.density, on_paths.density
     layers = [name for name, _ in model.named_parameters() if name in mask]
     kept, left = mask.kept_per_layer(), on_paths.kept_per_layer()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from analysis.measures.inputs import MeasuredRun, Measuring
     from datasets.loading.batches import Batch
+    from datasets.tasks.task import Task
     from foundations.description.step import Step
     from pruning.masks.mask import Mask
 
@@ -58,7 +59,7 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
     batches = list(Examples(measuring, run, options))
     layers = in_order(model, mask)
     kept = mask.kept_per_layer()
-    norms = _norms(loss_gradient(model, mask, batches), mask)
+    norms = _norms(loss_gradient(model, mask, batches, run.trained.dataset.task), mask)
     table: Columns = {
         "layer": layers,
         "size": [mask[name].numel() for name in layers],
@@ -70,7 +71,7 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
     if dense is not None:
         whole = mask.union(mask.invert())
         model.load_state_dict({**model.state_dict(), **dense})
-        gradient = loss_gradient(model, whole, batches)
+        gradient = loss_gradient(model, whole, batches, run.trained.dataset.task)
         dense_norms, of_kept = _norms(gradient, whole), _norms(gradient, mask)
         table["dense_gradient_norm"] = [dense_norms[name] for name in layers]
         table["dense_gradient_norm_of_kept"] = [of_kept[name] for name in layers]
@@ -80,17 +81,18 @@ def compute(measuring: Measuring, options: GradientFlowOptions, run: MeasuredRun
     return Measured(values=values, table=table)
 
 
-def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch]) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy of the masked model with respect to the mask's tensors."""
+def loss_gradient(model: nn.Module, mask: Mask, batches: list[Batch], task: Task) -> dict[str, Tensor]:
+    """Return the gradient of the task's mean loss of the masked model with respect to the mask's tensors."""
     import torch
 
     from foundations.examples import Rows
     from pruning.scoring.inputs import ScoringInputs
     from pruning.scoring.scoring import open_scoring
+    from training.masking import objective_of
 
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    inputs = ScoringInputs(seed=0, examples=Rows.of(images, labels), batch_size=len(batches[0][1]))
-    with open_scoring(model, _as_grasp(), mask, inputs) as scoring:
+    rows = Rows.of(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+    scored = ScoringInputs(seed=0, examples=rows, batch_size=len(batches[0][1]), objective=objective_of(task))
+    with open_scoring(model, _as_grasp(), mask, scored) as scoring:
         return scoring.gradient()
 
 

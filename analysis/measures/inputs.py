@@ -14,6 +14,7 @@ from foundations.description.hparams import Hparams, fields_of
 from foundations.description.step import Step, parse_steps
 from foundations.errors import EnvironmentFailure
 from foundations.files import sha256_of_file
+from foundations.inputs import Inputs
 from foundations.metrics import Metrics
 from foundations.storage.run import MASK, METRICS, Run
 from training.context import Context
@@ -120,9 +121,9 @@ class MeasuredRun(StoredRun):
         return trained_of(RunRef(self.description))
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """The shape of one example: channels, height, width."""
-        return self.trained.dataset.input_shape
+    def inputs(self) -> Inputs:
+        """The inputs of the network."""
+        return self.trained.dataset.inputs
 
     def network(self) -> nn.Module:
         """Return the run's network on the CPU, in eval mode, for its structure only: it has no state's weights."""

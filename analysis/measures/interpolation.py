@@ -2,7 +2,7 @@
 
     θ(α) = (1 - α) θ_1 + α θ_2,   barrier = max_α E(θ(α)) - (E(θ_1) + E(θ_2)) / 2,
 
-with α at points of equal distance from 0 to 1, both included, and E the error, 1 - accuracy, or the loss (Frankle et
+with α at points of equal distance from 0 to 1, both included, and E the error or the loss (Frankle et
 al. 2020, section 2). All values of a state are interpolated, including batchnorm's running statistics.
 """
 
@@ -35,7 +35,11 @@ class InterpolationOptions(StepOptions, DataOptions):
 
 @dataclass(frozen=True)
 class Interpolated:
-    """Errors and losses on the line between two states."""
+    """Errors and losses on the line between two states.
+
+    The error is 1 - accuracy, or of another headline metric of the task, such as R²; the metric itself where less is
+    better, such as perplexity.
+    """
 
     alphas: list[float]
     errors: list[float]
@@ -58,6 +62,7 @@ class Interpolation:
         """Open the data of the runs. Raises: UsageError if they are of several datasets."""
         self.options, self.measuring = options, measuring
         run = runs[0]
+        self.headline = run.trained.headline
         for other in runs[1:]:
             name = other.trained.dataset.dataset_name
             if name != run.trained.dataset.dataset_name:
@@ -85,7 +90,8 @@ class Interpolation:
             if self.training is not None:
                 recompute_batchnorm(self.model, self.training)
             found = self.examples.evaluate(self.model)
-            line.errors.append(1 - found["accuracy"])
+            value = found[self.headline.spelling]
+            line.errors.append(1 - value if self.headline.higher_is_better else value)
             line.losses.append(found["loss"])
             on_point(done)
         return line

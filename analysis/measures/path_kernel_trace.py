@@ -32,7 +32,7 @@ def compute(measuring: Measuring, options: PathKernelOptions, run: MeasuredRun) 
     from pruning.paths.path_kernel import path_kernel_trace
 
     step = run.step(options.step)
-    trace = path_kernel_trace(run.model(step).to(measuring.device), run.input_shape, run.mask_at(step))
+    trace = path_kernel_trace(run.model(step).to(measuring.device), run.inputs, run.mask_at(step))
     return Measured(values={"path_kernel_trace": trace, "log": logarithms([trace])[0]})
 
 

@@ -91,7 +91,7 @@ def score(measuring: Measuring, run: MeasuredRun, options: ScoringOptions, model
 
     step, pruning, dataset = run.step(options.step), options.pruning, run.trained.dataset
     if pruning.examples_per_class is not None:
-        measuring.use_dataset(run, dataset.dataset_name)
+        measuring.use_dataset(run, dataset.spec.spelling)
     inputs = scoring_inputs(pruning, dataset, measuring.context, measuring.device, run.replicate)
     mask = run.mask_at(step)
     if pruning.level > 0:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from analysis.measures.inputs import MeasuredRun, Measuring
+    from foundations.inputs import Inputs
     from pruning.masks.mask import Mask
 
 Number = TypeVar("Number", int, float)
@@ -108,7 +109,7 @@ def compute(measuring: Measuring, options: FlowRatioOptions, run: MeasuredRun) -
         def progress(iteration: int, before: int = done) -> None:
             measuring.progress("prune", before + iteration, total, "iterations")
 
-        ratio = max_ratio(model, run.input_shape, start, schedule, 10.0**-exponent, number, progress=progress)
+        ratio = max_ratio(model, run.inputs, start, schedule, 10.0**-exponent, number, progress=progress)
         rows.append({"schedule": schedule, "exponent": exponent, "iterations": number, "ratio": ratio})
         done += number
     hardest = max(options.exponent_numbers), max(options.iteration_numbers)
@@ -118,7 +119,7 @@ def compute(measuring: Measuring, options: FlowRatioOptions, run: MeasuredRun) -
 
 def max_ratio(
     model: nn.Module,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     start: Mask | None,
     schedule: str,
     density: float,
@@ -135,14 +136,14 @@ def max_ratio(
     from pruning.hparams import PruningHparams
     from pruning.masks.mask import Mask
     from pruning.methods.synflow import make_absolute
-    from pruning.scoring.inputs import ScoringInputs
+    from pruning.scoring.inputs import ScoringInputs, one_example
     from pruning.weights.named_weights import plain_copy
 
     hparams: Any = PruningHparams.of(
         {"strategy": "synflow", "density": density, "prune_iterations": iterations, "prune_schedule": schedule}
     )
     network = plain_copy(model).double().eval()
-    ones = torch.ones(1, *input_shape, dtype=torch.float64, device=next(network.parameters()).device)
+    ones = inputs.blank(1, next(network.parameters()).device, torch.float64)
     former = start or Mask.ones(model)
     ratios: list[float] = []
 
@@ -160,8 +161,8 @@ def max_ratio(
     with torch.no_grad():
         make_absolute(network, hparams)
         former.apply_(network)
-    inputs = ScoringInputs(seed=0, input_shape=input_shape)
-    mask_from_hparams(model, hparams, inputs, mask=start, on_iteration=on_iteration)
+    scoring = ScoringInputs(seed=0, **one_example(inputs))
+    mask_from_hparams(model, hparams, scoring, mask=start, on_iteration=on_iteration)
     return max(ratios, default=math.nan if density < 1 else 0.0)
 
 

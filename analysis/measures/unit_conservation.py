@@ -39,7 +39,7 @@ def compute(measuring: Measuring, options: ScoringOptions, run: MeasuredRun) -> 
     from pruning.paths.graph import trace
 
     model = run.model(options.step).to(measuring.device)
-    pairs = consecutive_layers(trace(model, run.input_shape))
+    pairs = consecutive_layers(trace(model, run.inputs))
     return by_unit(pairs, score(measuring, run, options, model))
 
 

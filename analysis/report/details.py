@@ -13,6 +13,7 @@ from analysis.figures.layers import in_order
 from analysis.rows.run_row import Row
 from foundations.errors import OpenPruneError
 from foundations.storage.manifest import Manifest
+from pruning.weights.fused import with_parts
 
 FEWEST_STEPS = 3
 """The fewest points of a training curve: a line through two would show nothing between them."""
@@ -129,7 +130,7 @@ def collapsed_in(rows: Sequence[Row], details: Mapping[str, Details]) -> dict[st
 
 def _mask(report: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float | None]], tuple[str, ...]]:
     """Return the densities of a mask's tensors, and the empty tensors, from `pruning.report.sparsity_report`."""
-    found = report["layers"]
+    found = with_parts(report["layers"])
     names = in_order({name: layer.get("shape", ()) for name, layer in found.items()})
     layers = {name: (_finite(found[name]["density"]), _effective(found[name])) for name in names}
     return layers, tuple(map(str, report["collapsed_layers"]))

@@ -14,6 +14,7 @@ from analysis.rows.run_row import STATUSES, Row
 from foundations.amounts import SECONDS, as_seconds
 from foundations.description.step import HOW_TO_WRITE_A_STEP, Step
 from foundations.errors import UsageError, choose_from
+from foundations.metrics import is_fraction
 
 Where = str | Mapping[str, Any]
 """`"strategy=snip10,density<0.3"`, or `{"strategy": "snip10", "prune_fraction": [0.8, 0.9]}`.
@@ -32,12 +33,15 @@ _CONDITION = re.compile(r"\s*(?P<key>[^<>=!]*[^<>=!\s])\s*(?P<sign><=|>=|!=|==?|
 _STEP = re.compile(r"(?=\d)(\d+ep)?(\d+it)?", re.ASCII)
 _PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,"']|["'])+""", re.DOTALL)
 """A condition: text without commas outside quotes."""
-_FRACTION = re.compile(r"sparsity|density|prune_fraction|(.*_)?accuracy")
-"""Keys whose values are from 0 to 1."""
 _QUOTES = ('"', "'")
 _NOTHING = "none"
 _DIGITS = 1e-9
 """The relative tolerance of equality: nobody types the last digits of 1 - 0.8^n."""
+
+
+def _is_fraction(key: str) -> bool:
+    """Return whether the values of a key are from 0 to 1."""
+    return key == "prune_fraction" or is_fraction(key)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Condition:
         So it refuses an order of texts, a percentage without its sign, and a status that does not exist.
         """
         number = _number(self.wanted)
-        if _FRACTION.fullmatch(self.key) and number is not None and not -1 <= number <= 1:
+        if _is_fraction(self.key) and number is not None and not -1 <= number <= 1:
             raise UsageError(f"{self}: '{self.key}' is from 0 to 1; write {self.wanted}% for a percentage.", "where")
         if self.key == "status" and not any(_is_like(status, str(self.wanted)) for status in STATUSES):
             raise UsageError(f"{self}: '{self.wanted}' is not a status{choose_from(self.wanted, STATUSES)}", "where")
@@ -92,7 +96,7 @@ class Condition:
             return f" {HOW_TO_WRITE_A_STEP.capitalize()}."
         if self.key == "age":
             return f" A duration is a number with one of {', '.join(SECONDS)}, such as 2h."
-        return " A percentage is written like 30%." if _FRACTION.fullmatch(self.key) else ""
+        return " A percentage is written like 30%." if _is_fraction(self.key) else ""
 
     def __str__(self) -> str:
         return f"{self.key}{self.sign}{self.wanted}"

@@ -31,7 +31,7 @@ from foundations.storage.root import upstreams_of
 from foundations.storage.run import DESCRIPTION, MANIFEST, Run
 
 FOLDER = ".cache"
-_FORM = 3
+_FORM = 4
 """The version of the format; raise it when the content, or how it is read from the files, changes."""
 LEAST_NEW = 100
 """The number of new runs from which writing the index pays."""
@@ -139,7 +139,7 @@ class _Index:
         known = self._known.get(name)
         if known is None or known[1][0] != key:
             return None
-        groups, (_, kinds, sources, per_epoch, (names, values), fingerprint, (files, sizes), steps) = known
+        groups, (_, kinds, sources, per_epoch, (names, values), fingerprint, (files, sizes), steps, headline) = known
         return Facts(
             kinds=self._once("kinds", kinds, tuple),
             sources=self._once("sources", sources, lambda each: tuple(Location(*source) for source in each)),
@@ -149,6 +149,7 @@ class _Index:
             fingerprint=self._pool[fingerprint],
             sizes=dict(zip(self._pool[files], sizes, strict=True)),
             steps=self._pool[steps],
+            headline=self._pool[headline],
         )
 
     def _once(self, what: str, number: int, make: Callable[[Any], Any]) -> Any:
@@ -199,6 +200,7 @@ def _to_bytes(seen: Mapping[str, tuple[str, Facts]]) -> bytes:
             pooled(facts.fingerprint),
             [pooled(list(facts.sizes)), list(facts.sizes.values())],
             pooled(dict(facts.steps)),
+            pooled(facts.headline),
         ]
         for key, facts in seen.values()
     ]

@@ -13,6 +13,7 @@ from foundations.access import is_denied, reason
 from foundations.description.address import MAIN, Location
 from foundations.description.desc import flattened, hyperparameter_groups
 from foundations.errors import ClosedError, OpenPruneError, choose_from
+from foundations.metrics import Metric, headline_of, metric_of
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
@@ -72,6 +73,8 @@ class Row:
     """The steps of the states that it depends on, by the names of the flags: prune_step, state_step."""
     groups: tuple[Mapping[str, Any], ...] = ()
     """The groups of its hyperparameters; many runs share each. Empty if unknown."""
+    headline_entry: Mapping[str, Any] | None = None
+    """The headline metric in the description of its training; None for accuracy."""
     origin: str | None = None
     """The shared file that it came in; None for a run of one's own."""
 
@@ -138,11 +141,16 @@ class Row:
         """The test accuracy at the last step, from 0 to 1."""
         return self.results.get("test_accuracy")
 
+    @property
+    def headline(self) -> Metric:
+        """The metric by which runs of its task are compared."""
+        return headline_of({"headline": self.headline_entry})
+
     def value(self, key: str) -> Any:
         """Return a column, else a result, else a hyperparameter, else a step of that name; None if there is none.
 
         `result.density` and `hparam.density` are always the result and the hyperparameter.
-        `compression` is the achieved one.
+        `compression` is the achieved one. A metric without a prefix, such as perplexity, is that of the test set.
         """
         if key in COLUMNS:
             return getattr(self, key)
@@ -154,6 +162,8 @@ class Row:
             return self.results.get(key.removeprefix(RESULT))
         if key in self.results:
             return self.results[key]
+        if f"test_{key}" in self.results and (metric_of(key) or key == self.headline.spelling):
+            return self.results[f"test_{key}"]
         return self.hyperparameters[key] if key in self.hyperparameters else self.steps.get(key)
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,6 +213,8 @@ class Facts:
     """Sizes of the files in the manifest, in bytes."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """Steps of the states that it depends on, as in a row."""
+    headline: Mapping[str, Any] | None = None
+    """The headline metric in the description of its training; None for accuracy."""
 
     @classmethod
     def of(cls, run: Run, record: Mapping[str, Any], manifest: Manifest | None) -> Facts:
@@ -213,6 +225,7 @@ class Facts:
             groups=hyperparameter_groups(record),
             iterations_per_epoch=int(record["iterations_per_epoch"]),
             steps=source_steps(record),
+            headline=record.get("main", record).get("headline"),
         )
         if manifest is None:
             return facts
@@ -236,6 +249,7 @@ class Facts:
             fingerprint=self.fingerprint,
             iterations_per_epoch=self.iterations_per_epoch,
             steps=self.steps,
+            headline_entry=self.headline,
             groups=self.groups,
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from analysis.rows.conditions import EQUAL, Where, as_number, conditions_of
 from analysis.rows.run_row import ACHIEVED, COLUMNS, HPARAM, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
+from foundations.metrics import METRICS
 
 __all__ = ["Where", "check_names", "chosen", "ordered"]
 
@@ -60,7 +61,9 @@ def check_names(names: Collection[str], rows: Sequence[Row], argument: str, furt
     steps = set(itertools.chain.from_iterable(row.steps for row in rows))
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
     always = (*COLUMNS, *ACHIEVED, *further)
-    known = {*always, *hparams, *results, *steps}
+    metrics = {row.headline.spelling for row in rows if row.is_readable}
+    metrics |= {metric.spelling for metric in METRICS if metric.on_test in results}
+    known = {*always, *hparams, *results, *steps, *metrics}
     for name in names:
         if name not in known | prefixed:
             others = ", ".join(sorted(results.difference(always))) or "no run is complete"

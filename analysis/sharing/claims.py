@@ -12,13 +12,13 @@ from branches.kinds import load_desc
 from foundations.description.address import MAIN
 from foundations.description.desc import Desc
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
-from foundations.metrics import BEST_BY
+from foundations.metrics import METRICS, headline_of
 from foundations.registry import plugins_of
 from foundations.storage.amendments import why_not_amended
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import DESCRIPTION, MANIFEST, STATE, Run
 
-_HEADLINE = ("accuracy", "loss", "density", "sparsity")
+_MEASURED = ("loss", "density", "sparsity")
 """The ends of the names of results that must have been measured."""
 _TOLERANCE = 1e-9
 
@@ -125,8 +125,7 @@ def _check_results(run: Run, manifest: Manifest, *, has_plugins: bool) -> None:
     """Compare the results with the metrics and the mask."""
     metrics = run.metrics()
     measured: dict[str, float | None] = {name: metrics.last(name) for name in metrics.names()}
-    selected = metrics.at_best("test_accuracy", by=BEST_BY)
-    measured |= {} if selected is None else {"selected_test_accuracy": selected}
+    measured |= metrics.selected(headline_of(run.record()))
     if run.has_mask():
         from pruning.masks.mask import Mask
 
@@ -137,7 +136,8 @@ def _check_results(run: Run, manifest: Manifest, *, has_plugins: bool) -> None:
     for name, value in measured.items():
         if not _are_equal(manifest.results.get(name), value):
             raise run.damaged(MANIFEST, f"its {name} is {manifest.results.get(name)}, and {value} was measured")
-    invented = [name for name in manifest.results if name not in measured and name.endswith(_HEADLINE)]
+    endings = (*_MEASURED, *METRICS.spellings())
+    invented = [name for name in manifest.results if name not in measured and name.endswith(endings)]
     if invented and not has_plugins:
         raise run.damaged(MANIFEST, f"its {invented[0]} was not measured")
 

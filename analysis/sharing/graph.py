@@ -12,27 +12,30 @@ from torch import nn
 from torch.fx import Node
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 
 _PLACES = ("device", "pin_memory")
 """Options that say where a tensor is made."""
 _NAMED = (torch.dtype, torch.layout, torch.memory_format)
 
 
-def graph_of(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
+def graph_of(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
     """Return the calls of a network in eval mode: `nodes`, and the name of the `output`.
 
     A node is `[name, operator, arguments, options]`. Operators are `aten.<name>.<overload>` or `operator.<name>`. An
     argument is a plain value, a list, `{"node": name}`, `{"tensor": name in the state dict}` or `{"torch": attribute}`.
-    The first node that is not in the list is `input`, the images. input_shape: of one image.
+    The first node that is not in the list is `input`, the examples.
     Raises: UsageError if the network is not such a list: it branches on its values, or calls other operators.
     """
-    images = torch.zeros(2, *input_shape)
+    examples = inputs.blank(2)
     try:
-        exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+        exported = torch.export.export(
+            model, (examples,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+        )
         signature, state = exported.graph_signature, model.state_dict()
-        inputs = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        inputs = {name: tensor for name, tensor in inputs.items() if tensor in state}
-        found = _calls(list(exported.graph.nodes), {str(name): str(tensor) for name, tensor in inputs.items()})
+        sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        sources = {name: tensor for name, tensor in sources.items() if tensor in state}
+        found = _calls(list(exported.graph.nodes), {str(name): str(tensor) for name, tensor in sources.items()})
         json.dumps(found, allow_nan=False)
     except Exception as error:  # tracing runs the network's own code
         first = (str(error).splitlines() or [""])[0]

@@ -125,7 +125,7 @@ def config_of(
         "layers": layers,
     }
     try:
-        config["graph"] = graph_of(stored.model(step), main.dataset.input_shape)
+        config["graph"] = graph_of(stored.model(step), main.dataset.inputs)
     except UsageError as error:
         return config, error.reason
     return config, ""

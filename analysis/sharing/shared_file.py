@@ -227,7 +227,7 @@ def pages_for(runs: Sequence[Run], say: Callable[[str], None]) -> dict[str, byte
     except UsageError as error:
         say(f"No {TABLE}: {error.reason}")
     try:
-        found[REPORT] = html_of(page_of(rows, Value.parse("test_accuracy"))).encode(errors="replace")
+        found[REPORT] = html_of(page_of(rows, Value.of_runs(None, rows[:1]))).encode(errors="replace")
     except UsageError as error:
         say(f"No {REPORT}: {error.reason}")
     return found

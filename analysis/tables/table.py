@@ -14,6 +14,7 @@ from analysis.compare.points import DENSE, LEVELS, SPREADS, Key, Point
 from analysis.rows.result_value import Value
 from analysis.rows.run_row import Row
 from analysis.rows.runs import read_rows
+from analysis.rows.selection import chosen
 from foundations.description.hparams import Hparams, hparam
 from foundations.environment import Environment
 
@@ -34,9 +35,10 @@ class TableOptions(Hparams):
     results."""
     columns: str = hparam("sparsity")
     """A column for each value of this. sparsity, density and compression are from achieved counts."""
-    value: str = hparam("test_accuracy")
-    """A metric or another result: test_accuracy (at the end), test_accuracy@best (where accuracy on held out examples
-    is best), test_accuracy@10ep, or test_accuracy@max (the highest of all steps, which selects on the test set)."""
+    value: str | None = hparam(None)
+    """A metric or another result: test_accuracy (at the end), test_accuracy@best (where it is best on held out
+    examples), test_accuracy@10ep, or test_accuracy@max (the highest of all steps, which selects on the test set). By
+    default the headline metric of the runs' task."""
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas, as in `ls`: strategy=snip10,strategy=random, 'density<0.3'."""
     over: str | None = hparam(None)
@@ -56,7 +58,8 @@ class TableOptions(Hparams):
 
     def validate(self) -> None:
         """Check that the value can be read."""
-        Value.parse(self.value)
+        if self.value is not None:
+            Value.parse(self.value)
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def make_table(rows: Sequence[Row], options: TableOptions) -> ResultsTable:
 
     Raises: UsageError if a mean would be over different experiments, or no run has a key or the value.
     """
-    head, value = names_in(options.rows), Value.parse(options.value)
+    head, value = names_in(options.rows), Value.of_runs(options.value, chosen(rows, options.where))
     flags = {**dict.fromkeys(head, "rows"), options.columns: "columns"}
     by = [*head, options.columns]
     found = Comparison.of(rows, by, value, where=options.where, over=names_in(options.over), flags=flags)

@@ -75,6 +75,15 @@ class _Reading:
         return [*found, *self.whole.notes]
 
 
+def tied_names(network: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names of each tensor that a network's state holds under several; files may hold one of them."""
+    found: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, tensor in network.items():
+        if tensor.numel() and tensor.device.type != "meta":
+            found.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
+
+
 def find_state(content: object, network: Mapping[str, Tensor], source: str) -> Whole:
     """Return the state of a network that a file holds, by the network's names.
 
@@ -112,6 +121,8 @@ def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
     tensors = Whole(entry.tensors, {}, is_by_torch=True)
     # Integers of a network other than weights: batches that batchnorm has counted, seeds of dropout, indices.
     optional = {name for name, tensor in network.items() if not tensor.is_floating_point()}
+    tied = {name for names in tied_names(network) for name in names}
+    optional |= tied
     ways = namings(list(tensors.tensors), network, optional)
     try:
         check_stored(source, entry.tensors)
@@ -128,7 +139,8 @@ def _read(entry: Entry, network: Mapping[str, Tensor], source: str) -> _Reading:
                 )
     except DamagedError as refusal:
         return _Reading(entry, tensors, ways[0], refusal)
-    return replace(first, several=tuple(f"'{way.removed}'" for way in ways[1:]))
+    naming = replace(first.naming, lacking=tuple(name for name in first.naming.lacking if name not in tied))
+    return replace(first, naming=naming, several=tuple(f"'{way.removed}'" for way in ways[1:]))
 
 
 def _is_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from branches.imported.imported_run import Computed, check_weights, import_run
 from branches.imported.pickled_tensors import read_content
 from branches.imported.reparametrizations import Whole
-from branches.imported.state_dicts import find_state
+from branches.imported.state_dicts import find_state, tied_names
 from branches.imported.state_names import count, some
 from branches.imported.tickets import is_ticket
 from foundations.errors import DamagedError, UsageError
@@ -45,7 +45,7 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     network, source = model.state_dict(), str(path)
     found = find_state(content, network, source)
     _check_shapes(found.tensors, network, main, source)
-    load_state(model, {**network, **found.tensors})
+    load_state(model, {**network, **found.tensors, **_tied(found.tensors, network, source)})
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     mask = _mask(model, found.masks, source)
     computed = Computed(states={main.start: state}, mask=mask, source=source)
@@ -54,6 +54,20 @@ def import_weights(path: Path, main: TrainDesc, context: Context) -> Run:
     if notes := _notes(found, mask):
         context.reporter.say(f"{path}: {'; '.join(notes)}.")
     return run
+
+
+def _tied(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return the tensors that the network has under several names, and the file under fewer.
+
+    Raises: DamagedError if the file has one of them under no name.
+    """
+    found: dict[str, Tensor] = {}
+    for names in tied_names(network):
+        held = [name for name in names if name in tensors]
+        if not held:
+            raise DamagedError(f"{source}: The state is not one of this model.\nMissing: {' or '.join(names)}.")
+        found |= {name: tensors[held[0]] for name in names if name not in tensors}
+    return found
 
 
 def _mask(model: nn.Module, masks: Mapping[str, Tensor], source: str) -> Mask | None:
@@ -118,5 +132,5 @@ def _fits_with(outputs: int, tensors: Mapping[str, Tensor], main: TrainDesc) -> 
     from models.build import construct
 
     with torch.device("meta"):
-        network = construct(replace(main.model, outputs=outputs), outputs, main.dataset.input_shape).state_dict()
+        network = construct(replace(main.model, outputs=outputs), outputs, main.dataset.inputs).state_dict()
     return all(tensor.shape == network[name].shape for name, tensor in tensors.items() if name in network)

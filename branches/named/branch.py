@@ -64,7 +64,7 @@ def state_of(run: RunRef, step: str | None) -> StateOf:
 
 def constant(training: TrainingHparams, steps: str, lr: float) -> TrainingHparams:
     """Return a training at one learning rate."""
-    plain = {"lr_schedule": "milestones", "milestone_steps": None, "gamma": None, "warmup_steps": "0it"}
+    plain = {"lr_schedule": "milestones", "milestone_steps": None, "gamma": None, "warmup_steps": "0it", "min_lr": 0.0}
     return training.replaced({**plain, "training_steps": steps, "lr": lr})
 
 

@@ -10,13 +10,16 @@ from typing import Any
 from cli.display.plain_table import printable_lines, table
 from cli.request.flags import command
 from cli.request.folder_flags import DatasetsRootHparams
-from datasets.added.added import add_dataset, register_added
-from datasets.prepared import is_closed, is_prepared
-from datasets.registry import AUGMENTATIONS, DATASETS
+from datasets.added.added import add_dataset, register_added, summary
+from datasets.added.options import AddOptions
+from datasets.prepared import fingerprint, is_closed, is_prepared, read_header, split_path
+from datasets.registry import DATASETS
+from datasets.spec import DatasetSpec
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.registry import Registry
+from models.registry import FAMILIES
 from platforms.executors.registry import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
@@ -58,18 +61,6 @@ class ModelsHparams(DatasetsRootHparams):
     """Leave the sizes out, which take some seconds to count."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AddHparams(DatasetsRootHparams):
-    """Options of `datasets add`."""
-
-    augmentation: str = hparam("none", choices=AUGMENTATIONS)
-    """Augmentation of the training images."""
-    image_size: int | None = hparam(None, at_least=1)
-    """The side to which images are brought; without it all must have the same size."""
-    stream: bool = hparam(False)
-    """Leave the images where they are and decode them as they are needed, for datasets that do not fit in memory."""
-
-
 @command(models=ModelsHparams)
 def models(names: list[str], environment: Environment, models: ModelsHparams) -> int:
     """List the recipes that --default_hparams knows: all, or those whose name begins as given."""
@@ -83,17 +74,26 @@ def models(names: list[str], environment: Environment, models: ModelsHparams) ->
     if not rows:
         raise UsageError(f"No network's name begins with {' or '.join(names)}. `models --names_only` lists them.")
     if not models.names_only:
-        rows = [{"name": row["name"], **_size(row["name"]), **row} for row in rows]
+        rows = [{"name": row["name"], **_size(row["name"], row["family"]), **row} for row in rows]
     print(table(rows, tuple(rows[0])))
     return 0
 
 
-def _size(name: str) -> dict[str, str]:
+_SIZES = ("dataset", "parameters", "prunable", "multiply-adds")
+
+
+def _size(name: str, family: str) -> dict[str, str]:
+    """Return the sizes of a recipe's network; none where the name stands for many, or no dataset is set that fits."""
     from pruning.weights.network_size import measure
     from training.desc import TrainDesc
 
-    desc = TrainDesc.of(recipe(name))
-    size = measure(desc.model, outputs=desc.outputs, input_shape=desc.dataset.input_shape)
+    try:
+        desc = TrainDesc.of(recipe(name))
+    except UsageError:
+        return dict.fromkeys(_SIZES, "")
+    if name == family and name in FAMILIES and FAMILIES.find(name).pattern:
+        return dict.fromkeys(_SIZES, "")
+    size = measure(desc.model, outputs=desc.outputs, inputs=desc.dataset.inputs)
     return {
         "dataset": desc.dataset.dataset_name,
         "parameters": f"{size.parameters:,}",
@@ -102,36 +102,84 @@ def _size(name: str) -> dict[str, str]:
     }
 
 
-@command(datasets=AddHparams)
-def datasets(names: list[str], environment: Environment, datasets: AddHparams) -> int:
-    """List the datasets, or prepare one of one's own: datasets add NAME PATH."""
-    folder = datasets.datasets_in(environment)
-    if names:
-        if names[0] != "add" or len(names) != 3:
-            raise UsageError("datasets takes nothing, or: datasets add NAME PATH")
-        add_dataset(
-            names[1],
-            Path(names[2]).expanduser(),
-            folder,
-            report=lambda line: print(printable_lines(line)),
-            augmentation=datasets.augmentation,
-            image_size=datasets.image_size,
-            in_memory=not datasets.stream,
-        )
-        return 0
+@command(location=DatasetsRootHparams, options=AddOptions)
+def datasets(names: list[str], environment: Environment, location: DatasetsRootHparams, options: AddOptions) -> int:
+    """List the datasets; or prepare your own: datasets add NAME PATH; or describe one: datasets show NAME."""
+    folder = location.datasets_in(environment)
+    match names:
+        case ["add", name, *paths] if len(paths) == (0 if options.from_hf else 1):
+            path = Path(options.from_hf or paths[0]).expanduser()
+            add_dataset(name, path, folder, options, report=lambda line: print(printable_lines(line)))
+            return 0
+        case ["show", name] if options == AddOptions():
+            register_added(folder)
+            print(printable_lines(described(name, folder)))
+            return 0
+    if names or options != AddOptions():
+        raise UsageError("datasets takes nothing, or: add NAME PATH, add NAME --from_hf=PATH, show NAME.")
     register_added(folder)
     rows = [
         {
-            "name": name,
-            "prepared": "yes" if is_prepared(name, folder) else "closed" if is_closed(name, folder) else "",
-            "train": f"{spec.num_train:,}",
-            "test": f"{spec.num_test:,}",
-            "classes": str(spec.num_classes),
-            "image": "x".join(map(str, spec.input_shape)),
+            "name": spec.spelling,
+            "prepared": _is_there(spec.spelling, folder),
+            "task": spec.task.spelling,
+            "inputs": spec.inputs,
+            **_sizes(spec),
             "augmentation": spec.augmentation.spelling,
             "origin": spec.origin,
         }
-        for name, spec in ((spec.spelling, spec) for spec in DATASETS)
+        for spec in DATASETS
     ]
     print(table(rows, tuple(rows[0])))
     return 0
+
+
+def _is_there(name: str, folder: Path) -> str:
+    return "yes" if is_prepared(name, folder) else "closed" if is_closed(name, folder) else ""
+
+
+def _sizes(spec: DatasetSpec) -> dict[str, str]:
+    """Return the sizes of a dataset, as the columns of the list; of tokens, those of language modelling count."""
+    is_text = spec.task.per_token
+    counts = (spec.train_tokens, spec.test_tokens) if is_text else (spec.num_train, spec.num_test)
+    outputs = spec.vocabulary if is_text else spec.num_classes or spec.num_outputs
+    return {
+        "train": f"{counts[0]:,}",
+        "test": f"{counts[1]:,}",
+        "outputs": f"{outputs:,}",
+        "shape": "x".join(map(str, spec.input_shape)),
+    }
+
+
+def described(name: str, folder: Path) -> str:
+    """Return the facts about a dataset, in lines: of its declaration, and of its prepared files."""
+    spec = DATASETS.find(name)
+    lines = {
+        "task": f"{spec.task.spelling} ({spec.task.summary})",
+        "inputs": f"{spec.inputs} of {'x'.join(map(str, spec.input_shape))}",
+        "sizes": summary(spec),
+        "augmentation": spec.augmentation.spelling,
+        "origin": spec.origin,
+    }
+    if is_prepared(name, folder):
+        path = split_path(name, "train", folder)
+        metadata = read_header(path).metadata
+        lines |= {"prepared in": str(path.parent), "fingerprint": str(fingerprint(name, folder))}
+        lines |= {key: metadata[key] for key in _SHOWN if metadata.get(key)}
+    return "\n".join(f"{key:18}{value}" for key, value in lines.items())
+
+
+_SHOWN = (
+    "class_names",
+    "target_names",
+    "features",
+    "categories",
+    "filled",
+    "mean",
+    "std",
+    "target_mean",
+    "target_std",
+    "tokenizer",
+    "tokens",
+)
+"""The metadata of prepared files that `datasets show` prints."""

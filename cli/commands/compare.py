@@ -19,6 +19,7 @@ from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.metrics import is_fraction
 from foundations.program import PROGRAM as COMMAND
 from foundations.storage.manifest import Manifest
 from foundations.storage.store import find_run
@@ -130,5 +131,4 @@ def _text(compared: Compared, width: int | None) -> str:
 def _result(name: str, value: Any) -> str:
     if value is None:
         return ""
-    is_fraction = name.endswith("accuracy") or name in ("sparsity", "density")
-    return percent(value) if is_fraction else f"{value:.6g}"
+    return percent(value) if is_fraction(name) else f"{value:.6g}"

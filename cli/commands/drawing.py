@@ -28,6 +28,7 @@ from foundations.description.hparams import Hparams
 from foundations.environment import Environment
 from foundations.errors import UsageError, did_you_mean
 from foundations.files import write_atomically
+from foundations.metrics import metric_of
 from foundations.reporter import Reporter
 from foundations.storage.store import SOURCE_FLAGS
 from pruning.hparams import PruningHparams
@@ -39,8 +40,11 @@ TABLE_FORMATS_WRITTEN = ("latex", "markdown")
 
 _CHOOSING_KEYS = ("rows", "columns", "lines", "panels", "over")
 """Options of figures and tables that name columns, hyperparameters or results."""
-_MEASURED = ("accuracy", "loss")
-"""Suffixes of results that no hyperparameter has; other results are known from finished runs only."""
+
+
+def _is_measured(key: str) -> bool:
+    """Return whether a key is a result that no hyperparameter has; others are known from finished runs only."""
+    return key.endswith("loss") or metric_of(key) is not None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class _PaperPart:
             keys += [(name, condition.key) for condition in conditions_of(where)]
         with _said_of(self.part):
             for name, key in keys:
-                if key and key not in known and not key.endswith(_MEASURED) and "." not in key:
+                if key and key not in known and not _is_measured(key) and "." not in key:
                     raise UsageError(f"no run of the sweep has a '{key}'.{did_you_mean(key, known)}", name)
 
 

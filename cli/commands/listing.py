@@ -23,6 +23,7 @@ from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.metrics import is_fraction
 
 DIFFERS = "differs"
 """The column with the hyperparameters that tell the listed runs apart."""
@@ -62,7 +63,6 @@ _IMPORTANCE = (
     "origin",
 )
 """Columns by importance: in a narrow terminal, the first ones stay side by side."""
-_FRACTIONS = ("sparsity", "density")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
     width: of the terminal, or None. If the table does not fit, default columns with the same value for all runs move
     above it.
     """
-    columns, usual = list(names or SHOWN), dict[str, Any]()
+    columns, usual = list(names or _shown(rows)), dict[str, Any]()
     cells = [_cells(row, columns) for row in rows]
     if DIFFERS in columns:
         spare, usual = abridged(told_apart(rows), is_usual_apart=width is not None)
@@ -176,8 +176,17 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
             columns.remove(name)
             same.append(f"{name} {next(iter(found)) or 'none'}")
     head = [f"All runs: {', '.join(same)}", ""] if same else []
-    body = fitted_table(cells, columns, width, _IMPORTANCE)
+    at = _IMPORTANCE.index("accuracy")
+    others = [name for name in columns if name not in SHOWN]
+    body = fitted_table(cells, columns, width, (*_IMPORTANCE[:at], *others, *_IMPORTANCE[at:]))
     return "\n".join([*_paragraphs(head, width), body, *_paragraphs(foot, width)])
+
+
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """Return the default columns: those of `SHOWN`, with the headline metrics of the runs' tasks for accuracy."""
+    metrics = list(dict.fromkeys(row.headline.spelling for row in rows if row.is_readable)) or ["accuracy"]
+    at = SHOWN.index("accuracy")
+    return [*SHOWN[:at], *metrics, *SHOWN[at + 1 :]]
 
 
 def _paragraphs(lines: Sequence[str], width: int | None) -> list[str]:
@@ -193,7 +202,7 @@ def _cells(row: Row, names: Sequence[str]) -> dict[str, str]:
     cells = {}
     for name in names:
         value = None if name in OWN_COLUMNS and name != "technique" else row.value(name)
-        if name in _FRACTIONS or name.endswith("accuracy"):
+        if is_fraction(name):
             cells[name] = percent(value)
         elif name == "age":
             cells[name] = "" if value is None else duration(value)

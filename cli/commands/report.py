@@ -8,6 +8,7 @@ from pathlib import Path
 from analysis.compare.points import SPREADS
 from analysis.rows.result_value import Value
 from analysis.rows.runs import read_rows
+from analysis.rows.selection import chosen
 from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
@@ -23,9 +24,10 @@ class ReportHparams(RootHparams):
     where: str | None = hparam(None)
     """Only runs with key=value, several with commas, as in `ls` ('density<0.3'). The trainings that they prune are
     shown as well."""
-    value: str = hparam("test_accuracy")
-    """The metric or result that is compared: at the end (test_accuracy), where accuracy on held out examples is best
-    (test_accuracy@best), at a step (test_accuracy@10ep), or the highest or lowest of all (test_loss@min)."""
+    value: str | None = hparam(None)
+    """The metric or result that is compared: at the end (test_accuracy), where it is best on held out examples
+    (test_accuracy@best), at a step (test_accuracy@10ep), or the highest or lowest of all (test_loss@min). By default
+    the headline metric of the runs' task."""
     lines: str | None = hparam(None)
     """Keys to tell lines apart, separated by commas, such as strategy,allocation. By default the strategy and whatever
     else is needed for runs of one line and level to be one experiment."""
@@ -55,7 +57,7 @@ def report(environment: Environment, report: ReportHparams) -> int:
     if not rows:
         raise UsageError(f"there are no runs under {root}.")
     lines = None if report.lines is None else _names(report.lines)
-    value = Value.parse(report.value)
+    value = Value.of_runs(report.value, chosen(rows, report.where))
     over = _names(report.over or "")
     page = page_of(rows, value, where=report.where, by=lines, over=over, spread=report.spread, labels=report.labels)
     if not page.runs:

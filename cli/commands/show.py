@@ -24,6 +24,7 @@ from foundations.program import PROGRAM
 from foundations.registry import Plugin, loaded_plugin, plugins_of
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
+from pruning.weights.fused import with_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +145,12 @@ def _mask(report: dict[str, Any]) -> list[str]:
         others = f"{products['others']:,} more of biases and normalization"
         lines.append(f"  multiply-adds {products['kept']:,} {of}, and {others}")
     lines.append(f"  collapsed layers: {', '.join(report['collapsed_layers']) or 'none'}")
-    rows = [_layer(name, layer) for name, layer in report["layers"].items()]
+    rows = [_layer(name, layer) for name, layer in with_parts(report["layers"]).items()]
     columns = ("layer", "kept", "of", "density", "effective", "mean in", "mean out", "units without")
     return [*lines, *(f"  {line}" for line in table(rows, columns).splitlines())]
 
 
-def _layer(name: str, layer: dict[str, Any]) -> dict[str, str]:
+def _layer(name: str, layer: Mapping[str, Any]) -> dict[str, str]:
     into, out_of = layer.get("in_degree"), layer.get("out_degree")
     return {
         "layer": name,

@@ -18,7 +18,7 @@ from cli.commands.listing import listed
 from cli.commands.sharing import import_shared
 from cli.display.fitted_table import terminal_width
 from cli.display.plain_table import table
-from cli.display.summaries import result_cells
+from cli.display.summaries import result_cells, result_names
 from cli.request.context import context_of
 from cli.request.flags import Flags, command, positional
 from foundations.description.hparams import Hparams, hparam
@@ -165,6 +165,6 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
             }
             for each in found
         ]
-        print(table(rows, ("replicate", "level", "sparsity", "accuracy", "address")))
+        print(table(rows, ("replicate", "level", *result_names(rows), "address")))
         print(f"Imported {path}: {len(found)} runs under {found[0].run.root}")
     return 0

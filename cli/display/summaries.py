@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cli.display.plain_table import duration, figure, percent, table
 from foundations.description.address import canonical_json
 from foundations.description.desc import Desc
+from foundations.metrics import METRICS, Metric, headline_of
 from foundations.plan import Plan, PlannedRun
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
@@ -56,17 +57,30 @@ def results_rows(runs: Mapping[str, PlannedRun], computed: list[PlannedRun], ser
         }
         for name, planned in runs.items()
     ]
-    return f"{table(rows, (series, 'sparsity', 'accuracy', 'this time', 'address'))}\nresults under: {root}"
+    return f"{table(rows, (series, *result_names(rows), 'this time', 'address'))}\nresults under: {root}"
 
 
 def result_cells(run: Run, manifest: Manifest | None) -> dict[str, str]:
     """Return the cells of a run in a table of results."""
     results = manifest.results if manifest else {}
+    headline = headline_of(run.record())
     return {
         "sparsity": percent(results.get("sparsity", 0.0)),
-        "accuracy": percent(results.get("test_accuracy")),
+        headline.label: measured(headline, results.get(headline.on_test)),
         "address": short_address(run),
     }
+
+
+def result_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the columns of the results of rows that have `result_cells`: sparsity, and the headline metrics."""
+    own = [list(row) for row in rows]
+    metrics = dict.fromkeys(names[names.index("sparsity") + 1] for names in own)
+    return ["sparsity", *metrics]
+
+
+def measured(metric: Metric, value: float | None) -> str:
+    """Return the value of a metric as text: fractions as percentages, others with four digits behind the point."""
+    return percent(value) if metric.is_fraction else "" if value is None else figure(value, ".4f")
 
 
 def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
@@ -74,26 +88,32 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
     assert planned.manifest is not None
     results = planned.manifest.results
     reused = f"reused: the run was complete{of_upstream(planned.run.upstream)}, nothing was computed"
+    headline = headline_of(planned.run.record())
+    metrics = [headline, *(metric for metric in METRICS if metric is not headline)]
     figures: dict[str, Any] = {
-        "test accuracy": percent(results.get("test_accuracy")),
-        "top-5 accuracy": percent(results.get("test_top5accuracy")),
+        **{
+            f"{'test ' if metric is headline else ''}{metric.label}": measured(metric, results.get(metric.on_test))
+            for metric in metrics
+        },
         "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
-        "held out": _validation(results),
+        "held out": _validation(results, headline),
         "sparsity": percent(results.get("sparsity")),
         "collapsed": _collapsed(planned.run),
         "training time": duration(planned.manifest.wall_seconds),
         "this time": "computed" if planned in computed else reused,
         "results in": str(planned.run.place),
     }
-    return "\n".join(f"{name + ':':<16}{value}" for name, value in figures.items() if value)
+    width = max(16, *(len(name) + 2 for name, value in figures.items() if value))
+    return "\n".join(f"{name + ':':<{width}}{value}" for name, value in figures.items() if value)
 
 
-def _validation(results: Mapping[str, float | None]) -> str:
+def _validation(results: Mapping[str, float | None], headline: Metric) -> str:
     """Return the results on the examples that a run held out, as text; empty if it held out none."""
-    if "validation_accuracy" not in results:
+    if headline.best_by not in results:
         return ""
-    selected = percent(results.get("selected_test_accuracy"))
-    return f"{percent(results['validation_accuracy'])} (where that was best, test accuracy was {selected})"
+    selected = measured(headline, results.get(f"selected_{headline.on_test}"))
+    found = measured(headline, results[headline.best_by])
+    return f"{found} (where that was best, test {headline.label} was {selected})"
 
 
 def _collapsed(run: Run) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cli.display.plain_table import duration, percent
+from cli.display.plain_table import duration
+from cli.display.summaries import measured
 from cli.progress.estimate import Estimate
 from foundations.plan import PlannedRun
 from foundations.storage.locks import read_holder
@@ -90,9 +91,10 @@ class PlainDisplay(QuietDisplay):
         if item.state is State.DONE:
             self.estimate.add(item.planned)
             manifest = item.planned.manifest
-            accuracy = percent(manifest.results.get("test_accuracy")) if manifest else ""
+            headline = item.planned.desc.headline
+            found = measured(headline, manifest.results.get(headline.on_test)) if manifest else ""
             took = duration(time.monotonic() - item.since) if item.computed else "by another process"
-            self.say(f"{'done' if item.planned.manifest else 'ready':<8} {self.name(item)}  {accuracy}  {took}")
+            self.say(f"{'done' if item.planned.manifest else 'ready':<8} {self.name(item)}  {found}  {took}")
         else:
             super().changed(item)
 

@@ -1,1 +1,1 @@
-"""Datasets that users add: arrays, folders of images, files with labels."""
+"""Datasets that users add: images, tables, texts, arrays, saved Hugging Face datasets."""

@@ -1,4 +1,4 @@
-"""Datasets that users add: folders of images, or arrays (see `user_files` for the layouts).
+"""Datasets that users add (see `reading` for the kinds of files).
 
 The headers of their prepared files hold the content of a `DatasetSpec`. A description names a dataset and not its
 folder, so a process must register the added datasets of its folder before it builds descriptions.
@@ -11,61 +11,72 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from datasets.formats.source_files import Index, SourceFiles, Split
+from datasets.added.options import AddOptions
+from datasets.formats.source_files import SourceFiles
 from datasets.prepared import SPLITS, Header, is_prepared, locked, read_header, write_split
-from datasets.registry import AUGMENTATIONS, DATASETS
+from datasets.registry import AUGMENTATIONS, DATASETS, TASKS
 from datasets.spec import DatasetSpec
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError, invalid
+from foundations.files import explain_os_errors
+from foundations.inputs import IMAGES, SERIES, TOKENS, VECTORS
 from foundations.program import PROGRAM
 
 
 def add_dataset(
-    name: str,
-    path: Path,
-    folder: Path,
-    *,
-    report: Callable[[str], None],
-    augmentation: str = "none",
-    image_size: int | None = None,
-    in_memory: bool = True,
+    name: str, path: Path, folder: Path, options: AddOptions | None = None, *, report: Callable[[str], None]
 ) -> None:
     """Prepare a user's dataset from a path, and register it under a name.
 
-    folder: the folder of all datasets. augmentation: a name in `AUGMENTATIONS`. report: takes a line about each step.
-    image_size: the side of the prepared images (the shorter side is resized, the middle is cut out); without it, all
-    images must have the same size. in_memory: whether the images are decoded now; otherwise they stay in their place
-    and are decoded when they are needed, which requires an `image_size` and images in class folders.
+    folder: the folder of all datasets. report: takes a line about each step.
 
-    Raises: UsageError for a name or an augmentation that is not valid, and for images or arrays that cannot be read;
-    EnvironmentFailure if the path does not exist or the folder cannot be written.
+    Raises: UsageError for a name or an option that is not valid, and for data that cannot be read; EnvironmentFailure
+    if the path does not exist, the folder cannot be written, or a package is missing.
     """
-    from datasets.added.user_files import measured, read_index, read_splits
+    from datasets.added.reading import read_content
 
+    options = options or AddOptions()
     _check_name(name, folder)
-    if not AUGMENTATIONS.find(augmentation).can_stream and not in_memory:
+    if not AUGMENTATIONS.find(options.augmentation).can_stream and options.stream:
         choices = [augmentation.spelling for augmentation in AUGMENTATIONS if augmentation.can_stream]
-        raise invalid(augmentation, "augmentation", choices)
+        raise invalid(options.augmentation, "augmentation", choices)
     if not path.exists():
         raise EnvironmentFailure(f"{path} does not exist.")
-    splits: Mapping[str, Split | Index]
-    if in_memory:
-        splits, images = read_splits(path, image_size, report)
-    elif image_size is None:
-        raise UsageError("it is needed for a dataset that is not in memory.", "image_size")
-    else:
-        splits, images = read_index(path, image_size, report)
-    mean, std = measured(images)
-    numbers = {"input_shape": images.shape[1:], "mean": mean, "std": std}
-    metadata = {key: ",".join(map(repr, values)) for key, values in numbers.items()}
-    metadata |= {"added": augmentation, "in_memory": str(in_memory)}
+    with explain_os_errors(f"prepare the dataset '{name}' in", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    content = read_content(path, options, folder, report)
+    metadata = content.metadata() | {"added": options.augmentation, "in_memory": str(not options.stream)}
+    metadata["source"] = f"added from {path.resolve().name}"
     with locked(name, folder, report):
         for split in SPLITS:
-            write_split(name, split, splits[split], folder, metadata)
+            write_split(name, split, content.splits[split], folder, metadata)
     register_added(folder)
     if name not in DATASETS:
         raise EnvironmentFailure(f"{folder / name} was written and cannot be read. Repeat the command.")
-    spec = DATASETS.find(name)
-    report(f"added {name}: {spec.num_train:,} training and {spec.num_test:,} test images, {spec.num_classes} classes")
+    report(f"added {name}: {summary(DATASETS.find(name))}")
+
+
+def summary(spec: DatasetSpec) -> str:
+    """Return the sizes of a dataset and its targets in a few words."""
+    if spec.inputs == TOKENS:
+        counts = [
+            f"{tokens:,} {split} tokens in {texts:,} text{'s' * (texts != 1)}"
+            for split, tokens, texts in (
+                ("training", spec.train_tokens, spec.num_train),
+                ("test", spec.test_tokens, spec.num_test),
+            )
+        ]
+        what = f"{' and '.join(counts)}, a vocabulary of {spec.vocabulary:,}"
+    else:
+        what = f"{spec.num_train:,} training and {spec.num_test:,} test {_INPUTS[spec.inputs]}"
+        shape, plural = " x ".join(map(str, spec.input_shape)), "s" * (spec.input_shape != (1,))
+        what += {VECTORS: f" of {shape} feature{plural}", SERIES: f" of {shape}"}.get(spec.inputs, "")
+    if spec.task.has_classes:
+        return f"{what}, {spec.num_classes} classes"
+    kind = {"multi_label": "label", "regression": "target"}.get(spec.task.spelling)
+    return f"{what}, {spec.num_outputs} {kind}{'s' * (spec.num_outputs != 1)}" if kind else what
+
+
+_INPUTS = {IMAGES: "images", VECTORS: "examples", SERIES: "series"}
 
 
 def register_added(folder: Path) -> None:
@@ -103,23 +114,48 @@ def _spec(name: str, train: Header, test: Header) -> DatasetSpec | None:
     if augmentation not in AUGMENTATIONS:
         return None
     try:
-        channels, height, width = (int(side) for side in metadata["input_shape"].split(","))
-        return DatasetSpec(
+        task = TASKS.find(metadata.get("task", "classification"))
+        tokens = [header.tensors["tokens"]["shape"][0] if "tokens" in header.tensors else 0 for header in (train, test)]
+        spec = DatasetSpec(
             spelling=name,
-            num_train=train.tensors["labels"]["shape"][0],
-            num_test=test.tensors["labels"]["shape"][0],
-            num_classes=int(metadata["num_classes"]),
-            input_shape=(channels, height, width),
-            mean=tuple(float(value) for value in metadata["mean"].split(",")),
-            std=tuple(float(value) for value in metadata["std"].split(",")),
+            task=task,
+            inputs=metadata.get("inputs", IMAGES),
+            num_train=_examples(train),
+            num_test=_examples(test),
+            num_classes=int(metadata["num_classes"]) if task.has_classes else 0,
+            num_outputs=int(metadata.get("num_outputs", 0)),
+            input_shape=tuple(int(side) for side in metadata["input_shape"].split(",")),
+            mean=_numbers(metadata, "mean"),
+            std=_numbers(metadata, "std"),
+            target_mean=_numbers(metadata, "target_mean"),
+            target_std=_numbers(metadata, "target_std"),
+            vocabulary=int(metadata.get("vocabulary", 0)),
+            padding=int(metadata["padding"]) if "padding" in metadata else None,
+            separator=int(metadata["separator"]) if "separator" in metadata else None,
+            train_tokens=tokens[0],
+            test_tokens=tokens[1],
             augmentation=AUGMENTATIONS.find(str(augmentation)),
             read=_refuse_to_read,
             origin=metadata["source"],
             in_memory=metadata["in_memory"] == "True",
             is_added=True,
         )
-    except (KeyError, ValueError, IndexError):
+        spec.check_declared()
+    except (KeyError, ValueError, IndexError, UsageError):
         return None
+    return spec
+
+
+def _examples(header: Header) -> int:
+    """Return the number of examples, or of documents, of a prepared file."""
+    for name, more in (("labels", 0), ("targets", 0), ("documents", 1)):
+        if name in header.tensors:
+            return int(header.tensors[name]["shape"][0]) - more
+    raise KeyError("labels")
+
+
+def _numbers(metadata: Mapping[str, str], name: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in metadata[name].split(",")) if name in metadata else ()
 
 
 def _refuse_to_read(files: SourceFiles) -> NoReturn:

@@ -4,7 +4,9 @@
 x_train, y_train, x_test, y_test    Keras's names, and others with the same meaning, such as X_val or trainLabels
 images and labels, or x and y       without a test set, which is then held out (see `held_out`)
 images    uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), with C 1 or 3
+x         numbers (N, F), or floats (N, C, T), which are series, unless they are named images
 labels    integers, booleans or texts, (N,) or (N, 1); their values are the names of the classes, in ascending order
+targets   floats (N,) or (N, K); or 0 and 1 (N, L), of which an example may have any number (see `float_arrays`)
 """
 
 from __future__ import annotations
@@ -23,16 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.added.class_names import check_class_names, listed_names, say_untested
+from datasets.added.float_arrays import are_vectors, array_targets, read_vectors
 from datasets.added.held_out import held_out
+from datasets.added.measured import images_with_targets, measured
+from datasets.added.options import AddOptions, Report
 from datasets.added.split_names import split_of, words_in
 from datasets.added.user_folders import holds_images, is_ignored, subfolders
+from datasets.formats.content import Content
 from datasets.formats.source_files import Split
 from datasets.prepared import SPLITS
 from foundations.access import reason
 from foundations.errors import EnvironmentFailure, UsageError
 
 _KINDS = {
-    "images": ("images", "image", "imgs", "x", "data", "pixels"),
+    "images": ("images", "image", "imgs", "x", "data", "pixels", "inputs", "input", "features", "series"),
     "labels": ("labels", "label", "y", "targets", "target"),
 }
 _CHANNELS = (1, 3)
@@ -51,22 +57,28 @@ Pair = tuple[str, str]
 """The names of an array of images and of its labels."""
 
 
-def read_arrays(path: Path, report: Callable[[str], None]) -> dict[str, Split] | None:
-    """Return the splits of a file or a folder of arrays; None for a folder of other files.
+def read_arrays(path: Path, options: AddOptions, report: Report) -> Content | None:
+    """Return the content of a file or a folder of arrays; None for a folder of other files.
 
     report: takes a line about arrays that are not read, and about ambiguous ones.
     Raises: UsageError for arrays that are not images and labels; EnvironmentFailure for files that cannot be read.
     """
+    if options.stream:
+        raise UsageError(
+            f"{path} holds arrays, which are read into memory; only images in class folders stay in place.", "stream"
+        )
     if path.is_dir():
         files = {found.stem: found for found in sorted(path.glob("*.npy")) if not is_ignored(found.name)}
         if not files or (not _pairs(path, files) and any(map(holds_images, subfolders(path)))):
             return None
-        return _splits(path, list(files), lambda name: np.load(files[name], allow_pickle=False), report)
+        return _splits(
+            path, list(files), lambda name: np.load(files[name], mmap_mode="r", allow_pickle=False), options, report
+        )
     with _explained(str(path)):
         archive = np.load(path, allow_pickle=False)
         names = list(archive.files)
     with archive:
-        return _splits(path, names, archive.__getitem__, report)
+        return _splits(path, names, archive.__getitem__, options, report)
 
 
 @contextlib.contextmanager
@@ -83,8 +95,8 @@ def _explained(what: str) -> Iterator[None]:
 
 
 def _splits(
-    path: Path, names: Sequence[str], load: Callable[[str], Any], report: Callable[[str], None]
-) -> dict[str, Split]:
+    path: Path, names: Sequence[str], load: Callable[[str], Any], options: AddOptions, report: Report
+) -> Content:
     def loaded(name: str) -> tuple[str, NDArray[Any]]:
         with _explained(f"{path}: {name}"):
             array = load(name)
@@ -98,20 +110,51 @@ def _splits(
     unread = sorted(set(names) - {name for pair in pairs.values() for name in pair})
     if unread:
         report(f"not read: {', '.join(unread)}")
-    images, labels = {}, {}
-    for split, (of_images, of_labels) in pairs.items():
-        images[split] = _checked_images(*loaded(of_images), report)
-        labels[split] = _checked_labels(*loaded(of_labels), len(images[split]))
+    inputs = {split: loaded(of_images) for split, (of_images, _) in pairs.items()}
+    targets = {split: loaded(of_labels) for split, (_, of_labels) in pairs.items()}
+    if all(are_vectors(array, what.removeprefix(f"{path}: ")) for what, array in inputs.values()):
+        return read_vectors(path, inputs, targets, options, report)
+    options.refuse("arrays of images", "image_size")
+    images = {split: _checked_images(*named, report) for split, named in inputs.items()}
+    shapes = [array.shape[1:] for array in images.values()]
+    if shapes[0] != shapes[-1]:
+        raise UsageError(f"{path}: training and test images differ in shape: {shapes[0]} and {shapes[-1]}.")
+    if options.task in ("regression", "multi_label") or any(map(_are_real, targets.values())):
+        return _with_targets(path, images, targets, options, report)
+    options.check_task("images with labels", "classification", "multi_label", "regression")
+    labels = {split: _checked_labels(*named, len(images[split])) for split, named in targets.items()}
     class_names, classes = _numbered(path, labels, report)
     if "test" not in pairs:
         parts = dict(zip(SPLITS, held_out(classes["train"], class_names, path, report), strict=True))
         images = {split: images["train"][part] for split, part in parts.items()}
         classes = {split: classes["train"][part] for split, part in parts.items()}
-    shapes = [images[split].shape[1:] for split in SPLITS]
-    if shapes[0] != shapes[1]:
-        raise UsageError(f"{path}: training and test images differ in shape: {shapes[0]} and {shapes[1]}.")
     source = f"added from {path.name}"
-    return {split: Split(images[split], classes[split], class_names, source) for split in SPLITS}
+    splits = {split: Split(images[split], classes[split], class_names, source) for split in SPLITS}
+    mean, std = measured(splits["train"].images)
+    return Content(splits, input_shape=images["train"].shape[1:], mean=mean, std=std)
+
+
+def _are_real(named: tuple[str, NDArray[Any]]) -> bool:
+    """Return whether an array holds floats with fractions, which are targets of a regression."""
+    array = named[1]
+    return array.dtype.kind == "f" and not bool((array == np.round(array)).all())
+
+
+def _with_targets(
+    path: Path,
+    images: Mapping[str, NDArray[np.uint8]],
+    targets: Mapping[str, tuple[str, NDArray[Any]]],
+    options: AddOptions,
+    report: Report,
+) -> Content:
+    """Return images with real targets, or with several labels."""
+    counted = {split: (*named, len(images[split])) for split, named in targets.items()}
+    found, parts = array_targets(path, counted, options, report)
+    taken = {
+        "train": images["train"][parts.train],
+        "test": images["test" if parts.has_test_file else "train"][parts.test],
+    }
+    return images_with_targets(taken, found, path)
 
 
 def _pairs(path: Path, names: Iterable[str]) -> dict[str, Pair]:
@@ -156,7 +199,7 @@ def _is_glued(word: str) -> bool:
     return word[0] in "xy" and split_of(word[1:]) is not None
 
 
-def _checked_images(what: str, images: NDArray[Any], report: Callable[[str], None]) -> NDArray[np.uint8]:
+def _checked_images(what: str, images: NDArray[Any], report: Report) -> NDArray[np.uint8]:
     """Return images as uint8 (N, C, H, W). what: names them."""
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UsageError(
@@ -203,7 +246,7 @@ def _checked_labels(what: str, labels: NDArray[Any], count: int) -> NDArray[Any]
 
 
 def _numbered(
-    path: Path, labels: Mapping[str, NDArray[Any]], report: Callable[[str], None]
+    path: Path, labels: Mapping[str, NDArray[Any]], report: Report
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """Return the names of the classes, which are the values of the training labels, and labels that number them.
 

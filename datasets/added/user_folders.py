@@ -197,7 +197,7 @@ def no_classes(found: ClassFolders, root: Path) -> UsageError:
     names = sorted(path.name for folder in {found.folder, root} for path in loose_files(folder)[1])
     table = next((name for name in names if name.lower().endswith(_TABLES)), None)
     archive = next((name for name in names if name.lower().endswith(".npz")), None)
-    advice = f"Labels in {table} are not read: sort the images into class folders. " if table else ""
+    advice = f"Give --target=COLUMN for the labels in {table}, or sort the images into class folders. " if table else ""
     advice += f"Arrays are read from the path of their file, such as {root / archive}. " if archive else ""
     return UsageError(
         f"{found.folder} holds no images in folders of two classes or more{''.join(details)}.\n{advice}{_EXPECTED}"

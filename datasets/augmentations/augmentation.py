@@ -39,8 +39,21 @@ class Augmentation(Registered):
     used_hparams: tuple[str, ...] = ()
     """The hyperparameters that this augmentation uses, among those of `DatasetHparams` that only some use."""
 
-    channels: int | None = None
-    """The required number of channels of images; None for any number."""
+    channels: int | tuple[int, ...] | None = None
+    """The required number of channels of images, or the possible ones; None for any number."""
+
+    def takes(self, channels: int) -> bool:
+        """Return whether it works on images of so many channels."""
+        return self.channels is None or channels in self._channels
+
+    @property
+    def channels_in_words(self) -> str:
+        """The numbers of channels that it takes."""
+        return " or ".join(map(str, self._channels))
+
+    @property
+    def _channels(self) -> tuple[int | None, ...]:
+        return self.channels if isinstance(self.channels, tuple) else (self.channels,)
 
     @property
     def can_stream(self) -> bool:
@@ -66,6 +79,12 @@ class Augmentation(Registered):
     def draw_streamed(self, count: int, device: torch.device, stream: torch.Generator) -> StreamedBatches:
         """Draw the random numbers of an epoch of `count` images that are decoded when they are needed."""
         raise NotImplementedError
+
+    def draw_streamed_by(
+        self, count: int, device: torch.device, hparams: DatasetHparams, stream: torch.Generator
+    ) -> StreamedBatches:
+        """Do as `draw_streamed`, by the hyperparameters. Augmentations whose drawing depends on them override it."""
+        return self.draw_streamed(count, device, stream)
 
     def cut(
         self, images: Sequence[Tensor], size: tuple[int, int], seeds: Sequence[int], hparams: DatasetHparams

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NAMES = {"uint8": "U8", "int64": "I64"}
+_NAMES = {"uint8": "U8", "uint16": "U16", "int32": "I32", "int64": "I64", "float32": "F32"}
 """The format's names of the types that prepared datasets have."""
 
 
 def write_tensors(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
-    """Write arrays (uint8 or int64, C order) and metadata as one safetensors file, with the mode that the umask gives.
+    """Write arrays (of a type in `_NAMES`, C order) and metadata as one safetensors file, with the umask's mode.
 
     Arrays of wider types come first, and names are sorted within a type, as the library orders them.
     Raises: OSError.

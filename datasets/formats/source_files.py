@@ -7,8 +7,8 @@ its root folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,27 @@ class Split:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of a prepared file."""
         return {"images": self.images, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One part of a dataset whose inputs are not images.
+
+    tensors: of vectors and series `inputs`, float32 (N, ...); of tokens `tokens`, int32, uint16 or uint8 (total,), and
+    `documents`, int64 (N + 1,), the places where documents begin and the last one ends. With them the targets of the
+    task: `labels`, int64 (N,), or `targets`, (N, K), float32 or uint8. Tokens may have `token_bytes`, int64
+    (vocabulary,), the length of each token in bytes, in the training part.
+    class_names: one for each class, if there are classes. metadata: further lines of the prepared file.
+    """
+
+    tensors: Mapping[str, NDArray[Any]]
+    source: str
+    class_names: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a prepared file."""
+        return dict(self.tensors)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Changes of examples and labels by hyperparameters, before any batch is made."""
+"""Changes of examples and targets before any batch is made: by the dataset's task, and by hyperparameters."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,12 +10,26 @@ from torch import Tensor
 
 from datasets.augmentations import transforms
 from datasets.hparams import ROTATIONS, DatasetHparams
+from datasets.spec import DatasetSpec
+
+
+def prepared_targets(tensors: Mapping[str, Tensor], spec: DatasetSpec) -> Tensor:
+    """Return the targets of a prepared split: labels int64 (N,), or float32 (N, K), by the spec standardized."""
+    assert spec.task.stored_targets is not None, "next tokens are not stored"
+    targets = tensors[spec.task.stored_targets]
+    if spec.task.stored_targets == "labels":
+        return targets
+    targets = targets.float()
+    if not spec.target_std:
+        return targets
+    mean, std = (torch.tensor(numbers, dtype=torch.float64) for numbers in (spec.target_mean, spec.target_std))
+    return ((targets.double() - mean) / std).float()
 
 
 def changed_examples(images: Tensor, labels: Tensor, hparams: DatasetHparams) -> tuple[Tensor, Tensor]:
     """Return the training set, changed by the hyperparameters: random labels, then the subsample, then rotation.
 
-    images, labels: any tensors with one entry for each example; labels int64 (N,). Rotation needs images uint8.
+    images, labels: any tensors with one entry for each example. Rotation needs images uint8, random labels int64 (N,).
     The draws are OpenLTH's, from numpy's RandomState: seed s draws the new labels, and s + 1 an order of the examples.
     The first in this order get the new labels, and the first in it are kept, so that those are kept before others.
     """
@@ -36,5 +52,5 @@ def changed_test_examples(images: Tensor, labels: Tensor, hparams: DatasetHparam
     if hparams.unsupervised_labels != "rotation":
         return images, labels
     drawn = np.random.RandomState(hparams.transformation_seed).randint(ROTATIONS, size=len(labels))
-    turns = torch.from_numpy(drawn).to(labels.dtype)
+    turns = torch.from_numpy(drawn).long()
     return transforms.rotate(images, turns), turns

@@ -22,8 +22,9 @@ from datasets.augmentations.augmentation import WHOLE
 from datasets.augmentations.transforms import resized_middle
 from datasets.decode import decode
 from datasets.hparams import DatasetHparams
-from datasets.loading.batches import Loader, LoaderConfig, Part
+from datasets.loading.batches import LoaderConfig, Part
 from datasets.loading.changes import changed_examples
+from datasets.loading.examples import ImageLoader
 from datasets.prepared import load_tensors
 from foundations.errors import DamagedError, UsageError
 
@@ -44,7 +45,9 @@ class _IndexedImages(Dataset["Tensor | str"]):
         """Take the tensors of an index (see `source_files.Index`)."""
         self._files = index["files"].numpy().tobytes().decode(errors="surrogateescape").split("\n")
         self._file, self._offset, self._size = (index[key] for key in ("file", "offset", "size"))
-        self._folder, self._image_size = folder, hparams.input_shape[1:]
+        self._folder = folder
+        height, width = hparams.input_shape[1:]
+        self._image_size = height, width
         self._hparams = hparams
         self._augmentation = hparams.augmentation  # a worker may not know an added dataset by its name
 
@@ -110,7 +113,7 @@ class _DecodingWorkers:
             yield images.to(self._device, non_blocking=True)
 
 
-class StreamingLoader(Loader):
+class StreamingLoader(ImageLoader):
     """A loader that decodes image files in worker processes. At most one iterator of each kind is in use at a time."""
 
     def __init__(self, hparams: DatasetHparams, folder: Path, config: LoaderConfig, workers: int | None = None) -> None:
@@ -127,7 +130,7 @@ class StreamingLoader(Loader):
             spelling = self._hparams.augmentation.spelling
             raise UsageError(f"its augmentation, '{spelling}', works only on datasets in memory.", "dataset_name")
         workers = _fair_share(config.world_size) if workers is None else workers
-        train, test = (load_tensors(hparams.dataset_name, split, folder) for split in ("train", "test"))
+        train, test = (load_tensors(hparams.spec.spelling, split, folder) for split in ("train", "test"))
         held_out = self._hparams.validation_examples
         self._train_numbers, train_labels = changed_examples(
             torch.arange(held_out, len(train["labels"])), train["labels"][held_out:], self._hparams
@@ -143,18 +146,18 @@ class StreamingLoader(Loader):
         self._workers = {part: _DecodingWorkers(own, self._device, workers) for part, own in images.items()}
 
     def _augmented(self, order: Tensor, slices: list[slice], stream: torch.Generator) -> Iterator[Tensor]:
-        seeds, finish = self._hparams.augmentation.draw_streamed(self.num_train, self._device, stream)
+        seeds, finish = self._hparams.augmentation.draw_streamed_by(self.num_train, self._device, self._hparams, stream)
         numbers = self._train_numbers[order]
         tasks = [list(zip(numbers[part].tolist(), seeds[part].tolist(), strict=True)) for part in slices]
         decoded = self._workers["train"].decode(tasks)
         return (finish(images, part) for images, part in zip(decoded, slices, strict=True))
 
-    def _train_images(self, numbers: Tensor) -> Tensor:
+    def _train_inputs(self, numbers: Tensor) -> Tensor:
         return self._train.batch([(number, WHOLE) for number in self._train_numbers[numbers].tolist()]).to(self._device)
 
     def _unaugmented(self, which: Part, batches: list[slice]) -> Iterator[Tensor]:
         if which == "train":
-            return (self._train_images(torch.arange(part.start, part.stop)) for part in batches)
+            return (self._train_inputs(torch.arange(part.start, part.stop)) for part in batches)
         return self._workers[which].decode(
             [[(number, WHOLE) for number in range(part.start, part.stop)] for part in batches]
         )

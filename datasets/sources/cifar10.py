@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.formats.cifar_batches import CifarFiles
-from datasets.sources.normalizations import IMAGENET
+from datasets.normalizations import IMAGENET
 from datasets.spec import DatasetSpec
 
 _FILES = CifarFiles(

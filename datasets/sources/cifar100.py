@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from datasets.formats.cifar_batches import CifarFiles
+from datasets.normalizations import SYNFLOW_CIFAR100
 from datasets.sources.cifar10 import CIFAR10
-from datasets.sources.normalizations import SYNFLOW_CIFAR100
 
 _FILES = CifarFiles(
     title="CIFAR-100",

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.formats.source_files import Download, SourceFiles, Split, damaged
-from datasets.sources.normalizations import CINIC10 as CONSTANTS
+from datasets.normalizations import CINIC10 as CONSTANTS
 from datasets.spec import DatasetSpec
 
 _ARCHIVE = Download(

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from datasets.augmentations.resized_crop_flip import RESIZED_CROP_FLIP
 from datasets.formats.source_files import FilePart, Index, SourceFiles, damaged
-from datasets.sources.normalizations import IMAGENET as CONSTANTS
+from datasets.normalizations import IMAGENET as CONSTANTS
 from datasets.spec import DatasetSpec
 from foundations.errors import EnvironmentFailure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets.augmentations.none import NONE
 from datasets.formats.idx import IdxFiles
-from datasets.sources.normalizations import MNIST as CONSTANTS
+from datasets.normalizations import MNIST as CONSTANTS
 from datasets.spec import DatasetSpec
 
 _FILES = IdxFiles(

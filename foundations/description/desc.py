@@ -23,6 +23,7 @@ from foundations.description.address import MAIN, SCHEMA_VERSION, Location, dige
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, elided_values
 from foundations.description.step import Step
 from foundations.errors import DamagedError, UsageError
+from foundations.metrics import METRICS, Metric, headline_record
 from foundations.program import PROGRAM
 from foundations.registry import Plugin, Registered, loaded_plugins, plugin_that_declares, records_of
 
@@ -151,6 +152,11 @@ class Desc(ABC):
         """The dataset that the run is trained on."""
 
     @property
+    def headline(self) -> Metric:
+        """The metric by which runs of this kind are compared, and which determines the best state."""
+        return METRICS.find("accuracy") if self.main is self else self.main.headline
+
+    @property
     def together_key(self) -> Hashable:
         """A key that is equal for runs that one process can train together; None for a run that trains alone."""
         return None
@@ -226,6 +232,8 @@ class Desc(ABC):
         plugins = self.plugins()
         if plugins:
             record["plugins"] = records_of(plugins)
+        if self.main is self:
+            record |= headline_record(self.headline)
         if self.main is not self:
             record["main"] = self.main.record()
             record["sources"] = {name: _source_record(source) for name, source in self.sources().items()}

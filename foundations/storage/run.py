@@ -24,13 +24,8 @@ from typing import TYPE_CHECKING, Any
 from foundations.description.desc import Desc, Source, StateOf, check_record
 from foundations.description.step import Step
 from foundations.errors import Busy, DamagedError, EnvironmentFailure
-from foundations.files import (
-    explain_os_errors,
-    remove_empty,
-    sha256_of_file,
-    write_atomically,
-)
-from foundations.metrics import BEST_BY, Metrics
+from foundations.files import explain_os_errors, remove_empty, sha256_of_file, write_atomically
+from foundations.metrics import Metrics, headline_of
 from foundations.packs import exists, names_in, time_of
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
@@ -226,8 +221,8 @@ class Run(AmendedRun):
             raise self.damaged(METRICS, "it is not as it was written") from error
 
     def best_step(self, iterations_per_epoch: int) -> Step | None:
-        """Return the first step where validation accuracy is best so far; None where it is not measured."""
-        best = self.metrics().best_iteration(BEST_BY)
+        """Return the first step where the headline metric of held out examples is best; None if it is not measured."""
+        best = self.metrics().best_iteration(headline_of(self.record()))
         return None if best is None else Step(best, iterations_per_epoch)
 
     def save_sparsity(self, report: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foundations.errors import UsageError
 from models.family import Family, NetworkSpec
@@ -27,13 +27,16 @@ _WITH_DROPOUT = (
     *("alexnet", "convnext", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
     *("squeezenet", "swin", "vgg"),
 )
+_WITH_LAYER_NORM = ("convnext", "maxvit", "swin", "vit")
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+_OF_ONE_SIZE = {"vit": "image_size", "maxvit": "input_size"}
+"""The networks that are built for one size of images, by the first part of their names, and the argument for it."""
 
 
 def torchvision_model(spec: NetworkSpec) -> nn.Module:
     """Build `torchvision_NAME`, without auxiliary heads and with dropout that resumes.
 
-    Raises: UsageError for images that do not have three channels.
+    Raises: UsageError for images that do not have three channels, or a size that the network is not for.
     """
     from torchvision import models
 
@@ -42,8 +45,18 @@ def torchvision_model(spec: NetworkSpec) -> nn.Module:
     name = spec.member
     if spec.channels != 3:
         raise UsageError(f"torchvision_{name} takes images of 3 channels, not {spec.channels}.", "model_name")
-    options = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
-    model: nn.Module = models.get_model(name, weights=None, num_classes=spec.outputs, **options)
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
+    if (argument := _OF_ONE_SIZE.get(name.partition("_")[0])) is not None:
+        height, width = spec.input_shape[1:]
+        if height != width:
+            raise UsageError(f"torchvision_{name} takes square images, not {height} x {width}.", "model_name")
+        options[argument] = (height, width) if argument == "input_size" else height
+    try:
+        model: nn.Module = models.get_model(name, weights=None, num_classes=spec.outputs, **options)
+    except (AssertionError, ValueError) as error:
+        reason = str(error).split("\n")[0].rstrip(".!") or type(error).__name__
+        shown = f"torchvision_{name} cannot be built for images of {spec.inputs}: {reason}."
+        raise UsageError(shown, "model_name") from error
     make_repeatable(model)
     return model
 
@@ -56,5 +69,6 @@ TORCHVISION = Family(
     examples=("torchvision_vgg16", "torchvision_vgg16_bn", "torchvision_densenet121", "torchvision_mobilenet_v2"),
     members=tuple(_NAMES.split()),
     dropout_members=_WITH_DROPOUT,
+    linearized_members=_WITH_LAYER_NORM,
     options=frozenset(),
 )

@@ -12,7 +12,7 @@ from models.family import NetworkSpec
 
 
 class Perceptron(nn.Module):
-    """Linear layers with activations between them. Input (B, C, H, W) float, output (B, outputs) float."""
+    """Linear layers with activations between them. Input (B, ...) float, output (B, outputs) float."""
 
     def __init__(self, spec: NetworkSpec, units: Sequence[int]) -> None:
         super().__init__()

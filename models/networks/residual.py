@@ -1,4 +1,4 @@
-"""The parts that residual networks for small images and for ImageNet share (He et al. 2016)."""
+"""The parts that residual networks for small images, for ImageNet and for series share (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ Shortcut = Callable[[int, int, int], tuple[str, nn.Module | None]]
 """From inputs, outputs and stride to the name of a shortcut in its block, and the shortcut; None for the identity."""
 
 
-def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Return a shortcut with weights: a 1 x 1 convolution and batch normalization."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+# By the number of dimensions that a convolution runs over: 1 for series, 2 for images.
+_CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+_BATCHNORMS: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+
+def projection(inputs: int, outputs: int, stride: int, *, dimensions: int = 2) -> nn.Sequential:
+    """Return a shortcut with weights: a convolution of size 1 and batch normalization."""
+    conv, norm = _CONVOLUTIONS[dimensions], _BATCHNORMS[dimensions]
+    return nn.Sequential(conv(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
 
 class _Residual(nn.Module):
@@ -34,19 +40,28 @@ class _Residual(nn.Module):
 
 
 class Block(_Residual):
-    """Two 3 x 3 convolutions and a shortcut."""
+    """Two convolutions of size 3 and a shortcut, over images or series."""
 
     expansion = 1
 
     def __init__(
-        self, inputs: int, filters: int, stride: int, *, act: Activation, shortcut: Shortcut, widening: int = 1
+        self,
+        inputs: int,
+        filters: int,
+        stride: int,
+        *,
+        act: Activation,
+        shortcut: Shortcut,
+        widening: int = 1,
+        dimensions: int = 2,
     ) -> None:
         """Take the arguments of all blocks. widening: the factor of the inner filters of bottlenecks, unused here."""
         super().__init__(act)
-        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
+        conv, norm = _CONVOLUTIONS[dimensions], _BATCHNORMS[dimensions]
+        self.conv1 = conv(inputs, filters, 3, stride, padding=1, bias=False)
+        self.bn1 = norm(filters)
+        self.conv2 = conv(filters, filters, 3, padding=1, bias=False)
+        self.bn2 = norm(filters)
         self._set_shortcut(*shortcut(inputs, filters, stride))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -94,6 +94,13 @@ class AttachedMask:
         """Zero the pruned weights and the optimizer's elementwise state for them."""
         self._pruned.enforce(self._weights, self._optimizer, self._state)
 
+    @torch.no_grad()
+    def kept_gradients(self) -> dict[nn.Parameter, torch.Tensor]:
+        """Return the gradients of the weights, with zeros for pruned ones. Weights without a gradient are absent."""
+        found = {name: weight.grad.clone() for name, weight in self._weights.items() if weight.grad is not None}
+        self._pruned.enforce(found)
+        return {self._weights[name]: gradient for name, gradient in found.items()}
+
     def detach(self) -> None:
         """Stop: the optimizer may move the pruned weights again."""
         self._hook.remove()

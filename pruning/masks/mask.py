@@ -15,14 +15,14 @@ from foundations.files import write_atomically
 from foundations.random_streams import generator
 from foundations.storage import tensor_files
 from foundations.storage.run import MASK, Run
-from pruning.hparams import PruningHparams
+from pruning.hparams import DEFAULT_LAYERS, PruningHparams
 from pruning.masks.attached_mask import AttachedMask
 from pruning.masks.mask_files import pack, unpack
 from pruning.masks.overlap import overlap, overlap_per_layer
 from pruning.weights.computed_weights import Computed
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.named_weights import Weight, named_weights, refuse_unprunable
-from pruning.weights.prunable import LAYER_TYPES, Choice, prunable_weights, weights_to_prune
+from pruning.weights.prunable import Choice, prunable_weights, weights_to_prune
 
 
 class Mask(Mapping[str, torch.Tensor]):
@@ -47,14 +47,14 @@ class Mask(Mapping[str, torch.Tensor]):
             self.weights_of(model)
 
     @classmethod
-    def ones(cls, model: nn.Module, layer_types: Sequence[Choice] = LAYER_TYPES, *, biases: bool = False) -> Mask:
+    def ones(cls, model: nn.Module, layer_types: Sequence[Choice] = (DEFAULT_LAYERS,), *, biases: bool = False) -> Mask:
         """Return the mask of `model` that keeps every prunable weight.
 
         layer_types, biases: the layers, as in `pruning.weights.prunable.prunable_weights`: types, names, patterns of
         names. By default, UnprunedWarning names the weights that are not prunable.
         """
         mask = cls._all_of(model, prunable_weights(model, layer_types, biases=biases))
-        if layer_types is LAYER_TYPES:
+        if tuple(layer_types) == (DEFAULT_LAYERS,):
             warn_of_left_out(model, mask, stacklevel=2)
         return mask
 

@@ -8,7 +8,7 @@ dropout) add no node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from foundations.multiply_adds import in_eval_mode
 from pruning.scoring.scoring_network import run
 
@@ -65,15 +66,15 @@ class Graph:
         return [node for node in self.nodes if node.layer is not None]
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
-    """Return the graph of `model` for inputs of a shape (of one example).
+def trace(model: nn.Module, inputs: Inputs | Sequence[int]) -> Graph:
+    """Return the graph of `model` for some inputs, or for float inputs of a shape (of one example).
 
     The model runs once, in eval mode and without gradients, and is left as it was.
 
     Raises: UsageError that names the operation if the units of a value cannot be followed, as through attention.
     """
     parameter = next(model.parameters())
-    example = torch.ones(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
+    example = Inputs.of(inputs).blank(1, parameter.device, parameter.dtype)
     tracer = _Tracer(model, example)
     with in_eval_mode(model), torch.no_grad(), tracer:
         outputs = run(model, example)

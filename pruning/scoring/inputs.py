@@ -9,11 +9,17 @@ from torch import nn
 
 from foundations.errors import UsageError
 from foundations.examples import Rows, rows_of
+from foundations.inputs import TOKENS, Inputs
 from pruning.examples import Examples, ExamplesOfPass, chosen_examples, read_examples, tensors_of_inputs
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.scoring.outputs import Objective
 from pruning.scoring.scoring_network import takes_argument
 from pruning.weights.named_weights import unwrapped
+
+
+def one_example(inputs: Inputs) -> dict[str, Any]:
+    """Return the fields of `ScoringInputs` that describe one example: its shape, or, of tokens, an example."""
+    return {"example": inputs.blank(1)} if inputs.kind == TOKENS else {"input_shape": inputs.shape}
 
 
 @dataclass(frozen=True, kw_only=True)

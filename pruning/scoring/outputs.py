@@ -34,15 +34,21 @@ class Objective:
     With cross-entropy, the logits are `output(outputs)`; without `output`, they are the outputs themselves if these are
     a tensor, their `logits` or `out`, or the first entry of a tuple or list. If the outputs have a `loss` of their own
     (a Hugging Face model that gets labels), that is used, unless another loss is given. Any other loss gets the outputs
-    as they are, or `output(outputs)`.
+    as they are, or `output(outputs)`. mass: (targets) -> the divisor of the mean over a batch, as `mass` returns it.
     """
 
-    def __init__(self, loss: Loss = F.cross_entropy, output: Output | None = None) -> None:
+    def __init__(
+        self,
+        loss: Loss = F.cross_entropy,
+        output: Output | None = None,
+        mass: Callable[[Any], float] | None = None,
+    ) -> None:
         self.loss = function(loss, "loss", "outputs and targets")
         self.output = function(output, "output", "what the network returns")
         if loss is None:
             raise UsageError("it takes a function of outputs and targets.", "loss")
         self._is_cross_entropy = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
+        self._mass = mass
         self._has_warned = False
 
     @property
@@ -172,6 +178,8 @@ class Objective:
 
         Targets with the ignored label do not count, and classes count by the weights of nn.CrossEntropyLoss.
         """
+        if self._mass is not None:
+            return self._mass(targets)
         if not isinstance(targets, Tensor) or targets.is_floating_point() or self.ignored_label is None:
             return count
         weights = self.loss.weight if isinstance(self.loss, nn.CrossEntropyLoss) else None

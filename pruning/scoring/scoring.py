@@ -28,6 +28,7 @@ from pruning.scoring.activation_memory import (
     recompute_blocks,
 )
 from pruning.scoring.inputs import ScoringInputs
+from pruning.scoring.linearized import linearized
 from pruning.scoring.masked_network import MaskedNetwork
 from pruning.scoring.masked_network import Scores as Scores
 from pruning.scoring.scoring_network import (
@@ -203,14 +204,15 @@ class Scoring(MaskedNetwork):
     def scores_of_flow(self, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:
         """Return score(w, ∂R/∂w) by element, R = 1ᵀ f(1) the sum of the outputs for one example of all ones.
 
-        A network that takes tokens gets the ones in place of its embeddings.
+        A network that takes tokens gets the ones in place of its embeddings. Of a network with layer norm, such as a
+        transformer, f is the linearized form (`pruning.scoring.linearized`).
         """
         ones = self.ones()
         takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(ones) if isinstance(leaf, Tensor))
         if self._inputs.example is None and has_embeddings(self.network):
             raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
         behind = ones_behind_embeddings(self.network, self.weights) if takes_tokens else contextlib.nullcontext()
-        with behind:
+        with behind, linearized(self.network):
             flow = self.gradient_of(self.objective.scored(self.run(ones)).sum())
         return {name: score(weight.detach(), flow[name]).contiguous() for name, weight in self.weights.items()}
 

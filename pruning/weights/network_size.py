@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from foundations.inputs import Inputs
 from foundations.multiply_adds import uses_of_parameters
 from models.build import construct
 from models.copying import copied
@@ -30,26 +31,27 @@ class Size:
     """As `multiply_adds` returns them."""
 
 
-def measure(hparams: ModelHparams, *, outputs: int, input_shape: tuple[int, int, int]) -> Size:
+def measure(hparams: ModelHparams, *, outputs: int, inputs: Inputs) -> Size:
     """Return the size of a network. The arguments are those of `build_model`."""
     with torch.device("meta"):
-        model = construct(hparams, hparams.outputs or outputs, input_shape)
+        model = construct(hparams, hparams.outputs or outputs, inputs)
     weights = prunable_weights(model)
     return Size(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         prunable=sum(weight.shape.numel() for weight in weights.values()),
         prunable_tensors=len(weights),
-        multiply_adds=multiply_adds(model, input_shape),
+        multiply_adds=multiply_adds(model, inputs),
     )
 
 
-def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Return the multiply-adds of the prunable weights in evaluation, for one image.
+def multiply_adds(model: nn.Module, inputs: Inputs | Sequence[int]) -> int:
+    """Return the multiply-adds of the prunable weights in evaluation, for one example.
 
-    input_shape: channels, height, width. The model is not changed: a copy of it runs on the meta device.
+    inputs: or the shape of one example, such as channels, height, width. The model is not changed: a copy of it runs on
+    the meta device.
     """
     model = copied(plain(model)).to("meta")
-    uses = uses_of_parameters(model, input_shape)
+    uses = uses_of_parameters(model, inputs)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     counted = {id(weight) for weight in prunable_weights(model).values()}
     return sum(parameters[name].numel() * number for name, number in uses.items() if id(parameters[name]) in counted)

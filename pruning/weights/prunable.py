@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from foundations.errors import UsageError, did_you_mean
 from models.networks.shortcut_scales import ShortcutScale
+from models.prunable_default import PrunableDefault
 from pruning.hparams import ALL_BUT_CLASSIFIER, CONVOLUTIONAL, DEFAULT_LAYERS, LAYER_GROUPS, NO_SCALES, PruningHparams
 from pruning.weights.named_weights import (
     Weight,
@@ -34,7 +35,6 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 LAYER_TYPES: tuple[type[nn.Module], ...] = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention)
 BATCHNORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
 """The batchnorms of torch.nn: 1-, 2- and 3-dimensional, synchronized and lazy."""
-_GROUPS = {DEFAULT_LAYERS: LAYER_TYPES, CONVOLUTIONAL: CONVOLUTIONS}
 _WEIGHTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 Choice = type[nn.Module] | str
 """A type of layers; or the name of one, of a group of layers, of a layer or of a tensor, or a pattern of names."""
@@ -46,7 +46,7 @@ def is_bias(tensor: str) -> bool:
 
 
 def prunable_weights(
-    model: nn.Module, layer_types: Sequence[Choice] = LAYER_TYPES, *, biases: bool = False
+    model: nn.Module, layer_types: Sequence[Choice] = (DEFAULT_LAYERS,), *, biases: bool = False
 ) -> dict[str, Weight]:
     """Return the prunable weights of `model` by name, in sorted order.
 
@@ -117,12 +117,13 @@ def classifier_layers(model: nn.Module) -> list[str]:
 
 def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases: bool) -> set[str]:
     """Return the names of the tensors that one choice of layers takes. Raises: UsageError for a name of nothing."""
+    if choice == DEFAULT_LAYERS:
+        return _by_default(model, biases)
     if choice == ALL_BUT_CLASSIFIER:
         return _without_classifier(model, biases)
     if not isinstance(choice, str):
         return _of_types(model, (choice,), biases)
-    kinds = {kind for _, module in named_layers(model) for kind in type(module).__mro__ if kind.__name__ == choice}
-    types = _GROUPS.get(choice, tuple(kinds))
+    types = CONVOLUTIONS if choice == CONVOLUTIONAL else _types_called(model, choice)
     if {*types} - {nn.Module, object}:
         return _of_types(model, types, biases)
     named = _by_name(model, choice, tensors, biases)
@@ -136,6 +137,22 @@ def _chosen(model: nn.Module, choice: Choice, tensors: dict[str, Weight], biases
             f"of layers ({', '.join(present)}), and names or patterns of layers and tensors."
         )
     return named
+
+
+def _types_called(model: nn.Module, name: str) -> tuple[type[nn.Module], ...]:
+    """Return the types of a network's layers, and their bases, that have a name."""
+    kinds = {kind for _, module in named_layers(model) for kind in type(module).__mro__}
+    return tuple(kind for kind in kinds if kind.__name__ == name)
+
+
+def _by_default(model: nn.Module, biases: bool) -> set[str]:
+    """Return the tensors of the default types of layers, or what the network has in place of them."""
+    own = PrunableDefault.of(model)
+    found = _of_types(model, LAYER_TYPES, biases)
+    for name in own.also:
+        found |= _of_types(model, _types_called(model, name), biases)
+    kept = tuple(f"{layer}." for layer in own.without)
+    return {name for name in found if not name.startswith(kept)}
 
 
 def _of_types(model: nn.Module, types: tuple[type[nn.Module], ...], biases: bool) -> set[str]:
@@ -159,7 +176,7 @@ def _of_types(model: nn.Module, types: tuple[type[nn.Module], ...], biases: bool
 
 def _without_classifier(model: nn.Module, biases: bool) -> set[str]:
     dense = tuple(f"{layer}." if layer else "" for layer in classifier_layers(model))
-    found = {name for name in _of_types(model, LAYER_TYPES, biases) if not name.startswith(dense)}
+    found = {name for name in _by_default(model, biases) if not name.startswith(dense)}
     if not found:
         raise UsageError("this network has no layers besides its classifier.", "prunable_layers")
     return found

@@ -14,9 +14,10 @@ from torch import nn
 
 from foundations.errors import UsageError, invalid
 from pruning.compute_mask import within_masks_of_torch
+from pruning.hparams import DEFAULT_LAYERS
 from pruning.masks.mask import Mask
 from pruning.weights.named_weights import named_weights
-from pruning.weights.prunable import LAYER_TYPES, prunable_weights
+from pruning.weights.prunable import prunable_weights
 
 _PREFIXES = ("module.", "_orig_mod.")
 
@@ -117,7 +118,7 @@ def mask_of_ones(
     parameter has no shape yet.
     """
     if filter_function is None:
-        return within_masks_of_torch(network, Mask.ones(network, layer_types or LAYER_TYPES))
+        return within_masks_of_torch(network, Mask.ones(network, layer_types or (DEFAULT_LAYERS,)))
     if not callable(filter_function):
         raise UsageError("it must be a function of a parameter's name.", "filter_function")
     every = prunable_weights(network, layer_types or ("*",), biases=layer_types is None)

@@ -20,11 +20,12 @@ from analysis.rows.result_value import Value
 from analysis.rows.run_row import Row
 from analysis.rows.runs import read_rows
 from foundations.errors import PluginError, UsageError
-from foundations.metrics import BEST_BY, Metrics
+from foundations.metrics import Metrics
 from foundations.storage.run import METRICS, Run
 from open_prune import GroupsOptions, StoredRun, comparison
 from tests.analysis.conftest import Family
 from tests.analysis.rows import damaged, imported, pruned, training
+from training.desc import TrainDesc
 
 ACCURACY = Value("test_accuracy")
 
@@ -240,9 +241,11 @@ def test_a_value_is_read_from_metrics_at_any_step(family: Family, text: str, at:
 
 def measured(folder: Path, values: dict[tuple[str, int], float]) -> Row:
     """Return the row of a run that measured something."""
-    run = Run(folder, training().run.location)
-    run.folder.mkdir(parents=True)
-    run.save_metrics(Metrics(values))
+    desc = TrainDesc.of({"dataset_name": "digits"})
+    run = Run(folder, desc.location(1))
+    with run.locked(print):
+        run.create(desc)
+        run.save_metrics(Metrics(values))
     return replace(training(), run=run, iterations_per_epoch=10)
 
 
@@ -270,7 +273,7 @@ def test_a_metric_that_was_never_finite_is_not_a_number_and_one_without_values_n
 
 def test_the_value_at_the_best_step_is_where_a_finite_validation_accuracy_is_highest(tmp_path: Path) -> None:
     best = {10: 0.5, 20: 0.8, 30: 0.8, 40: math.nan, 50: math.inf}
-    values = {(BEST_BY, step): value for step, value in best.items()}
+    values = {("validation_accuracy", step): value for step, value in best.items()}
     row = measured(tmp_path, {**values, **{("loss", step): float(step) for step in best}})
 
     assert Value.parse("loss@best").of(row) == 20.0

@@ -9,6 +9,7 @@ import torch
 from foundations.description.desc import RunRef
 from foundations.errors import DamagedError, UsageError
 from foundations.files import sha256_of_file
+from foundations.inputs import Inputs
 from foundations.storage.upkeep import mend, verify
 from models.build import build_model
 from pruning.level import kept_of
@@ -178,7 +179,7 @@ def test_scores_leave_no_trace_in_the_state_to_train(tmp_path: Path, digits: Pat
     place = context(tmp_path, digits)
     run = complete(desc, place).run
 
-    fresh = build_model(desc.main.model, outputs=10, input_shape=(1, 8, 8), seed_keys=(1,)).state_dict()
+    fresh = build_model(desc.main.model, outputs=10, inputs=Inputs((1, 8, 8)), seed_keys=(1,)).state_dict()
     mask = mask_of(run)
     for name, tensor in run.load_state(desc.start).items():
         assert torch.equal(tensor, fresh[name] * mask[name] if name in mask else fresh[name])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision import models as theirs
 
 from branches.imported.pickled_tensors import read_named_tensors
+from branches.imported.state_dicts import tied_names
 from branches.imported.weights_file import import_weights
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.branches.small_branches import branch, mask_of
@@ -51,6 +52,24 @@ def test_the_address_is_that_of_the_tensors(tmp_path: Path, digits: Path) -> Non
     )
 
     assert one == same != other
+
+
+def test_a_tied_tensor_may_have_one_of_its_names_in_a_file(tmp_path: Path, digits: Path) -> None:
+    desc = TrainDesc.of({"dataset_name": "kjv", "model_name": "gpt_1_8_2"})
+    place, weights = context(tmp_path / "runs", digits), dict(initialized_model(desc, 9).state_dict())
+    ((first, *others),) = tied_names(weights)
+    for name in others:
+        del weights[name]
+    torch.save(weights, tmp_path / "tied.pth")
+    del weights[first]
+    torch.save(weights, tmp_path / "untold.pth")
+
+    state = import_weights(tmp_path / "tied.pth", desc, place).load_state(desc.start)
+
+    assert torch.equal(state[first], initialized_model(desc, 9).state_dict()[first])
+    assert all(torch.equal(state[name], state[first]) for name in others)
+    with pytest.raises(DamagedError, match=f"Missing: {first} or {others[0]}"):
+        import_weights(tmp_path / "untold.pth", desc, place)
 
 
 def test_torchvisions_names_are_understood_and_old_files_without_counted_batches(tmp_path: Path, digits: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.cli.terminal import Terminal
+from tests.conftest import REPOSITORY
+from tests.datasets.made_tables import write_shown
 
 ADD = ("datasets", "add", "mine")
 STREAM = ("--stream", "--image_size=8")
@@ -109,3 +111,55 @@ def test_a_last_batch_of_one_is_refused_where_batchnorm_fails_on_it(
 
     result.assert_is_for_people(2, "--batch_size: 19 leaves a last batch of 1 of the 20", "such as 18 or 20")
     assert own.run("ls").out.count("train_") == 0
+
+
+def test_the_page_about_datasets_shows_what_its_commands_print(own: Terminal, tmp_path: Path) -> None:
+    write_shown(tmp_path)
+    page = (REPOSITORY / "docs/datasets.md").read_text()
+    shown = [line.removeprefix("    ") for line in page.splitlines() if line.startswith("    ")]
+    commands = [
+        line.removeprefix("python open_prune.py ").replace("~/", f"{tmp_path}/").split()
+        for line in page.splitlines()
+        if line.startswith("python open_prune.py datasets add") and "flowers" not in line and "--image_size" not in line
+    ]
+    assert len(commands) == 7
+
+    for command in commands:
+        result = own.run(*command)
+
+        assert result.code == 0, result.err
+        printed = result.out.replace(f"{tmp_path}/", "~/").splitlines()
+        missing = [line for line in printed if line not in shown]
+        assert missing == [] or "tweets" in command
+
+
+def test_the_list_and_show_say_task_inputs_and_sizes(own: Terminal, tmp_path: Path) -> None:
+    write_shown(tmp_path)
+    assert own.run("datasets", "add", "kinds", str(tmp_path / "houses.csv"), "--target=kind", "--ignore=id").code == 0
+
+    listed, shown = own.run("datasets").out, own.run("datasets", "show", "kinds").out
+
+    rows = {line.split()[0]: line.split() for line in listed.splitlines()}
+    assert rows["kinds"][1:8] == ["yes", "classification", "vectors", "270", "30", "2", "6"]
+    assert rows["kjv"][2:8] == ["language_modelling", "tokens", "1,013,917", "142,267", "257", "128"]
+    assert "270 training and 30 test examples of 6 features, 2 classes" in shown
+    assert "flat,house" in shown and '"town=Köln"' in shown and "fingerprint" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("add", "mine"), "datasets takes nothing, or: add NAME PATH"),
+        (("add", "mine", "a.csv", "--from_hf=b"), "datasets takes nothing, or: add NAME PATH"),
+        (("--target=y",), "datasets takes nothing, or: add NAME PATH"),
+        (("show", "none"), "'none' is not a valid value"),
+        (("add", "mine", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("add", "mine", "a.csv", "--missing=guess"), "'guess' is not a valid value; choose from refuse, mean"),
+        (("add", "mine", "a.csv", "--task=magic"), "'magic' is not a valid value"),
+        (("add", "mine", "a.csv", "--vocabulary=10"), "--vocabulary: "),
+    ],
+)
+def test_commands_that_are_not_whole_are_refused(own: Terminal, words: tuple[str, ...], message: str) -> None:
+    result = own.run("datasets", *words)
+
+    assert result.code != 0 and message in result.err and "Traceback" not in result.err

@@ -17,6 +17,7 @@ import torch
 from cli.main import main
 from cli.request.foreign_words import Word, code_bases
 from foundations.environment import Environment
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from models.registry import find_family
@@ -213,7 +214,9 @@ def test_every_row_is_run_by_a_test() -> None:
 
 
 def test_weights_of_a_file_are_imported(place: Path) -> None:
-    model = build_model(ModelHparams(model_name="digits_resnet_8_2"), outputs=10, input_shape=(1, 8, 8), seed_keys=(1,))
+    model = build_model(
+        ModelHparams(model_name="digits_resnet_8_2"), outputs=10, inputs=Inputs((1, 8, 8)), seed_keys=(1,)
+    )
     torch.save(model.state_dict(), place / "weights.pt")
 
     assert main(["import", "weights.pt", "--weights", *flags(SMALL)]) == 0

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from datasets.added.added import add_dataset
+from datasets.added.options import AddOptions
 from datasets.loading.batches import Batch
 from datasets.registry import DATASETS
 
 
-def add(root: Path, path: Path, name: str = "mine", **options: Any) -> list[str]:
+def add(root: Path, path: Path, name: str = "mine", *, in_memory: bool = True, **options: Any) -> list[str]:
     """Add a dataset to `root/datasets`; return the messages."""
     lines: list[str] = []
-    add_dataset(name, path, root / "datasets", report=lines.append, **options)
+    add_dataset(name, path, root / "datasets", AddOptions(stream=not in_memory, **options), report=lines.append)
     return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.formats.source_files import Index, SourceFiles, Split
+from datasets.formats.source_files import Arrays, Index, SourceFiles, Split
 
 Examples = tuple[NDArray[Any], NDArray[Any]]
 """Images and labels."""
@@ -150,7 +150,7 @@ def part(count: int, channels: int = 3, side: int = 32, classes: int = 10, seed:
     return images(count, channels, side, seed), labels(count, classes, seed)
 
 
-def assert_split(split: Split | Index, expected: tuple[Any, ...]) -> None:
+def assert_split(split: Split | Index | Arrays, expected: tuple[Any, ...]) -> None:
     assert isinstance(split, Split)
     x, y = expected
     assert split.images.dtype == np.uint8

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.formats.source_files import Index, Split
+from datasets.formats.source_files import Arrays, Index, Split
 from datasets.sources.cinic10 import CINIC10
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
@@ -34,7 +34,7 @@ def write_parts(folder: Path, names: dict[str, str] | None = None) -> Parts:
     return written
 
 
-def assert_split(split: Split | Index, pictures: dict[tuple[str, str], NDArray[Any]]) -> None:
+def assert_split(split: Split | Index | Arrays, pictures: dict[tuple[str, str], NDArray[Any]]) -> None:
     assert isinstance(split, Split)
     ordered = sorted(pictures)
     assert split.class_names == tuple(CLASSES)
@@ -59,7 +59,7 @@ def test_grasps_joined_folder_gives_the_same(tmp_path: Path) -> None:
     published_form, joined = (CINIC10.read(source_files(tmp_path / root, "cinic10")) for root in ("one", "other"))
 
     np.testing.assert_array_equal(published_form["train"].arrays()["images"], joined["train"].arrays()["images"])
-    np.testing.assert_array_equal(published_form["train"].labels, joined["train"].labels)
+    np.testing.assert_array_equal(published_form["train"].arrays()["labels"], joined["train"].arrays()["labels"])
 
 
 def write_archive(root: Path, elsewhere: Path) -> Parts:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.decode import decode
-from datasets.formats.source_files import Index, Split
+from datasets.formats.source_files import Arrays, Index, Split
 from datasets.sources.imagenet import IMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
@@ -89,7 +89,7 @@ def images_of(index: Index, root: Path) -> Iterator[NDArray[Any]]:
         yield decode(blob).permute(1, 2, 0).numpy()
 
 
-def assert_index(index: Split | Index, root: Path, expected: list[tuple[NDArray[Any], str]]) -> None:
+def assert_index(index: Split | Index | Arrays, root: Path, expected: list[tuple[NDArray[Any], str]]) -> None:
     """Compare with the expected pictures and their wnids, in order."""
     assert isinstance(index, Index)
     assert index.class_names == tuple(WNIDS)

@@ -169,7 +169,7 @@ def test_examples_that_are_too_many_to_keep_are_decoded_part_by_part(
     streamed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = stream(streamed).examples(2, seed=0).read()
-    monkeypatch.setattr(datasets.loading.batches, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(datasets.loading.examples, "_KEPT_BYTES", 0)
     decoded: list[int] = []
 
     def batch(images: _IndexedImages, tasks: list[Task]) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.formats.source_files import Index, Split
+from datasets.formats.source_files import Arrays, Index, Split
 from datasets.sources.tinyimagenet import TINYIMAGENET
 from foundations.errors import DamagedError, EnvironmentFailure
 from tests.datasets import published_files as made
@@ -35,7 +35,7 @@ def write_tree(root: Path, sorted_validation: bool = False) -> tuple[Pictures, P
     return {path.name: (array, path.name.split("_")[0]) for path, array in train.items()}, validation
 
 
-def assert_split(split: Split | Index, expected: Pictures) -> None:
+def assert_split(split: Split | Index | Arrays, expected: Pictures) -> None:
     assert isinstance(split, Split)
     order = ["n01", "n02", "n03"]
     pictures = dict(expected)

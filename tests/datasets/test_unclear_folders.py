@@ -115,8 +115,8 @@ REFUSED = [
     (flat_images, "in no class folder, such as '0.png'"),
     (one_class, "only of 'cat'"),
     (one_class_in_training, "only of 'cat'"),
-    (images_and_a_table, "Labels in labels.csv are not read"),
-    (a_table_of_training_labels, "Labels in train.csv are not read"),
+    (images_and_a_table, "--target=COLUMN for the labels in labels.csv"),
+    (a_table_of_training_labels, "--target=COLUMN for the labels in train.csv"),
     (an_archive_of_arrays, "such as .*mnist.npz"),
     (two_training_sets, r"several folders of training images \(train_1, train_2\)"),
     (a_test_set_alone, "no folder train beside testing, validation"),
@@ -138,7 +138,7 @@ def test_folders_that_are_not_clear_are_refused(
     assert re.search(message, refusal(tmp_path, tmp_path / "in", **options))
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "set.zip", "set.tar.gz", "set.h5", "images.npy", "0.png"])
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "set.h5", "images.npy", "0.png"])
 def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import DamagedError
-from foundations.metrics import Metrics
+from foundations.metrics import Metric, Metrics, is_better_higher, is_fraction
 
 names = st.sampled_from(["test_loss", "test_accuracy", "train_loss"])
 rows = st.dictionaries(st.tuples(names, st.integers(0, 10**6)), st.floats(allow_nan=False))
@@ -12,6 +12,13 @@ rows = st.dictionaries(st.tuples(names, st.integers(0, 10**6)), st.floats(allow_
 @given(rows)
 def test_metrics_read_back_exactly(values):
     assert Metrics.from_csv(Metrics(values).to_csv()).values == values
+
+
+def metric(name, *, higher_is_better=True):
+    return Metric(spelling=name, label=name, higher_is_better=higher_is_better)
+
+
+BY = metric("by")
 
 
 def test_what_is_not_a_number_reads_back():
@@ -46,34 +53,57 @@ def test_the_last_value_is_that_of_the_highest_iteration():
 
 
 def test_the_value_at_the_best_of_another_metric_is_the_first_such():
-    metrics = Metrics({("by", 0): 0.1, ("by", 9): 0.7, ("by", 10): 0.7, ("found", 0): 3.0, ("found", 9): 2.0})
+    metrics = Metrics(
+        {
+            ("validation_by", 0): 0.1,
+            ("validation_by", 9): 0.7,
+            ("validation_by", 10): 0.7,
+            ("found", 0): 3.0,
+            ("found", 9): 2.0,
+        }
+    )
     metrics.add("found", 10, 1.0)
-    metrics.add("by", 11, 0.9)  # nothing else was measured there
+    metrics.add("validation_by", 11, 0.9)  # nothing else was measured there
 
-    assert metrics.at_best("found", by="by") == 2.0
-    assert metrics.at_best("found", by="nothing") is None
+    assert metrics.at_best("found", by=BY) == 2.0
+    assert metrics.at_best("found", by=metric("nothing")) is None
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_equal_best_values_the_first_is_the_best(order):
-    values = {("by", 5): 0.7, ("by", 9): 0.9, ("by", 10): 0.9, ("by", 30): 0.9, ("by", 31): 0.8, ("other", 1): 2.0}
+    values = {
+        ("validation_by", 5): 0.7,
+        ("validation_by", 9): 0.9,
+        ("validation_by", 10): 0.9,
+        ("validation_by", 30): 0.9,
+        ("validation_by", 31): 0.8,
+        ("validation_other", 1): 2.0,
+    }
     metrics = Metrics(dict(list(values.items())[::order]))
 
-    assert metrics.best_iteration("by") == 9
-    assert metrics.best_iteration("other") == 1
-    assert metrics.best_iteration("nothing") is None
+    assert metrics.best_iteration(BY) == 9
+    assert metrics.best_iteration(metric("other")) == 1
+    assert metrics.best_iteration(metric("nothing")) is None
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_not_finite_is_not_the_best(odd):
     for at in (0, 15, 30):
-        metrics = Metrics({("by", 10): 0.5, ("by", 20): 0.7, ("by", at): odd, ("found", 20): 2.0, ("found", at): 1.0})
+        metrics = Metrics(
+            {
+                ("validation_by", 10): 0.5,
+                ("validation_by", 20): 0.7,
+                ("validation_by", at): odd,
+                ("found", 20): 2.0,
+                ("found", at): 1.0,
+            }
+        )
 
-        assert metrics.best_iteration("by") == 20
-        assert metrics.at_best("found", by="by") == 2.0
-    only = Metrics({("by", 3): odd, ("found", 3): 1.0})
-    assert only.best_iteration("by") is None
-    assert only.at_best("found", by="by") is None
+        assert metrics.best_iteration(BY) == 20
+        assert metrics.at_best("found", by=BY) == 2.0
+    only = Metrics({("validation_by", 3): odd, ("found", 3): 1.0})
+    assert only.best_iteration(BY) is None
+    assert only.at_best("found", by=BY) is None
 
 
 def test_the_last_of_values_is_by_iteration_whatever_the_values_are():
@@ -85,3 +115,19 @@ def test_the_last_of_values_is_by_iteration_whatever_the_values_are():
 def test_what_is_no_metrics_file_is_damaged(text):
     with pytest.raises(DamagedError, match=r"metrics\.csv is damaged"):
         Metrics.from_csv(text)
+
+
+def test_the_best_of_a_metric_where_less_is_better_is_the_lowest():
+    values = {("validation_by", 5): 9.0, ("validation_by", 9): 7.0, ("validation_by", 10): 7.0, ("test_by", 9): 8.0}
+    metrics = Metrics(values)
+
+    assert metrics.best_iteration(metric("by", higher_is_better=False)) == 9
+    assert metrics.selected(metric("by", higher_is_better=False)) == {"selected_test_by": 8.0}
+
+
+def test_tasks_say_which_metrics_are_fractions_and_better_if_higher():
+    assert is_better_higher("test_accuracy") and is_better_higher("validation_r2")
+    assert not is_better_higher("test_perplexity") and not is_better_higher("train_rmse")
+    assert not is_better_higher("test_loss")
+    assert is_fraction("selected_test_average_precision") and is_fraction("density")
+    assert not is_fraction("test_r2")

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from foundations.errors import EnvironmentFailure, UsageError
+from foundations.inputs import Inputs
 from foundations.random_streams import global_generator_from
 from models.activations import ACTIVATIONS, activation
 from models.build import build_model, construct, initialize_masked, output_layer
@@ -23,7 +24,7 @@ def build(
     **hparams: Any,
 ) -> Any:
     return build_model(
-        ModelHparams(model_name=name, **hparams), outputs=outputs, input_shape=input_shape, seed_keys=(seed,)
+        ModelHparams(model_name=name, **hparams), outputs=outputs, inputs=Inputs(input_shape), seed_keys=(seed,)
     )
 
 
@@ -69,7 +70,7 @@ def test_a_network_takes_any_image_and_gives_any_number_of_outputs(name: str, sh
 def test_outputs_given_as_a_hyperparameter_override_the_number_of_classes() -> None:
     assert build(outputs=200).fc.out_features == 200
     hparams = ModelHparams(outputs=1000)
-    assert output_layer(build_model(hparams, outputs=200, input_shape=IMAGE, seed_keys=(1,))).out_features == 1000
+    assert output_layer(build_model(hparams, outputs=200, inputs=Inputs(IMAGE), seed_keys=(1,))).out_features == 1000
 
 
 def weights(model_init: str) -> torch.Tensor:
@@ -313,4 +314,4 @@ def test_a_network_that_no_memory_holds_is_refused_in_words() -> None:
     hparams = ModelHparams(model_name="digits_lenet_999999_999999")
 
     with pytest.raises(EnvironmentFailure, match="not enough memory"):
-        construct(hparams, 10, (1, 8, 8))
+        construct(hparams, 10, Inputs((1, 8, 8)))

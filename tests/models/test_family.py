@@ -9,6 +9,7 @@ from torch import nn
 
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.family import DEPTH, Family, NetworkSpec
 from models.hparams import ModelHparams
@@ -53,14 +54,14 @@ def _declared() -> None:
 def test_hyperparameters_of_a_family_reach_its_builder_and_the_address() -> None:
     hparams = ModelHparams.of({"model_name": "patches_2", "patch_size": 8, "lr": 0.1})
 
-    model = build_model(hparams, outputs=10, input_shape=(3, 32, 32), seed_keys=(1,))
+    model = build_model(hparams, outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,))
 
     assert hparams.normalized(1).canonical()["patch_size"] == 8
     assert model.get_parameter("0.weight").shape == (6, 3, 8, 8)
 
 
 def test_a_network_is_built_with_its_familys_defaults_where_none_are_given() -> None:
-    model = build_model(ModelHparams(model_name="patches_2"), outputs=10, input_shape=(3, 32, 32), seed_keys=(1,))
+    model = build_model(ModelHparams(model_name="patches_2"), outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,))
 
     assert model.get_parameter("0.weight").shape == (6, 3, 4, 4)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from models.networks.ghost_skips import FadingBatchNorm, add_ghost_skips
@@ -19,7 +20,7 @@ RESIDUAL = ["cifar_resnet_8_4", "cifar_resnet_a_8_4", "cifar_wideresnet_10_1", "
 
 def built(name: str, **options: Any) -> nn.Module:
     hparams = ModelHparams(model_name=name, **options)
-    return build_model(hparams, outputs=10, input_shape=(3, 16, 16), seed_keys=(1,)).double()
+    return build_model(hparams, outputs=10, inputs=Inputs((3, 16, 16)), seed_keys=(1,)).double()
 
 
 def tost(weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from tests.conftest import golden_case
@@ -26,7 +27,7 @@ def test_a_state_of_openlth_loads_and_gives_its_loss(case: str) -> None:
     model = build_model(
         ModelHparams(model_name=spec["openlth_name"]),
         outputs=spec["classes"],
-        input_shape=tuple(spec["input_shape"]),
+        inputs=Inputs(tuple(spec["input_shape"])),
         seed_keys=(0,),
     )
     inputs = load_file(folder / "inputs.safetensors")
@@ -45,7 +46,7 @@ def test_a_state_of_openlth_loads_and_gives_its_loss(case: str) -> None:
 
 
 def test_vgg_has_the_names_of_openlth() -> None:
-    model = build_model(ModelHparams(model_name="cifar_vgg_11"), outputs=10, input_shape=(3, 32, 32), seed_keys=(0,))
+    model = build_model(ModelHparams(model_name="cifar_vgg_11"), outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(0,))
     convolutions = (0, 2, 4, 5, 7, 8, 10, 11)  # the numbers in between are pools
     of_batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 

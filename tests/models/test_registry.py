@@ -35,10 +35,9 @@ def test_a_depth_that_does_not_exist_says_which_do(name: str) -> None:
     "name",
     ["", "cifar_resnet", "cifar_resnet_020", "cifar_resnet_20_0", "mnist_lenet", "mnist_lenet_0", "CIFAR_resnet_20"],
 )
-def test_an_unknown_name_lists_the_valid_ones(name: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"^model_name: '.*' is not a valid value[;.].* [Cc]hoose from .*cifar_resnet_D\[_W\]"
-    ):
+def test_an_unknown_name_gets_a_suggestion_or_the_list_of_valid_ones(name: str) -> None:
+    suggestion, listed = r"\. Did you mean '.*'\? \(\d+ names are possible\.\)", r"; choose from .*cifar_resnet_D\[_W\]"
+    with pytest.raises(UsageError, match=rf"^model_name: '.*' is not a valid value({suggestion}|{listed})"):
         canonical_model_name(name)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from models.networks.shortcut_scales import ShortcutScale, add_shortcut_scales
@@ -16,7 +17,7 @@ from pruning.weights.prunable import weights_to_prune
 
 def built(name: str) -> nn.Module:
     hparams = ModelHparams(model_name=name)
-    return build_model(hparams, outputs=10, input_shape=(3, 32, 32), seed_keys=(1,)).eval()
+    return build_model(hparams, outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,)).eval()
 
 
 # Synaptic-Flow's networks have a scale for each channel of an identity shortcut: the numbers of its published code.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from foundations.inputs import Inputs
 from models.activations import ACTIVATIONS, activation
 from models.build import build_model
 from models.hparams import ModelHparams
@@ -17,7 +18,7 @@ from models.networks.soft_activation import FadingAct, replace_activations, scal
 
 def built(name: str, **options: Any) -> nn.Module:
     hparams = ModelHparams(model_name=name, **options)
-    return build_model(hparams, outputs=10, input_shape=(3, 32, 32), seed_keys=(1,)).double().eval()
+    return build_model(hparams, outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,)).double().eval()
 
 
 @pytest.mark.parametrize(

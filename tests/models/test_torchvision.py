@@ -8,6 +8,7 @@ from torch import nn
 from torchvision import models as theirs
 from torchvision.models.resnet import Bottleneck
 
+from foundations.inputs import Inputs
 from models.build import build_model, construct
 from models.dropout import Dropout
 from models.families.torchvision_models import TORCHVISION
@@ -23,7 +24,7 @@ PAIRS = [
 @pytest.mark.parametrize(("name", "builder"), PAIRS)
 def test_residual_networks_have_torchvisions_names_and_values(name: str, builder: Callable[..., nn.Module]) -> None:
     reference = builder(num_classes=7)
-    model = build_model(ModelHparams(model_name=name), outputs=7, input_shape=(3, 64, 64), seed_keys=(0,))
+    model = build_model(ModelHparams(model_name=name), outputs=7, inputs=Inputs((3, 64, 64)), seed_keys=(0,))
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
     model.load_state_dict({f"model.{key}": value for key, value in reference.state_dict().items()})
@@ -39,7 +40,7 @@ def test_the_members_are_networks_of_torchvision() -> None:
 def test_a_network_of_torchvision_keeps_its_own_initial_values() -> None:
     hparams = ModelHparams(model_name="torchvision_squeezenet1_1", model_init="as_built", batchnorm_init="fixed")
 
-    one, again = (build_model(hparams, outputs=5, input_shape=(3, 64, 64), seed_keys=(3,)) for _ in range(2))
+    one, again = (build_model(hparams, outputs=5, inputs=Inputs((3, 64, 64)), seed_keys=(3,)) for _ in range(2))
 
     weight = one.get_parameter("classifier.1.weight")
     assert weight.std().item() == pytest.approx(0.01, rel=0.1)  # its own rule for the last layer
@@ -49,7 +50,7 @@ def test_a_network_of_torchvision_keeps_its_own_initial_values() -> None:
 def test_auxiliary_heads_are_left_out() -> None:
     hparams = ModelHparams(model_name="torchvision_googlenet", model_init="as_built", batchnorm_init="fixed")
     with torch.device("meta"):
-        model = construct(hparams, 5, (3, 224, 224)).train()
+        model = construct(hparams, 5, Inputs((3, 224, 224))).train()
 
         assert model(torch.empty(2, 3, 224, 224)).shape == (2, 5)
 
@@ -58,7 +59,7 @@ def test_the_widest_network_for_tiny_imagenet_has_torchvisions_blocks_after_its_
     with torch.device("meta"):
         reference = theirs.ResNet(Bottleneck, [3, 8, 36, 3], num_classes=200, width_per_group=128)
         reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model = construct(ModelHparams(model_name="tinyimagenet_wideresnet_152"), 200, (3, 64, 64))
+        model = construct(ModelHparams(model_name="tinyimagenet_wideresnet_152"), 200, Inputs((3, 64, 64)))
 
     assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
         f"model.{name}": tensor.shape for name, tensor in reference.state_dict().items()
@@ -76,5 +77,5 @@ OF_EACH_KIND = (
 def test_a_family_says_whether_its_networks_have_dropout(name: str) -> None:
     hparams = ModelHparams(model_name=name, model_init="as_built", batchnorm_init="fixed")
     with torch.device("meta"):
-        model = construct(hparams, 5, (3, 224, 224))
+        model = construct(hparams, 5, Inputs((3, 224, 224)))
     assert hparams.has_dropout == any(isinstance(module, Dropout) for module in model.modules())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from foundations.description.desc import Desc
 from foundations.plan import Target, plan
 from platforms.platform import Platform
 from tests.training.small_runs import context
+from training.desc import TrainDesc
+from training.job import initialized_model
 from training.jobs.one_run import work
+from training.loop.trainer import Trainer
 
 
 def compute_all(descs: Sequence[Desc], root: Path, datasets: Path, platform: Platform) -> list[str]:
@@ -22,3 +26,15 @@ def compute_all(descs: Sequence[Desc], root: Path, datasets: Path, platform: Pla
         work(planned, place, platform)
         platform.agree(planned.refresh)
     return [found.device for planned in made if (found := planned.run.read_manifest()) is not None]
+
+
+def trained_in_float64(desc: TrainDesc, root: Path, datasets: Path, platform: Platform) -> dict[str, Any]:
+    """Train a network in float64 to the end; return its state."""
+    place = context(root, datasets, platform=platform)
+    model = initialized_model(desc, 1, techniques=desc.techniques)
+    trainer = Trainer(model, desc, place, platform, 1, techniques=desc.techniques)
+    trainer.model.double()
+    trainer.prepare(None, desc.start)
+    for images, labels in trainer._steps(desc.start, desc.end, ()):
+        trainer.compute_gradients(images.double(), labels)
+    return {name: tensor.tolist() for name, tensor in trainer.model.state_dict().items()}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from foundations.errors import EnvironmentFailure, UsageError
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from platforms.local import LocalPlatform
@@ -94,7 +95,7 @@ def test_networks_with_narrow_shortcuts_are_not_channels_last_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, name: str, expected: torch.memory_format
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    model = build_model(ModelHparams(model_name=name), outputs=10, input_shape=(3, 32, 32), seed_keys=(1,))
+    model = build_model(ModelHparams(model_name=name), outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,))
 
     assert local(device="cpu").memory_format("float32", model) == expected
 

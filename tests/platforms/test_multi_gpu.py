@@ -24,7 +24,7 @@ from tests.cli.terminal import LONG, SHORT, Running, Terminal
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made
 from tests.datasets.loading import add
-from tests.platforms.in_ranks import compute_all
+from tests.platforms.in_ranks import compute_all, trained_in_float64
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.desc import TrainDesc
 
@@ -111,6 +111,30 @@ def assert_alike(desc: TrainDesc | BranchDesc, one: Path, other: Path, tolerance
 @pytest.mark.parametrize("name", DESCS)
 def test_two_processes_do_what_one_does(alone: Path, together: Path, name: str) -> None:
     assert_alike(DESCS[name], alone, together, 1e-4 if "synchronized" in name else 1e-5)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer_name": "adamw", "lr": 0.01, "clip_grad_norm": 0.1, "accumulate": 3, "no_decay": "biases"},
+        {"mixup": 0.8, "cutmix": 1.0, "technique": "ema", "ema_decay": 0.8, "lr_schedule": "linear"},
+    ],
+    ids=["clipped in parts", "average of mixed"],
+)
+def test_options_of_training_give_the_same_in_two_processes(
+    flags: dict[str, Any], tmp_path: Path, digits: Path
+) -> None:
+    train = partial(trained_in_float64, train_desc(**SMALL_LAST_BATCH, **flags), tmp_path, digits)
+
+    one, two = train(context(tmp_path, digits).platform), several().launch(train)
+
+    for name, values in one.items():
+        torch.testing.assert_close(
+            torch.tensor(two[name], dtype=torch.float64),
+            torch.tensor(values, dtype=torch.float64),
+            rtol=1e-10,
+            atol=1e-12,
+        )
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.registry import METHODS
 from pruning.scoring.inputs import ScoringInputs
+from pruning.scoring.linearized import linearized
 from tests.pruning.foreign_networks import CLASSES, FOREIGN, LENGTH
 from tests.pruning.prunable_rule import CONVOLUTIONAL_OR_LINEAR, PROJECTIONS
 
@@ -227,9 +228,11 @@ def test_synflow_is_the_weight_times_the_gradient_of_the_summed_outputs_of_ones(
     if name.startswith("GPT"):  # the example of ones is behind the embedding
         tokens = reference.get_submodule("tokens")
         tokens.register_forward_hook(lambda _module, _inputs, output: torch.ones_like(output))
-        outputs = reference(torch.zeros(1, LENGTH, dtype=torch.long))["logits"]
-    else:
-        outputs = called(reference, as_ones(FOREIGN[name].examples()[0]))
+    with linearized(reference):
+        if name.startswith("GPT"):
+            outputs = reference(torch.zeros(1, LENGTH, dtype=torch.long))["logits"]
+        else:
+            outputs = called(reference, as_ones(FOREIGN[name].examples()[0]))
 
     assert_same(found, by_autograd(reference, outputs.sum(), found))
 

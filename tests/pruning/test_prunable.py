@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from models.build import construct
 from models.hparams import ModelHparams
 from pruning.hparams import PruningHparams
@@ -73,7 +74,7 @@ def test_the_classifier_is_the_output_layer_and_the_linear_ones_that_stand_with_
     name: str, layers: list[str]
 ) -> None:
     with torch.device("meta"):
-        model = construct(ModelHparams(model_name=name), 10, (3, 64, 64))
+        model = construct(ModelHparams(model_name=name), 10, Inputs((3, 64, 64)))
 
     assert classifier_layers(model) == layers
     counted = weights_to_prune(model, PruningHparams(prunable_layers="all_but_classifier"))

@@ -108,6 +108,17 @@ def test_a_replayed_training_is_the_same_and_a_smaller_batch_is_computed(
     assert (recorder.recorded, recorder.replayed) == (1, STEPS - 1)
 
 
+def test_mixed_examples_are_replayed_and_steps_in_parts_are_computed(
+    recorder: Recorder, tmp_path: Path, digits: Path
+) -> None:
+    mixed, in_parts = (trainer_of(tmp_path, digits, **flags) for flags in ({"mixup": 0.8}, {"accumulate": 2}))
+    recorder.parameters = list(mixed.model.parameters())
+
+    check_same(trained(mixed), trained(computed(trainer_of(tmp_path, digits, mixup=0.8))))
+    assert recorder.replayed
+    assert in_parts.recorded is None
+
+
 def test_a_training_that_goes_on_at_the_last_batch_of_an_epoch_records_the_next_larger_one(
     recorder: Recorder, tmp_path: Path, digits: Path
 ) -> None:

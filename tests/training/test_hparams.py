@@ -65,7 +65,7 @@ def test_a_milestone_that_is_written_twice_is_not_one_that_is_written_once() -> 
         ({"gamma": 0.1}, "milestone_steps, gamma: give both or neither"),
         (
             {"lr_schedule": "cosine", "milestone_steps": "80ep", "gamma": 0.1},
-            "lr_schedule, milestone_steps: a cosine has no milestones",
+            "lr_schedule, milestone_steps: 'cosine' has no milestones",
         ),
         ({"momentum": 0.9, "nesterov_momentum": 0.8}, "momentum, nesterov_momentum: they differ"),
         ({"lr": 0.0}, "lr: 0.0 is not a valid value; it must be above 0"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundations.description.step import Step
+from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from pruning.masks.mask import Mask
@@ -75,7 +76,7 @@ def test_a_training_follows_the_published_trajectory(
     model = build_model(
         ModelHparams(model_name=case["model"]["spec"]["openlth_name"]),
         outputs=case["model"]["spec"]["classes"],
-        input_shape=(channels, height, width),
+        inputs=Inputs((channels, height, width)),
         seed_keys=(1,),
     )
     model.load_state_dict(start_weights)
@@ -125,7 +126,7 @@ def test_in_double_precision_a_training_is_the_same_in_either_memory_format() ->
         source = torch.Generator().manual_seed(0)
         images = torch.randn(30, 3, 12, 12, generator=source, dtype=torch.float64)
         hparams = ModelHparams(model_name="cifar_resnet_8_4")
-        model = build_model(hparams, outputs=10, input_shape=(3, 12, 12), seed_keys=(1,))
+        model = build_model(hparams, outputs=10, inputs=Inputs((3, 12, 12)), seed_keys=(1,))
         model.to(torch.float64).to(memory_format=memory_format)
         batches = ConsecutiveBatches(
             images.contiguous(memory_format=memory_format), torch.arange(30) % 10, batch_size=6, batches_per_epoch=5

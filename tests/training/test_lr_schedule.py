@@ -1,13 +1,18 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundations import registry
+from foundations.errors import PluginError
+from open_prune import load_plugins
 from tests.conftest import golden_case
 from training.hparams import TrainingHparams
 from training.loop.lr_schedule import learning_rate
+from training.registry import LR_SCHEDULES
 
 
 def rates(epoch_length=10, steps=40, **hparams):
@@ -84,3 +89,74 @@ def test_the_rates_are_those_of_the_reference(name: str) -> None:
     )
 
     assert [schedule(t) for t in range(options["steps"])] == pytest.approx(case["lr_per_step"], rel=1e-12)
+
+
+def test_a_linear_schedule_falls_from_the_end_of_the_warmup_to_zero_at_the_last_step():
+    found = rates(lr=2.0, lr_schedule="linear", warmup_steps="10it", steps=40)
+
+    assert found == pytest.approx([2 * min(t / 10, (40 - t) / 30) for t in range(40)])
+
+
+def test_an_inverse_square_root_begins_at_the_end_of_the_warmup():
+    found = rates(lr=2.0, lr_schedule="inverse_sqrt", warmup_steps="4it")
+
+    assert found == pytest.approx([2 * min(t / 4, math.sqrt(4 / max(t, 1))) for t in range(40)])
+    assert rates(lr=1.0, lr_schedule="inverse_sqrt")[3] == pytest.approx(math.sqrt(10_000 / 10_003))
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_a_floor_takes_the_place_of_zero_at_the_end(name: str) -> None:
+    plain, raised = rates(lr=1.0, lr_schedule=name), rates(lr=1.0, lr_schedule=name, min_lr=0.2)
+    schedule = learning_rate(TrainingHparams(lr=1.0, lr_schedule=name, min_lr=0.2, training_steps="40it"), 10)
+
+    assert raised == pytest.approx([0.2 + 0.8 * rate for rate in plain])
+    assert schedule(40) == 0.2
+
+
+@pytest.mark.parametrize(
+    "hparams", [{"milestone_steps": "1ep,2ep", "gamma": 0.1}, {"lr_schedule": "inverse_sqrt", "warmup_steps": "2it"}]
+)
+def test_other_schedules_fall_no_further_than_the_floor(hparams):
+    plain, bounded = rates(lr=1.0, **hparams), rates(lr=1.0, min_lr=0.3, **hparams)
+    warmup = 2 if "warmup_steps" in hparams else 0
+
+    assert bounded[:warmup] == plain[:warmup]
+    assert bounded[warmup:] == [max(rate, 0.3) for rate in plain[warmup:]]
+    assert 0.3 in bounded
+
+
+PLUGIN = """
+from open_prune import Course, LrSchedule
+
+def triangle(t: int, course: Course) -> float:
+    return {result}
+
+TRIANGLE = LrSchedule(spelling="triangle", summary="up and down", factor=triangle)
+"""
+
+
+def plugged_in(monkeypatch: pytest.MonkeyPatch, file: Path, result: str) -> None:
+    file.write_text(PLUGIN.replace("{result}", result))
+    monkeypatch.setattr(registry, "_PLUGINS", {})
+    for name, value in (("_entries", [*LR_SCHEDULES]), ("_found", {}), ("_taken", set())):
+        monkeypatch.setattr(LR_SCHEDULES, name, value)
+    load_plugins([file])
+
+
+def test_a_plug_in_adds_a_schedule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plugged_in(monkeypatch, tmp_path / "mine.py", "1 - abs(2 * course.progress(t) - 1)")
+    hparams = TrainingHparams(lr=2.0, lr_schedule="triangle", training_steps="4it", min_lr=0.1)
+
+    assert [learning_rate(hparams, 10)(t) for t in range(5)] == [0.1, 1.0, 2.0, 1.0, 0.1]
+    assert [plugin.name for plugin in hparams.plugins()] == ["mine"]
+
+
+@pytest.mark.parametrize("result", ["None", "float('nan')", "-1", "'1'"])
+def test_a_factor_of_a_plug_in_that_is_no_number_is_its_mistake(
+    result: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plugged_in(monkeypatch, tmp_path / "mine.py", result)
+    schedule = learning_rate(TrainingHparams(lr_schedule="triangle", training_steps="4it"), 10)
+
+    with pytest.raises(PluginError, match=r"mine.py, line 4: triangle, of 'triangle', returned .* a finite number"):
+        schedule(1)

@@ -12,7 +12,8 @@ from torch import nn
 from foundations.errors import DamagedError
 from pruning.masks.mask import Mask
 from training.hparams import TrainingHparams
-from training.loop.optimizers import batchnorm_parameters, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.loop.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from training.loop.weight_decay import undecayed_parameters
 
 STEPS = 6
 ALL = [
@@ -23,8 +24,22 @@ ALL = [
     TrainingHparams(optimizer_name="adamw", lr=0.1, weight_decay=0.05),
     TrainingHparams(optimizer_name="rmsprop", lr=0.1, weight_decay=0.05),
     TrainingHparams(optimizer_name="rmsprop", lr=0.1, momentum=0.5),
+    TrainingHparams(
+        optimizer_name="adamw", lr=0.1, weight_decay=0.05, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3
+    ),
+    TrainingHparams(optimizer_name="adam", lr=0.1, adam_beta1=0.0, adam_beta2=0.5),
 ]
-NAMES = ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "rmsprop with momentum"]
+NAMES = [
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adam",
+    "adamw",
+    "rmsprop",
+    "rmsprop with momentum",
+    "adamw with other constants",
+    "adam with other constants",
+]
 
 
 def by_definition(hparams, weight, gradients):
@@ -47,9 +62,10 @@ def by_definition(hparams, weight, gradients):
             velocity = hparams.momentum * velocity + gradient / (math.sqrt(second) + 1e-8)
             weight -= lr * velocity
         else:
-            first = 0.9 * first + 0.1 * gradient
-            second = 0.999 * second + 0.001 * gradient**2
-            weight -= lr * (first / (1 - 0.9**t)) / (math.sqrt(second / (1 - 0.999**t)) + 1e-8)
+            beta1, beta2, epsilon = hparams.adam_beta1, hparams.adam_beta2, hparams.adam_epsilon
+            first = beta1 * first + (1 - beta1) * gradient
+            second = beta2 * second + (1 - beta2) * gradient**2
+            weight -= lr * (first / (1 - beta1**t)) / (math.sqrt(second / (1 - beta2**t)) + epsilon)
     return weight
 
 
@@ -147,11 +163,55 @@ def test_the_tensors_of_another_network_are_refused(other):
 def test_batchnorm_can_be_exempt_from_weight_decay(hparams):
     decayed, spared, plain = network(), network(), network()
     without = dataclasses.replace(hparams, weight_decay=0.0)
-    for model, how, exempt in ((decayed, hparams, False), (spared, hparams, True), (plain, without, False)):
-        step(model, make_optimizer(how, model.parameters(), batchnorm_parameters(model) if exempt else ()), 0)
+    exempt = dataclasses.replace(hparams, no_batchnorm_decay=True)
+    for model, how in ((decayed, hparams), (spared, exempt), (plain, without)):
+        step(model, make_optimizer(how, model.parameters(), undecayed_parameters(model, how)), 0)
 
     for name, parameter in spared.named_parameters():
         expected = plain if name.startswith("1.") else decayed
         assert torch.allclose(parameter, expected.get_parameter(name), rtol=1e-5), name
     if hparams.optimizer_name not in ("rmsprop", "adam"):  # their first step has the same length for any gradient
         assert not torch.equal(decayed[1].weight, plain[1].weight)
+
+
+class Kinds(nn.Module):
+    """A network with a parameter of each kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+        self.head.weight = self.tokens.weight
+        self.pos_embed, self.cls_token = nn.Parameter(torch.zeros(1, 3, 4)), nn.Parameter(torch.zeros(1, 1, 4))
+        self.attention, self.gru = nn.MultiheadAttention(4, 2), nn.GRU(4, 4)
+        self.layer_norm, self.rms, self.group = nn.LayerNorm(4), nn.RMSNorm(4), nn.GroupNorm(2, 4)
+        self.batch, self.conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+
+NORMS = {"layer_norm.weight", "layer_norm.bias", "rms.weight", "group.weight", "group.bias", "batch.weight"} | {
+    "batch.bias"
+}
+BIASES = {"attention.in_proj_bias", "attention.out_proj.bias", "gru.bias_ih_l0", "gru.bias_hh_l0", "conv.bias"} | {
+    name for name in NORMS if name.endswith("bias")
+}
+EMBEDDINGS = {"tokens.weight", "pos_embed", "cls_token"}
+
+
+@pytest.mark.parametrize(
+    ("no_decay", "expected"),
+    [
+        ("norms", NORMS),
+        ("biases", BIASES),
+        ("embeddings", EMBEDDINGS),
+        ("biases, norms,embeddings", NORMS | BIASES | EMBEDDINGS),
+        (None, set()),
+    ],
+)
+def test_kinds_of_parameters_are_exempt_from_weight_decay(no_decay, expected):
+    model, hparams = Kinds(), TrainingHparams(weight_decay=0.1, no_decay=no_decay).simplified()
+    exempt = undecayed_parameters(model, hparams)
+    optimizer = make_optimizer(hparams, model.parameters(), exempt)
+
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+
+    assert {name for name, p in model.named_parameters() if not decays[id(p)]} == expected
+    assert len(decays) == len(list(model.parameters()))

@@ -30,6 +30,28 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "adamw in bf16": train_desc(optimizer_name="adamw", lr=0.01, weight_decay=0.1, precision="bf16"),
     "sgd in fp16": train_desc(precision="fp16"),
     "batchnorm": train_desc(model_name="digits_resnet_8_4"),
+    "adamw in groups, clipped, linear": train_desc(
+        optimizer_name="adamw",
+        lr=0.01,
+        weight_decay=0.1,
+        adam_beta2=0.95,
+        no_decay="norms,biases",
+        clip_grad_norm=0.5,
+        lr_schedule="linear",
+        min_lr=0.001,
+        warmup_steps="2it",
+    ),
+    "clipped in fp16 with a mask": oneshot_desc(
+        "random", {"precision": "fp16", "clip_grad_norm": 0.1, "lr_schedule": "inverse_sqrt"}, density=0.3
+    ),
+    "in parts, batchnorm": train_desc(model_name="digits_resnet_8_4", accumulate=3),
+    "mixed, rand_augment": train_desc(mixup=0.8, cutmix=1.0, augment_as="pad4_crop_flip_randaugment"),
+    "average of a network with batchnorm": train_desc(
+        model_name="digits_resnet_8_4", technique="ema", ema_decay=0.8, ema_begin="3it", ema_warmup=True
+    ),
+    "average of a changing mask": train_desc(
+        technique="gmp,ema", gmp_frequency="2it", gmp_density=0.1, ema_decay=0.9, ema_only_at_end=True
+    ),
     "sgd with a mask": oneshot_desc("random", prune_fraction=0.9),
     "adam with a mask": oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
     "mask from another step": oneshot_desc(prune_step="2ep", state_step="3it", start_step="3it"),

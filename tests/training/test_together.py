@@ -94,6 +94,40 @@ def test_stacked_trainings_are_those_alone_step_by_step(
     assert len({str(trainer.model.state_dict()) for trainer in alone}) == len(methods)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [({"mixup": 0.8, "cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}), ({"cutmix": 1.0}, {})],
+    ids=["all", "some"],
+)
+def test_stacked_trainings_mix_and_clip_and_average_as_alone(
+    options: tuple[dict[str, Any], ...], tmp_path: Path, digits: Path
+) -> None:
+    place = context(tmp_path, digits)
+
+    def trained(*, in_stack: bool) -> list[Trainer]:
+        trainers = []
+        for replicate, flags in enumerate(options):
+            more = {"clip_grad_norm": 0.2, "technique": "ema", "ema_decay": 0.5, "training_steps": "6it", **flags}
+            desc = train_desc(batch_size=32, **more)
+            model = initialized_model(desc, replicate, techniques=desc.techniques)
+            trainer = Trainer(model, desc, place, place.platform, replicate, techniques=desc.techniques)
+            trainer.model.double()
+            trainer.prepare(None, desc.start)
+            trainers.append(trainer)
+        stack = Stack(trainers) if in_stack else None
+        for drawn in zip(*(each._steps(each.desc.start, each.desc.end, ()) for each in trainers), strict=True):
+            asked = [(x.double(), y) for x, y in drawn]
+            if stack is not None:
+                stack.compute_gradients(asked)
+            else:
+                for trainer, batch in zip(trainers, asked, strict=True):
+                    trainer.compute_gradients(*batch)
+        return trainers
+
+    for found, expected in zip(trained(in_stack=True), trained(in_stack=False), strict=True):
+        torch.testing.assert_close(tensors_of(found), tensors_of(expected), rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_a_released_network_has_tensors_of_its_own(tmp_path: Path, digits: Path) -> None:
     trainers = trainings(train_desc(), METHODS[:2], context(tmp_path, digits))
     stack = Stack(trainers)
@@ -165,6 +199,7 @@ def test_runs_that_take_turns_have_the_bytes_of_runs_alone(tmp_path: Path, digit
     descs = [
         train_desc(**RESNET),
         train_desc(**RESNET, lr=0.03, technique="smoothing"),
+        train_desc(**RESNET, accumulate=2, clip_grad_norm=0.5, mixup=1.0, technique="ema"),
         train_desc(**{**RESNET, "training_steps": "1ep2it"}),
         oneshot_desc("snip10", RESNET, density=0.2, technique="rigl", mask_update_frequency="2it"),
         oneshot_desc("synflow", RESNET, density=0.1),

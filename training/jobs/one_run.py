@@ -15,7 +15,7 @@ from datasets.added.added import register_added
 from foundations.description.desc import Desc
 from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure, Interrupted, OpenPruneError
-from foundations.metrics import BEST_BY, Metrics
+from foundations.metrics import Metric, Metrics
 from foundations.plan import PlannedRun
 from foundations.registry import load
 from foundations.storage.manifest import MANIFEST, Manifest
@@ -149,8 +149,11 @@ class RunWork:
         known = [step for step in kept if step < steps[-1] and self.platform.agree(partial(self.run.has_state, step))]
 
         def check(step: Step) -> None:
-            stored, found = self.run.load_state(step), trainer.model.state_dict()
-            if any(not torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items()):
+            stored = self.run.load_state(step)
+            with trainer.hooks.evaluated():
+                found = trainer.model.state_dict()
+                is_same = all(torch.equal(tensor, found[name].cpu()) for name, tensor in stored.items())
+            if not is_same:
                 raise EnvironmentFailure(
                     f"A replay of {self.run} does not reproduce the state that was kept at {step}: the machine, the\n"
                     "versions or the number of processes differ from those in\n"
@@ -170,10 +173,12 @@ class RunWork:
             self.run.add(*map(self.run.state_name, steps))
 
     def _finish(self, trainer: Trainer, progress: Progress) -> None:
-        if trainer.best and (best := progress.metrics.best_iteration(BEST_BY)) is not None:
+        if trainer.best and (best := progress.metrics.best_iteration(trainer.task.headline)) is not None:
             self.run.save_state(self.desc.start.at(best), trainer.best)
         self.run.save_metrics(progress.metrics)
-        results = _results(progress.metrics) | self.job.on_finish(trainer.model, trainer.mask, trainer.scores)
+        results = _results(progress.metrics, trainer.task.headline) | self.job.on_finish(
+            trainer.model, trainer.mask, trainer.scores
+        )
         self.context.reporter.say(f"Finished {self.run}.")
         self.run.finish(
             Manifest(
@@ -204,8 +209,7 @@ def _where(platform: Platform, trainer: Trainer) -> str:
     return platform.describe() + stacked
 
 
-def _results(metrics: Metrics) -> dict[str, float]:
-    """Return the last value of each metric, and the test accuracy at the best validation accuracy."""
-    found = {name: metrics.last(name) for name in metrics.names()}
-    found["selected_test_accuracy"] = metrics.at_best("test_accuracy", by=BEST_BY)
+def _results(metrics: Metrics, headline: Metric) -> dict[str, float]:
+    """Return the last value of each metric, and the headline metric of the test set where validation is best."""
+    found = {name: metrics.last(name) for name in metrics.names()} | metrics.selected(headline)
     return {name: value for name, value in found.items() if value is not None}

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from foundations.program import INSTALLED, version
 
+_LIBRARIES_OF_NETWORKS = ("timm", "transformers")
 
-@cache
+
 def versions() -> dict[str, str]:
     """Return the versions of Python, of the libraries that compute, and the commit of this code or else its version.
 
     They are read once a process: loaded code stays the same even if the files change meanwhile.
     """
+    return {**_always(), **{name: _of(name) for name in _LIBRARIES_OF_NETWORKS if name in sys.modules}}
+
+
+_of = cache(metadata.version)
+
+
+@cache
+def _always() -> dict[str, str]:
     found = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")}
     return {"python": platform.python_version(), **found, "open_prune": _commit() or version()}
 

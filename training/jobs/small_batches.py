@@ -36,15 +36,17 @@ def check_small_batches(to_do: Iterable[PlannedRun], context: Context) -> None:
     for planned in to_do:
         job: Job[Desc] = load(planned.desc.job)(planned.desc, planned.run, context, context.platform)
         dataset, model = job.trained.dataset, job.trained.model
-        share = 1 if job.trained.training.sync_batchnorm else processes
+        training = job.trained.training
+        among = 1 if training.sync_batchnorm else processes
+        share = among * training.accumulate
         single = [size for size in _sizes(planned, dataset) if size // share <= 1]
         if not single:
             continue
-        key = (model, job.trained.outputs, dataset.input_shape, job.techniques)
+        key = (model, job.trained.outputs, dataset.inputs, job.techniques)
         if key not in norms:
             norms[key] = _failing_norm(job)
         if norms[key]:
-            raise UsageError(_reason(dataset, single[0], share, norms[key]), "batch_size")
+            raise UsageError(_reason(dataset, single[0], among, share, norms[key]), "batch_size")
 
 
 def _sizes(planned: PlannedRun, dataset: DatasetHparams) -> Iterator[int]:
@@ -71,20 +73,22 @@ def _failing_norm(job: Job[Desc]) -> str:
             module.register_forward_pre_hook(partial(note, name))
     try:
         with torch.no_grad():
-            model(torch.ones(1, *job.trained.dataset.input_shape, device="meta"))
+            model(job.trained.dataset.inputs.blank(1, "meta"))
     except (RuntimeError, ValueError, TypeError) as error:  # a network that cannot run here fails when it trains
         return reached[0] if _TORCH_SAYS in str(error) else ""
     return ""
 
 
-def _reason(dataset: DatasetHparams, size: int, share: int, norm: str) -> str:
+def _reason(dataset: DatasetHparams, size: int, processes: int, share: int, norm: str) -> str:
     """Return the end of a message: the fault of a batch, and the sizes that work."""
     name, count = dataset.dataset_name, dataset.num_train
     what = f"{dataset.batch_size} leaves a last batch of {size} of the {count:,} training examples of '{name}'"
     if size == dataset.batch_size:
         what = f"batches have {size} example{'s' * (size > 1)}"
-    if share > 1:
-        what += f", which {share} processes share"
+    if processes > 1:
+        what += f", which {processes} processes share"
+    if share > processes:
+        what += f", in {share // processes} parts"
     sizes = (range(dataset.batch_size + step, max(1, dataset.batch_size + step * _TRIED), step) for step in (-1, 1))
     working = [next((size for size in tried if size > 1 and _works(size, count, share)), None) for tried in sizes]
     advice = " or ".join(str(found) for found in working if found is not None)

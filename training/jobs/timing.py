@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 
 import torch
 from safetensors.torch import save
 from torch import nn
-from torch.nn import functional as F
 
 from foundations.examples import Rows
 from platforms.platform import Platform
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
-from pruning.scoring.inputs import ScoringInputs
+from pruning.scoring.inputs import ScoringInputs, one_example
 from training.desc import TrainDesc
 from training.job import initialized_model
 from training.loop.optimizers import make_optimizer
 from training.loop.precision import autocast, matrix_products
+from training.masking import objective_of
 
 _FIRST, _TIMES, _SECONDS = 2, 4, 0.25
 """Examples of the first timed batch; factor to the next one; seconds for which batches grow."""
@@ -41,10 +42,10 @@ def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
     optimizer = make_optimizer(desc.training, model.parameters())
 
     def step(examples: int) -> None:
-        images, labels = _drawn(desc, examples, device)
+        inputs, targets = _drawn(desc, examples, device)
         optimizer.zero_grad(set_to_none=True)
         with cast():
-            loss = F.cross_entropy(model(images), labels)
+            loss = desc.dataset.task.loss(model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -66,21 +67,31 @@ def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -
     device, batch = platform.device, desc.dataset.batch_size
     model = initialized_model(desc, 1).to(device)
     once = pruning.replaced({"prune_iterations": 1})
-    count = (pruning.examples_per_class or 0) * desc.dataset.num_classes
+    task, per_class = desc.dataset.task, pruning.examples_per_class
+    count = 0 if per_class is None else task.scoring_examples(per_class, desc.dataset.num_classes)
 
     def score(examples: int) -> None:
         rows = Rows.of(*_drawn(desc, examples, device)) if count else None
-        shape = desc.dataset.input_shape
-        mask_from_hparams(model, once, ScoringInputs(seed=1, examples=rows, batch_size=batch, input_shape=shape))
+        scoring = ScoringInputs(
+            seed=1,
+            examples=rows,
+            batch_size=batch,
+            objective=objective_of(task),
+            **one_example(desc.dataset.inputs),
+        )
+        mask_from_hparams(model, once, scoring)
 
     seconds = _seconds(score, max(1, count), device)
     return {"scoring": seconds * pruning.prune_iterations}
 
 
 def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return random images (examples, C, H, W) and labels of all classes (examples,)."""
-    images = torch.randn(examples, *desc.dataset.input_shape, device=device)
-    return images, torch.arange(examples, device=device) % desc.outputs
+    """Return random inputs (examples, *shape), and targets of the task."""
+    inputs, outputs = desc.dataset.inputs, desc.outputs
+    if desc.dataset.task.stored_targets == "targets":
+        return inputs.drawn(examples, device), torch.ones(examples, outputs, device=device)
+    shape = (examples, *inputs.shape) if inputs.per_token else (examples,)
+    return inputs.drawn(examples, device), torch.arange(math.prod(shape), device=device).view(shape) % outputs
 
 
 def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:

@@ -20,7 +20,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
 
 from foundations.errors import Interrupted, OpenPruneError
 from foundations.interrupts import Interrupts
@@ -130,7 +129,9 @@ def pays(trainers: Sequence[Trainer]) -> bool:
     mnist_lenet_300_100 1.1 times as long as eight, and one of eight stacked digits_lenet_40_20 0.65 times (AMD EPYC,
     2 cores, n = 5): only tiny networks without convolutions spend their time on calling kernels.
     """
-    if len(trainers) < 2 or any(trainer.parallel is not None or trainer.is_structural for trainer in trainers):
+    if len(trainers) < 2 or any(
+        t.parallel is not None or t.is_structural or t.desc.training.accumulate > 1 for t in trainers
+    ):
         return False
     models = [trainer.model for trainer in trainers]
     return _calls_take_the_time(models[0], trainers[0].platform.device) and all(
@@ -169,8 +170,8 @@ class Stack:
         self._buffers = self._stacked([dict(trainer.model.named_buffers()) for trainer in trainers])
         for name, parameter in self._network.named_parameters():
             self.parameters[name].requires_grad_(parameter.requires_grad)
-        smoothings = {trainer.desc.training.label_smoothing for trainer in trainers}
-        self._has_one_loss = len(smoothings) == 1 and all(trainer.has_fixed_passes for trainer in trainers)
+        targets = {(t.desc.training.label_smoothing, t.desc.training.mixes) for t in trainers}
+        self._has_one_loss = len(targets) == 1 and all(trainer.has_fixed_passes for trainer in trainers)
         recorded = trainers[0].recorded
         self._recorded = recorded and Replayed(
             self._pass, list(self.parameters.values()), list(self._buffers.values()), recorded.record
@@ -197,7 +198,7 @@ class Stack:
         if self._has_one_loss:
             inputs = [stacked([batch[part] for batch in batches]) for part in (0, 1)]
             losses, logits = (self._recorded or self._pass)(inputs)
-            sums = self.trainers[0].epoch.sums_of(losses, logits, inputs[1])
+            sums = vmap(self.trainers[0].epoch.sums_of)(losses, logits, inputs[1])
             for trainer, own in zip(self.trainers, sums, strict=True):
                 trainer.epoch.add_sums(own)
         else:
@@ -223,17 +224,9 @@ class Stack:
                 tensor.grad = None if tensor.grad is None else tensor.grad.clone()
 
     def _pass(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the losses and the logits, (networks,) and (networks, B, outputs), of stacked images and labels."""
-        images, labels = batches
-        smoothing = self.trainers[0].desc.training.label_smoothing
-
-        def losses(logits: Tensor) -> Tensor:
-            single = F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
-            )
-            return single.view(labels.shape).mean(1)
-
-        return self._differentiate(images, losses)
+        """Return losses and outputs, (networks,) and (networks, B, outputs), of stacked inputs and targets."""
+        inputs, targets = batches
+        return self._differentiate(inputs, lambda outputs: vmap(self.trainers[0].plain_loss)(outputs, targets))
 
     def _differentiate(self, images: Tensor, losses: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Put the gradients of all losses of the logits into the stacked parameters; return losses and logits."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from foundations.description.step import Step
 from foundations.interrupts import Interrupts
-from foundations.metrics import BEST_BY, Metrics
+from foundations.metrics import Metric, Metrics
 from foundations.reporter import Reporter
 from training.loop.loop import Callback
 
@@ -23,11 +23,12 @@ def at_steps(steps: Collection[Step], callback: Callback) -> Callback:
     return called
 
 
-def where_best(metrics: Metrics, callback: Callback) -> Callback:
-    """Call the callback at each step with a new best validation accuracy."""
+def where_best(metrics: Metrics, headline: Metric, callback: Callback) -> Callback:
+    """Call the callback at each step where the headline metric of held out examples is better than ever before."""
 
     def called(step: Step) -> None:
-        if (BEST_BY, step.iteration) in metrics.values and metrics.best_iteration(BEST_BY) == step.iteration:
+        is_measured = (headline.best_by, step.iteration) in metrics.values
+        if is_measured and metrics.best_iteration(headline) == step.iteration:
             callback(step)
 
     return called

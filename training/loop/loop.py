@@ -34,6 +34,7 @@ def steps(
     callbacks: Sequence[Callback] = (),
     hooks: AllHooks = _NO_HOOKS,
     scaler: torch.amp.GradScaler | None = None,
+    clip: Callable[[], None] | None = None,
 ) -> Iterator[Batch]:
     """Train from one step to another; yield the batch of each step, for the caller to compute its gradients.
 
@@ -42,7 +43,7 @@ def steps(
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0), less the iterations that a technique skips, to the learning
-    rate of its update.
+    rate of its update. clip: called before each update, with unscaled gradients, to clip them in place.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
@@ -55,9 +56,11 @@ def steps(
         for group in optimizer.param_groups:
             group["lr"] = rate
         yield next(batches)
-        if hooks:
+        if hooks or clip is not None:
             scaler.unscale_(optimizer)
         if not hooks.after_backward(step):
+            if clip is not None:
+                clip()
             scaler.step(optimizer)
         scaler.update()
         hooks.after_step(step)

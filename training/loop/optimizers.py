@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from foundations.errors import DamagedError
@@ -33,11 +32,13 @@ def make_optimizer(
     if groups[1]:
         trained = [{"params": groups[0]}, {"params": groups[1], "weight_decay": 0.0}]
     momentum, nesterov = hparams.momentum or hparams.nesterov_momentum, hparams.nesterov_momentum > 0
+    betas = (hparams.adam_beta1, hparams.adam_beta2)
+    adaptive = {"betas": betas, "eps": hparams.adam_epsilon, "fused": fused}
     kinds: dict[str, tuple[type[Any], dict[str, Any]]] = {
         "sgd": (SGD, {"momentum": momentum, "nesterov": nesterov, "fused": fused}),
         "rmsprop": (RMSprop, {"momentum": hparams.momentum}),
-        "adam": (Adam, {"fused": fused}),
-        "adamw": (AdamW, {"fused": fused}),
+        "adam": (Adam, adaptive),
+        "adamw": (AdamW, adaptive),
     }
     kind, options = kinds[hparams.optimizer_name]
     made: Optimizer = _light(kind)(trained, lr=hparams.lr, weight_decay=hparams.weight_decay, **options)
@@ -53,13 +54,6 @@ def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _KEPT_FROM_COMPILER}
     step = torch.no_grad()(inspect.unwrap(kind.step))
     return cast("type[AnyOptimizer]", type(kind.__name__, (kind,), {**methods, "step": step}))
-
-
-def batchnorm_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return the scales and shifts of batch normalization."""
-    return [
-        parameter for module in model.modules() if isinstance(module, _BatchNorm) for parameter in module.parameters()
-    ]
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

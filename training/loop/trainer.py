@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader
+from datasets.loading.mixing import Mixing
 from foundations.description.step import Step
 from foundations.errors import DamagedError, Interrupted, UsageError
 from foundations.metrics import Metrics
 from foundations.random_streams import generator
 from foundations.storage.run import CHECKPOINT, Run
-from models.dropout import Dropout
+from models.dropout import Draws
 from platforms.platform import Platform
 from pruning.hparams import PruningHparams
 from pruning.masks.attached_mask import AttachedMask
@@ -39,14 +40,17 @@ from training.loop.callbacks import (
     where_best,
 )
 from training.loop.checkpoints import Progress, checkpoint_of, load_checkpoint
+from training.loop.clipping import clip_gradients
 from training.loop.cuda_graph import Replayed, recorder_for
 from training.loop.epoch_means import EpochMeans
-from training.loop.evaluation import cross_entropies, evaluate
+from training.loop.evaluation import evaluate
 from training.loop.loop import Batch, Callback, steps
 from training.loop.lr_schedule import learning_rate
-from training.loop.optimizers import batchnorm_parameters, make_optimizer
+from training.loop.micro_batches import MicroBatches, weighted
+from training.loop.optimizers import make_optimizer
 from training.loop.parallel import Parallel
 from training.loop.precision import autocast, grad_scaler, matrix_products
+from training.loop.weight_decay import undecayed_parameters
 from training.masking import prune_with_data, scoring_inputs
 
 
@@ -71,11 +75,11 @@ class Trainer:
         precision = desc.training.precision
         self.memory_format = platform.memory_format(precision, model)
         self.model.to(platform.device, memory_format=self.memory_format)  # type: ignore[call-overload]
-        undecayed = batchnorm_parameters(self.model) if desc.training.no_batchnorm_decay else ()
+        undecayed = undecayed_parameters(self.model, desc.training)
         self.optimizer = make_optimizer(desc.training, self.model.parameters(), undecayed)
         self.scaler = grad_scaler(precision, platform.device)
         self.autocast = autocast(precision, platform.device)
-        platform.agree(lambda: context.prepare(desc.dataset.dataset_name))
+        platform.agree(lambda: context.prepare(desc.dataset_name))
         self.loader = self._opened_loader(replicate)
         self.parallel: Parallel | None = None
         if platform.world_size > 1:
@@ -89,7 +93,10 @@ class Trainer:
         self._attached: AttachedMask | None = None
         self._is_pruning = False
         """Whether a technique is scoring the network, which a signal may interrupt."""
-        self.epoch = EpochMeans(platform.device)
+        self.task = desc.dataset.task
+        self.facts = desc.dataset.facts(desc.outputs, self.loader.token_bytes)
+        self.micro_batches = MicroBatches(self.model, desc.training.accumulate, self.task, self.parallel)
+        self.epoch = EpochMeans(platform.device, self.task, self.facts)
         self.best: dict[str, Tensor] = {}
         self.hooks = AllHooks.of(techniques, self)
         self.recorded: Replayed | None = None
@@ -105,6 +112,7 @@ class Trainer:
             memory_format=self.memory_format,
             order_key=replicate if training.data_order_seed is None else training.data_order_seed,
             augmentation_key=replicate,
+            mixing=Mixing(training.mixup, training.cutmix, self.desc.outputs) if training.mixes else None,
             rank=platform.rank,
             world_size=platform.world_size,
         )
@@ -204,9 +212,10 @@ class Trainer:
             *self._evaluations(run, progress, until),
         ]
         if self.platform.is_primary:
+            hold = where_best(progress.metrics, self.task.headline, self._hold_best)
             callbacks += [
-                *([where_best(progress.metrics, self._hold_best)] if self.context.keep_best else []),
-                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                *([hold] if self.context.keep_best else []),
+                at_steps(keep, partial(self._keep_state, run)),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
                 lambda _: tell(progress.metrics),
                 checkpoint_in_time(save_checkpoint, self.context.checkpoint_seconds, self.context.interrupts),
@@ -234,13 +243,16 @@ class Trainer:
         if self.platform.is_primary:
             callbacks = [
                 at_steps(known, check),
-                at_steps(keep, lambda step: run.save_state(step, self.model.state_dict())),
+                at_steps(keep, partial(self._keep_state, run)),
                 show_progress(self.context.reporter, "replay", start, keep[-1]),
                 stop_when_asked(self.context.interrupts),
             ]
         yield from self._steps(start, keep[-1], callbacks)
 
     def _steps(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> Iterator[Batch]:
+        def clip() -> None:
+            clip_gradients(self.model.parameters(), self.desc.training.clip_grad_norm, self._attached)
+
         self.model.train()
         with self.context.interrupts.deferred():
             yield from steps(
@@ -252,19 +264,21 @@ class Trainer:
                 callbacks,
                 self.hooks,
                 self.scaler,
+                clip if self.desc.training.clip_grad_norm is not None else None,
             )
 
-    def compute_gradients(self, images: Tensor, labels: Tensor) -> None:
+    def compute_gradients(self, inputs: Tensor, targets: Tensor) -> None:
         """Put the gradients of the loss of a training batch, multiplied by the scaler's scale, into the parameters."""
         if self.recorded is not None:
-            value, logits = self.recorded((images, labels))
-            self.epoch.add(value, logits, labels)
+            value, outputs = self.recorded((inputs, targets))
+            self.epoch.add(value, outputs, targets)
             return
         self.optimizer.zero_grad(set_to_none=True)
         with matrix_products(self.desc.training.precision):
-            with self.autocast():
-                value = self.loss((self.parallel or self.model)(images), labels)
-            self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+            for x, y, share in self.micro_batches.of(inputs, targets):
+                with self.autocast():
+                    value = self.loss((self.parallel or self.model)(x), y)
+                self.scaler.scale(weighted(value, share)).backward()  # type: ignore[no-untyped-call]
         if self.parallel is not None:
             self.epoch.add_sums(self.parallel.sum_gradients())
 
@@ -272,17 +286,17 @@ class Trainer:
     def has_fixed_passes(self) -> bool:
         """Whether the forward and backward pass is the same code at every step, on tensors of the device only."""
         is_changed = self.hooks.changes_loss or self.is_structural or self.parallel is not None
-        draws = any(isinstance(module, Dropout) for module in self.model.modules())
-        return not (is_changed or draws or self.scaler.is_enabled())
+        draws = any(isinstance(module, Draws) for module in self.model.modules())
+        return not (is_changed or draws or self.scaler.is_enabled() or self.desc.training.accumulate > 1)
 
     def _pass(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels = batch
+        inputs, targets = batch
         with matrix_products(self.desc.training.precision):
             with self.autocast():
-                logits = self.model(images)
-                value = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
+                outputs = self.model(inputs)
+                value = self.plain_loss(outputs, targets)
             value.backward()  # type: ignore[no-untyped-call]
-        return value.detach(), logits.detach()
+        return value.detach(), outputs.detach()
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
@@ -309,10 +323,14 @@ class Trainer:
         return [every_epoch(measured), at_steps(ends, measured)]
 
     def _evaluated(self, batches: Iterable[tuple[Tensor, Tensor]], examples_are: str) -> dict[str, float]:
-        """Return loss and accuracy over the batches of all processes."""
-        if self.parallel is not None:
-            self.parallel.align_buffers()
-        with matrix_products(self.desc.training.precision), self.context.interrupts.at_once():
+        """Return loss and metrics over the batches of all processes."""
+        with (
+            self.hooks.evaluated(),
+            matrix_products(self.desc.training.precision),
+            self.context.interrupts.at_once(),
+        ):
+            if self.parallel is not None:
+                self.parallel.align_buffers()
             return evaluate(
                 self.model,
                 batches,
@@ -320,24 +338,36 @@ class Trainer:
                 self.autocast,
                 examples_are,
                 self.reported_loss,
-                None if self.parallel is None else self.parallel.totals,
+                self.platform,
+                task=self.task,
+                facts=self.facts,
             )
 
-    def _hold_best(self, _step: Step) -> None:
-        self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+    def _keep_state(self, run: Run, step: Step) -> None:
+        """Keep the state that is evaluated at a step."""
+        with self.hooks.evaluated():
+            run.save_state(step, self.model.state_dict())
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss, as techniques change it: mean cross-entropy, with smoothed labels if asked for."""
-        plain = F.cross_entropy(logits, labels, label_smoothing=self.desc.training.label_smoothing)
-        value = self.hooks.loss(plain, logits, labels)
+    def _hold_best(self, _step: Step) -> None:
+        with self.hooks.evaluated():
+            self.best = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+    def plain_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the task's mean loss of a batch, with smoothed labels if asked for."""
+        return self.task.loss(outputs, targets, label_smoothing=self.desc.training.label_smoothing)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the training loss, as techniques change it."""
+        value = self.hooks.loss(self.plain_loss(outputs, targets), outputs, targets)
         if self.parallel is not None:
-            return self.parallel.weighted(value, self.epoch.sums_of(value, logits, labels))
-        self.epoch.add(value, logits, labels)
+            of_each = None if self.task.counts_examples else targets[0].numel()
+            return self.parallel.weighted(value, self.epoch.sums_of(value, outputs, targets), of_each)
+        self.epoch.add(value, outputs, targets)
         return value
 
-    def reported_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the reported loss, as techniques change it: the sum of cross-entropies over a batch."""
-        return self.hooks.reported_loss(cross_entropies(logits, labels), logits, labels)
+    def reported_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the reported loss, as techniques change it: the sum of the losses of a batch."""
+        return self.hooks.reported_loss(self.task.loss(outputs, targets, reduction="sum"), outputs, targets)
 
     def save_checkpoint(self, run: Run, progress: Progress) -> None:
         """Write everything that resuming needs, and the metrics so far."""

@@ -20,6 +20,7 @@ from training.recipes import Recipe
 _FILES = (
     "openlth",
     "standard",
+    "transformers",
     "missing_the_mark",
     "synaptic_flow",
     "synaptic_flow_imagenet",

@@ -33,9 +33,12 @@ class SmoothingHparams(TechniqueHparams):
     """Smooth the losses that are reported of test and held out examples, too."""
 
     def check_with(self, training: TrainingHparams) -> None:
-        """Refuse to smooth labels twice."""
+        """Refuse to smooth labels twice, or mixed ones."""
         if training.label_smoothing:
             raise UsageError("both smooth the labels; give one of them.", "label_smoothing", "technique")
+        if training.mixes:
+            name = "mixup" if training.mixup else "cutmix"
+            raise UsageError("smoothing takes labels that are not mixed; use --label_smoothing.", name, "technique")
 
 
 def smoothed_losses(logits: Tensor, labels: Tensor, alpha: float, over: str = "others") -> Tensor:
@@ -57,14 +60,18 @@ class Smoothing(Hooks[SmoothingHparams]):
 
     def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the batch with smoothed labels."""
-        return self._losses(logits, labels).mean()
+        losses = self._losses(logits, labels)
+        return losses.mean() if labels.dim() == 1 else losses.sum() / (labels >= 0).sum().clamp(min=1)
 
     def reported_loss(self, total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the sum over the batch with smoothed labels, if requested."""
         return self._losses(logits, labels).sum() if self.hparams.smoothing_reported else total
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return smoothed_losses(logits, labels, self.hparams.smoothing_alpha, self.hparams.smoothing_over)
+        """Return the loss of each example or token, 0 where none counts."""
+        logits, labels = logits.flatten(0, -2), labels.flatten()
+        losses = smoothed_losses(logits, labels.clamp(min=0), self.hparams.smoothing_alpha, self.hparams.smoothing_over)
+        return losses * (labels >= 0)
 
 
 SMOOTHING = Technique(
@@ -73,4 +80,5 @@ SMOOTHING = Technique(
     paper="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision; Jaiswal et al. 2022 (ToST)",
     hparams=SmoothingHparams,
     hooks=Smoothing,
+    needs_classes=True,
 )

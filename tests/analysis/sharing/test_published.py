@@ -16,6 +16,7 @@ from analysis.sharing.load_published import network
 from analysis.sharing.published import LOADER
 from foundations.description.address import Location
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from foundations.storage.run import MANIFEST, Run
 from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
@@ -110,9 +111,9 @@ def test_the_graph_computes_the_network(tmp_path: Path, name: str, shape: tuple[
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    model = construct(ModelHparams(model_name=name), 10, shape).eval()
+    model = construct(ModelHparams(model_name=name), 10, Inputs(shape)).eval()
     data = {"mean": [0.0] * shape[0], "std": [1 / 255] * shape[0]}
-    (tmp_path / "config.json").write_text(json.dumps({"graph": graph_of(model, shape), "dataset": data}))
+    (tmp_path / "config.json").write_text(json.dumps({"graph": graph_of(model, Inputs(shape)), "dataset": data}))
     save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors")
     images = torch.randint(0, 2, (3, *shape)).to(torch.uint8)
     with torch.no_grad():
@@ -135,7 +136,7 @@ def test_a_network_that_is_no_list_of_operators_is_refused() -> None:
 
     for model in (Branching(), Hidden()):
         with pytest.raises(UsageError, match="not a list"):
-            graph_of(model, (3,))
+            graph_of(model, Inputs((3,)))
 
 
 def test_a_crate_is_read_by_rocrate(shared_root: Terminal, tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
-"""Users' images and arrays, read into the splits of a dataset.
+"""Users' images in class folders, read into the splits of a dataset.
 
-`user_folders` defines the folders of images that are read, `user_arrays` the arrays. Without a test set, a tenth of the
-examples, chosen at random with a fixed seed, is held out for testing (`held_out`).
+`user_folders` defines the folders that are read. Without a test set, a tenth of the examples, chosen at random with a
+fixed seed, is held out for testing (`held_out`).
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from datasets.added.class_names import check_class_names, listed_names, say_untested
 from datasets.added.held_out import held_out
-from datasets.added.user_arrays import read_arrays
+from datasets.added.measured import measured
+from datasets.added.options import AddOptions, Report
 from datasets.added.user_folders import (
     ClassFolders,
     check_classes,
@@ -30,27 +31,35 @@ from datasets.added.user_folders import (
 from datasets.augmentations.transforms import resized_middle
 from datasets.decode import check_header, decode
 from datasets.formats.class_folders import make_index
+from datasets.formats.content import Content
 from datasets.formats.source_files import FilePart, Index, Split
 from foundations.errors import UsageError
 from foundations.files import read_file
 
 _MEASURED = 10_000
 """The most images from which the constants of a dataset that is not in memory are measured."""
-_ARRAYS = ".npz"
 
-Report = Callable[[str], None]
 Labelled = list[tuple[FilePart, str]]
 """Images, each with the name of its class."""
 
 
-def read_splits(path: Path, image_size: int | None, report: Report) -> tuple[dict[str, Split], NDArray[np.uint8]]:
-    """Read arrays, or decode images in class folders; return the splits, and the training images.
+def read_images(path: Path, options: AddOptions, report: Report) -> Content:
+    """Return the content of images in class folders: decoded, or as an index if they stay where they are.
 
     report: takes a line about each step, and about unread files. Raises: UsageError for other files.
     """
-    _check_kind(path)
-    splits = read_arrays(path, report) or _decoded(path, image_size, report)
-    return splits, splits["train"].images
+    options.refuse("images in class folders", "categorical", "ignore", "missing", "text", "vocabulary", "tokenizer")
+    options.check_task("images in class folders", "classification")
+    splits: Mapping[str, Split | Index]
+    if not options.stream:
+        splits = decoded = _decoded(path, options.image_size, report)
+        images = decoded["train"].images
+    elif options.image_size is None:
+        raise UsageError("it is needed for a dataset that is not in memory.", "image_size")
+    else:
+        splits, images = read_index(path, options.image_size, report)
+    mean, std = measured(images)
+    return Content(splits, input_shape=images.shape[1:], mean=mean, std=std)
 
 
 def read_index(path: Path, image_size: int, report: Report) -> tuple[dict[str, Index], NDArray[np.uint8]]:
@@ -58,38 +67,13 @@ def read_index(path: Path, image_size: int, report: Report) -> tuple[dict[str, I
 
     Raises: UsageError for other files.
     """
-    _check_kind(path)
-    if not path.is_dir():
-        raise UsageError(
-            f"{path} holds arrays, which are read into memory; only images in class folders stay in place."
-        )
     splits = _indices(path, report)
     index = splits["train"]
     stride = max(1, len(index.file) // _MEASURED)
     remarks: Counter[str] = Counter()
     images = [_decoded_file(Path(index.files[int(number)]), image_size, remarks) for number in index.file[::stride]]
-    _say_remarks(remarks, len(images), report)
+    say_remarks(remarks, len(images), report)
     return splits, torch.stack(images).numpy()
-
-
-def _check_kind(path: Path) -> None:
-    if not path.is_dir() and path.suffix.lower() != _ARRAYS:
-        raise UsageError(
-            f"{path} is a file of another kind: give a folder of images in class folders, a folder of .npy files, or "
-            f"an {_ARRAYS} file. Unpack archives first."
-        )
-
-
-def measured(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Return mean and deviation of each channel of images (N, C, H, W), with pixels in [0, 1], to four places."""
-    levels = np.arange(256) / 255
-    means, stds = [], []
-    for channel in images.swapaxes(0, 1):
-        weights = np.bincount(channel.reshape(-1), minlength=256) / channel.size
-        mean = float(weights @ levels)
-        means.append(round(mean, 4))
-        stds.append(max(round(float(np.sqrt(weights @ (levels - mean) ** 2)), 4), 1e-4))
-    return means, stds
 
 
 def _indices(path: Path, report: Report) -> dict[str, Index]:
@@ -163,23 +147,31 @@ def _decoded(path: Path, image_size: int | None, report: Report) -> dict[str, Sp
                 differing = " and ".join(f"{file} is {shape}" for shape, file in shapes.items())
                 raise UsageError(f"it is needed, since images differ in size: {differing}.", "image_size")
         splits[split] = Split(np.stack(images), index.labels, index.class_names, index.source)
-    _say_remarks(remarks, sum(len(split.labels) for split in splits.values()), report)
+    say_remarks(remarks, sum(len(split.labels) for split in splits.values()), report)
     return splits
 
 
 def _decoded_file(path: Path, image_size: int | None, remarks: Counter[str]) -> Tensor:
     """Return a decoded image, uint8 (3, H, W). remarks: counts the parts of images that are not read."""
+    return decoded_image(read_file(path), path, image_size, remarks)
+
+
+def decoded_image(blob: bytes, where: object, image_size: int | None, remarks: Counter[str]) -> Tensor:
+    """Return a decoded image, uint8 (3, H, W). where: for errors. remarks: counts parts that are not read.
+
+    Raises: UsageError for other bytes.
+    """
     try:
-        blob = read_file(path)
         remarks.update(check_header(blob))
         image = decode(blob)
     except ValueError as error:
-        raise UsageError(f"{path}: {error}.") from error
+        raise UsageError(f"{where}: {error}.") from error
     if image_size is None or tuple(image.shape[1:]) == (image_size, image_size):
         return image
     return resized_middle(image, (image_size, image_size), around=1.0)
 
 
-def _say_remarks(remarks: Counter[str], images: int, report: Report) -> None:
+def say_remarks(remarks: Counter[str], images: int, report: Report) -> None:
+    """Report the parts of images that are not read, with the number of the images that have them."""
     for remark, count in sorted(remarks.items()):
         report(f"{count:,} of {images:,} images with {remark}")
