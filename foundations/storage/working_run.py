@@ -292,7 +292,9 @@ class WorkingRun(RunFolder):
             with contextlib.suppress(OSError):
                 refresh_folder(self.final.parent)
             if self.is_published:
-                said = _PUBLISHED.findall(self._text(self.place / LOG))
+                said: list[str] = []
+                with contextlib.suppress(OSError):
+                    said = _PUBLISHED.findall(read_file(self.place / LOG).decode(errors="replace"))
                 if own is not None:
                     shutil.rmtree(own, ignore_errors=True)
                     self.generations.release(own)
@@ -307,12 +309,6 @@ class WorkingRun(RunFolder):
             if look >= _LOOKS_FOR_A_NOTE and any(each != own for each in self.generations.all()):
                 return TakenOver(f"Another process has taken over or removed {self}, so this process ends its work.")
         return EnvironmentFailure(f"{own or self.place} was removed while the job ran.")
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        with contextlib.suppress(OSError):
-            return read_file(path).decode(errors="replace")
-        return ""
 
     def withdraw(self) -> None:
         """Make a complete run incomplete: its folder becomes this process's working folder. Raises: as `check_own`."""

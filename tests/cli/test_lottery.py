@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from foundations.description.address import Location
+from foundations.storage.run import Run
 from foundations.storage.tensor_files import read
 from pruning.masks.mask import Mask
 from tests.cli.terminal import SHORT, Terminal
@@ -49,6 +51,13 @@ def test_a_mistyped_lottery_names_the_flag(terminal: Terminal) -> None:
     terminal.run("branch", "lottery", "randomly_prun", *SHORT).assert_is_for_people(2, "randomly_prune")
 
 
+def mask_of(root: Path, folder: Path) -> Mask:
+    """Return the mask of a run; one that only had to be pruned is still in a working folder."""
+    location = Location.parse(str(folder.relative_to(root)))
+    assert location is not None
+    return Mask.from_tensors(*read(Run(root, location).path("mask.safetensors"), ""))
+
+
 @pytest.mark.parametrize("flag", ["--seed", "--branch_seed"])
 def test_a_seed_pins_the_permutation_of_a_levels_mask(terminal: Terminal, flag: str) -> None:
     def permuted(seed: int, replicate: int) -> tuple[Mask, Mask]:
@@ -57,8 +66,7 @@ def test_a_seed_pins_the_permutation_of_a_levels_mask(terminal: Terminal, flag: 
         command = ("branch", "lottery", "randomly_prune", *LOTTERY, *own, f"{flag}={seed}")
         assert terminal.run(*command).code == 0
         level = terminal.run("lottery", *LOTTERY, *own, "--display_output_location").out.split()[1]
-        folders = (terminal.where(*command), Path(level))
-        first, second = (Mask.from_tensors(*read(folder / "mask.safetensors", "")) for folder in folders)
+        first, second = (mask_of(terminal.root, folder) for folder in (terminal.where(*command), Path(level)))
         return first, second
 
     for seed, replicate in ((7, 1), (8, 1), (7, 2)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,24 +332,26 @@ def test_kept_plug_ins_of_an_upstream_run_by_the_rules_of_any_root(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_an_upstream_of_another_user_is_used_without_permission_to_write_it(
-    lab: Terminal, mine: Terminal, tmp_path: Path
-) -> None:
+def test_an_upstream_of_another_user_is_used_without_permission_to_write_it(lab: Terminal) -> None:
     list(EXECUTORS)  # the user may not be able to import them
-    for path in (mine.datasets, tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    for path in mine.datasets.rglob("*.safetensors"):
-        path.chmod(0o644)
-    for path in (lab.root, *lab.root.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    mine.root.mkdir()
-    os.chown(mine.root, 12345, 12345)
-    mine.user, before = 12345, everything_in(lab.root)
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folder may be closed to others
+        place = Path(name)
+        place.chmod(0o755)
+        shutil.copytree(lab.root, place / "lab")
+        shutil.copytree(lab.datasets, place / "datasets")
+        for path in (place / "datasets", *(place / "datasets").rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        for path in (place / "lab", *(place / "lab").rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        mine = Terminal(place / "mine", place / "datasets", {"OPEN_PRUNE_UPSTREAM": str(place / "lab")}, user=12345)
+        mine.root.mkdir()
+        os.chown(mine.root, 12345, 12345)
+        before = everything_in(place / "lab")
 
-    for job in (TRAIN, OTHER_BRANCH, (*TRAIN, "--weight_save_steps=4it"), ("ls",), ("verify",)):
-        result = mine.run(*job)
-        assert result.code == 0, result.err
-    assert everything_in(lab.root) == before
+        for job in (TRAIN, OTHER_BRANCH, (*TRAIN, "--weight_save_steps=4it"), ("ls",), ("verify",)):
+            result = mine.run(*job)
+            assert result.code == 0, result.err
+        assert everything_in(place / "lab") == before
 
 
 def test_gc_pack_and_du_leave_upstreams_and_runs_that_are_interrupted_here(lab: Terminal, mine: Terminal) -> None:
