@@ -29,6 +29,7 @@ from pruning.weights.named_weights import (
     tensors_of,
     unwrapped,
 )
+from pruning.weights.shards import refuse_sharded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYER_TYPES: tuple[type[nn.Module], ...] = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention)
@@ -67,6 +68,8 @@ def prunable_weights(
     first: dict[int, str] = {}
     for name in sorted(names):
         refuse_unprunable(name, tensors[name])
+        if isinstance(tensors[name], nn.Parameter):
+            refuse_sharded(name, tensors[name])
         first.setdefault(_identity(tensors[name]), name)
     if not first:
         raise _without_weights(network, layer_types)
