@@ -224,5 +224,7 @@ class Technique(Registered):
     """The hyperparameter that `sparse(density=...)` sets; empty if the technique has no density."""
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
+    takes_shards: bool = False
+    """Whether its hooks work where the weights are sharded over processes (FSDP2): parameters and gradients are DTensors."""
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""
