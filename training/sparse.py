@@ -74,9 +74,10 @@ def sparse(
     Call it before the first step, when the network is on its device, and before schedules of the learning rate are
     made. It prepares the network: it draws and applies the mask to start from, and so on.
 
-    technique: names of techniques, separated by commas; they act in that order. None keeps `mask` alone. end: the number of steps of the
-    optimizer in the training; later steps keep the last mask. A step is an int or, as in jobs, a text; epochs (`80ep`)
-    need steps_per_epoch. A step with accumulated gradients is one; a step that a GradScaler leaves out does not count.
+    technique: names of techniques, separated by commas; they act in that order. None keeps `mask` alone.
+    end: the number of steps of the optimizer in the training; later steps keep the last mask. A step is an int or, as
+    in jobs, a text; epochs (`80ep`) need steps_per_epoch. A step with accumulated gradients is one; a step that a
+    GradScaler leaves out does not count.
     density: of the mask that rigl and set start from, and that gmp ends with. mask: a mask to start from.
     seed: of everything random; a job's is its replicate.
     examples: to score weights by, as `prune` takes them, where the strategy of gmp needs some. loss: for scores,
@@ -84,8 +85,8 @@ def sparse(
     by default that of `examples`. batches: inputs (B, ...) and targets (B, ...), such as a DataLoader,
     for techniques that train before the first step (gradinit).
     state: names of the state of an optimizer of your own that has an entry for each weight, as `Mask.attach` takes it.
-    resume_from: the result of `SparseTraining.state_dict()`, to continue that training. Load the model and the optimizer
-    before; nothing is drawn, and the mask is that of the state.
+    resume_from: the result of `SparseTraining.state_dict()`, to continue that training. Load the model and the
+    optimizer before; nothing is drawn, and the mask is that of the state.
     options: hyperparameters of the techniques, by the names of their flags, such as mask_update_frequency=100.
 
     Raises: UsageError for an argument that is not valid, for a technique that replaces layers, which only jobs can use,

@@ -225,6 +225,6 @@ class Technique(Registered):
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
     takes_shards: bool = False
-    """Whether its hooks work where the weights are sharded over processes (FSDP2): parameters and gradients are DTensors."""
+    """Whether its hooks work where weights are sharded over processes (FSDP2), and their gradients are DTensors."""
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""

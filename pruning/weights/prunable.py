@@ -67,10 +67,11 @@ def prunable_weights(
         names |= _chosen(network, choice, tensors, biases)
     first: dict[int, str] = {}
     for name in sorted(names):
-        refuse_unprunable(name, tensors[name])
-        if isinstance(tensors[name], nn.Parameter):
-            refuse_sharded(name, tensors[name])
-        first.setdefault(_identity(tensors[name]), name)
+        weight = tensors[name]
+        refuse_unprunable(name, weight)
+        if isinstance(weight, nn.Parameter):
+            refuse_sharded(name, weight)
+        first.setdefault(_identity(weight), name)
     if not first:
         raise _without_weights(network, layer_types)
     return {name: tensors[name] for name in first.values()}

@@ -1,4 +1,4 @@
-"""Techniques and masks in a loop that `accelerate` runs: `accelerate_sparse(accelerator, optimizer, model, "rigl", ...)`.
+"""Techniques and masks in a loop of `accelerate`: `accelerate_sparse(accelerator, optimizer, model, "rigl", ...)`.
 
 accelerate wraps the optimizer, and saves and loads whatever is registered with it.
 """
@@ -37,7 +37,9 @@ def accelerate_sparse(
         raise UsageError(f"it must be an Accelerator, and not a {type(accelerator).__name__}.", "accelerator")
     kind = accelerator.distributed_type.name
     if kind in _OTHERS:
-        raise UsageError(f"{kind} holds the weights itself, and masks cannot reach them; use DDP or FSDP2.", "accelerator")
+        raise UsageError(
+            f"{kind} holds the weights itself, and masks cannot reach them; use DDP or FSDP2.", "accelerator"
+        )
     if not isinstance(optimizer, Optimizer) or not hasattr(optimizer, "step_was_skipped"):
         raise UsageError("call accelerator.prepare(model, optimizer) before, and pass its results.", "optimizer")
     training = PlannedTraining(technique, arguments).start(optimizer, model, None)

@@ -68,14 +68,17 @@ class LightningHooks:
         return None if self.training is None else self.training.mask
 
     def __reduce__(self) -> tuple[Any, ...]:
-        planned, own = self._planned, {"submodule": self._submodule, "optimizer": self._optimizer}
+        planned = self._planned
+        own: dict[str, Any] = {"submodule": self._submodule, "optimizer": self._optimizer}
         return functools.partial(lightning_callback, planned.technique, **planned.arguments, **own), ()
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Begin, or continue from the checkpoint that the Trainer has loaded, or from the end of the fit before."""
         kind = type(trainer.strategy).__name__
         if kind in _OTHERS:
-            raise UsageError(f"{kind} flattens weights, which masks cannot name; use ModelParallelStrategy.", "strategy")
+            raise UsageError(
+                f"{kind} flattens weights, which masks cannot name; use ModelParallelStrategy.", "strategy"
+            )
         state, self._loaded = self._loaded, None
         if self.training is not None:
             if state is None and trainer.global_step:
@@ -109,9 +112,10 @@ class LightningHooks:
 
     def _own_optimizer(self, trainer: Any) -> Any:
         count = len(trainer.optimizers)
-        if self._optimizer is None and count != 1 or self._optimizer is not None and self._optimizer not in range(count):
-            raise UsageError(f"the module has {count} optimizers; choose one, from 0 to {count - 1}.", "optimizer")
-        return trainer.optimizers[self._optimizer or 0]
+        number = 0 if self._optimizer is None and count == 1 else self._optimizer
+        if number not in range(count):
+            raise UsageError(f"the module has {count} of them; give a number from 0 to {count - 1}.", "optimizer")
+        return trainer.optimizers[number]
 
 
 @functools.cache

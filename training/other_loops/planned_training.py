@@ -17,7 +17,7 @@ from training.sparse_arguments import arguments_of
 _OWN = {name for name, each in inspect.signature(sparse).parameters.items() if each.kind is each.KEYWORD_ONLY}
 
 
-_FOREVER = 2**62
+_FOREVER = 10**9
 """The last step of a training that keeps a mask alone, for which it does not matter."""
 
 

@@ -83,7 +83,9 @@ class TransformersHooks:
             return
         folder = _checkpoint(args, state)
         if not folder.is_dir():
-            warnings.warn(f"{folder} is not there: the mask and the techniques are not saved.", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"{folder} is not there: the mask and the techniques are not saved.", UserWarning, stacklevel=2
+            )
             return
         if self.training.mask is not None:
             self.training.mask.save(folder / MASK)
@@ -124,7 +126,7 @@ def _check_datasets() -> None:
     if folder is not None and (folder.parent / "open_prune.py").is_file():
         raise UsageError(
             f"transformers.Trainer fails here, since {folder} hides Hugging Face's package `datasets`; "
-            "pip install open_prune, and start Python outside its checkout."
+            "install open_prune by `pip install .`, and start Python outside its checkout."
         )
 
 

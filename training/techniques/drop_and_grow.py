@@ -179,7 +179,9 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
             parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
             if self.hparams.grow_init in _DRAWN_BY_WEIGHTS and any(map(is_sharded, parameters.values())):
                 kind = self.hparams.grow_init
-                raise UsageError(f"{kind} needs whole weights, and these are sharded over processes (FSDP2).", "grow_init")
+                raise UsageError(
+                    f"{kind} needs whole weights, and these are sharded over processes (FSDP2).", "grow_init"
+                )
             self._start |= {name: whole(parameter.detach()).clone() for name, parameter in parameters.items()}
 
     def prepare(self) -> None:

@@ -73,4 +73,5 @@ SMOOTHING = Technique(
     paper="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision; Jaiswal et al. 2022 (ToST)",
     hparams=SmoothingHparams,
     hooks=Smoothing,
+    takes_shards=True,
 )
