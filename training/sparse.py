@@ -101,7 +101,8 @@ def sparse(
     values, level = arguments_of(technique, options, has_mask=mask is not None)
     if density is not None:
         if level is None:
-            raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
+            reason = f"{technique} has none; pass a mask to start from." if technique else "the mask has its own."
+            raise UsageError(reason, "density")
         if level in values:
             raise UsageError("they are the same; give one of them.", "density", level)
         values[level] = plain(density)

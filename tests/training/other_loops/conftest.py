@@ -31,7 +31,7 @@ def run(installed: Path, tmp_path: Path) -> Run:
     def run_script(script: Path, *arguments: str, processes: int = 1) -> str:
         launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
         command = [sys.executable, *(launcher if processes > 1 else ()), str(script), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
