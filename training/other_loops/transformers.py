@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from foundations.errors import UsageError
+from foundations.errors import DamagedError, UsageError
 from foundations.storage.run import MASK
 from pruning.masks.mask import Mask
 from pruning.weights.named_weights import unwrapped
@@ -89,7 +89,8 @@ class TransformersHooks:
             return
         if self.training.mask is not None:
             self.training.mask.save(folder / MASK)
-        torch.save({**self.training.state_dict(), "mask": None}, folder / STATE)
+        state = {**self.training.state_dict(), "mask": None, "has_mask": self.training.mask is not None}
+        torch.save(state, folder / STATE)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the mask of the best checkpoint, if the Trainer has loaded that."""
@@ -137,18 +138,30 @@ def _checkpoint(args: Any, state: Any) -> Path:
 def _saved_state(folders: list[Path], model: nn.Module, step: int) -> dict[str, Any]:
     """Return the state in the first of some folders that has one.
 
-    Raises: UsageError if none has, or if its step or its mask is not that of the training.
+    Raises: UsageError if none has, or if its step or its mask is not that of the training; DamagedError for a file that
+    is damaged, EnvironmentFailure for a mask that is missing.
     """
     folder = next((each for each in folders if (each / STATE).is_file()), None)
     if folder is None:
         reason = f"training resumes at step {step}, and {folders[0]} has no {STATE}; pass the checkpoint's folder."
         raise UsageError(reason, "resume_from")
-    state: dict[str, Any] = torch.load(folder / STATE, weights_only=True, map_location="cpu")
-    if (folder / MASK).is_file():
+    state = _read(folder / STATE)
+    if state["has_mask"]:
         state["mask"] = Mask.load(folder / MASK)
     kept, weights = (state["mask"] or Mask({})).on_parameters(unwrapped(model))
     is_other = any(bool((local(weight) != 0)[~part_of(kept[name], weight)].any()) for name, weight in weights.items())
     if state["step"] != step or is_other:
         reason = f"{folder} is not the checkpoint that the Trainer resumes from; pass that checkpoint's folder."
         raise UsageError(reason, "resume_from")
+    return state
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the state of techniques. Raises: DamagedError."""
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises errors of many kinds about the content of a file
+        raise DamagedError(f"{path}: it is damaged, or not the state of a training.") from error
+    if not isinstance(state, dict) or not {"step", "has_mask"} <= state.keys():
+        raise DamagedError(f"{path}: it is not the state of a training.")
     return state

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,8 +111,24 @@ def check_best() -> None:
     assert_pruned_are_zero(trainer.model, callback.mask)
 
 
+def check_damaged() -> None:
+    """Check that a checkpoint without its mask, or with a damaged state, is refused."""
+
+    def callback() -> Any:
+        return transformers_callback(mask=prune(network(), "random", density=0.3, prunable_layers=LAYERS))
+
+    train("damaged", callback())
+    Path("damaged/checkpoint-4/mask.safetensors").unlink()
+    refused(lambda: train("damaged", callback(), "damaged/checkpoint-4"), "damaged/checkpoint-4/mask.safetensors")
+    for content in (b"", b"{}", Path("damaged/checkpoint-8/sparse_training.pt").read_bytes()[:-400]):
+        Path("damaged/checkpoint-8/sparse_training.pt").write_bytes(content)
+        refused(lambda: train("damaged", callback(), "damaged/checkpoint-8"), "sparse_training.pt: it is damaged")
+
+
+CHECKS = {"best": check_best, "damaged": check_damaged}
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for case in sys.argv[1:]:
-        check_best() if case == "best" else check_case(case)
+        CHECKS[case]() if case in CHECKS else check_case(case)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from open_prune import Mask, UsageError
+from open_prune import Mask, OpenPruneError
 
 
 def weights_of(model: nn.Module) -> Mapping[str, Tensor]:
@@ -33,10 +33,10 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
 
 
 def refused(call: Any, *words: str) -> None:
-    """Assert that a call ends with a UsageError of two lines at most, which contains some words."""
+    """Assert that a call ends with an error of two lines at most, which contains some words."""
     try:
         call()
-    except UsageError as error:
+    except OpenPruneError as error:
         assert all(word in str(error) for word in words), error
         assert len(str(error).splitlines()) <= 2
         return

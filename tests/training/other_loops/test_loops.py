@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 from tests.training.other_loops.conftest import SCRIPTS, Run
 
 CALLS = [
-    ("in_transformers.py", ("mask", "rigl", "gmp", "best"), 1),
+    ("in_transformers.py", ("mask", "rigl", "gmp", "best", "damaged"), 1),
     ("in_transformers.py", ("mask", "rigl"), 2),
     ("in_lightning.py", ("alone",), 1),
     ("in_lightning.py", ("ddp",), 2),
