@@ -141,6 +141,9 @@ if TYPE_CHECKING:
     from training.loggers.logger import Log as Log
     from training.loggers.logger import LoggedRun as LoggedRun
     from training.loggers.logger import Logger as Logger
+    from training.other_loops.accelerate import accelerate_sparse as accelerate_sparse
+    from training.other_loops.lightning import lightning_callback as lightning_callback
+    from training.other_loops.transformers import transformers_callback as transformers_callback
     from training.recipes import Recipe as Recipe
     from training.schedules.schedule import Course as Course
     from training.schedules.schedule import LrSchedule as LrSchedule

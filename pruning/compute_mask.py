@@ -26,6 +26,7 @@ from pruning.scoring.scoring import Scores, Scoring, open_scoring
 from pruning.weights.computed_weights import Computed
 from pruning.weights.named_weights import kept_by_torch
 from pruning.weights.prunable import BATCHNORMS, Choice
+from pruning.weights.shards import refuse_sharded
 
 OnIteration = Callable[[int, Mask, Scores], None]
 
@@ -181,6 +182,7 @@ def _check_values(model: nn.Module) -> None:
             raise UsageError(f"'{name}' has no shape yet: run the model once before pruning it.")
         if tensor.is_meta:
             raise UsageError(f"'{name}' is on the meta device and has no values; load the weights before pruning.")
+        refuse_sharded(name, tensor)
 
 
 def _check_numbers(model: nn.Module, hparams: PruningHparams, mask: Mask) -> None:

@@ -28,8 +28,9 @@ OTHERS = ("CONTRIBUTING.md", "benchmarks/README.md", "tests/golden/README.md")
 LINKING = [README, *(REPOSITORY / name for name in OTHERS), *PAGES]
 OWN_WORDS = """run parent branch replicate level address description state ticket main mask strategy technique preset
 root plan manifest sweep executor platform measure line point"""
-# Its blocks need runs that are there: tests/analysis/test_docs.py.
-WITHOUT_RUNS = [page for page in PAGES if page.name != "reading_runs.md"]
+# Blocks that need runs that are there (tests/analysis/test_docs.py), or the wheel (tests/training/other_loops).
+ELSEWHERE = ("reading_runs.md", "other_loops.md")
+HERE = [page for page in PAGES if page.name not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -41,7 +42,7 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     run_commands(commands_of(page.read_text()), tmp_path, shortened)
 
 
-@pytest.mark.parametrize("page", WITHOUT_RUNS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", HERE, ids=lambda page: page.stem)
 def test_every_python_block_of_a_page_runs_or_is_an_example(page: Path) -> None:
     run_blocks([block for block in python_blocks_of(page.read_text()) if block not in EXAMPLES.values()])
 

@@ -11,7 +11,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from foundations.program import version
 from setup import floors, relocated, shipped
 from tests.cli.terminal import SHORT, Terminal, tensors_of
 from tests.conftest import REPOSITORY
+from tests.wheel import build, install, pip
 
 OTHER_DATASETS = """
 class Dataset:
@@ -62,25 +62,6 @@ class Installed:
         return self.run(self.command, *arguments, code=code)
 
 
-def build(folder: Path) -> Path:
-    """Build the wheel from a copy of its sources; return its path."""
-    source = folder / "source"
-    others = (REPOSITORY / name for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"))
-    for path in (*shipped(REPOSITORY), *others):
-        place = source / path.relative_to(REPOSITORY)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
-    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-def pip(python: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("wheel"))
@@ -106,7 +87,7 @@ def in_new_environment(place: Path, wheel: Path, empty: Path) -> Installed:
 
 
 def in_folder(place: Path, wheel: Path, empty: Path) -> Installed:
-    pip(Path(sys.executable), "install", "--no-deps", "--target", str(place), str(wheel))
+    install(wheel, place)
     (place / "datasets.py").write_text(OTHER_DATASETS)
     return Installed(Path(sys.executable), place / "bin" / "open_prune", empty, {"PYTHONPATH": str(place)})
 

@@ -38,7 +38,14 @@ from training.all_hooks import AllHooks
 from training.gradinit import pair_of
 from training.hparams import TechniquesHparams
 from training.masking import prune_part
-from training.sparse_arguments import check_state, density_of, parsed, values_of, warn_of_left_out, written
+from training.sparse_arguments import (
+    arguments_of,
+    check_state,
+    parsed,
+    refuse_whole_weights,
+    warn_of_left_out,
+    written,
+)
 
 _IN_USE = weakref.WeakSet[Optimizer]()
 
@@ -46,7 +53,7 @@ _IN_USE = weakref.WeakSet[Optimizer]()
 def sparse(
     optimizer: Optimizer,
     model: nn.Module,
-    technique: str,
+    technique: str | None,
     *,
     end: int | str,
     density: float | None = None,
@@ -58,6 +65,7 @@ def sparse(
     input_shape: tuple[int, ...] | None = None,
     loss: Loss = F.cross_entropy,
     state: Collection[str] | str | None = None,
+    resume_from: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SparseTraining:
     """Let techniques act on a training in a loop of your own: the steps of its optimizer call them from now on.
@@ -67,9 +75,10 @@ def sparse(
     Call it before the first step, when the network is on its device, and before schedules of the learning rate are
     made. It prepares the network: it draws and applies the mask to start from, and so on.
 
-    technique: names of techniques, separated by commas; they act in that order. end: the number of steps of the
-    optimizer in the training; later steps keep the last mask. A step is an int or, as in jobs, a text; epochs (`80ep`)
-    need steps_per_epoch. A step with accumulated gradients is one; a step that a GradScaler leaves out does not count.
+    technique: names of techniques, separated by commas; they act in that order. None keeps `mask` alone.
+    end: the number of steps of the optimizer in the training; later steps keep the last mask. A step is an int or, as
+    in jobs, a text; epochs (`80ep`) need steps_per_epoch. A step with accumulated gradients is one; a step that a
+    GradScaler leaves out does not count.
     density: of the mask that rigl and set start from, and that gmp ends with. mask: a mask to start from.
     seed: of everything random; a job's is its replicate.
     examples: to score weights by, as `prune` takes them, where the strategy of gmp needs some. loss: for scores,
@@ -77,21 +86,24 @@ def sparse(
     by default that of `examples`. batches: inputs (B, ...) and targets (B, ...), such as a DataLoader,
     for techniques that train before the first step (gradinit).
     state: names of the state of an optimizer of your own that has an entry for each weight, as `Mask.attach` takes it.
+    resume_from: the result of `SparseTraining.state_dict()`, to continue that training. Load the model and the
+    optimizer before; nothing is drawn, and the mask is that of the state.
     options: hyperparameters of the techniques, by the names of their flags, such as mask_update_frequency=100.
 
     Raises: UsageError for an argument that is not valid, for a technique that replaces layers, which only jobs can use,
-    and for an optimizer that is used already, or that computes the loss several times in a step (LBFGS).
+    or that needs whole weights where they are sharded (FSDP2), and for an optimizer that is used already, or that
+    computes the loss several times in a step (LBFGS).
     """
     _check_optimizer(optimizer)
     if not (mask is None or isinstance(mask, Mask)):
         raise UsageError(f"it must be a Mask, and not a {type(mask).__name__}; Mask(tensors) makes one.", "mask")
     per_epoch = whole_number(steps_per_epoch, "steps_per_epoch", 1)
     last = parsed(written(end), per_epoch, "end")
-    values = values_of(technique, options)
-    level = density_of(technique)
+    values, level = arguments_of(technique, options, has_mask=mask is not None)
     if density is not None:
         if level is None:
-            raise UsageError(f"{technique} has none; pass a mask to start from.", "density")
+            reason = f"{technique} has none; pass a mask to start from." if technique else "the mask has its own."
+            raise UsageError(reason, "density")
         if level in values:
             raise UsageError("they are the same; give one of them.", "density", level)
         values[level] = plain(density)
@@ -112,14 +124,16 @@ def sparse(
             raise UsageError(f"{pruning.strategy} scores with examples; pass examples=(x, y).", "examples")
         if pruning.method.needs_input_shape and examples is None and input_shape is None:
             raise UsageError(f"{pruning.strategy} needs the shape of one example, such as (3, 32, 32).", "input_shape")
+    network = unwrapped(model)
+    refuse_whole_weights(network, resolved)
     inputs = ScoringInputs(
         seed=whole_number(seed, "seed") or 0,
         examples=examples,
         input_shape=shape_of_example(input_shape),
         objective=Objective(loss),
     )
-    training = SparseTraining(optimizer, unwrapped(model), resolved, last, inputs, batches, state)
-    training.start(mask)
+    training = SparseTraining(optimizer, network, resolved, last, inputs, batches, state)
+    training.start(mask, resume_from)
     if mask is None and training.mask is not None:
         warn_of_left_out(training.model, training.mask, resolved)
     return training
@@ -152,10 +166,16 @@ class SparseTraining:
         self._now = self.end.at(0)
         self._hooks = AllHooks.of(self.techniques, self)
 
-    def start(self, mask: Mask | None) -> None:
-        """Prepare the network, and let the optimizer's steps call the techniques. `sparse` has done so."""
+    def start(self, mask: Mask | None, state: Mapping[str, Any] | None = None) -> None:
+        """Prepare the network, and let the optimizer's steps call the techniques. `sparse` has done so.
+
+        state: continue from the result of `state_dict`, and prepare nothing.
+        """
         try:
-            self._hooks.start(self, mask, self._now)
+            if state is None:
+                self._hooks.start(self, mask, self._now)
+            else:
+                self.load_state_dict(state)
         except BaseException:
             self.detach()
             raise
@@ -285,7 +305,7 @@ class SparseTraining:
         found_inf = getattr(self.optimizer, "found_inf", None)
         is_over = self._now == self.end
         if self._is_detached or is_over or (found_inf is not None and found_inf.item()):
-            if is_over and not (self._is_detached or self._has_warned):
+            if is_over and self._hooks and not (self._is_detached or self._has_warned):
                 self._has_warned = True
                 words = f"the training ended at step {self.steps}: techniques do nothing more, and the mask stays."
                 warnings.warn(words, UserWarning, stacklevel=3)
@@ -294,7 +314,11 @@ class SparseTraining:
         if closure is not None:
             with torch.enable_grad():
                 value = closure()
-        self._check_gradients()
+        if not self._has_gradients():
+            if closure is not None and value is None:  # Lightning's closure of a batch that the user leaves out
+                return inner(**arguments)
+            raise UsageError("no parameter has a gradient; call loss.backward() before optimizer.step().", "optimizer")
+        self._check_loss()
         self._unscale_gradients()
         if self._hooks.after_backward(self._now):
             self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else learning rate schedules warn
@@ -320,9 +344,10 @@ class SparseTraining:
 
         return closure
 
-    def _check_gradients(self) -> None:
-        if all(p.grad is None for group in self.optimizer.param_groups for p in group["params"]):
-            raise UsageError("no parameter has a gradient; call loss.backward() before optimizer.step().", "optimizer")
+    def _has_gradients(self) -> bool:
+        return any(p.grad is not None for group in self.optimizer.param_groups for p in group["params"])
+
+    def _check_loss(self) -> None:
         if self._hooks.changes_loss and not self._has_loss:
             raise UsageError(
                 f"{self.techniques.technique} changes the loss; call loss = training.loss(loss, outputs, targets) "

@@ -15,6 +15,7 @@ from pruning.hparams import DEFAULT_LAYERS
 from pruning.masks.mask import Mask
 from pruning.scoring.arguments import plain
 from pruning.weights.left_out import UnprunedWarning, left_out
+from pruning.weights.shards import is_sharded
 from training.hparams import TechniquesHparams
 from training.registry import TECHNIQUES
 
@@ -39,7 +40,32 @@ def check_state(state: Any, own: Mapping[str, Any]) -> None:
         raise UsageError("its tensors are not those of techniques.", "state")
 
 
-def values_of(technique: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(
+    technique: str | None, options: Mapping[str, Any], *, has_mask: bool
+) -> tuple[dict[str, Any], str | None]:
+    """Return hyperparameters of techniques by name, and the one that `density` sets; None where none has a density.
+
+    technique: their names; None keeps the mask alone, if there is one. Raises: UsageError as `values_of` and
+    `density_of`.
+    """
+    if technique is None and has_mask:
+        if options:
+            raise UsageError("no technique is named that has such an option.", *options)
+        return {}, None
+    return values_of(technique, options), density_of(technique)
+
+
+def refuse_whole_weights(network: nn.Module, techniques: TechniquesHparams) -> None:
+    """Check that the techniques can use the weights, if these are sharded over processes. Raises: UsageError."""
+    if any(map(is_sharded, network.parameters())):
+        for technique, _ in techniques.parts:
+            if not technique.takes_shards:
+                name = technique.spelling
+                words = f"{name} needs whole weights, and these are sharded over processes (FSDP2, DTensor)"
+                raise UsageError(f"{words}; use DistributedDataParallel, or keep a mask alone.", "technique")
+
+
+def values_of(technique: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters of techniques by name. Raises: UsageError for a name that is not valid."""
     if not isinstance(technique, str):
         raise UsageError(f"{technique!r} is not a valid value; it takes the names of techniques.", "technique")
@@ -55,7 +81,7 @@ def values_of(technique: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"technique": technique, **values}
 
 
-def density_of(names: str) -> str | None:
+def density_of(names: Any) -> str | None:
     """Return the hyperparameter that `density` sets: that of the first technique that has one.
 
     Raises: UsageError for a technique that only jobs can use, and where none is named.

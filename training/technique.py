@@ -235,5 +235,7 @@ class Technique(Registered):
     """Whether it works only for tasks in which each example, or token, has one of several classes."""
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
+    takes_shards: bool = False
+    """Whether its hooks work where weights are sharded over processes (FSDP2), and their gradients are DTensors."""
     version: int = 1
     """Raised by hand when results change. Addresses contain it if it is not 1."""

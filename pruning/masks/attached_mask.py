@@ -11,6 +11,7 @@ from torch import nn
 
 from foundations.errors import UsageError
 from pruning.masks.optimizer_state import elementwise_state, entry_of, warn_of_left_state
+from pruning.weights.shards import local, part_of
 
 _SHOWN = 4
 
@@ -43,7 +44,7 @@ class PrunedToZero:
             entry = {} if optimizer is None else entry_of(optimizer, weight)
             for tensor in (weight, *(entry.get(key) for key in keys)):
                 if isinstance(tensor, torch.Tensor) and tensor.shape == weight.shape:
-                    tensors.append(tensor)
+                    tensors.append(local(tensor))
                     factors.append(factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype))
         if tensors:
             torch._foreach_mul_(tensors, factors)
@@ -51,10 +52,13 @@ class PrunedToZero:
             self._has_warned = warn_of_left_state(optimizer, list(weights.values()), state)
 
     def _factor(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """Return the mask of a weight in its dtype and on its device (replicas of a network are on several)."""
+        """Return the mask of a weight, or of this process's part of it, in its dtype and on its device.
+
+        Replicas of a network are on several devices.
+        """
         factor = self._factors.get((name, weight.device))
         if factor is None or factor.dtype != weight.dtype:
-            factor = self._factors[name, weight.device] = self._mask[name].to(weight.device, weight.dtype)
+            factor = self._factors[name, weight.device] = part_of(self._mask[name], weight).to(weight.dtype)
         return factor
 
 
@@ -86,7 +90,8 @@ class AttachedMask:
         with torch.no_grad():
             for name, weight in weights.items():
                 # A pruned weight that is -0.0 (a product has a sign) stays so: training resumes to the same bytes.
-                weight.masked_fill_(~mask[name].to(weight.device) & (weight != 0), 0)
+                part = local(weight)
+                part.masked_fill_(~part_of(mask[name], weight) & (part != 0), 0)
         self.enforce()
 
     @torch.no_grad()

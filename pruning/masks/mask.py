@@ -23,6 +23,7 @@ from pruning.weights.computed_weights import Computed
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.named_weights import Weight, named_weights, refuse_unprunable
 from pruning.weights.prunable import Choice, prunable_weights, weights_to_prune
+from pruning.weights.shards import local, part_of, reshard
 
 
 class Mask(Mapping[str, torch.Tensor]):
@@ -164,7 +165,7 @@ class Mask(Mapping[str, torch.Tensor]):
             if isinstance(weight, Computed):
                 weight.apply_(self[name])
             else:
-                weight.masked_fill_(~self[name].to(weight.device), 0)
+                local(weight).masked_fill_(~part_of(self[name], weight), 0)
 
     def attach(
         self,
@@ -193,6 +194,7 @@ class Mask(Mapping[str, torch.Tensor]):
         The masks are the mask's own tensors, unless a layer computes the weight from other parameters (weight_norm,
         torch.nn.utils.prune): then the names are those parameters'. Raises: UsageError if names or shapes differ.
         """
+        reshard(model)
         kept: dict[str, torch.Tensor] = {}
         parameters: dict[str, nn.Parameter] = {}
         for name, weight in self.weights_of(model).items():

@@ -43,6 +43,8 @@ def unwrapped(model: Any) -> nn.Module:
 def _inner(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
         return module._modules["module"]
+    if type(module).__name__ == "FullyShardedDataParallel":
+        raise UsageError("FullyShardedDataParallel flattens weights, which masks cannot name; use fully_shard (FSDP2).")
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError("a TorchScript module cannot be pruned; prune the module that it was made from.")
     return module._modules.get(_COMPILED)
@@ -125,8 +127,8 @@ def refuse_unprunable(name: str, weight: Weight) -> None:
     if weight.dtype.itemsize == 1 or not (weight.is_floating_point() or weight.is_complex()):
         kind = str(weight.dtype).removeprefix("torch.")
         raise UsageError(f"'{name}' holds numbers of type {kind}; prune before quantizing, or choose other layers.")
-    if type(weight.data).__name__ == "DTensor" or weight.layout != torch.strided:
-        raise UsageError(f"'{name}' is not one dense tensor; gather sharded or sparse weights before pruning.")
+    if weight.layout != torch.strided:
+        raise UsageError(f"'{name}' is not one dense tensor; make sparse weights dense before pruning.")
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

@@ -30,6 +30,7 @@ from pruning.weights.named_weights import (
     tensors_of,
     unwrapped,
 )
+from pruning.weights.shards import refuse_sharded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYER_TYPES: tuple[type[nn.Module], ...] = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention)
@@ -66,8 +67,11 @@ def prunable_weights(
         names |= _chosen(network, choice, tensors, biases)
     first: dict[int, str] = {}
     for name in sorted(names):
-        refuse_unprunable(name, tensors[name])
-        first.setdefault(_identity(tensors[name]), name)
+        weight = tensors[name]
+        refuse_unprunable(name, weight)
+        if isinstance(weight, nn.Parameter):
+            refuse_sharded(name, weight)
+        first.setdefault(_identity(weight), name)
     if not first:
         raise _without_weights(network, layer_types)
     return {name: tensors[name] for name in first.values()}

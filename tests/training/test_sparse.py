@@ -525,3 +525,58 @@ def test_a_plug_in_with_a_state_is_used_and_resumed(monkeypatch: pytest.MonkeyPa
     resumed.load_state_dict(states[7][2])
     list(train(other, of_other, first=7))
     assert same(model, other)
+
+
+def test_without_a_technique_a_mask_is_kept_and_other_options_are_refused() -> None:
+    model = network()
+    optimizer, mask = sgd(model), prune(model, "magnitude", density=0.25)
+    training = sparse(optimizer, model, None, mask=mask, end=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # there is nothing that ends at the last step
+        for _ in train(model, optimizer):
+            assert all(not model.get_parameter(name)[~kept].any() for name, kept in mask.items())
+
+    assert training.mask == mask
+    assert training.steps == 3
+    for options, message in (
+        ({"gmp_end": 3}, "gmp_end: no technique"),
+        ({"density": 0.1}, "density: the mask has its own"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            sparse(sgd(network()), network(), None, mask=mask, end=3, **options)
+
+
+@pytest.mark.parametrize("technique", ["rigl", "gmp"])
+def test_a_state_that_is_passed_at_the_start_leaves_the_loaded_network_as_it_is(technique: str) -> None:
+    options: dict[str, Any] = {"density": 0.25, "end": END}
+    options |= {"gmp_frequency": 2} if technique == "gmp" else {"mask_update_frequency": 3}
+    model = network()
+    optimizer = sgd(model)
+    training = sparse(optimizer, model, technique, **options)
+    for number in train(model, optimizer):
+        if number == 7:
+            states = copy.deepcopy([each.state_dict() for each in (model, optimizer, training)])
+
+    resumed = network()
+    of_resumed = sgd(resumed)
+    resumed.load_state_dict(states[0])
+    of_resumed.load_state_dict(states[1])
+    again = sparse(of_resumed, resumed, technique, **options, resume_from=states[2])
+    assert all(torch.equal(weight, states[0][name]) for name, weight in resumed.state_dict().items())
+    list(train(resumed, of_resumed, first=7))
+
+    assert same(model, resumed)
+    assert again.mask == training.mask
+    assert again.steps == END
+    with pytest.raises(UsageError, match="state: it is not a state of this training"):
+        sparse(sgd(network()), network(), technique, **options, resume_from={})
+
+
+def test_a_closure_that_leaves_its_batch_out_is_no_step() -> None:
+    model = network()
+    optimizer = sgd(model)
+    training = sparse(optimizer, model, "set", density=0.25, end=END)
+
+    optimizer.step(lambda: None)  # type: ignore[arg-type, return-value]
+
+    assert training.steps == 0

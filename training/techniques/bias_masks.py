@@ -61,4 +61,5 @@ BIAS_MASKS = Technique(
     paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
     hparams=BiasMasksHparams,
     hooks=BiasMasks,
+    takes_shards=True,
 )

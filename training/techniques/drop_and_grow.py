@@ -142,12 +142,13 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
     """
     from pruning.masks.mask import Mask as MaskClass
     from pruning.masks.selection import select
+    from pruning.weights.shards import whole
 
     updated, kept = dict(mask), mask.kept_per_layer()
     for name in weights:
         dropped = int(kept[name] * fraction)
         layer = MaskClass({name: mask[name]})
-        stays = select({name: weights[name].detach().abs()}, layer, kept[name] - dropped)
+        stays = select({name: whole(weights[name].detach()).abs()}, layer, kept[name] - dropped)
         grown = select({name: growth[name]}, stays.invert(), dropped)
         updated[name] = stays.union(grown)[name]
     return mask.with_tensors(updated)
@@ -173,8 +174,15 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
     def before_mask(self) -> None:
         """Save the initial values of the training, if new weights depend on them."""
         if self.hparams.grow_init in _OF_START:
-            parameters = self.training.model.named_parameters(remove_duplicate=False)
-            self._start |= {name: parameter.detach().clone() for name, parameter in parameters}
+            from pruning.weights.shards import is_sharded, whole
+
+            parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
+            if self.hparams.grow_init in _DRAWN_BY_WEIGHTS and any(map(is_sharded, parameters.values())):
+                kind = self.hparams.grow_init
+                raise UsageError(
+                    f"{kind} needs whole weights, and these are sharded over processes (FSDP2).", "grow_init"
+                )
+            self._start |= {name: whole(parameter.detach()).clone() for name, parameter in parameters.items()}
 
     def prepare(self) -> None:
         """Draw the random mask to start from, if there is no other."""
@@ -216,6 +224,8 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """
         import torch
 
+        from pruning.weights.shards import local, part_of
+
         before, weights = self.training.mask, self._weights
         assert before is not None
         if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
@@ -228,11 +238,14 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         if values is not None:
             with torch.no_grad():
                 for name, weight in weights.items():
-                    is_new = (after[name] & ~before[name]).to(weight.device)
-                    weight.copy_(torch.where(is_new, values[name].to(weight) / self.hparams.grow_init_divisor, weight))
+                    is_new, part = part_of(after[name] & ~before[name], weight), local(weight)
+                    value = part_of(values[name], weight).to(part) / self.hparams.grow_init_divisor
+                    part.copy_(torch.where(is_new, value, part))
 
     def _new_values(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor] | None:
         import torch
+
+        from pruning.weights.shards import whole
 
         kind = self.hparams.grow_init
         if kind == "zeros":
@@ -240,7 +253,7 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         values = {}
         for name, weight in weights.items():
             if kind.startswith("grad"):
-                gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                gradient = whole(torch.zeros_like(weight) if weight.grad is None else weight.grad)
                 values[name] = gradient.sign() if kind == "grad_sign" else gradient.clone()
                 continue
             drawn = self.training.generator("grow_init", step.iteration, name)

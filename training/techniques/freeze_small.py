@@ -44,4 +44,5 @@ FREEZE_SMALL = Technique(
     paper="Jaiswal et al. 2022 (ToST): its lottery",
     hparams=FreezeSmallHparams,
     hooks=FreezeSmall,
+    takes_shards=True,
 )

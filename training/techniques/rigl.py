@@ -23,7 +23,9 @@ class Rigl(DropAndGrow):
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         """Return |dL/dw| of every weight, pruned ones included, where L is the loss without weight decay."""
         # A NaN gradient must not end a training that would continue without RigL.
-        return {name: w.grad.abs().nan_to_num(nan=0.0) for name, w in weights.items() if w.grad is not None}
+        from pruning.weights.shards import whole
+
+        return {name: whole(w.grad).abs().nan_to_num(nan=0.0) for name, w in weights.items() if w.grad is not None}
 
     def clock(self, step: Step) -> Step | None:
         """Return the clock's step at the update of an iteration; None if the mask is not updated."""
@@ -65,5 +67,6 @@ RIGL = Technique(
     hooks=Rigl,
     density="start_density",
     changes_mask=True,
+    takes_shards=True,
     version=2,
 )

@@ -66,4 +66,5 @@ SET = Technique(
     hooks=Set,
     density="start_density",
     changes_mask=True,
+    takes_shards=True,
 )

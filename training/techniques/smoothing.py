@@ -81,4 +81,5 @@ SMOOTHING = Technique(
     hparams=SmoothingHparams,
     hooks=Smoothing,
     needs_classes=True,
+    takes_shards=True,
 )
