@@ -29,7 +29,7 @@ class Language(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), "logits": logits}
 
 
-class Note(TrainerCallback):
+class Note(TrainerCallback):  # type: ignore[misc]
     """Keeps the weights after each step, and its learning rate."""
 
     def __init__(self) -> None:
