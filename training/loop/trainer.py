@@ -299,7 +299,7 @@ class Trainer:
         return value.detach(), outputs.detach()
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
-        """Return callbacks that evaluate before each epoch (or some of them, or at the start only) and at the end of the training."""
+        """Return callbacks that evaluate before epochs (or at the start only) and at the end of the training."""
 
         def say(line: str) -> None:
             if self.platform.is_primary:
