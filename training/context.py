@@ -30,6 +30,8 @@ class Context:
     interrupts: Interrupts = field(default_factory=Interrupts)
     may_download: bool = True
     evaluate_only_at_end: bool = False
+    evaluate_every: int = 1
+    """The number of epochs from one evaluation to the next."""
     checkpoint_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
     """Clock of the seconds that this process spends on the run, from an arbitrary origin."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -193,8 +194,9 @@ def _preview_of(planned: PlannedSweep, flags: Any, environment: Environment, mea
         lines.append(f"{len(ancestors)} more, on which they depend, are computed as far as needed")
     if to_do:
         complete = [each for each in planned.plan if each.is_done]
-        only_at_end = planned.asked[0].request.job.evaluate_only_at_end
-        estimate = Estimate(complete, Rates(flags.platform, threads, environment), only_at_end=only_at_end)
+        job = planned.asked[0].request.job
+        every = math.inf if job.evaluate_only_at_end else job.evaluate_every
+        estimate = Estimate(complete, Rates(flags.platform, threads, environment), evaluate_every=every)
         if flags.job.dry_run:
             estimate.time(to_do, measured)
         iterations, resumed = sum(map(iterations_left, to_do)), sum(map(has_checkpoint, to_do))

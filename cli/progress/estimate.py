@@ -19,11 +19,11 @@ class Estimate:
     """Estimated seconds of runs, by time per iteration of each network and dataset: of complete runs, or timed."""
 
     def __init__(
-        self, complete: Iterable[PlannedRun] = (), rates: Rates | None = None, *, only_at_end: bool = False
+        self, complete: Iterable[PlannedRun] = (), rates: Rates | None = None, *, evaluate_every: float = 1
     ) -> None:
-        """Add some runs. rates: timings of this machine. only_at_end: evaluate at the first and last step only."""
+        """Add some runs. rates: timings of this machine. evaluate_every: in epochs; inf for the first and last step."""
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-        self._rates, self._only_at_end = rates, only_at_end
+        self._rates, self._evaluate_every = rates, evaluate_every
         for planned in complete:
             self.add(planned)
 
@@ -89,7 +89,7 @@ class Estimate:
         evaluations = 0
         if planned.is_target and planned.manifest is None:
             epochs = math.ceil(iterations / desc.iterations_per_epoch)
-            evaluations = 1 + (min(1, epochs) if self._only_at_end else epochs)
+            evaluations = 1 + max(min(1, epochs), math.ceil(epochs / self._evaluate_every))
         examples = desc.dataset.spec.num_test + desc.dataset.validation_examples
         states = len(planned.missing()) * timed["state"]
         return timed["start"] + states + iterations * timed["iteration"] + evaluations * examples * timed["example"]

@@ -43,6 +43,7 @@ def context_of(
             may_download=not (job.no_download or environment.no_download),
             num_workers=job.num_workers,
             evaluate_only_at_end=job.evaluate_only_at_end,
+            evaluate_every=job.evaluate_every,
             logs=job.loggers(),
             keep_best=job.keep_best,
             cuda_graphs=job.cuda_graphs,

@@ -24,6 +24,7 @@ def called_at(make: Callable[[Callback], Callback], end: int = 10, epoch_length:
 
 def test_every_epoch_is_where_epochs_begin() -> None:
     assert called_at(every_epoch) == [0, 4, 8]
+    assert called_at(lambda callback: every_epoch(callback, 2)) == [0, 8]
 
 
 def test_at_steps_is_at_those_steps() -> None:

@@ -156,7 +156,15 @@ def test_evaluating_only_at_the_end_measures_the_first_and_last_step(tmp_path: P
     assert {iteration for name, iteration in measured if name.startswith("train_")} == {6, 12, 18}
 
 
-@pytest.mark.parametrize("changes", [{"evaluate_only_at_end": True}, {"checkpoint_seconds": 0}])
+def test_evaluating_every_few_epochs_measures_the_last_step_too(tmp_path: Path, digits: Path) -> None:
+    outcome = complete(train_desc(), context(tmp_path, digits, evaluate_every=2))
+
+    measured = outcome.run.metrics().values
+    assert {iteration for name, iteration in measured if name.startswith("test_")} == {0, 12, 18}
+    assert {iteration for name, iteration in measured if name.startswith("train_")} == {6, 12, 18}
+
+
+@pytest.mark.parametrize("changes", [{"evaluate_only_at_end": True}, {"evaluate_every": 2}, {"checkpoint_seconds": 0}])
 def test_how_a_job_is_done_does_not_change_its_states(tmp_path: Path, digits: Path, changes: dict[str, Any]) -> None:
     desc = train_desc(model_name="digits_resnet_8_4")
     plain = complete(desc, context(tmp_path / "a", digits)).run

@@ -34,11 +34,11 @@ def where_best(metrics: Metrics, headline: Metric, callback: Callback) -> Callba
     return called
 
 
-def every_epoch(callback: Callback) -> Callback:
-    """Call the callback at the start of each epoch, and at the end of the last one."""
+def every_epoch(callback: Callback, every: int = 1) -> Callback:
+    """Call the callback at the start of each epoch, or of every few, counted from the first of all."""
 
     def called(step: Step) -> None:
-        if step.it == 0:
+        if step.it == 0 and step.ep % every == 0:
             callback(step)
 
     return called

@@ -299,7 +299,7 @@ class Trainer:
         return value.detach(), outputs.detach()
 
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
-        """Return callbacks that evaluate before each epoch (or at the start only) and at the end of the training."""
+        """Return callbacks that evaluate before epochs (or at the start only) and at the end of the training."""
 
         def say(line: str) -> None:
             if self.platform.is_primary:
@@ -320,7 +320,7 @@ class Trainer:
         if self.context.evaluate_only_at_end:
             starts = set() if progress.metrics.values else {progress.step}
             return [at_steps(starts | ends, measured)]
-        return [every_epoch(measured), at_steps(ends, measured)]
+        return [every_epoch(measured, self.context.evaluate_every), at_steps(ends, measured)]
 
     def _evaluated(self, batches: Iterable[tuple[Tensor, Tensor]], examples_are: str) -> dict[str, float]:
         """Return loss and metrics over the batches of all processes."""
