@@ -153,7 +153,7 @@ def output_layer(model: nn.Module) -> nn.Module:
 
     In a network without Conv2d and Linear layers, the last module with weights of two axes or more.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers: list[nn.Module] = [each for each in model.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
     if not layers:
         layers = [
             each for each in model.modules() if any(weight.dim() > 1 for weight in each.parameters(recurse=False))
