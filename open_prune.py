@@ -76,6 +76,17 @@ if TYPE_CHECKING:
     from datasets.loading.loader import open_loader as open_loader
     from datasets.prepared import ensure_prepared as ensure_prepared
     from datasets.spec import DatasetSpec as DatasetSpec
+    from datasets.tasks.classification import CLASSIFICATION as CLASSIFICATION
+    from datasets.tasks.classification import Classification as Classification
+    from datasets.tasks.language_modelling import LANGUAGE_MODELLING as LANGUAGE_MODELLING
+    from datasets.tasks.language_modelling import LanguageModelling as LanguageModelling
+    from datasets.tasks.multi_label import MULTI_LABEL as MULTI_LABEL
+    from datasets.tasks.multi_label import MultiLabel as MultiLabel
+    from datasets.tasks.regression import REGRESSION as REGRESSION
+    from datasets.tasks.regression import Regression as Regression
+    from datasets.tasks.sequence_classification import SEQUENCE_CLASSIFICATION as SEQUENCE_CLASSIFICATION
+    from datasets.tasks.task import DatasetTask as DatasetTask
+    from datasets.tasks.task import TaskFacts as TaskFacts
     from foundations.description.desc import Desc as Desc
     from foundations.description.desc import MaskOf as MaskOf
     from foundations.description.desc import RunKind as RunKind
@@ -89,6 +100,8 @@ if TYPE_CHECKING:
     from foundations.errors import EnvironmentFailure as EnvironmentFailure
     from foundations.errors import OpenPruneError as OpenPruneError
     from foundations.errors import UsageError as UsageError
+    from foundations.inputs import Inputs as Inputs
+    from foundations.metrics import Metric as Metric
     from foundations.plugins.plugins import load_plugins as load_plugins
     from foundations.random_streams import generator as generator
     from models.build import build_model as build_model

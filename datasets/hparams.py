@@ -243,6 +243,10 @@ class DatasetHparams(Hparams):
         return self.spec.num_train
 
 
+_ANY_LENGTH = 1024
+"""Tokens that a sequence may always have, also where a small text fills a part of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenHparams(DatasetHparams):
     """A dataset of tokens, its batches, and the length of its sequences.
@@ -286,6 +290,12 @@ class TokenHparams(DatasetHparams):
     def simplified(self) -> Self:
         """Return these hyperparameters without values that cannot change the result. Raises: UsageError."""
         own = self.spec.input_shape[0]
+        if self.sequence_length is not None and self.sequence_length > max(self.spec.train_stream, _ANY_LENGTH):
+            raise UsageError(
+                f"{self.sequence_length:,} is more than the {self.spec.train_stream:,} training tokens of "
+                f"'{self.dataset_name}'.",
+                "sequence_length",
+            )
         if self.stride is not None and not self.task.per_token:
             raise UsageError(f"it is for language modelling; '{self.dataset_name}' is not.", "stride")
         if self.stride is not None and self.stride > self.length:

@@ -15,6 +15,8 @@ PARTS = ("test_", "validation_", "train_", "selected_test_")
 """The prefixes of metrics: of the test set, of held out examples, of training batches, and of the test set where the
 headline metric of held out examples is best."""
 
+_MOST = 1e6
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Metric(Registered):
@@ -35,6 +37,11 @@ class Metric(Registered):
     def on_test(self) -> str:
         """The name of its values on the test set."""
         return f"test_{self.spelling}"
+
+
+def written(value: float) -> str:
+    """Return a value with four digits behind the point, or, from a million on, with four significant ones."""
+    return f"{value:.4f}" if abs(value) < _MOST else f"{value:.4g}"
 
 
 METRICS = Registry(

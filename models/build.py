@@ -149,6 +149,13 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
 
 
 def output_layer(model: nn.Module) -> nn.Module:
-    """Return the layer that computes the logits: the last convolutional or linear one in the order of the modules."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    """Return the layer that computes the logits: the last convolutional or linear one in the order of the modules.
+
+    In a network without Conv2d and Linear layers, the last module with weights of two axes or more.
+    """
+    layers: list[nn.Module] = [each for each in model.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    if not layers:
+        layers = [
+            each for each in model.modules() if any(weight.dim() > 1 for weight in each.parameters(recurse=False))
+        ]
     return layers[-1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from foundations.errors import OpenPruneError, PluginError, UsageError
 from foundations.inputs import IMAGES, Inputs
@@ -56,8 +57,11 @@ def check_built(model: Any, family: Family) -> None:
         return
     if not isinstance(model, nn.Module):
         raise mistake(family.builder, family, f"returned {article(model)}; it must return an nn.Module.")
-    if not any(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules()):
-        raise mistake(family.builder, family, "returned a network without nn.Conv2d and nn.Linear layers.")
+    lazy = next((name for name, each in model.named_parameters() if isinstance(each, UninitializedParameter)), None)
+    if lazy is not None:
+        raise mistake(family.builder, family, f"returned a network without a size for {lazy}; lazy layers have none.")
+    if not any(each.dim() > 1 for each in model.parameters()):
+        raise mistake(family.builder, family, "returned a network without weights, such as those of nn.Linear layers.")
 
 
 def _check_logits(logits: Any, shape: tuple[int, ...], family: Family, count: str, on: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cli.display.plain_table import duration, figure, percent, table
 from foundations.description.address import canonical_json
 from foundations.description.desc import Desc
-from foundations.metrics import METRICS, Metric, headline_of
+from foundations.metrics import METRICS, Metric, headline_of, written
 from foundations.plan import Plan, PlannedRun
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
@@ -80,7 +80,7 @@ def result_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 def measured(metric: Metric, value: float | None) -> str:
     """Return the value of a metric as text: fractions as percentages, others with four digits behind the point."""
-    return percent(value) if metric.is_fraction else "" if value is None else figure(value, ".4f")
+    return percent(value) if metric.is_fraction else "" if value is None else written(value)
 
 
 def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from datasets.formats.tables import shortened
 from foundations.errors import UsageError
 
 _MOST_LETTERS = 1 << 20
@@ -19,7 +20,7 @@ def check_class_names(names: Sequence[str], where: object) -> None:
         raise UsageError(f"{where} holds one class, {listed_names(names)}; two or more are needed.")
     for name in names:
         if not name.isprintable() or "," in name or not name:
-            raise UsageError(f"{where}: {name!r} cannot be the name of a class; rename it.")
+            raise UsageError(f"{where}: {shortened(name)} cannot be the name of a class; rename it.")
     if sum(map(len, names)) > _MOST_LETTERS:
         raise UsageError(f"{where}: {len(names):,} classes are too many.")
 
@@ -27,7 +28,7 @@ def check_class_names(names: Sequence[str], where: object) -> None:
 def listed_names(names: Sequence[str]) -> str:
     """Return names for a sentence: the first five of them."""
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(map(repr, names[:_LISTED])) + more
+    return ", ".join(map(shortened, names[:_LISTED])) + more
 
 
 def say_untested(names: Sequence[str], tested: Collection[str], report: Callable[[str], None]) -> None:

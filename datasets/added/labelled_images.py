@@ -62,6 +62,8 @@ def read_labelled_images(
     read = {split: target_columns(table, roles, options) for split, table in tables.items()}
     targets, parts = make_targets(read, options, where, report)
     report_read(roles, targets.task, report)
+    if tables["train"].kinds()[column].name == IMAGES:
+        folder = None  # the table holds the images themselves
     blob = _in_table if folder is None else _FilesIn(folder)
     rest = _Decoding(blob, column, options.image_size)
     images: dict[str, NDArray[np.uint8]] = {}

@@ -66,5 +66,5 @@ class AddOptions(Hparams):
 
 
 def names_in(text: str) -> list[str]:
-    """Return the names in a comma-separated text."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Return the names in a comma-separated text, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -75,6 +75,10 @@ def read_arrays(path: Path, options: AddOptions, report: Report) -> Content | No
             path, list(files), lambda name: np.load(files[name], mmap_mode="r", allow_pickle=False), options, report
         )
     with _explained(str(path)):
+        with path.open("rb") as file:
+            is_archive = zipfile.is_zipfile(file)
+        if not is_archive:
+            raise UsageError(f"{path} is not a whole .npz file, as numpy.savez writes it.")
         archive = np.load(path, allow_pickle=False)
         names = list(archive.files)
     with archive:
@@ -202,8 +206,11 @@ def _is_glued(word: str) -> bool:
 def _checked_images(what: str, images: NDArray[Any], report: Report) -> NDArray[np.uint8]:
     """Return images as uint8 (N, C, H, W). what: names them."""
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        is_named = "image" in what.rpartition(": ")[2].lower()
+        others = "" if is_named else "vectors are numbers (N, F), series floats (N, C, T); "
         raise UsageError(
-            f"{what} are {images.dtype} {images.shape}; images must be uint8 (N, H, W[, C]){_conversion(images)}."
+            f"{what} are {images.dtype} {images.shape}; {others}images must be uint8 (N, H, W[, C])"
+            f"{_conversion(images)}."
         )
     if 0 in images.shape:
         raise UsageError(f"{what} are {images.shape}: there are no pixels.")

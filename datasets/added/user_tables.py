@@ -21,7 +21,7 @@ from datasets.added.options import MEAN, MEDIAN, REFUSE, AddOptions, Report, nam
 from datasets.added.targets import Column, Parts, make_targets
 from datasets.formats.content import Content, mean_and_std, scratch_array
 from datasets.formats.source_files import Arrays
-from datasets.formats.tables import ARRAYS, MIXED, NUMBERS, TEXTS, Kind, Table
+from datasets.formats.tables import ARRAYS, MIXED, NUMBERS, TEXTS, Kind, Table, shortened
 from datasets.prepared import SPLITS
 from foundations.errors import UsageError, choose_from
 from foundations.inputs import SERIES, VECTORS
@@ -161,15 +161,15 @@ def _check_kind(name: str, kind: Kind, is_categorical: bool, path: Path) -> None
     if kind.name == TEXTS and _DECIMAL_COMMA.fullmatch(kind.first_text[1]) and not is_categorical:
         row, cell = kind.first_text
         raise UsageError(
-            f"{path}, row {row}: {cell!r} in column '{name}' has a decimal comma; write a point, or give "
+            f"{path}, row {row}: {shortened(cell)} in column '{name}' has a decimal comma; write a point, or give "
             f"--categorical={name}."
         )
     if kind.name == MIXED:
         if kind.numbers > kind.texts and not is_categorical:
             row, cell = kind.first_text
             raise UsageError(
-                f"{path}, row {row}: {cell!r} in column '{name}' is not a number, as most of its cells are; correct "
-                f"it, or give --categorical={name} or --ignore={name}."
+                f"{path}, row {row}: {shortened(cell)} in column '{name}' is not a number, as most of its cells are; "
+                f"correct it, or give --categorical={name} or --ignore={name}."
             )
         kind.declared = TEXTS
 
@@ -223,9 +223,10 @@ def _find_categories(tables: Tables, roles: Roles, options: AddOptions) -> None:
                     _refuse_missing(table, name, cells, chunk.rows, _ADVICE)
                 distinct[name].update(dict.fromkeys(_MISSING if cell is None else cell for cell in cells))
                 if len(distinct[name]) > _MOST_CATEGORIES:
+                    example = shortened(next(iter(distinct[name])))
                     raise UsageError(
                         f"{table.path}: column '{name}' holds more than {_MOST_CATEGORIES:,} different texts, such as "
-                        f"{next(iter(distinct[name]))!r}: too many categories; give --ignore={name} or --text={name}."
+                        f"{example}: too many categories; give --ignore={name} or --text={name}."
                     )
     roles.categories = {name: sorted(found) for name, found in distinct.items()}
 
@@ -357,4 +358,5 @@ def report_read(roles: Roles, task: str, report: Report) -> None:
     """Report the targets, the task and the categories."""
     report(f"target {', '.join(roles.targets)}: {task}")
     for name, categories in roles.categories.items():
-        report(f"column {name}: {len(categories)} categories, {listed_names(categories)}")
+        count = f"{len(categories)} categor{'y' if len(categories) == 1 else 'ies'}"
+        report(f"column {name}: {count}, {listed_names(categories)}")

@@ -34,6 +34,7 @@ class ArrowTable(Table):
 
     def _set_schema(self, schema: pa.Schema) -> None:
         self.schema, self.columns, self.class_names = schema, list(schema.names), {}
+        self.refuse_repeated(self.path)
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each column by its type; other types are named as they are."""

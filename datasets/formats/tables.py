@@ -27,6 +27,8 @@ _ROWS = 20_000
 """Rows in a chunk."""
 _MOST_LETTERS = 1 << 28
 """In one cell."""
+_SHOWN_LETTERS = 60
+"""Of a cell in a message."""
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 NUMBERS, TEXTS, ARRAYS, IMAGES, MIXED = "numbers", "texts", "arrays of numbers", "images", "numbers and texts"
 
@@ -81,6 +83,12 @@ class Table(ABC):
             if name not in self.columns:
                 raise UsageError(f"'{name}' is not a column of {self.path}{choose_from(name, self.columns)}", hparam)
 
+    def refuse_repeated(self, where: object) -> None:
+        """Raise UsageError where several columns have one name. where: for the error."""
+        repeated = [name for name, count in Counter(self.columns).items() if count > 1 and name]
+        if repeated:
+            raise UsageError(f"{where}: several columns are named '{repeated[0]}'; rename them.")
+
 
 class CsvTable(Table):
     """A CSV file with a line of names: UTF-8, with commas, semicolons or tabs between cells."""
@@ -104,9 +112,7 @@ class CsvTable(Table):
     def _check_names(self) -> None:
         if all(_number(name) is not None for name in self.columns):
             raise UsageError(f"{self.path}, row 1: it holds numbers; the first row must hold the names of the columns.")
-        repeated = [name for name, count in Counter(self.columns).items() if count > 1 and name]
-        if repeated:
-            raise UsageError(f"{self.path}, row 1: several columns are named '{repeated[0]}'; rename them.")
+        self.refuse_repeated(f"{self.path}, row 1")
         if "" in self.columns:
             place = self._names.index("", self._skipped) + 1
             raise UsageError(f"{self.path}, row 1: column {place} has no name; name it, or remove it.")
@@ -219,11 +225,16 @@ class CsvTable(Table):
         return EnvironmentFailure(f"Cannot read {self.path}: {reason(error) if isinstance(error, OSError) else error}.")
 
 
+def shortened(text: str) -> str:
+    """Return a text in quotation marks for a sentence, cut where it is long."""
+    return repr(text if len(text) <= _SHOWN_LETTERS else f"{text[: _SHOWN_LETTERS - 3]}...")
+
+
 def not_a_number(path: Path, row: int, column: str, cell: str) -> UsageError:
     """Return the error for a text in a column of numbers."""
     return UsageError(
-        f"{path}, row {row}: {cell!r} in column '{column}' is not a number, unlike other cells; correct it, or "
-        f"give --categorical={column} or --ignore={column}."
+        f"{path}, row {row}: {shortened(cell)} in column '{column}' is not a number, unlike other cells; correct it, "
+        f"or give --categorical={column} or --ignore={column}."
     )
 
 

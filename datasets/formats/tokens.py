@@ -104,8 +104,13 @@ class LibraryTokenizer(Tokenizer):
         self.vocabulary = max(size, self.special + 1)
 
     def encode(self, part: bytes, *, with_special: bool) -> NDArray[np.int64]:
-        """Return the tokens of a text. Raises: UnicodeDecodeError."""
-        return np.array(self._tokenizer.encode(part.decode(), add_special_tokens=with_special).ids, np.int64)
+        """Return the tokens of a text. Raises: UnicodeDecodeError; UsageError where the tokenizer has none for it."""
+        text = part.decode()
+        try:
+            tokens = self._tokenizer.encode(text, add_special_tokens=with_special).ids
+        except Exception as error:  # the library raises plain Exceptions
+            raise UsageError(f"{self.about} cannot encode the text: {error}.", "tokenizer") from error
+        return np.array(tokens, np.int64)
 
     def token_bytes(self) -> NDArray[np.int64]:
         """Return the length of each token in bytes, by the letters that its vocabulary writes it with."""

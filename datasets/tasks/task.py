@@ -113,3 +113,7 @@ class Task(Registered):
     def scoring_examples(self, per_class: int, num_classes: int) -> int:
         """Return the number of examples with which a method such as snip10 scores: `per_class` is 10."""
         return per_class * (num_classes if self.has_classes else EXAMPLES_FOR_EACH)
+
+
+DatasetTask, TaskFacts = Task, Facts
+"""Their names in the library, where `Task` is a task of executors."""

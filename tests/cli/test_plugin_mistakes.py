@@ -244,6 +244,18 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         2,
         "built a network that returns float32 (2, 7), not float (2, 10)",
     ),
+    "a family with a lazy layer": (
+        FAMILY.format("return nn.Sequential(nn.Flatten(), nn.LazyLinear(spec.outputs))"),
+        TRAIN,
+        2,
+        "line 3: build, of 'mine', returned a network without a size for 1.weight; lazy layers have none.",
+    ),
+    "a family without weights": (
+        FAMILY.format("return nn.Sequential(nn.Flatten(), nn.LayerNorm(64))"),
+        TRAIN,
+        2,
+        "line 3: build, of 'mine', returned a network without weights, such as those of nn.Linear layers.",
+    ),
     "an initializer that returns a tensor": (
         "from models.initializers import WeightInit\n"
         "MINE = WeightInit(spelling='mine', fill=lambda weight: weight * 0.1)\n",

@@ -420,3 +420,37 @@ def test_models_knows_datasets_that_were_added_and_those_of_plug_ins(terminal: T
 
     assert listed.code == 0, listed.err
     assert all(re.search(rf"on_{name} +{name} ", listed.out) for name in ("dots", "gratings")), listed.out
+
+
+def test_a_task_of_a_plug_in_trains_prunes_and_is_compared_by_its_own_metric(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal = Terminal(terminal.root, tmp_path / "datasets")
+    job = ("--dataset_name=waves", "--model_name=resnet1d_8_2", "--batch_size=250", "--lr=0.01", "--training_steps=1ep")
+    plugin = f"--plugin={EXAMPLES / 'my_task.py'}"
+
+    pruned = terminal.run("branch", "train", "oneshot", *job, plugin, "--strategy=snip1", "--density=0.5")
+    trained = terminal.run("train", *job, plugin, "--validation_examples=100", "--keep_best")
+    listed = terminal.run("ls")
+
+    assert pruned.code == trained.code == listed.code == 0, pruned.err + trained.err + listed.err
+    assert all(re.search(r"test mean absolute error: \d+\.\d{4}\n", result.out) for result in (pruned, trained))
+    assert "where that was best, test mean absolute error was" in trained.out
+    assert "mean_absolute_error" in listed.out.lower().replace(" ", "_")
+
+
+def test_a_family_of_one_dimensional_convolutions_alone_is_a_network(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from open_prune import Family\n"
+        "def build(spec):\n"
+        "    from torch import nn\n"
+        "    return nn.Sequential(nn.Conv1d(1, spec.outputs, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())\n"
+        "MINE = Family(spelling='mine', builder=build, source='', options=frozenset(), batchnorm=False,\n"
+        "              inputs=frozenset({'series'}))\n"
+    )
+    job = ("--dataset_name=waves", "--model_name=mine", "--batch_size=500", "--lr=0.01", "--training_steps=1it")
+    plugins = (f"--plugin={EXAMPLES / 'my_task.py'}", f"--plugin={tmp_path / 'mine.py'}")
+
+    result = Terminal(terminal.root, tmp_path / "datasets").run("train", *job, *plugins)
+
+    assert result.code == 0, result.err

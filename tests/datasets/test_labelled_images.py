@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -93,3 +95,22 @@ def test_tables_that_do_not_fit_their_images_are_refused_with_the_row(tmp_path: 
             )
         assert re.search(message, str(error.value)), f"{message}: {error.value}"
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_images_in_a_parquet_file_are_read_from_any_folder(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "in" / "images", 20)
+    encoded = [(tmp_path / "in" / "images" / f"{n}.png").read_bytes() for n in range(20)]
+    for name, column in {"plain": encoded, "hub": [{"bytes": each, "path": None} for each in encoded]}.items():
+        path = tmp_path / "in" / f"{name}.parquet"
+        pq.write_table(pa.table({"image": column, "label": ["a", "b"] * 10}), path)
+        add(tmp_path, path, name, target="label")
+
+        found = load_tensors(name, "train", tmp_path / "datasets")["images"].numpy()
+        assert len(found) == 18 and all(any((each == image).all() for each in images) for image in found)
+
+
+def test_bytes_that_are_no_images_are_named_with_their_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"blob": [b"\xff\x00"] * 20, "y": ["a", "b"] * 10}), tmp_path / "a.parquet")
+
+    with pytest.raises(UsageError, match=r"a\.parquet, row 1: the image"):
+        add(tmp_path, tmp_path / "a.parquet", target="y")

@@ -215,3 +215,19 @@ def test_arrays_cannot_be_streamed(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"a\.npz holds arrays, which are read into memory"):
         add(tmp_path, tmp_path / "a.npz", in_memory=False, image_size=12)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 truncated"])
+def test_a_file_that_is_no_archive_is_not_called_an_array_of_objects(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+
+    with pytest.raises(UsageError, match=r"a\.npz is not a whole \.npz file"):
+        add(tmp_path, tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("array", [np.zeros((9, 4), np.complex64), np.zeros(9), np.zeros((9, 2, 3), np.int32)])
+def test_arrays_that_no_reader_takes_are_refused_with_all_that_are_read(tmp_path: Path, array: NDArray[Any]) -> None:
+    np.savez(tmp_path / "a.npz", x=array, y=np.arange(9) % 2)
+
+    with pytest.raises(UsageError, match=r"vectors are numbers \(N, F\), series floats \(N, C, T\); images must be"):
+        add(tmp_path, tmp_path / "a.npz")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datasets.formats import content, tables
@@ -219,3 +221,32 @@ def test_columns_of_dates_are_refused_unless_they_are_ignored(tmp_path: Path) ->
     add(tmp_path, tmp_path / "a.parquet", target="y", ignore="when")
 
     assert DATASETS.find("mine").input_shape == (1,)
+
+
+def test_a_target_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [[f"{n}.5", f"{n + 0.25}"] for n in range(30)], "x,y\n")
+
+    lines = add(tmp_path, tmp_path / "a.csv", target="y,y", ignore="")
+
+    assert lines[-1] == "added mine: 27 training and 3 test examples of 1 feature, 1 target"
+
+
+def test_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    numbers = pa.array([0.5, 1.5])
+    pq.write_table(pa.Table.from_arrays([numbers, numbers, numbers], ["x", "x", "y"]), tmp_path / "a.parquet")
+
+    with pytest.raises(UsageError, match=r"a\.parquet: several columns are named 'x'; rename them\."):
+        add(tmp_path, tmp_path / "a.parquet", target="y")
+
+
+def test_long_cells_are_cut_in_messages(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [["z" * 10_000, str(n % 2)] for n in range(20)], "x,y\n")
+    rows = [[str(n), f"{n % 2}"] for n in range(20)]
+    write_csv(tmp_path / "c.csv", [*rows, ["z" * 10_000, "1"]], "x,y\n")
+
+    lines = add(tmp_path, tmp_path / "a.csv", target="y")
+    with pytest.raises(UsageError) as raised:
+        add(tmp_path, tmp_path / "c.csv", "other", target="y")
+
+    assert f"column x: 1 category, '{'z' * 57}...'" in lines
+    assert f"row 22: '{'z' * 57}...' in column 'x' is not a number" in str(raised.value)

@@ -235,3 +235,17 @@ def test_tokens_are_stored_in_the_smallest_type(tmp_path: Path) -> None:
     types = [load_tensors(name, "train", tmp_path / "datasets")["tokens"].numpy().dtype for name in ("narrow", "wide")]
 
     assert types == [np.uint8, np.uint16]
+
+
+def test_a_text_that_the_tokenizer_has_no_tokens_for_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a b\n" * 20)
+    for name, model in {
+        "unigram": models.Unigram([("a", -1.0)]),
+        "words": models.WordLevel({"a": 0}, unk_token="[UNK]"),
+    }.items():
+        Tokenizer(model).save(str(tmp_path / f"{name}.json"))
+
+        with pytest.raises(UsageError, match=rf"{name}\.json cannot encode the text: (?i:.*unk)") as raised:
+            add(tmp_path, tmp_path / "a.txt", tokenizer=str(tmp_path / f"{name}.json"))
+
+        assert raised.value.hparams == ("tokenizer",)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import DamagedError
-from foundations.metrics import Metric, Metrics, is_better_higher, is_fraction
+from foundations.metrics import Metric, Metrics, is_better_higher, is_fraction, written
 
 names = st.sampled_from(["test_loss", "test_accuracy", "train_loss"])
 rows = st.dictionaries(st.tuples(names, st.integers(0, 10**6)), st.floats(allow_nan=False))
@@ -131,3 +131,12 @@ def test_tasks_say_which_metrics_are_fractions_and_better_if_higher():
     assert not is_better_higher("test_loss")
     assert is_fraction("selected_test_average_precision") and is_fraction("density")
     assert not is_fraction("test_r2")
+
+
+def test_huge_values_are_written_in_a_few_digits():
+    assert [written(value) for value in (0.12345678, 136.0, -4e25, float("inf"))] == [
+        "0.1235",
+        "136.0000",
+        "-4e+25",
+        "inf",
+    ]

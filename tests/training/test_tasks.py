@@ -205,6 +205,8 @@ def test_measures_that_need_classes_say_so(terminal: Terminal) -> None:
         ("prices", "--outputs=3", "regression of 'tiny_prices' needs 2 outputs"),
         ("text", "--stride=9", "9 is longer than a sequence of 6 tokens"),
         ("reviews", "--stride=3", "it is for language modelling"),
+        ("text", "--sequence_length=1000000", "1,000,000 is more than the"),
+        ("reviews", "--sequence_length=1000000", "1,000,000 is more than the"),
         ("text", "--validation_examples=500", "500 leave none of the"),
         ("rows", "--sequence_length=3", "sequence_length"),
     ],

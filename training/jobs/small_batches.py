@@ -62,15 +62,17 @@ def _sizes(planned: PlannedRun, dataset: DatasetHparams) -> Iterator[int]:
 
 def _failing_norm(job: Job[Desc]) -> str:
     """Return the name of the layer that cannot normalize one example; empty if all can."""
-    model = initialized_model(job.trained, job.replicate, techniques=job.techniques).to("meta").train()
-    reached = [""]
+    model = initialized_model(job.trained, job.replicate, techniques=job.techniques)
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if not norms:  # the first operation on meta tensors takes seconds
+        return ""
+    model, reached = model.to("meta").train(), [""]
 
     def note(name: str, _module: nn.Module, _inputs: object) -> None:
         reached[0] = name
 
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(partial(note, name))
+    for name, module in norms:
+        module.register_forward_pre_hook(partial(note, name))
     try:
         with torch.no_grad():
             model(job.trained.dataset.inputs.blank(1, "meta"))

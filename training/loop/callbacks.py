@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from foundations.description.step import Step
 from foundations.interrupts import Interrupts
-from foundations.metrics import Metric, Metrics
+from foundations.metrics import Metric, Metrics, written
 from foundations.reporter import Reporter
 from training.loop.loop import Callback
 
@@ -59,7 +59,7 @@ def record(measure: Callable[[], dict[str, float] | None], metrics: Metrics, say
             return
         for name, value in values.items():
             metrics.add(name, step.iteration, value)
-        words = "  ".join(f"{name} {value:.4f}" for name, value in (values | others).items())
+        words = "  ".join(f"{name} {written(value)}" for name, value in (values | others).items())
         say(f"ep {step.ep} it {step.it}  {words}")
 
     return called
