@@ -20,7 +20,7 @@ from typing import TypeVar
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import is_folder, is_there
-from foundations.packs import exists
+from foundations.packs import exists, names_in
 from foundations.parts import PART
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
@@ -114,7 +114,17 @@ class RunFolder(Place):
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""
-        return exists(f"{self.folder}/{DESCRIPTION}")
+        return self._holds(DESCRIPTION)
+
+    def _holds(self, name: str) -> bool:
+        """Return whether the run's folder has a file."""
+        place = self.place
+        return exists(f"{self.folder}/{name}") or (self.has_moved(place) and exists(f"{self.folder}/{name}"))
+
+    def _names(self) -> list[str]:
+        """Return the names of the files in the run's folder."""
+        place = self.place
+        return names_in(self.folder) or (names_in(self.folder) if self.has_moved(place) else [])
 
     @property
     def output_path(self) -> Path:
