@@ -329,10 +329,9 @@ class Run(AmendedRun):
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:
         """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
-        path = self.path(name)
-        problem = recorded.difference(str(path), of_bytes=True)
-        self._is_complete &= not problem
-        if problem and self.path(name) != path:  # packed or unpacked meanwhile
+        problem = recorded.difference(str(self.path(name)), of_bytes=True)
+        if problem:
+            self._is_complete = False  # it may have been packed or unpacked meanwhile
             problem = recorded.difference(str(self.path(name)), of_bytes=True)
         if problem:
             raise self.damaged(name, problem)

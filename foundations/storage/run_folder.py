@@ -118,13 +118,18 @@ class RunFolder(Place):
 
     def _holds(self, name: str) -> bool:
         """Return whether the run's folder has a file."""
-        place = self.place
-        return exists(f"{self.folder}/{name}") or (self.has_moved(place) and exists(f"{self.folder}/{name}"))
+        if exists(f"{self.folder}/{name}"):
+            return True
+        self._is_complete = False  # it may have been packed or unpacked meanwhile
+        return exists(f"{self.folder}/{name}")
 
     def _names(self) -> list[str]:
         """Return the names of the files in the run's folder."""
-        place = self.place
-        return names_in(self.folder) or (names_in(self.folder) if self.has_moved(place) else [])
+        names = names_in(self.folder)
+        if not names:
+            self._is_complete = False  # it may have been packed or unpacked meanwhile
+            names = names_in(self.folder)
+        return names
 
     @property
     def output_path(self) -> Path:

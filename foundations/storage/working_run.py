@@ -33,6 +33,7 @@ from foundations.files import (
     refresh_folder,
     replace_file,
 )
+from foundations.packs import exists
 from foundations.storage.locks import Holder, describe, is_alive, is_same, lock, this_process
 from foundations.storage.manifest import MANIFEST, NOT_A_MANIFEST, FileRecord, Manifest, manifest_number
 from foundations.storage.packed import unpack
@@ -384,7 +385,8 @@ class WorkingRun(RunFolder):
             return read_file(path)
         except (FileNotFoundError, NotADirectoryError):
             is_elsewhere = os.path.dirname(path) not in (str(self.place), str(self.folder))  # noqa: PTH120
-            if self._own is None and name not in OF_EXECUTORS and (self.has_moved(place) or is_elsewhere):
+            is_moved = self._own is None and name not in OF_EXECUTORS and (is_elsewhere or self.has_moved(place))
+            if is_moved or exists(path):
                 return self.data(name)  # another process has renamed the folder, packed or unpacked it
             if os.path.islink(path):  # noqa: PTH114
                 raise self.damaged(name, "it is a link to nothing") from None
