@@ -55,7 +55,7 @@ def verify(run: Run) -> list[OpenPruneError]:
 
 
 def _identity(run: Run) -> tuple[object, ...]:
-    """Return what tells a run's folder, or its place in a pack, from a later one; nothing for a closed folder."""
+    """Return an identity of a run's folder, or of its place in a pack; nothing for a closed folder."""
     with contextlib.suppress(OSError):
         found = run.final.stat()
         return found.st_dev, found.st_ino, found.st_ctime_ns
