@@ -137,7 +137,9 @@ def mend(run: Run, say: Callable[[str], None] = lambda _: None) -> list[str]:
             path.unlink()
     elif differing:
         run.amended(without=differing)
-    for name in differing:
+    for name in sorted(
+        differing, key=DESCRIPTION.__eq__
+    ):  # last: a folder without one is no run
         set_aside(name)
     for name in _bad_manifests(run):
         if name == MANIFEST:
