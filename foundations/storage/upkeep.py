@@ -137,9 +137,7 @@ def mend(run: Run, say: Callable[[str], None] = lambda _: None) -> list[str]:
             path.unlink()
     elif differing:
         run.amended(without=differing)
-    for name in sorted(
-        differing, key=DESCRIPTION.__eq__
-    ):  # last: a folder without one is no run
+    for name in sorted(differing, key=DESCRIPTION.__eq__):  # last: runs are found by it
         set_aside(name)
     for name in _bad_manifests(run):
         if name == MANIFEST:
