@@ -12,7 +12,6 @@ import errno
 import hashlib
 import io
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -250,6 +249,8 @@ def _is_same(first: Path, second: Path) -> bool:
 
 
 def _copy_exclusively(part: Path, path: Path) -> None:
+    import shutil
+
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file, part.open("rb") as source:

@@ -7,16 +7,12 @@ A pack is never changed, only replaced as a whole. Members are stored, not compr
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import errno
 import io
 import os
 import re
-import shutil
 import stat
-import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +138,9 @@ def as_plain_file(path: Path) -> Iterator[Path]:
     if not is_inside(path):
         yield path
         return
+    import shutil
+    import tempfile
+
     with opened(path) as source, tempfile.NamedTemporaryFile() as copy:
         shutil.copyfileobj(source, copy, _CHUNK)
         copy.flush()
@@ -168,6 +167,8 @@ def opened(path: Path | str) -> Window:
 
 def has_its_checksum(path: Path | str) -> bool:
     """Return whether a member has the checksum that the pack states. Raises: OSError."""
+    import zlib
+
     found, crc = member(path), 0
     with opened(path) as file:
         while data := file.read(_CHUNK):
@@ -188,6 +189,7 @@ def members(pack: Path | str) -> Mapping[str, Member]:
 
 
 def _read(pack: Path | str, size: int) -> Mapping[str, Member]:
+    import calendar
     import struct
     import zipfile
 

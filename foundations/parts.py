@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,4 +57,6 @@ def is_abandoned(part: str, of: str | None = None) -> bool:
 @functools.cache
 def _place() -> str:
     """Return an identifier of this machine that is valid in any file name."""
+    import socket
+
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -89,6 +88,8 @@ def _keep_freed_memory() -> None:
     By default glibc returns it to the system, which clears it page by page when the next step allocates it: a tenth of
     the time of a step of cifar_resnet_20 or cifar_vgg_16 with batches of 128 (AMD EPYC, 2 cores, n = 3).
     """
+    import ctypes
+
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)

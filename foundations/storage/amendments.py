@@ -47,7 +47,7 @@ class AmendedRun(WorkingRun):
         place = str(self.place)
         for name, record in (manifest.files if manifest else {}).items():
             problem = record.difference(f"{place}/{name}")
-            if problem and self.has_moved(Path(place)):
+            if problem and (self.has_moved(Path(place)) or not record.difference(f"{place}/{name}")):
                 return self.manifest()
             if problem and self.manifest_number() > 1:  # the file of an amendment may be seen later than its manifest
                 problem = self._patient_difference(name, record)

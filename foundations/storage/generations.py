@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,14 +109,19 @@ class Generations:
         """Remove a working folder; a process that works in it finds the whole folder gone. Raises: OSError."""
         trash = folder.with_name(f"{_REMOVED}{os.urandom(4).hex()}")
         if claim_folder(folder, trash):
-            shutil.rmtree(trash)
+            _remove_tree(trash)
+        self.release(folder)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a working folder of this process, as far as possible, and the note on who works in it."""
+        _remove_tree(folder, ignore_errors=True)
         self.release(folder)
 
     def tidy(self) -> None:
         """Remove what is left of removed folders, and the hidden folder if it is empty."""
         with contextlib.suppress(OSError):
             for trash in self.folder.glob(f"{_REMOVED}*"):
-                shutil.rmtree(trash, ignore_errors=True)
+                _remove_tree(trash, ignore_errors=True)
             for path in self.folder.glob(f"*{_OWNER}*"):
                 if not is_there(path.with_name(path.name.partition(_OWNER)[0])):
                     path.unlink(missing_ok=True)
@@ -147,3 +151,9 @@ def holds(place: str, *names: str) -> bool:
     if any(os.access(f"{place}/{name}", os.F_OK) for name in names):
         return True
     return any(os.access(f"{each}/{name}", os.F_OK) for each in Generations(Path(place)).all() for name in names)
+
+
+def _remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    import shutil  # late: it imports the compressors, which readers of runs do not need
+
+    shutil.rmtree(folder, ignore_errors=ignore_errors)

@@ -11,17 +11,18 @@ import contextlib
 import functools
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from foundations.errors import Busy
 from foundations.files import make_folder, read_file
-from foundations.storage.read_only_lock import ReadOnlyLock
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+    from foundations.storage.read_only_lock import ReadOnlyLock
 
 _NUMBERS = ("pid", "since", "at", "speed")
 """The numeric facts about a holder."""
@@ -34,7 +35,7 @@ _RECENT_SECONDS = 600.0
 
 def this_process() -> dict[str, Any]:
     """Return facts that tell this process from others on any machine: pid, host, and the moment of its start."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_of(os.getpid())}
+    return {"pid": os.getpid(), "host": _host(), "started": _start_of(os.getpid())}
 
 
 def is_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -44,10 +45,16 @@ def is_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
     """Return whether a process, as `this_process` describes it, runs; None if it is on another machine."""
-    if process.get("host") != socket.gethostname() or type(process.get("pid")) is not int:
+    if process.get("host") != _host() or type(process.get("pid")) is not int:
         return None
     started = _start_of(process["pid"])
     return started != "" and process.get("started") == started
+
+
+def _host() -> str:
+    import socket
+
+    return socket.gethostname()
 
 
 def _start_of(pid: int) -> str:
@@ -174,6 +181,8 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
     wait: if not, raise Busy where another process holds it.
     Raises: OSError, ENOLCK or ENOSYS where the file system has no locks: nothing else keeps two processes apart.
     """
+    from filelock import Timeout
+
     make_folder(path.parent)
     file_lock = _file_lock(path)
     try:
@@ -195,6 +204,8 @@ def is_held(path: Path) -> bool:
     """Return whether a process holds the lock at `path` now."""
     if not os.path.exists(path.with_suffix(".holder")):  # noqa: PTH110 (no error where the folder is closed)
         return False
+    from filelock import Timeout
+
     file_lock = _file_lock(path)
     try:
         file_lock.acquire(timeout=0)
@@ -220,7 +231,11 @@ def remove_idle(path: Path) -> bool:
 
 def _file_lock(path: Path) -> FileLock | ReadOnlyLock:
     if os.access(path, os.R_OK) and not os.access(path, os.W_OK):
+        from foundations.storage.read_only_lock import ReadOnlyLock
+
         return ReadOnlyLock(path)
+    from filelock import FileLock
+
     # Its fallback where there are no locks, a plain file, stays when its process is killed.
     return FileLock(path, fallback_to_soft=False)
 

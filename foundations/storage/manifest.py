@@ -80,9 +80,11 @@ class FileRecord:
             return "it is not a regular file"
         if found.st_size != self.size:
             return f"it has {found.st_size} bytes, not the {self.size} of its manifest"
-        if of_bytes and sha256_of_file(path) != self.sha256:
-            return "its SHA-256 is not the one of its manifest"
-        return ""
+        try:
+            is_same = not of_bytes or sha256_of_file(path) == self.sha256
+        except (FileNotFoundError, NotADirectoryError):
+            return "it is missing"
+        return "" if is_same else "its SHA-256 is not the one of its manifest"
 
     def _difference_in_pack(self, path: str, *, of_bytes: bool) -> str:
         try:

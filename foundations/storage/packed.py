@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -120,6 +119,7 @@ def write_pack(root: Path, runs: _Files) -> Path:
 
 
 def _write(part: Path, runs: _Files) -> None:
+    import shutil
     import zipfile
 
     with zipfile.ZipFile(part, "x") as archive:
@@ -145,8 +145,7 @@ def unpack(place: Path, final: Path) -> None:
         with contextlib.suppress(FileExistsError):  # another process has unpacked it
             publish_folder(working, final)
     finally:
-        shutil.rmtree(working, ignore_errors=True)
-        generations.release(working)
+        generations.discard(working)
         generations.tidy()
 
 
@@ -155,6 +154,8 @@ class _NotReadable(Exception):
 
 
 def _unpack(source: Path, target: Path) -> None:
+    import shutil
+
     try:
         packed = packs.opened(source)
     except OSError as error:

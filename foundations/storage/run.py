@@ -26,7 +26,7 @@ from foundations.description.step import Step
 from foundations.errors import Busy, DamagedError, EnvironmentFailure
 from foundations.files import explain_os_errors, remove_empty, sha256_of_file, write_atomically
 from foundations.metrics import Metrics, headline_of
-from foundations.packs import exists, names_in, time_of
+from foundations.packs import time_of
 from foundations.plugins.kept import keep_plugins
 from foundations.program import PROGRAM
 from foundations.storage import sealed_json, tensor_files
@@ -147,11 +147,11 @@ class Run(AmendedRun):
         """Return whether the state at a step was kept; of a complete run, whether its manifest lists it."""
         manifest = self.manifest()
         name = self.state_name(step)
-        return exists(self.path(name)) if manifest is None else name in manifest.files
+        return self._holds(name) if manifest is None else name in manifest.files
 
     def kept_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states were kept, ascending."""
-        return _steps_of(names_in(self.folder), iterations_per_epoch)
+        return _steps_of(self._names(), iterations_per_epoch)
 
     def evicted_states(self, iterations_per_epoch: int) -> list[Step]:
         """Return the steps whose states `gc` removed, ascending. Raises: DamagedError."""
@@ -183,7 +183,7 @@ class Run(AmendedRun):
 
     def has_mask(self) -> bool:
         """Return whether a mask and its report were kept."""
-        return exists(self.path(MASK)) and exists(self.path(SPARSITY))
+        return self._holds(MASK) and self._holds(SPARSITY)
 
     def save_mask(self, bits: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
         """Keep a packed mask: its tensors and its header."""
@@ -250,8 +250,8 @@ class Run(AmendedRun):
 
     def tensor_files(self) -> list[Path]:
         """Return the states, the mask and the checkpoint that are there."""
+        names = [name for name in self._names() if name.endswith(".safetensors")]
         folder = self.folder
-        names = [name for name in names_in(folder) if name.endswith(".safetensors")]
         return [folder / name for name in sorted(names) if not name.startswith((".", DAMAGED))]
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -329,10 +329,9 @@ class Run(AmendedRun):
 
     def check_bytes(self, name: str, recorded: FileRecord) -> None:
         """Compare every byte of a file with its record in the manifest. Raises: DamagedError where they differ."""
-        path = self.path(name)
-        problem = recorded.difference(str(path), of_bytes=True)
-        self._is_complete &= not problem
-        if problem and self.path(name) != path:  # packed or unpacked meanwhile
+        problem = recorded.difference(str(self.path(name)), of_bytes=True)
+        if problem:
+            self._is_complete = False  # it may have been packed or unpacked meanwhile
             problem = recorded.difference(str(self.path(name)), of_bytes=True)
         if problem:
             raise self.damaged(name, problem)

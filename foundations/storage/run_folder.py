@@ -20,7 +20,7 @@ from typing import TypeVar
 from foundations.description.address import Location
 from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.files import is_folder, is_there
-from foundations.packs import exists
+from foundations.packs import exists, names_in
 from foundations.parts import PART
 from foundations.program import PROGRAM
 from foundations.storage.generations import Generations
@@ -114,7 +114,22 @@ class RunFolder(Place):
 
     def exists(self) -> bool:
         """Return whether anything was ever written for this run."""
-        return exists(f"{self.folder}/{DESCRIPTION}")
+        return self._holds(DESCRIPTION)
+
+    def _holds(self, name: str) -> bool:
+        """Return whether the run's folder has a file."""
+        if exists(f"{self.folder}/{name}"):
+            return True
+        self._is_complete = False  # it may have been packed or unpacked meanwhile
+        return exists(f"{self.folder}/{name}")
+
+    def _names(self) -> list[str]:
+        """Return the names of the files in the run's folder."""
+        names = names_in(self.folder)
+        if not names:
+            self._is_complete = False  # it may have been packed or unpacked meanwhile
+            names = names_in(self.folder)
+        return names
 
     @property
     def output_path(self) -> Path:

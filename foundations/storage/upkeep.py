@@ -38,10 +38,33 @@ from foundations.storage.run import (
 
 REMOVED = ".removed_"
 """The prefix of the folders of runs that are being removed."""
+_ATTEMPTS = 10
 
 
 def verify(run: Run) -> list[OpenPruneError]:
-    """Check every byte of a run against its manifest, and its description against its directory's name."""
+    """Check every byte of a run against its manifest, and its description against its directory's name.
+
+    A run that another process packs or unpacks meanwhile is checked again.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _identity(run)
+        problems = _problems(run)
+        if not problems or _identity(run) == before:
+            break
+    return problems
+
+
+def _identity(run: Run) -> tuple[object, ...]:
+    """Return an identity of a run's folder, or of its place in a pack; nothing for a closed folder."""
+    with contextlib.suppress(OSError):
+        found = run.final.stat()
+        return found.st_dev, found.st_ino, found.st_ctime_ns
+    with contextlib.suppress(OpenPruneError):  # which the check reports
+        return run.is_published, run.place
+    return ()
+
+
+def _problems(run: Run) -> list[OpenPruneError]:
     problems: list[OpenPruneError] = []
     with _collected(problems):
         run.record()
@@ -114,7 +137,7 @@ def mend(run: Run, say: Callable[[str], None] = lambda _: None) -> list[str]:
             path.unlink()
     elif differing:
         run.amended(without=differing)
-    for name in differing:
+    for name in sorted(differing, key=DESCRIPTION.__eq__):  # last: runs are found by it
         set_aside(name)
     for name in _bad_manifests(run):
         if name == MANIFEST:
@@ -244,8 +267,11 @@ def _differences(run: Run, recorded: Mapping[str, FileRecord]) -> Iterator[tuple
 
 def _not_files(run: Run) -> list[str]:
     """Return the files outside the manifest that are not regular files, such as links, and would block a job."""
-    names = [name for name in (LOG, OUTPUT, FAILURE) if os.path.lexists(run.path(name))]
-    return [name for name in names if not stat.S_ISREG(run.path(name).lstat().st_mode)]
+    found = []
+    for name in (LOG, OUTPUT, FAILURE):
+        with contextlib.suppress(OSError):
+            found += [] if stat.S_ISREG(run.path(name).lstat().st_mode) else [name]
+    return found
 
 
 def _differing_in_pack(run: Run, manifest: Manifest | None) -> list[str]:

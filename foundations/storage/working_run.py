@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -34,6 +33,7 @@ from foundations.files import (
     refresh_folder,
     replace_file,
 )
+from foundations.packs import exists
 from foundations.storage.locks import Holder, describe, is_alive, is_same, lock, this_process
 from foundations.storage.manifest import MANIFEST, NOT_A_MANIFEST, FileRecord, Manifest, manifest_number
 from foundations.storage.packed import unpack
@@ -176,8 +176,9 @@ class WorkingRun(RunFolder):
         try:
             publish_folder(claimed, self.final)
         except FileExistsError:
-            shutil.rmtree(claimed, ignore_errors=True)
-        self.generations.release(claimed)
+            self.generations.discard(claimed)
+        else:
+            self.generations.release(claimed)
 
     def check_own(self) -> None:
         """Check that the run is not complete, and that the process's working folder is still its own.
@@ -253,8 +254,7 @@ class WorkingRun(RunFolder):
             raise
         finally:
             self._own = None
-            shutil.rmtree(own, ignore_errors=True)
-            self.generations.release(own)
+            self.generations.discard(own)
             self.generations.tidy()
             self.look_again()
 
@@ -296,8 +296,7 @@ class WorkingRun(RunFolder):
                 with contextlib.suppress(OSError):
                     said = _PUBLISHED.findall(read_file(self.place / LOG).decode(errors="replace"))
                 if own is not None:
-                    shutil.rmtree(own, ignore_errors=True)
-                    self.generations.release(own)
+                    self.generations.discard(own)
                     self._own = None
                     self.generations.tidy()
                 who = said[-1] if said else "another process"
@@ -328,8 +327,7 @@ class WorkingRun(RunFolder):
 
     def _drop_added(self) -> None:
         if self._added is not None:
-            shutil.rmtree(self._added, ignore_errors=True)
-            self.generations.release(self._added)
+            self.generations.discard(self._added)
         self._added = None
         self.generations.tidy()
 
@@ -378,16 +376,14 @@ class WorkingRun(RunFolder):
 
         path: the path of the file, if known.
         """
-        is_given, place = bool(path), self.place
-        path = path or str(self.path(name))
+        place, path = self.place, path or str(self.path(name))
         try:
             return read_file(path)
         except (FileNotFoundError, NotADirectoryError):
-            if not is_given and self.has_moved(place) and str(self.path(name)) != path:
-                return self.data(name)
-            is_moved = self._own is None and name not in OF_EXECUTORS
-            if is_moved and os.path.dirname(path) not in (str(self.place), str(self.folder)):  # noqa: PTH120
-                return self.data(name)  # another process has renamed the folder
+            is_elsewhere = os.path.dirname(path) not in (str(self.place), str(self.folder))  # noqa: PTH120
+            is_moved = self._own is None and name not in OF_EXECUTORS and (is_elsewhere or self.has_moved(place))
+            if is_moved or exists(path):
+                return self.data(name)  # another process has renamed the folder, packed or unpacked it
             if os.path.islink(path):  # noqa: PTH114
                 raise self.damaged(name, "it is a link to nothing") from None
             self.check_there()

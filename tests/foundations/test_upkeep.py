@@ -15,6 +15,7 @@ from foundations.errors import DamagedError, EnvironmentFailure
 from foundations.metrics import Metrics
 from foundations.storage import sealed_json
 from foundations.storage.run import Run
+from foundations.storage.store import all_runs
 from foundations.storage.upkeep import check_bytes, mend, verify
 from tests.foundations.toy_descriptions import ToyDesc, bytes_under, complete_run, flip_a_bit, state, step
 
@@ -399,3 +400,30 @@ def test_mending_a_run_that_must_be_computed_again_names_the_states_that_it_forg
 
     assert run.manifest() is None
     assert len(said) == 1 and gone in said[0] and "is no longer complete" in said[0]
+
+
+def test_a_mend_that_was_cut_after_any_file_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = complete_run(tmp_path)
+    for name in ("description.json", "metrics.csv", "state_ep0_it0.safetensors"):
+        flip_a_bit(run.folder / name)
+    set_aside, count = Run.set_aside, 0
+
+    def cut(self: Run, name: str) -> None:
+        nonlocal count
+        set_aside(self, name)
+        count += 1
+        if count == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "set_aside", cut)
+    with pytest.raises(KeyboardInterrupt), run.locked(print):
+        mend(run)
+
+    (again,) = all_runs(tmp_path)
+    with again.locked(print):
+        mend(again)
+
+    left = [path.name for path in tmp_path.rglob("*") if path.name.startswith(("description", "metrics", "state_ep0"))]
+    assert left == []
