@@ -115,5 +115,6 @@ class Task(Registered):
         return per_class * (num_classes if self.has_classes else EXAMPLES_FOR_EACH)
 
 
-DatasetTask, TaskFacts = Task, Facts
-"""Their names in the library, where `Task` is a task of executors."""
+# Their names in the library, where `Task` is a task of executors.
+DatasetTask = Task
+TaskFacts = Facts
