@@ -19,6 +19,9 @@ from foundations.errors import UsageError
 from foundations.examples import Rows
 from foundations.random_streams import generator
 
+_EVALUATION_LOGITS = 2**22
+"""The most logits in a batch of evaluation (16 MB), unless a training batch has more."""
+
 
 class DocumentLoader(NumberedLoader):
     """A loader of documents with a target each: cut to the length of a sequence, or padded at their ends."""
@@ -101,10 +104,20 @@ class StreamLoader(Loader):
         for batch in self._batches(self.num_train, first):
             yield self._sequences(stream, order[self._own_slice(batch)] * self._length)
 
+    @property
+    def _evaluation_size(self) -> int:
+        """Sequences in a batch of evaluation: many where they are short, so that small training batches cost no time.
+
+        It depends on hyperparameters alone, so that every machine rounds sums alike.
+        """
+        logits = self._length * self._hparams.num_outputs
+        return max(self._hparams.batch_size, _EVALUATION_LOGITS // logits)
+
     def _in_order(self, which: Part) -> Iterator[Batch]:
-        starts = self._starts(which)
-        for part in list(self._batches(len(starts)))[self._config.rank :: self._config.world_size]:
-            yield self._sequences(self._streams[which], starts[part], None if which == "train" else self._stride)
+        starts, is_train = self._starts(which), which == "train"
+        batches = list(self._batches(len(starts), size=None if is_train else self._evaluation_size))
+        for part in batches[self._config.rank :: self._config.world_size]:
+            yield self._sequences(self._streams[which], starts[part], None if is_train else self._stride)
 
     def examples(self, per_class: int, seed: int) -> Rows:
         """Return `Task.scoring_examples` training sequences, in the stored order of documents, drawn by a seed.
