@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,20 +105,19 @@ class StreamLoader(Loader):
         for batch in self._batches(self.num_train, first):
             yield self._sequences(stream, order[self._own_slice(batch)] * self._length)
 
-    @property
-    def _evaluation_size(self) -> int:
-        """Sequences in a batch of evaluation: many where they are short, so that small training batches cost no time.
-
-        It depends on hyperparameters alone, so that every machine rounds sums alike.
-        """
-        logits = self._length * self._hparams.num_outputs
-        return max(self._hparams.batch_size, _EVALUATION_LOGITS // logits)
-
     def _in_order(self, which: Part) -> Iterator[Batch]:
         starts, is_train = self._starts(which), which == "train"
-        batches = list(self._batches(len(starts), size=None if is_train else self._evaluation_size))
+        batches = list(self._batches(len(starts), size=None if is_train else self._evaluation_size(len(starts))))
         for part in batches[self._config.rank :: self._config.world_size]:
             yield self._sequences(self._streams[which], starts[part], None if is_train else self._stride)
+
+    def _evaluation_size(self, sequences: int) -> int:
+        """Return the sequences in a batch of evaluation, many where they are short: training's may be slow to evaluate.
+
+        It depends on no hardware, so that sums are rounded alike everywhere.
+        """
+        most = _EVALUATION_LOGITS // (self._length * self._hparams.num_outputs)
+        return max(self._hparams.batch_size, min(most, math.ceil(sequences / self._config.world_size)))
 
     def examples(self, per_class: int, seed: int) -> Rows:
         """Return `Task.scoring_examples` training sequences, in the stored order of documents, drawn by a seed.
