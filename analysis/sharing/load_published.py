@@ -27,10 +27,11 @@ def network(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
         return [value(each, found) for each in of] if isinstance(of, list) else of
 
     def normalized(examples: torch.Tensor) -> torch.Tensor:
-        if data["inputs"] == "tokens":
+        kind = data.get("inputs", "images")
+        if kind == "tokens":
             return examples
         mean, std = (torch.tensor(data[name]).view(-1, *[1] * (examples.dim() - 2)) for name in ("mean", "std"))
-        return ((examples / 255 if data["inputs"] == "images" else examples) - mean) / std
+        return ((examples / 255 if kind == "images" else examples) - mean) / std
 
     def forward(examples: torch.Tensor) -> Any:
         found: dict[str, Any] = {"input": normalized(examples)}
