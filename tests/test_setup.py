@@ -99,6 +99,10 @@ def test_the_wheel_holds_one_package_with_its_types_and_data(wheel: Path) -> Non
     assert {"open_prune/py.typed", "open_prune/__main__.py", "open_prune/datasets/sources/digits.safetensors"} <= set(
         names
     )
+    sources = (REPOSITORY / "datasets" / "sources").iterdir()
+    shipped_data = {f"open_prune/datasets/sources/{path.name}" for path in sources if path.is_file()}
+    assert len([name for name in shipped_data if not name.endswith(".py")]) >= 4  # images, two tables, a text
+    assert shipped_data <= set(names)
     assert {f"open_prune/analysis/report/{name}" for name in ("template.html", "style.css", "script.js")} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert {name.split("/")[1] for name in names if name.count("/") > 1 and ".dist-info" not in name} == set(

@@ -44,7 +44,7 @@ class Context:
     together: int = 1
     """Number of runs that are trained at once, step by step together (`training.jobs.together`)."""
     keep_best: bool = False
-    """Whether runs keep the state where validation accuracy was best."""
+    """Whether runs keep the state where the headline metric on held out examples was best."""
     opened: dict[Hashable, Any] = field(default_factory=dict)
     """The dataset in memory that the runs of this process share (`datasets.loading.loader.open_loader`)."""
     wait: bool = True

@@ -151,7 +151,7 @@ def _drawn(point: Point, line: Line, found: Comparison, options: CurvesOptions) 
 
 CURVES = FigureKind(
     spelling="curves",
-    summary="accuracy, or another result, over the weights that remain: a line a method",
+    summary="the headline metric, or another result, over the weights that remain: a line a method",
     draw=draw,
     options=CurvesOptions,
 )

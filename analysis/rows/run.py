@@ -206,7 +206,7 @@ class StoredRun:
         if wanted == BEST:
             best = self.best_step
             if best is None:
-                raise UsageError(f"{self} measured no accuracy on held out examples, so no state is its best.", "step")
+                raise UsageError(f"{self} measured nothing on held out examples, so no state is its best.", "step")
             return best
         step = wanted if isinstance(wanted, Step) else Step.parse(wanted, self._iterations_per_epoch)
         if step.iterations_per_epoch != self._iterations_per_epoch:

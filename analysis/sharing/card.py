@@ -43,7 +43,7 @@ def _facts(config: Mapping[str, Any], license_name: str | None) -> list[tuple[st
     chosen = ("strategy", "allocation", "training_steps", "optimizer_name", "lr", "batch_size")
     return [
         ("network", config["model_name"]),
-        ("data", f"{data['name']}, {data['classes']} classes, images {' x '.join(map(str, data['input_shape']))}"),
+        ("data", f"{data['name']}, {_task(data)}, {data['inputs']} {_shape({'shape': data['input_shape']})}"),
         ("fingerprint of the data", data["fingerprint"]),
         *((name, str(hparams[name])) for name in chosen if name in hparams),
         ("density", f"{config['density']:.6g}"),
@@ -52,6 +52,10 @@ def _facts(config: Mapping[str, Any], license_name: str | None) -> list[tuple[st
         ("computed", f"{computed['finished']} on {computed['device']}, {_versions(computed['versions'])}"),
         ("license", license_name or "not stated"),
     ]
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    return f"{data['classes']} classes" if data["classes"] else data["task"].replace("_", " ")
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

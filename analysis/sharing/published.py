@@ -112,6 +112,8 @@ def config_of(
         "dataset": {
             "name": main.dataset_name,
             "fingerprint": manifest.dataset.get(main.dataset_name, ""),
+            "task": main.dataset.task.spelling,
+            "inputs": main.dataset.inputs.kind,
             "classes": main.dataset.num_classes,
             "input_shape": list(main.dataset.input_shape),
             "mean": list(mean),

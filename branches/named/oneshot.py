@@ -19,7 +19,7 @@ class OneshotFlags(BranchHparams):
     """The run whose weights are scored: main, or the address of any run (the parent if not given)."""
     prune_step: str = hparam("0it", step=True)
     """The step of the weights that are scored; the parent's last for pruning after training. best is the step where the
-    accuracy on held out examples was best, of a run that is complete."""
+    headline metric on held out examples was best, of a run that is complete."""
     mask_experiment: RunRef | None = hparam(None)
     """The run whose mask is pruned further (that of --prune_experiment if not given; main for no mask)."""
     state_experiment: RunRef | None = hparam(None)

@@ -170,7 +170,7 @@ def _with_best_steps(flags: Hparams, parent: RunRef, root: Path, replicate: int)
             run = Run(root, ref.location(replicate))
             best = run.best_step(ref.desc.iterations_per_epoch) if run.manifest() else None
             if best is None:
-                why = "measured no accuracy on held out examples" if run.manifest() else "is not complete"
+                why = "measured nothing on held out examples" if run.manifest() else "is not complete"
                 raise UsageError(f"{run} {why}, so it has no best state.", name)
             steps[name] = str(best)
     return flags.replaced(steps)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.display.plain_table import printable_lines, table
 from cli.request.flags import command
@@ -18,13 +19,18 @@ from datasets.spec import DatasetSpec
 from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.inputs import Inputs
 from foundations.registry import Registry
+from models.hparams import ModelHparams
 from models.registry import FAMILIES
 from platforms.executors.registry import EXECUTORS
 from platforms.platform import PLATFORMS
 from pruning.registry import METHODS
 from training.recipes import NOT_MEASURED, recipe, recipes
 from training.registry import TECHNIQUES
+
+if TYPE_CHECKING:
+    from pruning.weights.network_size import Size
 
 
 def listing(
@@ -79,12 +85,13 @@ def models(names: list[str], environment: Environment, models: ModelsHparams) ->
     return 0
 
 
+_WITHOUT_SIZE = ("model_init", "linear_init", "bias_init", "batchnorm_init")
+"""Hyperparameters that change no size."""
 _SIZES = ("dataset", "parameters", "prunable", "multiply-adds")
 
 
 def _size(name: str, family: str) -> dict[str, str]:
     """Return the sizes of a recipe's network; none where the name stands for many, or no dataset is set that fits."""
-    from pruning.weights.network_size import measure
     from training.desc import TrainDesc
 
     try:
@@ -93,13 +100,22 @@ def _size(name: str, family: str) -> dict[str, str]:
         return dict.fromkeys(_SIZES, "")
     if name == family and name in FAMILIES and FAMILIES.find(name).pattern:
         return dict.fromkeys(_SIZES, "")
-    size = measure(desc.model, outputs=desc.outputs, inputs=desc.dataset.inputs)
+    structure = desc.model.replaced({name: getattr(ModelHparams, name) for name in _WITHOUT_SIZE})
+    size = _measured(structure, desc.outputs, desc.dataset.inputs)
     return {
         "dataset": desc.dataset.dataset_name,
         "parameters": f"{size.parameters:,}",
         "prunable": f"{size.prunable:,}",
         "multiply-adds": f"{size.multiply_adds:,}",
     }
+
+
+@functools.cache
+def _measured(model: ModelHparams, outputs: int, inputs: Inputs) -> Size:
+    """Return the size of a network, counted once for all recipes of one network."""
+    from pruning.weights.network_size import measure
+
+    return measure(model, outputs=outputs, inputs=inputs)
 
 
 @command(location=DatasetsRootHparams, options=AddOptions)

@@ -14,11 +14,12 @@ class WorkHparams(RootHparams, DatasetsRootHparams):
     """Settings of the work on runs. Not part of a run's address."""
 
     keep_best: bool = hparam(False)
-    """Also keep the state where the accuracy on held out examples was best (see --validation_examples)."""
+    """Also keep the state where the headline metric on held out examples, such as accuracy or perplexity, was best (see
+    --validation_examples)."""
     evaluate_only_at_end: bool = hparam(False)
-    """Measure test accuracy at the first and last step only, not every epoch."""
+    """Measure on the test set at the first and last step only, not every epoch."""
     evaluate_every: int = hparam(1, at_least=1)
-    """Measure test accuracy every so many epochs only, and at the last step."""
+    """Measure on the test set every so many epochs only, and at the last step."""
     cuda_graphs: bool = hparam(False)
     """On a GPU, record the forward and backward pass once and replay it: small networks train faster."""
     checkpoint_seconds: float = hparam(60.0, at_least=0)

@@ -98,7 +98,10 @@ class Loader(ABC):
         return self._in_order("train")
 
     def test_batches(self) -> Iterator[Batch]:
-        """Yield this process's part of the test set, not augmented: in the set's order, in batches of training size."""
+        """Yield this process's part of the test set, not augmented: in the set's order.
+
+        Batches are of training size, but those of streams of tokens may be larger.
+        """
         return self._in_order("test")
 
     def validation_batches(self) -> Iterator[Batch]:
@@ -132,9 +135,11 @@ class Loader(ABC):
         count = task.scoring_examples(per_class, self._hparams.num_classes)
         return draw_examples(self.num_train, count, seed, source=source)
 
-    def _batches(self, count: int, first: int = 0) -> Iterator[slice]:
-        for start in range(first * self._hparams.batch_size, count, self._hparams.batch_size):
-            yield slice(start, min(start + self._hparams.batch_size, count))
+    def _batches(self, count: int, first: int = 0, size: int | None = None) -> Iterator[slice]:
+        """Yield the slices of `count` examples in batches of `size`, by default that of training."""
+        size = size or self._hparams.batch_size
+        for start in range(first * size, count, size):
+            yield slice(start, min(start + size, count))
 
     def _own_slice(self, batch: slice) -> slice:
         """Return this process's slice of a batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from datasets.tasks.language_modelling import IGNORED
 from foundations.errors import UsageError
 from foundations.examples import Rows
 from foundations.random_streams import generator
+
+_EVALUATION_LOGITS = 2**22
+"""The most logits in a batch of evaluation (16 MB), unless a training batch has more."""
 
 
 class DocumentLoader(NumberedLoader):
@@ -102,9 +106,18 @@ class StreamLoader(Loader):
             yield self._sequences(stream, order[self._own_slice(batch)] * self._length)
 
     def _in_order(self, which: Part) -> Iterator[Batch]:
-        starts = self._starts(which)
-        for part in list(self._batches(len(starts)))[self._config.rank :: self._config.world_size]:
-            yield self._sequences(self._streams[which], starts[part], None if which == "train" else self._stride)
+        starts, is_train = self._starts(which), which == "train"
+        batches = list(self._batches(len(starts), size=None if is_train else self._evaluation_size(len(starts))))
+        for part in batches[self._config.rank :: self._config.world_size]:
+            yield self._sequences(self._streams[which], starts[part], None if is_train else self._stride)
+
+    def _evaluation_size(self, sequences: int) -> int:
+        """Return the sequences in a batch of evaluation, many where they are short: training's may be slow to evaluate.
+
+        It depends on no hardware, so that sums are rounded alike everywhere.
+        """
+        most = _EVALUATION_LOGITS // (self._length * self._hparams.num_outputs)
+        return max(self._hparams.batch_size, min(most, math.ceil(sequences / self._config.world_size)))
 
     def examples(self, per_class: int, seed: int) -> Rows:
         """Return `Task.scoring_examples` training sequences, in the stored order of documents, drawn by a seed.

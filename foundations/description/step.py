@@ -14,7 +14,7 @@ from foundations.errors import UsageError
 _STEP = re.compile(r"(?:(?P<ep>0|[1-9]\d{0,17})ep)?(?:(?P<it>0|[1-9]\d{0,17})it)?", re.ASCII)
 _MOST_STEPS = 100_000
 BEST = "best"
-"""Stands for the step where a run's validation accuracy was best, where a step of a complete run is chosen."""
+"""Stands for the step where the headline metric on held out examples was best, of a complete run."""
 HOW_TO_WRITE_A_STEP = "a step is written like 80ep, 500it or 2ep30it"
 
 

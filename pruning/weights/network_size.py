@@ -16,6 +16,8 @@ from models.hparams import ModelHparams
 from pruning.weights.named_weights import plain
 from pruning.weights.prunable import prunable_weights
 
+_KEEP_SHAPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.ReLU, nn.GELU)
+
 
 @dataclass(frozen=True)
 class Size:
@@ -40,7 +42,7 @@ def measure(hparams: ModelHparams, *, outputs: int, inputs: Inputs) -> Size:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         prunable=sum(weight.shape.numel() for weight in weights.values()),
         prunable_tensors=len(weights),
-        multiply_adds=multiply_adds(model, inputs),
+        multiply_adds=_counted(model, inputs),
     )
 
 
@@ -50,7 +52,14 @@ def multiply_adds(model: nn.Module, inputs: Inputs | Sequence[int]) -> int:
     inputs: or the shape of one example, such as channels, height, width. The model is not changed: a copy of it runs on
     the meta device.
     """
-    model = copied(plain(model)).to("meta")
+    return _counted(copied(plain(model)).to("meta"), inputs)
+
+
+def _counted(model: nn.Module, inputs: Inputs | Sequence[int]) -> int:
+    """Return the multiply-adds of a network on the meta device that is discarded afterwards."""
+    for module in model.modules():
+        if type(module) in _KEEP_SHAPES:  # slow on the meta device, where Python computes nothing but the shape
+            module.forward = torch.nn.Identity().forward
     uses = uses_of_parameters(model, inputs)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     counted = {id(weight) for weight in prunable_weights(model).values()}

@@ -18,7 +18,7 @@ def test_commands_are_found_across_continued_lines() -> None:
 def test_every_command_of_the_readme_runs_on_fewer_digits(tmp_path: Path) -> None:
     commands = commands_of(README.read_text())
 
-    assert len(commands) == 10
+    assert len(commands) == 12
     run_commands(commands, tmp_path, shortened)
 
 

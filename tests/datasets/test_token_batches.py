@@ -13,6 +13,7 @@ import torch
 
 from datasets.formats.source_files import Arrays, SourceFiles
 from datasets.hparams import DatasetHparams
+from datasets.loading import tokens as token_loaders
 from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader
 from datasets.prepared import ensure_prepared
@@ -24,9 +25,9 @@ DOCUMENTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9, 10, 11, 12, 13], [14, 15]]
 
 
 def read(_: SourceFiles) -> dict[str, Arrays]:
-    tokens = np.concatenate([np.array(each, np.uint8) for each in DOCUMENTS])
+    joined = np.concatenate([np.array(each, np.uint8) for each in DOCUMENTS])
     places = np.cumsum([0, *map(len, DOCUMENTS)])
-    part = Arrays({"tokens": tokens, "documents": places}, "made up")
+    part = Arrays({"tokens": joined, "documents": places}, "made up")
     return {"train": part, "test": part}
 
 
@@ -118,6 +119,30 @@ def test_held_out_sequences_are_the_first_of_the_stream_and_not_trained_on(folde
 
     assert counted(loader.validation_batches()) == STORED[1 : 2 * LENGTH]
     assert set(counted(loader.train_batches(0))) <= set(STORED[2 * LENGTH :])
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_short_test_sequences_are_evaluated_in_few_batches_of_which_every_process_gets_some(
+    folder: Path, world_size: int
+) -> None:
+    parts = [
+        list(opened(folder, LoaderConfig(rank=rank, world_size=world_size), batch_size=1).test_batches())
+        for rank in range(world_size)
+    ]
+
+    assert [len(part) for part in parts] == [1] * world_size
+    assert [token for part in parts for token in counted(iter(part))] == STORED[1:]
+
+
+def test_test_batches_are_as_large_as_those_of_training_or_bounded_by_their_logits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_loaders, "_EVALUATION_LOGITS", 3 * LENGTH * 51)
+    sizes = {
+        size: [len(targets) for _, targets in opened(folder, batch_size=size).test_batches()] for size in (1, 2, 4)
+    }
+
+    assert sizes == {1: [3, 2], 2: [3, 2], 4: [4, 1]}
 
 
 def test_a_subsample_has_its_fraction_of_the_tokens(folder: Path) -> None:

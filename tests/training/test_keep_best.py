@@ -1,4 +1,4 @@
-"""Keeping the state where the accuracy on held out examples was best."""
+"""Keeping the state where the headline metric on held out examples was best."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +75,68 @@ def test_a_killed_training_of_each_task_resumes_to_the_same_bytes(
     assert tensor_digests(only(terminal.root)) == tensor_digests(only(other.root))
 
 
+def kill_and_resume(terminal: Terminal, other: Terminal, seed: int, times: int) -> None:
+    """Compute a training with many options in one root at once, in another with SIGKILL at some random moments."""
+    drawn = random.Random(seed)
+    data = drawn.choice(["text", "reviews"])
+    long = flags(data, *MANY_OPTIONS, f"--accumulate={drawn.randint(1, 4)}", f"--replicate={seed + 1}")
+    started = time.monotonic()
+    ran(terminal, "train", *long)
+    whole = time.monotonic() - started
+    for _ in range(times):
+        running = other.start("train", *long)
+        time.sleep(drawn.uniform(0, whole))
+        running.kill()
+    ran(other, "train", *long)
+
+    expected, found = only(terminal.root), only(other.root)
+    assert tensor_digests(expected) == tensor_digests(found)
+    assert expected.metrics().values == found.metrics().values
+
+
+MANY_OPTIONS = (
+    "--optimizer_name=adamw",
+    "--adam_beta2=0.95",
+    "--weight_decay=0.1",
+    "--no_decay=biases,embeddings",
+    "--lr=0.01",
+    "--min_lr=0.001",
+    "--lr_schedule=linear",
+    "--warmup_steps=5it",
+    "--clip_grad_norm=0.5",
+    "--label_smoothing=0.1",
+    "--technique=gmp,ema",
+    "--gmp_density=0.3",
+    "--ema_decay=0.9",
+    "--training_steps=20ep",
+    "--validation_examples=5",
+    "--keep_best",
+    "--checkpoint_seconds=0.01",
+)
+
+
+def test_a_training_with_many_options_that_is_killed_at_a_random_moment_resumes_to_the_same_bytes(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    kill_and_resume(terminal, Terminal(tmp_path / "other", terminal.datasets), seed=0, times=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_trainings_that_are_killed_several_times_resume_to_the_same_bytes(
+    seed: int, terminal: Terminal, tmp_path: Path
+) -> None:
+    kill_and_resume(terminal, Terminal(tmp_path / "other", terminal.datasets), seed=seed, times=4)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("data", ["prices", "tags", "text"])
-def test_two_processes_compute_what_one_does(data: str, terminal: Terminal, tmp_path: Path) -> None:
-    more = ("--validation_examples=5",)
+def test_two_processes_compute_what_one_does(data: str, parts: int, terminal: Terminal, tmp_path: Path) -> None:
+    """Parts of batches have different numbers of tokens that count."""
+    more = ("--validation_examples=5", "--clip_grad_norm=0.3")
     ran(terminal, "train", *flags(data, *more))
-    ran(Terminal(tmp_path / "two", terminal.datasets), "train", *flags(data, *more), *TWO)
+    accumulated = flags(data, *more, f"--accumulate={parts}")
+    ran(Terminal(tmp_path / "two", terminal.datasets), "train", *accumulated, *TWO)
 
     one, two = only(terminal.root), only(tmp_path / "two")
     for name, tensor in tensors(one).items():
@@ -193,6 +252,27 @@ def test_measures_that_need_classes_say_so(terminal: Terminal) -> None:
     refused.assert_is_for_people(2, "calibration_error needs classes; the task of 'tiny_prices' is regression")
     for measure in ("gradient_flow", "activation_sparsity"):
         ran(terminal, "measure", measure, runs(terminal.root)[0]["address"], PLUGIN)
+
+
+@pytest.mark.parametrize("data", ["prices", "tags", "text", "waves"])
+def test_measures_of_masks_activations_gradients_and_loss_surfaces_take_every_task(
+    data: str, terminal: Terminal
+) -> None:
+    for seed in ("1", "2"):
+        own = flags(data, "--training_steps=1ep", f"--data_order_seed={seed}")
+        ran(terminal, "branch", "train", "oneshot", "--strategy=random", "--density=0.4", *own)
+    pair = [run["address"] for run in runs(terminal.root) if run["branch"]]
+
+    for measure in ("activation_sparsity", "gradient_flow"):
+        ran(terminal, "measure", measure, pair[0], PLUGIN)
+    connectivity = terminal.run("measure", "effective_sparsity", pair[0], PLUGIN)
+    if data == "text":
+        connectivity.assert_is_for_people(2, "cannot be followed through torch.nn.functional.embedding")
+    else:
+        assert connectivity.code == 0
+    ran(terminal, "measure", "mask_overlap", *pair, PLUGIN)
+    barrier = json.loads(ran(terminal, "measure", "linear_mode_connectivity", *pair, PLUGIN, "--json").out)
+    assert "barrier" in json.dumps(barrier)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Recipe(Registered):
     lottery: Mapping[str, Any] = field(default_factory=dict)
     """Further hyperparameters, for the lottery only, such as tensors that it does not prune."""
     reached: Mapping[str, str] = field(default_factory=dict)
-    """Results that were measured with open_prune, by the recipe's names: test accuracy, n and hardware."""
+    """Results that were measured with open_prune, by the recipe's names: the headline metric, n and hardware."""
 
     @classmethod
     def of_family(

@@ -21,6 +21,7 @@ _FILES = (
     "openlth",
     "standard",
     "transformers",
+    "other_inputs",
     "missing_the_mark",
     "synaptic_flow",
     "synaptic_flow_imagenet",
