@@ -22,6 +22,7 @@ from analysis.rows.run import StoredRun
 from analysis.sharing.card import card_of
 from branches.desc import trained_of
 from branches.imported.tickets import check_within
+from datasets.hparams import DatasetHparams, TokenHparams
 from foundations.description.desc import RunRef
 from foundations.description.step import Step
 from foundations.errors import UsageError
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pruning.masks.mask import Mask
 
 LOADER = Path(__file__).with_name("load_published.py")
+REST = "# The rest"
+"""What precedes it in the loader computes the outputs, and the card shows it."""
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 
 
@@ -83,7 +86,7 @@ def publish(
     loader = LOADER.read_text()
     if not no_graph:
         files["load.py"] = loader.encode()
-    files["README.md"] = card_of(config, license_name, "" if no_graph else loader).encode()
+    files["README.md"] = card_of(config, license_name, "" if no_graph else loader.partition(REST)[0]).encode()
     _write(folder, files)
     return Published(folder, tuple(sorted(files)), no_graph)
 
@@ -97,7 +100,6 @@ def config_of(
     manifest = stored.manifest
     assert manifest is not None, "the run is complete"
     main = trained_of(RunRef(stored.description))
-    mean, std = main.dataset.constants
     layers: dict[str, Any] = {}
     for name, tensor in state.items():
         layers[name] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
@@ -109,14 +111,7 @@ def config_of(
         "step": str(step),
         "model_name": main.model.model_name,
         "outputs": main.outputs,
-        "dataset": {
-            "name": main.dataset_name,
-            "fingerprint": manifest.dataset.get(main.dataset_name, ""),
-            "classes": main.dataset.num_classes,
-            "input_shape": list(main.dataset.input_shape),
-            "mean": list(mean),
-            "std": list(std),
-        },
+        "dataset": _dataset(main.dataset, manifest.dataset.get(main.dataset_name, "")),
         "results": _results(stored, step),
         "density": mask.density if mask is not None else 1.0,
         "hyperparameters": stored.hyperparameters,
@@ -129,6 +124,22 @@ def config_of(
     except UsageError as error:
         return config, error.reason
     return config, ""
+
+
+def _dataset(data: DatasetHparams, fingerprint: str) -> dict[str, Any]:
+    """Return the facts about the data that the card states and load.py needs."""
+    spec, (mean, std) = data.spec, data.constants
+    facts: dict[str, Any] = {"name": data.dataset_name, "fingerprint": fingerprint}
+    facts |= {"task": data.unsupervised_labels or data.task.spelling, "metric": data.task.headline.spelling}
+    if data.num_classes:
+        facts["classes"] = data.num_classes
+    facts |= {"inputs": spec.inputs, "input_shape": list(data.input_shape), "mean": list(mean), "std": list(std)}
+    if spec.target_std and not data.num_classes:
+        facts |= {"target_mean": list(spec.target_mean), "target_std": list(spec.target_std)}
+    if isinstance(data, TokenHparams):
+        facts |= {"vocabulary": spec.vocabulary, "padding": spec.padding, "separator": spec.separator}
+        facts |= {"stride": data.stride or data.length}
+    return facts
 
 
 def _results(stored: StoredRun, step: Step) -> dict[str, float | None]:
