@@ -67,10 +67,11 @@ def _facts(config: Mapping[str, Any], license_name: str | None) -> list[tuple[st
 def _data(data: Mapping[str, Any], outputs: int) -> str:
     """Return the name, the task and the sizes of the data."""
     shape = " x ".join(map(str, data["input_shape"]))
-    sizes = [f"{data['inputs']} {shape}", f"{data['classes']} classes" if "classes" in data else f"{outputs} outputs"]
+    size = f"{data['classes']} classes" if "classes" in data else f"{outputs} outputs"
+    inputs = f"{data['inputs']} {shape}"
     if "vocabulary" in data:
-        sizes[0] = f"sequences of {shape} tokens, a vocabulary of {data['vocabulary']}"
-    return ", ".join([data["name"], data["task"].replace("_", " "), *sizes])
+        inputs = f"sequences of {shape} tokens, a vocabulary of {data['vocabulary']}"
+    return ", ".join([data["name"], data["task"].replace("_", " "), size, inputs])
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 def network(folder: Path) -> Callable[[Tensor], Tensor]:
     """Return the network in a folder: a function from inputs, as prepared files have them, to its outputs."""
-    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
-    data = config["dataset"]
+    config, paths = json.loads((folder / "config.json").read_text()), [folder / "model.safetensors"]
+    paths += folder.glob("buffers.safetensors")  # constants that the state dict leaves out, where there are any
+    tensors, data = {name: tensor for path in paths for name, tensor in load_file(path).items()}, config["dataset"]
     scale = 255 if data.get("inputs", "images") == "images" else 1
 
     def value(of: Any, found: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 README.md            the card
 model.safetensors    the state dict, zero where it is pruned
+buffers.safetensors  constants that the state dict leaves out, if the network has any
 mask.safetensors     bool tensors by name, if the run has a mask
 config.json          layers with their shapes, the network as calls of PyTorch's operators, data, results, lineage
 load.py              loads it with torch and safetensors alone
@@ -63,6 +64,8 @@ def publish(
     """
     from safetensors.torch import save
 
+    from analysis.sharing.graph import extra_buffers
+
     if license_name is not None and not _LICENSE.fullmatch(license_name):
         raise UsageError(f"'{license_name}' is not an identifier of a license, such as mit or cc-by-4.0.", "license")
     if stored.manifest is None:
@@ -81,6 +84,9 @@ def publish(
         "model.safetensors": save(state, {"format": "pt"}),
         "config.json": (json.dumps(config, indent=1, allow_nan=False) + "\n").encode(),
     }
+    buffers = {} if no_graph else extra_buffers(model)
+    if buffers:
+        files["buffers.safetensors"] = save(buffers, {"format": "pt"})
     if mask is not None:
         files["mask.safetensors"] = save({name: kept.contiguous() for name, kept in mask.items()}, {"format": "pt"})
     loader = LOADER.read_text()
