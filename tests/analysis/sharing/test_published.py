@@ -220,6 +220,26 @@ def test_a_crate_is_read_by_rocrate(shared_root: Terminal, tmp_path: Path) -> No
     assert on_disk - {"ro-crate-metadata.json"} <= described
 
 
+def test_packed_runs_are_published_and_put_into_crates_like_others(colleague: Terminal, tmp_path: Path) -> None:
+    pytest.importorskip("rocrate.rocrate")
+    own = colleague.where(*PRUNED)
+    assert colleague.run(*PRUNED).code == 0
+    for place in ("before", "packed"):
+        if place == "packed":
+            assert colleague.run("pack", own.name).code == 0 and not own.exists()
+        assert colleague.run("publish", str(tmp_path / place / "model"), own.name).code == 0
+        assert colleague.run("crate", str(tmp_path / place / "crate"), own.name, "--states=all").code == 0
+
+    def files(place: str) -> dict[str, bytes]:
+        folder = tmp_path / place
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    before, packed = files("before"), files("packed")
+    assert before.keys() == packed.keys()
+    for name in before:
+        assert before[name] == packed[name] or name.endswith(("report.html", "ro-crate-metadata.json")), name
+
+
 def test_a_crate_holds_whole_runs_though_their_states_are_left_out(shared_root: Terminal, tmp_path: Path) -> None:
     pytest.importorskip("rocrate.rocrate")
     own = shared_root.where(*PRUNED)
