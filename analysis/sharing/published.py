@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LOADER = Path(__file__).with_name("load_published.py")
 REST = "# The rest"
-"""What precedes it in the loader computes the outputs, and the card shows it."""
+"""The loader up to this comment computes the outputs; the card shows it."""
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 
 
