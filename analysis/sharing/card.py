@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from foundations.inputs import IMAGES, SERIES, TOKENS, VECTORS
+
 _FENCE = "```"
+_INPUTS = {
+    IMAGES: "Inputs are images, uint8 (N, channels, height, width).",
+    VECTORS: "Inputs are vectors, float32 (N, features), not standardized.",
+    SERIES: "Inputs are series, float32 (N, channels, time), not standardized.",
+    TOKENS: "Inputs are tokens, int64 (N, sequence_length).",
+}
 
 
 def card_of(config: Mapping[str, Any], license_name: str | None, loader: str) -> str:
@@ -28,7 +36,9 @@ def card_of(config: Mapping[str, Any], license_name: str | None, loader: str) ->
     ]
     lines += ["", "## How to load it", ""]
     if loader:
-        lines += ["`load.py`, with torch and safetensors alone:", "", f"{_FENCE}python", loader.rstrip(), _FENCE, ""]
+        lines += [f"{_INPUTS[data['inputs']]} `load.py` needs torch and safetensors alone, and begins like this. "]
+        lines[-1] += f"`python load.py TEST.safetensors` prints the {data['metric']} on a prepared test set."
+        lines += ["", f"{_FENCE}python", loader.rstrip(), _FENCE, ""]
     else:
         lines += [
             "`model.safetensors` is the state dict. `config.json` has no graph: the network is not a list of calls.",
@@ -43,7 +53,7 @@ def _facts(config: Mapping[str, Any], license_name: str | None) -> list[tuple[st
     chosen = ("strategy", "allocation", "training_steps", "optimizer_name", "lr", "batch_size")
     return [
         ("network", config["model_name"]),
-        ("data", f"{data['name']}, {_task(data)}, {data['inputs']} {_shape({'shape': data['input_shape']})}"),
+        ("data", _data(data, config["outputs"])),
         ("fingerprint of the data", data["fingerprint"]),
         *((name, str(hparams[name])) for name in chosen if name in hparams),
         ("density", f"{config['density']:.6g}"),
@@ -54,8 +64,14 @@ def _facts(config: Mapping[str, Any], license_name: str | None) -> list[tuple[st
     ]
 
 
-def _task(data: Mapping[str, Any]) -> str:
-    return f"{data['classes']} classes" if data["classes"] else data["task"].replace("_", " ")
+def _data(data: Mapping[str, Any], outputs: int) -> str:
+    """Return the name, the task and the sizes of the data."""
+    shape = " x ".join(map(str, data["input_shape"]))
+    size = f"{data['classes']} classes" if "classes" in data else f"{outputs} outputs"
+    inputs = f"{data['inputs']} {shape}"
+    if "vocabulary" in data:
+        inputs = f"sequences of {shape} tokens, a vocabulary of {data['vocabulary']}"
+    return ", ".join([data["name"], data["task"].replace("_", " "), size, inputs])
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

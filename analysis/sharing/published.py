@@ -2,6 +2,7 @@
 
 README.md            the card
 model.safetensors    the state dict, zero where it is pruned
+buffers.safetensors  constants that the state dict leaves out, if the network has any
 mask.safetensors     bool tensors by name, if the run has a mask
 config.json          layers with their shapes, the network as calls of PyTorch's operators, data, results, lineage
 load.py              loads it with torch and safetensors alone
@@ -22,6 +23,7 @@ from analysis.rows.run import StoredRun
 from analysis.sharing.card import card_of
 from branches.desc import trained_of
 from branches.imported.tickets import check_within
+from datasets.hparams import DatasetHparams, TokenHparams
 from foundations.description.desc import RunRef
 from foundations.description.step import Step
 from foundations.errors import UsageError
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from pruning.masks.mask import Mask
 
 LOADER = Path(__file__).with_name("load_published.py")
+REST = "# The rest"
+"""The loader up to this comment computes the outputs; the card shows it."""
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 
 
@@ -60,6 +64,8 @@ def publish(
     """
     from safetensors.torch import save
 
+    from analysis.sharing.graph import extra_buffers
+
     if license_name is not None and not _LICENSE.fullmatch(license_name):
         raise UsageError(f"'{license_name}' is not an identifier of a license, such as mit or cc-by-4.0.", "license")
     if stored.manifest is None:
@@ -78,12 +84,15 @@ def publish(
         "model.safetensors": save(state, {"format": "pt"}),
         "config.json": (json.dumps(config, indent=1, allow_nan=False) + "\n").encode(),
     }
+    buffers = {} if no_graph else extra_buffers(model)
+    if buffers:
+        files["buffers.safetensors"] = save(buffers, {"format": "pt"})
     if mask is not None:
         files["mask.safetensors"] = save({name: kept.contiguous() for name, kept in mask.items()}, {"format": "pt"})
     loader = LOADER.read_text()
     if not no_graph:
         files["load.py"] = loader.encode()
-    files["README.md"] = card_of(config, license_name, "" if no_graph else loader).encode()
+    files["README.md"] = card_of(config, license_name, "" if no_graph else loader.partition(REST)[0]).encode()
     _write(folder, files)
     return Published(folder, tuple(sorted(files)), no_graph)
 
@@ -97,7 +106,6 @@ def config_of(
     manifest = stored.manifest
     assert manifest is not None, "the run is complete"
     main = trained_of(RunRef(stored.description))
-    mean, std = main.dataset.constants
     layers: dict[str, Any] = {}
     for name, tensor in state.items():
         layers[name] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
@@ -109,16 +117,7 @@ def config_of(
         "step": str(step),
         "model_name": main.model.model_name,
         "outputs": main.outputs,
-        "dataset": {
-            "name": main.dataset_name,
-            "fingerprint": manifest.dataset.get(main.dataset_name, ""),
-            "task": main.dataset.task.spelling,
-            "inputs": main.dataset.inputs.kind,
-            "classes": main.dataset.num_classes,
-            "input_shape": list(main.dataset.input_shape),
-            "mean": list(mean),
-            "std": list(std),
-        },
+        "dataset": _dataset(main.dataset, manifest.dataset.get(main.dataset_name, "")),
         "results": _results(stored, step),
         "density": mask.density if mask is not None else 1.0,
         "hyperparameters": stored.hyperparameters,
@@ -131,6 +130,22 @@ def config_of(
     except UsageError as error:
         return config, error.reason
     return config, ""
+
+
+def _dataset(data: DatasetHparams, fingerprint: str) -> dict[str, Any]:
+    """Return the facts about the data that the card states and load.py needs."""
+    spec, (mean, std) = data.spec, data.constants
+    facts: dict[str, Any] = {"name": data.dataset_name, "fingerprint": fingerprint}
+    facts |= {"task": data.unsupervised_labels or data.task.spelling, "metric": data.task.headline.spelling}
+    if data.num_classes:
+        facts["classes"] = data.num_classes
+    facts |= {"inputs": spec.inputs, "input_shape": list(data.input_shape), "mean": list(mean), "std": list(std)}
+    if spec.target_std and not data.num_classes:
+        facts |= {"target_mean": list(spec.target_mean), "target_std": list(spec.target_std)}
+    if isinstance(data, TokenHparams):
+        facts |= {"vocabulary": spec.vocabulary, "padding": spec.padding, "separator": spec.separator}
+        facts |= {"stride": data.stride or data.length}
+    return facts
 
 
 def _results(stored: StoredRun, step: Step) -> dict[str, float | None]:

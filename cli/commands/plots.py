@@ -17,6 +17,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.program import PROGRAM
+from foundations.storage.root import check_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,10 @@ def plot(argv: Sequence[str], environment: Environment) -> int:
     paths = [Path(each) for each in (flags.output.out or f"{names[0]}.{FORMATS[0]}").split(",")]
     for path in paths:
         format_of(path)  # reports a mistake before anything is drawn
-    drawn = found.drawn(read_rows(flags.output.root_in(environment)), flags.figure)
+    root = flags.output.root_in(environment)
+    for path in paths:
+        check_output(root, path)
+    drawn = found.drawn(read_rows(root), flags.figure)
     for written in drawn.write(*paths):
         print(f"wrote {written}")
     for note in drawn.notes:

@@ -15,6 +15,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.program import PROGRAM
+from foundations.storage.root import check_output
 from foundations.storage.store import find_run
 
 
@@ -38,6 +39,7 @@ def publish(names: list[str], environment: Environment, publish: PublishHparams)
     if len(names) != 2:
         raise UsageError(f"publish takes a folder and an address: {PROGRAM} publish DIR ADDRESS")
     folder, root = Path(names[0]).expanduser(), publish.root_in(environment)
+    check_output(root, folder)
     location = find_run(root, names[1]).location
     stored = StoredRun(location, replace(environment, root=root, datasets=publish.datasets_in(environment)))
     found = write(stored, folder, step=publish.step, license_name=publish.license, replay=publish.replay)
@@ -72,6 +74,7 @@ def crate(names: list[str], environment: Environment, crate: CrateHparams) -> in
     if not names:
         raise UsageError(f"crate takes a folder and runs: {PROGRAM} crate DIR sweep.toml")
     folder, words = Path(names[0]).expanduser(), names[1:]
+    check_output(crate.root_in(environment), folder)
     runs = crate.runs(words, environment)
     sweep = Path(words[0]) if len(words) == 1 and words[0].endswith(SWEEP_ENDING) else None
     complete = [run for run in runs if run.exists() and run.read_manifest() is not None]

@@ -15,6 +15,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.files import write_atomically
+from foundations.storage.root import check_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ def report(environment: Environment, report: ReportHparams) -> int:
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it.", "out")
     root = report.root_in(environment)
+    check_output(root, path)
     rows = read_rows(root)
     if not rows:
         raise UsageError(f"there are no runs under {root}.")

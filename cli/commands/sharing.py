@@ -16,6 +16,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.program import PROGRAM
+from foundations.storage.root import check_output
 from foundations.storage.run import Run
 from foundations.storage.store import short_address
 
@@ -61,6 +62,7 @@ def share(names: list[str], environment: Environment, share: ShareHparams) -> in
     path, runs = Path(names[0]).expanduser(), share.runs(names[1:], environment)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it.")
+    check_output(share.root_in(environment), path)
     key, say = environment.key_file if share.sign else None, (lambda _: None) if share.quiet else print
     found = write_shared(runs, path, states=share.states, key_file=key, pages=lambda shared: pages_for(shared, say))
     if not share.quiet:

@@ -18,6 +18,7 @@ from foundations.description.hparams import hparam
 from foundations.environment import Environment
 from foundations.errors import UsageError, choose_from
 from foundations.files import write_atomically
+from foundations.storage.root import check_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ def table(environment: Environment, table: TableOptions, output: TableOutputHpar
     path = None if output.out is None else Path(output.out).expanduser()
     chosen = format_of(output.format, path)
     root = output.root_in(environment)
+    if path is not None:
+        check_output(root, path)
     made = make_table(read_rows(root), table)
     if not made.lines:
         none = f"No runs under {root}" + (f" with {table.where}." if table.where else ".")

@@ -27,6 +27,7 @@ from foundations.environment import Environment
 from foundations.errors import UsageError
 from foundations.files import explain_os_errors
 from foundations.program import PROGRAM
+from foundations.storage.root import check_output
 from foundations.storage.run import Run
 from foundations.storage.store import find_run, of_upstream, short_address
 
@@ -79,6 +80,7 @@ def export(names: list[str], environment: Environment, export: ExportHparams) ->
     if export.dense and export.openlth:
         raise UsageError("give one of them.", "dense", "openlth")
     root, path = export.root_in(environment), Path(names[-1])
+    check_output(root, path)
     if export.where is None:
         files = {path: find_run(root, names[0])}
         if export.dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ else:
     _Folder = type(Path())  # before Python 3.12, Path itself cannot be the base
 
 VARIABLE = "OPEN_PRUNE_UPSTREAM"
+_OF_THE_FORMAT = re.compile(r"\.|(train|import)_|format\.json$")
+"""Matches the names in a root that its format uses."""
 _LEAVE_OUT = f"or leave it out of {VARIABLE} and of `upstream` in the site's settings"
 
 Upstreams = Iterable[Path] | Callable[[], Iterable[Path]]
@@ -140,6 +143,17 @@ def upstreams_of(root: Path) -> tuple[Path, ...]:
 def alone(root: Path) -> Path:
     """Return a root's folder without its upstreams."""
     return root.alone if isinstance(root, Root) else root
+
+
+def check_output(root: Path, path: Path) -> None:
+    """Raise UsageError if a file or folder for people would lie in an upstream, or among the root's own files."""
+    place, own = path.resolve(), alone(root).resolve()
+    for upstream in upstreams_of(root):
+        if place.is_relative_to(upstream.resolve()):
+            raise UsageError(f"{path} lies in the upstream {upstream}, which is never written; name another place.")
+    first = place.relative_to(own).parts[:1] if place.is_relative_to(own) else ()
+    if place == own or any(_OF_THE_FORMAT.match(name) for name in first):
+        raise UsageError(f"{path} lies among the runs of {own}; name another place.")
 
 
 def counts_at(root: Path, location: str) -> bool:

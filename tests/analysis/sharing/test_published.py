@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from analysis.sharing.graph import graph_of
+from analysis.sharing.graph import extra_buffers, graph_of
 from analysis.sharing.load_published import network
-from analysis.sharing.published import LOADER
+from analysis.sharing.published import LOADER, REST
 from foundations.description.address import Location
 from foundations.errors import UsageError
 from foundations.inputs import Inputs
@@ -24,6 +24,7 @@ from models.build import construct
 from models.hparams import ModelHparams
 from tests.analysis.sharing.conftest import PRUNED
 from tests.cli.terminal import SHORT, Terminal
+from tests.training.test_tasks import PLUGIN, flags
 
 RESNET = ("branch", "train", "oneshot", "--default_hparams=digits_resnet_8", "--training_steps=10it")
 
@@ -67,7 +68,7 @@ def test_the_card_states_the_facts_and_shows_the_code(shared_root: Terminal, tmp
     assert shared_root.run("publish", str(tmp_path / "model"), own.name, "--license=MIT").code == 0
     card = (tmp_path / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
-    assert LOADER.read_text().strip() in card
+    assert LOADER.read_text().partition(REST)[0].strip() in card
     assert (tmp_path / "model" / "load.py").read_text() == LOADER.read_text()
     for word in ("digits_lenet_16", "magnitude", "test_accuracy", own.name, "fc.weight", "16 x 64"):
         assert word in card
@@ -98,9 +99,70 @@ def test_a_run_whose_states_were_left_out_can_be_replayed_to_publish_it(
     assert one.read_bytes() == other.read_bytes()
 
 
+TASKS = {"rows": "accuracy", "prices": "r2", "tags": "average_precision", "waves": "accuracy", "text": "perplexity"}
+TASKS |= {"tagged_images": "average_precision", "reviews": "accuracy"}
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    """A root for runs on datasets of every task."""
+    folder = tmp_path_factory.mktemp("tasks")
+    return Terminal(folder / "root", folder / "datasets")
+
+
+@pytest.mark.parametrize("data", TASKS)
+def test_a_network_of_any_task_reaches_the_metric_of_its_manifest(tasks: Terminal, tmp_path: Path, data: str) -> None:
+    more = ("--stride=4",) if data == "text" else ()
+    own = tasks.where("branch", "train", "oneshot", *flags(data, *more), "--strategy=magnitude", "--density=0.5")
+    done = tasks.run("branch", "train", "oneshot", *flags(data, *more), "--strategy=magnitude", "--density=0.5")
+    assert done.code == 0, done.err
+    published = tasks.run("publish", str(tmp_path / "model"), own.name, PLUGIN)
+    assert published.code == 0, published.err
+
+    (test,) = tasks.datasets.glob(f"tiny_{data}_*/test.safetensors")
+    found = float(in_another_process(tmp_path / "model" / "load.py", str(test)))
+
+    results = json.loads((own / "manifest.json").read_text())["results"]
+    assert found == pytest.approx(results[f"test_{TASKS[data]}"], rel=1e-6)
+    card = (tmp_path / "model" / "README.md").read_text()
+    facts = card.partition("## Results")[0]
+    assert ("classes" in facts) == (TASKS[data] == "accuracy") and ("images" in facts) == (data == "tagged_images")
+    assert f"prints the {TASKS[data]}" in card
+
+
+def test_a_task_without_a_known_metric_is_named_and_its_network_can_be_loaded(tasks: Terminal, tmp_path: Path) -> None:
+    own = tasks.where("train", *flags("own"))
+    assert tasks.run("train", *flags("own")).code == 0
+    assert tasks.run("publish", str(tmp_path / "model"), own.parent.parent.name, PLUGIN).code == 0
+
+    (test,) = tasks.datasets.glob("tiny_own_*/test.safetensors")
+    command = [sys.executable, str(tmp_path / "model" / "load.py"), str(test)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 1 and "absolute_regression" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name, per_token", [("gpt_1_8_2", True), ("gpt_1_8_2", False), ("llama_1_8_2", True)])
+def test_the_graph_of_a_language_model_computes_it(tmp_path: Path, name: str, per_token: bool) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    inputs = Inputs((6,), "tokens", 9, 0, per_token)
+    model = construct(ModelHparams(model_name=name), 9 if per_token else 3, inputs).eval()
+    data = {"inputs": "tokens", "mean": [], "std": []}
+    (tmp_path / "config.json").write_text(json.dumps({"graph": graph_of(model, inputs), "dataset": data}))
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors")
+    save_file(extra_buffers(model), tmp_path / "buffers.safetensors")
+    tokens = torch.randint(0, 9, (3, 6))
+    with torch.no_grad():
+        expected, found = model(tokens), network(tmp_path)(tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "name, shape",
     [
+        ("vit_1_8_4", (3, 32, 32)),
         ("cifar_resnet_20", (3, 32, 32)),
         ("cifar_vgg_11", (3, 32, 32)),
         ("cifar_wideresnet_16_1", (3, 32, 32)),
@@ -158,6 +220,26 @@ def test_a_crate_is_read_by_rocrate(shared_root: Terminal, tmp_path: Path) -> No
     assert on_disk - {"ro-crate-metadata.json"} <= described
 
 
+def test_packed_runs_are_published_and_put_into_crates_like_others(colleague: Terminal, tmp_path: Path) -> None:
+    pytest.importorskip("rocrate.rocrate")
+    own = colleague.where(*PRUNED)
+    assert colleague.run(*PRUNED).code == 0
+    for place in ("before", "packed"):
+        if place == "packed":
+            assert colleague.run("pack", own.name).code == 0 and not own.exists()
+        assert colleague.run("publish", str(tmp_path / place / "model"), own.name).code == 0
+        assert colleague.run("crate", str(tmp_path / place / "crate"), own.name, "--states=all").code == 0
+
+    def files(place: str) -> dict[str, bytes]:
+        folder = tmp_path / place
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    before, packed = files("before"), files("packed")
+    assert before.keys() == packed.keys()
+    for name in before:
+        assert before[name] == packed[name] or name.endswith(("report.html", "ro-crate-metadata.json")), name
+
+
 def test_a_crate_holds_whole_runs_though_their_states_are_left_out(shared_root: Terminal, tmp_path: Path) -> None:
     pytest.importorskip("rocrate.rocrate")
     own = shared_root.where(*PRUNED)
@@ -199,9 +281,9 @@ def test_a_crate_is_valid_by_its_profile(shared_root: Terminal, tmp_path: Path) 
     if not validator or shutil.which(validator) is None:
         pytest.skip("ROC_VALIDATOR names no Python with requirements-crate.txt")
     own = shared_root.where(*PRUNED).name
-    for number, flags in enumerate(((own,), ("--where", "status=complete", "--license=https://spdx.org/licenses/MIT"))):
+    for number, words in enumerate(((own,), ("--where", "status=complete", "--license=https://spdx.org/licenses/MIT"))):
         folder = tmp_path / str(number)
-        assert shared_root.run("crate", str(folder), *flags).code == 0
+        assert shared_root.run("crate", str(folder), *words).code == 0
         script = Path(__file__).with_name("validate_crate.py")
         done = subprocess.run([validator, script, folder], capture_output=True, text=True, timeout=300)
         assert done.stdout.splitlines()[-1:] == ["0 faults"], done.stdout + done.stderr
