@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.made_runs import make_noise
+from benchmarks.made_runs import make_noise, prepare
 from benchmarks.timing import Row, median_ratio
 from datasets.added.added import add_dataset
 from datasets.added.options import AddOptions
@@ -30,13 +31,14 @@ from datasets.augmentations.pad4_crop_flip import PAD4_CROP_FLIP
 from datasets.hparams import DatasetHparams
 from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader
-from datasets.prepared import load_split
+from datasets.prepared import load_split, load_tensors
 from datasets.registry import DATASETS
 
 BATCH = 128
 STREAMED_BATCH = 32
 WORKERS = 2
 REPEATS = 3
+SEQUENCE = 128
 
 
 class PlainImages(Dataset[Any]):
@@ -52,6 +54,24 @@ class PlainImages(Dataset[Any]):
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
+class PlainTokens:
+    """Sequences of a joined text in a random order, sliced one by one, as training scripts of decoders read them."""
+
+    def __init__(self, tokens: Tensor, length: int, batch_size: int) -> None:
+        self.tokens, self.length, self.batch_size = tokens, length, batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        starts = torch.randperm((len(self.tokens) - 1) // self.length) * self.length
+        for part in starts.split(self.batch_size):
+            inputs, targets = (
+                torch.stack(
+                    [self.tokens[start + after : start + after + self.length].long() for start in part.tolist()]
+                )
+                for after in (0, 1)
+            )
+            yield inputs, targets
+
+
 def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
     """Return images per second, without the first batches, while workers start."""
     count, start = 0, 0.0
@@ -65,11 +85,13 @@ def rate(batches: Iterable[Any], most_batches: int, skip: int = 3) -> float:
     return count / (time.perf_counter() - start)
 
 
-def compare(what: str, aim: str, ours: Loader, plain: Iterable[Any], plain_batches: int, repeats: int) -> Row:
+def compare(
+    what: str, aim: str, ours: Loader, plain: Iterable[Any], plain_batches: int, repeats: int, unit: str = "images"
+) -> Row:
     """Measure both in turn, and return the median of the ratios."""
     rates = [(rate(ours.train_batches(0), 10_000), rate(plain, plain_batches)) for _ in range(repeats)]
     ours_rates, plain_rates = zip(*rates, strict=True)
-    detail = f"{statistics.median(ours_rates):,.0f} images/s, plain {statistics.median(plain_rates):,.0f}"
+    detail = f"{statistics.median(ours_rates):,.0f} {unit}/s, plain {statistics.median(plain_rates):,.0f}"
     return Row(what, median_ratio(ours_rates, plain_rates), aim, detail)
 
 
@@ -93,6 +115,15 @@ def memory(name: str, folder: Path, repeats: int) -> list[Row]:
         Row(f"first batch of {name} ready", first_batch, "below 0.5", "prepared files in the page cache", "s"),
         compare(f"{name} batches / PIL DataLoader", "at least 20", loader, plain_loader, 60, repeats),
     ]
+
+
+def text(folder: Path, repeats: int) -> Row:
+    """Compare training sequences of the shipped text."""
+    prepare("kjv", folder)
+    hparams = DatasetHparams.of({"dataset_name": "kjv", "batch_size": 64, "sequence_length": SEQUENCE})
+    plain = PlainTokens(load_tensors("kjv", "train", folder)["tokens"], SEQUENCE, 64)
+    what = f"sequences of {SEQUENCE} bytes of kjv / slices one by one"
+    return compare(what, "at least 0.95", open_loader(hparams, folder), plain, 10_000, repeats, "sequences")
 
 
 def write_jpegs(folder: Path, classes: int = 4, per_class: int = 96) -> None:
@@ -133,7 +164,7 @@ def streamed(folder: Path, repeats: int) -> Row:
 
 
 def rows(repeats: int = REPEATS) -> Iterator[Row]:
-    """Measure two datasets in memory and one that is streamed."""
+    """Measure two datasets of images in memory, a text, and one that is streamed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -141,6 +172,7 @@ def rows(repeats: int = REPEATS) -> Iterator[Row]:
             for name in ("cifar10", "mnist"):
                 make_noise(name, Path(scratch))
                 yield from memory(name, Path(scratch), repeats)
+            yield text(Path(scratch), repeats)
             yield streamed(Path(scratch), repeats)
     finally:
         torch.set_num_threads(threads)

@@ -51,6 +51,17 @@ def network(desc: TrainDesc) -> nn.Module:
     return build_model(desc.model, outputs=desc.outputs, inputs=desc.dataset.inputs, seed_keys=(0,))
 
 
+def prepare(name: str, folder: Path) -> None:
+    """Prepare a dataset unless it is there: images as noise, shipped datasets as they are."""
+    from datasets.prepared import ensure_prepared
+    from foundations.inputs import IMAGES
+
+    if DATASETS.find(name).inputs != IMAGES:
+        ensure_prepared(name, folder, allow_download=False, report=lambda _: None)
+    elif not (folder / name).exists():
+        make_noise(name, folder)
+
+
 def make_noise(name: str, folder: Path) -> None:
     """Prepare a dataset of noise: time does not depend on the content of images."""
     import numpy as np

@@ -64,6 +64,18 @@ class Stream:
         kept = sizes > 0
         return self._joined(self.tokens, starts[kept], sizes[kept], separated[kept], self.separator)
 
+    def stored(self, starts: Tensor, length: int) -> Tensor:
+        """Return the place in `tokens` where each sequence of a length begins, int64 (N,).
+
+        It is -1 for those that are not stored in one piece: that have a separator, cross parts or pass the end.
+        """
+        if not len(self.tokens) or not self.documents:
+            return torch.full_like(starts, -1)
+        part = torch.searchsorted(self.ends, starts, right=True).clamp(max=self.documents - 1)
+        own = starts - (self.ends - self.sizes)[part] - self.separated[part]
+        is_whole = (own >= 0) & (starts + length <= self.ends[part])
+        return (self.starts[part] + own).where(is_whole, own.new_tensor(-1))
+
     def at(self, places: Tensor) -> Tensor:
         """Return the tokens at some places, int64, of any shape; past the end, the separator or 0."""
         if not len(self.tokens):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import math
+=======
+from bisect import bisect_left
+>>>>>>> h_m25
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,8 +106,29 @@ class StreamLoader(Loader):
             torch.randperm(self._streams["train"].documents, generator=generator("document order", key, epoch))
         )
         order = torch.randperm(self.num_train, generator=generator("data order", key, epoch)).to(self._device)
+        read = self._reader(stream, order * self._length)
         for batch in self._batches(self.num_train, first):
-            yield self._sequences(stream, order[self._own_slice(batch)] * self._length)
+            yield read(self._own_slice(batch))
+
+    def _reader(self, stream: Stream, starts: Tensor) -> Callable[[slice], Batch]:
+        """Return a function that reads some of many sequences; those that are stored in one piece in one step."""
+        stored = stream.stored(starts, self._length + 1)
+        in_pieces, firsts = (stored < 0).nonzero().flatten().tolist(), stored.clamp(min=0)[:, None]
+        steps = torch.arange(self._length + 1, device=self._device)
+
+        def read(some: slice) -> Batch:
+            rows = in_pieces[bisect_left(in_pieces, some.start) : bisect_left(in_pieces, some.stop)]
+            if rows and len(rows) == some.stop - some.start:
+                return self._sequences(stream, starts[some])
+            tokens = stream.tokens[firsts[some] + steps].long()
+            inputs, targets = tokens[:, :-1], tokens[:, 1:]
+            if rows:
+                targets = targets.clone()
+                own = torch.tensor(rows, device=self._device)
+                inputs[own - some.start], targets[own - some.start] = self._sequences(stream, starts[own])
+            return inputs, targets
+
+        return read
 
     def _in_order(self, which: Part) -> Iterator[Batch]:
         starts, is_train = self._starts(which), which == "train"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,34 @@ def test_a_text_without_separators_is_one_stream(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(DATASETS, "_found", {})
 
     assert counted(opened(folder).test_batches()) == list(range(2, 16))
+
+
+@pytest.mark.parametrize("separator", [SEPARATOR, None])
+@pytest.mark.parametrize("length", [1, 2, 3, 6, 30])
+def test_sequences_are_cut_from_the_joined_documents_wherever_these_begin(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, length: int, separator: int | None
+) -> None:
+    changed = dataclasses.replace(STREAM, separator=separator)
+    monkeypatch.setattr(DATASETS, "_entries", [*(each for each in DATASETS if each is not STREAM), changed])
+    monkeypatch.setattr(DATASETS, "_found", {})
+    loader = opened(folder, sequence_length=length, batch_size=3)
+    before = [] if separator is None else [separator]
+
+    for epoch in range(4):
+        rows = [
+            [*x.tolist(), y.tolist()[-1]]
+            for inputs, targets in loader.train_batches(epoch)
+            for x, y in zip(inputs, targets, strict=True)
+        ]
+        joined = (
+            [token for each in order for token in (*before, *each)] for order in itertools.permutations(DOCUMENTS)
+        )
+        assert any(sorted(rows) == sorted(cut(stream, length)) for stream in joined)
+
+
+def cut(stream: list[int], length: int) -> list[list[int]]:
+    """Return sequences of a length with the token after each; -100 after the last, where there is none."""
+    last = max(1, -(-(len(stream) - 1) // length)) * length
+    filled = [*stream, *[stream[0] if stream[0] == SEPARATOR else 0] * (last - len(stream))]
+    after = [*stream, *[-100] * (last + 1 - len(stream))]
+    return [[*filled[start : start + length], after[start + length]] for start in range(0, last, length)]
