@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import math
-=======
 from bisect import bisect_left
->>>>>>> h_m25
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
