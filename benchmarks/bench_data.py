@@ -62,7 +62,7 @@ class PlainTokens:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         starts = torch.randperm((len(self.tokens) - 1) // self.length) * self.length
-        for part in starts.split(self.batch_size):
+        for part in torch.split(starts, self.batch_size):
             inputs, targets = (
                 torch.stack(
                     [self.tokens[start + after : start + after + self.length].long() for start in part.tolist()]
