@@ -251,6 +251,11 @@ class SparseTraining:
         return self.inputs.seed
 
     @property
+    def mean_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(outputs, targets) -> the mean loss of a batch."""
+        return self.inputs.objective.value
+
+    @property
     def desc(self) -> NoReturn:
         """The description of a job, which is not there. Raises: UsageError."""
         raise UsageError(

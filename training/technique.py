@@ -88,6 +88,10 @@ class Training(Protocol):
         """Dataset, model and training. Raises: UsageError in a loop of a user's own, which has no description."""
 
     @property
+    def mean_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(outputs, targets) -> the mean loss of a batch, without smoothed labels, which no technique has changed."""
+
+    @property
     def end(self) -> Step:
         """The last step of the training."""
 

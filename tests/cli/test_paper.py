@@ -24,6 +24,7 @@ from foundations.description.address import MAIN
 from foundations.description.desc import flat_hyperparameters
 from foundations.environment import Environment
 from foundations.errors import UsageError
+from foundations.metrics import headline_of
 from foundations.plan import PlannedRun
 from foundations.reporter import NullReporter
 from platforms.platform import PlatformHparams
@@ -135,7 +136,8 @@ def _row_of_finished(asked: Asked, planned: PlannedRun) -> Row:
     if sparsity is None and planned.run.location.name != MAIN:  # it has the mask of another run
         of_sources = [flat_hyperparameters(source.desc.record()).get("prune_fraction") for source in planned.sources]
         sparsity = max((level for level in of_sources if level is not None), default=None)
-    results = {"test_accuracy": 0.9, **({} if sparsity is None else {"sparsity": sparsity, "density": 1 - sparsity})}
+    headline = headline_of(planned.desc.record()).on_test
+    results = {headline: 0.9, **({} if sparsity is None else {"sparsity": sparsity, "density": 1 - sparsity})}
     return Row(run=planned.run, status="complete", hyperparameters=values, results=results, fingerprint="f")
 
 

@@ -203,6 +203,6 @@ def test_streaming_needs_a_size_and_an_augmentation_that_suits(tmp_path: Path) -
         add(tmp_path, tmp_path / "p", in_memory=False)
     with pytest.raises(
         UsageError,
-        match=r"^augmentation: 'pad4_crop_flip' .* [Cc]hoose from none, resized_crop_flip, resized_crop_jitter_flip\.$",
+        match=r"^augmentation: 'pad4_crop_flip' .* [Cc]hoose from none, resized_crop_flip, resized_crop_jitter_flip, ",
     ):
         add(tmp_path, tmp_path / "p", in_memory=False, image_size=8, augmentation="pad4_crop_flip")

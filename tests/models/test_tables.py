@@ -236,7 +236,14 @@ SHAPE_OF = {
     "tinyimagenet2": TINY,
     "imagenet": IMAGENET,
 }
-ALL_NAMES = [name for entry in recipes() for name in entry.names if recipe(name).get("dataset_name") in SHAPE_OF]
+OPEN = ("timm_NAME", "hf_TYPE")
+"""Names of families whose networks other libraries name."""
+ALL_NAMES = [
+    name
+    for entry in recipes()
+    for name in entry.names
+    if recipe(name).get("dataset_name") in SHAPE_OF and name not in OPEN
+]
 
 
 def shape_of(name: str) -> tuple[int, int, int]:

@@ -93,7 +93,7 @@ class Trainer:
         self._attached: AttachedMask | None = None
         self._is_pruning = False
         """Whether a technique is scoring the network, which a signal may interrupt."""
-        self.task = desc.dataset.task
+        self.task, self.mean_loss = desc.dataset.task, desc.dataset.task.loss
         self.facts = desc.dataset.facts(desc.outputs, self.loader.token_bytes)
         self.micro_batches = MicroBatches(self.model, desc.training.accumulate, self.task, self.parallel)
         self.epoch = EpochMeans(platform.device, self.task, self.facts)

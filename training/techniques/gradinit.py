@@ -88,7 +88,7 @@ class GradInit(Hooks[GradInitHparams]):
                 iterations=options.gradinit_iters,
                 grad_clip=options.gradinit_grad_clip,
                 overlap=not options.gradinit_batch_no_overlap,
-                loss=self.training.desc.dataset.task.loss,
+                loss=self.training.mean_loss,
             )
 
 

@@ -71,6 +71,10 @@ class ToyTraining:
     def end(self) -> Step:
         return self.desc.end
 
+    @property
+    def mean_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return self.desc.dataset.task.loss
+
     def step(self, text: str, hparam: str = "step") -> Step:
         return self.desc.step(text, hparam)
 
