@@ -92,7 +92,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], int, str]] = {
         DATASET.replace("input_shape=(1, 8, 8)", "input_shape=(8, 8)").format("return {}"),
         ("ls",),
         2,
-        "'mine', a DatasetSpec: input_shape is (8, 8); it must be tuple[int, int, int].",
+        "'mine', a DatasetSpec: input_shape is (8, 8); it must be (channels, height, width), of 1 or more.",
     ),
     "hooks that are an object": (
         TECHNIQUE.format("after_step(self, step): ...").replace("hooks=Mine", "hooks='Mine'"),
