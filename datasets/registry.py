@@ -48,18 +48,6 @@ TASKS = Registry(
     ),
 )
 
-TASKS = Registry(
-    Task,
-    "task",
-    (
-        "datasets.tasks.classification",
-        "datasets.tasks.multi_label",
-        "datasets.tasks.regression",
-        "datasets.tasks.language_modelling",
-        "datasets.tasks.sequence_classification",
-    ),
-)
-
 DATASETS = DatasetRegistry(
     DatasetSpec,
     "dataset_name",
