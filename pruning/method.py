@@ -27,6 +27,12 @@ class Method(Registered):
     """A way to score weights or, if it is constructive, to build a mask without scores."""
 
     paper: str
+    passes: str = ""
+    """Cost of one scoring, as text: such as 'one backward pass over the examples'."""
+    tested_against: str = ""
+    """The code whose scores or masks a test compares, as owner/repository; empty if a test compares the definition."""
+    differences: str = ""
+    """Known differences from the paper or its code, in a sentence or two."""
     hparams: type[PruningHparams]
     """The hyperparameters: PruningHparams, or a subclass that adds the method's own options."""
     score: Callable[[Scoring, Any], Scores] | None = None

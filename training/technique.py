@@ -221,6 +221,10 @@ class Technique(Registered):
     summary: str
     """The effect of the technique, in a few words."""
     paper: str = ""
+    tested_against: str = ""
+    """The code whose trajectories a test compares, as owner/repository."""
+    differences: str = ""
+    """Known differences from the paper or its code, in a sentence or two."""
     hparams: type[TechniqueHparams] = TechniqueHparams
     """Its own hyperparameters: TechniqueHparams, or a subclass that adds some."""
     hooks: Callable[[Training, Any], Hooks[Any]]

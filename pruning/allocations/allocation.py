@@ -24,6 +24,10 @@ class Allocation(Registered):
 
     summary: str
     paper: str = ""
+    tested_against: str = ""
+    """The code whose counts a test compares, as owner/repository."""
+    differences: str = ""
+    """Known differences from the paper or its code, in a sentence or two."""
     kept_per_layer: KeptPerLayer | None = None
     """(shapes of the layers, available weights of each, number to keep) -> number of kept weights of each layer.
 
