@@ -46,7 +46,7 @@ class DocumentLoader(NumberedLoader):
         starts, ends = tensors["documents"][numbers], tensors["documents"][numbers + 1]
         places = starts[:, None] + self._positions
         tokens = tensors["tokens"][places.clamp(max=len(tensors["tokens"]) - 1)].long()
-        return tokens.where(places < ends[:, None], tokens.new_tensor(self._padding))
+        return tokens.where(places < ends[:, None], self._padding)
 
     def _finished(self, inputs: Tensor, *, is_train: bool) -> Tensor:
         return inputs
