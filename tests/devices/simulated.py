@@ -9,8 +9,10 @@ autograd needs no driver for it, and nothing else here uses it.
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
@@ -34,10 +36,54 @@ class MixedDevices(RuntimeError):
     """An operation has operands on two devices."""
 
 
+@dataclass
+class Memory:
+    """The memory of the device that tensors take, each storage once, in bytes."""
+
+    now: int = 0
+    peak: int = 0
+    holders: Counter[int] = field(default_factory=Counter)
+    """Number of tensors by the address of their storage."""
+
+    def hold(self, address: int, size: int) -> None:
+        if not self.holders[address]:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self.holders[address] += 1
+
+    def let_go(self, address: int, size: int) -> None:
+        self.holders[address] -= 1
+        if not self.holders[address]:
+            del self.holders[address]
+            self.now -= size
+
+    def peak_of(self, work: Callable[[], object]) -> int:
+        """Return the most bytes that some work takes beyond those that are taken before it."""
+        before = self.peak = self.now
+        work()
+        return self.peak - before
+
+
+MEMORY = Memory()
+
+
+class _Held:
+    """Memory that is held for as long as this object is there: PyTorch swaps no tensors that have weak references."""
+
+    def __init__(self, on_host: Tensor) -> None:
+        storage = on_host.untyped_storage()
+        self.address, self.size = storage.data_ptr(), storage.nbytes()
+        MEMORY.hold(self.address, self.size)
+
+    def __del__(self) -> None:
+        MEMORY.let_go(self.address, self.size)
+
+
 class DeviceTensor(Tensor):
     """A tensor on the simulated device."""
 
     on_host: Tensor
+    held: _Held
 
     @staticmethod
     def __new__(cls, on_host: Tensor) -> DeviceTensor:
@@ -50,6 +96,7 @@ class DeviceTensor(Tensor):
             device=DEVICE,
         )
         made.on_host = on_host
+        made.held = _Held(on_host)
         return made
 
     def __repr__(self) -> str:  # type: ignore[override]
@@ -68,6 +115,9 @@ class DeviceTensor(Tensor):
     def data_ptr(self) -> int:
         return self.on_host.data_ptr()
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.on_host.untyped_storage()
+
     @property
     def data(self) -> Tensor:
         return self.detach()
@@ -76,7 +126,7 @@ class DeviceTensor(Tensor):
     def data(self, value: Tensor) -> None:
         assert isinstance(value, DeviceTensor)
         Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
-        self.on_host = value.on_host
+        self.on_host, self.held = value.on_host, value.held
 
     def __tensor_flatten__(self) -> tuple[list[str], None]:
         return ["on_host"], None
