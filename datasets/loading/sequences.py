@@ -70,7 +70,7 @@ class Sequences:
         return tokens if past is None else tokens.masked_fill_(past, self._stream.separator)
 
     def past_the_end(self, some: slice) -> Tensor | None:
-        """Return which tokens are past the end of the stream, bool (n, length); None if none is."""
+        """Return a mask of the tokens past the end of the stream, bool (n, length), or None if none is."""
         if bisect_left(self._passing, some.start) == bisect_left(self._passing, some.stop):
             return None
         places = self.starts[some, None] + torch.arange(self._length, device=self.starts.device)

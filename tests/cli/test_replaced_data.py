@@ -1,4 +1,4 @@
-"""A dataset in place of a recipe's: whether the network takes it comes first, and no value is blamed that nobody gave."""
+"""Datasets in place of a recipe's: whether the network takes them comes first, and only given values are blamed."""
 
 from __future__ import annotations
 
