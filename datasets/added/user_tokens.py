@@ -64,7 +64,7 @@ def ids_column(table: Table, options: AddOptions) -> str | None:
 def read_token_tables(tables: Tables, column: str, options: AddOptions, scratch: Path, report: Report) -> Content:
     """Return the documents of a column of token ids, with the targets of other columns if there are some.
 
-    Raises: UsageError that names the row, for what is no list of ids.
+    Raises: UsageError that names the row, for anything but lists of ids.
     """
     options.refuse("token ids", "text", "vocabulary")
     for table in tables.values():

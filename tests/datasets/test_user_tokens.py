@@ -1,4 +1,4 @@
-"""Columns of token ids in users' tables: lists of any length, masks, tokenizers, and what is no id."""
+"""Columns of token ids in users' tables: lists of any length, masks, tokenizers, and cells that hold other things."""
 
 from __future__ import annotations
 
