@@ -293,7 +293,7 @@ PARTS = (
 def main(argv: Sequence[str]) -> int:
     """Measure all parts; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure on a GPU.")
-    parser.add_argument("--dry_run", action="store_true", help="only say what would be measured, and for how long")
+    parser.add_argument("--dry_run", action="store_true", help="only print the parts, and the time of each")
     parser.add_argument("--seconds", type=float, default=540.0, help="time for all parts")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, mps or cpu")
     parser.add_argument("--datasets", type=Path, help="a folder of prepared datasets; by default images are noise")
@@ -321,7 +321,7 @@ def main(argv: Sequence[str]) -> int:
 def _measure(parts: Sequence[Part], context: Context, whole: float, results: Path) -> int:
     began, failed, rows = time.perf_counter(), list[str](), list[dict[str, Any]]()
     end, shares = began + whole, sum(part.share for part in parts)
-    _ = context.platform.device  # a device that is missing is said before anything else
+    _ = context.platform.device  # raises here, before anything is measured, if there is no such device
     for part in parts:
         left = end - time.perf_counter()
         until = time.perf_counter() + left * part.share / shares

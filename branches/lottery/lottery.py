@@ -148,7 +148,7 @@ class Lottery:
         return replace(
             self.main,
             dataset=self.main.dataset.replaced(overrides(self.hparams, DatasetHparams, PRETRAIN)),
-            training=replace(self.main.training, **overrides(self.hparams, TrainingHparams, PRETRAIN)),
+            training=self.main.training.replaced(overrides(self.hparams, TrainingHparams, PRETRAIN)),
         )
 
     @cached_property
