@@ -52,7 +52,8 @@ class Sequences:
         place = row * self._length
         self._places = place + (-after).clamp(min=0)
         self._shifts = stored - separated + after - place
-        self._separated = (separated > 0) & (after <= 0)
+        self._separators = ((separated > 0) & (after <= 0)).nonzero().flatten()
+        self._separators_of: list[int] = self._separators.tolist()
 
     def read(self, some: slice) -> Tensor:
         """Return the tokens of some of the sequences, int64 (n, length). Past the end of the stream: its separator."""
@@ -81,11 +82,13 @@ class Sequences:
         some, size = slice(self._pieces_before[first], self._pieces_before[last]), (last - first) * self._length
         before = first * self._length
         places = self._places[some]
-        sizes = torch.diff(places, append=places.new_tensor([last * self._length]))
+        sizes = torch.diff(places, append=places.new_full((1,), last * self._length))
         stored = torch.repeat_interleave(self._shifts[some], sizes, output_size=size)
         stored += torch.arange(before, before + size, device=stored.device)
         tokens = _taken(self._stream.tokens, stored.clamp_(0, len(self._stream.tokens) - 1)).long()
-        tokens.index_fill_(0, places[self._separated[some]] - before, self._stream.separator)
+        low, high = (bisect_left(self._separators_of, piece) for piece in (some.start, some.stop))
+        separators = self._places.index_select(0, self._separators[low:high]) - before
+        tokens.index_fill_(0, separators, self._stream.separator)
         return tokens.view(-1, self._length)
 
 

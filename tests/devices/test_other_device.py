@@ -61,13 +61,13 @@ NETWORKS = {
     "digits_resnet_8_4": "digits",
     "gpt_1_16_2": "modular_arithmetic",
 }
-SLOW = dict.fromkeys(("llama_1_16_2", "encoder_1_16_2", "lstm_1_16", "gru_1_16"), "modular_arithmetic")
+SLOW = {**dict.fromkeys(("llama_1_16_2", "encoder_1_16_2", "lstm_1_16"), "modular_arithmetic"), "gru_1_8": "kjv"}
 
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("datasets")
-    for name in set(NETWORKS.values()):
+    for name in {*NETWORKS.values(), *SLOW.values()}:
         ensure_prepared(name, folder, allow_download=False, report=print)
     return folder
 
