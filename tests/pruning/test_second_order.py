@@ -165,10 +165,12 @@ def test_hutchinson_is_the_mean_of_products_of_hessians_of_batches_with_their_pr
     expected = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for number, (a, b) in enumerate(zip(x.split(4), y.split(4), strict=True)):
         loss = F.cross_entropy(model(a) / temperature, b)
-        flat = torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters.values(), create_graph=True)])
+        flat = torch.cat(
+            [part.flatten() for part in torch.autograd.grad(loss, list(parameters.values()), create_graph=True)]
+        )
         for sample in range(2):
             signs = torch.cat([drawn[2 * number + sample][name].flatten() for name in names])
-            product = torch.autograd.grad((flat * signs).sum(), parameters.values(), retain_graph=True)
+            product = torch.autograd.grad((flat * signs).sum(), list(parameters.values()), retain_graph=True)
             for name, part, sign in zip(names, product, signs.split(sizes), strict=True):
                 expected[name] += len(b) / 9 / 2 * part * sign.view(part.shape)
     assert set(drawn) == set(range(6))
