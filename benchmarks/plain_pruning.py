@@ -99,8 +99,8 @@ class PlainPruner:
         self.model.eval()
         weights = [weight for _, weight in self.pairs]
         sums = [torch.zeros_like(weight) for weight in weights]
-        for one, label in zip(x.split(1), y.split(1), strict=True):
-            gradients = torch.autograd.grad(F.cross_entropy(self.model(one), label), weights)
+        for i in range(len(x)):
+            gradients = torch.autograd.grad(F.cross_entropy(self.model(x[i : i + 1]), y[i : i + 1]), weights)
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient.square() / len(x)
         return self._prune([0.5 * w.detach().square() * e for w, e in zip(weights, sums, strict=True)], density)

@@ -138,7 +138,7 @@ def test_squares_of_batches_and_temperatures_are_as_defined() -> None:
     assert_equal(scores_of("fisher3", saliency="diagonal", fisher_per_batch=True), moments(size=4)[2])
     (w, g, _), (_, _, e) = moments(5.0), moments(3.0)
     expected = {name: (0.5 * w[name] ** 2 * e[name] - w[name] * g[name]).abs() for name in w}
-    options = {"saliency": "taylor", "curvature_temperature": 3.0, "gradient_temperature": 5.0}
+    options: dict[str, Any] = {"saliency": "taylor", "curvature_temperature": 3.0, "gradient_temperature": 5.0}
     assert_equal(scores_of("fisher3", **options), expected)
     assert_equal(scores_of("fisher3", batch_size=1, fisher_per_batch=True, **options), expected)
 
