@@ -61,6 +61,9 @@ def _against_plain(name: str, repeats: int) -> list[Row]:
         "random": ((0.1,), {"density": 0.1}),
         "snip": ((x, y, 0.1), {"strategy": "snip10", **with_examples}),
         "grasp": ((x, y, 0.1), {"strategy": "grasp10", **with_examples}),
+        "prospr": ((x, y, 0.1), {"strategy": "prospr10", **with_examples}),
+        "fisher": ((x, y, 0.1), {"strategy": "fisher10", "score_in_eval_mode": True, **with_examples}),
+        "hutchinson": ((x, y, 0.1), {"strategy": "hutchinson10", "score_in_eval_mode": True, **with_examples}),
         "synflow": ((CIFAR, 0.01, 100), {"density": 0.01, "iterations": 100, "input_shape": CIFAR}),
     }
     found = []

@@ -14,6 +14,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
@@ -78,6 +79,44 @@ class PlainPruner:
         scores = [cast("Tensor", weight.grad) * weight.detach() for weight in weights]
         norm = torch.cat([score.flatten() for score in scores]).sum().abs() + 1e-10
         return self._prune([score.div_(norm) for score in scores], density)
+
+    def prospr(self, x: Tensor, y: Tensor, density: float, steps: int = 3, lr: float = 0.1) -> list[Tensor]:
+        """Prune by |∂L/∂m| after steps of SGD: one graph of all steps, differentiated at once."""
+        self.model.train()
+        own = dict(self.model.named_parameters())
+        masks = {id(weight): torch.ones_like(weight, requires_grad=True) for _, weight in self.pairs}
+        theta = {name: w * masks[id(w)] if id(w) in masks else w for name, w in own.items()}
+        for _ in range(steps):
+            loss = F.cross_entropy(functional_call(self.model, theta, (x,)), y)
+            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+            theta = {name: w - lr * g for (name, w), g in zip(theta.items(), gradients, strict=True)}
+        loss = F.cross_entropy(functional_call(self.model, theta, (x,)), y)
+        scores = torch.autograd.grad(loss, list(masks.values()))
+        return self._prune([score.abs() for score in scores], density)
+
+    def fisher(self, x: Tensor, y: Tensor, density: float) -> list[Tensor]:
+        """Prune by ½ w² E: the squared gradients of one example after the other, in eval mode."""
+        self.model.eval()
+        weights = [weight for _, weight in self.pairs]
+        sums = [torch.zeros_like(weight) for weight in weights]
+        for i in range(len(x)):
+            gradients = torch.autograd.grad(F.cross_entropy(self.model(x[i : i + 1]), y[i : i + 1]), weights)
+            for total, gradient in zip(sums, gradients, strict=True):
+                total += gradient.square() / len(x)
+        return self._prune([0.5 * w.detach().square() * e for w, e in zip(weights, sums, strict=True)], density)
+
+    def hutchinson(self, x: Tensor, y: Tensor, density: float, probes: int = 10) -> list[Tensor]:
+        """Prune by ½ w² h: the mean over random signs z on all parameters of z ⊙ Hz, in eval mode."""
+        self.model.eval()
+        parameters = list(self.model.parameters())
+        sums = {id(parameter): torch.zeros_like(parameter) for parameter in parameters}
+        gradients = torch.autograd.grad(F.cross_entropy(self.model(x), y), parameters, create_graph=True)
+        for _ in range(probes):
+            signs = [torch.randint(0, 2, part.shape).float() * 2 - 1 for part in parameters]
+            products = torch.autograd.grad(gradients, parameters, signs, retain_graph=True)
+            for parameter, sign, product in zip(parameters, signs, products, strict=True):
+                sums[id(parameter)] += sign * product / probes
+        return self._prune([0.5 * w.detach().square() * sums[id(w)] for _, w in self.pairs], density)
 
     def synflow(self, input_shape: Sequence[int], density: float, iterations: int) -> list[Tensor]:
         """Prune by |w ∂R/∂w| iteratively, on an exponential schedule."""

@@ -61,6 +61,23 @@ def read_examples(examples: Examples, per_class: int, ignored: int | None, seed:
     return inputs, targets
 
 
+def batches_of_inputs(examples: Examples, read: Any, size: int | None, seed: int) -> Iterator[Any]:
+    """Yield the inputs of all examples in batches: of a DataLoader or a Dataset its own, else of `size` examples.
+
+    read: the inputs that `read_examples` returned, all unless they are from a DataLoader or a Dataset.
+    """
+    if isinstance(examples, Dataset) and not isinstance(examples, DataLoader):
+        examples = DataLoader(examples, batch_size=size or _BATCH)
+    if isinstance(examples, DataLoader):
+        with _random_state_of_its_own(examples, seed):
+            for raw in examples:
+                yield _batch(_collated([raw]) if _is_item(raw) else raw)[0]
+    else:
+        count = _count(read)
+        for start in range(0, count, size or count):
+            yield rows_of(read, slice(start, start + (size or count)))
+
+
 def chosen_examples(
     examples: tuple[Any, Any], hparams: PruningHparams, ignored: int | None, seed: int
 ) -> Rows | ExamplesOfPass:

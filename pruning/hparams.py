@@ -53,7 +53,8 @@ class PruningHparams(Hparams):
     """Rounding of the number of weights that an iteration prunes: to the nearest; the first of equal scores are pruned.
 
     'synaptic_flow', 'openlth' (and its fork) and 'force' round as these code bases do, in every iteration, and treat
-    equal scores alike, to reproduce their masks exactly.
+    equal scores alike, to reproduce their masks exactly. 'prospr' keeps ceil(N d), and 'second_order' int(N d) weights,
+    as the code of these methods does, which prunes once.
     """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
@@ -120,7 +121,8 @@ class PruningHparams(Hparams):
         _ = self.level
         if self.method.is_constructive and self.rounding != NEAREST:
             raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
-        check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
+        allocation = ALLOCATIONS.find(self.allocation).spelling
+        check_rounding(self.rounding, allocation, self.prune_schedule, self.prune_iterations)
         if self.prune_highest and self.prune_lowest:
             raise UsageError("give one of them, or neither.", "prune_highest", "prune_lowest")
         of_scores = [name for name in ("prune_highest", "prune_lowest", "invert_scores") if getattr(self, name)]

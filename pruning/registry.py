@@ -21,6 +21,9 @@ METHODS = Registry(
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
         "pruning.methods.phew",
+        "pruning.methods.prospr",
+        "pruning.methods.hutchinson",
+        "pruning.methods.grad_norm",
     ),
 )
 ALLOCATIONS = Registry(

@@ -8,6 +8,8 @@ the number of iterations:
     openlth         each prunes ceil(f R) of the R that are left, f = 1 - d^(1/n), and one more unless it prunes the
                     highest scores; ties go
     force           iteration e keeps int(N d_e), d_e = exp(e ln(d) / n), or 1 - e (1 - d)/n if linear; ties stay
+    prospr          keeps ceil(N d), d = 1 - f of the prune fraction f; ties go in order; one iteration
+    second_order    keeps int(N d), at least 1, likewise (Scalable_Second_Order_PaI)
 
 They repeat the floating-point arithmetic of the published codes, and so their counts.
 """
@@ -24,17 +26,24 @@ if TYPE_CHECKING:
     from pruning.hparams import PruningHparams
 
 NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE = "nearest", "synaptic_flow", "openlth", "force"
-ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE)
+PROSPR, SECOND_ORDER = "prospr", "second_order"
+ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE, PROSPR, SECOND_ORDER)
 
 Ties = Literal["in_order", "pruned", "kept"]
 """The weights at the threshold that are pruned: the first ones, as many as necessary; all; or none."""
 
-_ALLOCATIONS = {SYNAPTIC_FLOW: ("global", "uniform"), OPENLTH: ("global",), FORCE: ("global",)}
+_ONE_SHOT = (PROSPR, SECOND_ORDER)
+_ALLOCATIONS = {
+    SYNAPTIC_FLOW: ("global", "uniform"),
+    **dict.fromkeys((OPENLTH, FORCE, *_ONE_SHOT), ("global",)),
+}
 _SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",), FORCE: ("exponential", "linear")}
 
 
-def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
-    """Check that the published code has the allocation and the schedule. Raises: UsageError that names those it has."""
+def check_rounding(rounding: str, allocation: str, schedule: str, iterations: int) -> None:
+    """Check that the published code has the allocation, the schedule and iterations. Raises: UsageError."""
+    if rounding in _ONE_SHOT and iterations > 1:
+        raise UsageError(f"with the rounding {rounding}, it takes 1: its code prunes once.", "prune_iterations")
     for name, value, possible in (("allocation", allocation, _ALLOCATIONS), ("prune_schedule", schedule, _SCHEDULES)):
         if value not in possible.get(rounding, (value,)):
             reason = f"with the rounding {rounding}, {invalid(value, name, possible[rounding]).reason}"
@@ -43,7 +52,7 @@ def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
 
 def ties_of(rounding: str) -> Ties:
     """Return the treatment of weights whose score equals the threshold."""
-    if rounding == NEAREST:
+    if rounding in (NEAREST, *_ONE_SHOT):
         return "in_order"
     return "kept" if rounding == FORCE else "pruned"
 
@@ -76,6 +85,9 @@ def kept_as_published(hparams: PruningHparams, counted: Counted, done: int, kept
         keep = int(total * (1 - done * (1 - density) / iterations)) - ignored
     elif hparams.rounding == FORCE:
         keep = (int(total * math.exp(done * math.log(density) / iterations)) if density else 0) - ignored
+    elif hparams.rounding in _ONE_SHOT:
+        share = total * (1 - hparams.level)
+        return (math.ceil(share) if hparams.rounding == PROSPR else max(int(share), 1)) - ignored
     else:
         left = 1 - hparams.level  # of the starting mask's weights, at the end
         if counted.start != total:

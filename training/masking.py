@@ -111,7 +111,7 @@ def scoring_inputs(
     read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
     drawn = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
-    return replace(inputs, examples=drawn)
+    return replace(inputs, examples=drawn, training=lambda: (x for x, _ in loader.plain_train_batches()))
 
 
 def objective_of(task: Task) -> Objective:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from foundations.examples import Rows
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
-from pruning.scoring.scoring_network import gradients_of, placed, run, scoring_copy, twice_differentiable
+from pruning.scoring.scoring_network import gradients_of, placed, products_with, run, scoring_copy, twice_differentiable
 
 Scores = dict[str, Tensor]
 
@@ -58,6 +58,19 @@ class MaskedNetwork:
                     weight.data.view(-1).index_fill_(0, pruned.to(weight.device), 0)
         self.mask = mask
 
+    def parameters(self) -> Scores:
+        """Return the values of all real parameters by name, detached: prunable ones masked, the others as they are.
+
+        A tensor that layers share is there once; a prunable one under its name in `weights`.
+        """
+        own = {id(weight) for weight in self.weights.values()}
+        others = {
+            name: parameter
+            for name, parameter in self.network.named_parameters()
+            if id(parameter) not in own and parameter.is_floating_point()
+        }
+        return {name: tensor.detach() for name, tensor in {**self.weights, **others}.items()}
+
     def tensors(self, batch: Rows) -> tuple[Any, Any]:
         """Return inputs and targets of a batch on the device, floats among the inputs in the weights' precision."""
         x, y = batch.read()
@@ -91,3 +104,31 @@ class MaskedNetwork:
         if not create_graph:
             gradients = [gradient.detach().contiguous() for gradient in gradients]
         return dict(zip(weights, gradients, strict=True))
+
+    def hessian_times(
+        self,
+        gradient: Mapping[str, Tensor],
+        vector: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        retain_graph: bool = False,
+    ) -> Scores:
+        """Return Hv, where H is the Jacobian of a gradient, and v a vector by the gradient's names.
+
+        gradient: of `gradient_of` with create_graph. weights: the tensors it was taken at whose entries of Hv are
+        returned, by default the prunable weights. retain_graph: keep the graph of the gradient for another product.
+
+        Raises: UsageError where the gradient has no such derivative.
+        """
+        weights = self.weights if weights is None else weights
+        curved = [name for name in gradient if gradient[name].requires_grad]
+        if not curved:
+            return {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        with twice_differentiable(self.network):
+            products = products_with(
+                [gradient[name] for name in curved],
+                [vector[name].detach() for name in curved],
+                list(weights.values()),
+                retain_graph=retain_graph,
+            )
+        return {name: product.contiguous() for name, product in zip(weights, products, strict=True)}

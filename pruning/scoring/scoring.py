@@ -152,25 +152,36 @@ class Scoring(MaskedNetwork):
             for part, share in self.parts(batches)
         )
 
-    def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
-        """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
-        shares = self._shares(self.next_pass())
-        return _sum((function(self.gradient(batches=[batch])), share) for batch, share in shares)
+    def mean_over_batches(
+        self,
+        function: Callable[[Scores], Scores],
+        temperature: float = 1.0,
+        *,
+        batches: list[Rows] | None = None,
+    ) -> Scores:
+        """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples.
+
+        temperature, batches: as in `gradient`.
+        """
+        shares = self.shares(self.next_pass() if batches is None else batches)
+        return _sum((function(self.gradient(temperature, batches=[batch])), share) for batch, share in shares)
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
         return _sum((self.gradient(batches=[batch]), 1.0) for batch in self._counted(self.next_pass()))
 
-    def mean_squared_gradient(self) -> Scores:
+    def mean_squared_gradient(self, temperature: float = 1.0, *, batches: list[Rows] | None = None) -> Scores:
         """Return (1 / n) Σ_i (∂L_i/∂w)², where L_i is the loss of example i by itself.
 
         Examples are vectorized by `torch.func.vmap`, as many at a time as micro_batch_size or, by default, a bound on
-        memory allows; one by one where vmap cannot run the network or the loss.
+        memory allows; one by one where vmap cannot run the network or the loss. temperature, batches: as in `gradient`.
         """
         entries = sum(weight.numel() for weight in self.weights.values())
         size = self._inputs.micro_batch_size or max(1, _GRADIENT_ENTRIES // max(1, entries))
-        parts = (part for batch in self.next_pass() for part in batch.split(size))
-        return _sum((self._squared_gradients(part), 1 / self.size) for part in parts)
+        batches = self.next_pass() if batches is None else batches
+        count = sum(len(batch) for batch in batches)
+        parts = (part for batch in batches for part in batch.split(size))
+        return _sum((self._squared_gradients(part, temperature), 1 / count) for part in parts)
 
     def hessian_product(
         self,
@@ -198,7 +209,7 @@ class Scoring(MaskedNetwork):
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
-        shares = self._shares(self.next_pass())
+        shares = self.shares(self.next_pass())
         return _sum((self.hessian_product(None, temperature, batches=[batch]), share) for batch, share in shares)
 
     def scores_of_flow(self, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:
@@ -215,6 +226,15 @@ class Scoring(MaskedNetwork):
         with behind, linearized(self.network):
             flow = self.gradient_of(self.objective.scored(self.run(ones)).sum())
         return {name: score(weight.detach(), flow[name]).contiguous() for name, weight in self.weights.items()}
+
+    def training_inputs(self) -> Iterator[Any]:
+        """Yield the inputs of batches of the whole training set, in the library of all given examples, as they are.
+
+        Raises: UsageError where it is unknown.
+        """
+        if self._inputs.training is None:
+            raise UsageError("only the scoring examples are known here, and not the training set.", "examples")
+        return (placed(x, self.device, self.dtype) for x in self._inputs.training())
 
     @torch.no_grad()
     def calibrate_batchnorm(
@@ -246,6 +266,12 @@ class Scoring(MaskedNetwork):
         most = MOST_ACTIVATIONS // max(1, memory * self._bytes_of_example)
         return None if most >= max(len(batch) for batch in self.batches) else max(1, most)
 
+    def shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
+        """Return the batches in which some target counts, each with its weight in the mean loss of all."""
+        counted = list(self._counted(batches))
+        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
+        return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
+
     def parts(self, batches: list[Rows] | None = None, memory: int = 1) -> list[tuple[Rows, float]]:
         """Return batches in parts that may be in memory at a time, each with its weight in the mean loss of all.
 
@@ -263,11 +289,11 @@ class Scoring(MaskedNetwork):
         if self._weighs_equally:
             shares = [
                 (part, share * self._mass([part]) / self._mass([batch]))
-                for batch, share in self._shares(batches)
+                for batch, share in self.shares(batches)
                 for part in self._counted(batch.split(size))
             ]
         else:
-            shares = self._shares([part for batch in batches for part in batch.split(size)])
+            shares = self.shares([part for batch in batches for part in batch.split(size)])
         if not shares:
             raise UsageError(
                 "no target of the scoring examples counts: all have the label that is ignored.", "examples"
@@ -306,32 +332,26 @@ class Scoring(MaskedNetwork):
         """Return the batches in which some target counts; the mean loss of no targets is not a number."""
         return (batch for batch in batches if self._mass([batch]) > 0)
 
-    def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
-        """Return the batches in which some target counts, each with its weight in the mean loss of all."""
-        counted = list(self._counted(batches))
-        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
-        return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
-
-    def _squared_gradients(self, batch: Rows) -> Scores:
+    def _squared_gradients(self, batch: Rows, temperature: float) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
         if len(batch) > 1 and self._vectorizes and self._mass([batch]) == len(batch):
             if not self._has_run:
                 check_depends_on_weights(self.loss_of(batch.split(1)[0]))  # checks the examples, too
                 self._has_run = True
             try:
-                return self._vectorized(batch)
+                return self._vectorized(batch, temperature)
             except (OpenPruneError, torch.OutOfMemoryError):
                 raise
             except (RuntimeError, TypeError, ValueError):
                 self._vectorizes = False
-        ones = ((self.gradient_of(self.loss_of(part)), 1.0) for part in self._counted(batch.split(1)))
-        return _sum(({name: part.square() for name, part in scores.items()}, one) for scores, one in ones)
+        losses = (self.loss_of(part, temperature=temperature) for part in self._counted(batch.split(1)))
+        return _sum(({name: part.square() for name, part in self.gradient_of(loss).items()}, 1.0) for loss in losses)
 
-    def _vectorized(self, batch: Rows) -> Scores:
+    def _vectorized(self, batch: Rows, temperature: float) -> Scores:
         def loss(weights: Scores, x: Any, y: Any) -> Tensor:
             x, y = (tree_map_only(Tensor, lambda leaf: leaf[None], tree) for tree in (x, y))
             outputs = functional_call(self.network, weights, *arguments(self.network, x))
-            return self.objective.value(outputs, y, checked=False)
+            return self.objective.value(outputs, y, temperature, checked=False)
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
@@ -343,9 +363,7 @@ class Scoring(MaskedNetwork):
         with twice_differentiable(self.network):
             loss = self.loss_of(part, temperature=temperature, create_graph=True)
             gradient = self.gradient_of(loss, create_graph=True)
-            vector = gradient if vector is None else vector
-            product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
-            return self.gradient_of(product)
+            return self.hessian_times(gradient, gradient if vector is None else vector)
 
 
 @contextlib.contextmanager

@@ -223,8 +223,30 @@ def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool
     Raises: UsageError where it depends on none, or has no second derivatives and needs them.
     """
     check_depends_on_weights(value)
+    return products_with([value], [torch.ones_like(value)], weights, create_graph=create_graph)
+
+
+def products_with(
+    values: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    create_graph: bool = False,
+    retain_graph: bool = False,
+) -> list[Tensor]:
+    """Return the gradient of the inner product of values and vectors with respect to each weight, zero if it has none.
+
+    Raises: UsageError where a value has no such derivative.
+    """
     try:
-        gradients = torch.autograd.grad(value, weights, create_graph=create_graph, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            values,
+            weights,
+            vectors,
+            retain_graph=retain_graph or create_graph,
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -115,7 +115,7 @@ def test_mistakes_name_the_hyperparameter_and_what_is_valid(given: dict[str, Any
             "snip10",
             {"score_batch_size", "score_in_eval_mode", "score_examples", "score_batches_equally", "score_per_batch"},
         ),
-        ("fisher2", {"score_batch_size", "score_in_eval_mode", "score_examples"}),
+        ("taylor2", {"score_batch_size", "score_in_eval_mode", "score_examples"}),
         ("synflow", {"synflow_means", "score_in_train_mode"}),
         ("synflowl2", {"synflow_means", "score_in_train_mode", "synflowl2_as_published"}),
         ("phew", {"phew_kernels", "phew_bias", "phew_fill_1x1"}),
