@@ -205,17 +205,25 @@ class ExamplesHparams(PruningHparams):
     score_in_eval_mode: bool = hparam(False)
     """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
 
-    score_examples: str = hparam("per_class", choices=("per_class", "drawn"))
+    score_examples: str = hparam("per_class", choices=("per_class", "drawn", "redrawn"))
     """'per_class': N examples of each class, as they are, the same in every pass.
 
     'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled again in
-    every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size).
+    every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size). 'redrawn': as many, but each batch
+    of each pass is drawn anew from the whole training set, as FORCE does in each of its steps.
     """
 
     @property
     def scores_in_eval_mode(self) -> bool:
         """Whether batchnorm uses its running statistics while the network is scored."""
         return self.score_in_eval_mode or super().scores_in_eval_mode
+
+    def redrawn_batch(self, batch_size: int) -> int | None:
+        """Return the size of the batches that each pass draws anew; None if it draws none.
+
+        batch_size: used unless score_batch_size is given.
+        """
+        return (self.score_batch_size or batch_size) if self.score_examples == "redrawn" else None
 
 
 @dataclass(frozen=True, kw_only=True)

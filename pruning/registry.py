@@ -16,6 +16,7 @@ METHODS = Registry(
         "pruning.methods.snip",
         "pruning.methods.force",
         "pruning.methods.grasp",
+        "pruning.methods.grasp_it",
         "pruning.methods.taylor",
         "pruning.methods.fisher",
         "pruning.methods.synflow",
