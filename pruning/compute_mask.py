@@ -106,12 +106,14 @@ def _iterate(
     on_iteration: OnIteration | None,
 ) -> Mask:
     """Score and prune iteratively, each group to its number of weights."""
-    mask = start
+    mask, normalize = start, ALLOCATIONS.find(hparams.allocation).normalize
     for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
-        scores = _scores(scoring, hparams)
-        _warn_of_ties(scores, mask)
         candidates = start if hparams.method.can_regrow else mask
+        scores = _scores(scoring, hparams)
+        if normalize is not None:
+            scores = normalize(scores, candidates, hparams.method)
+        _warn_of_ties(scores, mask)
         kept = mask.kept_per_layer()
         now = [(group, count(iteration, sum(kept[name] for name in group))) for group, count in groups]
         mask = _select_in_groups(scores, candidates, now, hparams)
@@ -128,20 +130,26 @@ def _groups(
     The groups are disjoint and cover `start`; unless the rounding is a published one, their last numbers add up to
     `keep`, and none exceeds what `start` keeps.
     """
-    allocation = ALLOCATIONS.find(hparams.allocation)
+    allocation, rounding = ALLOCATIONS.find(hparams.allocation), hparams.rounding
     layers = [Mask({name: start[name]}) for name in start]
-    if hparams.rounding != NEAREST:
+    published = allocation.published.get(rounding)
+    if rounding != NEAREST and published is None:
         if allocation.kept_per_layer is None:
             return [(start, partial(kept_as_published, hparams, counted))]
         return [(layer, partial(kept_as_published, hparams, Counted(layer.total, layer.kept))) for layer in layers]
-    if allocation.kept_per_layer is None:
+    if allocation.kept_per_layer is None and published is None:
         return [(start, _scheduled_count(hparams, start.kept, keep))]
-    order = scoring.order_of_layers() if allocation.needs_order else list(start)
+    order = scoring.order_of_layers() if allocation.needs_order or published is not None else list(start)
     if order is None:
         raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
     shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
-    counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
-    check_counts(counts, start.kept_per_layer(), keep, allocation)
+    room = start.kept_per_layer()
+    if published is not None:
+        wanted = counted.total * round(1 - hparams.level, 12) - counted.ignored
+        counts = published(shapes, {name: room[name] for name in order}, wanted, hparams.method)
+    elif allocation.kept_per_layer is not None:
+        counts = allocation.kept_per_layer(shapes, room, keep)
+    check_counts(counts, room, None if published is not None else keep, allocation, rounding)
     targets = zip(layers, (counts[name] for name in start), strict=True)
     return [(layer, _scheduled_count(hparams, layer.kept, target)) for layer, target in targets]
 
@@ -152,7 +160,8 @@ def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count
 
 
 def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
-    direction, ties = hparams.prune_direction, ties_of(hparams.rounding)
+    direction = hparams.prune_direction
+    ties = ties_of(hparams.rounding, ALLOCATIONS.find(hparams.allocation))
     parts = []
     for group, keep in groups:
         its_scores, its_mask = scores, mask

@@ -64,9 +64,12 @@ def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
         raise mistake(function, method, f"returned a mask that keeps {found.kept} weights; {keep} were asked for.")
 
 
-def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Allocation) -> None:
-    """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function."""
-    function = allocation.kept_per_layer
+def check_counts(counts: Any, room: Mapping[str, int], keep: int | None, allocation: Allocation, rounding: str) -> None:
+    """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function.
+
+    keep: the sum of the numbers, or None if it can be any.
+    """
+    function: Callable[..., Any] | None = allocation.published.get(rounding, allocation.kept_per_layer)
     if allocation.plugin is None or function is None:
         return
     if not isinstance(counts, dict):
@@ -75,7 +78,7 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
     for name, most in room.items():
         if not isinstance(counts[name], int | np.integer) or not 0 <= counts[name] <= most:
             raise mistake(function, allocation, f"returned {counts[name]!r} for '{name}'; it can keep 0 to {most}.")
-    if sum(counts.values()) != keep:
+    if keep is not None and sum(counts.values()) != keep:
         raise mistake(function, allocation, f"returned numbers that add up to {sum(counts.values())}, not to {keep}.")
 
 

@@ -33,6 +33,9 @@ ALLOCATIONS = Registry(
         "pruning.allocations.er",
         "pruning.allocations.erk",
         "pruning.allocations.balanced",
+        "pruning.allocations.ideal_gas",
+        "pruning.allocations.uniform_plus",
+        "pruning.allocations.lamp",
         "pruning.allocations.smart_ratio",
     ),
 )

@@ -1,4 +1,4 @@
-"""GRASP-It (de Jorge et al. 2021, section 4.2): weights with the smallest gradients are pruned, in several iterations."""
+"""GRASP-It (de Jorge et al. 2021): weights with the smallest gradients are pruned, in several iterations."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ GRASP_IT = Method(
     passes="in each iteration, one forward and backward pass over the examples",
     tested_against="naver/force",
     differences=(
-        "As the published code scores. Counts are exact, and examples are N of each class, the same in every iteration; "
-        "--rounding=force, --score_examples=redrawn and --score_batches_equally for the published ones."
+        "Scores are the published ones. Counts are exact, and examples are N of each class, the same in every "
+        "iteration; --rounding=force, --score_examples=redrawn and --score_batches_equally for the published ones."
     ),
     hparams=BatchesHparams,
     score=grasp_it,

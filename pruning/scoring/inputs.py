@@ -70,8 +70,10 @@ class ScoringInputs:
         inputs, targets = read_examples(self.examples, most, ignored, self.seed)
         if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
             inputs = {**inputs, "labels": targets}  # such a network computes its loss
-        rows = None if per_class is None else chosen_examples(
-            (inputs, targets), hparams, ignored, self.seed, self.batch_size
+        rows = (
+            None
+            if per_class is None
+            else chosen_examples((inputs, targets), hparams, ignored, self.seed, self.batch_size)
         )
         return replace(self, examples=rows, example=rows_of(inputs, slice(0, 1)))
 
