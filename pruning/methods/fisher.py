@@ -27,6 +27,7 @@ FISHER = Method(
     pattern=f"fisher{EXAMPLES_PER_CLASS}",
     examples=("fisher10",),
     paper="Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning",
+    passes="one forward pass over the examples, and one forward and backward pass of each example by itself",
     hparams=ExamplesHparams,
     score=fisher,
 )
