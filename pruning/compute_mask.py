@@ -87,8 +87,9 @@ def scores_from_hparams(model: nn.Module, hparams: PruningHparams, inputs: Scori
 
 def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
     """Return the scores under the present mask."""
-    assert hparams.method.score is not None
-    scores = checked_scores(hparams.method.score(scoring, hparams), scoring.mask, hparams.method)
+    method = hparams.method
+    assert method.score is not None
+    scores = checked_scores(method.score(scoring, hparams), scoring.mask, method, method.score)
     if hparams.invert_scores:
         scores = {name: inverted(score) for name, score in scores.items()}
     return scores
@@ -106,13 +107,14 @@ def _iterate(
     on_iteration: OnIteration | None,
 ) -> Mask:
     """Score and prune iteratively, each group to its number of weights."""
-    mask, normalize = start, ALLOCATIONS.find(hparams.allocation).normalize
+    mask, allocation = start, ALLOCATIONS.find(hparams.allocation)
     for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
         candidates = start if hparams.method.can_regrow else mask
         scores = _scores(scoring, hparams)
-        if normalize is not None:
-            scores = normalize(scores, candidates, hparams.method)
+        if allocation.normalize is not None:
+            shares = allocation.normalize(scores, candidates, hparams.method)
+            scores = checked_scores(shares, candidates, allocation, allocation.normalize)
         _warn_of_ties(scores, mask)
         kept = mask.kept_per_layer()
         now = [(group, count(iteration, sum(kept[name] for name in group))) for group, count in groups]

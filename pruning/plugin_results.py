@@ -21,18 +21,19 @@ _SHOWN = 3
 """The most names that a message lists."""
 
 
-def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
+def checked_scores(scores: Any, mask: Mask, entry: Method | Allocation, function: Callable[..., Any]) -> Scores:
     """Return scores as tensors, after a check that each weight has one, a real number.
 
-    mask: the kept weights. A plug-in may return NumPy arrays.
+    mask: the kept weights. function: returned the scores; of `entry`, a method or an allocation. A plug-in may return
+    NumPy arrays.
 
     Raises: PluginError that names the function, and the tensor.
     """
-    if method.plugin is None or method.score is None:
+    if entry.plugin is None:
         return {name: score.detach() for name, score in scores.items()}
     if not isinstance(scores, dict):
-        raise mistake(method.score, method, f"returned {article(scores)}; it must return a dict of tensors by name.")
-    _check_names(scores, mask, method.score, method)
+        raise mistake(function, entry, f"returned {article(scores)}; it must return a dict of tensors by name.")
+    _check_names(scores, mask, function, entry)
     tensors = {}
     for name, keeps in mask.items():
         score = scores[name]
@@ -40,7 +41,7 @@ def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
             score = torch.from_numpy(np.array(score, score.dtype.newbyteorder("="))).to(keeps.device)
         reason = _problem(score, keeps)
         if reason:
-            raise mistake(method.score, method, f"returned, for '{name}', {reason}")
+            raise mistake(function, entry, f"returned, for '{name}', {reason}")
         tensors[name] = score.detach()
     return tensors
 

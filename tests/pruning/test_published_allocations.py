@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from foundations import registry
 from foundations.errors import UsageError
+from foundations.plugins.plugins import load_plugins
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.prune import prune
 from pruning.registry import ALLOCATIONS, METHODS
+from tests.conftest import REPOSITORY
 from tests.pruning.golden import Case, cases_of, cases_where, difference
 
 pytestmark = pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
@@ -259,3 +263,55 @@ def test_published_counts_are_had_from_a_level_alone_by_any_method(
 
     expected = published(allocation, rounding, shapes, 0.7, "random" if strategy == "random" else "magnitude")
     assert [mask.kept_per_layer()[name] for name in shapes] == expected
+
+
+@pytest.fixture
+def plugged_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Return a function that loads a plug-in for the length of a test."""
+    monkeypatch.setattr(registry, "_PLUGINS", {})
+    for name, value in (("_entries", [*ALLOCATIONS]), ("_found", {}), ("_taken", set())):
+        monkeypatch.setattr(ALLOCATIONS, name, value)
+    return lambda file: load_plugins([file])
+
+
+def test_allocations_of_a_plug_in_have_published_counts_and_normalize_scores(
+    plugged_in: Callable[[Path], None],
+) -> None:
+    model = network()
+    plugged_in(REPOSITORY / "examples" / "my_allocation.py")
+
+    counts = prune(model, "random", density=0.3, allocation="square_root", rounding="rounded_down").kept_per_layer()
+    mask = prune(model, "magnitude", keep=3, allocation="by_largest")
+
+    total = sum(math.sqrt(size) for size in (54, 45, 15))
+    assert list(counts.values()) == [int(0.3 * 114 * math.sqrt(size) / total) for size in (54, 45, 15)]
+    assert mask.kept_per_layer() == {"0.weight": 1, "2.weight": 1, "4.weight": 1}
+    with pytest.raises(UsageError, match="square_root"):
+        prune(model, "random", density=0.3, allocation="erk", rounding="rounded_down")
+
+
+@pytest.mark.parametrize(
+    ("field", "result", "reason"),
+    [
+        ("published", "{}", "nothing for '0.weight'"),
+        ("published", "{name: 99 for name in a[0]}", "it can keep 0 to 54"),
+        ("normalize", "None", "returned nothing"),
+        ("normalize", "{name: s * float('nan') for name, s in a[0].items()}", "NaN for"),
+    ],
+)
+def test_a_mistake_in_an_allocation_of_a_plug_in_names_its_function(
+    field: str, result: str, reason: str, plugged_in: Callable[[Path], None], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    value = "{'mine': wrong}" if field == "published" else "wrong"
+    file.write_text(
+        f"from open_prune import Allocation\ndef wrong(*a):\n    return {result}\n"
+        f"MINE = Allocation(spelling='mine', summary='mine', {field}={value})\n"
+    )
+    plugged_in(file)
+
+    with pytest.raises(UsageError, match=reason) as raised:
+        prune(
+            network(), "random", density=0.3, allocation="mine", rounding="mine" if field == "published" else "nearest"
+        )
+    assert "mine.py, line 2" in str(raised.value)
