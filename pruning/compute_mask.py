@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
+from pruning.allocations.allocation import Allocation, Counts
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
@@ -132,28 +133,43 @@ def _groups(
     The groups are disjoint and cover `start`; unless the rounding is a published one, their last numbers add up to
     `keep`, and none exceeds what `start` keeps.
     """
-    allocation, rounding = ALLOCATIONS.find(hparams.allocation), hparams.rounding
+    allocation = ALLOCATIONS.find(hparams.allocation)
     layers = [Mask({name: start[name]}) for name in start]
-    published = allocation.published.get(rounding)
-    if rounding != NEAREST and published is None:
+    if hparams.rounding != NEAREST and hparams.rounding not in allocation.published:
         if allocation.kept_per_layer is None:
             return [(start, partial(kept_as_published, hparams, counted))]
         return [(layer, partial(kept_as_published, hparams, Counted(layer.total, layer.kept))) for layer in layers]
-    if allocation.kept_per_layer is None and published is None:
+    counts = _kept_per_layer(allocation, hparams, scoring, start, keep, counted)
+    if counts is None:
         return [(start, _scheduled_count(hparams, start.kept, keep))]
-    order = scoring.order_of_layers() if allocation.needs_order or published is not None else list(start)
-    if order is None:
-        raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
-    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
-    room = start.kept_per_layer()
-    if published is not None:
-        wanted = counted.total * round(1 - hparams.level, 12) - counted.ignored
-        counts = published(shapes, {name: room[name] for name in order}, wanted, hparams.method)
-    elif allocation.kept_per_layer is not None:
-        counts = allocation.kept_per_layer(shapes, room, keep)
-    check_counts(counts, room, None if published is not None else keep, allocation, rounding)
     targets = zip(layers, (counts[name] for name in start), strict=True)
     return [(layer, _scheduled_count(hparams, layer.kept, target)) for layer, target in targets]
+
+
+def _kept_per_layer(
+    allocation: Allocation, hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int, counted: Counted
+) -> Counts | None:
+    """Return the number of kept weights of each layer; None if all layers are ranked together."""
+    published, room = allocation.published.get(hparams.rounding), start.kept_per_layer()
+    if published is None and allocation.kept_per_layer is None:
+        return None
+    names: list[str] | None = list(start)
+    if published is not None:
+        names = scoring.order_of_modules()
+    elif allocation.needs_order:
+        names = scoring.order_of_layers()
+    if names is None:
+        raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
+    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in names}
+    if published is not None:
+        wanted = counted.total * round(1 - hparams.level, 12) - counted.ignored
+        counts = published(shapes, room, wanted, hparams.method)
+        check_counts(counts, room, None, allocation, published)
+    else:
+        assert allocation.kept_per_layer is not None
+        counts = allocation.kept_per_layer(shapes, room, keep)
+        check_counts(counts, room, keep, allocation, allocation.kept_per_layer)
+    return counts
 
 
 def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:

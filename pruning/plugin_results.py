@@ -65,13 +65,14 @@ def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
         raise mistake(function, method, f"returned a mask that keeps {found.kept} weights; {keep} were asked for.")
 
 
-def check_counts(counts: Any, room: Mapping[str, int], keep: int | None, allocation: Allocation, rounding: str) -> None:
+def check_counts(
+    counts: Any, room: Mapping[str, int], keep: int | None, allocation: Allocation, function: Callable[..., Any]
+) -> None:
     """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function.
 
-    keep: the sum of the numbers, or None if it can be any.
+    keep: the sum of the numbers, or None if it can be any. function: returned the numbers.
     """
-    function: Callable[..., Any] | None = allocation.published.get(rounding, allocation.kept_per_layer)
-    if allocation.plugin is None or function is None:
+    if allocation.plugin is None:
         return
     if not isinstance(counts, dict):
         raise mistake(function, allocation, f"returned {article(counts)}; it must return a dict of whole numbers.")

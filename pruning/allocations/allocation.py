@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 Counts = dict[str, int]
 KeptPerLayer = Callable[[Mapping[str, Shape], Mapping[str, int], int], Counts]
 PublishedCounts = Callable[[Mapping[str, Shape], Mapping[str, int], float, "Method"], Counts]
-"""(shapes of the layers in running order, available weights of each, number to keep, method) -> kept of each."""
+"""(shapes of the layers in the order of modules, available weights of each, number to keep, method) -> kept of each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
