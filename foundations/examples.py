@@ -119,7 +119,7 @@ def draw_examples(
 
     The examples are drawn once from all `total`, whatever their classes; each pass has an order of its own.
 
-    batch: the size of batches that are drawn anew in every pass instead, each by itself: the first ones of all examples
+    batch: the size of batches drawn again in every pass instead, each by itself: the first ones of all examples
     in a random order. So two batches can share examples. source: where they come from, for the error, such as " in the
     training set". Raises: UsageError where there are fewer than `count`, or than `batch`.
     """

@@ -68,7 +68,7 @@ def chosen_examples(
 
     Of examples with class labels (one integer or bool for each), the method's number of each class is chosen by `seed`,
     unless there are exactly as many: then, as with other targets, all are taken in the order given. batch_size: of
-    batches that are drawn anew, by default all examples together.
+    batches that are drawn again in every pass, by default all examples together.
 
     Raises: UsageError where a class has too few, or if examples without class labels are to be drawn.
     """

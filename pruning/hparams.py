@@ -215,7 +215,7 @@ class ExamplesHparams(PruningHparams):
 
     'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled again in
     every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size). 'redrawn': as many, but each batch
-    of each pass is drawn anew from the whole training set, as FORCE does in each of its steps.
+    of each pass is drawn from scratch from the whole training set, as FORCE does in each of its steps.
     """
 
     @property
@@ -224,7 +224,7 @@ class ExamplesHparams(PruningHparams):
         return self.score_in_eval_mode or super().scores_in_eval_mode
 
     def redrawn_batch(self, batch_size: int) -> int | None:
-        """Return the size of the batches that each pass draws anew; None if it draws none.
+        """Return the size of the batches that each pass draws from scratch; None if it draws none.
 
         batch_size: used unless score_batch_size is given.
         """

@@ -122,7 +122,7 @@ class Loader(ABC):
         """Return a function from the number of a pass to its examples: drawn once, augmented again in each pass.
 
         It draws `Task.scoring_examples` from the training set, whatever their classes. Every process gets all of them.
-        batch: the size of batches that are drawn anew in every pass instead, as `draw_examples` does. Raises:
+        batch: the size of batches that are drawn again in every pass instead, as `draw_examples` does. Raises:
         UsageError if there are fewer.
         """
 

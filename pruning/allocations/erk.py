@@ -43,7 +43,7 @@ def layer_adaptive(shapes: Mapping[str, Shape], room: Mapping[str, int], keep: f
 
 
 def turboprune(shapes: Mapping[str, Shape], room: Mapping[str, int], keep: float, _: Method) -> Counts:
-    """Return what TurboPrune's ER-ERK keeps in expectation: nothing of the surplus of a full layer is given away."""
+    """Return the expected counts of TurboPrune's ER-ERK: nothing of the surplus of a full layer is given away."""
     return within({name: round(share) for name, share in _shares(shapes, keep).items()}, room)
 
 
