@@ -119,9 +119,14 @@ def _progressive(name: str, repeats: int) -> list[Row]:
     """FORCE and GRASP-It in 10 iterations against SNIP and 10 passes; LAMP against plain code for its shares."""
     model, (x, y) = _model(name), _images(100)
     ours = partial(prune, model, density=0.1, examples=(x, y))
+
+    def passes() -> None:
+        for _ in range(10):
+            _pass_over(model, x, y)
+
     works: dict[str, Callable[[], object]] = {
         "snip10": partial(ours, "snip10"),
-        "passes": lambda: [_pass_over(model, x, y) for _ in range(10)],
+        "passes": passes,
         "force10": partial(ours, "force10", iterations=10, rounding="force"),
         "grasp_it10": partial(ours, "grasp_it10", iterations=10, rounding="force"),
         "lamp": partial(prune, model, "magnitude", density=0.1, allocation="lamp"),
