@@ -16,12 +16,12 @@ METHODS = Registry(
         "pruning.methods.snip",
         "pruning.methods.force",
         "pruning.methods.grasp",
-        "pruning.methods.grasp_it",
         "pruning.methods.taylor",
         "pruning.methods.fisher",
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
         "pruning.methods.phew",
+        "pruning.methods.grasp_it",
     ),
 )
 ALLOCATIONS = Registry(
