@@ -8,6 +8,8 @@ from foundations.errors import UsageError
 from pruning.allocations.allocation import Allocation
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pruning.masks.mask import Mask
     from pruning.method import Method
     from pruning.scoring.masked_network import Scores
@@ -25,19 +27,37 @@ def lamp(scores: Scores, mask: Mask, method: Method) -> Scores:
 
     found = {}
     for name, keeps in mask.items():
-        score = scores[name].detach().to("cpu", torch.float64).reshape(-1)
-        places = keeps.reshape(-1).nonzero().reshape(-1)
-        values = score[places]
-        if values.numel() and not bool((values >= 0).all() and values.amax().isfinite()):
+        score = scores[name].detach().to("cpu").reshape(-1)
+        places = None if keeps.all() else keeps.reshape(-1).nonzero().reshape(-1)
+        values = score if places is None else score[places]
+        if len(values) and not (values.amin() >= 0 and values.amax().isfinite()):
             reason = (
                 f"lamp takes shares of scores, and those of {method.spelling} are negative or infinite for '{name}'."
             )
             raise UsageError(reason, "allocation")
-        values, order = values.sort(stable=True)
-        squares = (values / values[-1:].clamp_min(torch.finfo(torch.float64).tiny)).square()
-        shares = (squares / squares.flip(0).cumsum(0).flip(0)).nan_to_num(nan=0.0)
-        found[name] = torch.zeros_like(score).index_copy_(0, places[order], shares).view(keeps.shape)
+        order = _ascending(values)
+        values = values[order].to(torch.float64)
+        squares = (values / values[-1:].clamp_min(torch.finfo(torch.float64).tiny)).square_()
+        shares = squares / squares.flip(0).cumsum_(0).flip(0)
+        shares.nan_to_num_(nan=0.0)
+        ranked = torch.zeros(len(score), dtype=torch.float64)
+        found[name] = ranked.index_copy_(0, order if places is None else places[order], shares).view(keeps.shape)
     return found
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Return the stable order of numbers that are at least 0, int64 (n,).
+
+    Up to float32, their bits and their places are sorted as one integer, which takes a quarter of the time.
+    """
+    import numpy as np
+    import torch
+
+    if values.dtype == torch.float64:
+        return values.sort(stable=True).indices
+    bits = (values.to(torch.float32) + 0.0).view(torch.int32).to(torch.int64)  # + 0.0: -0.0 is 0.0
+    keys = np.sort(((bits << 32) | torch.arange(len(values))).numpy())
+    return torch.from_numpy(keys & 0xFFFFFFFF)
 
 
 LAMP = Allocation(
