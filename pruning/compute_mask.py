@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
+from pruning.allocations.allocation import Allocation, Counts
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
@@ -87,8 +88,9 @@ def scores_from_hparams(model: nn.Module, hparams: PruningHparams, inputs: Scori
 
 def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
     """Return the scores under the present mask."""
-    assert hparams.method.score is not None
-    scores = checked_scores(hparams.method.score(scoring, hparams), scoring.mask, hparams.method)
+    method = hparams.method
+    assert method.score is not None
+    scores = checked_scores(method.score(scoring, hparams), scoring.mask, method, method.score)
     if hparams.invert_scores:
         scores = {name: inverted(score) for name, score in scores.items()}
     return scores
@@ -106,12 +108,15 @@ def _iterate(
     on_iteration: OnIteration | None,
 ) -> Mask:
     """Score and prune iteratively, each group to its number of weights."""
-    mask = start
+    mask, allocation = start, ALLOCATIONS.find(hparams.allocation)
     for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
-        scores = _scores(scoring, hparams)
-        _warn_of_ties(scores, mask)
         candidates = start if hparams.method.can_regrow else mask
+        scores = _scores(scoring, hparams)
+        if allocation.normalize is not None:
+            shares = allocation.normalize(scores, candidates, hparams.method)
+            scores = checked_scores(shares, candidates, allocation, allocation.normalize)
+        _warn_of_ties(scores, mask)
         kept = mask.kept_per_layer()
         now = [(group, count(iteration, sum(kept[name] for name in group))) for group, count in groups]
         mask = _select_in_groups(scores, candidates, now, hparams)
@@ -130,20 +135,41 @@ def _groups(
     """
     allocation = ALLOCATIONS.find(hparams.allocation)
     layers = [Mask({name: start[name]}) for name in start]
-    if hparams.rounding != NEAREST:
+    if hparams.rounding != NEAREST and hparams.rounding not in allocation.published:
         if allocation.kept_per_layer is None:
             return [(start, partial(kept_as_published, hparams, counted))]
         return [(layer, partial(kept_as_published, hparams, Counted(layer.total, layer.kept))) for layer in layers]
-    if allocation.kept_per_layer is None:
+    counts = _kept_per_layer(allocation, hparams, scoring, start, keep, counted)
+    if counts is None:
         return [(start, _scheduled_count(hparams, start.kept, keep))]
-    order = scoring.order_of_layers() if allocation.needs_order else list(start)
-    if order is None:
-        raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
-    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in order}
-    counts = allocation.kept_per_layer(shapes, start.kept_per_layer(), keep)
-    check_counts(counts, start.kept_per_layer(), keep, allocation)
     targets = zip(layers, (counts[name] for name in start), strict=True)
     return [(layer, _scheduled_count(hparams, layer.kept, target)) for layer, target in targets]
+
+
+def _kept_per_layer(
+    allocation: Allocation, hparams: PruningHparams, scoring: Scoring, start: Mask, keep: int, counted: Counted
+) -> Counts | None:
+    """Return the number of kept weights of each layer; None if all layers are ranked together."""
+    published, room = allocation.published.get(hparams.rounding), start.kept_per_layer()
+    if published is None and allocation.kept_per_layer is None:
+        return None
+    names: list[str] | None = list(start)
+    if published is not None:
+        names = scoring.order_of_modules()
+    elif allocation.needs_order:
+        names = scoring.order_of_layers()
+    if names is None:
+        raise UsageError(f"{hparams.allocation} needs to run the network: pass input_shape or examples.", "allocation")
+    shapes = {name: tuple(start[name].shape) if start[name].dim() > 1 else (start[name].numel(), 1) for name in names}
+    if published is not None:
+        wanted = counted.total * round(1 - hparams.level, 12) - counted.ignored
+        counts = published(shapes, room, wanted, hparams.method)
+        check_counts(counts, room, None, allocation, published)
+    else:
+        assert allocation.kept_per_layer is not None
+        counts = allocation.kept_per_layer(shapes, room, keep)
+        check_counts(counts, room, keep, allocation, allocation.kept_per_layer)
+    return counts
 
 
 def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count:
@@ -152,7 +178,8 @@ def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count
 
 
 def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
-    direction, ties = hparams.prune_direction, ties_of(hparams.rounding)
+    direction = hparams.prune_direction
+    ties = ties_of(hparams.rounding, ALLOCATIONS.find(hparams.allocation))
     parts = []
     for group, keep in groups:
         its_scores, its_mask = scores, mask

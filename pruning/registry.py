@@ -21,6 +21,7 @@ METHODS = Registry(
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
         "pruning.methods.phew",
+        "pruning.methods.grasp_it",
         "pruning.methods.prospr",
         "pruning.methods.hutchinson",
         "pruning.methods.grad_norm",
@@ -35,6 +36,9 @@ ALLOCATIONS = Registry(
         "pruning.allocations.er",
         "pruning.allocations.erk",
         "pruning.allocations.balanced",
+        "pruning.allocations.ideal_gas",
+        "pruning.allocations.uniform_plus",
+        "pruning.allocations.lamp",
         "pruning.allocations.smart_ratio",
     ),
 )

@@ -107,11 +107,14 @@ def scoring_inputs(
     if per_class is None:
         return inputs
     context.prepare(dataset.spec.spelling)
-    augmented = isinstance(pruning, ExamplesHparams) and pruning.score_examples == "drawn"
+    augmented = isinstance(pruning, ExamplesHparams) and pruning.score_examples != "per_class"
     read = dataset if augmented else replace(dataset, do_not_augment=True)  # nothing is prepared for augmentation
     loader = open_loader(read, context.datasets, LoaderConfig(device=device), workers=context.num_workers)
-    drawn = loader.drawn_examples(per_class, seed) if augmented else loader.examples(per_class, seed)
-    return replace(inputs, examples=drawn, training=lambda: (x for x, _ in loader.plain_train_batches()))
+    inputs = replace(inputs, training=lambda: (x for x, _ in loader.plain_train_batches()))
+    if isinstance(pruning, ExamplesHparams) and augmented:
+        batch = pruning.redrawn_batch(dataset.batch_size)
+        return replace(inputs, examples=loader.drawn_examples(per_class, seed, batch))
+    return replace(inputs, examples=loader.examples(per_class, seed))
 
 
 def objective_of(task: Task) -> Objective:

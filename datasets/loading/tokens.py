@@ -142,9 +142,9 @@ class StreamLoader(Loader):
         """
         return self.drawn_examples(per_class, seed)(0)
 
-    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
-        """Return a function from the number of a pass to its sequences: drawn once, in an order by the pass."""
-        order_of = self._scoring_order(per_class, seed)
+    def drawn_examples(self, per_class: int, seed: int, batch: int | None = None) -> Callable[[int], Rows]:
+        """Return a function from the number of a pass to its sequences, as `Loader.drawn_examples` does."""
+        order_of = self._scoring_order(per_class, seed, batch)
 
         def examples(number: int) -> Rows:
             starts = order_of(number).to(self._device) * self._length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -75,10 +76,16 @@ class ScoringInputs:
         )
         if self.examples is None or isinstance(self.examples, Rows) or is_function:
             return self if per_class is not None else replace(self, examples=None)
-        inputs, targets = read_examples(self.examples, per_class or 1, ignored, self.seed)
+        reads_all = isinstance(hparams, ExamplesHparams) and hparams.score_examples == "redrawn"
+        most = sys.maxsize if reads_all else per_class or 1
+        inputs, targets = read_examples(self.examples, most, ignored, self.seed)
         if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
             inputs = {**inputs, "labels": targets}  # such a network computes its loss
-        rows = None if per_class is None else chosen_examples((inputs, targets), hparams, ignored, self.seed)
+        rows = (
+            None
+            if per_class is None
+            else chosen_examples((inputs, targets), hparams, ignored, self.seed, self.batch_size)
+        )
         training = self.training or partial(batches_of_inputs, self.examples, inputs, self.batch_size, self.seed)
         return replace(self, examples=rows, example=rows_of(inputs, slice(0, 1)), training=training)
 

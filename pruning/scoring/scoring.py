@@ -91,6 +91,11 @@ class Scoring(MaskedNetwork):
     def _varies(self) -> bool:
         return callable(self._inputs.examples)
 
+    def order_of_modules(self) -> list[str]:
+        """Return the names of the weights in the order in which the network has their modules."""
+        places = {name: place for place, (name, _) in enumerate(self.network.named_modules())}
+        return sorted(self.weights, key=lambda name: (places[name.rpartition(".")[0]], name))
+
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:
         """Return the names of the weights in the order in which their layers first run, unused layers first.

@@ -185,6 +185,7 @@ GMP = Technique(
     spelling="gmp",
     summary="prune gradually while training",
     paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
+    differences="The paper prunes by magnitude; here any method scores. Counts are exact at every update.",
     hparams=GmpHparams,
     hooks=Gmp,
     density="gmp_density",

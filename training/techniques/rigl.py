@@ -63,6 +63,10 @@ RIGL = Technique(
     spelling="rigl",
     summary="drop the smallest weights, grow where the gradient is largest",
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners",
+    differences=(
+        "Steps count batches from 0, rigl-torch's from 1; --mask_update_clock=optimizer_steps counts as "
+        "google-research/rigl does."
+    ),
     hparams=DropAndGrowHparams,
     hooks=Rigl,
     density="start_density",
