@@ -36,7 +36,8 @@ class OwnParameters:
 
     def add(self, groups: Sequence[ParameterGroup]) -> None:
         """Train the parameters of some groups from now on. Raises: UsageError for options that the optimizer lacks."""
-        self._groups = [(group, list(group.parameters.values())) for group in groups]
+        # By name, since checkpoints do not keep the order.
+        self._groups = [(group, [group.parameters[name] for name in sorted(group.parameters)]) for group in groups]
         if not self.tensors:
             return
         first = self._optimizer.param_groups[0]

@@ -253,7 +253,7 @@ class Hooks(Generic[H]):
         """Return a dict for tensors that checkpoints hold: empty in a new training, filled when one is resumed.
 
         Call it in `__init__`, for each dict with a name of its own; then change the dict and its tensors as you like.
-        A resumed training has the tensors on the network's device.
+        A resumed training has the tensors on the network's device, in the order of their names.
         """
         return self._kept.setdefault(name, {})
 
