@@ -86,6 +86,9 @@ def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
     largest = max(float(score.abs().max()) for score in expected.values())
     for key, score in expected.items():
         torch.testing.assert_close(scores[key].detach(), score, atol=1e-5 * largest, rtol=0)
+    if method == "gem_miner":
+        flags = safetensors.torch.load_file(case / "flags.safetensors")
+        assert Mask(training._hooks.by_name[method].kept("flags")) == Mask(flags)
     if "loss_per_step" in description:
         assert losses == pytest.approx(description["loss_per_step"], abs=1e-5)
     for key, parameter in model.named_parameters():
@@ -147,7 +150,7 @@ def test_edge_popup_in_all_layers_together_is_that_of_a_plain_loop() -> None:
 @pytest.mark.parametrize(("fan", "factor"), [("dense", 1.0), ("kept", 0.3), ("pruned", 0.7)])
 def test_weights_may_be_signed_constants(fan: str, factor: float) -> None:
     before = dict(network().named_parameters())
-    options = {"learned_mask_weights": "signed_constant", "learned_mask_fan": fan}
+    options: dict[str, Any] = {"learned_mask_weights": "signed_constant", "learned_mask_fan": fan}
     model, training, _ = trained("edge_popup", density=0.3, **options)
 
     assert training.mask is not None
@@ -172,7 +175,7 @@ def test_equal_scores_are_left_out_in_the_order_of_their_index() -> None:
 def test_the_rest_may_train() -> None:
     for technique in ("edge_popup", "gem_miner"):
         before = dict(network().named_parameters())
-        options = {"gem_miner_period": "1it", "steps_per_epoch": 2} if technique == "gem_miner" else {}
+        options: dict[str, Any] = {"gem_miner_period": "1it", "steps_per_epoch": 2} if technique == "gem_miner" else {}
         model, _, _ = trained(technique, density=0.5, learned_mask_train_rest=True, **options)
         for name, parameter in model.named_parameters():
             assert (parameter == before[name]).all() == False or name.endswith("weight")  # noqa: E712
@@ -181,7 +184,7 @@ def test_the_rest_may_train() -> None:
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 @pytest.mark.parametrize("outcome", ["rounded", "flags"])
 def test_gem_miner_is_that_of_a_plain_loop(penalty: str, outcome: str) -> None:
-    options = {"gem_miner_penalty": penalty, "gem_miner_outcome": outcome, "gem_miner_lambda": 0.02}
+    options: dict[str, Any] = {"gem_miner_penalty": penalty, "gem_miner_outcome": outcome, "gem_miner_lambda": 0.02}
     model, training, scores = trained("gem_miner", density=0.4, gem_miner_period="2it", steps_per_epoch=2, **options)
     weights = {name: p.detach() for name, p in network().named_parameters()}
     momenta = {name: torch.zeros_like(p) for name, p in scores.items()}
@@ -236,6 +239,7 @@ def test_a_job_keeps_weights_and_a_mask_that_branches_take(technique: str, tmp_p
     for name, weight in last.items():
         assert torch.equal(weight, drawn[name] * mask[name] if name in mask else drawn[name])
     assert report is not None
+    assert report["is_outcome"]
     assert report["achieved"]["kept"] == mask.kept
     requested = 0.4 if technique == "edge_popup" else 0.05
     assert report["requested"]["density"] == pytest.approx(requested, abs=1e-3)
