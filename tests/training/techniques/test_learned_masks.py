@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -246,3 +247,67 @@ def test_a_job_keeps_weights_and_a_mask_that_branches_take(technique: str, tmp_p
     if technique == "gem_miner":
         assert run.metrics().values[("gem_miner_density", 18)] == pytest.approx(mask.density)
         assert mask.density <= run.metrics().values[("gem_miner_flags", 18)]
+
+
+class TwoInputs(nn.Module):
+    """A network of two parts of its input, one of them through complex weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 6), nn.Linear(3, 6, dtype=torch.complex128)
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x[:, :2])) + self.second(x[:, 2:] + 0j).abs())  # type: ignore[no-any-return]
+
+
+class Recurrent(nn.Module):
+    """Both directions of an LSTM, and a depthwise convolution with batch normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 4, batch_first=True, bidirectional=True)
+        self.conv, self.norm = nn.Conv1d(8, 8, 3, padding=1, groups=8), nn.BatchNorm1d(8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.conv(self.lstm(x[:, None])[0].mT))[:, :, 0])  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """A layer of a transformer encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(5, 1, 8, dropout=0.0, batch_first=True)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x[:, None])[:, 0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [TwoInputs, Recurrent, Encoder])
+@pytest.mark.parametrize("technique", ["edge_popup", "gem_miner"])
+def test_any_network_gets_an_exact_mask_and_keeps_its_weights(kind: type[nn.Module], technique: str) -> None:
+    torch.manual_seed(0)
+    model = kind().double()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    options: dict[str, Any] = {"gem_miner_period": 1, "steps_per_epoch": 2} if technique == "gem_miner" else {}
+    training = sparse(optimizer, model, technique, density=0.4, end=6, **options)
+    first = copy.deepcopy(training._hooks.by_name[technique].state_dict())
+    for number in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch(number)[0]), batch(number)[1]).backward()
+        optimizer.step()
+        schedule.step()
+
+    assert training.mask is not None
+    last = training._hooks.by_name[technique].state_dict()
+    assert all((last[name] != first[name]).any() for name in first if name.startswith("scores"))
+    for name, parameter in model.named_parameters():
+        kept = training.mask[name] if name in training.mask else torch.ones_like(parameter, dtype=torch.bool)
+        assert torch.equal(parameter, before[name] * kept)
+        if technique == "edge_popup" and name in training.mask:
+            assert int(kept.sum()) == kept.numel() - int(0.6 * kept.numel())
