@@ -228,6 +228,15 @@ def test_trainings_that_cannot_be_are_refused() -> None:
         assert oneshot_desc(density=0.5, technique="edge_popup").digest
 
 
+def test_layers_with_scores_are_chosen_and_mistakes_about_them_name_their_flag() -> None:
+    _, training, _ = trained("edge_popup", density=0.5, learned_mask_layers="2")
+    assert training.mask is not None
+    assert list(training.mask) == ["2.weight"]
+    with pytest.raises(UsageError, match="nothing") as raised:
+        trained("edge_popup", density=0.5, learned_mask_layers="nothing")
+    assert raised.value.hparams == ("learned_mask_layers",)
+
+
 @pytest.mark.parametrize("technique", ["edge_popup", "gem_miner"])
 def test_a_job_keeps_weights_and_a_mask_that_branches_take(technique: str, tmp_path: Path, digits: Path) -> None:
     options = {"edge_popup_density": 0.4} if technique == "edge_popup" else {"gem_miner_period": "1ep"}
@@ -258,7 +267,7 @@ class TwoInputs(nn.Module):
         self.last = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.relu(self.first(x[:, :2])) + self.second(x[:, 2:] + 0j).abs())  # type: ignore[no-any-return]
+        return self.last(torch.relu(self.first(x[:, :2])) + self.second(x[:, 2:] + 0j).abs())
 
 
 class Recurrent(nn.Module):
@@ -271,7 +280,7 @@ class Recurrent(nn.Module):
         self.last = nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.norm(self.conv(self.lstm(x[:, None])[0].mT))[:, :, 0])  # type: ignore[no-any-return]
+        return self.last(self.norm(self.conv(self.lstm(x[:, None])[0].mT))[:, :, 0])
 
 
 class Encoder(nn.Module):
@@ -283,7 +292,7 @@ class Encoder(nn.Module):
         self.last = nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.layer(x[:, None])[:, 0])  # type: ignore[no-any-return]
+        return self.last(self.layer(x[:, None])[:, 0])
 
 
 @pytest.mark.parametrize("kind", [TwoInputs, Recurrent, Encoder])
