@@ -72,6 +72,10 @@ class BranchDesc(Desc):
     """The weights that are scored; None if nothing is scored before training."""
     mask: MaskOf | None = None
     """The mask to start from; None for a mask of ones."""
+    units_from: StateOf | None = None
+    """Weights in whose order of units the mask is; None to take the mask as it is."""
+    units_to: StateOf | None = None
+    """Weights whose order of units the mask takes, by weight matching; given with `units_from`."""
     state: StateOf | None = None
     """The weights that are trained; None for a new initialization."""
     statistics: StateOf | None = None
@@ -104,6 +108,7 @@ class BranchDesc(Desc):
         width = branch.randomize_width if has_mask and not (shuffles_globally or over_all) else None
         shuffles = shuffles_globally or shuffles_layerwise or width is not None
         draws = (pruning is not None and pruning.uses_seed) or shuffles
+        is_aligned = self.units_from == self.units_to
         changes: dict[str, Any] = {
             "randomize_globally": shuffles_globally,
             "randomize_layerwise": shuffles_layerwise,
@@ -117,6 +122,8 @@ class BranchDesc(Desc):
             "scored": scored,
             "state": None if branch.reinitialize else self.state,
             "statistics": None if self.statistics == self.state else self.statistics,
+            "units_from": None if is_aligned else self.units_from,
+            "units_to": None if is_aligned else self.units_to,
             "branch": branch.replaced(changes),
             "retrain_dataset": None if self.retrain_dataset == self.main.dataset else self.retrain_dataset,
             "retrain_training": None if self.retrain_training == self.main.training else self.retrain_training,

@@ -6,10 +6,13 @@ from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
 from foundations.description.desc import RunRef, Source, StateOf
+from foundations.errors import UsageError
 from foundations.storage.run import Run
 from models.build import initialize_masked, output_layer
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
+from pruning.paths.unit_groups import permuted, unit_groups
+from pruning.paths.weight_matching import weight_matching
 from pruning.scoring.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
@@ -79,7 +82,20 @@ class BranchJob(Job[BranchDesc]):
         mask = Mask.of_run(run)
         if self._structure_differs(self.desc.mask.run):
             mask = Mask(without_added(model, mask, self.desc.as_trained))
-        return mask.for_model(model)
+        return self._aligned(mask.for_model(model), model)
+
+    def _aligned(self, mask: Mask, model: nn.Module) -> Mask:
+        """Return the mask, with its units permuted if the branch aligns it. Raises: UsageError about `align`."""
+        source, target = self.desc.units_from, self.desc.units_to
+        if source is None or target is None:
+            return mask
+        try:
+            groups = unit_groups(model, self.desc.main.dataset.inputs)
+            first, second = (self._run_of(each).load_state(each.step) for each in (target, source))
+            orders = weight_matching(first, second, groups, [name for name, _ in model.named_parameters()])
+        except UsageError as error:
+            raise UsageError(error.reason, "align") from error
+        return Mask(permuted(mask, groups, orders), model)
 
     def fingerprints(self) -> dict[str, str]:
         """Return the SHA-256 of the files of other runs that the branch uses."""

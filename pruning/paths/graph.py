@@ -59,6 +59,8 @@ class Graph:
     outputs: list[Node]
     channelwise: dict[str, Node]
     """Parameters with one entry a unit other than the weights of layers, by name: biases, batchnorm's weights."""
+    statistics: dict[str, Node] = field(default_factory=dict)
+    """Buffers with one entry a unit, by name: batchnorm's running means and variances."""
 
     @property
     def layers(self) -> list[Node]:
@@ -79,7 +81,8 @@ def trace(model: nn.Module, inputs: Inputs | Sequence[int]) -> Graph:
     with in_eval_mode(model), torch.no_grad(), tracer:
         outputs = run(model, example)
     values = [tracer.node_of(value) for value in _tensors(outputs)]
-    return Graph(tracer.nodes, [node for node in values if node is not None], tracer.channelwise)
+    ends = [node for node in values if node is not None]
+    return Graph(tracer.nodes, ends, tracer.channelwise, tracer.statistics)
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,10 @@ class _Tracer(TorchFunctionMode):
     def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
         super().__init__()
         self.names = {id(parameter): name for name, parameter in sorted(network.named_parameters(), reverse=True)}
+        self.buffers = {id(buffer): name for name, buffer in sorted(network.named_buffers(), reverse=True)}
         self.nodes: list[Node] = []
         self.channelwise: dict[str, Node] = {}
+        self.statistics: dict[str, Node] = {}
         self._values: dict[int, tuple[torch.Tensor, Node, int]] = {}
         if example.dim() < 2:
             raise UsageError("input_shape: an example needs at least one dimension.")
@@ -149,6 +154,8 @@ class _Tracer(TorchFunctionMode):
             for value in _tensors((call.args, call.kwargs)):
                 if id(value) in self.names and value.shape == (node.units,):
                     self.channelwise[self.names[id(value)]] = node
+                if id(value) in self.buffers and value.shape == (node.units,):
+                    self.statistics[self.buffers[id(value)]] = node
 
     def _record_layer(self, call: _Call) -> None:
         is_linear, units = call.func is F.linear, call.dim

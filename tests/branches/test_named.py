@@ -15,9 +15,13 @@ from branches.kinds import load_desc, load_ref
 from foundations.description.desc import RunRef
 from foundations.errors import DamagedError, UsageError
 from foundations.storage.run import Run
+from pruning.masks.mask import Mask
+from pruning.paths.unit_groups import permuted, unit_groups
+from pruning.paths.weight_matching import weight_matching
 from tests.branches.small_branches import branch, describe, mask_of, ref_of
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.context import Context
+from training.job import initialized_model
 from training.jobs.compute import complete
 
 END = "18it"
@@ -168,6 +172,40 @@ def test_transplant_puts_one_runs_mask_on_anothers_weights_of_any_replicate(home
     assert all(
         torch.equal(tensor, theirs[name] * mask[name]) for name, tensor in state(run, "0it").items() if name in mask
     )
+
+
+def test_transplant_aligns_a_mask_by_the_trained_weights_of_both_runs(home: Context) -> None:
+    giver = branch(home, "oneshot", density=0.3).run
+    elsewhere = context(home.root, home.datasets, replicate=2)
+    complete(train_desc(), elsewhere)
+
+    run = branch(elsewhere, "transplant", mask_of=load_ref(giver, 2), align=True).run
+
+    mask, names = mask_of(giver), dict(initialized_model(train_desc(), 2).named_parameters())
+    groups = unit_groups(initialized_model(train_desc(), 2), train_desc().dataset.inputs)
+    own, other = (state(run_of(train_desc(), place), END) for place in (elsewhere, home))
+    expected = permuted(mask, groups, weight_matching(own, other, groups, names))
+    assert mask_of(run) == Mask(expected) != mask
+    assert mask_of(run).kept_per_layer() == mask.kept_per_layer()
+    theirs = state(run_of(train_desc(), elsewhere), "0it")
+    assert all(
+        torch.equal(each, theirs[name] * expected[name]) for name, each in state(run, "0it").items() if name in mask
+    )
+    assert load_desc(run).digest == describe("transplant", mask_of=load_ref(giver, 2), align=True).digest
+
+
+def test_a_mask_is_not_aligned_with_the_run_that_it_comes_from(home: Context) -> None:
+    giver = ref_of(branch(home, "oneshot", density=0.3).run)
+
+    assert describe("transplant", mask_of=giver, align=True).digest == describe("transplant", mask_of=giver).digest
+
+
+def test_runs_to_align_by_are_refused_without_align(home: Context) -> None:
+    giver = ref_of(branch(home, "oneshot", density=0.3).run)
+
+    with pytest.raises(UsageError, match="--align") as caught:
+        describe("transplant", mask_of=giver, units_to_experiment=giver)
+    assert caught.value.hparams == ("units_to_experiment",)
 
 
 def test_a_branch_of_a_branch_prunes_further_within_its_mask(home: Context) -> None:

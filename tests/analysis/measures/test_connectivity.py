@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from analysis.rows.run import StoredRun, open_run
 from foundations.errors import UsageError
 from tests.analysis.conftest import Family
 from tests.analysis.measures.opened import batches_of, opened
-from tests.training.small_runs import train_desc
+from tests.training.small_runs import context, train_desc
 from training.jobs.compute import complete
 
 
@@ -111,6 +112,17 @@ def test_a_run_has_no_barrier_to_itself(family: Family) -> None:
     run = opened(family, family.training)
 
     assert measure("linear_mode_connectivity", run, run, device="cpu").values["barrier"] == 0
+
+
+def test_aligned_networks_have_a_lower_barrier_and_the_same_ends(tmp_path: Path, digits: Path) -> None:
+    places = [context(tmp_path, digits, replicate=each) for each in (1, 2)]
+    runs = [open_run(str(complete(train_desc(), place).run), tmp_path, digits) for place in places]
+
+    plain, moved = (measure("linear_mode_connectivity", *runs, points=5, align=each) for each in (False, True))
+
+    assert moved.values["loss_barrier"] < plain.values["loss_barrier"]
+    for end in (0, -1):
+        assert moved.table["loss"][end] == pytest.approx(plain.table["loss"][end], rel=1e-4)
 
 
 def test_stability_is_over_all_pairs_of_orders_of_the_data(own_family: Family) -> None:
