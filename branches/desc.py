@@ -47,6 +47,8 @@ class BranchHparams(Hparams):
     evci (in each unit), liu_tinyimagenet, evci_tinyimagenet."""
     initialization: int = hparam(0, at_least=0)
     """The number of the new initialization of --reinitialize, counted from 0."""
+    sign_output: bool = hparam(True)
+    """Transfer the signs of the output layer too, where signs are transferred."""
     layers_to_ignore: str | None = hparam(None, unordered=True)
     """Tensors that are kept whole after the mask was permuted, separated by commas, such as fc.weight."""
     seed: int | None = hparam(None)
@@ -78,6 +80,8 @@ class BranchDesc(Desc):
     """Weights whose order of units the mask takes, by weight matching; given with `units_from`."""
     state: StateOf | None = None
     """The weights that are trained; None for a new initialization."""
+    signs: StateOf | None = None
+    """The weights whose signs the trained ones take, within the mask; None to leave the signs alone."""
     statistics: StateOf | None = None
     """The state whose batchnorm statistics training starts with; None for those that come with the weights."""
     retrain_dataset: DatasetHparams | None = None
@@ -115,6 +119,7 @@ class BranchDesc(Desc):
             "randomize_width": width,
             "seed": branch.seed if draws or branch.reinitialize else None,
             "initialization": branch.initialization if branch.reinitialize else 0,
+            "sign_output": branch.sign_output or self.signs is None,
             "layers_to_ignore": (branch.layers_to_ignore or None) if has_mask else None,
         }
         return {

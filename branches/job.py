@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from branches.desc import BranchDesc, techniques_in, trained_of
+from branches.signs import transfer_signs, with_signs
 from foundations.description.desc import RunRef, Source, StateOf
 from foundations.errors import UsageError
 from foundations.storage.run import Run
@@ -126,6 +127,9 @@ class BranchJob(Job[BranchDesc]):
         mask = Mask.of_run(self.run).for_model(model) if holds_mask else self._new_mask(scored or model)
         if desc.branch.masked_init is not None:
             initialize_masked(model, mask, desc.branch.masked_init, (self.seed,))
+        if desc.signs is not None:
+            trained = self._run_of(desc.signs).load_state(desc.signs.step)
+            transfer_signs(model, mask, trained, output=desc.branch.sign_output)
         if desc.statistics is not None:
             self._take_statistics(model, desc.statistics)
         return InitialState(model, mask, self.platform.agree(self.fingerprints))
@@ -170,6 +174,8 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.shuffled_globally(self.seed)
         if desc.branch.layers_to_ignore:
             mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
+        if desc.signs is not None:
+            mask = with_signs(mask, self._run_of(desc.signs).load_state(desc.signs.step))
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
             keep_mask(self.run, mask, model, desc.main.dataset.inputs, level, statistics)

@@ -17,6 +17,7 @@ BRANCHES = Registry(
         "branches.named.singleshot",
         "branches.named.retrain",
         "branches.named.transplant",
+        "branches.named.sign_transfer",
         "branches.named.chain",
         "branches.named.mag",
         "branches.lottery.randomly_prune",

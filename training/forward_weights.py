@@ -74,10 +74,14 @@ class ForwardWeights:
 
     @torch.no_grad()
     def bake(self) -> dict[str, Tensor]:
-        """Write the effective weights into the parameters; return the former values of those that it writes."""
+        """Write the effective weights of evaluation into the parameters; return the former values of these."""
         self.restore()
-        parameters = dict(self._model.named_parameters())
-        found = self._checked(parameters)
+        parameters, mode = dict(self._model.named_parameters()), self._model.training
+        self._model.training = False
+        try:
+            found = self._checked(parameters)
+        finally:
+            self._model.training = mode
         former = {name: parameters[name].clone() for name in found}
         for name, tensor in found.items():
             parameters[name].copy_(tensor)

@@ -18,6 +18,7 @@ TECHNIQUES = Registry(
         "training.techniques.ghost_skips",
         "training.techniques.gmp",
         "training.techniques.gradinit",
+        "training.techniques.interpolated_norm",
         "training.techniques.rigl",
         "training.techniques.set",
         "training.techniques.smoothing",

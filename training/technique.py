@@ -179,7 +179,7 @@ class Hooks(Generic[H]):
         share has the first of its names. The result is differentiable, so that gradients reach the parameters, and of
         the same shapes. Called for each forward pass, in training and evaluation; it changes nothing. Evaluations and
         kept states have the effective weights, checkpoints the parameters. At the end of training, after `before_step`,
-        they are written into the parameters.
+        they are written into the parameters. Where they are written, also into a kept state, `model.training` is False.
         """
         return {}
 

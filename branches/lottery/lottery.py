@@ -46,6 +46,11 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     keep_statistics: bool = hparam(False)
     """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
     Synaptic-Flow's multishot."""
+    rewind: str = hparam("weights", choices=("weights", "learning_rate"))
+    """What returns to the rewinding step at each level: the weights and the schedule, or the schedule only (learning rate
+    rewinding, Renda et al. 2020). With a constant learning rate, the latter is training on without rewinding (AWS)."""
+    dense_steps: str | None = hparam(None, step=True)
+    """Train level 0 for this long, in place of --level_steps or the whole training (AWS: 10ep)."""
     one_shot: bool = hparam(False)
     """Prune each level from the dense training at once, in place of from the level before."""
     reinitialize: bool = hparam(False)
@@ -64,6 +69,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
         if self.pretrains and self.rewinding_steps not in ("0it", "0ep", "0ep0it"):
             both = ("rewinding_steps", "pretrain_training_steps")
             raise UsageError("give one; both say where weights come from.", *both)
+        if self.rewind != "weights" and self.reinitialize:
+            raise UsageError("a new initialization has no trained weights to keep.", "rewind", "reinitialize")
         asked = [name for name in PretrainGroup.names() if getattr(self, name) is not None]
         if asked and not self.pretrains:
             raise UsageError(f"without {PRETRAIN}training_steps there is no pretraining.", *asked)
@@ -113,12 +120,17 @@ class Lottery:
 
     def as_parent(self, level: Desc) -> Level:
         """Return one of the levels as the parent of branches."""
-        return Level(level, main=self.main, rewound=self.rewound, branch=self.branch)
+        rewound = self.rewound
+        if self.hparams.rewind != "weights" and isinstance(level, BranchDesc) and level.state is not None:
+            rewound = level.state
+        return Level(level, main=self.main, rewound=rewound, branch=self.branch)
 
     def dense(self) -> Desc:
         """Return level 0: the training itself, or after a pretraining the training from its weights."""
         lr = self.hparams.dense_lr
         training = self.short if lr is None else replace(self.short, lr=lr)
+        if self.hparams.dense_steps is not None:
+            training = self._shortened(training, self.hparams.dense_steps)
         if self.pretraining is None:
             return replace(self.main, training=training)
         return BranchDesc(
@@ -133,9 +145,10 @@ class Lottery:
     def short(self) -> TrainingHparams:
         """The training of all levels but the last."""
         steps = self.hparams.level_steps
-        if steps is None:
-            return self.main.training
-        return replace(self.main.training, training_steps=steps).normalized(self.main.iterations_per_epoch)
+        return self.main.training if steps is None else self._shortened(self.main.training, steps)
+
+    def _shortened(self, training: TrainingHparams, steps: str) -> TrainingHparams:
+        return replace(training, training_steps=steps).normalized(self.main.iterations_per_epoch)
 
     @cached_property
     def pretraining(self) -> TrainDesc | None:
@@ -165,13 +178,14 @@ class Lottery:
         return BranchHparams(start_step=start, seed=self.hparams.seed)
 
     def _pruned(self, level: int, source: RunRef, *, is_last: bool) -> BranchDesc:
+        state = self.rewound if self.hparams.rewind == "weights" else last_state(source)
         fraction = 1 - (1 - self.hparams.pruning_fraction) ** level
         return BranchDesc(
             main=self.main,
             pruning=replace(self.pruning, prune_fraction=fraction),
             scored=last_state(source),
             mask=mask_of(source),
-            state=None if self.hparams.reinitialize else self.rewound,
+            state=None if self.hparams.reinitialize else state,
             statistics=last_state(source) if self.hparams.keep_statistics else None,
             branch=replace(self.branch, reinitialize=self.hparams.reinitialize, initialization=level),
             techniques=self.main.techniques,

@@ -56,6 +56,9 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "adam with a mask": oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
     "mask from another step": oneshot_desc(prune_step="2ep", state_step="3it", start_step="3it"),
     "gmp with examples": train_desc(technique="gmp", gmp_strategy="snip1", gmp_frequency="2it", gmp_density=0.1),
+    "interpolated normalization with an average": train_desc(
+        model_name="digits_resnet_8_4", technique="interpolated_norm,ema", ema_decay=0.8
+    ),
     "rigl": oneshot_desc("random", density=0.1, allocation="erk", **RIGL),
     "set with adam": train_desc(
         optimizer_name="adam", lr=0.01, technique="set", start_density=0.2, mask_update_frequency="2it"
