@@ -18,6 +18,7 @@ TECHNIQUES = Registry(
         "training.techniques.gradinit",
         "training.techniques.rigl",
         "training.techniques.set",
+        "training.techniques.itop",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",
