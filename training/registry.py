@@ -19,6 +19,7 @@ TECHNIQUES = Registry(
         "training.techniques.rigl",
         "training.techniques.set",
         "training.techniques.itop",
+        "training.techniques.granet",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",
