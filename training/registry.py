@@ -20,6 +20,8 @@ TECHNIQUES = Registry(
         "training.techniques.set",
         "training.techniques.itop",
         "training.techniques.granet",
+        "training.techniques.snfs",
+        "training.techniques.mest",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",

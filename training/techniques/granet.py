@@ -146,6 +146,10 @@ class Granet(AfterStep[GranetHparams]):
         if self.hparams.granet_method == GRANET:
             super().update(step, clock)
 
+    def metrics(self) -> Mapping[str, float]:
+        """Return the density of the mask on the way."""
+        return {} if self.training.mask is None else {"mask_density": self.training.mask.density}
+
     def _sparsity(self, clock: Step) -> float | None:
         """Return the sparsity to prune to at an update; None if it does not prune."""
         frequency, initial = self._frequency, float(self._initial["density"])

@@ -53,11 +53,6 @@ class Itop(AfterStep[ItopHparams]):
         super().__init__(training, hparams)
         self._fired = self.kept("fired")
 
-    @property
-    def exploration_rate(self) -> float:
-        """R_s: the share of the weights that the mask has kept at any time so far."""
-        return sum(int(fired.sum()) for fired in self._fired.values()) / sum(t.numel() for t in self._fired.values())
-
     def prepare(self) -> None:
         """Draw the mask to start from, if there is no other."""
         super().prepare()
@@ -89,6 +84,11 @@ class Itop(AfterStep[ItopHparams]):
         assert self.training.mask is not None
         for name, kept in self.training.mask.items():
             self._fired[name] |= kept.to(self._fired[name].device)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the exploration rate R_s: the share of the weights that the mask has kept at any time so far."""
+        sizes = [(int(fired.sum()), fired.numel()) for fired in self._fired.values()]
+        return {"exploration_rate": sum(kept for kept, _ in sizes) / max(1, sum(total for _, total in sizes))}
 
 
 ITOP = Technique(

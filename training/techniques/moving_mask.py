@@ -54,8 +54,8 @@ class StartHparams(TechniqueHparams):
 
     def simplified(self) -> Self:
         """Reset fields that cannot change the result."""
-        found = "erk" if self.start_density is None else ALLOCATIONS.find(self.start_allocation).spelling
-        return self.replaced({"start_allocation": found})
+        used = type(self).start_allocation if self.start_density is None else self.start_allocation
+        return self.replaced({"start_allocation": ALLOCATIONS.find(used).spelling})
 
 
 S = TypeVar("S", bound=StartHparams)

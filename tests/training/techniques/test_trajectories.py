@@ -66,5 +66,11 @@ def test_gradual_pruning_gives_the_trajectory_of_granets_code() -> None:
     )
 
 
+def test_sparse_momentum_gives_the_trajectory_of_its_code() -> None:
+    case = Trajectory("snfs_mlp")
+
+    case.replay("snfs", **updates(case), snfs_adjusted_growth=True)
+
+
 def updates(case: Trajectory) -> dict[str, Any]:
     return {"mask_update_frequency": case.options["update_frequency"], "drop_fraction": case.options["prune_rate"]}
