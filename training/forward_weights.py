@@ -139,7 +139,9 @@ class ForwardWeights:
         found = self._effective(parameters)
         for name, tensor in found.items():
             if name not in parameters:
-                raise UsageError(f"it gives effective weights for '{name}', which is no parameter.", "technique")
+                raise UsageError(
+                    f"it gives effective weights for '{name}', which the network does not have.", "technique"
+                )
             if tensor.shape != parameters[name].shape:
                 shapes = f"{tuple(tensor.shape)}, and the parameter has {tuple(parameters[name].shape)}"
                 raise UsageError(f"its effective weights for '{name}' have the shape {shapes}.", "technique")

@@ -65,7 +65,7 @@ class OwnWeights:
         parameters = dict(self._training.model.named_parameters(remove_duplicate=False))
         names = list(itertools.chain.from_iterable(hooks.frozen() for hooks in self._each))
         if unknown := [name for name in names if name not in parameters]:
-            raise UsageError(f"it freezes '{unknown[0]}', which is no parameter.", "technique")
+            raise UsageError(f"it freezes '{unknown[0]}', which the network does not have.", "technique")
         found = {id(parameters[name]): parameters[name] for name in names}.values()
         self._frozen = [parameter for parameter in found if parameter.requires_grad]
         for parameter in self._frozen:
