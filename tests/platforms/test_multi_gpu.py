@@ -155,12 +155,12 @@ MOVING: list[dict[str, Any]] = [
     {"technique": "granet", "granet_density": 0.2},
     {"technique": "snfs", "start_density": 0.3},
     {"technique": "mest", "mest_mode": "em_s", "mest_lambda": 0.1, "start_density": 0.3},
-    {"technique": "rigl", "grad_accumulation_n": 2, "start_density": 0.3, "mask_update_end": "8it"},
+    {"technique": "rigl", "grad_accumulation_n": 2, "start_density": 0.3, "mask_update_end": "4it"},
 ]
 
 
 def test_masks_move_in_two_processes_as_in_one(tmp_path: Path, digits: Path) -> None:
-    shared = {**SMALL_LAST_BATCH, "model_name": "digits_resnet_8_2", "sync_batchnorm": True, "lr": 0.01}
+    shared = {"batch_size": 359, "training_steps": "6it", "model_name": "digits_resnet_8_2", "sync_batchnorm": True}
     descs = [train_desc(**shared, **flags, mask_update_frequency="2it") for flags in MOVING]
     train = partial(each_trained_in_float64, descs, tmp_path, digits)
 
