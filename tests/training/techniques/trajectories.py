@@ -27,7 +27,8 @@ class Trajectory:
 
     def __init__(self, name: str) -> None:
         """Find the case. Skips the test where it is not on this machine."""
-        found = [folder / name for folder in (SHARED / "golden_methods", *GOLDEN_FOLDERS) if (folder / name).is_dir()]
+        folders = (SHARED / "golden_methods", *GOLDEN_FOLDERS)
+        found = [folder / name for folder in folders if (folder / name).is_dir()]
         if not found:
             pytest.skip(f"the reference vectors of {name} are not on this machine")
         self.folder: Path = found[0]
