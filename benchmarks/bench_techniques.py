@@ -30,7 +30,7 @@ WORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "mest": ("mest", EVERY),
 }
 """Techniques by name, with their options; each starts from the same mask."""
-NETWORKS = {"mnist_lenet_300_100": ((1, 28, 28), 128), "cifar_resnet_20": ((3, 32, 32), 32)}
+NETWORKS = {"mnist_lenet_300_100": ((1, 28, 28), 128), "cifar_resnet_20": ((3, 32, 32), 16)}
 """Networks, each with the shape of its examples and the size of its batches."""
 
 
