@@ -44,8 +44,8 @@ class MestHparams(StartHparams):
     mest_mode: str = hparam(EM, choices=MODES)
     """Prune below the density and grow back (em), or prune to it and grow above it (em_s: soft memory bound)."""
     mest_margins: str | None = hparam(None, elided=ALWAYS_WRITTEN)
-    """How far below or above each layer's number of weights, as a share of it, in each stage; the last must be 0. By
-    default 0.2,0.1,0 for em and 0.5,0.25,0 for em_s."""
+    """The margin below or above each layer's number of weights, as a share of it, by stage; the last is 0. By default
+    0.2,0.1,0 for em and 0.5,0.25,0 for em_s."""
     mest_stages: str | None = hparam(None, step_list=True, elided=ALWAYS_WRITTEN)
     """The steps at which a further stage begins; by default after 9/16 and 12/16 of the training (epochs 90 and 120 of
     160)."""
