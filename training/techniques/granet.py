@@ -112,7 +112,7 @@ def check_falls(first: float, last: float, *, has_mask: bool) -> None:
     """Check that the density does not rise. Raises: UsageError."""
     if first < last:
         where = "the mask" if has_mask else "the training"
-        raise UsageError(f"{where} starts from a density of {first:g}; choose one of at most that.", "granet_density")
+        raise UsageError(f"{where} starts from a density of {first:g}; choose at most that, or a larger start_density.", "granet_density")
 
 
 class Granet(AfterStep[GranetHparams]):

@@ -150,7 +150,10 @@ class Mest(MovingMask[MestHparams]):
 
     def drop(self, mask: Mask, weights: Mapping[str, nn.Parameter], clock: Step) -> Mask:
         """Return the mask without the weights of the lowest score."""
-        kept, targets = mask.kept_per_layer(), self._targets(clock, after_growth=False)
+        kept = mask.kept_per_layer()
+        for name, count in self._counts.items():
+            count.clamp_(max=kept[name])  # another technique may have pruned since
+        targets = self._targets(clock, after_growth=False)
         factor = self.hparams.mest_lambda
         scores = {
             name: weight.detach().abs() + factor * self._gradients[name] if name in self._gradients else weight

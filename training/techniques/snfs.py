@@ -108,7 +108,7 @@ class Snfs(AfterStep[SnfsHparams]):
             grown = _grown_or_kept(stays, growth, spread)
             self._adjust(grown.kept)
             return grown
-        return super().grow(step, stays, growth, _exactly(self._shares, room, int(self._growth["start"]) - stays.kept))
+        return super().grow(step, stays, growth, _exactly(self._shares, room, sum(counts.values())))
 
     def _adjust(self, kept: int) -> None:
         """Note by how much the next update grows more: 0.25 a + 0.75 e + the mean of all e, of the error e."""
