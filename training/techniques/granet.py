@@ -112,7 +112,8 @@ def check_falls(first: float, last: float, *, has_mask: bool) -> None:
     """Check that the density does not rise. Raises: UsageError."""
     if first < last:
         where = "the mask" if has_mask else "the training"
-        raise UsageError(f"{where} starts from a density of {first:g}; choose at most that, or a larger start_density.", "granet_density")
+        reason = f"{where} starts from a density of {first:g}; choose at most that, or a larger start_density."
+        raise UsageError(reason, "granet_density")
 
 
 class Granet(AfterStep[GranetHparams]):
