@@ -174,6 +174,11 @@ class TechniquesHparams(Hparams):
         return any(technique.changes_mask or technique.mask_is_outcome for technique, _ in self.parts)
 
     @property
+    def mask_is_outcome(self) -> bool:
+        """Whether training learns the mask."""
+        return any(technique.mask_is_outcome for technique, _ in self.parts)
+
+    @property
     def structural(self) -> Self | None:
         """The techniques that change the structure of the network; None if none does."""
         names = ",".join(technique.spelling for technique, _ in self.parts if technique.transform is not None)

@@ -118,7 +118,11 @@ class LearnedMask(Hooks[H], ABC):
         model = self.training.model
         layers = PruningHparams(prune_fraction=0.0, prunable_layers=self.hparams.learned_mask_layers)
         parameters = dict(model.named_parameters(remove_duplicate=False))
-        for name in MaskClass.to_prune(model, layers):
+        try:
+            prunable = MaskClass.to_prune(model, layers)
+        except UsageError as error:
+            raise UsageError(error.reason, "learned_mask_layers") from error
+        for name in prunable:
             if name not in parameters:
                 reason = f"{name} is computed from other parameters; weights with scores must be parameters."
                 raise UsageError(reason, "technique")

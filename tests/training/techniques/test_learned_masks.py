@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -86,6 +87,9 @@ def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
     largest = max(float(score.abs().max()) for score in expected.values())
     for key, score in expected.items():
         torch.testing.assert_close(scores[key].detach(), score, atol=1e-5 * largest, rtol=0)
+    if method == "gem_miner":
+        flags = safetensors.torch.load_file(case / "flags.safetensors")
+        assert Mask(training._hooks.by_name[method].kept("flags")) == Mask(flags)
     if "loss_per_step" in description:
         assert losses == pytest.approx(description["loss_per_step"], abs=1e-5)
     for key, parameter in model.named_parameters():
@@ -147,7 +151,7 @@ def test_edge_popup_in_all_layers_together_is_that_of_a_plain_loop() -> None:
 @pytest.mark.parametrize(("fan", "factor"), [("dense", 1.0), ("kept", 0.3), ("pruned", 0.7)])
 def test_weights_may_be_signed_constants(fan: str, factor: float) -> None:
     before = dict(network().named_parameters())
-    options = {"learned_mask_weights": "signed_constant", "learned_mask_fan": fan}
+    options: dict[str, Any] = {"learned_mask_weights": "signed_constant", "learned_mask_fan": fan}
     model, training, _ = trained("edge_popup", density=0.3, **options)
 
     assert training.mask is not None
@@ -172,7 +176,7 @@ def test_equal_scores_are_left_out_in_the_order_of_their_index() -> None:
 def test_the_rest_may_train() -> None:
     for technique in ("edge_popup", "gem_miner"):
         before = dict(network().named_parameters())
-        options = {"gem_miner_period": "1it", "steps_per_epoch": 2} if technique == "gem_miner" else {}
+        options: dict[str, Any] = {"gem_miner_period": "1it", "steps_per_epoch": 2} if technique == "gem_miner" else {}
         model, _, _ = trained(technique, density=0.5, learned_mask_train_rest=True, **options)
         for name, parameter in model.named_parameters():
             assert (parameter == before[name]).all() == False or name.endswith("weight")  # noqa: E712
@@ -181,7 +185,7 @@ def test_the_rest_may_train() -> None:
 @pytest.mark.parametrize("penalty", ["l2", "l1"])
 @pytest.mark.parametrize("outcome", ["rounded", "flags"])
 def test_gem_miner_is_that_of_a_plain_loop(penalty: str, outcome: str) -> None:
-    options = {"gem_miner_penalty": penalty, "gem_miner_outcome": outcome, "gem_miner_lambda": 0.02}
+    options: dict[str, Any] = {"gem_miner_penalty": penalty, "gem_miner_outcome": outcome, "gem_miner_lambda": 0.02}
     model, training, scores = trained("gem_miner", density=0.4, gem_miner_period="2it", steps_per_epoch=2, **options)
     weights = {name: p.detach() for name, p in network().named_parameters()}
     momenta = {name: torch.zeros_like(p) for name, p in scores.items()}
@@ -224,6 +228,15 @@ def test_trainings_that_cannot_be_are_refused() -> None:
         assert oneshot_desc(density=0.5, technique="edge_popup").digest
 
 
+def test_layers_with_scores_are_chosen_and_mistakes_about_them_name_their_flag() -> None:
+    _, training, _ = trained("edge_popup", density=0.5, learned_mask_layers="2")
+    assert training.mask is not None
+    assert list(training.mask) == ["2.weight"]
+    with pytest.raises(UsageError, match="nothing") as raised:
+        trained("edge_popup", density=0.5, learned_mask_layers="nothing")
+    assert raised.value.hparams == ("learned_mask_layers",)
+
+
 @pytest.mark.parametrize("technique", ["edge_popup", "gem_miner"])
 def test_a_job_keeps_weights_and_a_mask_that_branches_take(technique: str, tmp_path: Path, digits: Path) -> None:
     options = {"edge_popup_density": 0.4} if technique == "edge_popup" else {"gem_miner_period": "1ep"}
@@ -236,9 +249,74 @@ def test_a_job_keeps_weights_and_a_mask_that_branches_take(technique: str, tmp_p
     for name, weight in last.items():
         assert torch.equal(weight, drawn[name] * mask[name] if name in mask else drawn[name])
     assert report is not None
+    assert report["is_outcome"]
     assert report["achieved"]["kept"] == mask.kept
     requested = 0.4 if technique == "edge_popup" else 0.05
     assert report["requested"]["density"] == pytest.approx(requested, abs=1e-3)
     if technique == "gem_miner":
         assert run.metrics().values[("gem_miner_density", 18)] == pytest.approx(mask.density)
         assert mask.density <= run.metrics().values[("gem_miner_flags", 18)]
+
+
+class TwoInputs(nn.Module):
+    """A network of two parts of its input, one of them through complex weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 6), nn.Linear(3, 6, dtype=torch.complex128)
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x[:, :2])) + self.second(x[:, 2:] + 0j).abs())
+
+
+class Recurrent(nn.Module):
+    """Both directions of an LSTM, and a depthwise convolution with batch normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 4, batch_first=True, bidirectional=True)
+        self.conv, self.norm = nn.Conv1d(8, 8, 3, padding=1, groups=8), nn.BatchNorm1d(8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.conv(self.lstm(x[:, None])[0].mT))[:, :, 0])
+
+
+class Encoder(nn.Module):
+    """A layer of a transformer encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(5, 1, 8, dropout=0.0, batch_first=True)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x[:, None])[:, 0])
+
+
+@pytest.mark.parametrize("kind", [TwoInputs, Recurrent, Encoder])
+@pytest.mark.parametrize("technique", ["edge_popup", "gem_miner"])
+def test_any_network_gets_an_exact_mask_and_keeps_its_weights(kind: type[nn.Module], technique: str) -> None:
+    torch.manual_seed(0)
+    model = kind().double()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    options: dict[str, Any] = {"gem_miner_period": 1, "steps_per_epoch": 2} if technique == "gem_miner" else {}
+    training = sparse(optimizer, model, technique, density=0.4, end=6, **options)
+    first = copy.deepcopy(training._hooks.by_name[technique].state_dict())
+    for number in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch(number)[0]), batch(number)[1]).backward()
+        optimizer.step()
+        schedule.step()
+
+    assert training.mask is not None
+    last = training._hooks.by_name[technique].state_dict()
+    assert all((last[name] != first[name]).any() for name in first if name.startswith("scores"))
+    for name, parameter in model.named_parameters():
+        kept = training.mask[name] if name in training.mask else torch.ones_like(parameter, dtype=torch.bool)
+        assert torch.equal(parameter, before[name] * kept)
+        if technique == "edge_popup" and name in training.mask:
+            assert int(kept.sum()) == kept.numel() - int(0.6 * kept.numel())
