@@ -109,6 +109,7 @@ def _iterate(
     mask = start
     for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
+        scoring.iteration = iteration
         scores = _scores(scoring, hparams)
         _warn_of_ties(scores, mask)
         candidates = start if hparams.method.can_regrow else mask

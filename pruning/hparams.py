@@ -163,6 +163,11 @@ class PruningHparams(Hparams):
         return self.method.prune_direction
 
     @property
+    def replaces_weights(self) -> bool:
+        """Whether training starts from weights that the method sets (`Method.set_weights`)."""
+        return False
+
+    @property
     def uses_seed(self) -> bool:
         """Whether a seed can change the mask: the method draws at random, or its examples are chosen at random."""
         return self.level > 0 and (self.method.stochastic or self.method.needs_examples)

@@ -20,6 +20,8 @@ METHODS = Registry(
         "pruning.methods.fisher",
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
+        "pruning.methods.ntk_sap",
+        "pruning.methods.px",
         "pruning.methods.phew",
     ),
 )
