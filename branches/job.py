@@ -99,7 +99,9 @@ class BranchJob(Job[BranchDesc]):
         """Compute the mask, or load the stored one, and load the weights to train."""
         desc, holds_mask = self.desc, not self.desc.changes_mask and self.platform.agree(self.run.has_mask)
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
-        if desc.state is None:
+        if desc.pruning is not None and desc.pruning.replaces_weights is not None and desc.scored is not None:
+            model = self._with_own_weights(desc.pruning, desc.scored)
+        elif desc.state is None:
             which = desc.branch.initialization
             keys: list[int | str] = ["reinitialize", self.seed, *([which] if which else [])]
             model = initialized_model(desc.as_trained, *keys, techniques=self.techniques)
@@ -113,6 +115,13 @@ class BranchJob(Job[BranchDesc]):
         if desc.statistics is not None:
             self._take_statistics(model, desc.statistics)
         return InitialState(model, mask, self.platform.agree(self.fingerprints))
+
+    def _with_own_weights(self, pruning: PruningHparams, scored: StateOf) -> nn.Module:
+        """Return the network with the weights that the pruning method sets in place of the scored ones."""
+        model = self.model_at(scored)
+        assert pruning.method.set_weights is not None, "its hyperparameters replace weights"
+        pruning.method.set_weights(model, pruning, self.seed)
+        return model
 
     def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
         """Load the buffers of a run's state into a network: batchnorm's running means and variances."""

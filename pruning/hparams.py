@@ -163,9 +163,9 @@ class PruningHparams(Hparams):
         return self.method.prune_direction
 
     @property
-    def replaces_weights(self) -> bool:
-        """Whether training starts from weights that the method sets (`Method.set_weights`)."""
-        return False
+    def replaces_weights(self) -> str | None:
+        """The option by which training starts from weights that the method sets (`Method.set_weights`), if given."""
+        return None
 
     @property
     def uses_seed(self) -> bool:

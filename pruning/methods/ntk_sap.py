@@ -44,9 +44,9 @@ class NtkSapHparams(PruningHparams):
     """Train from the last weights that NTK-SAP drew, as its published code does, not from those of the run."""
 
     @property
-    def replaces_weights(self) -> bool:
-        """Whether training starts from weights that the method draws."""
-        return self.ntk_keep_draw
+    def replaces_weights(self) -> str | None:
+        """The option by which training starts from weights that the method draws, if it is given."""
+        return "ntk_keep_draw" if self.ntk_keep_draw and self.level > 0 else None
 
 
 class Draws:

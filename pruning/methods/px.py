@@ -132,7 +132,7 @@ def _of_paths(network: nn.Module, prunable: set[str]) -> tuple[dict[str, Tensor]
     from torch.nn.modules.batchnorm import _NormBase
 
     ones, squares = {}, {}
-    for name, parameter in network.named_parameters():
+    for name, parameter in _parameters(network, prunable).items():
         is_bias = "bias" in name.rpartition(".")[2] and name not in prunable
         value = torch.zeros_like(parameter) if is_bias else parameter.detach()
         ones[name] = torch.zeros_like(value) if is_bias else torch.ones_like(value)
@@ -147,7 +147,7 @@ def _of_paths(network: nn.Module, prunable: set[str]) -> tuple[dict[str, Tensor]
     return ones, squares
 
 
-def _as_published(network: nn.Module, _: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _as_published(network: nn.Module, prunable: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return ones and squares by the published rule; names with 'bn', and the output layer, keep their values."""
     import torch
 
@@ -156,7 +156,7 @@ def _as_published(network: nn.Module, _: set[str]) -> tuple[dict[str, Tensor], d
     layer = output_layer(network)
     own = {id(tensor) for tensor in layer.parameters()}
     ones, squares = {}, {}
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+    for name, tensor in (*_parameters(network, prunable).items(), *network.named_buffers()):
         value = tensor.detach().clone()
         if not value.is_floating_point():
             continue
@@ -164,6 +164,14 @@ def _as_published(network: nn.Module, _: set[str]) -> tuple[dict[str, Tensor], d
         ones[name] = value if stays else torch.ones_like(value)
         squares[name] = value.clone() if stays else value.square()
     return ones, squares
+
+
+def _parameters(network: nn.Module, prunable: set[str]) -> dict[str, nn.Parameter]:
+    """Return the parameters of a network, each under one name: that of the prunable weight, where layers share it."""
+    every = dict(network.named_parameters(remove_duplicate=False))
+    names = {id(parameter): name for name, parameter in every.items() if name not in prunable}
+    names |= {id(every[name]): name for name in prunable}
+    return {name: every[name] for name in names.values()}
 
 
 PX = Method(

@@ -90,6 +90,8 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         """Check that the strategy has scores and that something is pruned."""
         if self.pruning.method.is_constructive:
             raise UsageError(f"{self.pruning.strategy} builds its mask at once; gmp needs scores.", "gmp_strategy")
+        if self.pruning.replaces_weights is not None:
+            raise UsageError("gmp prunes the weights that it trains and takes no others.", self.pruning.replaces_weights)
         if self.pruning.level == 0:
             raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
 
