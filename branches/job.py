@@ -15,6 +15,7 @@ from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
 from training.masking import (
+    Requested,
     keep_mask,
     prunable_part,
     prune_with_data,
@@ -130,7 +131,7 @@ class BranchJob(Job[BranchDesc]):
 
     def _new_mask(self, model: nn.Module) -> Mask:
         """Score `model`, prune and permute; store the mask, unless it changes while the network trains."""
-        desc, level = self.desc, None
+        desc, requested = self.desc, Requested()
         with saying_warnings(self.context):
             mask = self.starting_mask(model)
         if desc.pruning is not None and desc.mask is None:
@@ -138,7 +139,8 @@ class BranchJob(Job[BranchDesc]):
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
             # If the mask covers more than the prunable weights, no share of the whole was requested.
-            level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
+            if mask.keys() <= prunable_part(model, desc.pruning, mask).keys():
+                requested = Requested.of(desc.pruning)
             # Constructive methods (PHEW) add to the given mask; the others prune it further.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
             start, pruning, device = None if adds_to_nothing else mask, desc.pruning, self.platform.device
@@ -165,7 +167,7 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
-            keep_mask(self.run, mask, model, desc.main.dataset.inputs, level, statistics)
+            keep_mask(self.run, mask, model, desc.main.dataset.inputs, requested, statistics)
         return mask
 
     def _run_of(self, source: Source) -> Run:

@@ -24,7 +24,7 @@ from pruning.scoring.score_statistics import Statistics
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
-from training.masking import keep_mask
+from training.masking import Requested, keep_mask
 from training.structure import transform
 
 D = TypeVar("D", bound=Desc)
@@ -94,7 +94,7 @@ class Job(ABC, Generic[D]):
             return {}
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
-            keep_mask(self.run, mask, model, self.trained.dataset.inputs, level, scores)
+            keep_mask(self.run, mask, model, self.trained.dataset.inputs, Requested(level), scores)
         return {"density": mask.density, "sparsity": mask.sparsity}
 
 
