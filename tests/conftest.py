@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-GOLDEN_FOLDERS = (SHARED / "golden", REPOSITORY / "tests" / "golden")
+GOLDEN_FOLDERS = (SHARED / "golden", SHARED / "golden_methods", REPOSITORY / "tests" / "golden")
 """Folders of cases that published implementations computed.
 
 `tests/golden` has a case of each method and a trajectory; the tests use the full set if it is beside the repository.

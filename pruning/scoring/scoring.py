@@ -34,7 +34,6 @@ from pruning.scoring.masked_network import Scores as Scores
 from pruning.scoring.scoring_network import (
     arguments,
     check_depends_on_weights,
-    entering_behind_embeddings,
     filled_like,
     has_embeddings,
     placed,
@@ -126,19 +125,6 @@ class Scoring(MaskedNetwork):
             if has_embeddings(self.network):
                 raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
         return filled_like(self.network, self._first_example() if like is None else like, fill, rows)
-
-    @contextlib.contextmanager
-    def entering(self, inputs: Any, value: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-        """Inside the block, values enter behind the embeddings if `inputs` are tokens (`entering_behind_embeddings`).
-
-        Raises: UsageError if a scored weight is that of an embedding alone.
-        """
-        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
-        if takes_tokens and has_embeddings(self.network):
-            with entering_behind_embeddings(self.network, self.weights, value):
-                yield
-        else:
-            yield
 
     def loss_of(
         self,

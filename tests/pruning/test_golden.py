@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pruning.prune.CollapseWarning")
 
 IN_REPOSITORY = REPOSITORY / "tests" / "golden"
 RANDOM = cases_where(lambda case: case.description["method"] == "random")
-SCORED = [name for name in cases_of("pruning") if name not in RANDOM]
+SCORED = [name for name in cases_of("pruning") if name not in RANDOM and Case(name).is_of_published]
 ONE_SHOT = [name for name in SCORED if len(Case(name).counts) == 1]
 ITERATIVE = [name for name in SCORED if name not in ONE_SHOT]
 
@@ -65,7 +65,7 @@ def silence_units_without_weights(model: nn.Module, mask: Mask, input_shape: tup
     Mask({name: kept for name, kept in channels.items() if name in biases}).apply_(model)
 
 
-def test_the_repository_carries_a_case_of_every_published_method_within_6_megabytes() -> None:
+def test_the_repository_carries_a_case_of_every_published_method_within_8_megabytes() -> None:
     carried = {folder.name for folder in IN_REPOSITORY.iterdir() if folder.is_dir()}
     assert {Case(name).published.strategy for name in carried.intersection(SCORED)} == {
         published.strategy for published in PUBLISHED.values()
@@ -73,7 +73,7 @@ def test_the_repository_carries_a_case_of_every_published_method_within_6_megaby
     kinds = {"pruning_rounds", "phew_statistics", "layerwise_shuffle_counts", "training"}
     assert kinds <= {Case(name).description["kind"] for name in carried}
     assert carried.intersection(RANDOM)
-    assert sum(file.stat().st_size for file in IN_REPOSITORY.rglob("*")) <= 6e6
+    assert sum(file.stat().st_size for file in IN_REPOSITORY.rglob("*")) <= 8e6
 
 
 @pytest.mark.parametrize("name", SCORED)
