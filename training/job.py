@@ -95,7 +95,9 @@ class Job(ABC, Generic[D]):
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
             keep_mask(self.run, mask, model, self.trained.dataset.inputs, Requested(level), scores)
-        return {"density": mask.density, "sparsity": mask.sparsity}
+        report = self.run.sparsity() or {}
+        by_paths = {"effective_sparsity": report["effective"]["sparsity"]} if "requested_effective" in report else {}
+        return {"density": mask.density, "sparsity": mask.sparsity, **by_paths}
 
 
 class TrainJob(Job[TrainDesc]):
