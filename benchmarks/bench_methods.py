@@ -61,6 +61,8 @@ def _against_plain(name: str, repeats: int) -> list[Row]:
         "random": ((0.1,), {"density": 0.1}),
         "snip": ((x, y, 0.1), {"strategy": "snip10", **with_examples}),
         "grasp": ((x, y, 0.1), {"strategy": "grasp10", **with_examples}),
+        "ntk_sap": ((100, CIFAR, 0.1), {"density": 0.1, "input_shape": CIFAR}),
+        "px": ((x, 0.1), {"strategy": "px10", **with_examples}),
         "synflow": ((CIFAR, 0.01, 100), {"density": 0.01, "iterations": 100, "input_shape": CIFAR}),
     }
     found = []
