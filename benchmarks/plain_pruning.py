@@ -126,7 +126,7 @@ class PlainPruner:
         ):
             other_norm.load_state_dict(norm.state_dict())
         change = (self.model.eval()(x) - moved.model.eval()(x)).square().sum()
-        change.backward()  # type: ignore[no-untyped-call]
+        change.backward()
         scores = []
         for (mask, _), (other_mask, _) in zip(self.pairs, moved.pairs, strict=True):
             scores.append((cast("Tensor", mask.grad) + cast("Tensor", other_mask.grad)).abs())
@@ -135,21 +135,31 @@ class PlainPruner:
         return self._prune(scores, density)
 
     def px(self, x: Tensor, density: float) -> list[Tensor]:
-        """Prune by the product of the active paths of ones and the paths of squared weights, each over the batch."""
+        """Prune by the product of the active paths of ones and the paths of squared weights, each over the batch.
+
+        In float64, as in open_prune: in float32, as published, deeper networks overflow.
+        """
+        self.model.double()
+        x = x.double()
         ones, squares = PlainPruner(self.model), PlainPruner(self.model)
         for (_, weight), (_, one), (_, square) in zip(self.pairs, ones.pairs, squares.pairs, strict=True):
             one.data = torch.ones_like(weight)
             square.data = weight.data.square()
         patterns: list[Tensor] = []
+
+        def recorded(z: Tensor) -> Tensor:
+            patterns.append(z > 0)
+            return z.clamp_min(0)
+
         with torch.no_grad():
-            with _ReluAs(lambda z: (patterns.append(z > 0), z.clamp_min(0))[1]):
+            with _ReluAs(recorded):
                 self.model.eval()(x)
             found = iter(patterns)
             with _ReluAs(lambda z: z * next(found)):
                 active = ones.model.train()(x.square())
         with _ReluAs(lambda z: z):
             value = (active * squares.model.train()(torch.ones_like(x))).sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         assert patterns, "the network calls relu in another way"
         return self._prune([cast("Tensor", w.grad).abs() * w.detach() for _, w in squares.pairs], density)
 

@@ -135,6 +135,10 @@ def prune(
         raise UsageError("it excludes density, fraction, compression and effective_density; give one of them.", "keep")
     if keep is not None and rounding != NEAREST:
         raise UsageError(f"it rounds a level; give density, fraction or compression with {rounding}.", "rounding")
+    if hparams.replaces_weights is not None:
+        raise UsageError(
+            "prune returns a mask and leaves the weights as they are; jobs take it.", hparams.replaces_weights
+        )
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tests.branches.small_branches import describe, mask_of, ref_of
 from tests.training.small_runs import context, train_desc
 from training.jobs.compute import complete
 
-DRAWN = {"strategy": "ntk_sap", "density": 0.3, "ntk_batch_size": 5, "prune_iterations": 2}
+DRAWN: dict[str, Any] = {"strategy": "ntk_sap", "density": 0.3, "ntk_batch_size": 5, "prune_iterations": 2}
 
 
 def test_the_last_draw_is_the_first_state_of_the_branch_and_stands_in_its_description(
@@ -53,7 +54,8 @@ def test_without_it_the_run_trains_its_own_weights_with_the_same_mask(tmp_path: 
 def test_no_other_weights_can_be_asked_for_beside_the_draw() -> None:
     other = RunRef(train_desc(lr=0.5))
     drawn = {**DRAWN, "ntk_keep_draw": True}
-    for flags in ({"state_experiment": other}, {"state_step": "2it"}):
+    others: list[dict[str, Any]] = [{"state_experiment": other}, {"state_step": "2it"}]
+    for flags in others:
         with pytest.raises(UsageError, match=f"ntk_keep_draw, {next(iter(flags))}: it trains from the weights"):
             describe("oneshot", **flags, **drawn)
     with pytest.raises(UsageError, match="ntk_keep_draw, reinitialize: .* give one of them"):

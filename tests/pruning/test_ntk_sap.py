@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def by_definition(model: TinyNet, mask: Mask, hparams: NtkSapHparams, iteration:
 
 def test_scores_are_those_of_the_definition_in_every_iteration() -> None:
     model, found = TinyNet(width=3).double(), []
-    options = {"ntk_repeats": 2, "ntk_batches": 2, "ntk_batch_size": 5, "ntk_epsilon": 0.02}
+    options: dict[str, Any] = {"ntk_repeats": 2, "ntk_batches": 2, "ntk_batch_size": 5, "ntk_epsilon": 0.02}
 
     prune(
         model,
@@ -191,10 +192,11 @@ def test_the_last_draw_is_the_one_that_the_last_step_scored() -> None:
 
     set_last_draw(model, hparams, seed=5)  # type: ignore[arg-type]
 
-    weight = model.block1.conv2.weight
+    weight, bias = model.block1.conv2.weight, model.conv.bias
+    assert bias is not None
     assert torch.equal(weight, Draws(5, "kaiming_normal").weight(2, 3, "block1.conv2.weight", weight))
     assert torch.equal(model.bn.weight, torch.ones(3))
-    assert torch.equal(model.conv.bias, TinyNet(width=3).conv.bias)
+    assert torch.equal(bias, TinyNet(width=3).get_parameter("conv.bias"))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_the_last_draw_is_the_one_that_the_last_step_scored() -> None:
     ],
     ids=["depthwise", "recurrent", "weight norm"],
 )
-def test_networks_of_no_paper_keep_the_exact_number(network, shape, options) -> None:  # type: ignore[no-untyped-def]
+def test_networks_of_no_paper_keep_the_exact_number(network, shape, options) -> None:
     scores: list[Scores] = []
     mask = prune(
         network(),
@@ -262,6 +264,9 @@ def test_what_cannot_be_scored_is_refused_in_a_sentence() -> None:
     with pytest.raises(UsageError, match="nothing flows through 'embed.weight'"):
         examples = (torch.randint(0, 11, (6, 6)), torch.arange(6) % 3)
         prune(TransformerClassifier(0.1), "ntk_sap", examples=examples, prunable_layers="all,Embedding")
+    with pytest.raises(UsageError, match="ntk_keep_draw: prune returns a mask"):
+        prune(TinyNet(), "ntk_sap", input_shape=SHAPE, ntk_keep_draw=True)
     for name, bad in itertools.product(("ntk_repeats", "ntk_batches", "ntk_batch_size", "ntk_epsilon"), (0, -1)):
+        options: dict[str, Any] = {name: bad}
         with pytest.raises(UsageError, match=name):
-            prune(TinyNet(), "ntk_sap", input_shape=SHAPE, **{name: bad})
+            prune(TinyNet(), "ntk_sap", input_shape=SHAPE, **options)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.masks.mask import Mask
 from pruning.prune import prune
 from pruning.scoring.scoring import Scores
 from tests.pruning.foreign_networks import SmallGPT, TransformerClassifier
@@ -36,6 +37,10 @@ def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
     case, counts, scores = Case(name), [], []
     options = case.options
 
+    def on_iteration(_number: int, kept: Mask, found: Scores) -> None:
+        counts.append(kept.kept)
+        scores.append(found)
+
     mask = prune(
         case.model(),
         f"px{options['examples_per_class']}",
@@ -46,7 +51,7 @@ def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
         batch_size=options["batch_size"],
         px_as_published=True,
         score_in_train_mode="train" in options["mode"],
-        on_iteration=lambda _number, kept, found: (counts.append(kept.kept), scores.append(found)),
+        on_iteration=on_iteration,
     )
 
     if case.has("scores_float64"):
@@ -58,17 +63,18 @@ def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
 
 def test_scores_are_the_sums_over_the_paths_of_the_definition() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3), nn.LeakyReLU(0.1), nn.Linear(3, 2)).double()
+    layers = [nn.Linear(3, 4).double(), nn.Linear(4, 3).double(), nn.Linear(3, 2).double()]
+    model = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.LeakyReLU(0.1), layers[2])
     x, labels = torch.randn(4, 3).double(), torch.tensor([0, 0, 1, 1])
 
     found = scored(model, (x, labels))
 
-    first, second, third = (model[place].weight.detach() for place in (0, 2, 4))
-    wanted = {f"{place}.weight": torch.zeros_like(model[place].weight) for place in (0, 2, 4)}
+    first, second, third = (layer.weight.detach() for layer in layers)
+    wanted = {f"{2 * place}.weight": torch.zeros_like(layer.weight) for place, layer in enumerate(layers)}
     squares = {output: torch.zeros(()).double() for output in range(2)}
     for example in x:
-        one = model[0](example)
-        two = model[2](one.relu())
+        one = layers[0](example)
+        two = layers[1](one.relu())
         gates = (one > 0).double(), torch.where(two > 0, torch.ones(()).double(), 0.1)
         for i, j, k, output in itertools.product(range(3), range(4), range(3), range(2)):
             squares[output] += example[i] ** 2 * gates[0][j] * gates[1][k]
@@ -83,9 +89,9 @@ def test_batchnorm_in_eval_mode_is_a_weight_of_each_path() -> None:
     torch.manual_seed(0)
     linear, norm, out = nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False)
     nn.init.uniform_(norm.weight, 0.5, 1.5)
-    norm.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    variance = norm.get_buffer("running_var").uniform_(0.5, 1.5)
     folded = nn.Linear(3, 4, bias=False)
-    folded.weight.data = linear.weight * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
+    folded.weight.data = linear.weight * (norm.weight / (variance + norm.eps).sqrt())[:, None]
     x, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
 
     ours = scored(nn.Sequential(linear, norm, nn.ReLU(), out), (x, labels))
@@ -119,7 +125,7 @@ def test_train_mode_scores_convolutions_by_rounding_errors_where_a_mean_follows_
         nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
     )
     model.extend([nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)])
-    model[4].bias.data.fill_(0.3)
+    nn.init.constant_(model.get_parameter("4.bias"), 0.3)
     examples = (torch.randn(6, 2, 8, 8), torch.arange(6) % 3)
     for in_train_mode in (True, False):
         found = scored(model, examples, px_as_published=True, score_in_train_mode=in_train_mode)
