@@ -55,7 +55,7 @@ def px(scoring: Scoring, hparams: PxHparams) -> Scores:
 
     z: the network with all weights 1 whose activations multiply by their factors a(x) in the network itself, such as 0
     or 1 for ReLU; it takes x². y: the network with squared weights, without activations, for an example of ones. Biases
-    and shifts, unless they are prunable, are no part of a path from the input and are 0; scales of batchnorm count as
+    and shifts, unless they are prunable, lie on no path from the input and are 0; scales of batchnorm count as
     weights of paths, with the deviations that they divide by. In float64: z and y grow exponentially with depth.
     """
     import torch
