@@ -195,12 +195,17 @@ def filled_like(network: nn.Module, example: Any, fill: Callable[[Tensor], Tenso
     """
     keeps_integers = has_embeddings(network) or any(part.is_floating_point() for part in tensors_of_inputs(example))
 
+    def repeated(tensor: Tensor) -> Tensor:
+        return tensor.expand(rows, *tensor.shape[1:]) if rows > 1 else tensor
+
     def filled(tensor: Tensor) -> Tensor:
-        repeated = tensor.expand(rows, *tensor.shape[1:]) if rows > 1 else tensor
-        return fill(repeated) if tensor.is_floating_point() or not keeps_integers else repeated
+        is_number = tensor.is_floating_point() or not keeps_integers
+        return fill(repeated(tensor)) if is_number else repeated(tensor)
 
     if isinstance(example, dict):
-        return {name: part if name in LABELS else tree_map_only(Tensor, filled, part) for name, part in example.items()}
+        return {
+            name: tree_map_only(Tensor, repeated if name in LABELS else filled, part) for name, part in example.items()
+        }
     return filled(example) if isinstance(example, Tensor) else tree_map_only(Tensor, filled, example)
 
 
