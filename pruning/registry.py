@@ -20,9 +20,9 @@ METHODS = Registry(
         "pruning.methods.fisher",
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
+        "pruning.methods.phew",
         "pruning.methods.ntk_sap",
         "pruning.methods.px",
-        "pruning.methods.phew",
     ),
 )
 ALLOCATIONS = Registry(
