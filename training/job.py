@@ -94,7 +94,8 @@ class Job(ABC, Generic[D]):
             return {}
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
-            keep_mask(self.run, mask, model, self.trained.dataset.inputs, Requested(level), scores)
+            inputs, is_outcome = self.trained.dataset.inputs, self.techniques.mask_is_outcome
+            keep_mask(self.run, mask, model, inputs, Requested(level), scores, is_outcome=is_outcome)
         report = self.run.sparsity() or {}
         by_paths = {"effective_sparsity": report["effective"]["sparsity"]} if "requested_effective" in report else {}
         return {"density": mask.density, "sparsity": mask.sparsity, **by_paths}

@@ -167,10 +167,13 @@ def keep_mask(
     inputs: Inputs,
     requested: Requested,
     scores: Statistics | None = None,
+    *,
+    is_outcome: bool = False,
 ) -> None:
     """Write a mask of `model` and the report on it. The mask is written last: if it exists, its report does too.
 
-    scores: statistics of the scores that chose the mask.
+    scores: statistics of the scores that chose the mask. is_outcome: whether training has learnt the mask, which the
+    report then says.
     """
     kept = None if requested.level is None else kept_of(mask.total, requested.level)
     report = sparsity_report(
@@ -181,5 +184,5 @@ def keep_mask(
         input_shape=inputs,
         scores=scores,
     )
-    run.save_sparsity(report)
+    run.save_sparsity(report | ({"is_outcome": True} if is_outcome else {}))
     run.save_mask(*mask.to_tensors())
