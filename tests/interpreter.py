@@ -117,7 +117,7 @@ def run_bare(
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    server = subprocess.Popen([sys.executable, str(_SERVER)], stdin=theirs, env=environment)
+    server = subprocess.Popen([sys.executable, str(_SERVER)], stdin=theirs.fileno(), env=environment)
     theirs.close()
     atexit.register(_end, ours, server)
     return ours
