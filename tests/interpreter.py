@@ -57,7 +57,7 @@ class Interpreter:
         self.pid = int(self._report.readline())
 
     def poll(self) -> int | None:
-        """Return how the process ended, if it has."""
+        """Return the exit code, if the process has ended."""
         if self.returncode is None and select.select([self._report], [], [], 0)[0]:
             self._end()
         return self.returncode

@@ -124,6 +124,7 @@ class Terminal:
         import rich.table  # noqa: F401
         import torch  # noqa: F401
 
+        import cli.main  # noqa: F401
         import training.jobs.one_run  # noqa: F401
 
         return Running(arguments, self.settings(), self.user)
