@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo paper-demo test test-all test-cluster wheel-test lint format bench clean
+.PHONY: demo paper-demo test test-all test-cluster wheel-test lint format bench gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -20,10 +20,10 @@ paper-demo: $(VENV)/installed
 	cp .demo/paper/demo.png docs/figures/demo.png
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2 -m "not slow and not cluster"
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not cluster"
 
 test-all: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # The executors slurm and ray, each on a real cluster on this machine; what cannot be started is skipped, with the reason.
 CLUSTER_TESTS ?= tests/platforms/test_slurm.py tests/platforms/test_ray.py
@@ -46,6 +46,10 @@ format: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(RUN) -m benchmarks $(ONLY)
+
+# What only a GPU can show, in at most nine minutes; `make gpu FLAGS=--dry_run` says what it measures.
+gpu: $(VENV)/installed-dev
+	$(RUN) -m benchmarks.gpu $(FLAGS)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,6 +32,8 @@ def rows(repeats: int = 5) -> list[Row]:
         *_scores_with_examples(repeats),
         *_synflow("cifar_resnet_20", repeats),
         *_synflow("cifar_vgg_16", 1),
+        *_progressive("cifar_resnet_20", repeats),
+        *_progressive("cifar_vgg_16", 1),
         *_selection(repeats),
         *_phew("cifar_resnet_20", walks=300, repeats=repeats),
         *_phew("cifar_vgg_19", walks=50, repeats=2),
@@ -61,6 +63,11 @@ def _against_plain(name: str, repeats: int) -> list[Row]:
         "random": ((0.1,), {"density": 0.1}),
         "snip": ((x, y, 0.1), {"strategy": "snip10", **with_examples}),
         "grasp": ((x, y, 0.1), {"strategy": "grasp10", **with_examples}),
+        "prospr": ((x, y, 0.1), {"strategy": "prospr10", **with_examples}),
+        "fisher": ((x, y, 0.1), {"strategy": "fisher10", "score_in_eval_mode": True, **with_examples}),
+        "hutchinson": ((x, y, 0.1), {"strategy": "hutchinson10", "score_in_eval_mode": True, **with_examples}),
+        "ntk_sap": ((100, CIFAR, 0.1), {"density": 0.1, "input_shape": CIFAR}),
+        "px": ((x, 0.1), {"strategy": "px10", **with_examples}),
         "synflow": ((CIFAR, 0.01, 100), {"density": 0.01, "iterations": 100, "input_shape": CIFAR}),
     }
     found = []
@@ -111,6 +118,50 @@ def _synflow(name: str, repeats: int) -> list[Row]:
     times = in_turn({"passes": passes, "synflow": synflow}, repeats)
     ratio = median_ratio(times["synflow"], times["passes"])
     return [Row(f"{name}: synflow / 100 passes", ratio, "aim: at most 1.5", f"100 iterations, median of {repeats}")]
+
+
+def _progressive(name: str, repeats: int) -> list[Row]:
+    """FORCE and GRASP-It in 10 iterations against SNIP and 10 passes; LAMP against plain code for its shares."""
+    model, (x, y) = _model(name), _images(100)
+    ours = partial(prune, model, density=0.1, examples=(x, y))
+
+    def passes() -> None:
+        for _ in range(10):
+            _pass_over(model, x, y)
+
+    works: dict[str, Callable[[], object]] = {
+        "snip10": partial(ours, "snip10"),
+        "passes": passes,
+        "force10": partial(ours, "force10", iterations=10, rounding="force"),
+        "grasp_it10": partial(ours, "grasp_it10", iterations=10, rounding="force"),
+        "lamp": partial(prune, model, "magnitude", density=0.1, allocation="lamp"),
+        "plain lamp": partial(_plain_lamp, model, 0.1),
+    }
+    times, detail = in_turn(works, repeats), f"100 examples, median of {repeats}"
+    medians = {work: sorted(taken)[len(taken) // 2] for work, taken in times.items()}
+    found = [
+        Row(f"{name}: {method}, in seconds", medians[method], "", f"snip10 takes {medians['snip10']:.3g}")
+        for method in ("force10", "grasp_it10", "lamp")
+    ]
+    ratios = (("force10", "passes"), ("grasp_it10", "passes"), ("lamp", "plain lamp"))
+    return found + [
+        Row(f"{name}: {plain} / {method}", median_ratio(times[plain], times[method]), "aim: at least 1", detail)
+        for method, plain in ratios
+    ]
+
+
+@torch.no_grad()
+def _plain_lamp(model: nn.Module, density: float) -> list[torch.Tensor]:
+    """Return LAMP's masks in the way of its paper: sort, accumulate, divide, and take the largest of all layers."""
+    scores = []
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            squares, order = weight.flatten().square().sort(descending=True)
+            shares = squares / squares.cumsum(0)
+            scores.append(torch.empty_like(shares).scatter_(0, order, shares).view(weight.shape))
+    together = torch.cat([score.flatten() for score in scores])
+    threshold = together.topk(round(density * len(together))).values[-1]
+    return [score >= threshold for score in scores]
 
 
 def _selection(repeats: int) -> list[Row]:

@@ -112,17 +112,31 @@ def choose_examples(
     return order[by_class[places].sort().values]
 
 
-def draw_examples(total: int, count: int, seed: int, *, source: str = "") -> Callable[[int], torch.Tensor]:
+def draw_examples(
+    total: int, count: int, seed: int, *, source: str = "", batch: int | None = None
+) -> Callable[[int], torch.Tensor]:
     """Return a function from the number of a pass over `count` examples to the indices of the pass, int64 (count,).
 
     The examples are drawn once from all `total`, whatever their classes; each pass has an order of its own.
 
-    source: where they come from, for the error, such as " in the training set". Raises: UsageError where there are
-    fewer than `count`.
+    batch: the size of batches drawn again in every pass instead, each by itself: the first ones of all examples
+    in a random order. So two batches can share examples. source: where they come from, for the error, such as " in the
+    training set". Raises: UsageError where there are fewer than `count`, or than `batch`.
     """
     import torch
 
-    if count > total:
-        raise UsageError(f"{count} examples are asked for, but there are {total}{source}.", "strategy")
+    sizes = [count] if batch is None else [min(batch, count - first) for first in range(0, count, batch)]
+    if max(sizes) > total:
+        raise UsageError(f"{max(sizes)} examples are asked for, but there are {total}{source}.", "strategy")
+    if batch is not None:
+
+        def of_pass(number: int) -> torch.Tensor:
+            orders = (
+                torch.randperm(total, generator=generator("scoring batch", seed, number, place))
+                for place in range(len(sizes))
+            )
+            return torch.cat([order[:size] for order, size in zip(orders, sizes, strict=True)])
+
+        return of_pass
     drawn = torch.randperm(total, generator=generator("scoring examples", seed))[:count]
     return lambda number: drawn[torch.randperm(count, generator=generator("scoring order", seed, number))]

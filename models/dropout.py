@@ -7,6 +7,8 @@ that resumes from a checkpoint drops the same entries as without the interruptio
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,13 +29,46 @@ class Draws(nn.Module):
         super().__init__()
         self.register_buffer("seed", torch.randint(2**_BITS, (), dtype=torch.int64))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self._known: _Known | None = None
 
     def next_seed(self) -> int:
         """Return the seed of the next call, and count it."""
+        known = self._known
+        if known is None or not known.is_of(self):
+            known = _Known(int(self.seed), int(self.calls))
         # CPU generators use 32 bits of their seeds; a prime stride keeps the calls of different seeds apart.
-        seed = (int(self.seed) + int(self.calls) * 0x9E3779B1) % 2**32
+        seed = (known.seed + known.calls * 0x9E3779B1) % 2**32
         self.calls += 1
+        self._known = known.counted(self)
         return seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes to pickle: without the values on the host."""
+        return vars(self) | {"_known": None}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The values of a layer's buffers on the host, so that a GPU is asked for them only where others set them."""
+
+    seed: int
+    calls: int
+    buffers: tuple[tuple[weakref.ref[Tensor], int], ...] = ()
+    """The buffers, and the versions of their values: in-place operations count them."""
+
+    def is_of(self, draws: Draws) -> bool:
+        """Whether these are the buffers' present values."""
+        return all(
+            ref() is buffer and buffer._version == version
+            for (ref, version), buffer in zip(self.buffers, (draws.seed, draws.calls), strict=True)
+        )
+
+    def counted(self, draws: Draws) -> _Known | None:
+        """Return the values after a call, which the layer's buffers have now; None where changes are not tracked."""
+        buffers = (draws.seed, draws.calls)
+        if any(buffer.is_inference() for buffer in buffers):
+            return None
+        return _Known(self.seed, self.calls + 1, tuple((weakref.ref(each), each._version) for each in buffers))
 
 
 class Dropout(Draws):
@@ -64,7 +99,8 @@ class Dropout(Draws):
         if device.type == "meta":
             return torch.empty(shape, device=device)
         generator = torch.Generator().manual_seed(self.next_seed())
-        return (torch.rand(shape, generator=generator) >= self.p).float().to(device)
+        kept = (torch.rand(shape, generator=generator) >= self.p).float()
+        return kept.to(device, non_blocking=True)
 
 
 def make_repeatable(model: nn.Module) -> None:

@@ -10,9 +10,10 @@ from torch.nn.parameter import UninitializedParameter
 
 from foundations.errors import OpenPruneError, PluginError, UsageError
 from foundations.inputs import IMAGES, Inputs
-from foundations.plugins.users_code import article, mistake, place_of, place_of_entry, place_of_error, words_of
+from foundations.plugins.users_code import article, mistake, place_of, place_of_entry, place_of_error
 from models.family import Family
 from models.hparams import ModelHparams
+from models.library_errors import is_of_memory, sentence_of
 from models.registry import FAMILIES
 
 _CHECKED: set[tuple[ModelHparams, int, Inputs]] = set()
@@ -34,14 +35,15 @@ def check_network(model: nn.Module, hparams: ModelHparams, outputs: int, inputs:
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             logits = model.eval()(inputs.blank(2))
-    except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
+    except (OpenPruneError, MemoryError):
         raise
     except Exception as error:
-        place, reason = place_of_error(error), words_of(error).split("\n")[0].partition(": ")[2] or words_of(error)
-        what = f"{hparams.model_name} cannot run on {examples}: {reason}"
+        if is_of_memory(error):
+            raise
+        place, what = place_of_error(error), f"{hparams.model_name} cannot run on {examples}: {sentence_of(error)}."
         if family.plugin is not None:
             raise PluginError(f"{place or place_of(family.builder) or place_of_entry(family)}: {what}") from error
-        raise UsageError(what, "model_name", "dataset_name") from error
+        raise UsageError(what, "model_name", *_own_hparams(hparams), "dataset_name") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -49,6 +51,12 @@ def check_network(model: nn.Module, hparams: ModelHparams, outputs: int, inputs:
     what = "images" if inputs.kind == IMAGES else "examples"
     _check_logits(logits, each, family, f"for two {what}", f"on {inputs.kind} of {dataset_name}, {inputs}")
     _CHECKED.add(key)
+
+
+def _own_hparams(hparams: ModelHparams) -> list[str]:
+    """Return the names of hyperparameters that a family adds, and that are given: they may be the cause, too."""
+    known = ModelHparams.names()
+    return [name for name, value in hparams.values().items() if name not in known and value is not None]
 
 
 def check_built(model: Any, family: Family) -> None:

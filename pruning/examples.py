@@ -61,13 +61,31 @@ def read_examples(examples: Examples, per_class: int, ignored: int | None, seed:
     return inputs, targets
 
 
+def batches_of_inputs(examples: Examples, read: Any, size: int | None, seed: int) -> Iterator[Any]:
+    """Yield the inputs of all examples in batches: of a DataLoader or a Dataset its own, else of `size` examples.
+
+    read: the inputs that `read_examples` returned, all unless they are from a DataLoader or a Dataset.
+    """
+    if isinstance(examples, Dataset) and not isinstance(examples, DataLoader):
+        examples = DataLoader(examples, batch_size=size or _BATCH)
+    if isinstance(examples, DataLoader):
+        with _random_state_of_its_own(examples, seed):
+            for raw in examples:
+                yield _batch(_collated([raw]) if _is_item(raw) else raw)[0]
+    else:
+        count = _count(read)
+        for start in range(0, count, size or count):
+            yield rows_of(read, slice(start, start + (size or count)))
+
+
 def chosen_examples(
-    examples: tuple[Any, Any], hparams: PruningHparams, ignored: int | None, seed: int
+    examples: tuple[Any, Any], hparams: PruningHparams, ignored: int | None, seed: int, batch_size: int | None = None
 ) -> Rows | ExamplesOfPass:
     """Return a method's scoring examples, chosen from inputs and targets, or a function that gives those of each pass.
 
     Of examples with class labels (one integer or bool for each), the method's number of each class is chosen by `seed`,
-    unless there are exactly as many: then, as with other targets, all are taken in the order given.
+    unless there are exactly as many: then, as with other targets, all are taken in the order given. batch_size: of
+    batches that are drawn again in every pass, by default all examples together.
 
     Raises: UsageError where a class has too few, or if examples without class labels are to be drawn.
     """
@@ -75,11 +93,12 @@ def chosen_examples(
     per_class = hparams.examples_per_class
     assert per_class is not None, "only methods that score with examples ask"
     labels = class_labels(targets)
-    if isinstance(hparams, ExamplesHparams) and hparams.score_examples == "drawn":
+    if isinstance(hparams, ExamplesHparams) and hparams.score_examples != "per_class":
         if labels is None:
             raise UsageError("without class labels, all examples are taken in the order given.", "score_examples")
         classes = set(labels.tolist()) - {ignored}
-        indices = draw_examples(len(labels), per_class * len(classes), seed)
+        count = per_class * len(classes)
+        indices = draw_examples(len(labels), count, seed, batch=hparams.redrawn_batch(batch_size or count))
         return lambda number: _selected(inputs, targets, indices(number))
     if labels is None or set(Counter(labels.tolist()).values()) == {per_class}:
         return Rows.of(inputs, targets)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self, cast
 
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
-from pruning.level import prune_fraction_of
+from pruning.level import LEVELS, prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
-from pruning.rounding import NEAREST, ROUNDINGS, check_rounding
+from pruning.rounding import NEAREST, Roundings, check_rounding
 
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
 LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
@@ -43,24 +43,31 @@ class PruningHparams(Hparams):
     compression: float | None = hparam(None, at_least=1)
     """1 / density: another way to give the level."""
 
+    effective_density: float | None = hparam(None, at_least=0, at_most=1)
+    """The fraction of the prunable weights that is kept on paths of kept weights from input to output, which alone can
+    change the outputs: as many weights are pruned as leave it. The density is an outcome then."""
+
     prune_iterations: int = hparam(1, at_least=1)
     """The number of times that the network is scored and pruned to reach the level."""
 
     prune_schedule: str = hparam("exponential", choices=SCHEDULES)
     """The schedule by which the number of kept weights falls over the iterations."""
 
-    rounding: str = hparam(NEAREST, choices=ROUNDINGS)
+    rounding: str = hparam(NEAREST, choices=Roundings())
     """Rounding of the number of weights that an iteration prunes: to the nearest; the first of equal scores are pruned.
 
     'synaptic_flow', 'openlth' (and its fork) and 'force' round as these code bases do, in every iteration, and treat
-    equal scores alike, to reproduce their masks exactly.
+    equal scores alike, to reproduce their masks exactly. 'prospr' keeps ceil(N d), and 'second_order' int(N d) weights,
+    as the code of these methods does, which prunes once. 'lamp', 'effective_sparsity', 'turboprune' and
+    'sanity_checking' are the counts that these code bases have for an allocation.
     """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)
     """The allocation of the level to the layers: 'global' ranks the weights of all layers together.
 
-    'uniform' (or 'layerwise'): the same density in each. 'er', 'erk': Erdős-Rényi. 'balanced': the same number in each.
-    'smart_ratio': denser at the input than towards the output.
+    'lamp': too, by the share of their scores in their layers. 'uniform' (or 'layerwise'): the same density in each.
+    'er', 'erk': Erdős-Rényi. 'balanced': the same number in each. 'smart_ratio': denser at the input than towards the
+    output. 'igq': ideal gas quotas. 'uniform_plus': the first convolution is dense, and 0.2 of the last layer stays.
     """
 
     prune_highest: bool = hparam(False)
@@ -118,9 +125,18 @@ class PruningHparams(Hparams):
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
+        if self.effective_density is not None:
+            given = [name for name in LEVELS[:-1] if getattr(self, name) is not None]
+            if given:
+                raise UsageError("it is another way to give the level; give one of them.", LEVELS[-1], *given)
+            if self.rounding != NEAREST:
+                raise UsageError(f"the number of weights is found by bisection; use {NEAREST}.", "rounding", LEVELS[-1])
         if self.method.is_constructive and self.rounding != NEAREST:
             raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
-        check_rounding(self.rounding, ALLOCATIONS.find(self.allocation).spelling, self.prune_schedule)
+        check_rounding(self.rounding, ALLOCATIONS.find(self.allocation), self.prune_schedule, self.prune_iterations)
+        if ALLOCATIONS.find(self.allocation).normalize is not None and self.prune_direction == "highest":
+            reason = f"{self.allocation} prunes the lowest shares of scores, and here the highest scores are pruned."
+            raise UsageError(reason, "allocation")
         if self.prune_highest and self.prune_lowest:
             raise UsageError("give one of them, or neither.", "prune_highest", "prune_lowest")
         of_scores = [name for name in ("prune_highest", "prune_lowest", "invert_scores") if getattr(self, name)]
@@ -142,7 +158,9 @@ class PruningHparams(Hparams):
 
     @property
     def level(self) -> float:
-        """The level as a prune fraction, whichever of the three hyperparameters gives it."""
+        """The level as a prune fraction, whichever hyperparameter gives it; of an effective density, 1 - that."""
+        if self.effective_density is not None:
+            return prune_fraction_of(density=self.effective_density)
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
 
     @property
@@ -163,6 +181,11 @@ class PruningHparams(Hparams):
         return self.method.prune_direction
 
     @property
+    def replaces_weights(self) -> str | None:
+        """The option by which training starts from weights that the method sets (`Method.set_weights`), if given."""
+        return None
+
+    @property
     def uses_seed(self) -> bool:
         """Whether a seed can change the mask: the method draws at random, or its examples are chosen at random."""
         return self.level > 0 and (self.method.stochastic or self.method.needs_examples)
@@ -176,7 +199,9 @@ class PruningHparams(Hparams):
         level, method = self.level, self.method
         if level == 0:
             return type(self)(strategy=self.strategy, prune_fraction=0.0)
-        simple: dict[str, Any] = {"prune_fraction": level, "density": None, "compression": None}
+        simple: dict[str, Any] = {"density": None, "compression": None}
+        if self.effective_density is None:
+            simple["prune_fraction"] = level
         simple["allocation"] = ALLOCATIONS.find(self.allocation).spelling
         if self.prune_direction == method.prune_direction:
             simple |= {"prune_highest": False, "prune_lowest": False}
@@ -205,17 +230,25 @@ class ExamplesHparams(PruningHparams):
     score_in_eval_mode: bool = hparam(False)
     """Score with batchnorm's running statistics, as Synaptic-Flow does, rather than those of the scoring batch."""
 
-    score_examples: str = hparam("per_class", choices=("per_class", "drawn"))
+    score_examples: str = hparam("per_class", choices=("per_class", "drawn", "redrawn"))
     """'per_class': N examples of each class, as they are, the same in every pass.
 
     'drawn': N times the number of classes, drawn at random from the whole training set, augmented and shuffled again in
-    every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size).
+    every pass, as Synaptic-Flow and PHEW do (in batches of 256: --score_batch_size). 'redrawn': as many, but each batch
+    of each pass is drawn from scratch from the whole training set, as FORCE does in each of its steps.
     """
 
     @property
     def scores_in_eval_mode(self) -> bool:
         """Whether batchnorm uses its running statistics while the network is scored."""
         return self.score_in_eval_mode or super().scores_in_eval_mode
+
+    def redrawn_batch(self, batch_size: int) -> int | None:
+        """Return the size of the batches that each pass draws from scratch; None if it draws none.
+
+        batch_size: used unless score_batch_size is given.
+        """
+        return (self.score_batch_size or batch_size) if self.score_examples == "redrawn" else None
 
 
 @dataclass(frozen=True, kw_only=True)

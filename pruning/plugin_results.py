@@ -21,18 +21,19 @@ _SHOWN = 3
 """The most names that a message lists."""
 
 
-def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
+def checked_scores(scores: Any, mask: Mask, entry: Method | Allocation, function: Callable[..., Any]) -> Scores:
     """Return scores as tensors, after a check that each weight has one, a real number.
 
-    mask: the kept weights. A plug-in may return NumPy arrays.
+    mask: the kept weights. function: returned the scores; of `entry`, a method or an allocation. A plug-in may return
+    NumPy arrays.
 
     Raises: PluginError that names the function, and the tensor.
     """
-    if method.plugin is None or method.score is None:
+    if entry.plugin is None:
         return {name: score.detach() for name, score in scores.items()}
     if not isinstance(scores, dict):
-        raise mistake(method.score, method, f"returned {article(scores)}; it must return a dict of tensors by name.")
-    _check_names(scores, mask, method.score, method)
+        raise mistake(function, entry, f"returned {article(scores)}; it must return a dict of tensors by name.")
+    _check_names(scores, mask, function, entry)
     tensors = {}
     for name, keeps in mask.items():
         score = scores[name]
@@ -40,7 +41,7 @@ def checked_scores(scores: Any, mask: Mask, method: Method) -> Scores:
             score = torch.from_numpy(np.array(score, score.dtype.newbyteorder("="))).to(keeps.device)
         reason = _problem(score, keeps)
         if reason:
-            raise mistake(method.score, method, f"returned, for '{name}', {reason}")
+            raise mistake(function, entry, f"returned, for '{name}', {reason}")
         tensors[name] = score.detach()
     return tensors
 
@@ -64,10 +65,14 @@ def check_mask(found: Any, start: Mask, keep: int, method: Method) -> None:
         raise mistake(function, method, f"returned a mask that keeps {found.kept} weights; {keep} were asked for.")
 
 
-def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Allocation) -> None:
-    """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function."""
-    function = allocation.kept_per_layer
-    if allocation.plugin is None or function is None:
+def check_counts(
+    counts: Any, room: Mapping[str, int], keep: int | None, allocation: Allocation, function: Callable[..., Any]
+) -> None:
+    """Check the number of kept weights that an allocation gives each layer. Raises: PluginError about the function.
+
+    keep: the sum of the numbers, or None if it can be any. function: returned the numbers.
+    """
+    if allocation.plugin is None:
         return
     if not isinstance(counts, dict):
         raise mistake(function, allocation, f"returned {article(counts)}; it must return a dict of whole numbers.")
@@ -75,7 +80,7 @@ def check_counts(counts: Any, room: Mapping[str, int], keep: int, allocation: Al
     for name, most in room.items():
         if not isinstance(counts[name], int | np.integer) or not 0 <= counts[name] <= most:
             raise mistake(function, allocation, f"returned {counts[name]!r} for '{name}'; it can keep 0 to {most}.")
-    if sum(counts.values()) != keep:
+    if keep is not None and sum(counts.values()) != keep:
         raise mistake(function, allocation, f"returned numbers that add up to {sum(counts.values())}, not to {keep}.")
 
 

@@ -21,6 +21,12 @@ METHODS = Registry(
         "pruning.methods.synflow",
         "pruning.methods.synflowl2",
         "pruning.methods.phew",
+        "pruning.methods.grasp_it",
+        "pruning.methods.prospr",
+        "pruning.methods.hutchinson",
+        "pruning.methods.grad_norm",
+        "pruning.methods.ntk_sap",
+        "pruning.methods.px",
     ),
 )
 ALLOCATIONS = Registry(
@@ -32,6 +38,9 @@ ALLOCATIONS = Registry(
         "pruning.allocations.er",
         "pruning.allocations.erk",
         "pruning.allocations.balanced",
+        "pruning.allocations.ideal_gas",
+        "pruning.allocations.uniform_plus",
+        "pruning.allocations.lamp",
         "pruning.allocations.smart_ratio",
     ),
 )

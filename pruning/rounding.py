@@ -8,44 +8,83 @@ the number of iterations:
     openlth         each prunes ceil(f R) of the R that are left, f = 1 - d^(1/n), and one more unless it prunes the
                     highest scores; ties go
     force           iteration e keeps int(N d_e), d_e = exp(e ln(d) / n), or 1 - e (1 - d)/n if linear; ties stay
+    prospr          keeps ceil(N d), d = 1 - f of the prune fraction f; ties go in order; one iteration
+    second_order    keeps int(N d), at least 1, likewise (Scalable_Second_Order_PaI)
+    lamp            each keeps round(R d^(1/n)) of the R that are left, a half to the even number; ties stay
 
-They repeat the floating-point arithmetic of the published codes, and so their counts.
+They repeat the floating-point arithmetic of the published codes, and so their counts. Allocations can have published
+counts of their own by layer (`Allocation.published`), whose names are roundings too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from foundations.errors import UsageError, invalid
+from pruning.registry import ALLOCATIONS
 
 if TYPE_CHECKING:
+    from pruning.allocations.allocation import Allocation
     from pruning.hparams import PruningHparams
 
-NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE = "nearest", "synaptic_flow", "openlth", "force"
-ROUNDINGS = (NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE)
+NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE, LAMP = "nearest", "synaptic_flow", "openlth", "force", "lamp"
+PROSPR, SECOND_ORDER = "prospr", "second_order"
 
 Ties = Literal["in_order", "pruned", "kept"]
 """The weights at the threshold that are pruned: the first ones, as many as necessary; all; or none."""
 
-_ALLOCATIONS = {SYNAPTIC_FLOW: ("global", "uniform"), OPENLTH: ("global",), FORCE: ("global",)}
-_SCHEDULES = {SYNAPTIC_FLOW: ("exponential", "linear"), OPENLTH: ("exponential",), FORCE: ("exponential", "linear")}
+_ONE_SHOT = (PROSPR, SECOND_ORDER)
+_ALLOCATIONS = {
+    SYNAPTIC_FLOW: ("global", "uniform"),
+    **dict.fromkeys((OPENLTH, FORCE, *_ONE_SHOT), ("global",)),
+    LAMP: ("lamp",),
+}
+_SCHEDULES = {
+    SYNAPTIC_FLOW: ("exponential", "linear"),
+    OPENLTH: ("exponential",),
+    FORCE: ("exponential", "linear"),
+    LAMP: ("exponential",),
+}
 
 
-def check_rounding(rounding: str, allocation: str, schedule: str) -> None:
-    """Check that the published code has the allocation and the schedule. Raises: UsageError that names those it has."""
-    for name, value, possible in (("allocation", allocation, _ALLOCATIONS), ("prune_schedule", schedule, _SCHEDULES)):
-        if value not in possible.get(rounding, (value,)):
-            reason = f"with the rounding {rounding}, {invalid(value, name, possible[rounding]).reason}"
-            raise UsageError(reason, name)
+class Roundings(Sequence[str]):
+    """The names of all roundings: those of this file, and those of allocations, plug-ins' too."""
+
+    def _names(self) -> list[str]:
+        own = (rounding for allocation in ALLOCATIONS for rounding in allocation.published)
+        return list(dict.fromkeys((NEAREST, *_ALLOCATIONS, *own)))
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._names()[index]
 
 
-def ties_of(rounding: str) -> Ties:
+def check_rounding(rounding: str, allocation: Allocation, schedule: str, iterations: int) -> None:
+    """Check that the published code has the allocation, the schedule and iterations. Raises: UsageError."""
+    if rounding in _ONE_SHOT and iterations > 1:
+        raise UsageError(f"with the rounding {rounding}, it takes 1: its code prunes once.", "prune_iterations")
+    if rounding == NEAREST or rounding in allocation.published:
+        return
+    of_code = [entry.spelling for entry in ALLOCATIONS if rounding in entry.published]
+    possible = {
+        "allocation": (allocation.spelling, (*_ALLOCATIONS.get(rounding, ()), *of_code)),
+        "prune_schedule": (schedule, _SCHEDULES.get(rounding, (schedule,))),
+    }
+    for name, (value, choices) in possible.items():
+        if value not in choices:
+            raise UsageError(f"with the rounding {rounding}, {invalid(value, name, choices).reason}", name)
+
+
+def ties_of(rounding: str, allocation: Allocation) -> Ties:
     """Return the treatment of weights whose score equals the threshold."""
-    if rounding == NEAREST:
+    if rounding in allocation.published:
         return "in_order"
-    return "kept" if rounding == FORCE else "pruned"
+    return "pruned" if rounding in (SYNAPTIC_FLOW, OPENLTH) else "kept" if rounding in (FORCE, LAMP) else "in_order"
 
 
 @dataclass(frozen=True)
@@ -76,10 +115,17 @@ def kept_as_published(hparams: PruningHparams, counted: Counted, done: int, kept
         keep = int(total * (1 - done * (1 - density) / iterations)) - ignored
     elif hparams.rounding == FORCE:
         keep = (int(total * math.exp(done * math.log(density) / iterations)) if density else 0) - ignored
+    elif hparams.rounding in _ONE_SHOT:
+        share = total * (1 - hparams.level)
+        return (math.ceil(share) if hparams.rounding == PROSPR else max(int(share), 1)) - ignored
     else:
-        left = 1 - hparams.level  # of the starting mask's weights, at the end
+        # Of the weights of the starting mask, at the end.
+        left = 1 - hparams.level if hparams.rounding == OPENLTH else density
         if counted.start != total:
             left = min(1.0, left * total / counted.start)
+    if hparams.rounding == LAMP:
+        keep = round((kept + ignored) * left ** (1 / iterations)) - ignored
+    elif hparams.rounding == OPENLTH:
         prunes_highest = hparams.prune_direction == "highest"
         keep = kept - math.ceil((kept + ignored) * (1 - left ** (1 / iterations))) - (0 if prunes_highest else 1)
     if keep < 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPEN_PRUNE_CACHE"] = ""  # nothing is timed for estimates, and nothing is kept in the user's cache
 os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "open_prune_tests_state")
+
+# Each module is compiled once, not by every process: also where this is switched off for other work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -25,7 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-GOLDEN_FOLDERS = (SHARED / "golden", REPOSITORY / "tests" / "golden")
+def pytest_collection_finish() -> None:
+    """Leave out of later garbage collections what stays to the end, here and in the processes that tests fork."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
+GOLDEN_FOLDERS = (SHARED / "golden", SHARED / "golden_methods", REPOSITORY / "tests" / "golden")
 """Folders of cases that published implementations computed.
 
 `tests/golden` has a case of each method and a trajectory; the tests use the full set if it is beside the repository.

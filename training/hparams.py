@@ -82,8 +82,26 @@ class TrainingHparams(Hparams):
     precision: str = hparam("float32", choices=("float32", "tf32", "bf16", "fp16"))
     """float32, tf32 (CUDA's matrix products), bf16 or fp16 (mixed precision; fp16 with loss scaling)."""
 
+    @classmethod
+    def group_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Return the class with the options of the schedule in `values["lr_schedule"]`.
+
+        Raises: UsageError for an unknown schedule.
+        """
+        name = values.get("lr_schedule", TrainingHparams.lr_schedule)
+        own = LR_SCHEDULES.find(name).hparams if isinstance(name, str) else None
+        return cast("type[Self]", own or TrainingHparams)
+
+    @classmethod
+    def owners(cls) -> Mapping[str, type[Hparams]]:
+        """Return the schedules that have options, and the groups with these."""
+        return {f"lr_schedule={each.spelling}": each.hparams for each in LR_SCHEDULES if each.hparams is not None}
+
     def validate(self) -> None:
         """Check that drops have both their steps and their factor, and that at most one kind of momentum is set."""
+        if type(self) is not self.group_for({"lr_schedule": self.lr_schedule}):
+            reason = f"'{self.lr_schedule}' has other options; TrainingHparams.of(...) chooses their class."
+            raise UsageError(reason, "lr_schedule")
         if (self.milestone_steps is None) != (self.gamma is None):
             raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
         if self.milestone_steps is not None and not LR_SCHEDULES.find(self.lr_schedule).takes_milestones:

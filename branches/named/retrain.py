@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
 from branches.named.branch import Branch, state_of
@@ -41,7 +41,7 @@ def retrain(parent: RunRef, _pruning: PruningHparams, flags: RetrainFlags) -> Br
         state=state_of(parent, flags.state_step),
         branch=BranchHparams(start_step=flags.start_step),
         retrain_dataset=main.dataset.replaced(overrides(flags, DatasetHparams, RETRAIN_PREFIX)),
-        retrain_training=replace(main.training, **overrides(flags, TrainingHparams, RETRAIN_PREFIX)),
+        retrain_training=main.training.replaced(overrides(flags, TrainingHparams, RETRAIN_PREFIX)),
     )
 
 

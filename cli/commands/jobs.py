@@ -11,6 +11,7 @@ from typing import Any
 from branches.desc import trained_of
 from cli.request.flags import Flags, RunOf, value_of
 from cli.request.job_flags import JobHparams
+from cli.request.replaced_data import parsed_over
 from cli.request.request import Request, run_request
 from datasets.added.added import register_added
 from datasets.hparams import DatasetHparams
@@ -85,6 +86,7 @@ def single_request(desc: Desc, flags: Any, first_line: str) -> Request:
 
 def series_request(descs: Mapping[str, Desc], flags: Any, series: str, first_line: str) -> Request:
     """Return the request for several runs by name, with the states that the flags name. Raises: UsageError."""
+    lines = (flags.left_out, first_line)
     for desc in descs.values():
         check_keep_best(desc, flags.job)
     return Request(
@@ -93,7 +95,7 @@ def series_request(descs: Mapping[str, Desc], flags: Any, series: str, first_lin
         platform=flags.platform,
         executor=flags.executor,
         series=series,
-        first_line=first_line,
+        first_line="\n".join(filter(None, lines)),
     )
 
 
@@ -114,7 +116,7 @@ def parse_job(
     preset: Mapping[str, Any] | None = None,
     recipe_of: Callable[[str], Mapping[str, Any]] = recipe,
 ) -> SimpleNamespace:
-    """Parse a job's flags over the preset that they name, with users' own datasets known. Raises: UsageError.
+    """Parse a job's flags over the preset that they name, with users' own datasets known; see `parsed_over`.
 
     preset: hyperparameters by name, in place of a recipe where the flags name none. recipe_of: the hyperparameters of a
     recipe.
@@ -124,7 +126,13 @@ def parse_job(
     if name is None and preset is None and value_of("model_name", argv) is None:
         name = DEFAULT_RECIPE
     chosen = recipe_of(name) if name else preset or {}
-    return flags.parse(argv, {**site_settings(environment.site), **chosen}, run_of)
+    return parsed_over(flags, argv, chosen, site_settings(environment.site), run_of, _check_training)
+
+
+def _check_training(flags: Any) -> None:
+    """Raise UsageError if the flags describe a training that is not possible."""
+    if hasattr(flags, "training"):
+        parent_desc(flags)
 
 
 def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Sequence[str]]) -> str:

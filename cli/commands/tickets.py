@@ -145,6 +145,8 @@ def import_(argv: Sequence[str], environment: Environment) -> int:
         raise UsageError("give one of them.", "openlth", "weights")
 
     desc = train_desc(flags)
+    if flags.left_out:
+        print(flags.left_out)
     with context_of(flags.job, flags.platform, environment, replicate=flags.job.replicate, named="import") as context:
         if log is not None and is_experiment(path):
             found = import_experiment(path, desc, log, context)

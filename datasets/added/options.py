@@ -41,6 +41,9 @@ class AddOptions(Hparams):
     In a column of categories, empty cells become a category of their own."""
     text: str = hparam("")
     """Column of a table that holds texts, which become tokens."""
+    tokens: str = hparam("")
+    """Column of a table that holds lists of token ids, as tokenizers return them; by default `input_ids`. Where there
+    is `attention_mask`, ids with a 0 are left out. With --tokenizer, they are ids of its tokens."""
     vocabulary: int | None = hparam(None, at_least=257)
     """Train a byte-pair encoding with this many tokens on the training texts; without it, tokens are bytes."""
     tokenizer: str = hparam("")
@@ -52,6 +55,11 @@ class AddOptions(Hparams):
     def targets(self) -> list[str]:
         """The names of the target columns."""
         return names_in(self.target)
+
+    @property
+    def ignored(self) -> list[str]:
+        """The names of the columns that are not read."""
+        return names_in(self.ignore)
 
     def refuse(self, what: str, *unused: str) -> None:
         """Raise UsageError where one of these options was given. what: names the data that do not use it."""

@@ -13,13 +13,14 @@ from datasets.added.user_folders import holds_images, is_ignored
 from datasets.added.user_images import read_images
 from datasets.added.user_tables import Tables, read_tables
 from datasets.added.user_texts import TEXT_SUFFIXES, read_text_file, read_text_folder, read_text_tables
+from datasets.added.user_tokens import ids_column, read_token_tables
 from datasets.formats.arrow_tables import PARQUET_SUFFIXES, ParquetTable, SavedTable, saved_splits
 from datasets.formats.class_folders import files_under
 from datasets.formats.content import Content
 from datasets.formats.tables import CSV_SUFFIXES, TEXTS, CsvTable, Table
 from foundations.errors import UsageError
 
-_OF_TABLES = ("target", "categorical", "ignore", "missing", "text")
+_OF_TABLES = ("target", "categorical", "ignore", "missing", "text", "tokens")
 
 
 def read_content(path: Path, options: AddOptions, scratch: Path, report: Report) -> Content:
@@ -52,7 +53,7 @@ def _read_folder(path: Path, options: AddOptions, scratch: Path, report: Report)
         raise UsageError(f"{path} is a saved Hugging Face dataset; give it by --from_hf in place of PATH.")
     tables = sorted(entry for entry in path.iterdir() if _is_table(entry) and not is_ignored(entry.name))
     has_images = holds_images(path)
-    if tables and (options.target or options.text or not has_images):
+    if tables and (options.target or options.text or options.tokens or not has_images):
         return _read_table_files(
             _split_tables(path, tables, report), path if has_images else None, options, scratch, report
         )
@@ -122,10 +123,17 @@ def _read_table_files(
 ) -> Content:
     """Return the content of tables: of images, of texts, or of numbers and categories."""
     options = _completed(tables["train"], options, report)
+    tokens = ids_column(tables["train"], options)
+    if tokens is not None:
+        return read_token_tables(tables, tokens, options, scratch, report)
     if options.text:
         return read_text_tables(tables, options, scratch, report)
     if options.task in ("language_modelling", "sequence_classification"):
-        raise UsageError(f"{options.task} needs the column of {tables['train'].path} with the texts.", "text")
+        raise UsageError(
+            f"{options.task} needs the column of {tables['train'].path} with the texts, or with token ids.",
+            "text",
+            "tokens",
+        )
     images = image_column(tables["train"], folder if folder and holds_images(folder) else None)
     if images is not None and images not in options.targets:
         return read_labelled_images(tables, images, folder, options, scratch, report)

@@ -245,7 +245,10 @@ def _checked_labels(what: str, labels: NDArray[Any], count: int) -> NDArray[Any]
     if labels.dtype.kind not in _NUMBERS + _TEXTS or labels.shape != (count,):
         hint = ""
         if labels.ndim == 2:
-            hint = " Rows with a 1 for the class become numbers by labels.argmax(1)."
+            hint = (
+                " Rows with a 1 for the class become numbers by labels.argmax(1); several labels of an image are the "
+                "task multi_label."
+            )
         elif labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):
             hint = " These are whole numbers: labels.astype('int64')."
         raise UsageError(f"{what} are {labels.dtype} {labels.shape}; they must be integers ({count},), or texts.{hint}")

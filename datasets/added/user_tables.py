@@ -74,6 +74,7 @@ def read_tables(tables: Tables, options: AddOptions, scratch: Path, report: Repo
     targets, parts = make_targets(read, options, where, report)
     report_read(roles, targets.task, report)
     if arrays:
+        report(f"column {arrays[0]}: arrays of numbers; give --tokens={arrays[0]} if they are token ids")
         inputs, more = _arrays(tables, arrays[0], parts), {}
     else:
         inputs = _cells(tables, roles, parts, scratch)

@@ -201,24 +201,40 @@ def _labels(files: Sequence[Path], places: Sequence[Path]) -> np.ndarray[Any, An
 
 def read_text_tables(tables: Tables, options: AddOptions, scratch: Path, report: Report) -> Content:
     """Return the texts of a column of a table, with the targets of other columns if there are some."""
-    where = tables["train"].path
     for table in tables.values():
         table.need([options.text], "text")
+        kind = table.kinds()[options.text].name
+        if kind not in (TEXTS, "numbers", "numbers and texts"):
+            raise UsageError(f"{table.path}: column '{options.text}' holds {kind}, not texts.", "text")
+    texts = {split: _column(table, options.text) for split, table in tables.items()}
+    return read_columns(tables, texts, [options.text], options, scratch, report)
+
+
+def read_columns(
+    tables: Tables,
+    texts: Mapping[str, Texts],
+    columns: Sequence[str],
+    options: AddOptions,
+    scratch: Path,
+    report: Report,
+    tokenizer: Tokenizer | None = None,
+) -> Content:
+    """Return texts that some columns hold, with the targets of other columns if there are some.
+
+    tokenizer: in place of the one that the options name. Raises: UsageError.
+    """
+    where = tables["train"].path
     options.refuse("texts", "categorical", "missing")
-    roles = find_roles(tables, options, others=[options.text])
-    kind = roles.kinds[options.text].name
-    if kind not in (TEXTS, "numbers", "numbers and texts"):
-        raise UsageError(f"{where}: column '{options.text}' holds {kind}, not texts.", "text")
+    roles = find_roles(tables, options, others=columns)
     if roles.features:
         report(f"not read: {', '.join(roles.features)}")
     roles.features = []
-    texts = {split: _column(table, options.text) for split, table in tables.items()}
     if roles.targets:
         read = {split: target_columns(table, roles, options) for split, table in tables.items()}
-        return _with_targets(texts, read, options, where, scratch, report)
+        return _with_targets(texts, read, options, where, scratch, report, tokenizer)
     options.check_task("texts without a target", MODELLING)
     parts = random_parts(texts["train"].count, texts["test"].count if "test" in texts else None, where)
-    return tokenized(texts, parts, options, where, scratch, report)
+    return tokenized(texts, parts, options, where, scratch, report, tokenizer=tokenizer)
 
 
 def _column(table: Any, name: str) -> Texts:
@@ -234,13 +250,19 @@ def _column(table: Any, name: str) -> Texts:
 
 
 def _with_targets(
-    texts: Mapping[str, Texts], read: Mapping[str, Any], options: AddOptions, where: Path, scratch: Path, report: Report
+    texts: Mapping[str, Texts],
+    read: Mapping[str, Any],
+    options: AddOptions,
+    where: Path,
+    scratch: Path,
+    report: Report,
+    tokenizer: Tokenizer | None = None,
 ) -> Content:
     asked = CLASSIFICATION if options.task == SEQUENCES else options.task
     targets, parts = make_targets(read, options.replaced({"task": asked}), where, report)
     task = SEQUENCES if targets.task == CLASSIFICATION else targets.task
     report(f"{task}: {targets.summary}")
-    found = tokenized(texts, parts, options, where, scratch, report, task)
+    found = tokenized(texts, parts, options, where, scratch, report, task, tokenizer)
     splits = {
         split: Arrays(
             {**found.splits[split].arrays(), **targets.splits[split]}, found.splits[split].source, targets.class_names
@@ -259,13 +281,14 @@ def tokenized(
     scratch: Path,
     report: Report,
     task: str = MODELLING,
+    tokenizer: Tokenizer | None = None,
 ) -> Content:
     """Return tokens of texts: those of the training and the test file, or of the parts of the training file.
 
     Raises: UsageError for texts that are not UTF-8, where the tokenizer needs it, and for texts without tokens.
     """
     options.refuse("texts", "augmentation", "image_size", "stream")
-    tokenizer = _tokenizer(texts, parts, options, report, fills=task != MODELLING)
+    tokenizer = tokenizer or _tokenizer(texts, parts, options, report, fills=task != MODELLING)
     files = {split: TokenFile(tokenizer, scratch, with_special=task != MODELLING) for split in SPLITS}
     empty = 0
     for split, (place, text) in _documents(texts, parts):
@@ -282,7 +305,9 @@ def tokenized(
         if not len(arrays[split]["tokens"]):
             raise UsageError(f"{where}: the {split}ing texts hold no tokens.")
     arrays["train"]["tokenizer"] = np.frombuffer(tokenizer.content, np.uint8)
-    arrays["train"]["token_bytes"] = tokenizer.token_bytes()
+    lengths = tokenizer.token_bytes()
+    if lengths is not None:
+        arrays["train"]["token_bytes"] = lengths
     longest = int(np.diff(arrays["train"]["documents"]).max())
     is_modelling = task == MODELLING
     return Content(

@@ -63,10 +63,12 @@ class ArrowTable(Table):
             values = [None if not _is_class(value, names) else names[value] for value in column.to_pylist()]
         elif kind == NUMBERS and not as_text:
             return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
-        elif kind == ARRAYS:
+        elif kind == ARRAYS and not as_text:
             return self._stacked(name, column.to_pylist(), rows)
         elif kind == IMAGES:
             values = [self._encoded(name, value, row) for value, row in zip(column.to_pylist(), rows, strict=True)]
+        elif kind == ARRAYS:
+            values = column.to_pylist()
         else:
             values = [None if value is None or value == "" else _text(value) for value in column.to_pylist()]
         return np.array([*values, None], object)[:-1]
@@ -83,6 +85,7 @@ class ArrowTable(Table):
                 other = f", unlike {shape} in row {first}" if first != row else ""
                 raise UsageError(
                     f"{self.path}, row {row}: column '{name}' holds an array of shape {array.shape}{other}."
+                    + f" If these are token ids, give --tokens={name}." * (array.ndim == 1)
                 )
             arrays.append(array)
         return np.stack(arrays)

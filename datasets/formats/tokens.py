@@ -50,8 +50,8 @@ class Tokenizer(ABC):
         """Return the tokens of a text in UTF-8. with_special: with the tokens that the tokenizer adds to each text."""
 
     @abstractmethod
-    def token_bytes(self) -> NDArray[np.int64]:
-        """Return the length of each token in bytes, int64 (vocabulary,); 0 for special tokens."""
+    def token_bytes(self) -> NDArray[np.int64] | None:
+        """Return the length of each token in bytes, int64 (vocabulary,); 0 for special tokens. None if unknown."""
 
     @property
     def sha256(self) -> str:

@@ -118,22 +118,23 @@ class Loader(ABC):
         """
 
     @abstractmethod
-    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
+    def drawn_examples(self, per_class: int, seed: int, batch: int | None = None) -> Callable[[int], Rows]:
         """Return a function from the number of a pass to its examples: drawn once, augmented again in each pass.
 
         It draws `Task.scoring_examples` from the training set, whatever their classes. Every process gets all of them.
-        Raises: UsageError if there are fewer.
+        batch: the size of batches that are drawn again in every pass instead, as `draw_examples` does. Raises:
+        UsageError if there are fewer.
         """
 
     @abstractmethod
     def _in_order(self, which: Part) -> Iterator[Batch]:
         """Yield this process's part of the examples of a part, in its order."""
 
-    def _scoring_order(self, per_class: int, seed: int) -> Callable[[int], Tensor]:
+    def _scoring_order(self, per_class: int, seed: int, batch: int | None = None) -> Callable[[int], Tensor]:
         """Return a function from the number of a pass to the numbers of its examples; see `drawn_examples`."""
         task, source = self._hparams.task, f" in the training set of '{self._hparams.dataset_name}'"
         count = task.scoring_examples(per_class, self._hparams.num_classes)
-        return draw_examples(self.num_train, count, seed, source=source)
+        return draw_examples(self.num_train, count, seed, source=source, batch=batch)
 
     def _batches(self, count: int, first: int = 0, size: int | None = None) -> Iterator[slice]:
         """Yield the slices of `count` examples in batches of `size`, by default that of training."""

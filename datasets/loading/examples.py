@@ -80,9 +80,9 @@ class ExampleLoader(Loader):
             chosen = self._scoring_order(per_class, seed)(0)
         return self._rows_of(chosen)
 
-    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
+    def drawn_examples(self, per_class: int, seed: int, batch: int | None = None) -> Callable[[int], Rows]:
         """Return examples as `Loader.drawn_examples` does, kept as stored and finished when they are read."""
-        order_of = self._scoring_order(per_class, seed)
+        order_of = self._scoring_order(per_class, seed, batch)
 
         def examples(number: int) -> Rows:
             order, stream = order_of(number), generator("scoring augmentation", seed, number)

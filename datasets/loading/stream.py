@@ -1,8 +1,9 @@
-"""Documents joined to one stream of tokens, which is read at any places and never held as a whole."""
+"""Documents joined to one stream of tokens, which is never held as a whole."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,44 +46,25 @@ class Stream:
         """Number of parts."""
         return len(self.starts)
 
+    @cached_property
+    def begins(self) -> Tensor:
+        """The place in the stream where each part begins, int64 (D,)."""
+        return self.ends - self.sizes
+
     def in_order(self, order: Tensor) -> Stream:
         """Return the parts in another order. order: int64 (D,)."""
         if self.documents <= 1:
             return self
         order = order.to(self.starts.device)
-        starts, sizes, separated = (each[order] for each in (self.starts, self.sizes, self.separated))
+        starts, sizes, separated = (each.index_select(0, order) for each in (self.starts, self.sizes, self.separated))
         return self._joined(self.tokens, starts, sizes, separated, self.separator)
 
     def part(self, first: int, last: int) -> Stream:
         """Return the stream from one place to another; parts at its ends are cut."""
-        begins = self.ends - self.sizes
-        cut_before = (first - begins).clamp(min=0).minimum(self.sizes)
+        cut_before = (first - self.begins).clamp(min=0).minimum(self.sizes)
         cut_after = (self.ends - last).clamp(min=0)
         sizes = (self.sizes - cut_before - cut_after).clamp(min=0)
         separated = self.separated * (cut_before == 0)
         starts = self.starts + (cut_before - self.separated).clamp(min=0)
         kept = sizes > 0
         return self._joined(self.tokens, starts[kept], sizes[kept], separated[kept], self.separator)
-
-    def stored(self, starts: Tensor, length: int) -> Tensor:
-        """Return the place in `tokens` where each sequence of a length begins, int64 (N,).
-
-        It is -1 for those that are not stored in one piece: that have a separator, cross parts or pass the end.
-        """
-        if not len(self.tokens) or not self.documents:
-            return torch.full_like(starts, -1)
-        part = torch.searchsorted(self.ends, starts, right=True).clamp(max=self.documents - 1)
-        own = starts - (self.ends - self.sizes)[part] - self.separated[part]
-        is_whole = (own >= 0) & (starts + length <= self.ends[part])
-        return (self.starts[part] + own).where(is_whole, own.new_tensor(-1))
-
-    def at(self, places: Tensor) -> Tensor:
-        """Return the tokens at some places, int64, of any shape; past the end, the separator or 0."""
-        if not len(self.tokens):
-            return torch.full_like(places, self.separator)
-        part = torch.searchsorted(self.ends, places, right=True).clamp(max=self.documents - 1)
-        own = places - (self.ends - self.sizes)[part]
-        separated = self.separated[part]
-        stored = (self.starts[part] + own - separated).clamp(0, len(self.tokens) - 1)
-        is_separator = (own < separated) | (places >= self.length)
-        return self.tokens[stored].long().masked_fill(is_separator, self.separator)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from datasets.hparams import TokenHparams
 from datasets.loading.arrays import NumberedLoader
 from datasets.loading.batches import Batch, Loader, LoaderConfig, Part
+from datasets.loading.sequences import Sequences
 from datasets.loading.stream import Stream
 from datasets.prepared import load_tensors
 from datasets.tasks.language_modelling import IGNORED
@@ -21,6 +21,8 @@ from foundations.errors import UsageError
 from foundations.examples import Rows
 from foundations.random_streams import generator
 
+_READ_TOKENS = 2**17
+"""The most tokens of training batches that are read at once (1 MB), unless one batch has more."""
 _EVALUATION_LOGITS = 2**22
 """The most logits in a batch of evaluation (16 MB), unless a training batch has more."""
 
@@ -46,7 +48,7 @@ class DocumentLoader(NumberedLoader):
         starts, ends = tensors["documents"][numbers], tensors["documents"][numbers + 1]
         places = starts[:, None] + self._positions
         tokens = tensors["tokens"][places.clamp(max=len(tensors["tokens"]) - 1)].long()
-        return tokens.where(places < ends[:, None], tokens.new_tensor(self._padding))
+        return tokens.where(places < ends[:, None], self._padding)
 
     def _finished(self, inputs: Tensor, *, is_train: bool) -> Tensor:
         return inputs
@@ -103,35 +105,27 @@ class StreamLoader(Loader):
             torch.randperm(self._streams["train"].documents, generator=generator("document order", key, epoch))
         )
         order = torch.randperm(self.num_train, generator=generator("data order", key, epoch)).to(self._device)
-        read = self._reader(stream, order * self._length)
-        for batch in self._batches(self.num_train, first):
-            yield read(self._own_slice(batch))
+        own = [order[self._own_slice(batch)] for batch in self._batches(self.num_train, first)]
+        starts = torch.cat([order[:0], *own]) * self._length
+        sequences, read = Sequences(stream, starts, self._length + 1), 0
+        for number in range(0, len(own), self._read_at_once):
+            sizes = [len(each) for each in own[number : number + self._read_at_once]]
+            some = slice(read, read + sum(sizes))
+            yield from zip(*(torch.split(each, sizes) for each in self._read(sequences, some)), strict=True)
+            read = some.stop
 
-    def _reader(self, stream: Stream, starts: Tensor) -> Callable[[slice], Batch]:
-        """Return a function that reads some of many sequences; those that are stored in one piece in one step."""
-        stored = stream.stored(starts, self._length + 1)
-        in_pieces, firsts = (stored < 0).nonzero().flatten().tolist(), stored.clamp(min=0)[:, None]
-        steps = torch.arange(self._length + 1, device=self._device)
-
-        def read(some: slice) -> Batch:
-            rows = in_pieces[bisect_left(in_pieces, some.start) : bisect_left(in_pieces, some.stop)]
-            if rows and len(rows) == some.stop - some.start:
-                return self._sequences(stream, starts[some])
-            tokens = stream.tokens[firsts[some] + steps].long()
-            inputs, targets = tokens[:, :-1], tokens[:, 1:]
-            if rows:
-                targets = targets.clone()
-                own = torch.tensor(rows, device=self._device)
-                inputs[own - some.start], targets[own - some.start] = self._sequences(stream, starts[own])
-            return inputs, targets
-
-        return read
+    @property
+    def _read_at_once(self) -> int:
+        """Training batches that are read at once: many, where they are small."""
+        tokens = self._hparams.batch_size * self._length // self._config.world_size
+        return max(1, _READ_TOKENS // max(1, tokens))
 
     def _in_order(self, which: Part) -> Iterator[Batch]:
         starts, is_train = self._starts(which), which == "train"
         batches = list(self._batches(len(starts), size=None if is_train else self._evaluation_size(len(starts))))
+        sequences = Sequences(self._streams[which], starts, self._length + 1)
         for part in batches[self._config.rank :: self._config.world_size]:
-            yield self._sequences(self._streams[which], starts[part], None if is_train else self._stride)
+            yield self._read(sequences, part, None if is_train else self._stride)
 
     def _evaluation_size(self, sequences: int) -> int:
         """Return the sequences in a batch of evaluation, many where they are short: training's may be slow to evaluate.
@@ -148,13 +142,14 @@ class StreamLoader(Loader):
         """
         return self.drawn_examples(per_class, seed)(0)
 
-    def drawn_examples(self, per_class: int, seed: int) -> Callable[[int], Rows]:
-        """Return a function from the number of a pass to its sequences: drawn once, in an order by the pass."""
-        order_of = self._scoring_order(per_class, seed)
+    def drawn_examples(self, per_class: int, seed: int, batch: int | None = None) -> Callable[[int], Rows]:
+        """Return a function from the number of a pass to its sequences, as `Loader.drawn_examples` does."""
+        order_of = self._scoring_order(per_class, seed, batch)
 
         def examples(number: int) -> Rows:
             starts = order_of(number).to(self._device) * self._length
-            return Rows.of(*self._sequences(self._streams["train"], starts))
+            sequences = Sequences(self._streams["train"], starts, self._length + 1)
+            return Rows.of(*self._read(sequences, slice(0, len(starts))))
 
         return examples
 
@@ -165,15 +160,16 @@ class StreamLoader(Loader):
         count = 0 if not len(self._streams[which]) else 1 - (-last // stride)
         return torch.arange(count, device=self._device) * stride
 
-    def _sequences(self, stream: Stream, starts: Tensor, new: int | None = None) -> Batch:
-        """Return the sequences that begin at some places, and their next tokens.
+    def _read(self, sequences: Sequences, some: slice, new: int | None = None) -> Batch:
+        """Return some sequences of a stream, and their next tokens.
 
         new: the number of last tokens of each sequence that count, but for the first sequence of a stream.
         """
-        places = starts[:, None] + torch.arange(self._length + 1, device=self._device)
-        tokens = stream.at(places)
-        targets = tokens[:, 1:].masked_fill(places[:, 1:] >= len(stream), IGNORED)
+        tokens, past = sequences.read(some), sequences.past_the_end(some)
+        targets = tokens[:, 1:]
+        if past is not None:
+            targets = targets.masked_fill(past[:, 1:], IGNORED)
         if new is not None and new < self._length:
             is_context = torch.arange(self._length, device=self._device) < self._length - new
-            targets = targets.masked_fill(is_context & (starts > 0)[:, None], IGNORED)
+            targets = targets.masked_fill(is_context & (sequences.starts[some] > 0)[:, None], IGNORED)
         return tokens[:, :-1], targets

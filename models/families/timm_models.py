@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from models.family import Family, NetworkSpec
 from models.hparams import ModelHparams
+from models.library_errors import built_by_library
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,17 +74,10 @@ def _created(spec: NetworkSpec) -> nn.Module:
     known = timm.models.get_pretrained_cfg(spec.member)
     if getattr(known, "fixed_input_size", False):
         size = {"img_size": spec.input_shape[1:]}
-    try:
+    with built_by_library(f"timm_{spec.member} cannot be built for images of {spec.inputs}", "model_name"):
         made: nn.Module = timm.create_model(
             spec.member, pretrained=False, num_classes=spec.outputs, in_chans=spec.channels, **size
         )
-    except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, IndexError, KeyError) as error:
-        if "allocate memory" in str(error):
-            raise
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UsageError(
-            f"timm_{spec.member} cannot be built for images of {spec.inputs}: {reason.rstrip('.')}.", "model_name"
-        ) from error
     return made
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from foundations.errors import UsageError
 from models.family import Family, NetworkSpec
+from models.library_errors import built_by_library
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,12 +52,8 @@ def torchvision_model(spec: NetworkSpec) -> nn.Module:
         if height != width:
             raise UsageError(f"torchvision_{name} takes square images, not {height} x {width}.", "model_name")
         options[argument] = (height, width) if argument == "input_size" else height
-    try:
+    with built_by_library(f"torchvision_{name} cannot be built for images of {spec.inputs}", "model_name"):
         model: nn.Module = models.get_model(name, weights=None, num_classes=spec.outputs, **options)
-    except (AssertionError, ValueError) as error:
-        reason = str(error).split("\n")[0].rstrip(".!") or type(error).__name__
-        shown = f"torchvision_{name} cannot be built for images of {spec.inputs}: {reason}."
-        raise UsageError(shown, "model_name") from error
     make_repeatable(model)
     return model
 

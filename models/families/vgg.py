@@ -7,6 +7,8 @@
     4       512       2  2  3  4     then a 2 x 2 max pool
     5       512       2  2  3  4
 
+A width W, the filters of the first group, scales all of them: 64 by default.
+
 `cifar_vgg` (OpenLTH) ends in a global average and one linear layer. `tinyimagenet_vgg` (Tanaka et al. 2020) ends in a
 fifth pool and the three-layer classifier 1024, 1024, classes with dropout.
 """
@@ -25,14 +27,14 @@ _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 
 
 
 def cifar_vgg(spec: NetworkSpec) -> nn.Module:
-    """Build `cifar_vgg_D`."""
+    """Build `cifar_vgg_D[_W]`."""
     from models.networks.vgg_layers import CifarVGG
 
     return CifarVGG(spec, _CONVOLUTIONS[spec.depth])
 
 
 def tinyimagenet_vgg(spec: NetworkSpec) -> nn.Module:
-    """Build `tinyimagenet_vgg_D`."""
+    """Build `tinyimagenet_vgg_D[_W]`."""
     from models.networks.vgg_layers import TinyImageNetVGG
 
     return TinyImageNetVGG(spec, _CONVOLUTIONS[spec.depth])
@@ -40,6 +42,7 @@ def tinyimagenet_vgg(spec: NetworkSpec) -> nn.Module:
 
 _family = partial(
     family_by_depth,
+    width=64,
     depths=tuple(_CONVOLUTIONS),
     options=frozenset({"activation", "no_batchnorm", "no_conv_bias"}),
 )

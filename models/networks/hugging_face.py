@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from foundations.errors import UsageError
 from foundations.inputs import TOKENS, Inputs
 from models.dropout import draws_in_functions, make_repeatable, seed_draws
 from models.family import NetworkSpec
+from models.library_errors import built_by_library
 from models.prunable_default import PrunableDefault
 
 _NO_PADDING = -1
@@ -59,10 +62,8 @@ def _config(content: dict[str, Any], inputs: Inputs, outputs: int) -> Any:
     kind = content["model_type"]
     if kind not in CONFIG_MAPPING:
         raise UsageError(f"the installed transformers has no networks of the type '{kind}'.", "hf_config")
-    try:
+    with built_by_library("transformers refuses it", "hf_config"):
         config = CONFIG_MAPPING[kind].from_dict(content)
-    except Exception as error:  # whatever the class of the configuration raises
-        raise UsageError(f"transformers refuses it: {_first_line(error)}.", "hf_config") from error
     if inputs.kind != TOKENS:
         for name, value in {"num_channels": inputs.shape[0], "image_size": inputs.shape[1]}.items():
             if hasattr(config, name):
@@ -101,12 +102,38 @@ def _network(config: Any, spec: NetworkSpec) -> nn.Module:
         head, task = transformers.AutoModelForSequenceClassification, "classification of sequences"
     if type(config) not in head._model_mapping:
         raise UsageError(f"transformers has no network of the type '{config.model_type}' for {task}.", "hf_config")
-    try:
+    with built_by_library("transformers cannot build the network", "hf_config"), _positions_named(config, spec.inputs):
         made: nn.Module = head.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except (TypeError, ValueError, AssertionError, ZeroDivisionError, AttributeError, KeyError) as error:
-        raise UsageError(f"transformers cannot build the network: {_first_line(error)}.", "hf_config") from error
+    module: Any
+    for module in made.modules():
+        positions = getattr(module, "position_embeddings", None)
+        if spec.inputs.kind != TOKENS or not hasattr(module, "padding_idx") or positions is None:
+            continue
+        if module.padding_idx is None:
+            module.padding_idx = _NO_PADDING  # positions are counted from the token after it
+        elif getattr(positions, "padding_idx", None) is not None:
+            _check_positions(len(positions.weight), spec.inputs)
     return made
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+@contextmanager
+def _positions_named(config: Any, inputs: Inputs) -> Iterator[None]:
+    """Name a padding token beyond the positions, where torch's error does not."""
+    try:
+        yield
+    except (AssertionError, IndexError):
+        positions = getattr(config, "max_position_embeddings", None)
+        if inputs.kind == TOKENS and isinstance(positions, int) and positions <= (inputs.padding or 0):
+            _check_positions(positions, inputs)
+        raise
+
+
+def _check_positions(positions: int, inputs: Inputs) -> None:
+    """Check that there are positions for a sequence after the padding token's number. Raises: UsageError."""
+    needed = (inputs.padding or 0) + 1 + inputs.shape[0]
+    if positions < needed:
+        raise UsageError(
+            f"its max_position_embeddings is {positions:,}; this network counts positions from the padding token, "
+            f"{inputs.padding:,}, so sequences of {inputs.shape[0]:,} tokens need {needed:,}.",
+            "hf_config",
+        )

@@ -10,7 +10,8 @@ from models.dropout import Dropout
 from models.family import NetworkSpec
 from models.networks.act import Act
 
-FILTERS = (64, 128, 256, 512, 512)
+FILTERS = (1, 2, 4, 8, 8)
+"""The filters of each group, in units of the width."""
 
 
 class ConvBlock(nn.Module):
@@ -36,8 +37,8 @@ def features(spec: NetworkSpec, convolutions: Sequence[int], *, final_pool: bool
     inputs = spec.channels
     for group, (count, filters) in enumerate(zip(convolutions, FILTERS, strict=True), start=1):
         for _ in range(count):
-            layers.append(ConvBlock(inputs, filters, spec))
-            inputs = filters
+            layers.append(ConvBlock(inputs, spec.width * filters, spec))
+            inputs = spec.width * filters
         if group < len(FILTERS) or final_pool:
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
@@ -49,7 +50,7 @@ class CifarVGG(nn.Module):
     def __init__(self, spec: NetworkSpec, convolutions: Sequence[int]) -> None:
         super().__init__()
         self.layers = features(spec, convolutions, final_pool=False)
-        self.fc = nn.Linear(FILTERS[-1], spec.outputs)
+        self.fc = nn.Linear(spec.width * FILTERS[-1], spec.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
@@ -65,7 +66,7 @@ class TinyImageNetVGG(nn.Module):
         pools = 2 ** len(FILTERS)
         self.layers = features(spec, convolutions, final_pool=True)
         self.classifier = nn.Sequential(
-            nn.Linear(FILTERS[-1] * (height // pools) * (width // pools), 1024),
+            nn.Linear(spec.width * FILTERS[-1] * (height // pools) * (width // pools), 1024),
             Act(spec.activation),
             Dropout(0.5),
             nn.Linear(1024, 1024),

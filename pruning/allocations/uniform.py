@@ -11,5 +11,6 @@ UNIFORM = Allocation(
     pattern="uniform|layerwise",
     examples=("layerwise",),
     summary="the same density in every layer (also called layerwise)",
+    differences="Counts add up; Synaptic-Flow rounds in each layer (--rounding=synaptic_flow).",
     kept_per_layer=proportional(math.prod),
 )

@@ -25,6 +25,12 @@ FORCE = Method(
     pattern=f"force{EXAMPLES_PER_CLASS}",
     examples=("force10",),
     paper="de Jorge et al. 2021, Progressive Skeletonization: Trimming more fat from a network at initialization",
+    passes="in each iteration, one forward and backward pass over the examples",
+    tested_against="naver/force",
+    differences=(
+        "Scores are the published ones. Counts are exact, and examples are N of each class, the same in every "
+        "iteration; --rounding=force, --score_examples=redrawn and --score_batches_equally for the published ones."
+    ),
     hparams=SnipHparams,
     score=force,
     can_regrow=True,

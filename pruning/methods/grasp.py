@@ -49,6 +49,13 @@ GRASP = Method(
     pattern=f"grasp{EXAMPLES_PER_CLASS}",
     examples=("grasp10",),
     paper="Wang et al. 2020, Picking Winning Tickets Before Training by Preserving Gradient Flow",
+    passes="one forward pass over the examples and two backward ones; of several batches, one more of each",
+    tested_against="alecwangcq/GraSP, 123Bailey123/Pruning, ganguli-lab/Synaptic-Flow",
+    differences=(
+        "The highest scores are pruned, as in the paper; the OpenLTH fork prunes the lowest (--prune_lowest) and "
+        "multiplies the gradient and Hessian of each batch (--score_per_batch). The authors' code can draw the linear "
+        "layers again before scoring; this one does not."
+    ),
     hparams=GraspHparams,
     score=grasp,
     prune_direction="highest",
@@ -58,6 +65,9 @@ GRASPABS = Method(
     pattern=f"graspabs{EXAMPLES_PER_CLASS}",
     examples=("graspabs10",),
     paper="Frankle et al. 2021, Pruning Neural Networks at Initialization: Why Are We Missing the Mark?",
+    passes="as GraSP",
+    tested_against="123Bailey123/Pruning",
+    differences="--score_per_batch for the fork's products of each batch.",
     hparams=GraspHparams,
     score=graspabs,
 )

@@ -19,6 +19,9 @@ def magnitude(scoring: Scoring, _: PruningHparams) -> Scores:
 MAGNITUDE = Method(
     spelling="magnitude",
     paper="Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks",
+    passes="none",
+    tested_against="facebookresearch/open_lth, 123Bailey123/Pruning, ganguli-lab/Synaptic-Flow",
+    differences="Counts are exact; OpenLTH and its fork prune one weight more, and all ties (--rounding=openlth).",
     hparams=PruningHparams,
     score=magnitude,
     depends_on_mask=False,

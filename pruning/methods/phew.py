@@ -108,6 +108,12 @@ def _preferences(bias: str) -> tuple[Preference, Preference | None]:
 PHEW = Method(
     spelling="phew",
     paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    passes="one forward pass of one example, for the graph of the network; then random walks",
+    tested_against="ShreyasMalakarjunPatil/PHEW",
+    differences=(
+        "Masks agree with published ones in distribution: densities, paths and units of layers. Counts are exact, and "
+        "a walk decides about a shortcut at its block, where the published code decides one layer too early."
+    ),
     hparams=PhewHparams,
     build_mask=phew,
     keeps="its random walks",

@@ -26,6 +26,12 @@ def random(scoring: Scoring, _: PruningHparams) -> Scores:
 RANDOM = Method(
     spelling="random",
     paper="no paper: scores drawn uniformly",
+    passes="none",
+    tested_against="123Bailey123/Pruning",
+    differences=(
+        "The numbers come from a stream of the run for each tensor, so masks agree with published ones in "
+        "distribution only."
+    ),
     hparams=PruningHparams,
     score=random,
     depends_on_mask=False,

@@ -47,6 +47,13 @@ SNIP = Method(
     pattern=f"snip{EXAMPLES_PER_CLASS}",
     examples=("snip10",),
     paper="Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection Sensitivity",
+    passes="one forward and backward pass over the examples",
+    tested_against="123Bailey123/Pruning, ganguli-lab/Synaptic-Flow, naver/force",
+    differences=(
+        "The paper's gradient of all examples in train mode. --score_per_batch for the OpenLTH fork, "
+        "--score_in_eval_mode and --score_batches_equally for Synaptic-Flow; with --prune_iterations, "
+        "--rounding=force and --score_examples=redrawn it is FORCE's iterative SNIP."
+    ),
     hparams=SnipHparams,
     score=snip,
 )

@@ -81,6 +81,12 @@ def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:
 SYNFLOW = Method(
     spelling="synflow",
     paper="Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving synaptic flow",
+    passes="in each iteration, one forward and backward pass of one example",
+    tested_against="ganguli-lab/Synaptic-Flow, 123Bailey123/Pruning",
+    differences=(
+        "Scores are in float64; in float32 they overflow from ResNet-56 on. Pruned weights stay pruned; Synaptic-Flow "
+        "ranks them again. --synflow_means=stored for the OpenLTH fork's running means."
+    ),
     hparams=SynflowHparams,
     score=synflow,
     transform=make_absolute,

@@ -44,6 +44,9 @@ def synflowl2(scoring: Scoring, hparams: SynflowL2Hparams) -> Scores:
 SYNFLOWL2 = Method(
     spelling="synflowl2",
     paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    passes="in each iteration, one forward and backward pass of one example",
+    tested_against="ShreyasMalakarjunPatil/PHEW",
+    differences="The paper's w² ⊙ ∂R/∂w²; the published code has |w| ⊙ ∂R/∂w² (--synflowl2_as_published).",
     hparams=SynflowL2Hparams,
     score=synflowl2,
     transform=make_squared,

@@ -26,6 +26,9 @@ TAYLOR = Method(
     pattern=f"taylor{EXAMPLES_PER_CLASS}",
     examples=("taylor10",),
     paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
+    passes="one forward and backward pass over the examples",
+    tested_against="VITA-Group/ToST",
+    differences="Train mode, as ToST's example; batches count alike.",
     hparams=ExamplesHparams,
     score=taylor,
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -10,7 +13,14 @@ from torch import nn
 from foundations.errors import UsageError
 from foundations.examples import Rows, rows_of
 from foundations.inputs import TOKENS, Inputs
-from pruning.examples import Examples, ExamplesOfPass, chosen_examples, read_examples, tensors_of_inputs
+from pruning.examples import (
+    Examples,
+    ExamplesOfPass,
+    batches_of_inputs,
+    chosen_examples,
+    read_examples,
+    tensors_of_inputs,
+)
 from pruning.hparams import ExamplesHparams, PruningHparams
 from pruning.scoring.outputs import Objective
 from pruning.scoring.scoring_network import takes_argument
@@ -38,6 +48,8 @@ class ScoringInputs:
     micro_batch_size: int | None = None
     example: Any = None
     """Inputs of one example, if they are known and no shape is given."""
+    training: Callable[[], Iterable[Any]] | None = None
+    """Returns the inputs of batches of the whole training set; by default of all `examples`, unless they are chosen."""
 
     def for_method(self, model: nn.Module, hparams: PruningHparams) -> ScoringInputs:
         """Return the input for a method: `examples` are its scoring examples, None if it scores without any.
@@ -64,11 +76,18 @@ class ScoringInputs:
         )
         if self.examples is None or isinstance(self.examples, Rows) or is_function:
             return self if per_class is not None else replace(self, examples=None)
-        inputs, targets = read_examples(self.examples, per_class or 1, ignored, self.seed)
+        reads_all = isinstance(hparams, ExamplesHparams) and hparams.score_examples == "redrawn"
+        most = sys.maxsize if reads_all else per_class or 1
+        inputs, targets = read_examples(self.examples, most, ignored, self.seed)
         if isinstance(inputs, dict) and takes_argument(unwrapped(model), "labels"):
             inputs = {**inputs, "labels": targets}  # such a network computes its loss
-        rows = None if per_class is None else chosen_examples((inputs, targets), hparams, ignored, self.seed)
-        return replace(self, examples=rows, example=rows_of(inputs, slice(0, 1)))
+        rows = (
+            None
+            if per_class is None
+            else chosen_examples((inputs, targets), hparams, ignored, self.seed, self.batch_size)
+        )
+        training = self.training or partial(batches_of_inputs, self.examples, inputs, self.batch_size, self.seed)
+        return replace(self, examples=rows, example=rows_of(inputs, slice(0, 1)), training=training)
 
     def batches(self, number: int) -> list[Rows]:
         """Return the batches of a pass (from 0) over a method's examples. Raises: UsageError if they are not `Rows`."""

@@ -8,16 +8,26 @@ lower, and float64 if the method needs it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from foundations.examples import Rows
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
-from pruning.scoring.scoring_network import gradients_of, placed, run, scoring_copy, twice_differentiable
+from pruning.scoring.scoring_network import (
+    entering_behind_embeddings,
+    gradients_of,
+    has_embeddings,
+    placed,
+    products_with,
+    run,
+    scoring_copy,
+    twice_differentiable,
+)
 
 Scores = dict[str, Tensor]
 
@@ -58,10 +68,36 @@ class MaskedNetwork:
                     weight.data.view(-1).index_fill_(0, pruned.to(weight.device), 0)
         self.mask = mask
 
+    def parameters(self) -> Scores:
+        """Return the values of all real parameters by name, detached: prunable ones masked, the others as they are.
+
+        A tensor that layers share is there once; a prunable one under its name in `weights`.
+        """
+        own = {id(weight) for weight in self.weights.values()}
+        others = {
+            name: parameter
+            for name, parameter in self.network.named_parameters()
+            if id(parameter) not in own and parameter.is_floating_point()
+        }
+        return {name: tensor.detach() for name, tensor in {**self.weights, **others}.items()}
+
     def tensors(self, batch: Rows) -> tuple[Any, Any]:
         """Return inputs and targets of a batch on the device, floats among the inputs in the weights' precision."""
         x, y = batch.read()
         return placed(x, self.device, self.dtype), placed(y, self.device, None)
+
+    @contextlib.contextmanager
+    def entering(self, inputs: Any, value: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+        """Inside the block, values enter behind the embeddings if `inputs` are tokens (`entering_behind_embeddings`).
+
+        Raises: UsageError if a scored weight is that of an embedding alone.
+        """
+        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+        if takes_tokens and has_embeddings(self.network):
+            with entering_behind_embeddings(self.network, self.weights, value):
+                yield
+        else:
+            yield
 
     def run(self, inputs: Any, weights: Mapping[str, Tensor] | None = None, *, create_graph: bool = False) -> Any:
         """Return the outputs of the network for inputs of any kind: a tensor, a tuple or a dictionary of arguments.
@@ -91,3 +127,31 @@ class MaskedNetwork:
         if not create_graph:
             gradients = [gradient.detach().contiguous() for gradient in gradients]
         return dict(zip(weights, gradients, strict=True))
+
+    def hessian_times(
+        self,
+        gradient: Mapping[str, Tensor],
+        vector: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        retain_graph: bool = False,
+    ) -> Scores:
+        """Return Hv, where H is the Jacobian of a gradient, and v a vector by the gradient's names.
+
+        gradient: of `gradient_of` with create_graph. weights: the tensors it was taken at whose entries of Hv are
+        returned, by default the prunable weights. retain_graph: keep the graph of the gradient for another product.
+
+        Raises: UsageError where the gradient has no such derivative.
+        """
+        weights = self.weights if weights is None else weights
+        curved = [name for name in gradient if gradient[name].requires_grad]
+        if not curved:
+            return {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        with twice_differentiable(self.network):
+            products = products_with(
+                [gradient[name] for name in curved],
+                [vector[name].detach() for name in curved],
+                list(weights.values()),
+                retain_graph=retain_graph,
+            )
+        return {name: product.contiguous() for name, product in zip(weights, products, strict=True)}

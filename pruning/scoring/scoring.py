@@ -34,9 +34,8 @@ from pruning.scoring.masked_network import Scores as Scores
 from pruning.scoring.scoring_network import (
     arguments,
     check_depends_on_weights,
+    filled_like,
     has_embeddings,
-    ones_behind_embeddings,
-    ones_like,
     placed,
     run,
     twice_differentiable,
@@ -57,7 +56,7 @@ class Scoring(MaskedNetwork):
 
     batches: the batches of the current pass, read lazily; passes may have different ones. objective: the loss, and the
     choice among the outputs. input_shape: of one example, None if it is not known or there are several inputs. seed:
-    names random streams.
+    names random streams. iteration: the number of the present iteration, from 1.
     """
 
     def __init__(self, model: nn.Module, mask: Mask, hparams: PruningHparams, inputs: ScoringInputs) -> None:
@@ -67,7 +66,7 @@ class Scoring(MaskedNetwork):
         self._weighs_equally = isinstance(hparams, BatchesHparams) and hparams.score_batches_equally
         self.input_shape, self.objective, self.seed = inputs.input_shape, inputs.objective, inputs.seed
         self.loss = self.objective.loss
-        self.batches = inputs.batches(0)
+        self.batches, self.iteration = inputs.batches(0), 1
         self._passes = 0
         self._recomputes = False
         # The weights of recurrent layers cannot be replaced for vmap.
@@ -91,6 +90,11 @@ class Scoring(MaskedNetwork):
     def _varies(self) -> bool:
         return callable(self._inputs.examples)
 
+    def order_of_modules(self) -> list[str]:
+        """Return the names of the weights in the order in which the network has their modules."""
+        places = {name: place for place, (name, _) in enumerate(self.network.named_modules())}
+        return sorted(self.weights, key=lambda name: (places[name.rpartition(".")[0]], name))
+
     @torch.no_grad()
     def order_of_layers(self) -> list[str] | None:
         """Return the names of the weights in the order in which their layers first run, unused layers first.
@@ -111,10 +115,21 @@ class Scoring(MaskedNetwork):
 
     def ones(self) -> Any:
         """Return one example of all ones; where the network takes tokens, an example of tokens."""
-        if self._inputs.example is not None:
-            return ones_like(self.network, self._first_example(), self.dtype)
-        assert self.input_shape is not None
-        return torch.ones(1, *self.input_shape, device=self.device, dtype=self.dtype)
+        return self.example_of(lambda tensor: torch.ones(tensor.shape, device=self.device, dtype=self.dtype))
+
+    def example_of(self, fill: Callable[[Tensor], Tensor], rows: int = 1, like: Any = None) -> Any:
+        """Return examples with fill(tensor of `rows`) in place of their numbers (`filled_like`).
+
+        like: inputs of one example, by default of the first.
+
+        Raises: UsageError if the network takes tokens and there is no example of them.
+        """
+        if like is None and self._inputs.example is None and not self.batches:
+            assert self.input_shape is not None
+            like = torch.empty(1, *self.input_shape, device=self.device, dtype=self.dtype)
+            if has_embeddings(self.network):
+                raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
+        return filled_like(self.network, self._first_example() if like is None else like, fill, rows)
 
     def loss_of(
         self,
@@ -152,25 +167,36 @@ class Scoring(MaskedNetwork):
             for part, share in self.parts(batches)
         )
 
-    def mean_over_batches(self, function: Callable[[Scores], Scores]) -> Scores:
-        """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples."""
-        shares = self._shares(self.next_pass())
-        return _sum((function(self.gradient(batches=[batch])), share) for batch, share in shares)
+    def mean_over_batches(
+        self,
+        function: Callable[[Scores], Scores],
+        temperature: float = 1.0,
+        *,
+        batches: list[Rows] | None = None,
+    ) -> Scores:
+        """Return Σ_b (n_b / n) function(∂L_b/∂w), where L_b is the mean loss of batch b, of n_b of the n examples.
+
+        temperature, batches: as in `gradient`.
+        """
+        shares = self.shares(self.next_pass() if batches is None else batches)
+        return _sum((function(self.gradient(temperature, batches=[batch])), share) for batch, share in shares)
 
     def sum_over_batches(self) -> Scores:
         """Return Σ_b ∂L_b/∂w: every batch weighs the same."""
         return _sum((self.gradient(batches=[batch]), 1.0) for batch in self._counted(self.next_pass()))
 
-    def mean_squared_gradient(self) -> Scores:
+    def mean_squared_gradient(self, temperature: float = 1.0, *, batches: list[Rows] | None = None) -> Scores:
         """Return (1 / n) Σ_i (∂L_i/∂w)², where L_i is the loss of example i by itself.
 
         Examples are vectorized by `torch.func.vmap`, as many at a time as micro_batch_size or, by default, a bound on
-        memory allows; one by one where vmap cannot run the network or the loss.
+        memory allows; one by one where vmap cannot run the network or the loss. temperature, batches: as in `gradient`.
         """
         entries = sum(weight.numel() for weight in self.weights.values())
         size = self._inputs.micro_batch_size or max(1, _GRADIENT_ENTRIES // max(1, entries))
-        parts = (part for batch in self.next_pass() for part in batch.split(size))
-        return _sum((self._squared_gradients(part), 1 / self.size) for part in parts)
+        batches = self.next_pass() if batches is None else batches
+        count = sum(len(batch) for batch in batches)
+        parts = (part for batch in batches for part in batch.split(size))
+        return _sum((self._squared_gradients(part, temperature), 1 / count) for part in parts)
 
     def hessian_product(
         self,
@@ -198,7 +224,7 @@ class Scoring(MaskedNetwork):
 
     def hessian_gradient_per_batch(self, temperature: float) -> Scores:
         """Return Σ_b (n_b / n) H_b g_b: the gradient and the Hessian of the same batch, outputs / `temperature`."""
-        shares = self._shares(self.next_pass())
+        shares = self.shares(self.next_pass())
         return _sum((self.hessian_product(None, temperature, batches=[batch]), share) for batch, share in shares)
 
     def scores_of_flow(self, score: Callable[[Tensor, Tensor], Tensor]) -> Scores:
@@ -208,13 +234,18 @@ class Scoring(MaskedNetwork):
         transformer, f is the linearized form (`pruning.scoring.linearized`).
         """
         ones = self.ones()
-        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(ones) if isinstance(leaf, Tensor))
-        if self._inputs.example is None and has_embeddings(self.network):
-            raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
-        behind = ones_behind_embeddings(self.network, self.weights) if takes_tokens else contextlib.nullcontext()
-        with behind, linearized(self.network):
+        with self.entering(ones, lambda _, embedded: torch.ones_like(embedded)), linearized(self.network):
             flow = self.gradient_of(self.objective.scored(self.run(ones)).sum())
         return {name: score(weight.detach(), flow[name]).contiguous() for name, weight in self.weights.items()}
+
+    def training_inputs(self) -> Iterator[Any]:
+        """Yield the inputs of batches of the whole training set, in the library of all given examples, as they are.
+
+        Raises: UsageError where it is unknown.
+        """
+        if self._inputs.training is None:
+            raise UsageError("only the scoring examples are known here, and not the training set.", "examples")
+        return (placed(x, self.device, self.dtype) for x in self._inputs.training())
 
     @torch.no_grad()
     def calibrate_batchnorm(
@@ -246,6 +277,12 @@ class Scoring(MaskedNetwork):
         most = MOST_ACTIVATIONS // max(1, memory * self._bytes_of_example)
         return None if most >= max(len(batch) for batch in self.batches) else max(1, most)
 
+    def shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
+        """Return the batches in which some target counts, each with its weight in the mean loss of all."""
+        counted = list(self._counted(batches))
+        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
+        return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
+
     def parts(self, batches: list[Rows] | None = None, memory: int = 1) -> list[tuple[Rows, float]]:
         """Return batches in parts that may be in memory at a time, each with its weight in the mean loss of all.
 
@@ -263,11 +300,11 @@ class Scoring(MaskedNetwork):
         if self._weighs_equally:
             shares = [
                 (part, share * self._mass([part]) / self._mass([batch]))
-                for batch, share in self._shares(batches)
+                for batch, share in self.shares(batches)
                 for part in self._counted(batch.split(size))
             ]
         else:
-            shares = self._shares([part for batch in batches for part in batch.split(size)])
+            shares = self.shares([part for batch in batches for part in batch.split(size)])
         if not shares:
             raise UsageError(
                 "no target of the scoring examples counts: all have the label that is ignored.", "examples"
@@ -306,32 +343,26 @@ class Scoring(MaskedNetwork):
         """Return the batches in which some target counts; the mean loss of no targets is not a number."""
         return (batch for batch in batches if self._mass([batch]) > 0)
 
-    def _shares(self, batches: list[Rows]) -> list[tuple[Rows, float]]:
-        """Return the batches in which some target counts, each with its weight in the mean loss of all."""
-        counted = list(self._counted(batches))
-        masses = [1.0 if self._weighs_equally else self._mass([batch]) for batch in counted]
-        return [(batch, mass / sum(masses)) for batch, mass in zip(counted, masses, strict=True)]
-
-    def _squared_gradients(self, batch: Rows) -> Scores:
+    def _squared_gradients(self, batch: Rows, temperature: float) -> Scores:
         """Return Σ_i (∂L_i/∂w)² over the examples of a batch."""
         if len(batch) > 1 and self._vectorizes and self._mass([batch]) == len(batch):
             if not self._has_run:
                 check_depends_on_weights(self.loss_of(batch.split(1)[0]))  # checks the examples, too
                 self._has_run = True
             try:
-                return self._vectorized(batch)
+                return self._vectorized(batch, temperature)
             except (OpenPruneError, torch.OutOfMemoryError):
                 raise
             except (RuntimeError, TypeError, ValueError):
                 self._vectorizes = False
-        ones = ((self.gradient_of(self.loss_of(part)), 1.0) for part in self._counted(batch.split(1)))
-        return _sum(({name: part.square() for name, part in scores.items()}, one) for scores, one in ones)
+        losses = (self.loss_of(part, temperature=temperature) for part in self._counted(batch.split(1)))
+        return _sum(({name: part.square() for name, part in self.gradient_of(loss).items()}, 1.0) for loss in losses)
 
-    def _vectorized(self, batch: Rows) -> Scores:
+    def _vectorized(self, batch: Rows, temperature: float) -> Scores:
         def loss(weights: Scores, x: Any, y: Any) -> Tensor:
             x, y = (tree_map_only(Tensor, lambda leaf: leaf[None], tree) for tree in (x, y))
             outputs = functional_call(self.network, weights, *arguments(self.network, x))
-            return self.objective.value(outputs, y, checked=False)
+            return self.objective.value(outputs, y, temperature, checked=False)
 
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions cannot be vectorized
@@ -343,9 +374,7 @@ class Scoring(MaskedNetwork):
         with twice_differentiable(self.network):
             loss = self.loss_of(part, temperature=temperature, create_graph=True)
             gradient = self.gradient_of(loss, create_graph=True)
-            vector = gradient if vector is None else vector
-            product = torch.stack([(gradient[name] * vector[name].detach()).sum() for name in gradient]).sum()
-            return self.gradient_of(product)
+            return self.hessian_times(gradient, gradient if vector is None else vector)
 
 
 @contextlib.contextmanager

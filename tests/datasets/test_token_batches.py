@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +190,30 @@ def cut(stream: list[int], length: int) -> list[list[int]]:
     filled = [*stream, *[stream[0] if stream[0] == SEPARATOR else 0] * (last - len(stream))]
     after = [*stream, *[-100] * (last + 1 - len(stream))]
     return [[*filled[start : start + length], after[start + length]] for start in range(0, last, length)]
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 20])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_sequences_are_those_of_the_joined_documents_however_many_batches_are_read_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, length: int, world_size: int
+) -> None:
+    def read(most: int) -> list[Any]:
+        monkeypatch.setattr(token_loaders, "_READ_TOKENS", most)
+        parts = [
+            opened(folder, LoaderConfig(rank=rank, world_size=world_size), sequence_length=length).train_batches(1)
+            for rank in range(world_size)
+        ]
+        return [(x.tolist(), y.tolist()) for batches in zip(*parts, strict=True) for x, y in batches]
+
+    assert read(1) == read(3 * length) == read(2**17)
+    sequences = sorted(pair for batch in read(1) for pair in zip(*batch, strict=True))
+    assert sequences in [_cut(order, length) for order in itertools.permutations(DOCUMENTS)]
+
+
+def _cut(documents: Iterable[list[int]], length: int) -> list[tuple[list[int], list[int]]]:
+    """Return the sequences of joined documents and their targets, sorted, by a plain loop."""
+    joined = [token for each in documents for token in (SEPARATOR, *each)]
+    starts = range(0, len(joined) - 1, length)
+    inputs = [(joined + [SEPARATOR] * length)[start : start + length] for start in starts]
+    targets = [(joined + [-100] * length)[start + 1 : start + length + 1] for start in starts]
+    return sorted(zip(inputs, targets, strict=True))

@@ -75,7 +75,7 @@ def test_name_and_initializers_always_stand_in_the_address() -> None:
     ("change", "message"),
     [
         ({"model_name": "cifar_vgg"}, "model_name: 'cifar_vgg' is not a valid value"),
-        ({"model_name": "cifar_vgg_12"}, "in cifar_vgg_D, D is 11, 13, 16 or 19"),
+        ({"model_name": "cifar_vgg_12"}, r"in cifar_vgg_D\[_W\], D is 11, 13, 16 or 19"),
         ({"model_name": "torchvision_resnet19"}, "Did you mean 'resnet18'"),
         ({"no_batchnorm": True}, "no_batchnorm: cifar_resnet_20 has no such option"),
         ({"no_conv_bias": True}, "no_conv_bias: cifar_resnet_20 has no such option"),

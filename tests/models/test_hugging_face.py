@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -31,6 +33,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {**SIZES, "num_key_value_heads": 1, "dtype": "bfloat16"},
     "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 30, "n_positions": 16},
     "vit": {**SIZES, "image_size": 224, "patch_size": 4},
+    "roberta": SIZES,
+    "ibert": SIZES,
 }
 SEQUENCES = Inputs((6,), "tokens", vocabulary=20, padding=0)
 STREAM = Inputs((6,), "tokens", vocabulary=30, per_token=True)
@@ -127,6 +131,11 @@ def test_a_run_without_a_configuration_is_refused_when_it_is_planned() -> None:
             "max_position_embeddings is 4, .* has 6 tokens",
         ),
         ("llama", {"num_attention_heads": 3}, SEQUENCES, "^hf_config: transformers .*"),
+        *(
+            (kind, {}, replace(SEQUENCES, padding=padding), f"from the padding token, {padding}, .* need {padding + 7}")
+            for kind in ("roberta", "ibert")
+            for padding in (10, 19)
+        ),
     ],
 )
 def test_a_network_that_does_not_fit_the_dataset_is_refused_in_one_sentence(
@@ -136,6 +145,29 @@ def test_a_network_that_does_not_fit_the_dataset_is_refused_in_one_sentence(
         built(hparams(tmp_path, kind, **changes), inputs)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [OSError("no file\nhere"), NotImplementedError(), IndexError("7")])
+def test_whatever_the_library_raises_is_one_sentence_with_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_config", Mock(side_effect=error))
+
+    with pytest.raises(UsageError, match="^hf_config: transformers cannot build the network: ") as caught:
+        built(hparams(tmp_path, "bert"), SEQUENCES)
+
+    assert "\n" not in str(caught.value)
+    assert (str(error).partition("\n")[0] or type(error).__name__) in str(caught.value)
+
+
+def test_positions_that_are_counted_from_a_padding_token_begin_at_zero_where_there_is_none(tmp_path: Path) -> None:
+    inputs = replace(SEQUENCES, padding=None)
+    model: Any = built(hparams(tmp_path, "roberta"), inputs).eval()
+    tokens = inputs.drawn(3)
+
+    expected = model.network(input_ids=tokens, position_ids=torch.arange(6).expand(3, 6)).logits
+
+    assert torch.equal(model(tokens), expected)
 
 
 def test_without_transformers_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

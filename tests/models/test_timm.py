@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -81,6 +82,13 @@ def test_images_of_a_size_that_a_network_is_not_for_are_refused_in_one_sentence(
         check_network(built(name, inputs), hparams, 3, inputs, "scans")
 
     assert "\n" not in str(caught.value)
+
+
+def test_whatever_timm_raises_is_one_sentence_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", Mock(side_effect=AttributeError("no such\nthing")))
+
+    with pytest.raises(UsageError, match=r"^model_name: timm_test_vit cannot be built for images of .*: no such\.$"):
+        built("test_vit")
 
 
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

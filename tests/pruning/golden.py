@@ -39,6 +39,8 @@ class Case:
         return (self.folder / f"{name}.safetensors").exists()
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        if name == "weights" and not self.has(name):
+            return Case(self.description["weights_origin"].split()[4]).tensors(name)
         return safetensors.torch.load_file(self.folder / f"{name}.safetensors")
 
     def model(self, weights: str = "weights") -> nn.Module:
@@ -59,8 +61,17 @@ class Case:
         return Mask(self.tensors(name))
 
     @property
+    def repository(self) -> str:
+        return self.description["source"]["repository"]
+
+    @property
     def published(self) -> Published:
-        return PUBLISHED[self.description["source"]["repository"], self.description["method"]]
+        return PUBLISHED[self.repository, self.description["method"]]
+
+    @property
+    def is_of_published(self) -> bool:
+        """Whether `published.py` says how its code scores and counts."""
+        return (self.repository, self.description["method"]) in PUBLISHED
 
     @property
     def strategy(self) -> str:

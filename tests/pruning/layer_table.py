@@ -40,9 +40,9 @@ def table() -> str:
     computed = [(name, "pruned and counted like a plain weight") for name in PRUNABLE_COMPUTATIONS]
     computed += [(name, _refusal(name)) for name in REFUSED_COMPUTATIONS]
     parts = (
-        _markdown(_HEADER, ((", ".join(names), *cells) for cells, names in rows.items())),
+        markdown(_HEADER, ((", ".join(names), *cells) for cells, names in rows.items())),
         lazy,
-        _markdown(("a weight computed by", "what happens to it"), computed),
+        markdown(("a weight computed by", "what happens to it"), computed),
     )
     return "\n\n".join(parts)
 
@@ -86,7 +86,8 @@ def _refusal(computation: str) -> str:
     raise AssertionError(f"{computation} is not refused")
 
 
-def _markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table as Markdown."""
     header = list(header)
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 import warnings
 from typing import Any
 
@@ -59,17 +60,20 @@ def test_the_count_is_exact_and_masks_only_shrink(
 ) -> None:
     model = TinyNet(seed, width)
     masks: list[Mask] = []
-    mask = pruned(
-        model,
-        strategy,
-        fraction=fraction,
-        allocation=allocation,
-        schedule=schedule,
-        iterations=iterations,
-        highest=highest,
-        seed=seed,
-        on_iteration=lambda _number, found, _scores: masks.append(found),
-    )
+    options = {"schedule": schedule, "iterations": iterations, "highest": highest, "seed": seed}
+    try:
+        mask = pruned(
+            model,
+            strategy,
+            fraction=fraction,
+            allocation=allocation,
+            on_iteration=lambda _number, found, _scores: masks.append(found),
+            **options,
+        )
+    except UsageError as error:
+        refusals = {"lamp": "prunes the lowest shares|negative or infinite", "uniform_plus": "the level leaves"}
+        assert re.search(refusals[allocation], str(error))
+        return
     level = round(fraction, 12)
     assert abs((mask.total - mask.kept) - mask.total * level) <= 0.5 + 1e-6
     if not strategy.startswith("force"):

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from foundations.errors import UsageError
-from foundations.examples import Rows
-from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
 from pruning.prune import prune
-from pruning.scoring.inputs import ScoringInputs
-from tests.conftest import SHARED
 from tests.pruning.golden import Case, cases_of, difference
-from tests.pruning.nets import build
 from tests.pruning.published import FORK, SYNAPTIC_FLOW
 
 pytestmark = pytest.mark.filterwarnings(
@@ -71,34 +64,6 @@ def test_the_masks_of_published_code_are_had_from_its_level_alone(name: str) -> 
     )
     assert difference(mask, case.mask()) == (0, 0)
     assert found[-len(case.recorded_counts) :] == case.recorded_counts
-
-
-@pytest.mark.parametrize("name", ["force_d005_8steps_lenet", "force_d002_6steps_2batches_resnet20"])
-def test_masks_of_force_are_those_of_its_code_from_its_level_alone(name: str) -> None:
-    folder = SHARED / "golden_methods" / name
-    if not folder.is_dir():
-        pytest.skip(f"the reference vectors of {name} are not on this machine")
-    case = json.loads((folder / "case.json").read_text())
-    weights, inputs, theirs = (load_file(folder / f"{part}.safetensors") for part in ("weights", "inputs", "mask"))
-    model = build(case["model"]["spec"])
-    model.load_state_dict(weights)
-    options, counts = case["options"], []
-    size = options["batch_size"] * options["num_batches"]
-    flags = {"strategy": "force1", "density": options["density"], "prune_iterations": options["num_steps"]}
-
-    mask = mask_from_hparams(
-        model,
-        PruningHparams.of({**flags, "rounding": "force"}),
-        ScoringInputs(
-            seed=0,
-            examples=lambda number: Rows.of(*(inputs[key][number * size :][:size] for key in ("x", "y"))),
-            batch_size=options["batch_size"],
-        ),
-        on_iteration=lambda _number, mask, _scores: counts.append(mask.kept),
-    )
-
-    assert counts == case["kept_after_each_step"]
-    assert difference(mask, Mask(theirs)) == (0, 0)
 
 
 def test_synaptic_flow_prunes_the_floor_of_all_weights_in_every_iteration() -> None:

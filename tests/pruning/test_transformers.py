@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pruning.weights.left_out.Unprun
 IMAGES = Inputs((3, 8, 8))
 METHODS = (
     *("magnitude", "random", "snip2", "force2", "grasp2", "graspabs2", "fisher2", "taylor2", "synflow", "synflowl2"),
+    *("prospr2", "hutchinson2"),
 )
 NAMES = ("vit_2_32_4", "mixer_2_32_4", "encoder_2_32_4", "gpt_2_32_4", "llama_2_32_4")
 

@@ -1,15 +1,18 @@
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.commands.jobs import TRAIN
 from foundations import registry
-from foundations.errors import PluginError
+from foundations.errors import PluginError, UsageError
 from open_prune import load_plugins
 from tests.conftest import golden_case
+from training.desc import TrainDesc
 from training.hparams import TrainingHparams
 from training.loop.lr_schedule import learning_rate
 from training.registry import LR_SCHEDULES
@@ -160,3 +163,45 @@ def test_a_factor_of_a_plug_in_that_is_no_number_is_its_mistake(
 
     with pytest.raises(PluginError, match=r"mine.py, line 4: triangle, of 'triangle', returned .* a finite number"):
         schedule(1)
+
+
+WITH_OPTION = """
+from dataclasses import dataclass
+from open_prune import Course, LrSchedule, TrainingHparams, hparam
+
+@dataclass(frozen=True, kw_only=True)
+class PolyHparams(TrainingHparams):
+    '''Training with a polynomial fall.'''
+
+    poly_power: float = hparam(2.0, above=0)
+    '''The power of the remaining part.'''
+
+def poly(t: int, course: Course) -> float:
+    return {result}
+
+POLY = LrSchedule(spelling="poly", summary="a fall", factor=poly, ends_at_zero=True, hparams=PolyHparams)
+"""
+
+
+def test_options_of_a_schedule_are_part_of_the_address_and_flags_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PLUGIN", WITH_OPTION)
+    plugged_in(monkeypatch, tmp_path / "mine.py", "(1 - course.progress(t)) ** course.hparams.poly_power")
+    values = {"lr": 2.0, "lr_schedule": "poly", "training_steps": "4it", **DATA}
+    plain, default, other = (TrainDesc.of({**values, **more}) for more in ({}, {"poly_power": 2.0}, {"poly_power": 1}))
+
+    assert [learning_rate(other.training, 10)(t) for t in (0, 2, 4)] == [2.0, 1.0, 0.0]
+    assert [learning_rate(plain.training, 10)(t) for t in (0, 2, 4)] == [2.0, 0.5, 0.0]
+    assert plain.digest == default.digest != other.digest
+    assert other.training.replaced({"lr_schedule": "cosine"}) == TrainingHparams.of({**values, "lr_schedule": "cosine"})
+    assert TrainingHparams.owners_of("poly_power") == ["lr_schedule=poly"]
+    flags = ["--lr_schedule=poly", "--poly_power=3", "--dataset_name=digits", "--model_name=mnist_lenet_300_100"]
+    assert TRAIN.parse(flags).training.poly_power == 3
+    with pytest.raises(UsageError, match="no flag --poly_power here. It is a flag of --lr_schedule=poly"):
+        TRAIN.parse(flags[1:])
+    with pytest.raises(UsageError, match="TrainingHparams.of"):
+        TrainingHparams(lr_schedule="poly")
+
+
+DATA = {"dataset_name": "digits", "model_name": "mnist_lenet_300_100"}

@@ -28,6 +28,7 @@ def learning_rate(hparams: TrainingHparams, iterations_per_epoch: int) -> Callab
         warmup=warmup,
         milestones=tuple(step.iteration for step in milestones),
         gamma=hparams.gamma or 1.0,
+        hparams=hparams,
     )
     lr, least = hparams.lr, hparams.min_lr
 

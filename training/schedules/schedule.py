@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from foundations.registry import Registered
+
+if TYPE_CHECKING:
+    from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Course:
     """The steps of --milestone_steps."""
     gamma: float = 1.0
     """The factor of each milestone."""
+    hparams: Any = None
+    """The hyperparameters of the training (`TrainingHparams`), with the schedule's own."""
 
     def progress(self, t: int) -> float:
         """Return the part of the training after the warmup that has passed at a step, from 0 to 1."""
@@ -40,3 +46,5 @@ class LrSchedule(Registered):
     from --lr to it. Otherwise, --min_lr is a lower bound."""
     takes_milestones: bool = False
     """Whether the factor uses --milestone_steps and --gamma."""
+    hparams: type[TrainingHparams] | None = None
+    """A subclass with the options of the schedule, which become flags of its --lr_schedule; None without options."""

@@ -59,6 +59,7 @@ BIAS_MASKS = Technique(
     spelling="bias_masks",
     summary="no biases for units that keep no weight",
     paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
+    differences="As PHEW's code does after each of its experiments with walks; here it is a choice.",
     hparams=BiasMasksHparams,
     hooks=BiasMasks,
     takes_shards=True,

@@ -42,6 +42,7 @@ FREEZE_SMALL = Technique(
     spelling="freeze_small",
     summary="no gradients for weights that are zero, or with an option for negative ones",
     paper="Jaiswal et al. 2022 (ToST): its lottery",
+    differences="ToST's code also freezes every negative weight, by mistake; --freeze_negative does.",
     hparams=FreezeSmallHparams,
     hooks=FreezeSmall,
     takes_shards=True,

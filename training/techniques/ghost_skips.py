@@ -75,6 +75,7 @@ GHOST_SKIPS = Technique(
     spelling="ghost_skips",
     summary="add 1x1 skips around the convolutions of basic blocks",
     paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
+    differences="ToST keeps the skips to the end; here they can also fade.",
     hparams=GhostSkipsHparams,
     hooks=GhostSkips,
     transform=transform,

@@ -96,6 +96,8 @@ GRADINIT = Technique(
     spelling="gradinit",
     summary="learn a scale for each parameter tensor before training (ToST's LRsI)",
     paper="Zhu et al. 2021, GradInit: Learning to Initialize Neural Networks for Stable and Efficient Training",
+    tested_against="VITA-Group/ToST",
+    differences="ToST's use of it (LRsI), on the masked network; --gradinit_before_mask for the dense one.",
     hparams=GradInitHparams,
     hooks=GradInit,
 )

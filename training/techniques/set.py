@@ -53,6 +53,9 @@ SET = Technique(
     spelling="set",
     summary="drop the smallest weights, grow at random",
     paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
+    differences=(
+        "Steps are counted as in RigL; the mask changes after the optimizer's step, as in google-research/rigl."
+    ),
     hparams=SetHparams,
     hooks=Set,
     density="start_density",

@@ -28,6 +28,7 @@ SHORTCUT_SCALES = Technique(
     spelling="shortcut_scales",
     summary="scales of 1 on identity shortcuts, which --prune_residual prunes",
     paper="Tanaka et al. 2020 (Synaptic-Flow): its --prune-residual",
+    differences="Synaptic-Flow's own --prune-residual fails.",
     hooks=Hooks,
     transform=transform,
 )

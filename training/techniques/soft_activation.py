@@ -75,6 +75,7 @@ SOFT_ACTIVATION = Technique(
     spelling="soft_activation",
     summary="train with a smooth activation function",
     paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
+    differences="ToST keeps the function to the end; here it can also fade to ReLU.",
     hparams=SoftActivationHparams,
     hooks=SoftActivation,
     transform=transform,
