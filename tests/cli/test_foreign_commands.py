@@ -96,7 +96,9 @@ def run_small(words: list[str], place: Path) -> list[str]:
         return [newest.name if word == "ADDRESS" else word for word in words]
     if words[0] == "sweep":
         split = words.index("--")
-        return [*words[:split], "--executor=pool", "--", *shrunk(words[split + 1 :])]
+        varied = [f"--{word.partition('=')[0]}=" for word in words[:split] if "=" in word]
+        fixed = [word for word in shrunk(words[split + 1 :]) if not word.startswith(tuple(varied))]
+        return [*words[:split], "--executor=pool", "--", *fixed]
     return shrunk(words)
 
 
