@@ -98,7 +98,7 @@ def test_evaluation_has_the_scales_and_shifts_themselves() -> None:
 def test_kept_states_have_the_scales_and_shifts_themselves() -> None:
     training, seen = masked_training(normalized_network()), []
 
-    def keep(at: Any) -> None:
+    def keep(_: Any) -> None:
         before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
         with training.hooks.evaluated():
             seen.append(all(torch.equal(p, before[name]) for name, p in training.model.named_parameters()))
