@@ -144,6 +144,10 @@ class AllHooks:
         skips = [hooks.after_backward(step) for hooks in self._each]  # each acts, whatever others return
         return any(skips)
 
+    def is_over(self, step: Step) -> bool:
+        """Return whether a technique ends the training at a step."""
+        return any([hooks.is_over(step) for hooks in self._each])
+
     def skipped_before(self, step: Step) -> int:
         """Return the number of iterations before a step that the learning rate ignores."""
         return sum(hooks.skipped_before(step) for hooks in self._each)

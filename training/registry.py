@@ -18,6 +18,8 @@ TECHNIQUES = Registry(
         "training.techniques.ghost_skips",
         "training.techniques.gmp",
         "training.techniques.gradinit",
+        "training.techniques.cyclic",
+        "training.techniques.early_bird",
         "training.techniques.interpolated_norm",
         "training.techniques.rigl",
         "training.techniques.set",

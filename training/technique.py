@@ -246,6 +246,13 @@ class Hooks(Generic[H]):
         """Return the number of iterations before a step that the optimizer skipped, and the learning rate ignores."""
         return 0
 
+    def is_over(self, step: Step) -> bool:
+        """Return whether training is over at a step, after `before_step`; then it stays so, also when it is resumed.
+
+        No batch is trained any more, so that all later states are that of this step. A loop of a user's own goes on.
+        """
+        return False
+
     def after_step(self, step: Step) -> None:
         """Act after the optimizer's step of the iteration that began at `step`. Its gradients are in `.grad` still."""
 

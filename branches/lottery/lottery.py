@@ -21,7 +21,7 @@ from pruning.hparams import PruningHparams
 from pruning.level import LEVELS
 from pruning.rounding import OPENLTH
 from training.desc import TrainDesc
-from training.hparams import TrainingHparams
+from training.hparams import TechniquesHparams, TrainingHparams
 
 PRETRAIN = "pretrain_"
 PretrainGroup = merged_group(
@@ -48,10 +48,15 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
     Synaptic-Flow's multishot."""
     rewind: str = hparam("weights", choices=("weights", "learning_rate"))
-    """What returns to the rewinding step at each level: the weights and the schedule, or the schedule only (learning rate
-    rewinding, Renda et al. 2020). With a constant learning rate, the latter is training on without rewinding (AWS)."""
+    """What returns to the rewinding step at each level: the weights and the schedule, or the schedule only (learning
+    rate rewinding, Renda et al. 2020). With a constant learning rate, that is training on without rewinding (AWS)."""
     dense_steps: str | None = hparam(None, step=True)
     """Train level 0 for this long, in place of --level_steps or the whole training (AWS: 10ep)."""
+    early_bird: float | None = hparam(None, above=0, at_most=1)
+    """Train level 0 only until the mask of level 1 has settled: until the masks of the last epochs, by magnitude, differ
+    in less than this share of the weights (You et al. 2020: 0.1). The technique early_bird says more."""
+    early_bird_epochs: int = hparam(5, at_least=2)
+    """The number of epochs whose masks --early_bird compares."""
     one_shot: bool = hparam(False)
     """Prune each level from the dense training at once, in place of from the level before."""
     reinitialize: bool = hparam(False)
@@ -72,6 +77,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
             raise UsageError("give one; both say where weights come from.", *both)
         if self.rewind != "weights" and self.reinitialize:
             raise UsageError("a new initialization has no trained weights to keep.", "rewind", "reinitialize")
+        if self.early_bird is None and self.early_bird_epochs != LotteryHparams.early_bird_epochs:
+            raise UsageError("it is for --early_bird; give both.", "early_bird_epochs")
         asked = [name for name in PretrainGroup.names() if getattr(self, name) is not None]
         if asked and not self.pretrains:
             raise UsageError(f"without {PRETRAIN}training_steps there is no pretraining.", *asked)
@@ -131,15 +138,29 @@ class Lottery:
         training = self.short if lr is None else replace(self.short, lr=lr)
         if self.hparams.dense_steps is not None:
             training = self._shortened(training, self.hparams.dense_steps)
+        techniques = self._techniques_of_dense()
         if self.pretraining is None:
-            return replace(self.main, training=training)
+            return replace(self.main, training=training, techniques=techniques)
         return BranchDesc(
             main=self.main,
             state=self.rewound,
             branch=self.branch,
-            techniques=self.main.techniques,
+            techniques=techniques,
             retrain_training=training,
         )
+
+    def _techniques_of_dense(self) -> TechniquesHparams | None:
+        """Return the techniques of level 0: those of all levels, and the early end."""
+        if self.hparams.early_bird is None:
+            return self.main.techniques
+        values = {
+            "technique": "early_bird",
+            "early_bird_threshold": self.hparams.early_bird,
+            "early_bird_masks": self.hparams.early_bird_epochs,
+            "early_bird_prune_fraction": self.hparams.pruning_fraction,
+            "early_bird_layers_to_ignore": self.pruning.pruning_layers_to_ignore,
+        }
+        return TechniquesHparams.of(values).after(self.main.techniques)
 
     @cached_property
     def short(self) -> TrainingHparams:

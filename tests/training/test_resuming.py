@@ -56,6 +56,17 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "adam with a mask": oneshot_desc("snip1", {"optimizer_name": "adam", "lr": 0.01}, density=0.1),
     "mask from another step": oneshot_desc(prune_step="2ep", state_step="3it", start_step="3it"),
     "gmp with examples": train_desc(technique="gmp", gmp_strategy="snip1", gmp_frequency="2it", gmp_density=0.1),
+    "cycles with adam": train_desc(
+        optimizer_name="adam",
+        lr=0.01,
+        lr_schedule="cosine",
+        technique="cyclic",
+        cycles=3,
+        cycle_lengths="linear_increase",
+    ),
+    "early bird with an average": train_desc(
+        technique="early_bird,ema", early_bird_threshold=0.5, early_bird_masks=2, early_bird_frequency="4it"
+    ),
     "interpolated normalization with an average": train_desc(
         model_name="digits_resnet_8_4", technique="interpolated_norm,ema", ema_decay=0.8
     ),

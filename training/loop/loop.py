@@ -43,7 +43,7 @@ def steps(
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0), less the iterations that a technique skips, to the learning
-    rate of its update. clip: called before each update, with unscaled gradients, to clip them in place.
+    rate of its update. From a step on at which a technique ends the training, no batches follow. clip: called before each update, with unscaled gradients, to clip them in place.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)
@@ -52,6 +52,8 @@ def steps(
         hooks.before_step(step)
         for callback in callbacks:
             callback(step)
+        if hooks.is_over(step):
+            continue
         rate = hooks.learning_rate(step, learning_rate(iteration - hooks.skipped_before(step)))
         for group in optimizer.param_groups:
             group["lr"] = rate

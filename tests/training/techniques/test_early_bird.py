@@ -1,0 +1,92 @@
+"""Early-bird tickets: training ends when masks have settled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from branches.lottery.lottery import Lottery, LotteryHparams
+from foundations.errors import UsageError
+from foundations.storage.run import Run
+from pruning.hparams import PruningHparams
+from tests.training.small_runs import context, train_desc
+from tests.training.techniques.toy_training import ToyTraining, batch, network, run
+from training.jobs.compute import complete
+
+RATE, THRESHOLD = 0.1, 0.04
+
+
+def mask_of(model: torch.nn.Module) -> torch.Tensor:
+    """Return the half of all weights of largest magnitude."""
+    sizes = torch.cat([p.detach().abs().flatten() for p in model.parameters() if p.dim() > 1])
+    return sizes > sizes.kthvalue(len(sizes) // 2).values
+
+
+def test_twenty_steps_are_those_of_a_plain_loop_that_stops() -> None:
+    options: dict[str, Any] = {"early_bird_threshold": THRESHOLD, "early_bird_masks": 3, "early_bird_frequency": "2it"}
+    training = ToyTraining(train_desc(lr=RATE, momentum=0.9, weight_decay=0.0, training_steps="20it"))
+    run(training, 20, technique="early_bird", **options)
+
+    plain, masks, stopped, distance = network(), [], None, 0.0
+    optimizer = torch.optim.SGD(plain.parameters(), lr=RATE, momentum=0.9)
+    for t in range(20):
+        if t and t % 2 == 0:
+            masks = [*masks, mask_of(plain)][-3:]
+            distance = max(float((masks[-1] != other).double().mean()) for other in masks)
+            if len(masks) == 3 and distance < THRESHOLD:
+                stopped = t
+                break
+        x, labels = batch(t)
+        optimizer.zero_grad()
+        F.cross_entropy(plain(x), labels).backward()
+        optimizer.step()
+
+    assert stopped is not None
+    assert 6 < stopped < 18, "the example shows a stop that is neither the first possible one nor the last"
+    assert training.hooks.metrics() == {"early_bird_distance": distance, "early_bird_step": stopped}
+    for ours, theirs in zip(training.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def lottery(**flags: Any) -> Lottery:
+    return Lottery(train_desc(), PruningHparams(), LotteryHparams(**flags))
+
+
+def test_the_first_training_of_a_lottery_stops_and_the_next_level_prunes_its_weights(
+    tmp_path: Path, digits: Path
+) -> None:
+    place = context(tmp_path, digits)
+    dense, level = (desc for _, desc in lottery(early_bird=1.0, early_bird_epochs=2).levels(1))
+
+    first, second = (complete(desc, place, [dense.start.at(15)]).run for desc in (dense, level))
+
+    def state(run_: Run, at: int) -> dict[str, torch.Tensor]:
+        return run_.load_state(dense.start.at(at))
+
+    assert first.metrics().values["early_bird_step", 18] == 12  # the second epoch of three
+    assert all(torch.equal(value, state(first, 15)[name]) for name, value in state(first, 18).items())
+    assert level.techniques is None  # type: ignore[attr-defined]
+    assert second.has_mask()
+
+
+def test_epochs_without_a_threshold_are_refused() -> None:
+    with pytest.raises(UsageError, match="early_bird"):
+        LotteryHparams(early_bird_epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"early_bird_strategy": "phew"}, "early_bird_strategy"),
+        ({"early_bird_strategy": "nothing"}, "early_bird_strategy"),
+        ({"early_bird_frequency": "0it"}, "early_bird_frequency"),
+    ],
+)
+def test_options_without_sense_are_refused(flags: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        train_desc(technique="early_bird", **flags)
+    assert caught.value.hparams == (named,)
