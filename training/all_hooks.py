@@ -146,7 +146,7 @@ class AllHooks:
 
     def is_over(self, step: Step) -> bool:
         """Return whether a technique ends the training at a step."""
-        return any([hooks.is_over(step) for hooks in self._each])
+        return any(hooks.is_over(step) for hooks in self._each)
 
     def skipped_before(self, step: Step) -> int:
         """Return the number of iterations before a step that the learning rate ignores."""

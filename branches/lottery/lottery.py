@@ -53,8 +53,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     dense_steps: str | None = hparam(None, step=True)
     """Train level 0 for this long, in place of --level_steps or the whole training (AWS: 10ep)."""
     early_bird: float | None = hparam(None, above=0, at_most=1)
-    """Train level 0 only until the mask of level 1 has settled: until the masks of the last epochs, by magnitude, differ
-    in less than this share of the weights (You et al. 2020: 0.1). The technique early_bird says more."""
+    """Train level 0 only until the mask of level 1 has settled: the masks of the last epochs, by magnitude, differ in
+    less than this share of the weights (You et al. 2020: 0.1). The technique early_bird says more."""
     early_bird_epochs: int = hparam(5, at_least=2)
     """The number of epochs whose masks --early_bird compares."""
     one_shot: bool = hparam(False)

@@ -116,11 +116,12 @@ def test_the_default_lottery_has_the_addresses_of_one_that_rewinds_weights() -> 
 
 def test_a_branch_of_a_level_without_rewinding_starts_from_its_weights() -> None:
     described = lottery(rewind="learning_rate")
-    level = described.as_parent(dict(described.levels(2))[2])
+    level = dict(described.levels(2))[2]
+    assert isinstance(level, BranchDesc)
 
-    branch = describe("randomly_prune", level)
+    branch = describe("randomly_prune", described.as_parent(level))
 
-    assert branch.state == level.desc.state
+    assert branch.state == level.state
 
 
 def test_trained_weights_of_a_new_initialization_are_refused() -> None:

@@ -43,7 +43,8 @@ def steps(
 
     Before the update of each step, and once more at the end, every callback is called with the step: it sees the state
     at that step. learning_rate maps an iteration (from 0), less the iterations that a technique skips, to the learning
-    rate of its update. From a step on at which a technique ends the training, no batches follow. clip: called before each update, with unscaled gradients, to clip them in place.
+    rate of its update. From a step on at which a technique ends the training, no batches follow. clip: called before
+    each update, with unscaled gradients, to clip them in place.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches = _batches(loader, start)

@@ -53,7 +53,8 @@ class InterpolatedNorm(Hooks[InterpolatedNormHparams]):
 def _scales_and_shifts(model: nn.Module) -> tuple[list[str], list[str]]:
     """Return the names of the scales and of the shifts of normalization layers. Raises: UsageError if it has none."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    scales, shifts = [], []
+    scales: list[str] = []
+    shifts: list[str] = []
     for module in _normalizations(model):
         for part, found in ((getattr(module, "weight", None), scales), (getattr(module, "bias", None), shifts)):
             if id(part) in names:

@@ -31,7 +31,8 @@ def test_twenty_steps_are_those_of_a_plain_loop_that_stops() -> None:
     training = ToyTraining(train_desc(lr=RATE, momentum=0.9, weight_decay=0.0, training_steps="20it"))
     run(training, 20, technique="early_bird", **options)
 
-    plain, masks, stopped, distance = network(), [], None, 0.0
+    plain, stopped, distance = network(), None, 0.0
+    masks: list[torch.Tensor] = []
     optimizer = torch.optim.SGD(plain.parameters(), lr=RATE, momentum=0.9)
     for t in range(20):
         if t and t % 2 == 0:
