@@ -48,8 +48,8 @@ class LotteryHparams(PretrainGroup):  # type: ignore[misc, valid-type]
     """Rewind the weights only: each level starts with the batchnorm statistics at the end of the level before, as in
     Synaptic-Flow's multishot."""
     rewind: str = hparam("weights", choices=("weights", "learning_rate"))
-    """What returns to the rewinding step at each level: the weights and the schedule, or the schedule only (learning
-    rate rewinding, Renda et al. 2020). With a constant learning rate, that is training on without rewinding (AWS)."""
+    """Rewind weights and schedule to the rewinding step at each level, or the schedule only (learning rate rewinding,
+    Renda et al. 2020). With a constant learning rate, the latter is training on without rewinding (AWS)."""
     dense_steps: str | None = hparam(None, step=True)
     """Train level 0 for this long, in place of --level_steps or the whole training (AWS: 10ep)."""
     early_bird: float | None = hparam(None, above=0, at_most=1)

@@ -67,7 +67,7 @@ def _gains(
     of_axis: Mapping[tuple[str, int], int],
     number: int,
 ) -> NDArray[np.float64]:
-    """Return what each unit of `second`, at each place of a group, adds to the sum: (places, units)."""
+    """Return the part of each unit of `second`, at each place of a group, in the sum: (places, units)."""
     size = groups[number].units
     gains = torch.zeros(size, size, dtype=torch.float64)
     for axis in groups[number].axes:

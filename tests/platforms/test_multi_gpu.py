@@ -131,8 +131,17 @@ def test_two_processes_do_what_one_does(alone: Path, together: Path, name: str) 
             "model_name": "digits_resnet_8_2",
             "sync_batchnorm": True,
         },
+        {
+            "technique": "interpolated_norm,cyclic,early_bird",
+            "cycles": 2,
+            "early_bird_threshold": 1.0,
+            "early_bird_masks": 3,
+            "early_bird_frequency": "4it",
+            "model_name": "digits_resnet_8_2",
+            "sync_batchnorm": True,
+        },
     ],
-    ids=["clipped in parts", "average of mixed", "edge-popup in parts", "gem-miner with scales"],
+    ids=["clipped in parts", "average of mixed", "edge-popup in parts", "gem-miner with scales", "tickets"],
 )
 def test_options_of_training_give_the_same_in_two_processes(
     flags: dict[str, Any], tmp_path: Path, digits: Path

@@ -55,7 +55,7 @@ class CyclicHparams(TechniqueHparams):
 
 
 class Cyclic(Hooks[CyclicHparams]):
-    """Begin the schedule and the optimizer anew in each cycle."""
+    """Begin the schedule and the optimizer again in each cycle."""
 
     def __init__(self, training: Training, hparams: CyclicHparams) -> None:
         super().__init__(training, hparams)
