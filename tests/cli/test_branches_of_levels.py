@@ -26,7 +26,7 @@ NAMES = {
     "singleshot": ("--branch_density=0.2", "--pre_epochs=1ep"),
     "retrain": ("--retrain_lr=0.05",),
     "chain": ("--sparsities=0.7,0.9",),
-    "sign_transfer": ("--branch_seed=3", "--sign_output=False"),
+    "sign_transfer": ("--branch_seed=3", "--no_sign_output"),
     "randomly_prune": ("--branch_seed=3",),
     "randomly_reinitialize": ("--branch_seed=3",),
 }
