@@ -163,6 +163,7 @@ if TYPE_CHECKING:
     from training.sparse import SparseTraining as SparseTraining
     from training.sparse import sparse as sparse
     from training.technique import Hooks as Hooks
+    from training.technique import ParameterGroup as ParameterGroup
     from training.technique import Technique as Technique
     from training.technique import TechniqueHparams as TechniqueHparams
     from training.technique import Training as Training

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from foundations.errors import PluginError
 from foundations.plugins.users_code import article, check_methods, mistake, place_of_call, place_of_entry
-from training.technique import Hooks, Technique, TechniqueHparams, Training
+from training.technique import Hooks, ParameterGroup, Technique, TechniqueHparams, Training
 
 if TYPE_CHECKING:
     from pruning.masks.mask import Mask
@@ -86,6 +87,12 @@ HOOKS = (
     "before_mask",
     "prepare",
     "before_step",
+    "effective",
+    "parameter_groups",
+    "frozen",
+    "learning_rate",
+    "outcome",
+    "metrics",
     "loss",
     "reported_loss",
     "evaluated",
@@ -131,6 +138,24 @@ def _is_state(result: Any) -> bool:
     )
 
 
+def _is_sequence_of(result: Any, kind: type) -> bool:
+    return isinstance(result, Sequence) and not isinstance(result, str) and all(isinstance(x, kind) for x in result)
+
+
+def _is_number(result: Any) -> bool:
+    return isinstance(result, int | float) and math.isfinite(result)
+
+
+def _is_rate(result: Any) -> bool:
+    return _is_number(result) and result >= 0
+
+
+def _is_outcome(result: Any) -> bool:
+    from pruning.masks.mask import Mask
+
+    return result is None or isinstance(result, Mask)
+
+
 _RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "loss": (_is_loss, "the loss, a float tensor of shape () with a gradient"),
     "reported_loss": (_is_scalar, "the sum of losses, a float tensor of shape ()"),
@@ -140,6 +165,21 @@ _RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "after_backward": (_is_choice, "whether to skip the optimizer's step, True or False"),
     "skipped_before": (lambda result: type(result) is int, "a number of iterations, an int"),
+    "effective": (_is_state, "a dict of tensors by name"),
+    "parameter_groups": (
+        lambda result: _is_sequence_of(result, ParameterGroup),
+        "a list of ParameterGroup",
+    ),
+    "frozen": (
+        lambda result: isinstance(result, Collection) and _is_sequence_of(list(result), str),
+        "the names of parameters",
+    ),
+    "learning_rate": (_is_rate, "a finite number of 0 or more"),
+    "outcome": (_is_outcome, "a Mask or None"),
+    "metrics": (
+        lambda result: isinstance(result, Mapping) and all(map(_is_number, result.values())),
+        "a dict of numbers by name",
+    ),
     "state_dict": (_is_state, "a dict of tensors by name"),
 }
 """The hooks that return something: a check of the result, and its description for messages."""

@@ -188,8 +188,13 @@ class TechniquesHparams(Hparams):
 
     @property
     def changes_mask(self) -> bool:
-        """Whether the mask changes while the network trains."""
-        return any(technique.changes_mask for technique, _ in self.parts)
+        """Whether the mask changes while the network trains, or is its outcome."""
+        return any(technique.changes_mask or technique.mask_is_outcome for technique, _ in self.parts)
+
+    @property
+    def mask_is_outcome(self) -> bool:
+        """Whether training learns the mask."""
+        return any(technique.mask_is_outcome for technique, _ in self.parts)
 
     @property
     def structural(self) -> Self | None:

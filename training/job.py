@@ -94,7 +94,8 @@ class Job(ABC, Generic[D]):
             return {}
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
-            keep_mask(self.run, mask, model, self.trained.dataset.inputs, level, scores)
+            inputs, is_outcome = self.trained.dataset.inputs, self.techniques.mask_is_outcome
+            keep_mask(self.run, mask, model, inputs, level, scores, is_outcome=is_outcome)
         return {"density": mask.density, "sparsity": mask.sparsity}
 
 

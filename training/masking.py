@@ -151,12 +151,15 @@ def keep_mask(
     inputs: Inputs,
     requested_level: float | None,
     scores: Statistics | None = None,
+    *,
+    is_outcome: bool = False,
 ) -> None:
     """Write a mask of `model` and the report on it. The mask is written last: if it exists, its report does too.
 
     requested_level: the requested prune fraction; None for the mask's own. scores: statistics of the scores that
-    chose the mask.
+    chose the mask. is_outcome: whether training has learnt the mask, which the report then says.
     """
     requested = None if requested_level is None else kept_of(mask.total, requested_level)
-    run.save_sparsity(sparsity_report(mask, requested, model=model, input_shape=inputs, scores=scores))
+    report = sparsity_report(mask, requested, model=model, input_shape=inputs, scores=scores)
+    run.save_sparsity(report | ({"is_outcome": True} if is_outcome else {}))
     run.save_mask(*mask.to_tensors())

@@ -13,6 +13,8 @@ TECHNIQUES = Registry(
     Technique,
     "technique",
     (
+        "training.techniques.edge_popup",
+        "training.techniques.gem_miner",
         "training.techniques.ghost_skips",
         "training.techniques.gmp",
         "training.techniques.gradinit",

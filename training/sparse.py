@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import types
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from foundations.description.hparams import fields_of
 from foundations.description.step import Step
@@ -38,6 +38,14 @@ from training.all_hooks import AllHooks
 from training.gradinit import pair_of
 from training.hparams import TechniquesHparams
 from training.masking import prune_part
+from training.optimizer_steps import (
+    average_over_processes,
+    changed_rates,
+    check_optimizer,
+    computed_once,
+    has_gradients,
+    unscale_gradients,
+)
 from training.sparse_arguments import (
     arguments_of,
     check_state,
@@ -94,7 +102,9 @@ def sparse(
     or that needs whole weights where they are sharded (FSDP2), and for an optimizer that is used already, or that
     computes the loss several times in a step (LBFGS).
     """
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
+    if optimizer in _IN_USE:
+        raise UsageError("techniques use it already; name several in one call, such as 'gmp,rigl'.", "optimizer")
     if not (mask is None or isinstance(mask, Mask)):
         raise UsageError(f"it must be a Mask, and not a {type(mask).__name__}; Mask(tensors) makes one.", "mask")
     per_epoch = whole_number(steps_per_epoch, "steps_per_epoch", 1)
@@ -134,6 +144,7 @@ def sparse(
     )
     training = SparseTraining(optimizer, network, resolved, last, inputs, batches, state)
     training.start(mask, resume_from)
+    training.check_wrapper(model)
     if mask is None and training.mask is not None:
         warn_of_left_out(training.model, training.mask, resolved)
     return training
@@ -190,9 +201,24 @@ class SparseTraining:
         # A method, as schedules of the learning rate take for granted.
         self.optimizer.step = types.MethodType(step, self.optimizer)  # type: ignore[method-assign]
 
+    def check_wrapper(self, model: nn.Module) -> None:
+        """Check that the network is not in a wrapper that waits for gradients which frozen weights do not have.
+
+        Raises: UsageError, after `detach`.
+        """
+        if self._hooks.own is not None and self._hooks.own.freezes and isinstance(model, DistributedDataParallel):
+            self.detach()
+            words = f"{self.techniques.technique} freezes weights, whose gradients DistributedDataParallel waits for"
+            raise UsageError(f"{words}; call sparse with the network before you wrap it.", "model")
+
+    def metrics(self) -> dict[str, float]:
+        """Return values that the techniques report at present, by `<technique>_<name>`."""
+        return self._hooks.metrics()
+
     def detach(self) -> None:
         """Stop: steps of the optimizer are as they were, and may move the pruned weights again."""
         self.set_mask(None)
+        self._hooks.leave()
         self._is_detached = True
         _IN_USE.discard(self.optimizer)
 
@@ -271,7 +297,19 @@ class SparseTraining:
         if self._attached is not None:
             self._attached.detach()
         self.mask = mask
-        self._attached = None if mask is None else mask.attach(self.optimizer, self.model, state=self.elementwise)
+        self._attached = None
+        if mask is not None:
+            self._attached = mask.attach(
+                self.optimizer,
+                self.model,
+                state=self.elementwise,
+                keeps_state=self._hooks.keeps_state,
+                masks_gradients=self._hooks.masks_gradients,
+            )
+
+    def restart_optimizer(self) -> None:
+        """Begin a new optimizer, without state."""
+        self.optimizer.state.clear()
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network."""
@@ -319,38 +357,28 @@ class SparseTraining:
         if closure is not None:
             with torch.enable_grad():
                 value = closure()
-        if not self._has_gradients():
+        if not has_gradients(self.optimizer):
             if closure is not None and value is None:  # Lightning's closure of a batch that the user leaves out
                 return inner(**arguments)
             raise UsageError("no parameter has a gradient; call loss.backward() before optimizer.step().", "optimizer")
         self._check_loss()
-        self._unscale_gradients()
+        unscale_gradients(self.optimizer)
+        average_over_processes(self._hooks.own_parameters)
         if self._hooks.after_backward(self._now):
             self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else learning rate schedules warn
         else:
-            inner(*() if closure is None else (self._computed_once(value),), **arguments)
+            with self._own_rates():
+                inner(*() if closure is None else (computed_once(self.optimizer, value),), **arguments)
         self._hooks.after_step(self._now)
         self._now, self._has_loss = self._now.at(self.steps + 1), False
         self._hooks.before_step(self._now)
         return value
 
-    def _computed_once(self, value: Any) -> Callable[[], Any]:
-        """Return a closure for the optimizer's step, which has the loss already. Raises: UsageError as it is called.
-
-        An optimizer that calls it once more, or after it has moved the weights, needs the loss at other weights.
-        """
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        before, calls = [weight._version for weight in weights], itertools.count()
-
-        def closure() -> Any:
-            if next(calls) or [weight._version for weight in weights] != before:
-                _refuse_several_losses(self.optimizer)
-            return value
-
-        return closure
-
-    def _has_gradients(self) -> bool:
-        return any(p.grad is not None for group in self.optimizer.param_groups for p in group["params"])
+    def _own_rates(self) -> AbstractContextManager[None]:
+        """Return a context manager in which the optimizer has the learning rates of the techniques."""
+        if not self._hooks.changes_rate:
+            return nullcontext()
+        return changed_rates(self.optimizer, lambda rate: self._hooks.learning_rate(self._now, rate))
 
     def _check_loss(self) -> None:
         if self._hooks.changes_loss and not self._has_loss:
@@ -359,27 +387,3 @@ class SparseTraining:
                 "before loss.backward().",
                 "technique",
             )
-
-    def _unscale_gradients(self) -> None:
-        """Unscale the gradients, where a GradScaler leaves that to an optimizer with fused kernels."""
-        scale = getattr(self.optimizer, "grad_scale", None)
-        if scale is not None:
-            for group in self.optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.grad.div_(scale.to(parameter.grad.device))
-            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-
-
-def _refuse_several_losses(optimizer: Optimizer) -> NoReturn:
-    kind = type(optimizer).__name__
-    raise UsageError(f"{kind} computes the loss several times in a step; use another optimizer.", "optimizer")
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise UsageError(f"it must be a torch.optim.Optimizer, and not a {type(optimizer).__name__}.", "optimizer")
-    if isinstance(optimizer, LBFGS):
-        _refuse_several_losses(optimizer)
-    if optimizer in _IN_USE:
-        raise UsageError("techniques use it already; name several in one call, such as 'gmp,rigl'.", "optimizer")

@@ -25,6 +25,8 @@ _LAYERS = "prunable_layers"
 def check_state(state: Any, own: Mapping[str, Any]) -> None:
     """Check that a state is of the same training. own: the present state. Raises: UsageError."""
     own = {name: value for name, value in own.items() if value is not None}
+    if isinstance(state, Mapping) and state.get("mask") is None:
+        own.pop("mask", None)  # of a step at which nothing was pruned
     if not isinstance(state, Mapping) or any(
         not isinstance(state.get(name), Mapping if isinstance(value, Mapping) else type(value))
         for name, value in own.items()

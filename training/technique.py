@@ -8,9 +8,9 @@ Techniques that a run does not use are absent from its address.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from foundations.description.hparams import Hparams
@@ -99,7 +99,13 @@ class Training(Protocol):
         """Read a step of the training, such as `80ep`. Raises: UsageError about `hparam`."""
 
     def set_mask(self, mask: Mask | None) -> None:
-        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on."""
+        """Keep the weights that a mask prunes, and the optimizer's state for them, at zero from now on.
+
+        A technique may let the state alone, or mask gradients too: `Hooks.keeps_state`, `Hooks.masks_gradients`.
+        """
+
+    def restart_optimizer(self) -> None:
+        """Begin a new optimizer: it has no state, such as momentum, from now on. Call it in `before_step`."""
 
     def prune(self, pruning: PruningHparams) -> Mask:
         """Return the mask that a strategy prunes from the present one (or from one of ones), scoring the network.
@@ -122,6 +128,20 @@ class Training(Protocol):
 
         Key it by the step (`step.iteration`): then a resumed training draws the same numbers.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that a technique owns and the optimizer of the training trains, besides those of the network."""
+
+    parameters: Mapping[str, Tensor]
+    """Float tensors by name, which `kept` holds, so that checkpoints do. They are in `.grad` as others are."""
+    lr_factor: float = 1.0
+    """Their learning rate, relative to that of the network: of the first group of its optimizer, at each step."""
+    lr: float | None = None
+    """Their learning rate in every step, if it does not follow that of the network."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the optimizer that differ from those of its first group, such as weight_decay and momentum."""
 
 
 class Hooks(Generic[H]):
@@ -151,6 +171,48 @@ class Hooks(Generic[H]):
 
         A resumed training calls it once more for the step of its checkpoint: a second call must change nothing.
         """
+
+    def effective(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the weights of the forward pass, in place of some parameters of the network, by name.
+
+        weights: all parameters by name, as the techniques before this one change them; a tensor that several layers
+        share has the first of its names. The result is differentiable, so that gradients reach the parameters, and of
+        the same shapes. Called for each forward pass, in training and evaluation; it changes nothing. Evaluations and
+        kept states have the effective weights, checkpoints the parameters. At the end of training, after `before_step`,
+        they are written into the parameters.
+        """
+        return {}
+
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """Return the groups of parameters that the technique owns. Called after `prepare`, and when resumed."""
+        return ()
+
+    def frozen(self) -> Collection[str]:
+        """Return names of parameters of the network that do not train. Called after `prepare`, and when resumed."""
+        return ()
+
+    keeps_state: ClassVar[bool] = False
+    """Whether a mask leaves the optimizer's state of pruned weights alone, so that momentum moves on."""
+    masks_gradients: ClassVar[bool] = False
+    """Whether the optimizer sees gradients of zero for pruned weights. `after_backward` sees those of the loss."""
+
+    def learning_rate(self, step: Step, rate: float) -> float:
+        """Return the learning rate of a step in place of `rate`, that of the schedule and the techniques before."""
+        return rate
+
+    def outcome(self) -> Mask | None:
+        """Return the mask that training has learnt, where it is the outcome (`Technique.mask_is_outcome`).
+
+        Called once, after `before_step` of the last step. The mask that training has holds too.
+        """
+        return None
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return values to record at each evaluation, by name, such as a density that training learns.
+
+        Their names in the run are `<technique>_<name>`. In a training on several processes, each returns the same.
+        """
+        return {}
 
     def loss(self, value: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a training batch in place of `value`, the loss after the techniques before this one.
@@ -185,13 +247,13 @@ class Hooks(Generic[H]):
         return 0
 
     def after_step(self, step: Step) -> None:
-        """Act after the optimizer's step of the iteration that began at `step`."""
+        """Act after the optimizer's step of the iteration that began at `step`. Its gradients are in `.grad` still."""
 
     def kept(self, name: str) -> dict[str, Tensor]:
         """Return a dict for tensors that checkpoints hold: empty in a new training, filled when one is resumed.
 
         Call it in `__init__`, for each dict with a name of its own; then change the dict and its tensors as you like.
-        A resumed training has the tensors on the network's device.
+        A resumed training has the tensors on the network's device, in the order of their names.
         """
         return self._kept.setdefault(name, {})
 
@@ -201,7 +263,7 @@ class Hooks(Generic[H]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors that a checkpoint must hold for the technique: those that are `kept`."""
-        return {f"{name}.{key}": tensor for name, own in self._kept.items() for key, tensor in own.items()}
+        return {f"{name}.{key}": tensor.detach() for name, own in self._kept.items() for key, tensor in own.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load the result of `state_dict`. Called for a resumed training in place of `prepare`."""
@@ -243,6 +305,8 @@ class Technique(Registered):
     """Whether it works only for tasks in which each example, or token, has one of several classes."""
     changes_mask: bool = False
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
+    mask_is_outcome: bool = False
+    """Whether training learns a mask (`Hooks.outcome`), so that its density may be an outcome too. The run keeps it."""
     takes_shards: bool = False
     """Whether its hooks work where weights are sharded over processes (FSDP2), and their gradients are DTensors."""
     version: int = 1

@@ -133,7 +133,8 @@ def _needed(run: Run) -> list[Plugin]:
 def _mask(report: dict[str, Any]) -> list[str]:
     requested, achieved, effective = report["requested"], report["achieved"], report.get("effective")
     lines = [
-        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})",
+        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})"
+        + (", the outcome of training" if report.get("is_outcome") else ""),
         f"  density {percent(achieved['density'])}, sparsity {percent(achieved['sparsity'])}",
     ]
     if effective:

@@ -71,8 +71,13 @@ class AttachedMask:
         weights: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         state: Collection[str] | str | None = None,
+        *,
+        keeps_state: bool = False,
+        masks_gradients: bool = False,
     ) -> None:
         """Zero the pruned weights, by name as in the mask, and their state; state: as in `PrunedToZero.enforce`.
+
+        keeps_state: leave the state alone. masks_gradients: zero the gradients of pruned weights before each step.
 
         Zeroes pruned weights after each step, including those that the optimizer does not hold. Warns of these if they
         require gradients: another optimizer may train them.
@@ -86,7 +91,10 @@ class AttachedMask:
         self._weights = weights
         self._optimizer = optimizer
         self._state = state
-        self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce())
+        self._keeps_state = keeps_state
+        self._hooks = [optimizer.register_step_post_hook(lambda *_: self.enforce())]
+        if masks_gradients:
+            self._hooks.append(optimizer.register_step_pre_hook(lambda *_: self.mask_gradients()))
         with torch.no_grad():
             for name, weight in weights.items():
                 # A pruned weight that is -0.0 (a product has a sign) stays so: training resumes to the same bytes.
@@ -96,8 +104,13 @@ class AttachedMask:
 
     @torch.no_grad()
     def enforce(self) -> None:
-        """Zero the pruned weights and the optimizer's elementwise state for them."""
-        self._pruned.enforce(self._weights, self._optimizer, self._state)
+        """Zero the pruned weights and, unless it is left alone, the optimizer's elementwise state for them."""
+        self._pruned.enforce(self._weights, None if self._keeps_state else self._optimizer, self._state)
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Zero the gradients of pruned weights."""
+        self._pruned.enforce({name: weight.grad for name, weight in self._weights.items() if weight.grad is not None})
 
     @torch.no_grad()
     def kept_gradients(self) -> dict[nn.Parameter, torch.Tensor]:
@@ -108,7 +121,8 @@ class AttachedMask:
 
     def detach(self) -> None:
         """Stop: the optimizer may move the pruned weights again."""
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
 
 def _check_held(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

@@ -173,6 +173,8 @@ class Mask(Mapping[str, torch.Tensor]):
         model: nn.Module | None = None,
         *,
         state: Collection[str] | str | None = None,
+        keeps_state: bool = False,
+        masks_gradients: bool = False,
     ) -> AttachedMask:
         """Keep the pruned weights of `model`, and the optimizer's state for them, at zero: now and after each step.
 
@@ -180,13 +182,17 @@ class Mask(Mapping[str, torch.Tensor]):
         have an entry per weight: in optimizers of torch.optim and classes derived from them, and tensors of the
         weight's shape that `state` names, such as ("exp_avg",). Warns of other state of that shape.
 
+        keeps_state: leave the optimizer's state alone, so that the momentum of pruned weights moves on.
+        masks_gradients: let the optimizer see gradients of zero for pruned weights.
+
         Raises: UsageError if no model is known, if its names or shapes differ, or if the optimizer holds none of the
         mask's weights, such as one that was made for a copy of the network.
         """
         model = model if model is not None else (self._model() if self._model else None)
         if model is None:
             raise UsageError("the mask does not know its model: pass model=... to attach().")
-        return AttachedMask(*self.on_parameters(model), optimizer, state)
+        kept, weights = self.on_parameters(model)
+        return AttachedMask(kept, weights, optimizer, state, keeps_state=keeps_state, masks_gradients=masks_gradients)
 
     def on_parameters(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, nn.Parameter]]:
         """Return masks (bool) of parameters of `model` by name, and these parameters by the same names.

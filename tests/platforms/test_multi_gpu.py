@@ -59,6 +59,10 @@ MORE_DESCS: dict[str, TrainDesc | BranchDesc] = {
         mask_update_frequency="3it",
         mask_update_end="9it",
     ),
+    "edge_popup": train_desc(technique="edge_popup", clip_grad_norm=0.1, accumulate=2, **SMALL_LAST_BATCH),
+    "gem_miner": train_desc(
+        technique="gem_miner", gem_miner_begin="2it", gem_miner_period="2it", gem_miner_density=0.3, **SMALL_LAST_BATCH
+    ),
     "gradinit": train_desc(technique="gradinit", gradinit_iters=2, **SMALL_LAST_BATCH),
     "held out examples": train_desc(validation_examples=100, **SMALL_LAST_BATCH),
 }
@@ -118,8 +122,17 @@ def test_two_processes_do_what_one_does(alone: Path, together: Path, name: str) 
     [
         {"optimizer_name": "adamw", "lr": 0.01, "clip_grad_norm": 0.1, "accumulate": 3, "no_decay": "biases"},
         {"mixup": 0.8, "cutmix": 1.0, "technique": "ema", "ema_decay": 0.8, "lr_schedule": "linear"},
+        {"technique": "edge_popup", "clip_grad_norm": 0.1, "accumulate": 2},
+        {
+            "technique": "gem_miner",
+            "gem_miner_begin": "2it",
+            "gem_miner_period": "2it",
+            "learned_mask_train_rest": True,
+            "model_name": "digits_resnet_8_2",
+            "sync_batchnorm": True,
+        },
     ],
-    ids=["clipped in parts", "average of mixed"],
+    ids=["clipped in parts", "average of mixed", "edge-popup in parts", "gem-miner with scales"],
 )
 def test_options_of_training_give_the_same_in_two_processes(
     flags: dict[str, Any], tmp_path: Path, digits: Path

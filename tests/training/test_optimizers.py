@@ -215,3 +215,17 @@ def test_kinds_of_parameters_are_exempt_from_weight_decay(no_decay, expected):
 
     assert {name for name, p in model.named_parameters() if not decays[id(p)]} == expected
     assert len(decays) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_first_step_that_a_scaler_skips_leaves_no_state(name: str) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer(TrainingHparams(optimizer_name=name, momentum=0.9 * (name == "sgd")), [weight])
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.zeros(()))
+    weight.grad = torch.full((3,), math.inf)
+
+    scaler.step(optimizer)
+
+    assert not optimizer.state
+    assert torch.equal(weight.detach(), torch.ones(3))

@@ -103,6 +103,25 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         skip_fade_end="11it",
         soft_fade_end="13it",
     ),
+    "edge-popup of signed constants, clipped, with an average": train_desc(
+        technique="edge_popup,ema",
+        edge_popup_scope="global",
+        learned_mask_weights="signed_constant",
+        learned_mask_fan="kept",
+        clip_grad_norm=0.1,
+        ema_decay=0.8,
+    ),
+    "edge-popup with adam, in parts": train_desc(
+        optimizer_name="adam", momentum=0.0, lr=0.01, technique="edge_popup", accumulate=2
+    ),
+    "gem-miner with trained scales": train_desc(
+        model_name="digits_resnet_8_2",
+        technique="gem_miner",
+        gem_miner_begin="2it",
+        gem_miner_period="3it",
+        learned_mask_train_rest=True,
+        precision="fp16",
+    ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Collection, Generator, Iterator
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -101,7 +102,8 @@ class RunWork:
         # Techniques may prepare the network, for which they need a whole training.
         model = self.fresh.model if self.job.techniques else self.job.initial.masked()
         if self.platform.is_primary:
-            self.run.save_state(self.desc.start, model.state_dict())
+            with self.fresh.hooks.evaluated() if self.job.techniques else nullcontext():
+                self.run.save_state(self.desc.start, model.state_dict())
             if self.is_complete:
                 self.run.add(self.run.state_name(self.desc.start))
 

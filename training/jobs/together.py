@@ -130,7 +130,8 @@ def pays(trainers: Sequence[Trainer]) -> bool:
     2 cores, n = 5): only tiny networks without convolutions spend their time on calling kernels.
     """
     if len(trainers) < 2 or any(
-        t.parallel is not None or t.is_structural or t.desc.training.accumulate > 1 for t in trainers
+        t.parallel is not None or t.is_structural or t.hooks.own is not None or t.desc.training.accumulate > 1
+        for t in trainers
     ):
         return False
     models = [trainer.model for trainer in trainers]

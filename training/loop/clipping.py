@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 
 from pruning.masks.attached_mask import AttachedMask
 
 
 @torch.no_grad()
 def clip_gradients(
-    parameters: Iterable[nn.Parameter], max_norm: float | None, attached: AttachedMask | None = None
+    parameters: Iterable[torch.Tensor], max_norm: float | None, attached: AttachedMask | None = None
 ) -> torch.Tensor:
     """Scale the gradients of parameters, in place, by min(1, max_norm / (norm + 1e-6)); return the norm, float ().
 

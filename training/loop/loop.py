@@ -52,7 +52,7 @@ def steps(
         hooks.before_step(step)
         for callback in callbacks:
             callback(step)
-        rate = learning_rate(iteration - hooks.skipped_before(step))
+        rate = hooks.learning_rate(step, learning_rate(iteration - hooks.skipped_before(step)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         yield next(batches)

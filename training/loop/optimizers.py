@@ -52,7 +52,15 @@ def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
     is compiled.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _KEPT_FROM_COMPILER}
-    step = torch.no_grad()(inspect.unwrap(kind.step))
+    stepped = torch.no_grad()(inspect.unwrap(kind.step))
+
+    def step(self: Optimizer, *arguments: Any) -> Any:
+        # PyTorch's fused SGD leaves momentum without values where a scaler skips the first step of all.
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and not self.state and found_inf.item():
+            return None
+        return stepped(self, *arguments)
+
     return cast("type[AnyOptimizer]", type(kind.__name__, (kind,), {**methods, "step": step}))
 
 

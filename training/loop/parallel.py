@@ -10,7 +10,7 @@ divided by the part of them that counts.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -97,11 +97,14 @@ class Parallel(nn.Module):
         return loss * (self._share if self._most is None else sums[-1].to(loss.dtype) / self._most)
 
     @torch.no_grad()
-    def sum_gradients(self) -> Tensor:
-        """Sum the gradients over the processes; return the sums, (k,), of the arguments of `weighted`."""
+    def sum_gradients(self, others: Sequence[Tensor] = ()) -> Tensor:
+        """Sum the gradients over the processes; return the sums, (k,), of the arguments of `weighted`.
+
+        others: parameters besides those of the model.
+        """
         assert self._sums is not None, "the loss comes first"
         sums, self._sums = self._sums.float(), None
-        found = [p.grad for p in self.model.parameters() if p.grad is not None]
+        found = [p.grad for p in (*self.model.parameters(), *others) if p.grad is not None]
         bucket = torch.cat([sums, *(gradient.reshape(-1) for gradient in found)])
         self._platform.sum_(bucket)
         if self._most is not None:

@@ -79,7 +79,7 @@ class _Normalized(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the output, and mean, biased variance, each (C,), and number of values, (), of a channel."""
         platform, channels = switch.platform, x.shape[1]
-        wide = x.float()
+        wide = _wide(x)
         rows = wide.new_zeros(platform.world_size, 2 * channels + 1)
         if switch.counts:
             variances, means = torch.var_mean(wide, _all_but_channels(x), correction=0)
@@ -103,7 +103,7 @@ class _Normalized(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients for x, weight and bias; weight's and bias's are this process's part of the sums."""
         centred, scale, weight, count = ctx.saved_tensors
-        given = gradients[0].float()
+        given = _wide(gradients[0])
         summed = torch.stack([given.sum(_all_but_channels(given)), (given * centred).sum(_all_but_channels(given))])
         over_all = summed.clone()
         ctx.switch_platform.sum_(over_all)
@@ -114,6 +114,11 @@ class _Normalized(torch.autograd.Function):
         factor = scale if weight is None else scale * weight
         to_x = (inner * _spread(factor, given)).to(gradients[0].dtype)
         return to_x, None if weight is None else summed[1], summed[0] if ctx.has_bias else None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return values in the precision of their sums: at least float32."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _all_but_channels(x: Tensor) -> list[int]:

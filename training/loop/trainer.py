@@ -10,9 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from datasets.loading.batches import Loader, LoaderConfig
-from datasets.loading.loader import open_loader
-from datasets.loading.mixing import Mixing
 from foundations.description.step import Step
 from foundations.errors import DamagedError, Interrupted, UsageError
 from foundations.metrics import Metrics
@@ -44,6 +41,7 @@ from training.loop.clipping import clip_gradients
 from training.loop.cuda_graph import Replayed, recorder_for
 from training.loop.epoch_means import EpochMeans
 from training.loop.evaluation import evaluate
+from training.loop.loading import opened_loader
 from training.loop.loop import Batch, Callback, steps
 from training.loop.lr_schedule import learning_rate
 from training.loop.micro_batches import MicroBatches, weighted
@@ -80,7 +78,7 @@ class Trainer:
         self.scaler = grad_scaler(precision, platform.device)
         self.autocast = autocast(precision, platform.device)
         platform.agree(lambda: context.prepare(desc.dataset_name))
-        self.loader = self._opened_loader(replicate)
+        self.loader = opened_loader(desc, context, platform, self.memory_format, replicate)
         self.parallel: Parallel | None = None
         if platform.world_size > 1:
             self.parallel = Parallel(model, self.loader, platform, sync_batchnorm=desc.training.sync_batchnorm)
@@ -104,22 +102,6 @@ class Trainer:
         record = recorder_for(platform.device) if context.cuda_graphs else None
         if record is not None and self.has_fixed_passes:
             self.recorded = Replayed(self._pass, list(model.parameters()), list(model.buffers()), record)
-
-    def _opened_loader(self, replicate: int) -> Loader:
-        training, platform = self.desc.training, self.platform
-        config = LoaderConfig(
-            device=platform.device,
-            memory_format=self.memory_format,
-            order_key=replicate if training.data_order_seed is None else training.data_order_seed,
-            augmentation_key=replicate,
-            mixing=Mixing(training.mixup, training.cutmix, self.desc.outputs) if training.mixes else None,
-            rank=platform.rank,
-            world_size=platform.world_size,
-        )
-        context = self.context
-        return open_loader(
-            self.desc.dataset, context.datasets, config, workers=context.num_workers, opened=context.opened
-        )
 
     @property
     def is_structural(self) -> bool:
@@ -158,7 +140,8 @@ class Trainer:
             )
 
         self._is_pruning = True
-        mask = self.platform.agree(pruned)
+        with self.hooks.scored():
+            mask = self.platform.agree(pruned)
         self._is_pruning = False
         self._pruned = mask, statistics
         return mask
@@ -186,7 +169,14 @@ class Trainer:
             self._attached.detach()
         self.scores = self._pruned[1] if self._pruned is not None and self._pruned[0] is mask else {}
         self.mask = mask = self.platform.agree(lambda: mask)
-        self._attached = None if mask is None else mask.attach(self.optimizer, self.model)
+        self._attached = None
+        if mask is not None:
+            chosen = {"keeps_state": self.hooks.keeps_state, "masks_gradients": self.hooks.masks_gradients}
+            self._attached = mask.attach(self.optimizer, self.model, state=None, **chosen)
+
+    def restart_optimizer(self) -> None:
+        """Begin a new optimizer, without state."""
+        self.optimizer.state.clear()
 
     def advance(
         self, run: Run, progress: Progress, until: Step, keep: Collection[Step], tell: Callable[[Metrics], None]
@@ -251,7 +241,8 @@ class Trainer:
 
     def _steps(self, start: Step, until: Step, callbacks: Sequence[Callback]) -> Iterator[Batch]:
         def clip() -> None:
-            clip_gradients(self.model.parameters(), self.desc.training.clip_grad_norm, self._attached)
+            trained = (*self.model.parameters(), *self.hooks.own_parameters)
+            clip_gradients(trained, self.desc.training.clip_grad_norm, self._attached)
 
         self.model.train()
         with self.context.interrupts.deferred():
@@ -280,14 +271,15 @@ class Trainer:
                     value = self.loss((self.parallel or self.model)(x), y)
                 self.scaler.scale(weighted(value, share)).backward()  # type: ignore[no-untyped-call]
         if self.parallel is not None:
-            self.epoch.add_sums(self.parallel.sum_gradients())
+            self.epoch.add_sums(self.parallel.sum_gradients(self.hooks.own_parameters))
 
     @property
     def has_fixed_passes(self) -> bool:
         """Whether the forward and backward pass is the same code at every step, on tensors of the device only."""
-        is_changed = self.hooks.changes_loss or self.is_structural or self.parallel is not None
+        is_changed = self.hooks.changes_loss or self.hooks.own is not None or self.is_structural
+        is_split = self.parallel is not None or self.desc.training.accumulate > 1
         draws = any(isinstance(module, Draws) for module in self.model.modules())
-        return not (is_changed or draws or self.scaler.is_enabled() or self.desc.training.accumulate > 1)
+        return not (is_changed or draws or is_split or self.scaler.is_enabled())
 
     def _pass(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
@@ -311,6 +303,7 @@ class Trainer:
                 found = self._evaluated(self.loader.test_batches(), "test")
                 if self.desc.dataset.validation_examples:
                     found |= self._evaluated(self.loader.validation_batches(), "validation")
+                found |= self.hooks.metrics()
             except Interrupted:
                 return None  # the checkpoint of this step follows
             return found

@@ -59,6 +59,7 @@ class ToyTraining:
     mask: Mask | None = None
     seed: int = 3
     attached: AttachedMask | None = None
+    hooks: AllHooks = field(default_factory=AllHooks)
     unmasked: dict[str, Tensor] = field(default_factory=dict)
     """The weights before the mask, which the first run starts from."""
 
@@ -78,11 +79,17 @@ class ToyTraining:
     def step(self, text: str, hparam: str = "step") -> Step:
         return self.desc.step(text, hparam)
 
+    def restart_optimizer(self) -> None:
+        self.optimizer.state.clear()
+
     def set_mask(self, mask: Mask | None) -> None:
         if self.attached is not None:
             self.attached.detach()
         self.mask = mask
-        self.attached = None if mask is None else mask.attach(self.optimizer, self.model)
+        self.attached = None
+        if mask is not None:
+            chosen = {"keeps_state": self.hooks.keeps_state, "masks_gradients": self.hooks.masks_gradients}
+            self.attached = mask.attach(self.optimizer, self.model, state=None, **chosen)
 
     def prune(self, pruning: PruningHparams) -> Mask:
         return mask_from_hparams(self.model, pruning, ScoringInputs(seed=self.seed, input_shape=(12,)), mask=self.mask)
@@ -129,7 +136,7 @@ def run(
 ) -> None:
     """Train from the start with the techniques that the flags name."""
     techniques = TechniquesHparams.of(flags).for_training(step(iterations), has_mask=training.mask is not None)
-    hooks = AllHooks.of(techniques, training)
+    training.hooks = hooks = AllHooks.of(techniques, training)
     if training.unmasked:
         training.model.load_state_dict(training.unmasked)
         training.unmasked = {}
