@@ -20,10 +20,10 @@ paper-demo: $(VENV)/installed
 	cp .demo/paper/demo.png docs/figures/demo.png
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2 -m "not slow and not cluster"
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not cluster"
 
 test-all: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # The executors slurm and ray, each on a real cluster on this machine; what cannot be started is skipped, with the reason.
 CLUSTER_TESTS ?= tests/platforms/test_slurm.py tests/platforms/test_ray.py

@@ -66,6 +66,8 @@ def _against_plain(name: str, repeats: int) -> list[Row]:
         "prospr": ((x, y, 0.1), {"strategy": "prospr10", **with_examples}),
         "fisher": ((x, y, 0.1), {"strategy": "fisher10", "score_in_eval_mode": True, **with_examples}),
         "hutchinson": ((x, y, 0.1), {"strategy": "hutchinson10", "score_in_eval_mode": True, **with_examples}),
+        "ntk_sap": ((100, CIFAR, 0.1), {"density": 0.1, "input_shape": CIFAR}),
+        "px": ((x, 0.1), {"strategy": "px10", **with_examples}),
         "synflow": ((CIFAR, 0.01, 100), {"density": 0.01, "iterations": 100, "input_shape": CIFAR}),
     }
     found = []

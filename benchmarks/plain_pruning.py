@@ -9,14 +9,15 @@ GraSP and in eval mode for SynFlow, as in open_prune, so that both do the same p
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
 Pairs = list[tuple[Tensor, nn.Parameter]]
 """The mask and the weight of each prunable tensor."""
@@ -33,6 +34,17 @@ class _Masked(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         return self.mask * weight
+
+
+class _ReluAs(TorchFunctionMode):
+    """Replaces ReLU by another function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.function(args[0]) if func in (F.relu, torch.relu, Tensor.relu) else func(*args, **(kwargs or {}))
 
 
 class PlainPruner:
@@ -132,6 +144,63 @@ class PlainPruner:
                     tensor.mul_(signs[name])
             masks = self._prune(scores, density ** ((iteration + 1) / iterations))
         return masks
+
+    def ntk_sap(self, count: int, input_shape: Sequence[int], density: float, epsilon: float = 0.01) -> list[Tensor]:
+        """Prune by the change of the outputs when random weights move at random, for one batch of random inputs."""
+        moved = PlainPruner(self.model)
+        for (mask, weight), (other_mask, other) in zip(self.pairs, moved.pairs, strict=True):
+            nn.init.kaiming_normal_(weight.data)
+            other.data = weight.data + epsilon * torch.randn_like(weight)
+            mask.requires_grad_(True)
+            other_mask.requires_grad_(True)
+        x = torch.randn(count, *input_shape)
+        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = 1.0
+        with torch.no_grad():
+            self.model.train()(x)
+        for norm, other_norm in zip(
+            norms, (m for m in moved.model.modules() if isinstance(m, nn.BatchNorm2d)), strict=True
+        ):
+            other_norm.load_state_dict(norm.state_dict())
+        change = (self.model.eval()(x) - moved.model.eval()(x)).square().sum()
+        change.backward()
+        scores = []
+        for (mask, _), (other_mask, _) in zip(self.pairs, moved.pairs, strict=True):
+            scores.append((cast("Tensor", mask.grad) + cast("Tensor", other_mask.grad)).abs())
+            mask.requires_grad_(False)
+            mask.grad = None
+        return self._prune(scores, density)
+
+    def px(self, x: Tensor, density: float) -> list[Tensor]:
+        """Prune by the product of the active paths of ones and the paths of squared weights, each over the batch.
+
+        In float64, as in open_prune: in float32, as published, deeper networks overflow.
+        """
+        self.model.double()
+        x = x.double()
+        ones, squares = PlainPruner(self.model), PlainPruner(self.model)
+        for (_, weight), (_, one), (_, square) in zip(self.pairs, ones.pairs, squares.pairs, strict=True):
+            one.data = torch.ones_like(weight)
+            square.data = weight.data.square()
+        patterns: list[Tensor] = []
+
+        def recorded(z: Tensor) -> Tensor:
+            patterns.append(z > 0)
+            return z.clamp_min(0)
+
+        with torch.no_grad():
+            with _ReluAs(recorded):
+                self.model.eval()(x)
+            found = iter(patterns)
+            with _ReluAs(lambda z: z * next(found)):
+                active = ones.model.train()(x.square())
+        with _ReluAs(lambda z: z):
+            value = (active * squares.model.train()(torch.ones_like(x))).sum()
+        value.backward()
+        assert patterns, "the network calls relu in another way"
+        return self._prune([cast("Tensor", w.grad).abs() * w.detach() for _, w in squares.pairs], density)
 
     @torch.no_grad()
     def _make_absolute(self) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ class BranchDesc(Desc):
     mask: MaskOf | None = None
     """The mask to start from; None for a mask of ones."""
     state: StateOf | None = None
-    """The weights that are trained; None for a new initialization."""
+    """The weights that are trained; None for a new initialization, or for weights that the pruning method sets."""
     statistics: StateOf | None = None
     """The state whose batchnorm statistics training starts with; None for those that come with the weights."""
     retrain_dataset: DatasetHparams | None = None
@@ -129,6 +129,7 @@ class BranchDesc(Desc):
                 raise UsageError("it is for a new initialization; give both.", "masked_init", "reinitialize")
             if self.scored is None and self.mask is None:
                 raise UsageError("the branch has no mask to look at.", "masked_init")
+        self._check_weights_of_method()
         end = self.as_trained.end
         if self.start > end:
             raise UsageError(f"{self.start} is after the last step; choose 0it to {end}.", "start_step")
@@ -142,6 +143,18 @@ class BranchDesc(Desc):
                     "state_experiment, and the mask from the pruned run, by mask_experiment.",
                     "strategy",
                 )
+
+    def _check_weights_of_method(self) -> None:
+        """Check that nothing else says which weights are trained, where the pruning method sets them."""
+        option = None if self.pruning is None else self.pruning.replaces_weights
+        if option is None:
+            return
+        if self.branch.reinitialize:
+            raise UsageError("they name different weights to train; give one of them.", option, "reinitialize")
+        if self.state is not None or self.statistics is not None:
+            raise UsageError(
+                "this branch trains the state of a run, and not the weights that the method draws; use oneshot.", option
+            )
 
     @cached_property
     def as_trained(self) -> TrainDesc:

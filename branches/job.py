@@ -15,6 +15,7 @@ from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.job import InitialState, Job, initialized_model
 from training.masking import (
+    Requested,
     keep_mask,
     prunable_part,
     prune_with_data,
@@ -99,7 +100,9 @@ class BranchJob(Job[BranchDesc]):
         """Compute the mask, or load the stored one, and load the weights to train."""
         desc, holds_mask = self.desc, not self.desc.changes_mask and self.platform.agree(self.run.has_mask)
         scored = None if desc.scored is None or holds_mask else self.model_at(desc.scored)
-        if desc.state is None:
+        if desc.pruning is not None and desc.pruning.replaces_weights is not None and desc.scored is not None:
+            model = self._with_own_weights(desc.pruning, desc.scored)
+        elif desc.state is None:
             which = desc.branch.initialization
             keys: list[int | str] = ["reinitialize", self.seed, *([which] if which else [])]
             model = initialized_model(desc.as_trained, *keys, techniques=self.techniques)
@@ -114,6 +117,13 @@ class BranchJob(Job[BranchDesc]):
             self._take_statistics(model, desc.statistics)
         return InitialState(model, mask, self.platform.agree(self.fingerprints))
 
+    def _with_own_weights(self, pruning: PruningHparams, scored: StateOf) -> nn.Module:
+        """Return the network with the weights that the pruning method sets in place of the scored ones."""
+        model = self.model_at(scored)
+        assert pruning.method.set_weights is not None, "its hyperparameters replace weights"
+        pruning.method.set_weights(model, pruning, self.seed)
+        return model
+
     def _take_statistics(self, model: nn.Module, source: StateOf) -> None:
         """Load the buffers of a run's state into a network: batchnorm's running means and variances."""
         state = self._run_of(source).load_state(source.step)
@@ -121,7 +131,7 @@ class BranchJob(Job[BranchDesc]):
 
     def _new_mask(self, model: nn.Module) -> Mask:
         """Score `model`, prune and permute; store the mask, unless it changes while the network trains."""
-        desc, level = self.desc, None
+        desc, requested = self.desc, Requested()
         with saying_warnings(self.context):
             mask = self.starting_mask(model)
         if desc.pruning is not None and desc.mask is None:
@@ -129,7 +139,8 @@ class BranchJob(Job[BranchDesc]):
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
             # If the mask covers more than the prunable weights, no share of the whole was requested.
-            level = desc.pruning.level if mask.keys() <= prunable_part(model, desc.pruning, mask).keys() else None
+            if mask.keys() <= prunable_part(model, desc.pruning, mask).keys():
+                requested = Requested.of(desc.pruning)
             # Constructive methods (PHEW) add to the given mask; the others prune it further.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive
             start, pruning, device = None if adds_to_nothing else mask, desc.pruning, self.platform.device
@@ -156,7 +167,7 @@ class BranchJob(Job[BranchDesc]):
             mask = mask.with_whole(desc.branch.layers_to_ignore.split(","), "layers_to_ignore")
         model.cpu()
         if not desc.changes_mask and self.platform.is_primary:
-            keep_mask(self.run, mask, model, desc.main.dataset.inputs, level, statistics)
+            keep_mask(self.run, mask, model, desc.main.dataset.inputs, requested, statistics)
         return mask
 
     def _run_of(self, source: Source) -> Run:

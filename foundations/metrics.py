@@ -95,10 +95,14 @@ def is_better_higher(name: str) -> bool:
     return not name.endswith(("loss", "error", "seconds")) if metric is None else metric.higher_is_better
 
 
+_SHARES = ("sparsity", "density", "effective_sparsity")
+"""Results that are shares of the prunable weights."""
+
+
 def is_fraction(name: str) -> bool:
     """Return whether a metric or another result lies between 0 and 1 and is shown in percent."""
     metric = metric_of(name)
-    return name.endswith("accuracy") or name in ("sparsity", "density") if metric is None else metric.is_fraction
+    return name.endswith("accuracy") or name in _SHARES if metric is None else metric.is_fraction
 
 
 @dataclass

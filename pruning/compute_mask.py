@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from foundations.errors import UsageError, invalid
 from pruning.allocations.allocation import Allocation, Counts
+from pruning.effective_density import fewest_kept, graph_of
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
@@ -52,25 +53,64 @@ def mask_from_hparams(
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
-    method = hparams.method
     whole = starting_mask(model, hparams, mask)
     _check_values(model)
     _check_numbers(model, hparams, whole)
     ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
-    start = whole.with_tensors({name: tensor for name, tensor in whole.items() if name not in ignored})
-    keep = (kept_of(whole.total, hparams.level) if keep is None else keep) - Mask(ignored).kept
-    _check_number(keep, start, method, bool(ignored), bool(kept_by_torch(model)))
-    if keep in (start.kept, start.total) and (hparams.rounding == NEAREST or hparams.level == 0):
-        found = start if keep == start.kept else start.union(start.invert())
-        return whole.with_tensors({**found, **ignored})
-    with open_scoring(model, hparams, start, inputs) as scoring:
-        if method.build_mask is not None:
-            found = method.build_mask(scoring, keep, hparams)
-            check_mask(found, start, keep, method)
-        else:
-            counted = Counted(whole.total, whole.kept, Mask(ignored).kept)
-            found = _iterate(scoring, hparams, start, _groups(hparams, scoring, start, keep, counted), on_iteration)
-    return whole.with_tensors({**found, **ignored})
+    pruner = _Pruner(model, hparams, inputs, whole, ignored)
+    if keep is None and hparams.effective_density is not None:
+        keep = pruner.kept_for_effective_density(hparams.effective_density)
+    return pruner.mask_keeping(kept_of(whole.total, hparams.level) if keep is None else keep, on_iteration)
+
+
+class _Pruner:
+    """Prunes a network to numbers of weights within one mask, its ignored layers left whole."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hparams: PruningHparams,
+        inputs: ScoringInputs,
+        whole: Mask,
+        ignored: dict[str, Tensor],
+    ) -> None:
+        self._model, self._hparams, self._inputs = model, hparams, inputs
+        self._whole, self._ignored = whole, ignored
+        self._start = whole.with_tensors({name: part for name, part in whole.items() if name not in ignored})
+        self._first: list[Scores] | None = None
+        """The scores of the first iteration, where several numbers share them."""
+
+    def mask_keeping(self, keep: int, on_iteration: OnIteration | None = None) -> Mask:
+        """Return the mask of `keep` weights, those of ignored layers included. Raises: UsageError."""
+        hparams, start, method = self._hparams, self._start, self._hparams.method
+        keep -= Mask(self._ignored).kept
+        _check_number(keep, start, method, bool(self._ignored), bool(kept_by_torch(self._model)))
+        if keep in (start.kept, start.total) and (hparams.rounding == NEAREST or hparams.level == 0):
+            return self._with_ignored(start if keep == start.kept else start.union(start.invert()))
+        with open_scoring(self._model, hparams, start, self._inputs) as scoring:
+            if method.build_mask is not None:
+                found = method.build_mask(scoring, keep, hparams)
+                check_mask(found, start, keep, method)
+            else:
+                counted = Counted(self._whole.total, self._whole.kept, Mask(self._ignored).kept)
+                groups = _groups(hparams, scoring, start, keep, counted)
+                found = _iterate(scoring, hparams, start, groups, on_iteration, self._first)
+        return self._with_ignored(found)
+
+    def kept_for_effective_density(self, target: float) -> int:
+        """Return the least number of kept weights whose mask has an effective density. Raises: UsageError."""
+        self._inputs = self._inputs.for_method(self._model, self._hparams)  # data are read once
+        if self._hparams.prune_iterations == 1 or not callable(self._inputs.examples):
+            self._first = []
+        start, set_aside, extends = self._start, Mask(self._ignored).kept, self._hparams.method.is_constructive
+        lowest, highest = (start.kept, start.total) if extends else (0, start.kept)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TiesWarning)  # the mask that is returned warns
+            graph = graph_of(self._model, self._inputs)
+            return fewest_kept(target, graph, self.mask_keeping, lowest + set_aside, highest + set_aside)
+
+    def _with_ignored(self, found: Mask) -> Mask:
+        return self._whole.with_tensors({**found, **self._ignored})
 
 
 def scores_from_hparams(model: nn.Module, hparams: PruningHparams, inputs: ScoringInputs, mask: Mask) -> Scores:
@@ -106,13 +146,20 @@ def _iterate(
     start: Mask,
     groups: list[tuple[Mask, _Count]],
     on_iteration: OnIteration | None,
+    first: list[Scores] | None = None,
 ) -> Mask:
-    """Score and prune iteratively, each group to its number of weights."""
+    """Score and prune iteratively, each group to its number of weights.
+
+    first: holds the scores of the first iteration, if they are known already; else they are put there.
+    """
     mask, allocation = start, ALLOCATIONS.find(hparams.allocation)
     for iteration in range(1, hparams.prune_iterations + 1):
         scoring.set_mask(mask)
+        scoring.iteration = iteration
+        scores = first[0] if first and iteration == 1 else _scores(scoring, hparams)
+        if first is not None and not first:
+            first.append(scores)
         candidates = start if hparams.method.can_regrow else mask
-        scores = _scores(scoring, hparams)
         if allocation.normalize is not None:
             shares = allocation.normalize(scores, candidates, hparams.method)
             scores = checked_scores(shares, candidates, allocation, allocation.normalize)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
-from pruning.level import prune_fraction_of
+from pruning.level import LEVELS, prune_fraction_of
 from pruning.method import Direction, Method
 from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
 from pruning.rounding import NEAREST, Roundings, check_rounding
@@ -42,6 +42,10 @@ class PruningHparams(Hparams):
 
     compression: float | None = hparam(None, at_least=1)
     """1 / density: another way to give the level."""
+
+    effective_density: float | None = hparam(None, at_least=0, at_most=1)
+    """The fraction of the prunable weights that is kept on paths of kept weights from input to output, which alone can
+    change the outputs: as many weights are pruned as leave it. The density is an outcome then."""
 
     prune_iterations: int = hparam(1, at_least=1)
     """The number of times that the network is scored and pruned to reach the level."""
@@ -121,6 +125,12 @@ class PruningHparams(Hparams):
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
+        if self.effective_density is not None:
+            given = [name for name in LEVELS[:-1] if getattr(self, name) is not None]
+            if given:
+                raise UsageError("it is another way to give the level; give one of them.", LEVELS[-1], *given)
+            if self.rounding != NEAREST:
+                raise UsageError(f"the number of weights is found by bisection; use {NEAREST}.", "rounding", LEVELS[-1])
         if self.method.is_constructive and self.rounding != NEAREST:
             raise UsageError(f"{self.strategy} builds its mask without scores; it takes only {NEAREST}.", "rounding")
         check_rounding(self.rounding, ALLOCATIONS.find(self.allocation), self.prune_schedule, self.prune_iterations)
@@ -148,7 +158,9 @@ class PruningHparams(Hparams):
 
     @property
     def level(self) -> float:
-        """The level as a prune fraction, whichever of the three hyperparameters gives it."""
+        """The level as a prune fraction, whichever hyperparameter gives it; of an effective density, 1 - that."""
+        if self.effective_density is not None:
+            return prune_fraction_of(density=self.effective_density)
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
 
     @property
@@ -169,6 +181,11 @@ class PruningHparams(Hparams):
         return self.method.prune_direction
 
     @property
+    def replaces_weights(self) -> str | None:
+        """The option by which training starts from weights that the method sets (`Method.set_weights`), if given."""
+        return None
+
+    @property
     def uses_seed(self) -> bool:
         """Whether a seed can change the mask: the method draws at random, or its examples are chosen at random."""
         return self.level > 0 and (self.method.stochastic or self.method.needs_examples)
@@ -182,7 +199,9 @@ class PruningHparams(Hparams):
         level, method = self.level, self.method
         if level == 0:
             return type(self)(strategy=self.strategy, prune_fraction=0.0)
-        simple: dict[str, Any] = {"prune_fraction": level, "density": None, "compression": None}
+        simple: dict[str, Any] = {"density": None, "compression": None}
+        if self.effective_density is None:
+            simple["prune_fraction"] = level
         simple["allocation"] = ALLOCATIONS.find(self.allocation).spelling
         if self.prune_direction == method.prune_direction:
             simple |= {"prune_highest": False, "prune_lowest": False}

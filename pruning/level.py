@@ -12,6 +12,8 @@ from fractions import Fraction
 from foundations.errors import UsageError
 
 DEFAULT_PRUNE_FRACTION = 0.8
+LEVELS = ("prune_fraction", "density", "compression", "effective_density")
+"""The hyperparameters of which any one gives the level."""
 _DECIMALS = 12
 
 

@@ -49,6 +49,9 @@ class Method(Registered):
     """Whether scores need double precision."""
     transform: Callable[[nn.Module, Any], None] | None = None
     """(network, hyperparameters): changes the copy of the network in place before it is scored for the first time."""
+    set_weights: Callable[[nn.Module, Any, int], None] | None = None
+    """(network, hyperparameters, seed): sets the weights from which training starts, in place, where the
+    hyperparameters ask for it (`PruningHparams.replaces_weights`)."""
     needs_input_shape: bool = False
     depends_on_mask: bool = True
     """Whether scores change with the mask. If not, more iterations give the same mask."""

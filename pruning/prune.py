@@ -45,6 +45,7 @@ def prune(
     density: float | None = None,
     fraction: float | None = None,
     compression: float | None = None,
+    effective_density: float | None = None,
     keep: int | None = None,
     iterations: int = 1,
     schedule: str = "exponential",
@@ -74,7 +75,8 @@ def prune(
 
     strategy: the name of a method (`pruning.registry`). The level is one of `density`, `fraction` (pruned),
     `compression` and `keep` (a number), relative to all prunable weights (`pruning.weights.prunable`);
-    `pruning.level` rounds it; by default a fraction of 0.8 is pruned.
+    `pruning.level` rounds it; by default a fraction of 0.8 is pruned. Or it is the `effective_density`, of kept weights
+    on paths of kept weights from input to output: then the fewest weights with that density are kept.
     iterations, schedule: the number of times that the network is scored and pruned, and the schedule of the number of
     kept weights. allocation: the allocation of the level to the layers.
     rounding: of the number of pruned weights, by default to the nearest, the first of equal scores being pruned;
@@ -116,6 +118,7 @@ def prune(
         prune_fraction=fraction,
         density=density,
         compression=compression,
+        effective_density=effective_density,
         prune_iterations=iterations,
         prune_schedule=schedule,
         rounding=rounding,
@@ -128,10 +131,14 @@ def prune(
         prune_bias=prune_bias,
         prune_batchnorm=prune_batchnorm,
     )
-    if keep is not None and any(level is not None for level in (density, fraction, compression)):
-        raise UsageError("it excludes density, fraction and compression; give one of them.", "keep")
+    if keep is not None and any(level is not None for level in (density, fraction, compression, effective_density)):
+        raise UsageError("it excludes density, fraction, compression and effective_density; give one of them.", "keep")
     if keep is not None and rounding != NEAREST:
         raise UsageError(f"it rounds a level; give density, fraction or compression with {rounding}.", "rounding")
+    if hparams.replaces_weights is not None:
+        raise UsageError(
+            "prune returns a mask and leaves the weights as they are; jobs take it.", hparams.replaces_weights
+        )
     start = starting_mask(model, hparams, mask, choices if by_type else None)
     if mask is None and choices == [DEFAULT_LAYERS]:
         warn_of_left_out(model, start, stacklevel=2)

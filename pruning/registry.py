@@ -25,6 +25,8 @@ METHODS = Registry(
         "pruning.methods.prospr",
         "pruning.methods.hutchinson",
         "pruning.methods.grad_norm",
+        "pruning.methods.ntk_sap",
+        "pruning.methods.px",
     ),
 )
 ALLOCATIONS = Registry(

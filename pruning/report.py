@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ def sparsity_report(
     mask: Mask,
     requested_kept: int | None = None,
     *,
+    requested_effective_density: float | None = None,
     model: nn.Module | None = None,
     input_shape: Inputs | tuple[int, ...] | None = None,
     scores: Statistics | None = None,
@@ -30,7 +32,8 @@ def sparsity_report(
     """Return a report of a mask, ready for JSON.
 
     total: prunable weights. requested and achieved: kept weights, density (kept / total) and sparsity (1 - density);
-    without `requested_kept`, they are equal. layers: the same by tensor, with its shape.
+    without `requested_kept`, they are equal. With `requested_effective_density`, also requested_effective, of kept
+    weights on paths. layers: the same by tensor, with its shape.
     collapsed_layers: the tensors with no weights left. Tensors that hold the queries, keys and values of attention
     have the same for q, k and v, as `parts`.
 
@@ -72,6 +75,9 @@ def sparsity_report(
         "collapsed_layers": [name for name in mask if kept[name] == 0],
         "layers": layers,
     }
+    if requested_effective_density is not None:
+        wanted = -int(-mask.total * Fraction(repr(float(requested_effective_density))) // 1)
+        report["requested_effective"] = _levels(wanted, mask.total)
     if model is not None and (rest := left_out(model, mask)) is not None:
         unregistered = {"(not registered)": rest.unregistered} if rest.unregistered else {}
         report["not_prunable"] = {**rest.layers, **unregistered}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPEN_PRUNE_CACHE"] = ""  # nothing is timed for estimates, and nothing is kept in the user's cache
 os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "open_prune_tests_state")
+
+# Each module is compiled once, not by every process: also where this is switched off for other work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -23,6 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="install the wheel and its dependencies into a new virtual environment (tests/test_setup.py)",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later garbage collections what stays to the end, here and in the processes that tests fork."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 GOLDEN_FOLDERS = (SHARED / "golden", SHARED / "golden_methods", REPOSITORY / "tests" / "golden")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests import interpreter
 from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
 
@@ -72,8 +71,8 @@ def run_commands(commands: Sequence[str], folder: Path, change: Callable[[list[s
         assert result.code == 0, f"{command}\n{result.out}{result.err}"
 
 
-def run_blocks(blocks: Sequence[str]) -> None:
-    """Run blocks of Python in the repository, each in a process of its own."""
+def run_blocks(blocks: Sequence[str], *, is_bare: bool = False) -> None:
+    """Run blocks of Python in the repository, each in a new interpreter. is_bare: not even torch is imported there."""
     for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], cwd=REPOSITORY, capture_output=True, text=True)
+        done = (interpreter.run_bare if is_bare else interpreter.run)(["-c", block], REPOSITORY)
         assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import open_prune
+from tests import interpreter
 from tests.conftest import REPOSITORY
 
 NAMES = open_prune.__all__
@@ -95,7 +96,7 @@ try:
 except KeyboardInterrupt as error:
     print(type(error).__name__)
 """
-    done = _python(_PRUNING.format(is_interrupted=True) + caught)
+    done = interpreter.run(["-c", _PRUNING.format(is_interrupted=True) + caught], REPOSITORY)
 
     assert (done.stdout, done.stderr) == ("KeyboardInterrupt\n", "")
 
@@ -108,7 +109,7 @@ thread.start()
 thread.join()
 print(len(found))
 """
-    done = _python(_PRUNING.format(is_interrupted=False) + in_thread)
+    done = interpreter.run(["-c", _PRUNING.format(is_interrupted=False) + in_thread], REPOSITORY)
 
     assert (done.stdout, done.stderr) == ("1\n", "")
 

@@ -24,7 +24,7 @@ from pruning.scoring.score_statistics import Statistics
 from training.context import Context
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
-from training.masking import keep_mask
+from training.masking import Requested, keep_mask
 from training.structure import transform
 
 D = TypeVar("D", bound=Desc)
@@ -95,8 +95,10 @@ class Job(ABC, Generic[D]):
         if self.techniques is not None and self.techniques.changes_mask:
             level = self.techniques.final_level
             inputs, is_outcome = self.trained.dataset.inputs, self.techniques.mask_is_outcome
-            keep_mask(self.run, mask, model, inputs, level, scores, is_outcome=is_outcome)
-        return {"density": mask.density, "sparsity": mask.sparsity}
+            keep_mask(self.run, mask, model, inputs, Requested(level), scores, is_outcome=is_outcome)
+        report = self.run.sparsity() or {}
+        by_paths = {"effective_sparsity": report["effective"]["sparsity"]} if "requested_effective" in report else {}
+        return {"density": mask.density, "sparsity": mask.sparsity, **by_paths}
 
 
 class TrainJob(Job[TrainDesc]):

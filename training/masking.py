@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -144,22 +144,45 @@ def _split(model: nn.Module, pruning: PruningHparams, mask: Mask) -> tuple[Mask,
     return ones.with_tensors({**part, **missing}), rest
 
 
+@dataclass(frozen=True)
+class Requested:
+    """The level that was asked for."""
+
+    level: float | None = None
+    """The prune fraction; None for the mask's own."""
+    effective_density: float | None = None
+    """The share of the weights on paths; None if it was not asked for."""
+
+    @classmethod
+    def of(cls, pruning: PruningHparams) -> Requested:
+        """Return the level that hyperparameters ask for."""
+        effective = pruning.effective_density
+        return cls(None if effective is not None else pruning.level, effective)
+
+
 def keep_mask(
     run: Run,
     mask: Mask,
     model: nn.Module,
     inputs: Inputs,
-    requested_level: float | None,
+    requested: Requested,
     scores: Statistics | None = None,
     *,
     is_outcome: bool = False,
 ) -> None:
     """Write a mask of `model` and the report on it. The mask is written last: if it exists, its report does too.
 
-    requested_level: the requested prune fraction; None for the mask's own. scores: statistics of the scores that
-    chose the mask. is_outcome: whether training has learnt the mask, which the report then says.
+    scores: statistics of the scores that chose the mask. is_outcome: whether training has learnt the mask, which the
+    report then says.
     """
-    requested = None if requested_level is None else kept_of(mask.total, requested_level)
-    report = sparsity_report(mask, requested, model=model, input_shape=inputs, scores=scores)
+    kept = None if requested.level is None else kept_of(mask.total, requested.level)
+    report = sparsity_report(
+        mask,
+        kept,
+        requested_effective_density=requested.effective_density,
+        model=model,
+        input_shape=inputs,
+        scores=scores,
+    )
     run.save_sparsity(report | ({"is_outcome": True} if is_outcome else {}))
     run.save_mask(*mask.to_tensors())

@@ -2,7 +2,7 @@
 
 The palette is safe for colour-blind readers (Okabe and Ito 2008, indigo of Tol's 'muted', and five more for plug-ins),
 and each colour has a marker, so that figures can be read in black and white. A strategy has the same colour and marker
-everywhere: from its place in the registry of methods or, for a plug-in, from its name.
+everywhere: `_METHODS` has those of open_prune, and a plug-in's follow from its name.
 """
 
 from __future__ import annotations
@@ -34,20 +34,27 @@ _SHAPES: dict[str, Any] = {"star4": (4, 1, 0), "star3": (3, 1, 0)}
 _SIZES = {"X": 4.6, "P": 4.6, "*": 5.2, "star4": 6.0, "star3": 6.0, "D": 3.0, "s": 3.3, "d": 4.0}
 """Sizes in points of markers that look smaller or larger than others of the same size."""
 _EDGES = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-# By place in the registry of methods. Related methods (GraSP and its absolute form) share a colour.
-_METHODS = (
-    (_GREY, _SOLID),  # random
-    (_ORANGE, _SOLID),  # magnitude
-    (_BLUE, _SOLID),  # snip
-    (_SKY, _SOLID),  # force
-    (_GREEN, _SOLID),  # grasp
-    (_GREEN, _BROKEN),  # graspabs
-    (_INDIGO, _SOLID),  # taylor
-    (_INDIGO, _BROKEN),  # fisher
-    (_VERMILLION, _SOLID),  # synflow
-    (_VERMILLION, _BROKEN),  # synflowl2
-    (_PURPLE, _SOLID),  # phew
-)
+# Related methods share a colour (GraSP and its absolute form). Dashes and marker together are of one method alone, for
+# black and white.
+_METHODS = {
+    "random": (_GREY, _SOLID, "o"),
+    "magnitude": (_ORANGE, _SOLID, "s"),
+    "snipN": (_BLUE, _SOLID, "^"),
+    "forceN": (_SKY, _SOLID, "v"),
+    "graspN": (_GREEN, _SOLID, "D"),
+    "graspabsN": (_GREEN, _BROKEN, "d"),
+    "taylorN": (_INDIGO, _SOLID, "<"),
+    "fisherN": (_INDIGO, _BROKEN, ">"),
+    "synflow": (_VERMILLION, _SOLID, "P"),
+    "synflowl2": (_VERMILLION, _BROKEN, "*"),
+    "phew": (_PURPLE, _SOLID, "p"),
+    "grasp_itN": (_GREEN, _DOTTED, "8"),
+    "prosprN": (_BLUE, _BROKEN, "H"),
+    "hutchinsonN": (_INDIGO, _DOTTED, "o"),
+    "grad_normN": (_SKY, _BROKEN, "s"),
+    "ntk_sap": (_PURPLE, _BROKEN, "^"),
+    "pxN": (_PURPLE, _DOTTED, "v"),
+}
 _OTHERS = tuple(
     (colour, dashes)
     for dashes in DASHES
@@ -126,13 +133,12 @@ def _look_of_method(strategy: str) -> Look:
     """Return the look of a strategy of open_prune, or of dense networks."""
     if strategy == DENSE:
         return DENSE_LOOK
-    place = place_of(strategy)
-    return Look(*_METHODS[place], _MARKERS[place])
+    return Look(*_METHODS[METHODS.find(strategy).spelling])
 
 
 def _is_own(strategy: str) -> bool:
     """Return whether a strategy is a plug-in's. Drawing its runs does not require loading it."""
-    return strategy != DENSE and place_of(strategy) >= len(_METHODS)
+    return strategy != DENSE and (strategy not in METHODS or METHODS.find(strategy).spelling not in _METHODS)
 
 
 @functools.lru_cache(maxsize=64)

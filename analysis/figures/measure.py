@@ -233,7 +233,7 @@ def _compared(dots: Sequence[Dot], y: str, options: MeasureOptions) -> Compariso
     names, panel = lines_and_panel(options)
     told_apart = {*names, panel, *names_in(options.over), options.x}
     if told_apart & {"remaining", *LEVELS}:
-        told_apart.add("prune_fraction")
+        told_apart |= {"prune_fraction", "effective_density"}
     points = []
     for members in groups.values():
         is_shown = [not is_line or _is_shown(dot.x, dot.y, options) for dot in members]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from foundations.description.hparams import Hparams, hparam, merged_group
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,7 +43,7 @@ class ScoringOptions(Hparams):
     def pruning(self) -> PruningHparams:
         """The pruning of the network before it is scored, and the strategy that scores it."""
         values = {name: value for name, value in self.values().items() if name != "step"}
-        if all(values[level] is None for level in ("prune_fraction", "density", "compression")):
+        if all(values[level] is None for level in LEVELS):
             values["prune_fraction"] = 0.0
         return PruningHparams.of(values)
 

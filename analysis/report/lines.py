@@ -10,7 +10,7 @@ from analysis.compare.points import DENSE, differences, text_of
 from analysis.rows.run_row import COLUMNS, HPARAM, Row
 
 _NOTHING = (None, False, "")
-LEVEL_HYPERPARAMETERS = ("prune_fraction",)
+LEVEL_HYPERPARAMETERS = ("prune_fraction", "effective_density")
 """Hyperparameters of the level: they are the axis of a report, and tell no lines apart."""
 _FIRST = ("strategy", "technique", "branch", "dataset_name", "model_name")
 """Keys that people look for first; their values are clear without a name."""

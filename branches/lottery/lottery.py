@@ -18,6 +18,7 @@ from foundations.description.desc import Desc, RunRef, StateOf
 from foundations.description.hparams import Hparams, hparam, merged_group, overrides
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 from pruning.rounding import OPENLTH
 from training.desc import TrainDesc
 from training.hparams import TrainingHparams
@@ -96,9 +97,8 @@ class Lottery:
     hparams: LotteryHparams
 
     def __post_init__(self) -> None:
-        spellings = ("prune_fraction", "density", "compression")
-        if any(getattr(self.pruning, spelling) is not None for spelling in spellings):
-            raise UsageError("the levels say how much is pruned; use pruning_fraction.", *spellings)
+        if any(getattr(self.pruning, spelling) is not None for spelling in LEVELS):
+            raise UsageError("the levels say how much is pruned; use pruning_fraction.", *LEVELS)
         if self.pruning.rounding == OPENLTH and not self.hparams.one_shot:
             raise UsageError("levels are shares of all weights, in OpenLTH of those left; add one_shot.", "rounding")
 

@@ -59,6 +59,8 @@ def _even(parent: RunRef) -> PruningHparams:
     pruning = parent.desc.pruning if isinstance(parent.desc, BranchDesc) else None
     if pruning is None and not isinstance(parent, Level):
         raise UsageError("even needs a parent that prunes by itself, since its density is drawn again.", "randomize")
+    if pruning is not None and pruning.effective_density is not None:
+        raise UsageError("the parent's density is an outcome of its effective density; use layerwise.", "randomize")
     fraction = 0.0 if pruning is None else pruning.level
     return PruningHparams.of({"strategy": "random", "allocation": "uniform", "prune_fraction": fraction})
 

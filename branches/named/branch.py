@@ -107,6 +107,12 @@ class Level(RunRef):
             )
         main, start = main_run(run), run.desc.start
         state = run.desc.state if isinstance(run.desc, BranchDesc) else None
+        pruning = run.desc.pruning if isinstance(run.desc, BranchDesc) else None
+        if pruning is not None and pruning.replaces_weights is not None:
+            raise UsageError(
+                "this branch trains the weights of its parent before they were pruned, but those are weights that its "
+                f"method drew ({pruning.replaces_weights}), and no run keeps them."
+            )
         return cls(
             run.desc,
             run.replicate,

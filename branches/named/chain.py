@@ -13,6 +13,7 @@ from foundations.description.desc import Desc, RunRef
 from foundations.description.hparams import hparam
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 
 PHEW_LEVELS = "0.488,0.59,0.672,0.738,0.79,0.832,0.866,0.893,0.914,0.931,0.945,0.956,0.965,0.972,0.977,0.982"
 
@@ -44,9 +45,8 @@ def chain_levels(
     parent: RunRef, pruning: PruningHparams, flags: ChainFlags, finish: Callable[[Desc], Desc]
 ) -> dict[str, Desc]:
     """Return the runs in order, by level: the sparsest first if the method adds to a mask."""
-    spellings = ("prune_fraction", "density", "compression")
-    if any(getattr(pruning, spelling) is not None for spelling in spellings):
-        raise UsageError("a chain has several levels; use sparsities.", *spellings)
+    if any(getattr(pruning, spelling) is not None for spelling in LEVELS):
+        raise UsageError("a chain has several levels; use sparsities.", *LEVELS)
     levels = list(flags.levels.items())
     found: dict[str, Desc] = {}
     before = flags.mask_experiment

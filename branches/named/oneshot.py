@@ -8,6 +8,8 @@ from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
 from branches.named.branch import Branch
 from foundations.description.desc import RunRef, StateOf
 from foundations.description.hparams import hparam
+from foundations.description.step import Step
+from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 
 
@@ -31,6 +33,13 @@ class OneshotFlags(BranchHparams):
 
 def oneshot(parent: RunRef, pruning: PruningHparams, flags: OneshotFlags) -> BranchDesc:
     """Score weights, prune once, train: everything as the flags say."""
+    weights = pruning.replaces_weights
+    if weights is not None and (flags.state_experiment not in (None, parent) or not _is_first(flags.state_step)):
+        raise UsageError(
+            "it trains from the weights that the method draws, so no other state can be given.",
+            weights,
+            "state_experiment" if flags.state_experiment is not None else "state_step",
+        )
     scored = StateOf.at(flags.prune_experiment or parent, flags.prune_step, "prune_step")
     return BranchDesc(
         main=main_of(parent),
@@ -38,10 +47,15 @@ def oneshot(parent: RunRef, pruning: PruningHparams, flags: OneshotFlags) -> Bra
         scored=scored,
         mask=mask_of(flags.mask_experiment or scored.run),
         state=None
-        if flags.reinitialize
+        if flags.reinitialize or weights is not None
         else StateOf.at(flags.state_experiment or parent, flags.state_step, "state_step"),
         branch=BranchHparams.of(flags.values()),
     )
+
+
+def _is_first(step: str) -> bool:
+    """Return whether a step is the default, written in any way."""
+    return Step.parse(step, 1, "state_step").iteration == 0
 
 
 ONESHOT = Branch(spelling="oneshot", describe=oneshot, flags=OneshotFlags)

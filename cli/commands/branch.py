@@ -41,6 +41,7 @@ from foundations.program import PROGRAM
 from foundations.storage.run import Run
 from foundations.storage.store import find_run
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 from training.desc import TrainDesc
 from training.hparams import TechniquesHparams
 from training.recipes import lottery_recipe
@@ -143,12 +144,11 @@ def _amount(
     found: Branch, pruning: PruningHparams, own: Hparams, prefix: str = ""
 ) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
     """Return the value of the flag for the amount that a branch prunes, and the flags of which any one gives it."""
-    names = ("prune_fraction", "density", "compression")
-    if not found.prunes or found.sets.keys() & set(names):
+    if not found.prunes or found.sets.keys() & set(LEVELS):
         return []
     if found.levels:
         return [({found.levels: getattr(own, found.levels)}, (found.levels,))]
-    amounts = [prefix + name for name in names]
+    amounts = [prefix + name for name in LEVELS]
     return [({amounts[0]: pruning.level}, amounts)]
 
 

@@ -98,6 +98,7 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
         "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
         "held out": _validation(results, headline),
         "sparsity": percent(results.get("sparsity")),
+        "effective": percent(results.get("effective_sparsity")),
         "collapsed": _collapsed(planned.run),
         "training time": duration(planned.manifest.wall_seconds),
         "this time": "computed" if planned in computed else reused,

@@ -24,6 +24,7 @@ from foundations.description.address import digest
 from foundations.files import read_file, write_atomically
 from platforms.platform import PlatformHparams
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 from training.desc import TrainDesc
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _FILE = "rates.json"
 Case = tuple[TrainDesc, PruningHparams | None]
 """A case to time: a training, or the pruning of its network."""
 Seconds = Mapping[str, float]
-_LEVEL = {"prune_fraction": 0.5, "density": None, "compression": None}
+_LEVEL = {**dict.fromkeys(LEVELS), "prune_fraction": 0.5}
 
 
 @functools.lru_cache(maxsize=4096)

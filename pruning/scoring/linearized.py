@@ -9,7 +9,7 @@ SynFlow, SynFlow-L2 and others that score by `Scoring.scores_of_flow` compute in
     a product with them      sqrt(x y): the two factors of a gated layer (SwiGLU) carry the flow in equal parts
     attention                |q_i| + mean of (|k_j| + v_j) over the tokens j that i sees: q, k and v carry flow alike
     rotary positions         no turn, in the networks of `models`
-    embeddings               the example of ones enters behind them (`ones_behind_embeddings`)
+    embeddings               the example of ones enters behind them (`entering_behind_embeddings`)
 
 Attention written with a softmax of the network's own is left as it is; so are networks without layer or RMS norm, such
 as convolutional ones, whose activations stay those that they train with.
@@ -29,7 +29,8 @@ from torch.overrides import TorchFunctionMode
 
 from models.networks.attention import Rotary
 
-_GATES: tuple[Any, ...] = (F.gelu, F.silu, torch._C._nn.silu, torch._C._nn.gelu)
+GATES: tuple[Any, ...] = (F.gelu, F.silu, torch._C._nn.silu, torch._C._nn.gelu)
+"""The activations that the linearized form replaces by the identity."""
 _PRODUCTS: tuple[Any, ...] = (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__)
 _LAYER_NORMS: tuple[Any, ...] = (F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm)
 
@@ -82,7 +83,7 @@ class _Linearized(TorchFunctionMode):
         self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _GATES:
+        if func in GATES:
             gate: Tensor = (args[0] if args else kwargs["input"]).clone()
             self._gates[id(gate)] = gate
             return gate

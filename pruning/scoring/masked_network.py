@@ -8,16 +8,26 @@ lower, and float64 if the method needs it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from foundations.examples import Rows
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
-from pruning.scoring.scoring_network import gradients_of, placed, products_with, run, scoring_copy, twice_differentiable
+from pruning.scoring.scoring_network import (
+    entering_behind_embeddings,
+    gradients_of,
+    has_embeddings,
+    placed,
+    products_with,
+    run,
+    scoring_copy,
+    twice_differentiable,
+)
 
 Scores = dict[str, Tensor]
 
@@ -75,6 +85,19 @@ class MaskedNetwork:
         """Return inputs and targets of a batch on the device, floats among the inputs in the weights' precision."""
         x, y = batch.read()
         return placed(x, self.device, self.dtype), placed(y, self.device, None)
+
+    @contextlib.contextmanager
+    def entering(self, inputs: Any, value: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+        """Inside the block, values enter behind the embeddings if `inputs` are tokens (`entering_behind_embeddings`).
+
+        Raises: UsageError if a scored weight is that of an embedding alone.
+        """
+        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+        if takes_tokens and has_embeddings(self.network):
+            with entering_behind_embeddings(self.network, self.weights, value):
+                yield
+        else:
+            yield
 
     def run(self, inputs: Any, weights: Mapping[str, Tensor] | None = None, *, create_graph: bool = False) -> Any:
         """Return the outputs of the network for inputs of any kind: a tensor, a tuple or a dictionary of arguments.

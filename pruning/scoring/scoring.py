@@ -34,9 +34,8 @@ from pruning.scoring.masked_network import Scores as Scores
 from pruning.scoring.scoring_network import (
     arguments,
     check_depends_on_weights,
+    filled_like,
     has_embeddings,
-    ones_behind_embeddings,
-    ones_like,
     placed,
     run,
     twice_differentiable,
@@ -57,7 +56,7 @@ class Scoring(MaskedNetwork):
 
     batches: the batches of the current pass, read lazily; passes may have different ones. objective: the loss, and the
     choice among the outputs. input_shape: of one example, None if it is not known or there are several inputs. seed:
-    names random streams.
+    names random streams. iteration: the number of the present iteration, from 1.
     """
 
     def __init__(self, model: nn.Module, mask: Mask, hparams: PruningHparams, inputs: ScoringInputs) -> None:
@@ -67,7 +66,7 @@ class Scoring(MaskedNetwork):
         self._weighs_equally = isinstance(hparams, BatchesHparams) and hparams.score_batches_equally
         self.input_shape, self.objective, self.seed = inputs.input_shape, inputs.objective, inputs.seed
         self.loss = self.objective.loss
-        self.batches = inputs.batches(0)
+        self.batches, self.iteration = inputs.batches(0), 1
         self._passes = 0
         self._recomputes = False
         # The weights of recurrent layers cannot be replaced for vmap.
@@ -116,10 +115,21 @@ class Scoring(MaskedNetwork):
 
     def ones(self) -> Any:
         """Return one example of all ones; where the network takes tokens, an example of tokens."""
-        if self._inputs.example is not None:
-            return ones_like(self.network, self._first_example(), self.dtype)
-        assert self.input_shape is not None
-        return torch.ones(1, *self.input_shape, device=self.device, dtype=self.dtype)
+        return self.example_of(lambda tensor: torch.ones(tensor.shape, device=self.device, dtype=self.dtype))
+
+    def example_of(self, fill: Callable[[Tensor], Tensor], rows: int = 1, like: Any = None) -> Any:
+        """Return examples with fill(tensor of `rows`) in place of their numbers (`filled_like`).
+
+        like: inputs of one example, by default of the first.
+
+        Raises: UsageError if the network takes tokens and there is no example of them.
+        """
+        if like is None and self._inputs.example is None and not self.batches:
+            assert self.input_shape is not None
+            like = torch.empty(1, *self.input_shape, device=self.device, dtype=self.dtype)
+            if has_embeddings(self.network):
+                raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
+        return filled_like(self.network, self._first_example() if like is None else like, fill, rows)
 
     def loss_of(
         self,
@@ -224,11 +234,7 @@ class Scoring(MaskedNetwork):
         transformer, f is the linearized form (`pruning.scoring.linearized`).
         """
         ones = self.ones()
-        takes_tokens = any(not leaf.is_floating_point() for leaf in tree_leaves(ones) if isinstance(leaf, Tensor))
-        if self._inputs.example is None and has_embeddings(self.network):
-            raise UsageError("this network takes tokens; pass examples, for the shape of its inputs.", "examples")
-        behind = ones_behind_embeddings(self.network, self.weights) if takes_tokens else contextlib.nullcontext()
-        with behind, linearized(self.network):
+        with self.entering(ones, lambda _, embedded: torch.ones_like(embedded)), linearized(self.network):
             flow = self.gradient_of(self.objective.scored(self.run(ones)).sum())
         return {name: score(weight.detach(), flow[name]).contiguous() for name, weight in self.weights.items()}
 

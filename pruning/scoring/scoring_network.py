@@ -85,7 +85,8 @@ def run(network: nn.Module, inputs: Any, weights: Mapping[str, Tensor] | None = 
         _check_replacements(network, weights)
     try:
         if weights is not None:
-            return functional_call(network, dict(weights), args, kwargs)
+            with _in_recurrent_layers(network, weights):
+                return functional_call(network, dict(weights), args, kwargs)
         return network(*args, **kwargs)
     except (OpenPruneError, torch.OutOfMemoryError, MemoryError):
         raise
@@ -97,6 +98,23 @@ def run(network: nn.Module, inputs: Any, weights: Mapping[str, Tensor] | None = 
             )
             raise SingleExample(reason, "score_batch_size") from error
         raise _refused(network, inputs, error) from error
+
+
+@contextlib.contextmanager
+def _in_recurrent_layers(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Replace weights of recurrent layers inside the block: those layers compute with a list of their own."""
+    before = []
+    for prefix, module in network.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.RNNBase):
+            before.append((module, module._flat_weights))
+            names = [f"{prefix}.{name}" if prefix else name for name in module._flat_weights_names]
+            pairs = zip(names, module._flat_weights, strict=True)
+            module.__dict__["_flat_weights"] = [weights.get(name, own) for name, own in pairs]
+    try:
+        yield
+    finally:
+        for module, own in before:
+            module.__dict__["_flat_weights"] = own
 
 
 def _check_replacements(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -169,28 +187,37 @@ def has_embeddings(network: nn.Module) -> bool:
     return any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules())
 
 
-def ones_like(network: nn.Module, example: Any, dtype: torch.dtype) -> Any:
-    """Return an example with ones in place of its numbers.
+def filled_like(network: nn.Module, example: Any, fill: Callable[[Tensor], Tensor], rows: int = 1) -> Any:
+    """Return `rows` examples like a single one, with fill(tensor) in place of each tensor of numbers, of (rows, ...).
 
-    Some integers and booleans are no such numbers and stay as they are: tokens of a network with embeddings; lengths,
-    indices and masks beside floats; labels.
+    Some integers and booleans are no such numbers and are repeated as they are: tokens of a network with embeddings;
+    lengths, indices and masks beside floats; labels.
     """
     keeps_integers = has_embeddings(network) or any(part.is_floating_point() for part in tensors_of_inputs(example))
 
-    def ones(tensor: Tensor) -> Tensor:
+    def repeated(tensor: Tensor) -> Tensor:
+        return tensor.expand(rows, *tensor.shape[1:]) if rows > 1 else tensor
+
+    def filled(tensor: Tensor) -> Tensor:
         is_number = tensor.is_floating_point() or not keeps_integers
-        return torch.ones(tensor.shape, device=tensor.device, dtype=dtype) if is_number else tensor
+        return fill(repeated(tensor)) if is_number else repeated(tensor)
 
     if isinstance(example, dict):
-        return {name: part if name in LABELS else tree_map_only(Tensor, ones, part) for name, part in example.items()}
-    return ones(example) if isinstance(example, Tensor) else tree_map_only(Tensor, ones, example)
+        return {
+            name: tree_map_only(Tensor, repeated if name in LABELS else filled, part) for name, part in example.items()
+        }
+    return filled(example) if isinstance(example, Tensor) else tree_map_only(Tensor, filled, example)
 
 
 @contextlib.contextmanager
-def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Make every embedding of a network return ones inside the block: an example of ones enters behind them.
+def entering_behind_embeddings(
+    network: nn.Module, weights: Mapping[str, nn.Parameter], value: Callable[[int, Tensor], Tensor]
+) -> Iterator[None]:
+    """Make the embeddings of a network return other values inside the block: an example of numbers enters behind them.
 
-    weights: the scored ones. Raises: UsageError if one belongs to an embedding only, through which nothing would flow.
+    weights: the scored ones. value: (number of the embedding, in the order of the modules; its output) -> the value.
+
+    Raises: UsageError if a scored weight belongs to an embedding only, through which nothing would flow.
     """
     tables = (nn.Embedding, nn.EmbeddingBag)
     used = {
@@ -200,14 +227,13 @@ def ones_behind_embeddings(network: nn.Module, weights: Mapping[str, nn.Paramete
     for name, weight in weights.items():
         if id(weight) in embedded - used:
             raise UsageError(
-                f"nothing flows through '{name}', since the example of ones enters behind the embeddings; score "
+                f"nothing flows through '{name}', since the example enters behind the embeddings; score "
                 "them by another method, or leave them out.",
                 "prunable_layers",
             )
     with contextlib.ExitStack() as hooks:
-        for module in network.modules():
-            if isinstance(module, tables):
-                hooks.enter_context(module.register_forward_hook(lambda *passed: torch.ones_like(passed[-1])))
+        for number, module in enumerate(each for each in network.modules() if isinstance(each, tables)):
+            hooks.enter_context(module.register_forward_hook(lambda *passed, at=number: value(at, passed[-1])))
         yield
 
 

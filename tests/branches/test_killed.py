@@ -38,6 +38,11 @@ def technique_descs() -> list[Desc]:
     return [desc, describe("lottery_rewind", RunRef(desc), density=0.05)]
 
 
+def draw_descs() -> list[Desc]:
+    """A branch that trains weights that its method draws."""
+    return [describe("oneshot", strategy="ntk_sap", ntk_keep_draw=True, ntk_batch_size=5, prune_iterations=2)]
+
+
 def lottery_descs() -> list[Desc]:
     described = Lottery(train_desc(), PruningHparams.of({}), LotteryHparams(rewinding_steps="4it"))
     return [desc for _, desc in described.levels(2)]
@@ -77,6 +82,7 @@ def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> No
 
 
 FUSES = {
+    draw_descs: (3, 5, 7, 9, 12),
     branch_descs: (3, 8, 21, 33, 47, 58, 71, 83, 95, 110, 128),
     technique_descs: (3, 14, 27, 41, 52, 64, 75, 88, 97),
     gradual_descs: (3, 8, 21, 27, 41, 52, 64, 75),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from foundations.description.address import Location
 from foundations.files import sha256_of_file
 from foundations.storage.run import Run
+from tests import interpreter
 from tests.conftest import REPOSITORY
 
 FORK = multiprocessing.get_context("fork")
@@ -124,6 +124,7 @@ class Terminal:
         import rich.table  # noqa: F401
         import torch  # noqa: F401
 
+        import cli.main  # noqa: F401
         import training.jobs.one_run  # noqa: F401
 
         return Running(arguments, self.settings(), self.user)
@@ -131,19 +132,17 @@ class Terminal:
     def run(self, *arguments: str) -> Result:
         return self.start(*arguments).result()
 
-    def cold(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> Result:
-        """Run a command as a shell would, in a new interpreter."""
-        return self._in_new_interpreter([sys.executable, "open_prune.py", *arguments], stdin)
+    def cold(self, *arguments: str, is_bare: bool = False) -> Result:
+        """Run a command in a new interpreter. is_bare: not even torch is imported there, as from a shell."""
+        return self._in_new_interpreter(["open_prune.py", *arguments], is_bare)
 
-    def python(self, code: str) -> Result:
-        """Run some Python in a new interpreter, in the repository."""
-        return self._in_new_interpreter([sys.executable, "-c", code], subprocess.DEVNULL)
+    def python(self, code: str, *, is_bare: bool = False) -> Result:
+        """Run some Python in a new interpreter, in the repository. is_bare: not even torch is imported there."""
+        return self._in_new_interpreter(["-c", code], is_bare)
 
-    def _in_new_interpreter(self, command: list[str], stdin: int) -> Result:
-        environment = {**os.environ, **self.settings()}
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, stdin=stdin, timeout=300
-        )
+    def _in_new_interpreter(self, words: list[str], is_bare: bool) -> Result:
+        run = interpreter.run_bare if is_bare else interpreter.run
+        done = run(words, REPOSITORY, {**os.environ, **self.settings()})
         return Result(done.returncode, done.stdout, done.stderr)
 
     def where(self, *arguments: str) -> Path:

@@ -20,7 +20,7 @@ TRAIN = ("train", *SHORT)
 
 
 def test_a_first_command_trains_and_says_what_it_came_to(terminal: Terminal) -> None:
-    result = terminal.cold(*TRAIN)
+    result = terminal.cold(*TRAIN, is_bare=True)
 
     assert result.code == 0
     assert result.err == ""

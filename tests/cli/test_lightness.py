@@ -121,7 +121,7 @@ def test_a_job_does_not_import_the_compiler_of_pytorch(two_runs: Terminal, tmp_p
     branch = [*BRANCH, "--strategy=grasp2", "--density=0.3", f"--root={tmp_path}"]
     script = f"import sys\nfrom cli.main import main\nprint(main({branch!r}), 'torch._dynamo' in sys.modules)"
 
-    result = two_runs.python(script)
+    result = two_runs.python(script, is_bare=True)
 
     assert result.out.splitlines()[-1] == "0 False", result.err
 
@@ -170,7 +170,7 @@ def test_the_work_of_listing_grows_with_the_number_of_runs_and_reads_two_files_o
     template, numbers = two_runs.where("train", *SHORT), (40, 160)
     roots = [str(copies(template, tmp_path / str(number), number)) for number in numbers]
 
-    result = two_runs.python(f"ROOTS = {roots!r}\n{_WORK_OF_LS}")
+    result = two_runs.python(f"ROOTS = {roots!r}\n{_WORK_OF_LS}", is_bare=True)
 
     assert result.out.count("complete") == sum(numbers), result.err
     found = [line.split()[1:] for line in result.out.splitlines() if line.startswith("WORK")]

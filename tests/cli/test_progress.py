@@ -3,11 +3,10 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
-import sys
 
 from tests.cli.terminal import LENET, Terminal
 from tests.conftest import REPOSITORY
+from tests.interpreter import Interpreter
 
 TRAIN = ("train", *LENET, "--training_steps=1000ep", "--evaluate_only_at_end")
 """Some seconds of training, 6,000 steps."""
@@ -17,10 +16,10 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def shown(terminal: Terminal, *arguments: str) -> str:
     """Run a command at a terminal of 120 columns and return everything that it writes there."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "open_prune.py", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **terminal.settings(), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+    process = Interpreter(
+        ["open_prune.py", *arguments],
+        REPOSITORY,
+        {**os.environ, **terminal.settings(), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -31,7 +31,7 @@ def test_every_python_block_of_the_readme_runs() -> None:
     blocks = python_blocks_of(README.read_text())
 
     assert blocks
-    run_blocks(blocks)
+    run_blocks(blocks, is_bare=True)  # as users type them
 
 
 def test_the_readme_is_a_front_page() -> None:

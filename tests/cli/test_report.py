@@ -173,7 +173,7 @@ def test_a_report_of_real_runs_needs_no_torch(two_runs: Terminal, tmp_path: Path
         "print(code, sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
 
-    result = two_runs.python(code)
+    result = two_runs.python(code, is_bare=True)
 
     assert result.out.splitlines()[-1] == "0 []", result.out + result.err
     assert "snip1 on digits" in (tmp_path / "report.html").read_text()

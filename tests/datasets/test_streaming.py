@@ -3,7 +3,6 @@
 import multiprocessing
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.loader import open_loader
 from datasets.loading.streaming import Task, _IndexedImages
 from foundations.errors import DamagedError, UsageError
+from tests import interpreter
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made
 from tests.datasets.loading import add, joined, unnormalized
@@ -126,9 +126,7 @@ def test_a_process_with_workers_ends_soon(streamed: Path) -> None:
         "for batch in loader.train_batches(0): print(time.time()); sys.exit(7)\n"
     )
 
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(streamed / "datasets")], cwd=REPOSITORY, check=False, capture_output=True
-    )
+    result = interpreter.run(["-c", code, streamed / "datasets"], REPOSITORY)
 
     assert result.returncode == 7
     assert time.time() - float(result.stdout) < 9  # PyTorch gives its workers 5 s; a deaf one would take far longer

@@ -21,6 +21,7 @@ from foundations.storage.run import Run
 from foundations.storage.store import all_runs, find_run
 from foundations.storage.upkeep import verify
 from pruning.masks.mask import Mask
+from tests import interpreter
 from tests.cli.terminal import SHORT, Terminal
 from tests.conftest import REPOSITORY
 
@@ -42,7 +43,7 @@ KINDS = {
 
 def read(folder: Path | str) -> subprocess.CompletedProcess[str]:
     """Run the example far from the repository, so that it can import nothing of it."""
-    return subprocess.run([sys.executable, "-I", EXAMPLE, folder], cwd="/", capture_output=True, text=True)
+    return interpreter.run(["-I", EXAMPLE, folder], Path("/"))
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,7 @@ RECIPE = Recipe.of_family(SLOW, {"dataset_name": "digits", "batch_size": 64, "tr
 '''
 _LENET = ("--default_hparams=digits_lenet_16",)
 _LONG = (*_LENET, "--batch_size=256", "--training_steps=6000it", "--evaluate_only_at_end")
+_SOME_SECONDS = (*_LENET, "--batch_size=256", "--training_steps=2000it", "--evaluate_only_at_end")
 _PRUNED = ("branch", "train", "oneshot", *SMALL, "--density=0.1")
 _SLOW_NETWORK = ("--default_hparams=slow_linear", "--plugin={folder}/slow.py", "--evaluate_only_at_end")
 _RUNS = ("sweep", "--grid=replicate=1-2", "--jobs=2", "--")
@@ -161,7 +162,7 @@ PHASES: dict[str, Phase] = {
         "training.loop.evaluation:evaluate",
         later=0.3,
     ),
-    "training": Phase(("train", *_LONG), "training.loop.loop:steps", later=0.2, kept="Checkpoint at step"),
+    "training": Phase(("train", *_SOME_SECONDS), "training.loop.loop:steps", later=0.2, kept="Checkpoint at step"),
     "slow batches": Phase(
         ("train", *_SLOW_NETWORK, "--slow_products=200", "--batch_size=1024"),
         "training.loop.trainer:compute_gradients",
@@ -180,7 +181,7 @@ PHASES: dict[str, Phase] = {
     ),
     "PHEW": Phase((*_PRUNED, "--strategy=phew"), "pruning.paths.walks:*", (_TRAIN,)),
     "gradual pruning": Phase(
-        ("train", *SMALL, *_GMP, "--gmp_strategy=synflow", "--gmp_prune_iterations=1500"),
+        ("train", *SMALL, *_GMP, "--gmp_strategy=synflow", "--gmp_prune_iterations=600"),
         "pruning.methods.synflow:synflow",
         later=0.2,
         kept="Checkpoint at step",

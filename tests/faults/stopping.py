@@ -21,12 +21,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tests import interpreter
 from tests.cli.terminal import Terminal
 from tests.conftest import REPOSITORY
 from tests.faults.jobs import Command
 from tests.faults.phases import PHASES, SECONDS, SLOW, Phase
 from tests.faults.stage import contents, differences, is_leftover
+from tests.interpreter import Interpreter
 
 _WATCHER = """
 import os, sys, threading
@@ -110,9 +113,7 @@ class Theatre:
 
     def run(self, command: Command, place: Path) -> subprocess.CompletedProcess[str]:
         """Run a command to its end. Raises: AssertionError where it fails."""
-        done = subprocess.run(
-            self._words(command, place), cwd=self.program, env=self._settings(place), capture_output=True, text=True
-        )
+        done = interpreter.run(self._words(command, place), self.program, self._settings(place))
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
@@ -134,13 +135,13 @@ class Theatre:
             path = os.pathsep.join(filter(None, (str(self.folder / "site"), os.environ.get("PYTHONPATH"))))
             settings |= {"PHASE_FUNCTION": phase.function, "PHASE_MARKER": str(marker), "PYTHONPATH": path}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = subprocess.Popen(
+            is_bare = after is not None or phase.function.startswith("torch:")
+            process = (_bare if is_bare else Interpreter)(
                 self._words(phase.command, place),
-                cwd=self.program,
-                env=settings,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                self.program,
+                settings,
+                stdout=out.fileno(),
+                stderr=err.fileno(),
                 start_new_session=True,
             )
             deadline = time.monotonic() + 90
@@ -156,7 +157,7 @@ class Theatre:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-            left = _left(place, begun + patience * SECONDS)
+            left = _left(place, process.pid, begun + patience * SECONDS)
             seconds = time.monotonic() - begun
             said = [os.pread(file.fileno(), 1 << 20, 0).decode() for file in (out, err)]
         return Stopped(seconds, code, said[0], said[1], was_running, left)
@@ -183,9 +184,7 @@ class Theatre:
         return self._undisturbed[phase.command]
 
     def _verified(self, place: Path) -> list[str]:
-        done = subprocess.run(
-            self._words(("verify",), place), cwd=self.program, env=self._settings(place), capture_output=True, text=True
-        )
+        done = interpreter.run(self._words(("verify",), place), self.program, self._settings(place))
         return [] if done.returncode == 0 else [f"verify: {done.stdout}{done.stderr}"]
 
     def _settings(self, place: Path) -> dict[str, str]:
@@ -193,7 +192,7 @@ class Theatre:
 
     @staticmethod
     def _words(command: Command, place: Path) -> list[str]:
-        return [sys.executable, "open_prune.py", *(word.format(folder=place) for word in command)]
+        return ["open_prune.py", *(word.format(folder=place) for word in command)]
 
 
 def _kept(place: Path) -> dict[str, str]:
@@ -201,14 +200,24 @@ def _kept(place: Path) -> dict[str, str]:
     return {name: found for name, found in contents(place).items() if name.endswith((".safetensors", ".csv", ".json"))}
 
 
-def _left(place: Path, deadline: float) -> list[str]:
-    """Return the processes that work on a place, once there are none or the deadline has passed."""
+def _bare(
+    words: list[str], folder: Path, environment: dict[str, str], **files_and_session: Any
+) -> subprocess.Popen[bytes]:
+    """Start `python WORDS...` where the start itself is disturbed, with nothing imported before."""
+    command = [sys.executable, *words]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, **files_and_session)
+
+
+def _left(place: Path, session: int, deadline: float) -> list[str]:
+    """Return the processes that work on a place or are of a session, once there are none or the deadline has passed."""
     sign = f"OPEN_PRUNE_ROOT={place}/root\0".encode()
     while True:
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if sign in (entry / "environ").read_bytes():
+                state, _, _, own_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                is_of_session = int(own_session) == session and state != "Z"
+                if is_of_session or sign in (entry / "environ").read_bytes():
                     found.append((entry / "cmdline").read_text().replace("\0", " ")[:100])
         if not found or time.monotonic() > deadline:
             return found

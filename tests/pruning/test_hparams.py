@@ -144,7 +144,7 @@ def test_a_strategy_with_options_of_its_own_is_not_built_without_them(strategy: 
 
 def test_only_random_draws_and_chosen_examples_depend_on_the_seed() -> None:
     depend = {m.spelling for m in METHODS if PruningHparams.of({"strategy": m.spelling.replace("N", "2")}).uses_seed}
-    assert depend == {"random", "phew", *(method.spelling for method in METHODS if method.needs_examples)}
+    assert depend == {"random", "phew", "ntk_sap", *(method.spelling for method in METHODS if method.needs_examples)}
     assert not PruningHparams(strategy="random", prune_fraction=0.0).uses_seed
 
 

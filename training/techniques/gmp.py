@@ -24,7 +24,7 @@ from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, mer
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.hparams import PRUNABLE, PruningHparams
-from pruning.level import kept_of
+from pruning.level import LEVELS, kept_of
 from training.technique import Hooks, Technique, TechniqueHparams
 from training.techniques.cadence import Cadence
 
@@ -91,7 +91,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
     @property
     def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:
         """The strategy and the level."""
-        spellings = [PREFIX + name for name in ("prune_fraction", "density", "compression")]
+        spellings = [PREFIX + name for name in LEVELS]
         strategy, level = PREFIX + "strategy", PREFIX + "prune_fraction"
         return (({strategy: self.pruning.strategy}, [strategy]), ({level: self.pruning.level}, spellings))
 
@@ -99,6 +99,12 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         """Check that the strategy has scores and that something is pruned."""
         if self.pruning.method.is_constructive:
             raise UsageError(f"{self.pruning.strategy} builds its mask at once; gmp needs scores.", "gmp_strategy")
+        if self.pruning.replaces_weights is not None:
+            raise UsageError(
+                "gmp prunes the weights that it trains and takes no others.", self.pruning.replaces_weights
+            )
+        if self.pruning.effective_density is not None:
+            raise UsageError("gmp prunes to shares of all weights; give gmp_density.", "gmp_effective_density")
         if self.pruning.level == 0:
             raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
 

@@ -44,7 +44,7 @@ def test_a_strategy_looks_the_same_in_every_figure() -> None:
 
     assert together == [looks([name])[0] for name in names]
     assert len(set(together)) == len(names)
-    assert len({look.marker for look in together}) == len(names)  # for black and white
+    assert len({(str(look.linestyle), look.marker) for look in together}) == len(names)  # for black and white
 
 
 def test_lines_of_one_strategy_share_its_colour_and_differ_otherwise() -> None:

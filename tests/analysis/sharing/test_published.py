@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from foundations.storage.store import all_runs
 from foundations.storage.upkeep import verify
 from models.build import construct
 from models.hparams import ModelHparams
+from tests import interpreter
 from tests.analysis.sharing.conftest import PRUNED
 from tests.cli.terminal import SHORT, Terminal
 from tests.training.test_tasks import PLUGIN, flags
@@ -36,8 +36,7 @@ def in_another_process(script: Path, *arguments: str) -> str:
         "import importlib.util as u, runpy, sys; assert not u.find_spec('open_prune') and not u.find_spec('pruning')"
     )
     code = f"{check}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-I", "-c", code, str(script), *arguments]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120)
+    done = interpreter.run(["-I", "-c", code, script, *arguments], Path("/"), environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -136,8 +135,7 @@ def test_a_task_without_a_known_metric_is_named_and_its_network_can_be_loaded(ta
     assert tasks.run("publish", str(tmp_path / "model"), own.parent.parent.name, PLUGIN).code == 0
 
     (test,) = tasks.datasets.glob("tiny_own_*/test.safetensors")
-    command = [sys.executable, str(tmp_path / "model" / "load.py"), str(test)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = interpreter.run([tmp_path / "model" / "load.py", test], tmp_path)
 
     assert done.returncode == 1 and "absolute_regression" in done.stderr and "Traceback" not in done.stderr
 
