@@ -144,6 +144,12 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         learned_mask_train_rest=True,
         precision="fp16",
     ),
+    "sr-ste, averaged, in parts": train_desc(
+        model_name="digits_lenet_16_8", technique="srste,ema", ema_decay=0.8, accumulate=2, clip_grad_norm=0.5
+    ),
+    "sr-ste and gmp with adam": train_desc(
+        optimizer_name="adam", lr=0.01, technique="gmp,srste", gmp_frequency="4it", gmp_density=0.3, srste_lambda=0.01
+    ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 
