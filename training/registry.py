@@ -24,6 +24,7 @@ TECHNIQUES = Registry(
         "training.techniques.granet",
         "training.techniques.snfs",
         "training.techniques.mest",
+        "training.techniques.srigl",
         "training.techniques.srste",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 _MOST_NAMED = 4
 
 
-def warn_of_dense(structure: str, reasons: Mapping[str, str], remedy: str) -> None:
+def warn_of_dense(structure: str, reasons: Mapping[str, str], remedy: str = "") -> None:
     """Warn of the tensors that a structure leaves dense. reasons: by name, each after 'because it is'.
 
-    remedy: the option that changes it.
+    remedy: the option that changes it, if there is one.
     """
     from pruning.weights.left_out import UnprunedWarning
 
@@ -19,5 +19,6 @@ def warn_of_dense(structure: str, reasons: Mapping[str, str], remedy: str) -> No
         return
     shown = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_MOST_NAMED]]
     more = f" and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
-    words = f"{', '.join(shown)}{more}: dense, without {structure}; {remedy} changes that."
+    how = f"; {remedy} changes that." if remedy else "."
+    words = f"{', '.join(shown)}{more}: without {structure}{how}"
     warnings.warn(words, UnprunedWarning, stacklevel=3)

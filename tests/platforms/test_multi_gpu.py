@@ -156,6 +156,7 @@ MOVING: list[dict[str, Any]] = [
     {"technique": "snfs", "start_density": 0.3},
     {"technique": "mest", "mest_mode": "em_s", "mest_lambda": 0.1, "start_density": 0.3},
     {"technique": "rigl", "grad_accumulation_n": 2, "start_density": 0.3, "mask_update_end": "4it"},
+    {"technique": "srigl", "start_density": 0.6, "srigl_gamma": 0.6, "mask_update_end": "4it"},
 ]
 LEARNT: list[dict[str, Any]] = [{"technique": "srste", "srste_structure": "1:4", "srste_lambda": 0.01}]
 

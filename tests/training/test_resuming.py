@@ -144,6 +144,10 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         learned_mask_train_rest=True,
         precision="fp16",
     ),
+    "srigl, averaged gradients": train_desc(
+        model_name="digits_lenet_16_8", start_density=0.4, grad_accumulation_n=2, **{**RIGL, "technique": "srigl,ema"}
+    ),
+    "srigl after a mask": oneshot_desc("random", density=0.4, srigl_gamma=0.6, **{**RIGL, "technique": "srigl"}),
     "sr-ste, averaged, in parts": train_desc(
         model_name="digits_lenet_16_8", technique="srste,ema", ema_decay=0.8, accumulate=2, clip_grad_norm=0.5
     ),
