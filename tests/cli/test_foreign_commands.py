@@ -50,6 +50,10 @@ SMALLER: Mapping[str, str] = {
     "pre_epochs": "1",
     "gmp_epochs": "1",
     "mask_update_end": "2it",
+    "mask_update_frequency": "1it",
+    "granet_begin": "0it",
+    "granet_end": "2it",
+    "granet_density": "0.1",
     "validation_examples": "100",
     "gradinit_iters": "2",
     "batch_size": "512",
@@ -74,6 +78,8 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "mag": {"pre_epochs": "1", "gmp_epochs": "1"},
     "singleshot": {"pre_epochs": "1it"},
     "gradinit": {"gradinit_iters": "2"},
+    "=itop": {"mask_update_frequency": "1it"},
+    "=granet": {"mask_update_frequency": "1it"},
     "--platform=multi_gpu": {"num_processes": "1"},
     "lottery": {"levels": "1"},
 }
@@ -90,7 +96,9 @@ def run_small(words: list[str], place: Path) -> list[str]:
         return [newest.name if word == "ADDRESS" else word for word in words]
     if words[0] == "sweep":
         split = words.index("--")
-        return [*words[:split], "--executor=pool", "--", *shrunk(words[split + 1 :])]
+        varied = [f"--{word.partition('=')[0]}=" for word in words[:split] if "=" in word]
+        fixed = [word for word in shrunk(words[split + 1 :]) if not word.startswith(tuple(varied))]
+        return [*words[:split], "--executor=pool", "--", *fixed]
     return shrunk(words)
 
 

@@ -223,7 +223,7 @@ GMP = Technique(
     tested_against="VITA-Group/GraNet",
     differences=(
         "The paper prunes by magnitude; here any method scores. Counts are exact at every update; the curves of "
-        "published code differ by a step or by the last pruning: --gmp_curve chooses one."
+        "published code differ by a step or by the last pruning, and gmp_curve chooses one."
     ),
     hooks=Gmp,
     density="gmp_density",

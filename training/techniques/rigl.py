@@ -105,7 +105,10 @@ RIGL = Technique(
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners",
     hparams=RiglHparams,
     tested_against="nollied/rigl-torch",
-    differences="Ties between magnitudes are broken in a fixed order; google-research/rigl adds noise of 1e-5.",
+    differences=(
+        "Steps count batches from 0; --mask_update_clock=batches_from_1 counts as rigl-torch does, optimizer_steps as "
+        "google-research/rigl. Ties between magnitudes are broken in a fixed order; the latter adds noise of 1e-5."
+    ),
     hooks=Rigl,
     density="start_density",
     changes_mask=True,
