@@ -245,14 +245,22 @@ def _top(values: Tensor, count: int) -> Tensor:
     """Return the mask of the largest values of all rows; of equal ones the first."""
     import torch
 
-    first = values.flatten().argsort(descending=True, stable=True)[:count]
-    found = torch.zeros(values.numel(), dtype=torch.bool, device=values.device)
-    return found.index_fill_(0, first, True).view(values.shape)
+    flat = values.flatten()
+    if count == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    last = flat.kthvalue(len(flat) - count + 1).values
+    found, equal = flat > last, flat == last
+    return (found | (equal & (equal.cumsum(0) <= count - found.sum()))).view(values.shape)
 
 
 def _ranks(values: Tensor) -> Tensor:
     """Return the rank of each value in its row, from 0 for the largest; of equal ones the first have the lower."""
-    return values.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    import torch
+
+    order = values.argsort(dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(
+        1, order, torch.arange(values.shape[1], device=order.device).expand_as(order)
+    )
 
 
 def _at_most(kept: Tensor, count: int, sizes: Tensor | None) -> Tensor:
