@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -42,37 +37,3 @@ class Layout:
     def fan_in(self) -> int:
         """The number of weights of each neuron."""
         return math.prod(self.shape) // self.neurons
-
-
-def layouts_of(model: nn.Module, names: Collection[str]) -> dict[str, Layout]:
-    """Return the layouts of some tensors of a network by name; those of one dimension, such as biases, have none."""
-    from pruning.weights.named_weights import layer_type, named_layers, tensors_of
-    from pruning.weights.prunable import CONVOLUTIONS
-
-    found: dict[str, Layout] = {}
-    first: nn.Module | None = None
-    for layer, module in named_layers(model, duplicates=True):
-        is_convolution = isinstance(module, CONVOLUTIONS)
-        first = module if first is None and is_convolution else first
-        is_transposed = is_convolution and bool(module.transposed)
-        for tensor, weight in tensors_of(module).items():
-            name = f"{layer}.{tensor}" if layer else tensor
-            if name in names and len(weight.shape) > 1:
-                found[name] = Layout(
-                    shape=tuple(weight.shape),
-                    neuron_axis=int(is_transposed or layer_type(module) == "Conv1D"),
-                    groups=int(module.groups) if is_convolution else 1,  # type: ignore[arg-type]
-                    is_first_convolution=module is first,
-                    is_transposed=is_transposed,
-                )
-    return found
-
-
-def last_linear(model: nn.Module) -> str | None:
-    """Return the name of the weight of the last linear layer, in the order of modules; None if there is none."""
-    from torch import nn as layers
-
-    from pruning.weights.named_weights import named_layers
-
-    names = [name for name, module in named_layers(model) if isinstance(module, layers.Linear)]
-    return f"{names[-1]}.weight" if names and names[-1] else "weight" if names else None

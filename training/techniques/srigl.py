@@ -101,7 +101,7 @@ class Srigl(Rigl[SriglHparams]):
     @functools.cached_property
     def _neurons(self) -> dict[str, Groups | str]:
         """The neurons of every tensor of two or more dimensions; or why it has none."""
-        from pruning.structure.layout import layouts_of
+        from pruning.weights.layouts import layouts_of
         from pruning.weights.named_weights import named_weights
 
         model = self.training.model
@@ -114,7 +114,7 @@ class Srigl(Rigl[SriglHparams]):
     @functools.cached_property
     def _without_ablation(self) -> set[str]:
         """The names of tensors whose neurons all stay."""
-        from pruning.structure.layout import last_linear
+        from pruning.weights.layouts import last_linear
 
         if not self.hparams.srigl_ablation:
             return set(self._totals)
@@ -141,7 +141,7 @@ class Srigl(Rigl[SriglHparams]):
 
     def prepare(self) -> None:
         """Draw the mask to start from, if there is none, and keep the total of each layer."""
-        from pruning.structure.dense import warn_of_dense
+        from pruning.weights.left_out import warn_of_dense
 
         super().prepare()
         mask = self.training.mask

@@ -1,7 +1,7 @@
 """SR-STE: train N:M sparse weights from scratch (Zhou et al. 2021), and STE.
 
 Of every M consecutive inputs of a neuron, the N weights of largest magnitude are in the forward pass, in training and
-evaluation: it uses w m, with m = 1 for these, computed anew at each pass. The dense w trains, with
+evaluation: it uses w m, with m = 1 for these, computed at each pass. The dense w trains, with
 
     dw = dL/d(w m) + lambda (1 - m) w
 
@@ -84,7 +84,7 @@ class SrSte(Hooks[SrSteHparams]):
     @functools.cached_property
     def _covered(self) -> tuple[dict[str, Groups], dict[str, str]]:
         """The groups of the weights that have the structure, by name; and why others stay dense."""
-        from pruning.structure.layout import last_linear, layouts_of
+        from pruning.weights.layouts import last_linear, layouts_of
 
         structure, numbers = STRUCTURES.match(self.hparams.srste_structure)
         layouts = layouts_of(self.training.model, self.ones)
@@ -114,7 +114,7 @@ class SrSte(Hooks[SrSteHparams]):
 
     def prepare(self) -> None:
         """Name the layers that stay dense. Raises: UsageError if all do."""
-        from pruning.structure.dense import warn_of_dense
+        from pruning.weights.left_out import warn_of_dense
 
         structure, reasons = self.hparams.srste_structure, self._covered[1]
         if not self.groups:
