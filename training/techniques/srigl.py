@@ -35,21 +35,20 @@ if TYPE_CHECKING:
 
     from pruning.masks.mask import Mask
 
-LAST_LINEAR, NONE = "last_linear", "none"
+LAST_LINEAR, NONE, ALL = "last_linear", "none", "all"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SriglHparams(RiglHparams):
     """The mask's updates, the neurons that go, and the mask at the start of a training that has none."""
 
-    srigl_ablation: bool = hparam(True)
-    """Let neurons with few salient weights go."""
     srigl_gamma: float = hparam(0.3, at_least=0, at_most=1)
     """The fraction of its fan-in that must be salient for a neuron to stay."""
     srigl_gamma_of: str = hparam("constant", choices=("constant", "dense"))
     """That fan-in: the constant one of all neurons of the layer, or that of a dense layer."""
     srigl_no_ablation: str = hparam(LAST_LINEAR, unordered=True)
-    """The layers whose neurons all stay: names or patterns, separated by commas; last_linear; or none."""
+    """The layers whose neurons all stay, separated by commas: names or patterns, last_linear, none, or all, so that no
+    neuron goes."""
     srigl_excess: str = hparam("index", choices=("index", "magnitude"))
     """Of more than k weights of a neuron that are left: those that stay, the first (as in the published code, whose
     sort leaves the order open), or the largest."""
@@ -84,9 +83,9 @@ class SriglHparams(RiglHparams):
     def simplified(self) -> Self:
         """Reset fields that cannot change the result."""
         simple = super().simplified()
-        if self.srigl_ablation:
+        if self.srigl_no_ablation != ALL:
             return simple
-        names = ("srigl_gamma", "srigl_gamma_of", "srigl_no_ablation")
+        names = ("srigl_gamma", "srigl_gamma_of")
         return simple.replaced({name: getattr(type(self), name) for name in names})
 
 
@@ -116,12 +115,12 @@ class Srigl(Rigl[SriglHparams]):
         """The names of tensors whose neurons all stay."""
         from pruning.weights.layouts import last_linear
 
-        if not self.hparams.srigl_ablation:
-            return set(self._totals)
         found: set[str] = set()
         for pattern in filter(None, self.hparams.srigl_no_ablation.split(",")):
             if pattern == LAST_LINEAR:
                 found |= {last_linear(self.training.model) or ""}
+            elif pattern == ALL:
+                found |= set(self._totals)
             elif pattern != NONE:
                 found |= _named(pattern, self._totals, "srigl_no_ablation")
         return found

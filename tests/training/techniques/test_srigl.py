@@ -130,7 +130,11 @@ def test_srigl_is_that_of_a_plain_loop(gamma: float | None, excess: str) -> None
             weights[name] = (weights[name] - 0.3 * momenta[name]) * masks.get(name, torch.ones(()))
             momenta[name] = momenta[name] * masks.get(name, torch.ones(()))
 
-    options: dict[str, Any] = {"srigl_ablation": gamma is not None, "srigl_gamma": gamma or 0.0, "srigl_excess": excess}
+    options: dict[str, Any] = {
+        "srigl_no_ablation": "all" if gamma is None else "last_linear",
+        "srigl_gamma": gamma or 0.0,
+        "srigl_excess": excess,
+    }
     sparsities = ",".join(f"{n}={1 - t / weights[n].numel() - 1e-9}" for n, t in totals.items())
     trained_model, training = trained(mask=start, drop_fraction=0.6, srigl_sparsities=sparsities, **options)
 
@@ -157,7 +161,7 @@ def test_every_neuron_that_stays_has_as_many_weights(ablation: bool, allocation:
             assert len(used) == sizes[name] or (ablation and name != "last.weight")
             totals[name] = total
 
-    options: dict[str, Any] = {"srigl_ablation": ablation, "srigl_gamma": 0.6}
+    options: dict[str, Any] = {"srigl_no_ablation": "last_linear" if ablation else "all", "srigl_gamma": 0.6}
     model, training = trained(density=0.3, start_allocation=allocation, seen=seen, **options)
 
     size = sum(kept.numel() for kept in (training.mask or {}).values())

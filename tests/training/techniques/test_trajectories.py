@@ -84,9 +84,8 @@ def test_srigl_gives_the_trajectory_of_its_code(name: str) -> None:
         mask_update_end=own["T_end"],
         drop_fraction=own["alpha"],
         grad_accumulation_n=own["grad_accumulation_n"],
-        srigl_ablation=own["dynamic_ablation"],
         srigl_gamma=own["min_salient_weights_per_neuron"],
-        srigl_no_ablation=",".join(own["no_ablation"]) or "none",
+        srigl_no_ablation=",".join(own["no_ablation"] if own["dynamic_ablation"] else ["all"]) or "none",
         srigl_sparsities=",".join(f"{n}={s}" for n, s in case.case["sparsity_per_layer_given_to_the_code"].items()),
     )
 
