@@ -28,6 +28,9 @@ WORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "granet": ("granet", {**EVERY, "granet_density": 0.05}),
     "snfs": ("snfs", EVERY),
     "mest": ("mest", EVERY),
+    "srigl": ("srigl", EVERY),
+    "srste": ("srste", {}),
+    "ste": ("srste", {"srste_lambda": 0.0}),
 }
 """Techniques by name, with their options; each starts from the same mask."""
 NETWORKS = {"mnist_lenet_300_100": ((1, 28, 28), 128), "cifar_resnet_20": ((3, 32, 32), 16)}

@@ -1,4 +1,7 @@
-"""The methods, allocations and schedules by name: a line for each file that declares one. Imports no torch."""
+"""The methods, allocations, schedules and structures by name: a line for each file that declares one.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from foundations.registry import Registry
 from pruning.allocations.allocation import Allocation
 from pruning.method import Method
 from pruning.schedules.iterations import Schedule
+from pruning.structure.structure import Structure
 
 METHODS = Registry(
     Method,
@@ -50,5 +54,14 @@ SCHEDULES = Registry(
     (
         "pruning.schedules.exponential",
         "pruning.schedules.linear",
+    ),
+)
+STRUCTURES = Registry(
+    Structure,
+    "structure",
+    (
+        "pruning.structure.n_m",
+        "pruning.structure.constant_fan_in",
+        "pruning.structure.neuron",
     ),
 )

@@ -27,6 +27,8 @@ TECHNIQUES = Registry(
         "training.techniques.granet",
         "training.techniques.snfs",
         "training.techniques.mest",
+        "training.techniques.srigl",
+        "training.techniques.srste",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
         "training.techniques.bias_masks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -101,3 +101,17 @@ def warn_of_left_out(model: nn.Module, names: Collection[str], stacklevel: int) 
     found = left_out(model, names)
     if found is not None:
         warnings.warn(str(found), UnprunedWarning, stacklevel=stacklevel + 1)
+
+
+def warn_of_dense(structure: str, reasons: Mapping[str, str], remedy: str = "") -> None:
+    """Warn of the tensors that a structure leaves dense. reasons: by name, each after 'because it is'.
+
+    remedy: the option that changes it, if there is one.
+    """
+    if not reasons:
+        return
+    shown = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_MOST_NAMED]]
+    more = f" and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    how = f"; {remedy} changes that." if remedy else "."
+    words = f"{', '.join(shown)}{more}: without {structure}{how}"
+    warnings.warn(words, UnprunedWarning, stacklevel=3)

@@ -165,17 +165,20 @@ MOVING: list[dict[str, Any]] = [
     {"technique": "snfs", "start_density": 0.3},
     {"technique": "mest", "mest_mode": "em_s", "mest_lambda": 0.1, "start_density": 0.3},
     {"technique": "rigl", "grad_accumulation_n": 2, "start_density": 0.3, "mask_update_end": "4it"},
+    {"technique": "srigl", "start_density": 0.6, "srigl_gamma": 0.6, "mask_update_end": "4it"},
 ]
+LEARNT: list[dict[str, Any]] = [{"technique": "srste", "srste_structure": "1:4", "srste_lambda": 0.01}]
 
 
 def test_masks_move_in_two_processes_as_in_one(tmp_path: Path, digits: Path) -> None:
     shared = {"batch_size": 359, "training_steps": "6it", "model_name": "digits_resnet_8_2", "sync_batchnorm": True}
-    descs = [train_desc(**shared, **flags, mask_update_frequency="2it") for flags in MOVING]
+    every = [*({**flags, "mask_update_frequency": "2it"} for flags in MOVING), *LEARNT]
+    descs = [train_desc(**shared, **flags) for flags in every]
     train = partial(each_trained_in_float64, descs, tmp_path, digits)
 
     one, two = train(context(tmp_path, digits).platform), several().launch(train)
 
-    for flags, mine, others in zip(MOVING, one, two, strict=True):
+    for flags, mine, others in zip(every, one, two, strict=True):
         assert any(name.startswith("mask.") for name in mine), flags
         for name, values in mine.items():
             found, expected = (torch.tensor(each, dtype=torch.float64) for each in (others[name], values))

@@ -158,6 +158,16 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         learned_mask_train_rest=True,
         precision="fp16",
     ),
+    "srigl, averaged gradients": train_desc(
+        model_name="digits_lenet_16_8", start_density=0.4, grad_accumulation_n=2, **{**RIGL, "technique": "srigl,ema"}
+    ),
+    "srigl after a mask": oneshot_desc("random", density=0.4, srigl_gamma=0.6, **{**RIGL, "technique": "srigl"}),
+    "sr-ste, averaged, in parts": train_desc(
+        model_name="digits_lenet_16_8", technique="srste,ema", ema_decay=0.8, accumulate=2, clip_grad_norm=0.5
+    ),
+    "sr-ste and gmp with adam": train_desc(
+        optimizer_name="adam", lr=0.01, technique="gmp,srste", gmp_frequency="4it", gmp_density=0.3, srste_lambda=0.01
+    ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 

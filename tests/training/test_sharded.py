@@ -77,6 +77,7 @@ def train(model: nn.Module, technique: str | None, **options: Any) -> Mask:
         ("itop", {"mask_update_frequency": 2, "itop_growth": "random_unfired"}),
         ("granet", {"mask_update_frequency": 2, "granet_density": 0.2}),
         ("snfs", {"mask_update_frequency": 2}),
+        ("srigl", {"mask_update_frequency": 2}),
         ("bias_masks", {}),
         ("freeze_small", {}),
     ],

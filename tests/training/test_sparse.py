@@ -72,6 +72,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
         ("granet", {**RIGL, "granet_density": 0.2}),
         ("snfs", {**RIGL, "start_density": 0.2}),
         ("mest", {**RIGL, "start_density": 0.2, "mest_lambda": 0.1}),
+        ("srigl", {**RIGL, "start_density": 0.4}),
     ],
 )
 def test_a_loop_trains_step_by_step_as_a_job_does(

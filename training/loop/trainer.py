@@ -49,7 +49,7 @@ from training.loop.optimizers import make_optimizer
 from training.loop.parallel import Parallel
 from training.loop.precision import autocast, grad_scaler, matrix_products
 from training.loop.weight_decay import undecayed_parameters
-from training.masking import prune_with_data, scoring_inputs
+from training.masking import prune_with_data, saying_warnings, scoring_inputs
 
 
 class Trainer:
@@ -119,7 +119,8 @@ class Trainer:
 
     def prepare(self, mask: Mask | None, start: Step) -> None:
         """Put the mask on the network; let the techniques prepare both, and act at the first step (it may be kept)."""
-        self.hooks.start(self, mask, start)
+        with saying_warnings(self.context):
+            self.hooks.start(self, mask, start)
         if self.parallel is not None:
             self.parallel.align()
 

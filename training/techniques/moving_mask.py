@@ -119,10 +119,14 @@ class MovingMask(Hooks[S], ABC):
     def prepare(self) -> None:
         """Draw the random mask to start from, if there is no other."""
         if self.hparams.start_density is not None:
-            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
-            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
+            mask = self.start_mask()
             mask.apply_(self.training.model)
             self.training.set_mask(mask)
+
+    def start_mask(self) -> Mask:
+        """Return the random mask to start from."""
+        start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
+        return self.training.prune(PruningHparams.of({"strategy": "random", **start}))
 
     @property
     def _weights(self) -> dict[str, nn.Parameter]:

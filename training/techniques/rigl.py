@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from foundations.description.hparams import hparam
 from foundations.description.step import Step
@@ -39,10 +39,13 @@ class RiglHparams(DropAndGrowHparams):
         return resolved
 
 
-class Rigl(DropAndGrow[RiglHparams]):
+R = TypeVar("R", bound=RiglHparams)
+
+
+class Rigl(DropAndGrow[R]):
     """Drop by magnitude, grow by gradient."""
 
-    def __init__(self, training: Training, hparams: RiglHparams) -> None:
+    def __init__(self, training: Training, hparams: R) -> None:
         super().__init__(training, hparams)
         self._sums = self.kept("gradients")
 

@@ -72,5 +72,23 @@ def test_sparse_momentum_gives_the_trajectory_of_its_code() -> None:
     case.replay("snfs", **updates(case), snfs_adjusted_growth=True)
 
 
+@pytest.mark.parametrize("name", ["srigl_mlp", "srigl_resnet"])
+def test_srigl_gives_the_trajectory_of_its_code(name: str) -> None:
+    case = Trajectory(name)
+    own = case.options
+
+    case.replay(
+        "srigl",
+        mask_update_clock="batches_from_1",
+        mask_update_frequency=own["delta"],
+        mask_update_end=own["T_end"],
+        drop_fraction=own["alpha"],
+        grad_accumulation_n=own["grad_accumulation_n"],
+        srigl_gamma=own["min_salient_weights_per_neuron"],
+        srigl_no_ablation=",".join(own["no_ablation"] if own["dynamic_ablation"] else ["all"]) or "none",
+        srigl_sparsities=",".join(f"{n}={s}" for n, s in case.case["sparsity_per_layer_given_to_the_code"].items()),
+    )
+
+
 def updates(case: Trajectory) -> dict[str, Any]:
     return {"mask_update_frequency": case.options["update_frequency"], "drop_fraction": case.options["prune_rate"]}

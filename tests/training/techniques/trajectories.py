@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.hparams import ModelHparams
 from open_prune import Mask, SparseTraining, sparse
 from tests.conftest import GOLDEN_FOLDERS, SHARED
 
+Outcome = Callable[[SparseTraining], Mask | None]
 TOLERANCE = 1e-5
 """Of weights and momentum, absolute."""
 
@@ -43,8 +45,8 @@ class Trajectory:
 
     @property
     def mask(self) -> Mask | None:
-        """The mask at the start; None if it keeps every weight."""
-        mask = Mask(self.tensors("mask"))
+        """The mask at the start; None if there is none, or it keeps every weight."""
+        mask = Mask(self.tensors("mask") if self.has("mask") else {})
         return mask if mask.pruned else None
 
     def model(self, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -54,8 +56,12 @@ class Trajectory:
         model.load_state_dict(self.tensors("weights"))
         return model.to(dtype)
 
-    def replay(self, technique: str, **options: Any) -> SparseTraining:
-        """Train as the case did, with a technique of ours; compare masks, weights and momentum wherever recorded."""
+    def replay(self, technique: str, outcome: Outcome | None = None, **options: Any) -> SparseTraining:
+        """Train as the case did, with a technique of ours; compare masks, weights and momentum wherever recorded.
+
+        outcome: the mask so far of a technique whose mask is its outcome. Its training ends a step later, so that the
+        last weights of the case are those that train.
+        """
         model = self.model()
         own = self.options
         optimizer = torch.optim.SGD(
@@ -63,7 +69,7 @@ class Trajectory:
         )
         if self.mask is not None:
             self.mask.apply_(model)
-        training = sparse(optimizer, model, technique, end=own["steps"], mask=self.mask, **options)
+        training = sparse(optimizer, model, technique, end=own["steps"] + bool(outcome), mask=self.mask, **options)
         inputs = self.tensors("inputs")
         x, y = inputs["x"].double(), inputs["y"]
         compared = 0
@@ -72,14 +78,17 @@ class Trajectory:
             optimizer.zero_grad()
             F.cross_entropy(model(x[rows]), y[rows]).backward()
             optimizer.step()
-            compared += self._compare(step + 1, training, model, optimizer)
+            mask = outcome(training) if outcome else training.mask
+            compared += self._compare(step + 1, mask, model, optimizer)
         assert compared
         return training
 
-    def _compare(self, step: int, training: SparseTraining, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def _compare(self, step: int, mask: Mask | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         masks, weights, momentum = (f"{what}_step{step}" for what in ("mask", "weights", "momentum"))
         if self.has(masks):
-            assert training.mask == Mask(self.tensors(masks)), step
+            expected_mask = Mask(self.tensors(masks))
+            assert mask is not None
+            assert Mask({name: mask[name] for name in expected_mask}) == expected_mask, step
         if self.has(weights):
             state = model.state_dict()
             for name, expected in self.tensors(weights).items():
