@@ -29,7 +29,7 @@ def compute_all(descs: Sequence[Desc], root: Path, datasets: Path, platform: Pla
 
 
 def trained_in_float64(desc: TrainDesc, root: Path, datasets: Path, platform: Platform) -> dict[str, Any]:
-    """Train a network in float64 to the end; return its state."""
+    """Train a network in float64 to the end; return its state, and its mask by `mask.<name>`."""
     place = context(root, datasets, platform=platform)
     model = initialized_model(desc, 1, techniques=desc.techniques)
     trainer = Trainer(model, desc, place, platform, 1, techniques=desc.techniques)
@@ -37,4 +37,12 @@ def trained_in_float64(desc: TrainDesc, root: Path, datasets: Path, platform: Pl
     trainer.prepare(None, desc.start)
     for images, labels in trainer._steps(desc.start, desc.end, ()):
         trainer.compute_gradients(images.double(), labels)
-    return {name: tensor.tolist() for name, tensor in trainer.model.state_dict().items()}
+    found = {**trainer.model.state_dict(), **{f"mask.{name}": kept for name, kept in (trainer.mask or {}).items()}}
+    return {name: tensor.tolist() for name, tensor in found.items()}
+
+
+def each_trained_in_float64(
+    descs: Sequence[TrainDesc], root: Path, datasets: Path, platform: Platform
+) -> list[dict[str, Any]]:
+    """Return the result of `trained_in_float64` for each description."""
+    return [trained_in_float64(desc, root, datasets, platform) for desc in descs]

@@ -90,6 +90,28 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "rigl by the optimizer's steps with new weights by the raw ones": train_desc(
         start_density=0.2, mask_update_clock="optimizer_steps", grow_init="random_normal", **RIGL
     ),
+    "rigl by averaged gradients, counted from 1": train_desc(
+        start_density=0.2, mask_update_clock="batches_from_1", grad_accumulation_n=3, **RIGL
+    ),
+    "itop where the mask never was, averaged": train_desc(
+        technique="itop,ema", itop_growth="random_unfired", start_density=0.2, mask_update_frequency="4it"
+    ),
+    "granet with adam": train_desc(
+        optimizer_name="adam", lr=0.01, technique="granet", granet_density=0.2, mask_update_frequency="3it"
+    ),
+    "granet from a mask": oneshot_desc("random", density=0.4, technique="granet", mask_update_frequency="4it"),
+    "sparse momentum": train_desc(technique="snfs", start_density=0.2, mask_update_frequency="3it"),
+    "sparse momentum with adam, adjusted": oneshot_desc(
+        "random",
+        {"optimizer_name": "adam", "lr": 0.01},
+        density=0.3,
+        technique="snfs,smoothing",
+        snfs_adjusted_growth=True,
+        mask_update_frequency="4it",
+    ),
+    "mest": train_desc(
+        technique="mest", mest_mode="em_s", mest_lambda=0.1, start_density=0.2, mask_update_frequency="3it"
+    ),
     "freeze small": train_desc(technique="freeze_small", freeze_negative=True),
     "shortcut scales": train_desc(model_name="digits_resnet_8_2", technique="shortcut_scales"),
     "ghost skips": train_desc(model_name="digits_resnet_8_2", technique="ghost_skips", skip_init="kaiming_normal"),

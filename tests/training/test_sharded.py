@@ -60,7 +60,8 @@ def train(model: nn.Module, technique: str | None, **options: Any) -> Mask:
         assert training.mask is not None
         for name, keeps in training.mask.items():
             weight = model.get_parameter(name)
-            for tensor in (weight, optimizer.state.get(weight, {}).get("exp_avg", weight)):
+            state = {} if technique == "snfs" else optimizer.state.get(weight, {})  # which moves on
+            for tensor in (weight, state.get("exp_avg", weight)):
                 assert not full(tensor)[~keeps].any()
     assert training.mask is not None
     return training.mask
@@ -73,6 +74,9 @@ def train(model: nn.Module, technique: str | None, **options: Any) -> Mask:
         ("rigl", {"mask_update_frequency": 2}),
         ("rigl", {"mask_update_frequency": 2, "grow_init": "grad_sign", "grow_init_divisor": 50}),
         ("set", {"mask_update_frequency": 2, "grow_init": "initial_dist"}),
+        ("itop", {"mask_update_frequency": 2, "itop_growth": "random_unfired"}),
+        ("granet", {"mask_update_frequency": 2, "granet_density": 0.2}),
+        ("snfs", {"mask_update_frequency": 2}),
         ("bias_masks", {}),
         ("freeze_small", {}),
     ],

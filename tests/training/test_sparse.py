@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,10 @@ def same(one: nn.Module, other: nn.Module) -> bool:
         ("set", {**RIGL, "start_density": 0.2, "grow_init": "initial_dist"}),
         ("gmp", {"gmp_density": 0.1, "gmp_frequency": "2it"}),
         ("gmp,rigl", {**RIGL, "gmp_density": 0.1, "gmp_frequency": "2it"}),
+        ("itop", {**RIGL, "start_density": 0.2, "itop_growth": "random"}),
+        ("granet", {**RIGL, "granet_density": 0.2}),
+        ("snfs", {**RIGL, "start_density": 0.2}),
+        ("mest", {**RIGL, "start_density": 0.2, "mest_lambda": 0.1}),
     ],
 )
 def test_a_loop_trains_step_by_step_as_a_job_does(
@@ -112,8 +117,14 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
 }
 
 
-@pytest.mark.parametrize("technique", ["rigl", "set", "gmp"])
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+TECHNIQUES_OF_LOOPS = ("rigl", "set", "gmp", "itop", "granet", "snfs", "mest")
+
+
+@pytest.mark.parametrize(
+    ("technique", "kind"),
+    # Adagrad has no momentum, by which snfs grows.
+    [each for each in itertools.product(TECHNIQUES_OF_LOOPS, OPTIMIZERS) if each != ("snfs", "adagrad")],
+)
 def test_a_loop_stays_sparse_with_any_optimizer_and_schedule(kind: str, technique: str) -> None:
     model = network()
     optimizer = OPTIMIZERS[kind](model)
@@ -130,6 +141,14 @@ def test_a_loop_stays_sparse_with_any_optimizer_and_schedule(kind: str, techniqu
     assert training.mask != before
     assert training.mask.kept == round(0.25 * training.mask.total)
     assert all(not model.get_parameter(name)[~kept].any() for name, kept in training.mask.items())
+
+
+def test_sparse_momentum_needs_an_optimizer_with_momentum() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    with pytest.raises(UsageError, match="^technique: snfs grows weights by momentum, and the optimizer has none"):
+        sparse(optimizer, model, "snfs", density=0.25, end=END, mask_update_frequency=2)
 
 
 def test_a_schedule_that_was_made_before_does_not_warn_of_a_step_that_rigl_skips() -> None:

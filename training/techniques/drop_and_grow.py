@@ -14,35 +14,32 @@ from __future__ import annotations
 
 import functools
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from foundations.description.hparams import ALWAYS_WRITTEN, hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
-from pruning.hparams import PruningHparams
-from pruning.registry import ALLOCATIONS
-from training.technique import Hooks, TechniqueHparams
 from training.techniques.cadence import Cadence
+from training.techniques.moving_mask import MovingMask, StartHparams, dropped, grown
 from training.techniques.raw_weights import RawWeights
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from pruning.masks.mask import Mask
     from training.technique import Training
 
 PREFIX = "mask_update_"
-BATCHES, OPTIMIZER_STEPS = "batches", "optimizer_steps"
+BATCHES, BATCHES_FROM_1, OPTIMIZER_STEPS = CLOCKS = ("batches", "batches_from_1", "optimizer_steps")
 _DRAWN_BY_WEIGHTS = ("random_normal", "random_uniform")
 _OF_START = ("initial_dist", *_DRAWN_BY_WEIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropAndGrowHparams(TechniqueHparams):
+class DropAndGrowHparams(StartHparams):
     """The mask's updates: their steps and sizes, and the mask at the start of a training that has none."""
 
     drop_fraction: float = hparam(0.3, above=0, at_most=1)
@@ -57,10 +54,11 @@ class DropAndGrowHparams(TechniqueHparams):
     """The last step at which an update may be; by default after three quarters of the training."""
     mask_update_frequency: str = hparam("100it", step=True)
     """The time between updates."""
-    mask_update_clock: str = hparam(BATCHES, choices=(BATCHES, OPTIMIZER_STEPS))
+    mask_update_clock: str = hparam(BATCHES, choices=CLOCKS)
     """Unit in which the updates, and the fraction's schedule, count steps.
 
-    'batches': iterations from 0, of which an update of RigL takes one, as in rigl-torch (which counts from 1).
+    'batches': iterations from 0, of which an update of RigL takes one.
+    'batches_from_1': the same, counted from 1, and the last update is before `mask_update_end`, as in rigl-torch.
     'optimizer_steps': steps that the optimizer has taken, as in google-research/rigl. There, `frequency` of them lie
     between two updates of RigL, and the learning rate follows them too; SET counts the step before its update.
     """
@@ -72,10 +70,6 @@ class DropAndGrowHparams(TechniqueHparams):
     mean magnitude); grad_scale (the gradient) or grad_sign (its sign)."""
     grow_init_divisor: float = hparam(1.0, above=0)
     """By what these values are divided."""
-    start_density: float | None = hparam(None, above=0, at_most=1)
-    """The density of the random mask that training starts from, where it has no mask yet."""
-    start_allocation: str = hparam("erk", choices=ALLOCATIONS)
-    """Allocation of that density to the layers."""
 
     @property
     def uses_seed(self) -> bool:
@@ -88,14 +82,7 @@ class DropAndGrowHparams(TechniqueHparams):
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Write the last update out. Raises: UsageError without a mask, or if updates are not within the training."""
-        if has_mask and self.start_density is not None:
-            raise UsageError("the training starts from a mask already; leave it out.", "start_density")
-        if not has_mask and self.start_density is None:
-            raise UsageError(
-                "without a mask to start from, give the density of a random one; or branch a run with a strategy, "
-                "such as random with the allocation erk.",
-                "start_density",
-            )
+        super().for_training(end, has_mask=has_mask)
         last = self.mask_update_end or f"{end.iteration * 3 // 4}it"
         resolved = self.replaced({"mask_update_end": last})
         resolved.updates(end).check_within(end, PREFIX)
@@ -103,14 +90,12 @@ class DropAndGrowHparams(TechniqueHparams):
 
     def simplified(self) -> Self:
         """Reset fields that cannot change the result."""
-        changes: dict[str, float | str] = {"start_allocation": ALLOCATIONS.find(self.start_allocation).spelling}
+        changes: dict[str, float | str] = {}
         if self.drop_fraction_anneal != "exponential":
             changes["drop_fraction_exponent"] = 3.0
         if self.grow_init == "zeros":
             changes["grow_init_divisor"] = 1.0
-        if self.start_density is None:
-            changes["start_allocation"] = "erk"
-        return self.replaced(changes)
+        return super().simplified().replaced(changes)
 
     def updates(self, any_step: Step) -> Cadence:
         """Return the steps at which the mask is updated. any_step: a step of the training."""
@@ -133,6 +118,9 @@ class DropAndGrowHparams(TechniqueHparams):
         return self.drop_fraction
 
 
+D = TypeVar("D", bound=DropAndGrowHparams)
+
+
 def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str, Tensor], fraction: float) -> Mask:
     """Return the mask after an update: int(kept * fraction) weights of each layer are dropped, and as many grown.
 
@@ -140,24 +128,15 @@ def drop_and_grow(mask: Mask, weights: Mapping[str, Tensor], growth: Mapping[str
     smallest magnitude are dropped; of all weights that are then not kept, those with the highest growth score are
     grown. Ties are broken by flat index.
     """
-    from pruning.masks.mask import Mask as MaskClass
-    from pruning.masks.selection import select
-    from pruning.weights.shards import whole
-
-    updated, kept = dict(mask), mask.kept_per_layer()
-    for name in weights:
-        dropped = int(kept[name] * fraction)
-        layer = MaskClass({name: mask[name]})
-        stays = select({name: whole(weights[name].detach()).abs()}, layer, kept[name] - dropped)
-        grown = select({name: growth[name]}, stays.invert(), dropped)
-        updated[name] = stays.union(grown)[name]
-    return mask.with_tensors(updated)
+    kept = mask.kept_per_layer()
+    counts = {name: int(kept[name] * fraction) for name in weights}
+    return grown(dropped(mask, weights, counts), growth, counts)
 
 
-class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
-    """A training whose mask moves. Subclasses define the growth score, and whether updates replace optimizer steps."""
+class DropAndGrow(MovingMask[D]):
+    """A training whose mask moves as in google-research/rigl. Subclasses define growth score and clock."""
 
-    def __init__(self, training: Training, hparams: DropAndGrowHparams) -> None:
+    def __init__(self, training: Training, hparams: D) -> None:
         super().__init__(training, hparams)
         self._start = self.kept("start")
         self._raw = RawWeights(self.kept("raw.value"), self.kept("raw.momentum"))
@@ -167,9 +146,18 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         """Steps at which the mask is updated."""
         return self.hparams.updates(self.training.end)
 
-    @abstractmethod
     def clock(self, step: Step) -> Step | None:
         """Return the clock's step at the update of an iteration; None if the mask is not updated."""
+        if self.hparams.mask_update_clock == BATCHES:
+            return step if self.updates.has(step) else None
+        if self.hparams.mask_update_clock == BATCHES_FROM_1:
+            shown = step.at(step.iteration + 1)
+            return shown if self.updates.has(shown) and shown < self.updates.end else None
+        return self.clock_of_optimizer(step)
+
+    @abstractmethod
+    def clock_of_optimizer(self, step: Step) -> Step | None:
+        """Return the same where the clock counts the optimizer's steps."""
 
     def before_mask(self) -> None:
         """Save the initial values of the training, if new weights depend on them."""
@@ -185,12 +173,8 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
             self._start |= {name: whole(parameter.detach()).clone() for name, parameter in parameters.items()}
 
     def prepare(self) -> None:
-        """Draw the random mask to start from, if there is no other."""
-        if self.hparams.start_density is not None:
-            start = {"density": self.hparams.start_density, "allocation": self.hparams.start_allocation}
-            mask = self.training.prune(PruningHparams.of({"strategy": "random", **start}))
-            mask.apply_(self.training.model)
-            self.training.set_mask(mask)
+        """Draw the random mask to start from, if there is no other; keep the initial values of its weights."""
+        super().prepare()
         values = {name: self._start[name] for name in self._weights if name in self._start}
         self._start.clear()
         kept = self._start if self.hparams.grow_init == "initial_dist" else self._raw.values
@@ -201,56 +185,45 @@ class DropAndGrow(Hooks[DropAndGrowHparams], ABC):
         if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
             self._raw.step(self._weights, self.training.optimizer)
 
-    @property
-    def _weights(self) -> dict[str, torch.nn.Parameter]:
-        """The weights of the mask that are trained, by name."""
-        assert self.training.mask is not None, "prepare made a mask, or the training started from one"
-        parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
-        computed = [name for name in self.training.mask if name not in parameters]
-        if computed:
-            reason = f"{computed[0]} is computed from other parameters; weights that move must be parameters."
-            raise UsageError(reason, "technique")
-        held = {id(weight) for group in self.training.optimizer.param_groups for weight in group["params"]}
-        return {name: parameters[name] for name in self.training.mask if id(parameters[name]) in held}
-
-    @abstractmethod
-    def growth(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor]:
-        """Return the growth score of some weights, by name; layers without a score stay as they are."""
+    def drop(self, mask: Mask, weights: Mapping[str, nn.Parameter], clock: Step) -> Mask:
+        """Return the mask without the smallest weights: int(n f) of the n of each layer."""
+        kept, fraction = mask.kept_per_layer(), self.hparams.fraction_at(clock)
+        return dropped(mask, weights, {name: int(kept[name] * fraction) for name in weights})
 
     def update(self, step: Step, clock: Step) -> None:
         """Drop and grow, and set the new weights. Weights dropped and grown in one update keep their values.
 
         clock: the step by which the fraction is annealed.
         """
+        before = self.training.mask
+        assert before is not None
+        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
+            self._raw.take(before, self._weights, self.training.optimizer)
+        super().update(step, clock)
+        if self.hparams.grow_init != "zeros":
+            self._set_new(step, before)
+
+    def _set_new(self, step: Step, before: Mask) -> None:
         import torch
 
         from pruning.weights.shards import local, part_of
 
-        before, weights = self.training.mask, self._weights
-        assert before is not None
-        if self.hparams.grow_init in _DRAWN_BY_WEIGHTS:
-            self._raw.take(before, weights, self.training.optimizer)
-        growth = self.growth(step, weights)
-        weights = {name: weights[name] for name in growth}
-        after = drop_and_grow(before, weights, growth, self.hparams.fraction_at(clock))
-        values = self._new_values(step, weights)
-        self.training.set_mask(after)
-        if values is not None:
-            with torch.no_grad():
-                for name, weight in weights.items():
-                    is_new, part = part_of(after[name] & ~before[name], weight), local(weight)
-                    value = part_of(values[name], weight).to(part) / self.hparams.grow_init_divisor
-                    part.copy_(torch.where(is_new, value, part))
+        after = self.training.mask
+        assert after is not None
+        changed = {name: weight for name, weight in self._weights.items() if not torch.equal(before[name], after[name])}
+        values = self._new_values(step, changed)
+        with torch.no_grad():
+            for name, weight in changed.items():
+                is_new, part = part_of(after[name] & ~before[name], weight), local(weight)
+                value = part_of(values[name], weight).to(part) / self.hparams.grow_init_divisor
+                part.copy_(torch.where(is_new, value, part))
 
-    def _new_values(self, step: Step, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, Tensor] | None:
+    def _new_values(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         import torch
 
         from pruning.weights.shards import whole
 
-        kind = self.hparams.grow_init
-        if kind == "zeros":
-            return None
-        values = {}
+        kind, values = self.hparams.grow_init, {}
         for name, weight in weights.items():
             if kind.startswith("grad"):
                 gradient = whole(torch.zeros_like(weight) if weight.grad is None else weight.grad)

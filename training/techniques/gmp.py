@@ -8,6 +8,8 @@ with s_i = 0 and s_f the requested level. If training starts from a mask, nothin
 it. Magnitude is the default; any strategy that scores weights can take its place.
 
 PHEW's MAG counts the prunings instead: the k-th of n reaches s_f - s_f (1 - k / n)^3, so the first one prunes already.
+jaxpruner puts t + 1 in place of t. GraNet's code counts in units of dt, and leaves out the pruning at t1; of N weights,
+it keeps int(N (1 - s_t)) - 1.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ from training.technique import Hooks, Technique, TechniqueHparams
 from training.techniques.cadence import Cadence
 
 PREFIX = "gmp_"
+ZHU_GUPTA, PHEW, GRANET, JAXPRUNER = CURVES = ("zhu_gupta", "phew", "granet", "jaxpruner")
+
+
+def cubic(share: float) -> float:
+    """Return the share of the level after a share of the time: 1 - (1 - share)^3."""
+    return 1 - (1 - share) ** 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +47,10 @@ class GmpSchedule(Hparams):
     """The step of the last pruning, at which the level is reached; by default half of the training."""
     gmp_frequency: str = hparam("1ep", step=True, elided=ALWAYS_WRITTEN)
     """The time between prunings."""
-    gmp_curve: str = hparam("zhu_gupta", choices=("zhu_gupta", "phew"))
-    """The share of the level at each pruning: zhu_gupta (a cubic in time, from 0 at the first) or phew (a cubic in the
-    number of prunings, as PHEW's MAG has it)."""
+    gmp_curve: str = hparam("zhu_gupta", choices=CURVES)
+    """The share of the level at each pruning: zhu_gupta (a cubic in time, from 0 at the first), phew (a cubic in the
+    number of prunings, as PHEW's MAG has it), jaxpruner (zhu_gupta of the next step) or granet (zhu_gupta without the
+    last pruning and with a weight fewer at each, as in GraNet's code: the level is not reached)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +128,38 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         """Return the steps of the prunings, without the one at the end. any_step: a step of the training."""
         return Cadence.of(self, PREFIX, any_step)
 
+    def prunes_at(self, step: Step) -> bool:
+        """Return whether there is a pruning at a step, the one at the end included."""
+        prunings = self.prunings(step)
+        if self.gmp_curve == GRANET:
+            count = prunings.since_begin(step) // prunings.frequency.iteration
+            return prunings.has(step) and step.iteration > 0 and count < self._units(prunings)
+        return prunings.has(step) or step == prunings.end
+
     def level_at(self, step: Step) -> float:
         """Return the prune fraction after the pruning at a step; at the last, the requested level."""
         prunings = self.prunings(step)
         if step >= prunings.end:
             return self.pruning.level
         since, frequency = prunings.since_begin(step), prunings.frequency.iteration
-        if self.gmp_curve == "phew":
+        if self.gmp_curve == PHEW:
             count = -(-prunings.length // frequency) + 1
             share = (since // frequency + 1) / count
+        elif self.gmp_curve == GRANET:
+            share = since // frequency / self._units(prunings)
         else:
-            share = since / prunings.length
-        return self.pruning.level * (1 - (1 - max(0.0, share)) ** 3)
+            share = min(1.0, (since + (self.gmp_curve == JAXPRUNER)) / prunings.length)
+        return self.pruning.level * cubic(max(0.0, share))
+
+    def kept_at(self, step: Step, total: int) -> int:
+        """Return the number of weights, of `total`, that the pruning at a step keeps."""
+        if self.gmp_curve == GRANET:
+            return max(0, int(total * (1 - self.level_at(step))) - 1)
+        return kept_of(total, self.level_at(step))
+
+    @staticmethod
+    def _units(prunings: Cadence) -> int:
+        return prunings.length // prunings.frequency.iteration
 
 
 @contextlib.contextmanager
@@ -162,11 +191,6 @@ class Gmp(Hooks[GmpHparams]):
 
     prunes_first = True
 
-    @functools.cached_property
-    def prunings(self) -> Cadence:
-        """Steps at which the network is pruned; it is also pruned at the end."""
-        return self.hparams.prunings(self.training.end)
-
     def prepare(self) -> None:
         """Start from a mask of ones if there is none."""
         if self.training.mask is None:
@@ -177,12 +201,16 @@ class Gmp(Hooks[GmpHparams]):
     def before_step(self, step: Step) -> None:
         """Prune to the level of the step, unless fewer weights are left already."""
         mask = self.training.mask
-        if mask is None or not (self.prunings.has(step) or step == self.prunings.end):
+        if mask is None or not self.hparams.prunes_at(step):
             return
         from training.masking import prunable_part
 
-        level, part = self.hparams.level_at(step), prunable_part(self.training.model, self.hparams.pruning, mask)
-        if kept_of(part.total, level) < part.kept:
+        part = prunable_part(self.training.model, self.hparams.pruning, mask)
+        keep = self.hparams.kept_at(step, part.total)
+        if keep < part.kept:
+            level = self.hparams.level_at(step)
+            if keep != kept_of(part.total, level):
+                level = 1 - keep / part.total
             this_far = {"prune_fraction": level, "density": None, "compression": None}
             self.training.set_mask(self.training.prune(self.hparams.pruning.replaced(this_far)))
 
@@ -193,6 +221,8 @@ GMP = Technique(
     paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
     differences="The paper prunes by magnitude; here any method scores. Counts are exact at every update.",
     hparams=GmpHparams,
+    tested_against="VITA-Group/GraNet",
+    differences="The curves of published code differ by a step or by the last pruning: gmp_curve chooses one.",
     hooks=Gmp,
     density="gmp_density",
     changes_mask=True,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from foundations.description.step import Step
 from training.technique import Technique
-from training.techniques.drop_and_grow import BATCHES, DropAndGrow, DropAndGrowHparams
+from training.techniques.drop_and_grow import DropAndGrow, DropAndGrowHparams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,25 +27,16 @@ class SetHparams(DropAndGrowHparams):
         return True
 
 
-class Set(DropAndGrow):
+class Set(DropAndGrow[SetHparams]):
     """Drop by magnitude, grow at random."""
 
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
-        """Return U(0, 1) for every weight, from a random stream for each step and tensor, without ties."""
-        import torch
+        """Return U(0, 1) for every weight, without ties."""
+        return self.uniforms(step, weights)
 
-        return {
-            name: torch.rand(
-                weight.shape, generator=self.training.generator("growth", step.iteration, name), dtype=torch.float64
-            )
-            for name, weight in weights.items()
-        }
-
-    def clock(self, step: Step) -> Step | None:
-        """Return the clock's step at the update of an iteration; None if the mask is not updated."""
+    def clock_of_optimizer(self, step: Step) -> Step | None:
+        """Return the optimizer's step at the update of an iteration; None if there is none."""
         updates = self.updates
-        if self.hparams.mask_update_clock == BATCHES:
-            return step if updates.has(step) else None
         first, shown = max(1, updates.begin.iteration), step.at(step.iteration + 1)
         since = shown.iteration - first
         return shown if since >= 0 and since % updates.frequency.iteration == 0 and shown <= updates.end else None

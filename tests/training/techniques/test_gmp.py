@@ -45,7 +45,35 @@ def test_the_curve_of_phew_prunes_at_once_and_reaches_the_level_at_the_last_of_i
     assert found == {3 * (e - 1): pytest.approx(0.9 - 0.9 * (1 - e / 5) ** 3) for e in (1, 2, 3, 4, 5)}
 
 
-@pytest.mark.parametrize("curve", ["zhu_gupta", "phew"])
+def test_the_curve_of_jaxpruner_is_a_step_ahead() -> None:
+    """PolynomialSchedule: s = s_f (1 - (1 - (t + 1 - begin) / (end - begin))^3), clipped."""
+    found = levels(
+        hparams(gmp_begin="3it", gmp_end="15it", gmp_frequency="4it", gmp_density=0.1, gmp_curve="jaxpruner")
+    )
+
+    assert found == {t: pytest.approx(0.9 * (1 - (1 - min(1, (t + 1 - 3) / 12)) ** 3)) for t in (3, 7, 11, 15)}
+
+
+def test_the_curve_of_granet_leaves_the_last_pruning_out_and_keeps_a_weight_fewer() -> None:
+    """From the code: s of t // dt, int(N (1 - s)) weights less one; the end is d + (1 - d) / n^3 for n prunings."""
+    training = toy_training(density=None)
+    kept: dict[int, int] = {}
+
+    def note(at: Step) -> None:
+        assert training.mask is not None
+        kept[at.iteration] = training.mask.kept
+
+    run(
+        training, 18, [note], technique="gmp", gmp_end="12it", gmp_frequency="4it", gmp_density=0.25, gmp_curve="granet"
+    )
+
+    total = kept[0]
+    first, second = (int(total * (1 - 0.75 * (1 - (1 - c / 3) ** 3))) - 1 for c in (1, 2))
+    assert [kept[t] for t in range(19)] == [total] * 4 + [first] * 4 + [second] * 11
+    assert second == int(total * (0.25 + 0.75 / 27)) - 1
+
+
+@pytest.mark.parametrize("curve", ["zhu_gupta", "phew", "jaxpruner"])
 def test_the_last_pruning_comes_at_the_end_even_off_the_beat(curve: str) -> None:
     found = levels(hparams(gmp_begin="0it", gmp_end="10it", gmp_frequency="4it", gmp_curve=curve))
 
