@@ -58,7 +58,7 @@ class PruningHparams(Hparams):
 
     'synaptic_flow', 'openlth' (and its fork) and 'force' round as these code bases do, in every iteration, and treat
     equal scores alike, to reproduce their masks exactly. 'prospr' keeps ceil(N d), and 'second_order' int(N d) weights,
-    as the code of these methods does, which prunes once. 'lamp', 'effective_sparsity', 'turboprune' and
+    as the code of these methods does, which prunes once; so does 'acdc', ceil(N d) - 1. 'lamp', 'effective_sparsity', 'turboprune' and
     'sanity_checking' are the counts that these code bases have for an allocation.
     """
 

@@ -13,6 +13,7 @@ TECHNIQUES = Registry(
     Technique,
     "technique",
     (
+        "training.techniques.acdc",
         "training.techniques.edge_popup",
         "training.techniques.gem_miner",
         "training.techniques.ghost_skips",

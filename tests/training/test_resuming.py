@@ -125,6 +125,16 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         skip_fade_end="11it",
         soft_fade_end="13it",
     ),
+    "acdc with a mask, an average and new momentum": oneshot_desc(
+        "random",
+        density=0.5,
+        technique="acdc,ema",
+        acdc_prune_at="3it-15it@6it",
+        acdc_restore_at="6it,12it",
+        acdc_reset_momentum=True,
+        ema_decay=0.8,
+    ),
+    "acdc with adam": train_desc(optimizer_name="adam", momentum=0.0, lr=0.01, technique="acdc"),
     "edge-popup of signed constants, clipped, with an average": train_desc(
         technique="edge_popup,ema",
         edge_popup_scope="global",

@@ -219,10 +219,12 @@ GMP = Technique(
     spelling="gmp",
     summary="prune gradually while training",
     paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
-    differences="The paper prunes by magnitude; here any method scores. Counts are exact at every update.",
     hparams=GmpHparams,
     tested_against="VITA-Group/GraNet",
-    differences="The curves of published code differ by a step or by the last pruning: gmp_curve chooses one.",
+    differences=(
+        "The paper prunes by magnitude; here any method scores. Counts are exact at every update. The curves of "
+        "published code differ by a step or by the last pruning: --gmp_curve chooses one."
+    ),
     hooks=Gmp,
     density="gmp_density",
     changes_mask=True,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import safetensors.torch
@@ -12,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundations.description.step import Step
 from foundations.inputs import Inputs
 from models.build import construct
 from models.hparams import ModelHparams
 from open_prune import Mask, SparseTraining, sparse
 from tests.conftest import GOLDEN_FOLDERS, SHARED
+from training.registry import TECHNIQUES
 
 TOLERANCE = 1e-5
 """Of weights and momentum, absolute."""
@@ -44,6 +49,8 @@ class Trajectory:
     @property
     def mask(self) -> Mask | None:
         """The mask at the start; None if it keeps every weight."""
+        if not self.has("mask"):
+            return None
         mask = Mask(self.tensors("mask"))
         return mask if mask.pruned else None
 
@@ -54,38 +61,79 @@ class Trajectory:
         model.load_state_dict(self.tensors("weights"))
         return model.to(dtype)
 
-    def replay(self, technique: str, **options: Any) -> SparseTraining:
-        """Train as the case did, with a technique of ours; compare masks, weights and momentum wherever recorded."""
+    def replay(
+        self,
+        technique: str,
+        *,
+        before_step: bool = False,
+        own: Callable[[SparseTraining], tuple[Mask | None, dict[str, Tensor]]] | None = None,
+        **options: Any,
+    ) -> SparseTraining:
+        """Train as the case did, with a technique of ours; compare masks, weights and momentum wherever recorded.
+
+        before_step: compare before the technique acts at the step. own: returns the mask to compare, and tensors that
+        the technique owns, by their names in the case.
+        """
         model = self.model()
-        own = self.options
         optimizer = torch.optim.SGD(
-            model.parameters(), own["lr"], own["momentum"], weight_decay=own["weight_decay"], nesterov=own["nesterov"]
+            model.parameters(),
+            self.options["lr"],
+            self.options["momentum"],
+            weight_decay=self.options["weight_decay"],
+            nesterov=self.options["nesterov"],
         )
         if self.mask is not None:
             self.mask.apply_(model)
-        training = sparse(optimizer, model, technique, end=own["steps"], mask=self.mask, **options)
-        inputs = self.tensors("inputs")
-        x, y = inputs["x"].double(), inputs["y"]
-        compared = 0
-        for step in range(own["steps"]):
-            rows = slice(step * own["batch_size"], (step + 1) * own["batch_size"])
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimizer.step()
-            compared += self._compare(step + 1, training, model, optimizer)
-        assert compared
+        made: list[SparseTraining] = []
+        compared: list[int] = []
+
+        def compare(at: int) -> None:
+            if made:
+                mask, more = (made[0].mask, {}) if own is None else own(made[0])
+                state = {**model.state_dict(), **more}
+                compared.append(self._compare(at, mask, state, model, optimizer))
+
+        hooks = TECHNIQUES.find(technique).hooks
+        act: Any = hooks.before_step  # type: ignore[attr-defined]
+
+        def compare_and_act(acting: Any, step: Step) -> None:
+            compare(step.iteration)
+            act(acting, step)
+
+        with mock.patch.object(hooks, "before_step", compare_and_act) if before_step else nullcontext():
+            training = sparse(optimizer, model, technique, end=self.options["steps"], mask=self.mask, **options)
+            made.append(training)
+            inputs = self.tensors("inputs")
+            x, y = inputs["x"].double(), inputs["y"]
+            for step in range(self.options["steps"]):
+                rows = slice(step * self.options["batch_size"], (step + 1) * self.options["batch_size"])
+                optimizer.zero_grad()
+                F.cross_entropy(model(x[rows]), y[rows]).backward()
+                optimizer.step()
+                if not before_step:
+                    compare(step + 1)
+        assert sum(compared)
         return training
 
-    def _compare(self, step: int, training: SparseTraining, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def _compare(
+        self,
+        step: int,
+        mask: Mask | None,
+        state: dict[str, Tensor],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> int:
         masks, weights, momentum = (f"{what}_step{step}" for what in ("mask", "weights", "momentum"))
         if self.has(masks):
-            assert training.mask == Mask(self.tensors(masks)), step
+            assert mask == Mask(self.tensors(masks)), step
         if self.has(weights):
-            state = model.state_dict()
             for name, expected in self.tensors(weights).items():
-                torch.testing.assert_close(state[name], expected.to(state[name]), rtol=0, atol=TOLERANCE)
+                torch.testing.assert_close(
+                    state[name].detach(), expected.to(state[name].dtype), rtol=0, atol=TOLERANCE
+                )
         if self.has(momentum):
             for name, expected in self.tensors(momentum).items():
-                found = optimizer.state[model.get_parameter(name)]["momentum_buffer"]
+                parameter = state[name] if name not in dict(model.named_parameters()) else model.get_parameter(name)
+                found = optimizer.state[parameter]["momentum_buffer"]
                 torch.testing.assert_close(found, expected.double(), rtol=0, atol=TOLERANCE)
         return self.has(masks) + self.has(weights) + self.has(momentum)
