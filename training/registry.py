@@ -27,6 +27,7 @@ TECHNIQUES = Registry(
         "training.techniques.mest",
         "training.techniques.smoothing",
         "training.techniques.soft_activation",
+        "training.techniques.str",
         "training.techniques.bias_masks",
         "training.techniques.freeze_small",
         "training.techniques.shortcut_scales",

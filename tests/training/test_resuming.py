@@ -154,6 +154,12 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         learned_mask_train_rest=True,
         precision="fp16",
     ),
+    "str in groups, with an average": train_desc(
+        technique="str,ema", str_s_init=-4.0, str_weight_decay=0.05, no_decay="biases", clip_grad_norm=0.5, ema_decay=0.8
+    ),
+    "str with a mask and adam": oneshot_desc(
+        "random", {"optimizer_name": "adam", "lr": 0.01}, density=0.5, technique="str", str_s_init=-4.0
+    ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 

@@ -14,6 +14,7 @@ from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.masks.mask import Mask
 from tests.training.small_runs import context, run_of, train_desc
+from tests.training.techniques.networks import NETWORKS
 from tests.training.techniques.toy_training import ToyTraining, batch, run, step, toy_training
 from tests.training.techniques.trajectories import Trajectory
 from training.hparams import TechniquesHparams
@@ -85,8 +86,8 @@ class Loop:
 @pytest.mark.parametrize("resets", [False, True])
 def test_acdc_is_that_of_a_plain_loop(resets: bool) -> None:
     """Peste et al. 2021, algorithm 1: top-k of |w| at the start of a sparse phase, then all weights again."""
-    expected = Loop(toy_training(density=None), kept=_kept(0.2), resets=resets).train()
-    training = toy_training(density=None)
+    expected = Loop(toy_training(density=None, training_steps="20it"), kept=_kept(0.2), resets=resets).train()
+    training = toy_training(density=None, training_steps="20it")
 
     run(training, STEPS, technique="acdc", acdc_density=0.2, acdc_reset_momentum=resets, **PHASES)
 
@@ -102,7 +103,7 @@ def _kept(density: float) -> int:
 
 
 def test_momentum_of_pruned_weights_decays_and_moves_them_when_they_are_restored() -> None:
-    training = toy_training(density=None)
+    training = toy_training(density=None, training_steps="20it")
     momenta: dict[int, Tensor] = {}
     weights: dict[int, Tensor] = {}
 
@@ -173,7 +174,7 @@ def test_a_job_ends_with_the_stated_density_and_records_that_of_its_phases(
 
 
 def test_a_dense_phase_has_the_weights_of_the_mask_that_training_starts_from() -> None:
-    training = toy_training(density=0.5)
+    training = toy_training(density=0.5, training_steps="20it")
     start = training.mask
     masks: dict[int, Mask | None] = {}
 
@@ -187,30 +188,16 @@ def test_a_dense_phase_has_the_weights_of_the_mask_that_training_starts_from() -
     assert training.mask.kept == _kept(0.1)
 
 
-class TwoInputs(nn.Module):
-    """A depthwise convolution on one part of the input, and an attention layer on the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv1d(4, 4, 3, padding=1, groups=4), nn.BatchNorm1d(4)
-        self.encoder = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
-        self.last = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        first = self.norm(self.conv(x)).mean(2)
-        return self.last(torch.cat([first, self.encoder(z)[:, 0]], 1))
-
-
-def test_any_network_in_a_loop_of_a_users_own_ends_with_the_exact_count() -> None:
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_any_network_in_a_loop_of_a_users_own_ends_with_the_exact_count(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    model = TwoInputs().double()
+    model = kind().double()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     training = sparse(optimizer, model, "acdc", density=0.3, end=12, acdc_reset_momentum=True)
     densities = []
     for number in range(12):
-        x = batch(number)[0]
         optimizer.zero_grad()
-        F.cross_entropy(model(x.view(16, 4, 3), x.view(16, 3, 4)), batch(number)[1]).backward()
+        F.cross_entropy(model(batch(number)[0]), batch(number)[1]).backward()
         optimizer.step()
         densities.append(training.metrics()["acdc_density"])
 
