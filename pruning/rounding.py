@@ -84,7 +84,9 @@ def ties_of(rounding: str, allocation: Allocation) -> Ties:
     """Return the treatment of weights whose score equals the threshold."""
     if rounding in allocation.published:
         return "in_order"
-    return "pruned" if rounding in (SYNAPTIC_FLOW, OPENLTH, ACDC) else "kept" if rounding in (FORCE, LAMP) else "in_order"
+    return (
+        "pruned" if rounding in (SYNAPTIC_FLOW, OPENLTH, ACDC) else "kept" if rounding in (FORCE, LAMP) else "in_order"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ TECHNIQUES = Registry(
     "technique",
     (
         "training.techniques.acdc",
+        "training.techniques.continuous_sparsification",
         "training.techniques.edge_popup",
         "training.techniques.gem_miner",
         "training.techniques.ghost_skips",

@@ -135,6 +135,26 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         ema_decay=0.8,
     ),
     "acdc with adam": train_desc(optimizer_name="adam", momentum=0.0, lr=0.01, technique="acdc"),
+    "continuous sparsification with batchnorm and an average": train_desc(
+        model_name="digits_resnet_8_2",
+        technique="continuous_sparsification,ema",
+        cs_rounds=2,
+        cs_temperature_frequency="2it",
+        cs_rewind="2it",
+        cs_s0=-0.02,
+        ema_decay=0.8,
+        milestone_steps="4it",
+        gamma=0.1,
+    ),
+    "continuous sparsification with a mask and adam": oneshot_desc(
+        "random",
+        {"optimizer_name": "adam", "lr": 0.01},
+        density=0.5,
+        technique="continuous_sparsification",
+        cs_result="network",
+        cs_temperature_frequency="3it",
+        cs_next_round="unscaled",
+    ),
     "edge-popup of signed constants, clipped, with an average": train_desc(
         technique="edge_popup,ema",
         edge_popup_scope="global",
@@ -155,7 +175,12 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         precision="fp16",
     ),
     "str in groups, with an average": train_desc(
-        technique="str,ema", str_s_init=-4.0, str_weight_decay=0.05, no_decay="biases", clip_grad_norm=0.5, ema_decay=0.8
+        technique="str,ema",
+        str_s_init=-4.0,
+        str_weight_decay=0.05,
+        no_decay="biases",
+        clip_grad_norm=0.5,
+        ema_decay=0.8,
     ),
     "str with a mask and adam": oneshot_desc(
         "random", {"optimizer_name": "adam", "lr": 0.01}, density=0.5, technique="str", str_s_init=-4.0

@@ -56,9 +56,7 @@ class Str(Hooks[StrHparams]):
 
     def effective(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the weights beyond the thresholds."""
-        return {
-            name: weights[name].sgn() * (weights[name].abs() - s.sigmoid()).relu() for name, s in self.s.items()
-        }
+        return {name: weights[name].sgn() * (weights[name].abs() - s.sigmoid()).relu() for name, s in self.s.items()}
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """Return s, in groups of the same weight decay."""

@@ -79,7 +79,7 @@ class Trajectory:
             model.parameters(),
             self.options["lr"],
             self.options["momentum"],
-            weight_decay=self.options["weight_decay"],
+            weight_decay=self.options.get("weight_decay", self.options.get("decay")),
             nesterov=self.options["nesterov"],
         )
         if self.mask is not None:
