@@ -10,6 +10,7 @@ the number of iterations:
     force           iteration e keeps int(N d_e), d_e = exp(e ln(d) / n), or 1 - e (1 - d)/n if linear; ties stay
     prospr          keeps ceil(N d), d = 1 - f of the prune fraction f; ties go in order; one iteration
     second_order    keeps int(N d), at least 1, likewise (Scalable_Second_Order_PaI)
+    acdc            keeps ceil(N d) - 1, likewise; ties go (IST-DASLab/ACDC)
     lamp            each keeps round(R d^(1/n)) of the R that are left, a half to the even number; ties stay
 
 They repeat the floating-point arithmetic of the published codes, and so their counts. Allocations can have published

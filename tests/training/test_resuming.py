@@ -185,6 +185,12 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     "str with a mask and adam": oneshot_desc(
         "random", {"optimizer_name": "adam", "lr": 0.01}, density=0.5, technique="str", str_s_init=-4.0
     ),
+    "powerpropagation with gradual pruning and batchnorm": train_desc(
+        model_name="digits_resnet_8_2", technique="gmp,powerpropagation", gmp_frequency="2it", gmp_density=0.1
+    ),
+    "top-kast with an average": train_desc(
+        technique="topkast,ema", topkast_refresh="5it", topkast_density=0.2, clip_grad_norm=0.5, ema_decay=0.8
+    ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }
 

@@ -180,8 +180,9 @@ ACDC_TECHNIQUE = Technique(
     paper="Peste et al. 2021, AC/DC: Alternating Compressed/DeCompressed Training of Deep Neural Networks",
     tested_against="IST-DASLab/ACDC",
     differences=(
-        "Sparse phases keep the number nearest to the density; the published code one or two fewer (--acdc_rounding=acdc). "
-        "It adds 1e-4 to magnitudes before it ranks them, so that in float32 weights far below 1e-4 may be equal there."
+        "Sparse phases keep the number nearest to the density; the published code one or two fewer "
+        "(--acdc_rounding=acdc). It adds 1e-4 to magnitudes before it ranks them, so that in float32 weights far below "
+        "1e-4 may be equal there."
     ),
     hparams=AcdcHparams,
     hooks=Acdc,

@@ -1,13 +1,13 @@
 """Continuous sparsification: learn a soft mask that hardens, in rounds, and train the ticket (Savarese et al. 2020).
 
-Each weight of the layers has a trained s, s0 at first, and the forward pass uses w sigmoid(beta s) / sigmoid(s0). The loss
-has lambda times the sum of these factors. In each round, beta rises from 1 to the final temperature, by the same factor
-at the start of each epoch but the first. Between rounds s becomes min(beta s, s0); weights, momentum and statistics of
-batch normalization go on. The mask is s > 0 at the end of the last round: its density is an outcome.
+Each weight of the layers has a trained s, s0 at first, and the forward pass uses w sigmoid(beta s) / sigmoid(s0). The
+loss has lambda times the sum of these factors. In each round, beta rises from 1 to the final temperature, by the same
+factor at the start of each epoch but the first. Between rounds s becomes min(beta s, s0); weights, momentum and
+statistics of batch normalization go on. The mask is s > 0 at the end of the last round: its density is an outcome.
 
-Then the ticket: everything but s, statistics too, is again as it was at the start of the second epoch of the first round,
-and trains for another round with a new optimizer and w 1[s > 0] / sigmoid(s0) in the forward pass. So a training has
-`cs_rounds` + 1 parts of equal length, or `cs_rounds` with --cs_result=network, which ends with the network of the rounds.
+Then the ticket: everything but s, statistics too, is again as it was at the start of the second epoch of the first
+round, and trains for another round with a new optimizer and w 1[s > 0] / sigmoid(s0) in the forward pass. So a training
+has `cs_rounds` + 1 parts of equal length; or `cs_rounds` with --cs_result=network, which ends after the rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CsHparams(TechniqueHparams):
     cs_rounds: int = hparam(3, at_least=1)
     """The number of rounds. The ticket is trained for as long as one of them."""
     cs_result: str = hparam(_TICKET, choices=(_TICKET, "network"))
-    """Training after the rounds: the ticket, from the step of --cs_rewind; or none, so that it ends with their network."""
+    """After the rounds: train the ticket, from the step of --cs_rewind, or end with the network that they lead to."""
     cs_rewind: str = hparam("1ep", step=True)
     """The step of the first round to which the ticket goes back."""
     cs_s0: float = hparam(0.0)
@@ -51,10 +51,10 @@ class CsHparams(TechniqueHparams):
     cs_temperature_frequency: str = hparam("1ep", step=True)
     """The time between rises of beta."""
     cs_next_round: str = hparam("scaled", choices=("scaled", "unscaled"))
-    """s at the start of the next round: min(beta s, s0) with the final beta (scaled), as the paper has it; or min(s, s0)
-    (unscaled), as published code computes, since it sets beta to 1 first."""
-    cs_lr_restarts: bool = hparam(True)
-    """Let the schedule of the learning rate, such as --milestone_steps, begin again in each round."""
+    """s at the start of the next round: min(beta s, s0) with the final beta, as in the paper (scaled); or min(s, s0), as
+    the published code computes, since it sets beta to 1 first (unscaled)."""
+    cs_lr_continues: bool = hparam(False)
+    """Let the schedule of the learning rate, such as --milestone_steps, not begin again in each round."""
     cs_layers: str = hparam(ALL_BUT_CLASSIFIER, unordered=True)
     """The layers with a mask, as --prunable_layers names them: in ResNets and VGGs of CIFAR-10, the convolutions."""
 
@@ -173,7 +173,7 @@ class ContinuousSparsification(Hooks[CsHparams]):
 
     def skipped_before(self, step: Step) -> int:
         """Let the learning rate begin again in each round."""
-        return self._part(step) * self.length if self.hparams.cs_lr_restarts else 0
+        return 0 if self.hparams.cs_lr_continues else self._part(step) * self.length
 
     def after_backward(self, step: Step) -> bool:
         """Add the gradient of the penalty to that of s, which the ticket does not train."""
@@ -207,8 +207,8 @@ CONTINUOUS_SPARSIFICATION = Technique(
     paper="Savarese et al. 2020, Winning the Lottery with Continuous Sparsification",
     tested_against="lolemacs/continuous-sparsification",
     differences=(
-        "All layers but the classifier have masks; the published ResNet's shortcuts have none. The published script ends "
-        "with an error before the ticket, and takes min(s, s0) between rounds (--cs_next_round=unscaled)."
+        "All layers but the classifier have masks; the published ResNet's shortcuts have none. The published script "
+        "ends with an error before the ticket, and takes min(s, s0) between rounds (--cs_next_round=unscaled)."
     ),
     hparams=CsHparams,
     hooks=ContinuousSparsification,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pruning.masks.mask import Mask
+    from training.technique import Training
 
 
 def weights_of_layers(model: nn.Module, layers: str, hparam: str) -> dict[str, Tensor]:
@@ -30,6 +31,13 @@ def weights_of_layers(model: nn.Module, layers: str, hparam: str) -> dict[str, T
         if name not in parameters:
             raise UsageError(f"{name} is computed from other parameters; leave its layer out.", hparam)
     return {name: parameters[name].detach() for name in prunable}
+
+
+def weight_decay_of(training: Training, name: str) -> float | None:
+    """Return the weight decay of a parameter of the network; None if its optimizer has none, or not the parameter."""
+    weight = dict(training.model.named_parameters(remove_duplicate=False))[name]
+    groups = training.optimizer.param_groups
+    return next((group.get("weight_decay") for group in groups if any(p is weight for p in group["params"])), None)
 
 
 def outcome_of(model: nn.Module, kept: dict[str, Tensor]) -> Mask:

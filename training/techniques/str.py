@@ -1,8 +1,8 @@
 """STR, soft threshold reparameterization: learn a threshold for each layer (Kusupati et al. 2020).
 
-The forward pass uses W = sign(w) relu(|w| - sigmoid(s)), with a trained scalar s for each layer, whose weight decay lets
-the threshold rise. So weights below the threshold get no gradient, and dL/ds = -sigmoid'(s) sum sign(w) dL/dW over those
-above it. The density is an outcome: it follows from the start of s, weight decay, learning rate and its schedule.
+The forward pass uses W = sign(w) relu(|w| - sigmoid(s)), with a trained scalar s for each layer, whose weight decay
+lets the threshold rise. So weights below the threshold get no gradient, and dL/ds = -sigmoid'(s) sum sign(w) dL/dW over
+those above it. The density is an outcome, of the first s, weight decay, and the learning rate with its schedule.
 
 With the published starts of s, such as -3200, sigmoid(s) and its derivative are 0 in float32 until s is above about
 -100 (in float64, above about -740). Until then s moves by weight decay alone, s <- s (1 - lr wd), with momentum.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from foundations.description.hparams import hparam
 from pruning.hparams import DEFAULT_LAYERS
 from training.technique import Hooks, ParameterGroup, Technique, TechniqueHparams, Training
-from training.techniques.own_layers import density_of, outcome_of, weights_of_layers
+from training.techniques.own_layers import density_of, outcome_of, weight_decay_of, weights_of_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,9 +72,7 @@ class Str(Hooks[StrHparams]):
         """Return the weight decay of a layer's s; None if the optimizer has none."""
         if self.hparams.str_weight_decay is not None:
             return self.hparams.str_weight_decay
-        weight = dict(self.training.model.named_parameters(remove_duplicate=False))[name]
-        groups = self.training.optimizer.param_groups
-        return next((group.get("weight_decay") for group in groups if any(p is weight for p in group["params"])), None)
+        return weight_decay_of(self.training, name)
 
     def outcome(self) -> Mask:
         """Return the mask of the weights beyond the thresholds, which the network then has without these."""

@@ -50,7 +50,7 @@ def test_continuous_sparsification_gives_the_trajectory_of_its_code() -> None:
 
 
 class Loop:
-    """Continuous sparsification of all layers with SGD, written out: two rounds of two epochs, and perhaps the ticket."""
+    """Continuous sparsification of all layers with SGD, written out: two rounds of two epochs, and the ticket."""
 
     def __init__(self, start: ToyTraining, *, s0: float, final: float, penalty: float, scaled: bool) -> None:
         self.start, self.s0, self.final, self.penalty, self.scaled = start, s0, final, penalty, scaled
