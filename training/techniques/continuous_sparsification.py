@@ -51,8 +51,8 @@ class CsHparams(TechniqueHparams):
     cs_temperature_frequency: str = hparam("1ep", step=True)
     """The time between rises of beta."""
     cs_next_round: str = hparam("scaled", choices=("scaled", "unscaled"))
-    """s at the start of the next round: min(beta s, s0) with the final beta, as in the paper (scaled); or min(s, s0), as
-    the published code computes, since it sets beta to 1 first (unscaled)."""
+    """s at the start of the next round: min(beta s, s0) with the final beta, as in the paper (scaled); or min(s, s0),
+    as the published code computes, since it sets beta to 1 first (unscaled)."""
     cs_lr_continues: bool = hparam(False)
     """Let the schedule of the learning rate, such as --milestone_steps, not begin again in each round."""
     cs_layers: str = hparam(ALL_BUT_CLASSIFIER, unordered=True)

@@ -30,7 +30,7 @@ PHASES: dict[str, Any] = {"acdc_prune_at": "4it,12it", "acdc_restore_at": "8it"}
 def test_acdc_gives_the_trajectory_of_its_code(name: str) -> None:
     case = Trajectory(name)
     own, per_epoch = case.options, case.options["iterations_per_epoch"]
-    at = {
+    at: dict[str, Any] = {
         f"acdc_{ours}_at": ",".join(f"{epoch * per_epoch}it" for epoch in range(*_bounds(own[f"{theirs}_epochs"])))
         for ours, theirs in (("prune", "pruner"), ("restore", "recycler"))
     }

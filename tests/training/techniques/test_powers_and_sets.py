@@ -73,11 +73,12 @@ def test_powerpropagation_is_that_of_a_plain_loop(alpha: float) -> None:
 
 
 def test_powers_keep_the_initial_network_and_weights_of_zero() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    layer = nn.Linear(3, 4)
+    model = nn.Sequential(layer, nn.Linear(4, 2)).double()
     with torch.no_grad():
-        model[0].weight[0] = 0
+        layer.weight[0] = 0
     x = torch.randn(5, 3, dtype=torch.float64)
-    before = model(x).detach()
+    before: Tensor = model(x).detach()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     sparse(optimizer, model, "powerpropagation", end=2, powerprop_alpha=1.25)
 
@@ -86,8 +87,8 @@ def test_powers_keep_the_initial_network_and_weights_of_zero() -> None:
         optimizer.zero_grad()
         model(x).square().sum().backward()
         optimizer.step()
-    assert torch.isfinite(model[0].weight).all()
-    assert not model[0].weight[0].any()
+    assert torch.isfinite(layer.weight).all()
+    assert not layer.weight[0].any()
 
 
 def test_gradual_pruning_of_powers_prunes_the_smallest_of_them(tmp_path: Path, digits: Path) -> None:

@@ -69,7 +69,7 @@ class Loop:
 
     def _step(self, name: str, value: Tensor, gradient: Tensor, decay: float) -> Tensor:
         own = self.start.desc.training
-        self.momenta[name] = own.momentum * self.momenta.get(name, 0) + gradient + decay * value  # type: ignore[operator]
+        self.momenta[name] = own.momentum * self.momenta.get(name, 0) + gradient + decay * value
         return value - own.lr * self.momenta[name]
 
 
@@ -110,7 +110,8 @@ def test_a_threshold_that_float32_takes_for_zero_moves_by_weight_decay_alone() -
 
 def test_thresholds_decay_as_the_weights_of_their_layers() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
-    groups = [{"params": model[0].parameters(), "weight_decay": 0.5}, {"params": model[1].parameters()}]
+    groups: list[dict[str, Any]] = [{"params": layer.parameters()} for layer in model]
+    groups[0]["weight_decay"] = 0.5
     optimizer = torch.optim.SGD(groups, lr=0.1)
     training = sparse(optimizer, model, "str", end=4, str_s_init=-100.0)
     hooks: Any = training._hooks.by_name["str"]

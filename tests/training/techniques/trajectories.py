@@ -79,7 +79,7 @@ class Trajectory:
             model.parameters(),
             self.options["lr"],
             self.options["momentum"],
-            weight_decay=self.options.get("weight_decay", self.options.get("decay")),
+            weight_decay=self.options["decay" if "decay" in self.options else "weight_decay"],
             nesterov=self.options["nesterov"],
         )
         if self.mask is not None:
