@@ -20,6 +20,7 @@ from training.sparse import sparse
 STEPS = 20
 """Steps that are timed together, with one update of the mask."""
 EVERY = {"mask_update_frequency": STEPS}
+CS = {"cs_rounds": 1, "cs_rewind": 1, "cs_temperature_frequency": 5}
 WORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "mask alone": (None, {}),
     "rigl": ("rigl", EVERY),
@@ -31,6 +32,11 @@ WORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "srigl": ("srigl", EVERY),
     "srste": ("srste", {}),
     "ste": ("srste", {"srste_lambda": 0.0}),
+    "acdc": ("acdc", {"acdc_density": 0.05, "acdc_prune_at": "1it-41it@20it", "acdc_restore_at": "11it-31it@20it"}),
+    "str": ("str", {"str_s_init": -6.0}),
+    "continuous_sparsification": ("continuous_sparsification", CS),
+    "powerpropagation": ("powerpropagation", {}),
+    "topkast": ("topkast", {"topkast_refresh": STEPS, "topkast_density": 0.05}),
 }
 """Techniques by name, with their options; each starts from the same mask."""
 NETWORKS = {"mnist_lenet_300_100": ((1, 28, 28), 128), "cifar_resnet_20": ((3, 32, 32), 16)}

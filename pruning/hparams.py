@@ -57,9 +57,9 @@ class PruningHparams(Hparams):
     """Rounding of the number of weights that an iteration prunes: to the nearest; the first of equal scores are pruned.
 
     'synaptic_flow', 'openlth' (and its fork) and 'force' round as these code bases do, in every iteration, and treat
-    equal scores alike, to reproduce their masks exactly. 'prospr' keeps ceil(N d), and 'second_order' int(N d) weights,
-    as the code of these methods does, which prunes once. 'lamp', 'effective_sparsity', 'turboprune' and
-    'sanity_checking' are the counts that these code bases have for an allocation.
+    equal scores alike, to reproduce their masks exactly. 'prospr' keeps ceil(N d), 'second_order' int(N d), and 'acdc'
+    ceil(N d) - 1 weights, as the code of these methods does, which prunes once. 'lamp', 'effective_sparsity',
+    'turboprune' and 'sanity_checking' are the counts that these code bases have for an allocation.
     """
 
     allocation: str = hparam("global", choices=ALLOCATIONS)

@@ -10,6 +10,7 @@ the number of iterations:
     force           iteration e keeps int(N d_e), d_e = exp(e ln(d) / n), or 1 - e (1 - d)/n if linear; ties stay
     prospr          keeps ceil(N d), d = 1 - f of the prune fraction f; ties go in order; one iteration
     second_order    keeps int(N d), at least 1, likewise (Scalable_Second_Order_PaI)
+    acdc            keeps ceil(N d) - 1, likewise; ties go (IST-DASLab/ACDC)
     lamp            each keeps round(R d^(1/n)) of the R that are left, a half to the even number; ties stay
 
 They repeat the floating-point arithmetic of the published codes, and so their counts. Allocations can have published
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from pruning.hparams import PruningHparams
 
 NEAREST, SYNAPTIC_FLOW, OPENLTH, FORCE, LAMP = "nearest", "synaptic_flow", "openlth", "force", "lamp"
-PROSPR, SECOND_ORDER = "prospr", "second_order"
+PROSPR, SECOND_ORDER, ACDC = "prospr", "second_order", "acdc"
 
 Ties = Literal["in_order", "pruned", "kept"]
 """The weights at the threshold that are pruned: the first ones, as many as necessary; all; or none."""
 
-_ONE_SHOT = (PROSPR, SECOND_ORDER)
+_ONE_SHOT = (PROSPR, SECOND_ORDER, ACDC)
 _ALLOCATIONS = {
     SYNAPTIC_FLOW: ("global", "uniform"),
     **dict.fromkeys((OPENLTH, FORCE, *_ONE_SHOT), ("global",)),
@@ -84,7 +85,9 @@ def ties_of(rounding: str, allocation: Allocation) -> Ties:
     """Return the treatment of weights whose score equals the threshold."""
     if rounding in allocation.published:
         return "in_order"
-    return "pruned" if rounding in (SYNAPTIC_FLOW, OPENLTH) else "kept" if rounding in (FORCE, LAMP) else "in_order"
+    return (
+        "pruned" if rounding in (SYNAPTIC_FLOW, OPENLTH, ACDC) else "kept" if rounding in (FORCE, LAMP) else "in_order"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def kept_as_published(hparams: PruningHparams, counted: Counted, done: int, kept
         keep = (int(total * math.exp(done * math.log(density) / iterations)) if density else 0) - ignored
     elif hparams.rounding in _ONE_SHOT:
         share = total * (1 - hparams.level)
-        return (math.ceil(share) if hparams.rounding == PROSPR else max(int(share), 1)) - ignored
+        one_shot = {PROSPR: math.ceil(share), SECOND_ORDER: max(int(share), 1), ACDC: math.ceil(share) - 1}
+        keep = one_shot[hparams.rounding] - ignored
     else:
         # Of the weights of the starting mask, at the end.
         left = 1 - hparams.level if hparams.rounding == OPENLTH else density

@@ -139,6 +139,36 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
         skip_fade_end="11it",
         soft_fade_end="13it",
     ),
+    "acdc with a mask, an average and new momentum": oneshot_desc(
+        "random",
+        density=0.5,
+        technique="acdc,ema",
+        acdc_prune_at="3it-15it@6it",
+        acdc_restore_at="6it,12it",
+        acdc_reset_momentum=True,
+        ema_decay=0.8,
+    ),
+    "acdc with adam": train_desc(optimizer_name="adam", momentum=0.0, lr=0.01, technique="acdc"),
+    "continuous sparsification with batchnorm and an average": train_desc(
+        model_name="digits_resnet_8_2",
+        technique="continuous_sparsification,ema",
+        cs_rounds=2,
+        cs_temperature_frequency="2it",
+        cs_rewind="2it",
+        cs_s0=-0.02,
+        ema_decay=0.8,
+        milestone_steps="4it",
+        gamma=0.1,
+    ),
+    "continuous sparsification with a mask and adam": oneshot_desc(
+        "random",
+        {"optimizer_name": "adam", "lr": 0.01},
+        density=0.5,
+        technique="continuous_sparsification",
+        cs_result="network",
+        cs_temperature_frequency="3it",
+        cs_next_round="unscaled",
+    ),
     "edge-popup of signed constants, clipped, with an average": train_desc(
         technique="edge_popup,ema",
         edge_popup_scope="global",
@@ -167,6 +197,23 @@ JOBS: dict[str, TrainDesc | BranchDesc] = {
     ),
     "sr-ste and gmp with adam": train_desc(
         optimizer_name="adam", lr=0.01, technique="gmp,srste", gmp_frequency="4it", gmp_density=0.3, srste_lambda=0.01
+    ),
+    "str in groups, with an average": train_desc(
+        technique="str,ema",
+        str_s_init=-4.0,
+        str_weight_decay=0.05,
+        no_decay="biases",
+        clip_grad_norm=0.5,
+        ema_decay=0.8,
+    ),
+    "str with a mask and adam": oneshot_desc(
+        "random", {"optimizer_name": "adam", "lr": 0.01}, density=0.5, technique="str", str_s_init=-4.0
+    ),
+    "powerpropagation with gradual pruning and batchnorm": train_desc(
+        model_name="digits_resnet_8_2", technique="gmp,powerpropagation", gmp_frequency="2it", gmp_density=0.1
+    ),
+    "top-kast with an average": train_desc(
+        technique="topkast,ema", topkast_refresh="5it", topkast_density=0.2, clip_grad_norm=0.5, ema_decay=0.8
     ),
     "soft activation": train_desc(technique="soft_activation", soft_activation="pswish", soft_beta=3.0),
 }

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from foundations.description.hparams import hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
-from pruning.hparams import DEFAULT_LAYERS, PruningHparams
+from pruning.hparams import DEFAULT_LAYERS
 from training.technique import Hooks, ParameterGroup, TechniqueHparams, Training
+from training.techniques.own_layers import outcome_of, weights_of_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,20 +114,8 @@ class LearnedMask(Hooks[H], ABC):
         """Draw the scores, and set the weights that do not stay as they are initialized."""
         import torch
 
-        from pruning.masks.mask import Mask as MaskClass
-
-        model = self.training.model
-        layers = PruningHparams(prune_fraction=0.0, prunable_layers=self.hparams.learned_mask_layers)
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        try:
-            prunable = MaskClass.to_prune(model, layers)
-        except UsageError as error:
-            raise UsageError(error.reason, "learned_mask_layers") from error
-        for name in prunable:
-            if name not in parameters:
-                reason = f"{name} is computed from other parameters; weights with scores must be parameters."
-                raise UsageError(reason, "technique")
-            weight = parameters[name].detach()
+        weights = weights_of_layers(self.training.model, self.hparams.learned_mask_layers, "learned_mask_layers")
+        for name, weight in weights.items():
             real = weight.abs()  # scores of complex weights are real
             self.scores[name] = self.drawn(name, weight).to(real.device, real.dtype)
             if self.hparams.learned_mask_weights == "signed_constant":
@@ -156,9 +145,7 @@ class LearnedMask(Hooks[H], ABC):
 
     def outcome(self) -> Mask | None:
         """Return the present mask."""
-        from pruning.masks.mask import Mask as MaskClass
-
-        return MaskClass({name: mask.cpu() for name, mask in self.masks().items()}, self.training.model)
+        return outcome_of(self.training.model, self.masks())
 
     def _fan(self, weight: Tensor) -> float:
         factors = {"dense": 1.0, "kept": self.hparams.density, "pruned": 1 - self.hparams.density}
