@@ -82,7 +82,7 @@ class Trajectory:
             model.parameters(),
             self.options["lr"],
             self.options["momentum"],
-            weight_decay=self.options["decay" if "decay" in self.options else "weight_decay"],
+            weight_decay=self.options["weight_decay" if "weight_decay" in self.options else "decay"],
             nesterov=self.options["nesterov"],
         )
         if self.mask is not None:
