@@ -159,8 +159,10 @@ class BranchDesc(Desc):
     def _check_weights_of_method(self) -> None:
         """Check that nothing else says which weights are trained, where the pruning method sets them."""
         option = None if self.pruning is None else self.pruning.replaces_weights
-        if option is None:
+        if self.pruning is None or option is None:
             return
+        if self.pruning.method.set_weights is None:
+            raise UsageError(f"'{self.pruning.strategy}' declares no set_weights, which would set them.", option)
         if self.branch.reinitialize:
             raise UsageError("they name different weights to train; give one of them.", option, "reinitialize")
         if self.state is not None or self.statistics is not None:

@@ -39,9 +39,14 @@ class ForwardWeights:
         self._replaced: list[tuple[nn.Module, str, Any]] = []
         self._flat: list[tuple[nn.Module, list[Any]]] = []
         self._is_baked = False
+        self.first_names: dict[str, str] = {}
+        """The first of the names of each tied parameter, by its other names."""
 
     def install(self) -> None:
         """Let every forward pass use the effective weights from now on."""
+        first = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        every = self._model.named_parameters(remove_duplicate=False)
+        self.first_names = {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
         for module in self._model.modules():
             self._handles += [
                 module.register_forward_pre_hook(_Hook(self._enter, module), prepend=True),

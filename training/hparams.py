@@ -238,12 +238,22 @@ class TechniquesHparams(Hparams):
         return self.replaced(simple)
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
-        """Return the hyperparameters with defaults written out; see `TechniqueHparams.for_training`."""
+        """Return the hyperparameters with defaults written out; see `TechniqueHparams.for_training`.
+
+        Raises: UsageError where one technique learns the mask, and another one changes it or learns one, too.
+        """
+        self._refuse_two_masks()
         resolved: dict[str, Any] = {}
         for technique, part in self.parts:
             resolved |= part.for_training(end, has_mask=has_mask).values()
             has_mask |= technique.changes_mask
         return self.replaced(resolved)
+
+    def _refuse_two_masks(self) -> None:
+        deciding = [technique for technique, _ in self.parts if technique.changes_mask or technique.mask_is_outcome]
+        if len(deciding) > 1 and self.mask_is_outcome:
+            names = " and ".join(technique.spelling for technique in deciding)
+            raise UsageError(f"{names} would each decide about the mask; choose one of them.", "technique")
 
     def after(self, others: TechniquesHparams | None) -> TechniquesHparams:
         """Return others and these, in this order. Raises: UsageError if both have a technique."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,15 @@ class OwnWeights:
         return cls(training, each) if uses else None
 
     def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights that techniques change, each after those before it."""
+        """Return the weights that techniques change, each after those before it.
+
+        A technique may call a tied parameter by any of its names: masks have the alphabetically first.
+        """
+        first = self.forward.first_names
         changed: dict[str, Tensor] = {}
         for hooks in self._each:
-            changed |= hooks.effective({**weights, **changed})
+            found = hooks.effective(_ByAnyName({**weights, **changed}, first))
+            changed |= {first.get(name, name): tensor for name, tensor in found.items()}
         return changed
 
     def begin(self) -> None:
@@ -115,6 +120,22 @@ class OwnWeights:
         self.parameters.load_state_dict(
             {name.removeprefix(_OWN): tensor for name, tensor in state.items() if name.startswith(_OWN)}
         )
+
+
+class _ByAnyName(Mapping[str, Tensor]):
+    """Tensors by name, each listed once and found under every name of its parameter."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], first: Mapping[str, str]) -> None:
+        self._tensors, self._first = tensors, first
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._first.get(name, name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def _is_own(hooks: Hooks[Any], name: str) -> bool:

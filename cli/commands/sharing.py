@@ -66,16 +66,17 @@ def share(names: list[str], environment: Environment, share: ShareHparams) -> in
     key, say = environment.key_file if share.sign else None, (lambda _: None) if share.quiet else print
     found = write_shared(runs, path, states=share.states, key_file=key, pages=lambda shared: pages_for(shared, say))
     if not share.quiet:
-        print("\n".join(_shared(found, path)))
+        print("\n".join(_shared(found, path, share.states)))
     asked = {run.location for run in runs}
     return int(any(run.location in asked for run in found.not_complete))
 
 
-def _shared(found: Shared, path: Path) -> list[str]:
+def _shared(found: Shared, path: Path, states: str) -> list[str]:
     lines = [f"Wrote {_count(len(found.runs), 'run')} to {path}, {path.stat().st_size:,} bytes"]
     if found.states_left_out:
         number = _count(found.states_left_out, "state")
-        lines.append(f"Left out: {number}, {found.bytes_left_out:,} bytes (--states=last or all takes them along)")
+        more = "all" if states == "last" else "last or all"
+        lines.append(f"Left out: {number}, {found.bytes_left_out:,} bytes (--states={more} takes them along)")
     if found.lost:
         lines.append(f"Of imported runs, states that are left out cannot be computed again: {_named(found.lost)}")
     if found.not_complete:

@@ -113,6 +113,9 @@ class HparamField:
         if not isinstance(value, allowed) or (type(value) is bool and bool not in allowed):
             words = " or ".join("nothing" if kind is NoneType else kind.__name__ for kind in allowed)
             raise UsageError(f"{value!r} is not a valid value; it takes {words}.", self.name)
+        is_list = self.rule.is_unordered or self.rule.is_step_list
+        if is_list and NoneType not in self.types and isinstance(value, str) and not value.strip(", "):
+            raise UsageError(f"{value!r} names nothing.", self.name)
         choices = self.rule.choices
         if value is not None and choices is not None and value not in choices:
             if isinstance(choices, Registry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.description.desc import RunRef
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
-from pruning.methods.ntk_sap import Draws
+from pruning.methods.ntk_sap import NTK_SAP, Draws
 from tests.branches.small_branches import describe, mask_of, ref_of
 from tests.training.small_runs import context, train_desc
 from training.jobs.compute import complete
@@ -67,6 +68,16 @@ def test_no_other_weights_can_be_asked_for_beside_the_draw() -> None:
         describe("gmp", **drawn)
     assert describe("oneshot", state_experiment=RunRef(train_desc()), state_step="0ep", **drawn).state is None
     assert describe("oneshot", ntk_keep_draw=True, **{**DRAWN, "density": 1.0}).state is not None
+
+
+def test_a_method_with_options_of_another_that_sets_no_weights_refuses_to_keep_the_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    derived = dataclasses.replace(NTK_SAP, set_weights=None)
+    monkeypatch.setattr(PruningHparams, "method", property(lambda _: derived))
+    with pytest.raises(UsageError, match="ntk_keep_draw: 'ntk_sap' declares no set_weights"):
+        describe("oneshot", ntk_keep_draw=True, **DRAWN)
+    assert describe("oneshot", **DRAWN).state is not None
 
 
 def test_a_control_of_the_weights_before_pruning_is_refused_for_a_drawn_parent() -> None:

@@ -124,6 +124,19 @@ def test_the_order_of_an_unordered_list_means_nothing(names: list[str], random: 
     assert Example(layers=",".join(names)).normalized(1) == Example(layers=",".join(shuffled + names)).normalized(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Needed(Hparams):
+    layers: str = hparam("all", unordered=True)
+    drops: str = hparam("1ep", step_list=True)
+
+
+@pytest.mark.parametrize("field", ["drops", "layers"])
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_a_list_that_is_needed_must_name_something(field: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"{field}: '{text}' names nothing"):
+        Needed.of({field: text})
+
+
 @pytest.mark.parametrize("field", ["drops", "layers"])
 def test_an_empty_list_is_no_list(field: str) -> None:
     assert getattr(Example.of({field: ""}).normalized(10), field) is None

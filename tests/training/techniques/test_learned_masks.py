@@ -218,7 +218,9 @@ def test_trainings_that_cannot_be_are_refused() -> None:
     for flags, words in (
         ({"technique": "gem_miner", "gem_miner_period": "3ep"}, "before weights first lose"),
         ({"technique": "gem_miner", "gem_miner_period": "0it"}, "above 0it"),
-        ({"technique": "gmp,edge_popup", "gmp_density": 0.5}, "start without one"),
+        ({"technique": "gmp,edge_popup", "gmp_density": 0.5}, "gmp and edge_popup would each decide"),
+        ({"technique": "edge_popup,rigl"}, "edge_popup and rigl would each decide"),
+        ({"technique": "gem_miner,edge_popup", "gem_miner_period": "1it"}, "gem_miner and edge_popup would"),
         ({"technique": "edge_popup", "learned_mask_fan": "kept"}, "signed_constant"),
         ({"technique": "edge_popup", "optimizer_name": "adam", "momentum": 0.0, "learned_mask_momentum": 0.5}, "none"),
     ):
@@ -320,3 +322,41 @@ def test_any_network_gets_an_exact_mask_and_keeps_its_weights(kind: type[nn.Modu
         assert torch.equal(parameter, before[name] * kept)
         if technique == "edge_popup" and name in training.mask:
             assert int(kept.sum()) == kept.numel() - int(0.6 * kept.numel())
+
+
+class Shared(nn.Module):
+    """Two layers with one weight, `b.weight` and `a.weight`; masks call it `a.weight`, whichever comes first."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        weight = nn.Parameter(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))
+        for name in names:
+            self.add_module(name, nn.Linear(5, 5, bias=False))
+            self.get_submodule(name).weight = weight
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.get_submodule("b")(torch.relu(self.get_submodule("a")(x)))))
+
+
+@pytest.mark.parametrize("technique", ["edge_popup", "gem_miner"])
+def test_a_tied_weight_has_one_score_whichever_of_its_names_comes_first(technique: str) -> None:
+    found = []
+    for names in (("a", "b"), ("b", "a")):
+        torch.manual_seed(0)
+        model = Shared(*names).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        options: dict[str, Any] = {"gem_miner_period": 1, "steps_per_epoch": 2} if technique == "gem_miner" else {}
+        training = sparse(optimizer, model, technique, density=0.4, end=6, **options)
+        for number in range(6):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(number)[0]), batch(number)[1]).backward()
+            optimizer.step()
+        assert training.mask is not None
+        found.append((training.mask, {name: p.detach() for name, p in model.state_dict().items()}))
+
+    (mask, state), (other, same) = found
+    assert set(mask) == {"a.weight", "last.weight"}
+    assert mask == other
+    assert all(torch.equal(state[name], same[name]) for name in state)
+    assert torch.equal(state["b.weight"] != 0, mask["a.weight"])
