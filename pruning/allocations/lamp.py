@@ -46,7 +46,7 @@ def lamp(scores: Scores, mask: Mask, method: Method) -> Scores:
 
 
 def _shares(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the stable order of numbers that are at least 0, the last one first, and their shares in it: (n,), float64.
+    """Return the stable order of numbers that are at least 0, the last one first, and their shares: (n,), float64.
 
     Up to float32, their bits and their places are sorted as one integer, which takes a quarter of the time.
     """
