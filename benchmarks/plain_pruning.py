@@ -81,6 +81,28 @@ class PlainPruner:
         norm = torch.cat([score.flatten() for score in scores]).sum()
         return self._prune([score.div_(norm) for score in scores], density)
 
+    def force(self, x: Tensor, y: Tensor, density: float, iterations: int) -> list[Tensor]:
+        """Prune by |w ∂L/∂(m w)| iteratively, on an exponential schedule; pruned weights may return."""
+        return self._progressively(x, y, density, iterations, lambda w, g, _: (w * g).abs())
+
+    def grasp_it(self, x: Tensor, y: Tensor, density: float, iterations: int) -> list[Tensor]:
+        """Prune by the squared gradient of kept weights iteratively, on an exponential schedule."""
+        return self._progressively(x, y, density, iterations, lambda _, g, m: g.square() * m)
+
+    def _progressively(
+        self, x: Tensor, y: Tensor, density: float, iterations: int, score: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ) -> list[Tensor]:
+        self.model.train()
+        effective = [layer for layer in self.model.modules() if parametrize.is_parametrized(layer)]
+        masks: list[Tensor] = []
+        for iteration in range(1, iterations + 1):
+            with parametrize.cached():
+                weights = [cast("Tensor", layer.weight) for layer in effective]
+                gradients = torch.autograd.grad(F.cross_entropy(self.model(x), y), weights)
+            scores = [score(w.detach(), g, m) for (m, w), g in zip(self.pairs, gradients, strict=True)]
+            masks = self._prune(scores, density ** (iteration / iterations))
+        return masks
+
     def grasp(self, x: Tensor, y: Tensor, density: float, temperature: float = 200.0) -> list[Tensor]:
         """Prune by w ⊙ Hg: one pass for the gradient g, and another for the derivative of <g, ∂L/∂w>."""
         self.model.train()

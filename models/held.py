@@ -19,6 +19,7 @@ _CONSTANTS = (
     *(types.NoneType, types.EllipsisType, types.ModuleType, types.BuiltinFunctionType),
     *(int, float, complex, str, bytes, torch.dtype, torch.device),
 )
+_CONTAINERS = (list, tuple, set, dict)
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
@@ -98,13 +99,12 @@ def _is_state(value: Any) -> bool:
 def _modules_in(value: Any, seen: set[int]) -> Iterator[nn.Module]:
     if id(value) in seen:
         return
+    seen.add(id(value))
     if isinstance(value, nn.Module):
-        seen.add(id(value))
         yield value
-        yield from _modules_in(vars(value), seen)
-    elif isinstance(value, list | tuple | set | dict):
-        seen.add(id(value))
-        for part in list(value.values() if isinstance(value, dict) else value):
+        value = vars(value)
+    for part in list(value.values() if isinstance(value, dict) else value):
+        if isinstance(part, nn.Module) or (isinstance(part, _CONTAINERS) and part):  # most have neither, or are empty
             yield from _modules_in(part, seen)
 
 

@@ -206,7 +206,7 @@ class Comparison:
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
         rows = [row for point in self.points for row in point.rows]
-        return [*found, *_data_notes(rows), *_origin_notes(rows), *upstream_notes(rows)]
+        return [*found, *_data_notes(rows), *_origin_notes(rows), *outcome_notes(rows), *upstream_notes(rows)]
 
 
 def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
@@ -222,6 +222,19 @@ def left_out_notes(left_out: Iterable[LeftOut]) -> list[str]:
     for each in left_out:
         reasons.setdefault(each.why, []).append(each.row)
     return [f"Left out, {why}: {_addresses(rows)}." for why, rows in reasons.items()]
+
+
+def outcome_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a sentence for each technique and level at which training learned the mask: requested and reached."""
+    found: dict[tuple[str, float], list[float]] = {}
+    for row in rows:
+        if (asked := row.learned_mask) is not None:
+            found.setdefault(asked, []).append(row.sparsity or 0.0)
+    notes = []
+    for (technique, level), reached in sorted(found.items()):
+        span = " to ".join(dict.fromkeys(f"{sparsity:.2%}" for sparsity in (min(reached), max(reached))))
+        notes.append(f"The sparsity of {technique} is an outcome: {span}, where {level:.2%} was requested.")
+    return notes
 
 
 def upstream_notes(rows: Iterable[Row]) -> list[str]:

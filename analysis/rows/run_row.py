@@ -18,6 +18,7 @@ from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
 from foundations.storage.store import short_address, source_locations, source_steps
+from training.registry import TECHNIQUES
 
 COLUMNS = (
     "address",
@@ -135,6 +136,16 @@ class Row:
     def sparsity(self) -> float | None:
         """The fraction of the prunable weights that is pruned."""
         return self.results.get("sparsity")
+
+    @property
+    def learned_mask(self) -> tuple[str, float] | None:
+        """The technique that learns its mask and the requested sparsity, of which its own is an outcome; else None."""
+        names = "" if self.branch or self.sparsity is None else str(self.hyperparameters.get("technique") or "")
+        for technique in (TECHNIQUES.find(name) for name in names.split(",") if name in TECHNIQUES):
+            density = self.hyperparameters.get(technique.density)
+            if technique.mask_is_outcome and density is not None:
+                return technique.spelling, 1 - float(density)
+        return None
 
     @property
     def accuracy(self) -> float | None:

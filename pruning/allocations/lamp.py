@@ -8,7 +8,9 @@ from foundations.errors import UsageError
 from pruning.allocations.allocation import Allocation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from pruning.masks.mask import Mask
     from pruning.method import Method
@@ -23,6 +25,7 @@ def lamp(scores: Scores, mask: Mask, method: Method) -> Scores:
 
     Raises: UsageError for scores that are negative or infinite: they have no share in a layer.
     """
+    import numpy as np
     import torch
 
     found = {}
@@ -35,29 +38,36 @@ def lamp(scores: Scores, mask: Mask, method: Method) -> Scores:
                 f"lamp takes shares of scores, and those of {method.spelling} are negative or infinite for '{name}'."
             )
             raise UsageError(reason, "allocation")
-        order = _ascending(values)
-        values = values[order].to(torch.float64)
-        squares = (values / values[-1:].clamp_min(torch.finfo(torch.float64).tiny)).square_()
-        shares = squares / squares.flip(0).cumsum_(0).flip(0)
-        shares.nan_to_num_(nan=0.0)
-        ranked = torch.zeros(len(score), dtype=torch.float64)
-        found[name] = ranked.index_copy_(0, order if places is None else places[order], shares).view(keeps.shape)
+        order, shares = _shares((values if values.dtype == torch.float64 else values.float()).numpy())
+        ranked = np.zeros(len(score))
+        ranked[order if places is None else places.numpy()[order]] = shares
+        found[name] = torch.from_numpy(ranked).view(keeps.shape)
     return found
 
 
-def _ascending(values: Tensor) -> Tensor:
-    """Return the stable order of numbers that are at least 0, int64 (n,).
+def _shares(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the stable order of numbers that are at least 0, the last one first, and their shares: (n,), float64.
 
     Up to float32, their bits and their places are sorted as one integer, which takes a quarter of the time.
     """
     import numpy as np
-    import torch
 
-    if values.dtype == torch.float64:
-        return values.sort(stable=True).indices
-    bits = (values.to(torch.float32) + 0.0).view(torch.int32).to(torch.int64)  # + 0.0: -0.0 is 0.0
-    keys = np.sort(((bits << 32) | torch.arange(len(values))).numpy())
-    return torch.from_numpy(keys & 0xFFFFFFFF)
+    if values.dtype == np.float64:
+        order = values.argsort(kind="stable")[::-1]
+        squares = values[order]
+    else:
+        bits = (values + np.float32(0)).view(np.int32)  # + 0: -0.0 is 0.0
+        keys = bits.astype(np.int64) << 32
+        keys |= np.arange(len(values))
+        keys = np.negative(np.sort(np.negative(keys, out=keys)))
+        order = keys & 0xFFFFFFFF
+        squares = (keys >> 32).astype(np.int32).view(np.float32).astype(np.float64)
+    squares /= max(squares.max(initial=0), np.finfo(np.float64).tiny)
+    squares *= squares
+    with np.errstate(invalid="ignore"):
+        squares /= squares.cumsum()
+    squares[np.isnan(squares)] = 0.0
+    return order, squares
 
 
 LAMP = Allocation(

@@ -16,6 +16,7 @@ import pytest
 from analysis.rows.run_row import Row
 from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import ResultsTable, TableOptions, level_text, make_table
+from cli.commands.listing import listed
 from foundations.errors import UsageError
 from tests.analysis.rows import damaged, pruned, training
 
@@ -64,6 +65,18 @@ def test_the_best_of_each_column_is_bold_where_there_is_a_choice() -> None:
     assert r"\textbf{92.00 $\pm$ 2.83}" in written(table(), "latex")
     assert "**92.00 ± 2.83**" in written(table(), "markdown")
     assert "\033" not in written(table(), "text")
+
+
+def test_the_sparsity_of_a_learned_mask_is_named_as_an_outcome_beside_the_requested_one() -> None:
+    learned = [
+        replace(training(number, technique="gem_miner", gem_miner_density=0.1), results={"sparsity": reached})
+        for number, reached in ((1, 0.93), (2, 0.96))
+    ]
+    said = "The sparsity of gem_miner is an outcome: 93.00% to 96.00%, where 90.00% was requested."
+
+    assert said in table(*(replace(row, results={**row.results, "test_accuracy": 0.8}) for row in learned)).notes
+    assert said in listed(learned, (), None)
+    assert said not in listed(ROWS, (), None)
 
 
 def test_the_lowest_loss_is_the_best() -> None:

@@ -50,8 +50,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "set": {"technique": "set", **MOVES},
     "freeze_small": {"technique": "freeze_small"},
     "dropout": {"dropout": 0.2},
+    "edge_popup": {"technique": "edge_popup"},
+    "edge_popup, global": {"technique": "edge_popup", "edge_popup_scope": "global"},
+    "gem_miner": {"technique": "gem_miner", "gem_miner_begin": "1it", "gem_miner_period": "2it"},
 }
-ACTS_AT_UPDATES = {"gmp", "rigl", "rigl, drawn values", "set"}
+ACTS_AT_UPDATES = {"gmp", "rigl", "rigl, drawn values", "set", "gem_miner"}
 """Their updates of the mask read the weights on the host."""
 NETWORKS = {
     "mlp_8": "breast_cancer",
@@ -128,7 +131,7 @@ def test_networks_and_tasks_there_are_as_on_the_cpu(model_name: str, tmp_path: P
 @pytest.mark.parametrize("method", [method.known_names[-1] for method in METHODS])
 def test_masks_there_are_those_on_the_cpu(method: str, tmp_path: Path, datasets: Path) -> None:
     desc = oneshot_desc(
-        method, prune_step="0it", density=0.3, parent={"model_name": "synflow_conv", "training_steps": "1it"}
+        method, prune_step="0it", density=0.3, parent={"model_name": "synflow_conv", "training_steps": "0it"}
     )
     compare(
         computed(desc, tmp_path / "there", datasets, OnDevice()),

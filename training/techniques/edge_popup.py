@@ -77,9 +77,8 @@ def _largest(values: Sequence[Tensor], density: float) -> list[Tensor]:
     if count == 0:
         return [torch.ones_like(each, dtype=torch.bool) for each in values]
     threshold = flat.kthvalue(count).values
-    is_off = flat < threshold
-    equal = (flat == threshold).nonzero()[:, 0]
-    is_off[equal[: count - int(is_off.sum())]] = True
+    is_off, is_equal = flat < threshold, flat == threshold
+    is_off |= is_equal & (is_equal.cumsum(0) <= count - is_off.sum())  # without waiting for a GPU
     parts = torch.split(~is_off, [each.numel() for each in values])
     return [part.view(each.shape) for part, each in zip(parts, values, strict=True)]
 
