@@ -29,7 +29,8 @@ from training.jobs.compute import catch_up_logs, check_dataset, check_upstreams
 if TYPE_CHECKING:
     from cli.request.request import Request
 
-_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.commands.warm",), command=COMMAND)
+_WARM = "cli.commands.warm"
+_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}{_WARM}",), state=f"{_WARM}:state", command=COMMAND)
 
 
 @dataclass(frozen=True, kw_only=True)
