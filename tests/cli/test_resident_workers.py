@@ -78,9 +78,8 @@ def test_techniques_leave_nothing_to_the_next_runs(terminal: Terminal, tmp_path:
     names = "rigl,gmp,ema,edge_popup,gradinit,set"
 
     command = ("train", *TINY, "--milestone_steps=1ep")
-    grid = ("--grid", f"technique={names}", "--when", "technique=rigl:start_density=0.5")
-    grid = (*grid, "--when", "technique=set:start_density=0.5", "--when", "technique=gmp:gmp_density=0.5")
-    grid = (*grid, "--when", "technique=gradinit:gradinit_iters=2")
+    rules = ("rigl:start_density=0.5", "set:start_density=0.5", "gmp:gmp_density=0.5", "gradinit:gradinit_iters=2")
+    grid = ("--grid", f"technique={names}", *(word for rule in rules for word in ("--when", f"technique={rule}")))
 
     found = swept_and_alone(terminal, tmp_path, grid, command, 0)
 
