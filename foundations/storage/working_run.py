@@ -337,7 +337,7 @@ class WorkingRun(RunFolder):
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all; of a complete run, for `add` to publish it.
 
-        Names are flushed with the next checkpoint, or all at once before the run is published.
+        Its name is flushed with the next checkpoint, or before the run is published.
         Raises: EnvironmentFailure; PublishedFirst or TakenOver where the working folder is no longer this process's.
         """
         self.begin()
@@ -354,9 +354,8 @@ class WorkingRun(RunFolder):
             except FileNotFoundError:
                 if not is_folder(folder):
                     raise
-                replace_file(
-                    folder / name, data, flushes=flushes
-                )  # another process has removed the temporary file as a leftover
+                # Another process has removed the temporary file as a leftover.
+                replace_file(folder / name, data, flushes=flushes)
 
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""

@@ -82,7 +82,7 @@ def _umask() -> int:
 
 
 def _files() -> dict[int, str]:
-    """Return what each open file descriptor refers to."""
+    """Return the file that each open descriptor refers to."""
     found: dict[int, str] = {}
     with contextlib.suppress(OSError):  # a system without /proc
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208

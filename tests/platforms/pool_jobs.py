@@ -15,7 +15,7 @@ _left: list[str] = []
 
 
 def state() -> dict[str, list[str]]:
-    """Return what jobs have left in this module."""
+    """Return the words that jobs have left in this module."""
     return {"left": list(_left)}
 
 

@@ -58,7 +58,7 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     ),
     "umask": (lambda: os.umask(os.umask(0) ^ 1), lambda: os.umask(os.umask(0) ^ 1)),
 }
-"""What changes a state, by the state's name, and what changes it back."""
+"""By the name of a state: a function that changes it, and one that changes it back."""
 
 
 def test_nothing_changes_the_state_of_a_process_that_does_nothing() -> None:
