@@ -17,13 +17,16 @@ from foundations.description.address import Location
 from foundations.description.desc import Desc, check_record
 from foundations.description.step import Step
 from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import read_file, write_atomically
+from foundations.files import Flushes, read_file, write_atomically
 from foundations.plan import PlannedRun, Target
 from foundations.storage.run import Run
 
 
-def write_job_file(planned: PlannedRun, path: Path) -> None:
-    """Write the plan for one run. Raises: EnvironmentFailure if it cannot be written."""
+def write_job_file(planned: PlannedRun, path: Path, *, flushes: Flushes = "all") -> None:
+    """Write the plan for one run. Raises: EnvironmentFailure if it cannot be written.
+
+    flushes: as of `write_atomically`; nothing for a job that does not outlive this process.
+    """
     location = planned.run.location
     tree = {
         "run": [location.training, location.replicate, location.name],
@@ -32,7 +35,7 @@ def write_job_file(planned: PlannedRun, path: Path) -> None:
         "needs_mask": planned.needs_mask,
         "records": _records(planned.desc, location.replicate),
     }
-    write_atomically(path, json.dumps(tree).encode())
+    write_atomically(path, json.dumps(tree).encode(), flushes=flushes)
 
 
 def read_job_file(path: Path, root: Path) -> Target:

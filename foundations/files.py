@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from foundations import packs
 from foundations.access import is_denied, reason
@@ -41,6 +41,9 @@ _PAUSES = (0.0, 0.01, 0.1, 0.5)
 _LOOKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between looks for a name that another machine has made, and this one does not see yet."""
 Result = TypeVar("Result")
+Flushes = Literal["all", "content", "nothing"]
+"""Part of a written file that is flushed to the disk: its content and its name, so that it survives a power cut; only
+its content, so that a power cut leaves the former file, or none; or nothing, for a file that is of no use after one."""
 
 
 def looks() -> Iterator[None]:
@@ -84,17 +87,19 @@ def explain_os_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flushes: Flushes = "all") -> Iterator[Path]:
     """Yield a path to write to, which becomes `path` when the block ends: readers see the whole new file or none of it.
 
     The file is flushed to the disk first. Nothing is left of it where the block raises.
+    flushes: see `Flushes`.
     """
     sweep_parts(path.parent, of=path.name)
     part = part_of(path)
     try:
         yield part
         with part.open("rb") as file:
-            os.fsync(file.fileno())
+            if flushes != "nothing":
+                os.fsync(file.fileno())
             written = os.fstat(file.fileno())
         try:
             part.replace(path)
@@ -105,7 +110,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the first error is the one that matters
             part.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    if flushes == "all":
+        _flush_folder(path.parent)
 
 
 def is_there(path: Path | str) -> bool:
@@ -146,18 +152,18 @@ def _is_no_folder(path: Path) -> bool:
     return False
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, flushes: Flushes = "all") -> None:
     """Write a file whole or not at all (see `replacing`). Raises: EnvironmentFailure where it cannot be written."""
     with explain_os_errors("write", path):
         make_folder(path.parent)
-        replace_file(path, data)
+        replace_file(path, data, flushes=flushes)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all in a folder that is there. Raises: OSError."""
+def replace_file(path: Path, data: bytes, *, flushes: Flushes = "all") -> None:
+    """Write a file whole or not at all in a folder that is there (see `replacing`). Raises: OSError."""
 
     def write() -> None:
-        with replacing(path) as part:
+        with replacing(path, flushes=flushes) as part:
             part.write_bytes(data)
 
     despite_stale(write)

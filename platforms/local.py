@@ -65,8 +65,7 @@ def prepared(threads: int | None, device: str) -> Iterator[None]:
 
     Float32 is float32: PyTorch's default lets convolutions on GPUs round their inputs to TF32, in scoring too.
     """
-    # cuBLAS reads this when it starts; without it, the order of its sums may vary from run to run.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fix_workspaces()
     import torch
 
     cudnn, former_threads = torch.backends.cudnn, torch.get_num_threads()
@@ -80,6 +79,11 @@ def prepared(threads: int | None, device: str) -> Iterator[None]:
     finally:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = former
         torch.set_num_threads(former_threads)
+
+
+def fix_workspaces() -> None:
+    """Let cuBLAS, which reads this when it starts, sum in a fixed order in every run, until the process ends."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _keep_freed_memory() -> None:

@@ -46,7 +46,7 @@ class Context:
     keep_best: bool = False
     """Whether runs keep the state where the headline metric on held out examples was best."""
     opened: dict[Hashable, Any] = field(default_factory=dict)
-    """The dataset in memory that the runs of this process share (`datasets.loading.loader.open_loader`)."""
+    """The dataset in memory that runs of this process share (`datasets.loading.loader.open_loader`)."""
     wait: bool = True
     """Whether to wait if another process works on a run; if not, raise Busy."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from branches.job_files import read_job_file
 from cli.request.context import context_of
@@ -36,6 +37,10 @@ FLAGS = Flags(
 )
 
 
+_OPENED: dict[Hashable, Any] = {}
+"""The dataset in memory that jobs share which this process runs one after the other."""
+
+
 def run(argv: Sequence[str], environment: Environment) -> int:
     """`run FILE...`: compute the runs of the files, or reuse them."""
     names, rest = positional(argv)
@@ -46,5 +51,5 @@ def run(argv: Sequence[str], environment: Environment) -> int:
     root = flags.work.root_in(environment)
     made = plan([read_job_file(Path(name), root) for name in names], root)
     with context_of(flags.work, flags.platform, environment, wait=not flags.work.no_wait) as context:
-        execute(made, replace(context, together=len(names)))
+        execute(made, replace(context, together=len(names), opened=_OPENED))
     return 0

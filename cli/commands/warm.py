@@ -1,8 +1,9 @@
-"""Imports and look-ups that all jobs share. The pool's fork server imports this module once for its children.
+"""Imports, look-ups and settings that all jobs share. The pool's fork server imports this module once for its children.
 
 Nothing here may start a thread or touch a device, since children are forked from the process.
 """
 
+import gc
 import importlib
 import pkgutil
 
@@ -18,6 +19,7 @@ from models import activations, initializers, networks
 from models import build as _build  # noqa: F401
 from models import registry as _models
 from platforms import platform
+from platforms.local import fix_workspaces
 from pruning import registry as _pruning
 from training import registry as _training
 from training.jobs.provenance import versions
@@ -29,3 +31,11 @@ for _module in (kinds, _datasets, _models, activations, initializers, platform, 
 for _network in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}."):
     importlib.import_module(_network.name)
 versions()
+fix_workspaces()
+gc.collect()
+gc.freeze()  # a collection in a child looks at the child's own objects only, and leaves the others' pages shared
+
+
+def state() -> dict[str, dict[str, str]]:
+    """Return the part of a process's state that manifests contain: the libraries that its jobs have imported."""
+    return {"versions": versions()}

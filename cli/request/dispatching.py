@@ -15,6 +15,7 @@ from cli.request.flags import flags_of
 from cli.request.help import PLUGIN
 from cli.request.job_flags import WorkHparams
 from foundations.environment import Environment
+from foundations.files import Flushes
 from foundations.interrupts import Interrupts
 from foundations.parts import PART, sweep_parts
 from foundations.plan import Plan, PlannedRun
@@ -23,13 +24,14 @@ from foundations.registry import loaded_plugins
 from foundations.storage.sweeps import running_sweep
 from platforms.dispatch import Dispatch, Item, State, Wish
 from platforms.executors.executor import CommandJob, Program
-from platforms.executors.registry import make_executor
+from platforms.executors.registry import EXECUTORS, make_executor
 from training.jobs.compute import catch_up_logs, check_dataset, check_upstreams
 
 if TYPE_CHECKING:
     from cli.request.request import Request
 
-_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}cli.commands.warm",), command=COMMAND)
+_WARM = "cli.commands.warm"
+_PROGRAM = Program(entry="cli.main:main", preload=(f"{PREFIX}{_WARM}",), state=f"{_WARM}:state", command=COMMAND)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +73,13 @@ def dispatch_plan(
     root, together = request.job.root_in(environment), request.together
     folder = root / ".jobs"
     arguments = _arguments(request, environment)
+    is_local = EXECUTORS.find(str(request.executor.executor)).is_local
+    flushes: Flushes = "nothing" if is_local else "all"  # a local job ends with the machine
 
     def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
         files = [folder / _job_file(planned) for planned in runs]
         for planned, file in zip(runs, files, strict=True):
-            write_job_file(planned, file)
+            write_job_file(planned, file, flushes=flushes)
         output, names = runs[0].run.output_path, tuple(str(planned.run) for planned in runs)
         return CommandJob(names[0], ("run", *map(str, files), *arguments), output, after, names)
 

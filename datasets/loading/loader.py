@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from datasets.loading.batches import Loader, LoaderConfig
 from datasets.loading.memory import MemoryLoader
 from datasets.loading.streaming import StreamingLoader
 from datasets.loading.tokens import DocumentLoader, StreamLoader
+from datasets.prepared import SPLITS
 from foundations.inputs import IMAGES
 
 
@@ -25,7 +27,8 @@ def open_loader(
     """Open a prepared dataset.
 
     folder: the folder of all datasets. workers: processes that decode image files, for datasets that are not in memory;
-    by default one for each core. opened: holds the last opened loader in memory, whose data another one can share.
+    by default one for each core. opened: holds the last opened loader in memory, whose data another one can share, as
+    long as the prepared files are the same.
     Raises: EnvironmentFailure if the prepared files are missing; DamagedError if they are damaged; UsageError for
     hyperparameters that do not suit the dataset.
     """
@@ -34,11 +37,20 @@ def open_loader(
         return StreamingLoader(hparams, folder, config, workers)
     if opened is None:
         return _loader_in_memory(hparams, folder, config)
-    loaded = (hparams, folder, str(config.device), config.memory_format)
+    files = tuple(_identity(folder / hparams.spec.spelling / f"{split}.safetensors") for split in SPLITS)
+    loaded = (hparams, folder, str(config.device), config.memory_format, files)
     if loaded not in opened:
         opened.clear()
         opened[loaded] = _loader_in_memory(hparams, folder, config)
     return opened[loaded].with_config(config)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ for another file of the name, or another content; none where there is no file."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return ()
 
 
 def _loader_in_memory(hparams: DatasetHparams, folder: Path, config: LoaderConfig) -> Loader:

@@ -21,6 +21,7 @@ from foundations.access import is_denied, reason
 from foundations.description.address import Location
 from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
 from foundations.files import (
+    Flushes,
     append,
     despite_stale,
     explain_os_errors,
@@ -336,6 +337,7 @@ class WorkingRun(RunFolder):
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all; of a complete run, for `add` to publish it.
 
+        Its name is flushed with the next checkpoint, or before the run is published.
         Raises: EnvironmentFailure; PublishedFirst or TakenOver where the working folder is no longer this process's.
         """
         self.begin()
@@ -345,13 +347,15 @@ class WorkingRun(RunFolder):
                 self._added = self.generations.begin(is_owned=self._holder is not None)
         folder = self._own or self._added
         assert folder is not None, "one of the two was made"
+        flushes: Flushes = "all" if name == CHECKPOINT or folder != self._own else "content"
         with self._writing(folder, name):
             try:
-                replace_file(folder / name, data)
+                replace_file(folder / name, data, flushes=flushes)
             except FileNotFoundError:
                 if not is_folder(folder):
                     raise
-                replace_file(folder / name, data)  # another process has removed the temporary file as a leftover
+                # Another process has removed the temporary file as a leftover.
+                replace_file(folder / name, data, flushes=flushes)
 
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""

@@ -111,6 +111,9 @@ class Program:
     """`module:function` that takes a command line and returns the exit code, for executors that fork."""
     preload: Sequence[str] = ()
     """Modules that every job imports, for executors that import once and fork."""
+    state: str = ""
+    """`module:function` that returns the part of a process's state, by name, that results contain and jobs may change;
+    for executors that run several jobs in a process."""
     command: Sequence[str] = ()
     """The command line of the program without arguments, for executors that start processes."""
     folder: Path = Path(".jobs")

@@ -1,15 +1,17 @@
 """`pool`: processes of this machine, as many at once as it has slots.
 
-A slot has a device, or a share of the CPU's cores. The fork server of Python's multiprocessing imports torch once; each
-job is a child forked from it, so it starts in milliseconds, in a clean state, and a crash affects no other job.
+A slot has a device, or a share of the CPU's cores. The fork server of Python's multiprocessing imports torch once; jobs
+run in children forked from it, so they start in milliseconds, in a clean state, and a crash affects no other job.
 
-Forking such a process and ending it costs as much time as a tiny run. So the next child is forked while others work,
-and waits for its job; and a child reports the end of its job before it exits.
+Forking such a process, its first use of torch and its end cost as much time as a tiny run. So the next child is forked
+while others work, and waits for its job; a child reports the end of its job before it exits; and after a short job that
+succeeded and left the process as it was (`process_state`), the child takes another one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import re
@@ -17,22 +19,28 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from foundations.description.hparams import hparam
 from foundations.interrupts import blocked, unblock
 from foundations.program import TOP
 from foundations.registry import load
 from platforms.executors.executor import CommandJob, Ended, Executor, Program, with_threads
+from platforms.executors.process_state import changes, process_state, resident_memory, warnings_noted
 from platforms.executors.registry import ExecutorHparams, ExecutorKind
 
 _Task = tuple[str, tuple[str, ...], Path]
-"""Message to a child: the program's entry, the arguments, and the file for the output."""
+"""Message to a child: the program's entry, its arguments, and the file for the output."""
+_SHORT_SECONDS = 5.0
+"""The longest job after which a child takes another one. Forking a child costs a fiftieth of that."""
+_MOST_GROWTH = 256 * 2**20
+"""The most bytes by which the memory of a child may grow after its first job."""
 _SOFTWARE_ERROR = 70  # as in sysexits.h: the command ended by an exception that is a bug
 
 
@@ -46,17 +54,25 @@ class PoolHparams(ExecutorHparams):
     """Number of jobs that share a GPU."""
 
 
+class _Report(NamedTuple):
+    """The end of a job."""
+
+    exit_code: int
+    takes_more: bool = False
+    """Whether the child waits for another job."""
+
+
 @dataclass(eq=False)
 class _Worker:
-    """A child that waits for its only job, or runs it."""
+    """A child that waits for a job, or runs it."""
 
     process: BaseProcess
     channel: connection.Connection
-    """Sends the job and receives its exit code."""
+    """Sends the job and receives its report."""
 
 
 class Pool(Executor):
-    """Runs each job in a process of its own, forked from one that has imported torch."""
+    """Runs jobs in processes forked from one that has imported torch."""
 
     def __init__(self, hparams: PoolHparams, program: Program) -> None:
         """Start nothing yet: the fork server starts with the first job."""
@@ -67,6 +83,8 @@ class Pool(Executor):
         self._threads = max(1, cores // self._size)
         self._running: dict[str, tuple[_Worker, int]] = {}
         self._spare: _Worker | None = None
+        self._idle: list[_Worker] = []
+        """Children that have run a job and wait for another one."""
         self._is_stopped = False
         self._held = contextlib.ExitStack()
         self._signals: socket.socket | None = None
@@ -94,7 +112,10 @@ class Pool(Executor):
         used = {slot for _, slot in self._running.values()}
         slot = next(slot for slot in range(self._size) if slot not in used)
         arguments = (*with_threads(job, self._threads), *self._device(job.arguments, slot))
-        worker, self._spare = self._spare or self._forked(), None
+        if self._idle:
+            worker = self._idle.pop()
+        else:
+            worker, self._spare = self._spare or self._forked(), None
         task: _Task = (self._program.entry, arguments, job.output)
         with contextlib.suppress(BrokenPipeError):  # killed while it waited, as `ended` will find
             worker.channel.send(task)
@@ -113,7 +134,23 @@ class Pool(Executor):
             with contextlib.suppress(BlockingIOError):
                 each.recv(1 << 12)
         names = {signs[sign] for sign in ready if sign in signs}
-        return [Ended(name, _exit_code(self._running.pop(name)[0])) for name in names]
+        return [Ended(name, self._exit_code(self._running.pop(name)[0])) for name in names]
+
+    def _exit_code(self, worker: _Worker) -> int:
+        """Return the exit code of a child's job: as the child reported it, or the signal that killed the child first.
+
+        Keep the child if it takes more jobs.
+        """
+        try:
+            report: _Report = worker.channel.recv()
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            report = _Report(worker.process.exitcode or 0)
+        if report.takes_more and not self._gpus and not self._is_stopped:
+            self._idle.append(worker)
+        else:
+            worker.channel.close()
+        return report.exit_code
 
     def stop(self) -> None:
         """Send SIGTERM to every job."""
@@ -122,12 +159,12 @@ class Pool(Executor):
             worker.process.terminate()
 
     def close(self) -> None:
-        """Let the child that waits for a job end."""
-        if self._spare is not None:
-            self._spare.channel.close()
+        """Let the children that wait for a job end."""
+        for worker in (*self._idle, *([self._spare] if self._spare else [])):
+            worker.channel.close()
             if self._is_stopped:
-                self._spare.process.kill()
-            self._spare = None
+                worker.process.kill()
+        self._idle, self._spare = [], None
         if self._is_stopped:
             _kill_fork_server()
         self._held.close()
@@ -145,7 +182,7 @@ class Pool(Executor):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", __name__, *self._program.preload])
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,))
+        process = context.Process(target=_work, args=(theirs, self._program.state))
         with _found_by_the_fork_server():
             with blocked():  # in the server and its children; the pool asks the jobs to stop
                 forkserver.ensure_running()
@@ -162,45 +199,58 @@ class Pool(Executor):
 POOL = ExecutorKind(spelling="pool", hparams=PoolHparams, make=Pool, runs="in processes of this machine", is_local=True)
 
 
-def _exit_code(worker: _Worker) -> int:
-    """Return the exit code of a child's job, as the child reported it, or the signal that killed the child first."""
-    with worker.channel as channel:
-        try:
-            return int(channel.recv())
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            return worker.process.exitcode or 0
+def _work(channel: connection.Connection, own_state: str) -> NoReturn:
+    """In a child: wait for a job, run it, and report its end; again while it takes more. End when the parent ends.
 
-
-def _work(channel: connection.Connection) -> None:
-    """In a child: wait for a job, run it, and report its exit code. End when the parent has ended."""
+    own_state: `Program.state`.
+    """
     os.setsid()  # the parent handles Ctrl-C on the terminal, and asks its children to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may have come before
     unblock()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        task: _Task = channel.recv()
-    except EOFError:  # there is no more work
-        os._exit(0)
-    code = _run(*task)
-    with contextlib.suppress(BrokenPipeError):  # the parent has ended
-        channel.send(code)
-    os._exit(code)  # exit without clean-up: unloading torch takes 0.1 seconds
+    state, memory = _state(own_state), 0
+    while True:
+        try:
+            task: _Task = channel.recv()
+        except EOFError:  # there is no more work
+            os._exit(0)
+        begun = time.monotonic()
+        with warnings_noted() as warned:
+            code = _run(*task)
+        is_short = time.monotonic() - begun <= _SHORT_SECONDS
+        takes_more = code == 0 and is_short and not warned and not changes(state, _state(own_state))
+        memory = memory or resident_memory()
+        takes_more = takes_more and resident_memory() <= memory + _MOST_GROWTH
+        with contextlib.suppress(BrokenPipeError):  # the parent has ended
+            channel.send(_Report(code, takes_more))
+        if not takes_more:
+            os._exit(code)  # exit without clean-up: unloading torch takes 0.1 seconds
+
+
+def _state(own_state: str) -> dict[str, Any]:
+    """Return the state of the process and of the program, once objects that nothing uses are gone."""
+    gc.collect()
+    return process_state() | (load(own_state)() if own_state else {})
 
 
 def _run(entry: str, arguments: Sequence[str], output: Path) -> int:
     """Run a command with its output in a file, and return its exit code."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("ab", buffering=0) as file:
-        for stream in (sys.stdout, sys.stderr):
+    streams = (sys.stdout, sys.stderr)
+    with contextlib.ExitStack() as held:
+        file = held.enter_context(output.open("ab", buffering=0))
+        for stream in streams:
+            former = os.dup(stream.fileno())
+            held.callback(os.close, former)
+            held.callback(os.dup2, former, stream.fileno())
             os.dup2(file.fileno(), stream.fileno())
-    try:
-        code = int(load(entry)(list(arguments)))
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        code = _SOFTWARE_ERROR
-    sys.stdout.flush()
-    sys.stderr.flush()
+        try:
+            code = int(load(entry)(list(arguments)))
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            code = _SOFTWARE_ERROR
+        for stream in (*streams, sys.stdout, sys.stderr):
+            stream.flush()
     return code
 
 

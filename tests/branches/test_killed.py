@@ -70,9 +70,9 @@ class Bomb(NullReporter):
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         self.tick()
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes, **how: Any) -> None:
         self.tick()
-        replace_file(path, data)
+        replace_file(path, data, **how)
 
 
 def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> None:

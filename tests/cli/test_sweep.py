@@ -362,7 +362,7 @@ def test_sixty_runs_survive_ten_kills_and_end_with_the_bytes_of_their_commands(
 ) -> None:
     chance = random.Random(0)
     grid = ("--grid", "strategy=random,magnitude,snip1", "--grid", "density=0.5^1..4", "--grid", "replicate=1-5")
-    longer = (*SHORT[:-1], "--training_steps=60ep", "--evaluate_only_at_end", "--checkpoint_seconds=0.1")
+    longer = (*SHORT[:-1], "--training_steps=250ep", "--evaluate_only_at_end", "--checkpoint_seconds=0.05")
     command = ("sweep", *grid, "--jobs=2", "--", *BRANCH, *longer)
     workers = 0
     for _ in range(10):

@@ -29,7 +29,7 @@ def server() -> Iterator[None]:
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     """A pool of two slots, without GPUs. Its fork server is started once for all tests."""
-    program = Program(entry="tests.platforms.pool_jobs:main")
+    program = Program(entry="tests.platforms.pool_jobs:main", state="tests.platforms.pool_jobs:state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         with Pool(PoolHparams(jobs=2), program) as made:
@@ -82,14 +82,45 @@ def test_jobs_end_with_the_codes_of_their_commands_and_of_the_signals_that_kille
     assert "a complaint" in (tmp_path / "0" / "output.txt").read_text()
 
 
-def test_each_job_has_a_process_in_a_clean_state(pool: Pool, tmp_path: Path) -> None:
-    names = [str(number) for number in range(8)]
+def processes(folder: Path, pool: Pool, *words: str) -> list[str]:
+    """Run jobs one after the other; return the processes that ran them, all of which must have been clean before."""
+    found = []
+    for number, word in enumerate(words):
+        run_all(pool, [job(folder, word, f"{number}_{word}")])
+        process, state = (folder / f"{number}_{word}" / "output.txt").read_text().split()[:2]
+        assert state == "clean"
+        found.append(process)
+    return found
 
-    assert set(run_all(pool, [job(tmp_path, "0", name) for name in names]).values()) == {0}
 
-    said = [(tmp_path / name / "output.txt").read_text().split()[:2] for name in names]
-    assert {state for _, state in said} == {"clean"}
-    assert len({process for process, _ in said}) == len(names)
+def test_a_process_that_short_jobs_leave_as_it_was_runs_them_all(pool: Pool, tmp_path: Path) -> None:
+    assert len(set(processes(tmp_path, pool, "0", "0", "0", "0"))) == 1
+
+    codes = run_all(pool, [job(tmp_path, "0", name) for name in "abcdef"])
+
+    said = [(tmp_path / name / "output.txt").read_text().split("\n") for name in "abcdef"]
+    assert set(codes.values()) == {0}
+    assert len({lines[0] for lines in said}) == 2
+    assert {tuple(lines[1:]) for lines in said} == {("a complaint", "")}
+
+
+LEFT = ("environment", "random", "file", "thread", "handler", "folder", "module", "warn")
+
+
+@pytest.mark.parametrize("word", [*LEFT, "75", "raise", "kill"])
+def test_a_job_that_fails_or_leaves_something_behind_is_the_last_of_its_process(
+    word: str, pool: Pool, tmp_path: Path
+) -> None:
+    first, second, third = processes(tmp_path, pool, word, "0", "0")
+
+    assert first != second == third
+
+
+def test_a_warning_is_shown_again_in_the_next_job(pool: Pool, tmp_path: Path) -> None:
+    processes(tmp_path, pool, "warn", "warn")
+
+    for number in range(2):
+        assert "UserWarning: beware" in (tmp_path / f"{number}_warn" / "output.txt").read_text()
 
 
 def test_a_process_that_is_killed_while_it_waits_costs_one_job_an_attempt(pool: Pool, tmp_path: Path) -> None:
