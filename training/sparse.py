@@ -176,6 +176,7 @@ class SparseTraining:
     def __post_init__(self) -> None:
         self._now = self.end.at(0)
         self._hooks = AllHooks.of(self.techniques, self)
+        self._begins_with_mask = False
 
     def start(self, mask: Mask | None, state: Mapping[str, Any] | None = None) -> None:
         """Prepare the network, and let the optimizer's steps call the techniques. `sparse` has done so.
@@ -185,6 +186,7 @@ class SparseTraining:
         try:
             if state is None:
                 self._hooks.start(self, mask, self._now)
+                self._begins_with_mask = self.mask is not None
             else:
                 self.load_state_dict(state)
         except BaseException:
@@ -264,7 +266,7 @@ class SparseTraining:
 
         Raises: UsageError for a state of another training.
         """
-        check_state(state, self.state_dict())
+        check_state(state, self.state_dict(), begins_with_mask=self._begins_with_mask)
         mask = None if state["mask"] is None else Mask(state["mask"], self.model)
         self._hooks.load_state_dict(state["tensors"])
         self.set_mask(mask)

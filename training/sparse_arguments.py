@@ -22,10 +22,13 @@ from training.registry import TECHNIQUES
 _LAYERS = "prunable_layers"
 
 
-def check_state(state: Any, own: Mapping[str, Any]) -> None:
-    """Check that a state is of the same training. own: the present state. Raises: UsageError."""
+def check_state(state: Any, own: Mapping[str, Any], *, begins_with_mask: bool) -> None:
+    """Check that a state is of the same training. own: the present state. Raises: UsageError.
+
+    begins_with_mask: whether the training had a mask before its first step, so that every state of it has one.
+    """
     own = {name: value for name, value in own.items() if value is not None}
-    if isinstance(state, Mapping) and state.get("mask") is None:
+    if isinstance(state, Mapping) and state.get("mask") is None and not begins_with_mask:
         own.pop("mask", None)  # of a step at which nothing was pruned
     if not isinstance(state, Mapping) or any(
         not isinstance(state.get(name), Mapping if isinstance(value, Mapping) else type(value))
