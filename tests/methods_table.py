@@ -32,7 +32,11 @@ be pruned](prunable.md), and every combination is open to [`prune`](library.md),
 
 def page() -> str:
     """Return the page as Markdown."""
-    methods, allocations, techniques = list(METHODS), list(ALLOCATIONS), list(TECHNIQUES)
+    methods, allocations, techniques = (
+        [entry for entry in METHODS if entry.plugin is None],
+        [entry for entry in ALLOCATIONS if entry.plugin is None],
+        [entry for entry in TECHNIQUES if entry.plugin is None],
+    )
     sections = (
         _INTRODUCTION,
         "## Methods",

@@ -250,8 +250,9 @@ class TechniquesHparams(Hparams):
         return self.replaced(resolved)
 
     def _refuse_two_masks(self) -> None:
-        deciding = [technique for technique, _ in self.parts if technique.changes_mask or technique.mask_is_outcome]
-        if len(deciding) > 1 and self.mask_is_outcome:
+        all_parts = (technique for technique, _ in self.parts if not technique.stays_within_mask)
+        deciding = [technique for technique in all_parts if technique.changes_mask or technique.mask_is_outcome]
+        if len(deciding) > 1 and any(technique.mask_is_outcome for technique in deciding):
             names = " and ".join(technique.spelling for technique in deciding)
             raise UsageError(f"{names} would each decide about the mask; choose one of them.", "technique")
 

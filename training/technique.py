@@ -314,6 +314,8 @@ class Technique(Registered):
     """Whether the mask changes while the network trains. The run then keeps the mask that it ends with."""
     mask_is_outcome: bool = False
     """Whether training learns a mask (`Hooks.outcome`), so that its density may be an outcome too. The run keeps it."""
+    stays_within_mask: bool = False
+    """Whether its outcome is part of the mask that the training has, so that another technique may change that mask."""
     takes_shards: bool = False
     """Whether its hooks work where weights are sharded over processes (FSDP2), and their gradients are DTensors."""
     version: int = 1

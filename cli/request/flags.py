@@ -148,7 +148,8 @@ class Flags:
         of_pruning = ExamplesHparams.names() if self.command == "train" else ()
         if not owners and name in of_pruning:
             owners = [_PRUNING]
-        answer = None if owners else answer_to_flag(name, given_in(argv), known, self.command)
+        is_ours = bool(owners) or name in ExamplesHparams.names()  # of another command
+        answer = None if is_ours else answer_to_flag(name, given_in(argv), known, self.command)
         if answer is not None:
             return UsageError(answer)
         suggestion = did_you_mean(f"--{name}", [f"--{other}" for other in (*known, PLUGIN)])

@@ -66,10 +66,10 @@ def probe(scoring: Scoring, like: Scores, number: int) -> Scores:
 
     stream = generator("hutchinson probe", scoring.seed, number)
     signs: Scores = {}
-    for name, tensor in like.items():
+    for name, tensor in sorted(like.items()):  # whatever the order in which layers are registered
         drawn = torch.empty(tensor.shape, dtype=tensor.dtype).bernoulli_(0.5, generator=stream).mul_(2).sub_(1)
         signs[name] = drawn * scoring.mask[name].cpu() if name in scoring.mask else drawn
-    return {name: sign.to(like[name].device) for name, sign in signs.items()}
+    return {name: signs[name].to(tensor.device) for name, tensor in like.items()}
 
 
 HUTCHINSON = Method(

@@ -105,4 +105,4 @@ def test_a_benchmark_that_is_not_there_is_a_mistake_of_the_caller() -> None:
     )
 
     assert done.returncode == 2
-    assert "choose from command, data, " in done.stderr
+    assert "choose from command, costs, data, " in done.stderr

@@ -56,6 +56,8 @@ SMALLER: Mapping[str, str] = {
     "granet_density": "0.1",
     "validation_examples": "100",
     "gradinit_iters": "2",
+    "gem_miner_period": "1it",
+    "srigl_no_ablation": "fc",
     "batch_size": "512",
     "score_batch_size": "64",
     "retrain_dataset_name": "own8",
@@ -80,6 +82,7 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "gradinit": {"gradinit_iters": "2"},
     "=itop": {"mask_update_frequency": "1it"},
     "=granet": {"mask_update_frequency": "1it"},
+    "=gem_miner": {"gem_miner_period": "1it", "gem_miner_begin": "1it"},
     "--platform=multi_gpu": {"num_processes": "1"},
     "lottery": {"levels": "1"},
 }

@@ -175,4 +175,5 @@ SRSTE = Technique(
     hparams=SrSteHparams,
     hooks=SrSte,
     mask_is_outcome=True,
+    stays_within_mask=True,
 )
