@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from platforms.executors.process_state import changes, process_state, resident_memory, warnings_noted
+from platforms.executors.process_state import changes, process_state, warnings_noted
+from tests.conftest import REPOSITORY
 
 
 class _Mode(torch.overrides.TorchFunctionMode):
@@ -63,10 +64,11 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
 
 
 def test_nothing_changes_the_state_of_a_process_that_does_nothing() -> None:
-    gc.collect()  # files that other tests left open
-    process_state()  # opens what is opened once
-    assert changes(process_state(), process_state()) == []
-    assert resident_memory() > 0
+    module = "from platforms.executors.process_state import changes, process_state, resident_memory"
+    code = f"{module}; print(changes(process_state(), process_state()), resident_memory() > 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[] True"
 
 
 @pytest.mark.parametrize("name", CHANGES)
