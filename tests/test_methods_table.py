@@ -20,5 +20,6 @@ def test_every_method_says_what_it_costs(spelling: str) -> None:
 
 def test_every_entry_has_a_row() -> None:
     lines = page().splitlines()
-    for entry in (*METHODS, *ALLOCATIONS, *TECHNIQUES):
+    own = [entry for entry in (*METHODS, *ALLOCATIONS, *TECHNIQUES) if entry.plugin is None]
+    for entry in own:
         assert any(line.startswith(f"| `{entry.spelling}` |") for line in lines)
