@@ -62,6 +62,5 @@ STRUCTURES = Registry(
     (
         "pruning.structure.n_m",
         "pruning.structure.constant_fan_in",
-        "pruning.structure.neuron",
     ),
 )

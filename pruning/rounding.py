@@ -127,11 +127,12 @@ def kept_as_published(hparams: PruningHparams, counted: Counted, done: int, kept
         left = 1 - hparams.level if hparams.rounding == OPENLTH else density
         if counted.start != total:
             left = min(1.0, left * total / counted.start)
-    if hparams.rounding == LAMP:
-        keep = round((kept + ignored) * left ** (1 / iterations)) - ignored
-    elif hparams.rounding == OPENLTH:
-        prunes_highest = hparams.prune_direction == "highest"
-        keep = kept - math.ceil((kept + ignored) * (1 - left ** (1 / iterations))) - (0 if prunes_highest else 1)
+        each = left ** (1 / iterations)
+        if hparams.rounding == OPENLTH:
+            prunes_highest = hparams.prune_direction == "highest"
+            keep = kept - math.ceil((kept + ignored) * (1 - each)) - (0 if prunes_highest else 1)
+        else:
+            keep = round((kept + ignored) * each) - ignored
     if keep < 1:
         raise UsageError(
             f"{hparams.rounding} finds no threshold: nothing would be left of {total} weights.", "rounding"

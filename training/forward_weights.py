@@ -39,6 +39,8 @@ class ForwardWeights:
         self._replaced: list[tuple[nn.Module, str, Any]] = []
         self._flat: list[tuple[nn.Module, list[Any]]] = []
         self._is_baked = False
+        self._places: dict[str, list[tuple[nn.Module, str]]] = {}
+        """The modules that hold each parameter, and its keys there, by the first of its names."""
         self.first_names: dict[str, str] = {}
         """The first of the names of each tied parameter, by its other names."""
 
@@ -47,6 +49,7 @@ class ForwardWeights:
         first = {id(parameter): name for name, parameter in self._model.named_parameters()}
         every = self._model.named_parameters(remove_duplicate=False)
         self.first_names = {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+        self._places = _places(self._model)
         for module in self._model.modules():
             self._handles += [
                 module.register_forward_pre_hook(_Hook(self._enter, module), prepend=True),
@@ -128,14 +131,13 @@ class ForwardWeights:
         self.restore()
 
     def _replace(self, *, is_part: bool) -> None:
-        places = _places(self._model)
-        present = {name: module._parameters[key] for name, ((module, key), *_) in places.items()}
+        present = {name: module._parameters[key] for name, ((module, key), *_) in self._places.items()}
         # A part is called where activations are computed again, and the tensors that autograd keeps there are counted.
         uncounted = torch.autograd.graph.saved_tensors_hooks(_same, _same) if is_part else nullcontext()
         with uncounted:
             found = self._checked({name: tensor for name, tensor in present.items() if tensor is not None})
         for name, tensor in found.items():
-            for module, key in places[name]:
+            for module, key in self._places[name]:
                 self._replaced.append((module, key, module._parameters[key]))
                 module._parameters[key] = tensor  # type: ignore[assignment]
         for module in {id(module): module for module, _, _ in self._replaced}.values():

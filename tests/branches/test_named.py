@@ -115,6 +115,17 @@ def test_finetune_trains_on_at_the_last_learning_rate() -> None:
     assert (training.milestone_steps, training.warmup_steps) == (None, "0it")
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_finetune_after_a_schedule_that_ends_near_zero_asks_for_a_learning_rate(schedule: str) -> None:
+    parent = RunRef(train_desc(lr_schedule=schedule, training_steps="300it"))
+
+    with pytest.raises(UsageError, match="^finetune_lr: the schedule of the parent's training falls to zero"):
+        describe("finetune", parent)
+    desc = describe("finetune", parent, finetune_lr=0.02)
+    assert desc.as_trained.training.lr == 0.02
+    assert describe("finetune", RunRef(train_desc()), finetune_lr=0.1) == describe("finetune", RunRef(train_desc()))
+
+
 def test_reinitialize_trains_other_weights_under_the_same_mask(home: Context) -> None:
     plain = branch(home, "oneshot", density=0.5).run
     other = branch(home, "reinitialize", density=0.5).run

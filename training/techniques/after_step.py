@@ -56,16 +56,40 @@ class AfterStepHparams(StartHparams):
         return self.drop_fraction_end + (self.drop_fraction - self.drop_fraction_end) * done
 
 
+S = TypeVar("S", bound=StartHparams)
 A = TypeVar("A", bound=AfterStepHparams)
 
 
-class AfterStep(MovingMask[A]):
-    """A training whose mask moves after some of the optimizer's steps."""
+class UpdatedAfterStep(MovingMask[S]):
+    """A training whose mask moves after some of the optimizer's steps, which `clock` names."""
+
+    needs_gradients = True
+    """Whether updates use the gradients of the batch before them, `_gradients`."""
+
+    def __init__(self, training: Training, hparams: S) -> None:
+        super().__init__(training, hparams)
+        self._gradients: Mapping[str, Tensor] = {}
+
+    def after_backward(self, step: Step) -> bool:
+        """Keep the gradients if the mask is updated after this step: the optimizer may change them in place."""
+        if self.needs_gradients and self.clock(step) is not None:
+            self._gradients = self.gradients(self._weights)
+        return False
+
+    def after_step(self, step: Step) -> None:
+        """Update the mask."""
+        clock = self.clock(step)
+        if clock is not None:
+            self.update(step, clock)
+            self._gradients = {}
+
+
+class AfterStep(UpdatedAfterStep[A]):
+    """A training whose mask moves every few steps of the optimizer, up to the end."""
 
     def __init__(self, training: Training, hparams: A) -> None:
         super().__init__(training, hparams)
         self._frequency = hparams.frequency(training.end)
-        self._gradients: Mapping[str, Tensor] = {}
 
     def clock(self, step: Step) -> Step | None:
         """Return the step after this one, if the mask is updated between them."""
@@ -83,16 +107,3 @@ class AfterStep(MovingMask[A]):
     def growth(self, step: Step, weights: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         """Return the magnitude of the gradient of the batch whose step was just taken, at the weights before it."""
         return {name: self._gradients[name] for name in weights if name in self._gradients}
-
-    def after_backward(self, step: Step) -> bool:
-        """Keep the gradients if the mask is updated after this step: the optimizer may change them in place."""
-        if self.clock(step) is not None:
-            self._gradients = self.gradients(self._weights)
-        return False
-
-    def after_step(self, step: Step) -> None:
-        """Update the mask."""
-        clock = self.clock(step)
-        if clock is not None:
-            self.update(step, clock)
-            self._gradients = {}

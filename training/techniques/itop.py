@@ -52,6 +52,7 @@ class Itop(AfterStep[ItopHparams]):
     def __init__(self, training: Training, hparams: ItopHparams) -> None:
         super().__init__(training, hparams)
         self._fired = self.kept("fired")
+        self.needs_gradients = hparams.itop_growth == GRADIENT
 
     def prepare(self) -> None:
         """Draw the mask to start from, if there is no other."""

@@ -22,7 +22,8 @@ from foundations.description.step import Step, parse_steps
 from foundations.errors import UsageError
 from pruning.registry import ALLOCATIONS
 from training.technique import Technique, Training
-from training.techniques.moving_mask import MovingMask, StartHparams, dropped
+from training.techniques.after_step import UpdatedAfterStep
+from training.techniques.moving_mask import StartHparams, dropped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +105,7 @@ class MestHparams(StartHparams):
         return parse_steps(self.mest_stages or "", any_step.iterations_per_epoch, "mest_stages")
 
 
-class Mest(MovingMask[MestHparams]):
+class Mest(UpdatedAfterStep[MestHparams]):
     """Drop by weight and gradient, grow at random."""
 
     keeps_state = True
@@ -114,7 +115,7 @@ class Mest(MovingMask[MestHparams]):
         super().__init__(training, hparams)
         self._frequency, self._stages = hparams.frequency(training.end), hparams.stages(training.end)
         self._counts = self.kept("counts")
-        self._gradients: Mapping[str, Tensor] = {}
+        self.needs_gradients = hparams.mest_lambda > 0
 
     def prepare(self) -> None:
         """Draw the mask to start from, if there is no other; note the number of weights of each layer."""
@@ -128,19 +129,6 @@ class Mest(MovingMask[MestHparams]):
         """Return the step after this one, if the mask is updated between them; it is not at the end."""
         after = step.at(step.iteration + 1)
         return after if after.iteration % self._frequency == 0 and after < self.training.end else None
-
-    def after_backward(self, step: Step) -> bool:
-        """Keep the gradients of the batch before an update, if the score needs them."""
-        if self.hparams.mest_lambda and self.clock(step) is not None:
-            self._gradients = self.gradients(self._weights)
-        return False
-
-    def after_step(self, step: Step) -> None:
-        """Update the mask."""
-        clock = self.clock(step)
-        if clock is not None:
-            self.update(step, clock)
-            self._gradients = {}
 
     def _targets(self, clock: Step, *, after_growth: bool) -> dict[str, int]:
         """Return the number of weights of each layer after the drop of an update, or after its growth."""

@@ -54,6 +54,7 @@ class SnfsHparams(AfterStepHparams):
 class Snfs(AfterStep[SnfsHparams]):
     """Drop by magnitude; grow by momentum, in the layers that have most of it."""
 
+    needs_gradients = False
     keeps_state = True
 
     def __init__(self, training: Training, hparams: SnfsHparams) -> None:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Self
 from foundations.description.hparams import hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
+from pruning.structure.constant_fan_in import CONSTANT_FAN_IN
 from pruning.structure.groups import Groups
-from pruning.structure.structure import by_neuron
+from pruning.structure.structure import SKIP
 from training.technique import Technique, Training
 from training.techniques.rigl import Rigl, RiglHparams
 
@@ -104,7 +105,8 @@ class Srigl(Rigl[SriglHparams]):
         from pruning.weights.named_weights import named_weights
 
         model = self.training.model
-        return {name: by_neuron(layout) for name, layout in layouts_of(model, named_weights(model)).items()}
+        layouts = layouts_of(model, named_weights(model))
+        return {name: CONSTANT_FAN_IN.groups(layout, {}, SKIP) for name, layout in layouts.items()}
 
     def _covered(self, mask: Mask) -> dict[str, Groups]:
         """Return the neurons of the tensors of a mask, by name, without those that have none."""

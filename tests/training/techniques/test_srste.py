@@ -228,7 +228,7 @@ def test_any_network_has_the_structure(kind: type[nn.Module]) -> None:
 def test_mistakes_are_named() -> None:
     mistakes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"srste_structure": "4:4"}, "^srste_structure: 4:4 prunes nothing"),
-        ({"srste_structure": "neuron"}, "^srste_structure: neuron does not say how many"),
+        ({"srste_structure": "constant_fan_in"}, "^srste_structure: constant_fan_in does not say how many"),
         ({"srste_structure": "2to4"}, "^srste_structure"),
         ({"srste_layers": "nothing"}, "^srste_layers: 'nothing'"),
         ({"srste_uneven": "cut"}, "^srste_uneven"),
