@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foundations.errors import UsageError
 from pruning.masks.mask import Mask
-from tests.conftest import SHARED, golden_case
+from tests.conftest import golden_case
 from tests.pruning.nets import build
 from tests.training.small_runs import context, oneshot_desc, run_of, train_desc
 from training.job import initialized_model
@@ -24,12 +24,6 @@ from training.jobs.compute import complete
 from training.sparse import SparseTraining, sparse
 
 CASES = ("edge_popup_d030_lenet", "edge_popup_d050_resnet8", "gem_miner_d020_lenet", "gem_miner_d010_resnet8")
-
-
-def case_of(name: str) -> Path:
-    """Return the folder of a case; skip the test where it is missing."""
-    folder = SHARED / "golden_methods" / name
-    return folder if folder.is_dir() else golden_case(name)
 
 
 def network_of(case: Path, spec: dict[str, Any]) -> nn.Module:
@@ -58,7 +52,7 @@ def arguments(description: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_scores_and_masks_are_those_of_the_published_code(name: str) -> None:
-    case = case_of(name)
+    case = golden_case(name)
     description = json.loads((case / "case.json").read_text())
     options, method = description["options"], description["method"]
     model = network_of(case, description["model"]["spec"])

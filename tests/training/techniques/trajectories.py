@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from foundations.inputs import Inputs
 from models.build import construct
 from models.hparams import ModelHparams
 from open_prune import Mask, SparseTraining, sparse
-from tests.conftest import GOLDEN_FOLDERS, SHARED
+from tests.conftest import golden_case
 from training.registry import TECHNIQUES
 
 Outcome = Callable[[SparseTraining], Mask | None]
@@ -33,11 +31,7 @@ class Trajectory:
 
     def __init__(self, name: str) -> None:
         """Find the case. Skips the test where it is not on this machine."""
-        folders = (SHARED / "golden_methods", *GOLDEN_FOLDERS)
-        found = [folder / name for folder in folders if (folder / name).is_dir()]
-        if not found:
-            pytest.skip(f"the reference vectors of {name} are not on this machine")
-        self.folder: Path = found[0]
+        self.folder = golden_case(name)
         self.case: dict[str, Any] = json.loads((self.folder / "case.json").read_text())
         self.options: dict[str, Any] = self.case["options"]
 
