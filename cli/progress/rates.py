@@ -1,4 +1,4 @@
-"""Timings of training and scoring on this machine, measured once by `--dry_run` in a child process and cached.
+"""Timings of training and scoring on this machine, measured by `--dry_run` in a child process and cached for a day.
 
 The cache is a file in the user's cache folder, with a key of machine, device, threads and the timed case.
 """
@@ -35,6 +35,10 @@ LONGEST = 10.0
 _IMPORT = 20.0
 """The most seconds for importing torch."""
 _FILE = "rates.json"
+_DAY = 24 * 60 * 60.0
+"""The age in seconds at which a timing is measured again: the machine may have been busy, or PyTorch is a new one."""
+_TIMED_AT = "timed_at"
+"""The time of a timing, in seconds since the epoch, beside its seconds."""
 Case = tuple[TrainDesc, PruningHparams | None]
 """A case to time: a training, or the pruning of its network."""
 Seconds = Mapping[str, float]
@@ -73,13 +77,16 @@ class Rates:
         return self._found.get(self._key((desc, pruning)))
 
     def time(self, cases: Iterable[Case]) -> None:
-        """Time the cases without a timing, in order, for at most `LONGEST` seconds, and cache the results."""
-        missing = {key: case for case in cases if (key := self._key(case)) not in self._found}
-        if self._file is None or not missing:
+        """Time cases without a timing, then those of an old one, for at most `LONGEST` seconds, and cache them."""
+        keyed, now = {self._key(case): case for case in cases}, time.time()
+        ages = {key: now - self._found.get(key, {}).get(_TIMED_AT, -math.inf) for key in keyed}
+        stale = [key for key in keyed if not 0 <= ages[key] < _DAY]
+        stale.sort(key=lambda key: key in self._found)
+        if self._file is None or not stale:
             return
         began = time.monotonic()
-        found = _timed(list(missing.items()), self._platform)
-        self._found |= found
+        found = _timed([(key, keyed[key]) for key in stale], self._platform)
+        self._found |= {key: {**seconds, _TIMED_AT: now} for key, seconds in found.items()}
         self.took, self.timed = time.monotonic() - began, len(found)
         if found:
             with contextlib.suppress(OSError):  # they are timed again

@@ -182,6 +182,24 @@ def test_rates_that_cannot_be_read_or_kept_are_timed_again(terminal: Terminal, t
     assert "a few steps were timed" in terminal.run(*command).out
 
 
+def test_rates_of_yesterday_are_timed_again(terminal: Terminal, tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "rates.json"
+    terminal.environment["OPEN_PRUNE_CACHE"] = str(kept.parent)
+    command = ("sweep", "--grid", "replicate=1", "--dry_run", "--", *DIGITS, "--threads=1")
+    assert "a few steps were timed" in terminal.run(*command).out
+    (entry,) = json.loads(kept.read_text()).items()
+    slow = dict.fromkeys(entry[1], 1e6)
+
+    for timed_at in (time.time() - 25 * 3600, time.time() + 3600, None):
+        aged = slow | {"timed_at": timed_at} if timed_at else {name: 1e6 for name in slow if name != "timed_at"}
+        kept.write_text(json.dumps({entry[0]: aged}))
+        assert "a few steps were timed" in terminal.run(*command).out
+        assert json.loads(kept.read_text())[entry[0]]["iteration"] < 1e6
+    kept.write_text(json.dumps({entry[0]: slow | {"timed_at": time.time()}}))
+
+    assert "were timed" not in terminal.run(*command).out
+
+
 def test_a_run_that_fails_does_not_stop_the_others_and_is_not_tried_again_unasked(terminal: Terminal) -> None:
     command = ("sweep", "--grid", "strategy=magnitude,snip1000", "--jobs=1")
     run = ("--", *BRANCH, *SHORT)

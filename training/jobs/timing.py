@@ -1,4 +1,7 @@
-"""Timing a few steps of a training, and one scoring, on random examples: how long runs take on this machine."""
+"""Timing a few steps of a training, and one scoring, on random examples: how long runs take on this machine.
+
+Work of one thread is timed by its CPU time, so that other processes on the machine do not lengthen it.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,13 @@ def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
     start: to build and initialize the network. state: to write its state. iteration: forward and backward pass and
     update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones, in proportion.
     """
-    began, device, precision = time.perf_counter(), platform.device, desc.training.precision
+    device, precision = platform.device, desc.training.precision
+    clock = _clock(device)
+    began = clock()
     model: nn.Module = initialized_model(desc, 1)
-    started = time.perf_counter()
+    started = clock()
     hashlib.sha256(save(model.state_dict())).hexdigest()
-    stated = time.perf_counter()
+    stated = clock()
     model.to(device, memory_format=platform.memory_format(precision, model))  # type: ignore[call-overload]
     cast = autocast(precision, device)
     optimizer = make_optimizer(desc.training, model.parameters())
@@ -106,8 +111,15 @@ def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> f
 
 
 def _timed(work: Callable[[int], None], examples: int, device: torch.device) -> float:
-    began = time.perf_counter()
+    clock = _clock(device)
+    began = clock()
     work(examples)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return clock() - began
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Return the clock for work on a device, in seconds."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
