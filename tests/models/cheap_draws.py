@@ -10,6 +10,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _PERIOD = 1 << 16
+_DRAWS = (
+    torch.ops.aten.normal_.default,
+    torch.ops.aten.uniform_.default,
+    torch.ops.aten.erfinv_.default,  # torch.nn.init.trunc_normal_ applies it to uniform values, which repeat by then
+)
 
 
 class CheapDraws(TorchDispatchMode):
@@ -18,9 +23,9 @@ class CheapDraws(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        is_draw = func in (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
-        if is_draw and args[0].numel() > _PERIOD and args[0].is_contiguous():
-            return _repeat(args[0], func(args[0].new_empty(_PERIOD), *args[1:], **(kwargs or {})))
+        if func in _DRAWS and args[0].numel() > _PERIOD and args[0].is_contiguous():
+            period = args[0].view(-1)[:_PERIOD].clone()
+            return _repeat(args[0], func(period, *args[1:], **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 

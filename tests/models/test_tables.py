@@ -272,6 +272,8 @@ def cheap_side(name: str) -> int:
     return min(height, 64 if height > 64 or "vgg" in name else 32)
 
 
+ENDS_IN_A_PIXEL = ("tinyimagenet_resnet", "tost_lth_densenet", "tost_lt_densenet", "pruningwrapper")
+"""Of cheap images, the last layers of these networks see a single pixel, and batchnorm needs two values."""
 INITIAL_VALUES = ("model_init", "linear_init", "bias_init", "batchnorm_init")
 
 
@@ -281,23 +283,28 @@ def architecture_of(name: str) -> ModelHparams:
 
 
 @functools.cache
-def assert_finite_step(hparams: ModelHparams, outputs: int, shape: tuple[int, int, int]) -> None:
-    """Assert logits and gradients of a step on two images: once for an architecture, however many names it has."""
+def assert_finite_step(hparams: ModelHparams, outputs: int, shape: tuple[int, int, int], count: int) -> None:
+    """Assert logits and gradients of a step on images: once for an architecture, however many names it has."""
     with CheapDraws():
         model = build_model(hparams, outputs=outputs, inputs=Inputs(shape), seed_keys=(0,))
-    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     assert_logits_and_gradients(model, images, outputs)
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_every_listed_network_gives_finite_logits_and_gradients(name: str) -> None:
     hparams, side = architecture_of(name), cheap_side(name)
+    count = 2 if name.startswith(ENDS_IN_A_PIXEL) else 1
 
-    assert_finite_step(hparams, hparams.outputs or 7, (shape_of(name)[0], side, side))
+    assert_finite_step(hparams, hparams.outputs or 7, (shape_of(name)[0], side, side), count)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL_NAMES if cheap_side(name) < shape_of(name)[1]])
-def test_every_listed_network_takes_the_large_images_of_its_dataset(name: str) -> None:
+def test_every_listed_network_takes_the_large_images_of_its_dataset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scale_and_shift(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+        return x * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", scale_and_shift)  # the same shapes; slow on the meta device as it is
     hparams, shape = hparams_of(name), shape_of(name)
     outputs = hparams.outputs or 7
     with torch.device("meta"):
