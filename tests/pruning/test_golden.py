@@ -18,6 +18,7 @@ from pruning.paths.connectivity import channel_mask
 from pruning.paths.graph import trace
 from pruning.prune import prune
 from pruning.registry import SCHEDULES
+from pruning.schedules.iterations import Schedule
 from tests.conftest import REPOSITORY
 from tests.pruning.golden import Case, assert_scores_agree, cases_of, cases_where, difference
 from tests.pruning.published import (
@@ -41,19 +42,17 @@ ITERATIVE = [name for name in SCORED if name not in ONE_SHOT]
 
 def pruned_to(case: Case, counts: list[int]) -> tuple[Mask, list[dict[str, torch.Tensor]]]:
     """Prune to each of `counts` in turn; return the mask and the scores of every iteration."""
-    model = case.model()
-    mask, scores = None, []
+    model, scores = case.model(), []
+    options = {"on_iteration": lambda _number, _mask, found: scores.append(found), **case.scoring}
+    if case.description["method"] != "synflow_l2":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Schedule, "counts", lambda *_: counts)
+            return prune(model, case.strategy, keep=counts[-1], iterations=len(counts), **options), scores
+    mask = None
     for keep in counts:
-        if mask is not None and case.description["method"] == "synflow_l2":
+        if mask is not None:
             silence_units_without_weights(model, mask, case.input_shape)
-        mask = prune(
-            model,
-            case.strategy,
-            keep=keep,
-            mask=mask,
-            on_iteration=lambda _number, _mask, found: scores.append(found),
-            **case.scoring,
-        )
+        mask = prune(model, case.strategy, keep=keep, mask=mask, **options)
     assert mask is not None
     return mask, scores
 
