@@ -15,7 +15,7 @@ from torch import nn
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.paths.connectivity import channel_mask
-from pruning.paths.graph import trace
+from pruning.paths.graph import Graph, trace
 from pruning.prune import prune
 from pruning.registry import SCHEDULES
 from pruning.schedules.iterations import Schedule
@@ -48,18 +48,18 @@ def pruned_to(case: Case, counts: list[int]) -> tuple[Mask, list[dict[str, torch
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Schedule, "counts", lambda *_: counts)
             return prune(model, case.strategy, keep=counts[-1], iterations=len(counts), **options), scores
-    mask = None
+    graph, mask = trace(model, case.input_shape), None
     for keep in counts:
         if mask is not None:
-            silence_units_without_weights(model, mask, case.input_shape)
+            silence_units_without_weights(model, mask, graph)
         mask = prune(model, case.strategy, keep=keep, mask=mask, **options)
     assert mask is not None
     return mask, scores
 
 
-def silence_units_without_weights(model: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> None:
+def silence_units_without_weights(model: nn.Module, mask: Mask, graph: Graph) -> None:
     """Zero the biases of units that no kept weight leads into, as the PHEW repository does between iterations."""
-    channels = channel_mask(trace(model, input_shape), mask)
+    channels = channel_mask(graph, mask)
     biases = {name.removesuffix("weight") + "bias" for name in mask}
     Mask({name: kept for name, kept in channels.items() if name in biases}).apply_(model)
 

@@ -113,8 +113,7 @@ def test_snip_in_eval_mode() -> None:
 def test_taylor() -> None:
     weights, parts = dict(masked().named_parameters()), weighted_gradients()
     definition = {
-        name: (weights[name].detach() * total(grad[name] for grad, _ in parts)).abs()
-        for name in scores_of("taylor3")
+        name: (weights[name].detach() * total(grad[name] for grad, _ in parts)).abs() for name in scores_of("taylor3")
     }
     assert_equal(scores_of("taylor3"), definition)
 
