@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -91,11 +92,24 @@ FUSES = {
 """Some of the things that happen, of each kind, up to its last ones."""
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Callable[..., Context]:
+    """A function that returns where jobs were computed without being killed."""
+
+    @functools.cache
+    def computed(descs_of: Callable[[], list[Desc]]) -> Context:
+        calm = context(tmp_path_factory.mktemp("calm"), digits)
+        compute(descs_of(), calm)
+        return calm
+
+    return computed
+
+
 @pytest.mark.parametrize(("descs_of", "fuse"), [(descs_of, fuse) for descs_of in FUSES for fuse in FUSES[descs_of]])
 def test_a_killed_job_ends_with_the_same_bytes(
-    descs_of: Callable[[], list[Desc]], fuse: int, tmp_path: Path, digits: Path
+    descs_of: Callable[[], list[Desc]], fuse: int, tmp_path: Path, digits: Path, undisturbed: Callable[..., Context]
 ) -> None:
-    place, calm = context(tmp_path / "killed", digits), context(tmp_path / "calm", digits)
+    place = context(tmp_path / "killed", digits)
     child = FORK.Process(target=compute_until_killed, args=(descs_of(), place, fuse))
     child.start()
     child.join()
@@ -103,6 +117,6 @@ def test_a_killed_job_ends_with_the_same_bytes(
 
     compute(descs_of(), place)
 
-    compute(descs_of(), calm)
+    calm = undisturbed(descs_of)
     for desc in descs_of():
         assert tensor_digests(run_of(desc, place)) == tensor_digests(run_of(desc, calm))

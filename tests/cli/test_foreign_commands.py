@@ -60,6 +60,7 @@ SMALLER: Mapping[str, str] = {
     "srigl_no_ablation": "fc",
     "batch_size": "512",
     "score_batch_size": "64",
+    "prune_iterations": "3",
     "retrain_dataset_name": "own8",
 }
 """Flags whose values are replaced, since a row stands for any value."""

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -16,6 +15,7 @@ from safetensors.numpy import save_file
 from datasets.prepared import ensure_prepared, fingerprint, is_prepared, load_split
 from foundations.errors import DamagedError, EnvironmentFailure, UsageError
 from tests.datasets import published_files as made
+from tests.training.small_runs import FORK
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
 
@@ -76,9 +76,8 @@ def prepare_in_another_process(folder: Path, barrier: Barrier) -> None:
 
 
 def test_two_processes_at_once_both_find_whole_files(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    processes = [context.Process(target=prepare_in_another_process, args=(tmp_path, barrier)) for _ in range(2)]
+    barrier = FORK.Barrier(2)
+    processes = [FORK.Process(target=prepare_in_another_process, args=(tmp_path, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -64,13 +64,14 @@ NETWORKS = {
     "digits_resnet_8_4": "digits",
     "gpt_1_16_2": "modular_arithmetic",
 }
+MODULUS = 17
 SLOW = {**dict.fromkeys(("llama_1_16_2", "encoder_1_16_2", "lstm_1_16"), "modular_arithmetic"), "gru_1_8": "kjv"}
 
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("datasets")
-    for name in {*NETWORKS.values(), *SLOW.values()}:
+    for name in {*NETWORKS.values(), *SLOW.values(), f"modular_arithmetic_{MODULUS}_plus_0.5_0"}:
         ensure_prepared(name, folder, allow_download=False, report=print)
     return folder
 
@@ -120,6 +121,8 @@ def test_training_there_is_as_on_the_cpu_and_steps_do_not_wait(name: str, tmp_pa
 def test_networks_and_tasks_there_are_as_on_the_cpu(model_name: str, tmp_path: Path, datasets: Path) -> None:
     def desc(steps: int) -> TrainDesc:
         values = {"dataset_name": (NETWORKS | SLOW)[model_name], "model_name": model_name, "batch_size": 32, "lr": 0.05}
+        if values["dataset_name"] == "modular_arithmetic":
+            values["modulus"] = MODULUS
         return TrainDesc.of(values | {"training_steps": f"{steps}it"})
 
     platform = OnDevice()

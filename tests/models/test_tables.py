@@ -1,5 +1,7 @@
 """Sizes of all networks against the tables of the papers' code bases, and a step of each on images of its dataset."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from foundations.inputs import Inputs
 from models.build import build_model, construct
 from models.hparams import ModelHparams
 from pruning.weights.network_size import Size, measure
+from tests.models.cheap_draws import CheapDraws
 from training.recipes import recipe, recipes
 
 Data = tuple[int, tuple[int, int, int]]
@@ -252,13 +255,14 @@ def shape_of(name: str) -> tuple[int, int, int]:
 
 def assert_logits_and_gradients(model: nn.Module, images: torch.Tensor, outputs: int) -> None:
     """Assert that every parameter has a gradient, and that all is finite where there are values (not on meta)."""
-    has_values = not images.is_meta
+    has_values, number = not images.is_meta, len(images)
     logits = model(images)
-    torch.nn.functional.cross_entropy(logits, torch.arange(2, device=images.device)).backward()
+    torch.nn.functional.cross_entropy(logits, torch.arange(number, device=images.device)).backward()
 
-    assert logits.shape == (2, outputs)
+    assert logits.shape == (number, outputs)
     assert not has_values or logits.isfinite().all()
-    without = [n for n, p in model.named_parameters() if p.grad is None or (has_values and not p.grad.isfinite().all())]
+    # A sum is finite only where all that is summed is.
+    without = [n for n, p in model.named_parameters() if p.grad is None or (has_values and not p.grad.sum().isfinite())]
     assert without == []
 
 
@@ -268,25 +272,46 @@ def cheap_side(name: str) -> int:
     return min(height, 64 if height > 64 or "vgg" in name else 32)
 
 
-@pytest.mark.parametrize("name", ALL_NAMES)
-def test_every_listed_network_gives_finite_logits_and_gradients(name: str) -> None:
-    hparams, channels, side = hparams_of(name), shape_of(name)[0], cheap_side(name)
-    outputs = hparams.outputs or 7
-    model = build_model(hparams, outputs=outputs, inputs=Inputs((channels, side, side)), seed_keys=(0,))
-    images = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+ENDS_IN_A_PIXEL = ("tinyimagenet_resnet", "tost_lth_densenet", "tost_lt_densenet", "pruningwrapper")
+"""Of cheap images, the last layers of these networks see a single pixel, and batchnorm needs two values."""
+INITIAL_VALUES = ("model_init", "linear_init", "bias_init", "batchnorm_init")
 
+
+def architecture_of(name: str) -> ModelHparams:
+    """Return the network of a recipe with the initial values that all have by default."""
+    return ModelHparams.of({key: value for key, value in recipe(name).items() if key not in INITIAL_VALUES})
+
+
+@functools.cache
+def assert_finite_step(hparams: ModelHparams, outputs: int, shape: tuple[int, int, int], count: int) -> None:
+    """Assert logits and gradients of a step on images: once for an architecture, however many names it has."""
+    with CheapDraws():
+        model = build_model(hparams, outputs=outputs, inputs=Inputs(shape), seed_keys=(0,))
+    images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     assert_logits_and_gradients(model, images, outputs)
 
 
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_every_listed_network_gives_finite_logits_and_gradients(name: str) -> None:
+    hparams, side = architecture_of(name), cheap_side(name)
+    count = 2 if name.startswith(ENDS_IN_A_PIXEL) else 1
+
+    assert_finite_step(hparams, hparams.outputs or 7, (shape_of(name)[0], side, side), count)
+
+
 @pytest.mark.parametrize("name", [name for name in ALL_NAMES if cheap_side(name) < shape_of(name)[1]])
-def test_every_listed_network_takes_the_large_images_of_its_dataset(name: str) -> None:
+def test_every_listed_network_takes_the_large_images_of_its_dataset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scale_and_shift(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+        return x * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", scale_and_shift)  # the same shapes; slow on the meta device as it is
     hparams, shape = hparams_of(name), shape_of(name)
     outputs = hparams.outputs or 7
     with torch.device("meta"):
         assert_logits_and_gradients(construct(hparams, outputs, Inputs(shape)), torch.empty(2, *shape), outputs)
 
 
-REPRESENTATIVES = [
+REPRESENTATIVES = [  # of every kind of layer, and of all initial values of recipes
     "cifar_vgg_11",
     "synflow_vgg_11",
     "grasp_vgg_11",
@@ -305,7 +330,19 @@ REPRESENTATIVES = [
     "tost_lenet5_mnist",
     "tost_lenet5_cifar",
     "torchvision_squeezenet1_1",
+    "phew_vgg_11_bn",
+    "synflow_resnet_18",
+    "phew_resnet_18",
+    "tost_resnets_20",
+    "vit_6_64_4",
 ]
+
+
+def test_representatives_have_the_initial_values_of_all_recipes() -> None:
+    def initial_values(names: list[str]) -> set[tuple[object, ...]]:
+        return {tuple(getattr(hparams_of(name), key) for key in INITIAL_VALUES) for name in names}
+
+    assert initial_values(REPRESENTATIVES) == initial_values(ALL_NAMES)
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVES)

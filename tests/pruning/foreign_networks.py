@@ -186,7 +186,9 @@ FOREIGN: dict[str, Foreign] = {
         TwoInputs, lambda: _classes(dict(zip(("numbers", "image"), _image_and_numbers()[::-1], strict=True)))
     ),
     "attention": Foreign(AttentionClassifier, lambda: _classes(_random((CLASSES, LENGTH, 4)))),
-    "timm resnet18": Foreign(lambda p: _of_timm("resnet18", p, drop_path_rate=p), lambda: _classes(_images(32))),
+    "timm resnet18": Foreign(
+        lambda p: _of_timm("resnet18", p, drop_path_rate=p, channels=(8, 16, 32, 64)), lambda: _classes(_images(32))
+    ),
     "timm vit_tiny": Foreign(_vit, lambda: _classes(_images(32))),
     "timm mobilenetv3": Foreign(
         lambda p: _of_timm("mobilenetv3_small_050", p, drop_path_rate=p), lambda: _classes(_images(32))

@@ -15,9 +15,10 @@ from torch import nn
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
 from pruning.paths.connectivity import channel_mask
-from pruning.paths.graph import trace
+from pruning.paths.graph import Graph, trace
 from pruning.prune import prune
 from pruning.registry import SCHEDULES
+from pruning.schedules.iterations import Schedule
 from tests.conftest import REPOSITORY
 from tests.pruning.golden import Case, assert_scores_agree, cases_of, cases_where, difference
 from tests.pruning.published import (
@@ -41,26 +42,24 @@ ITERATIVE = [name for name in SCORED if name not in ONE_SHOT]
 
 def pruned_to(case: Case, counts: list[int]) -> tuple[Mask, list[dict[str, torch.Tensor]]]:
     """Prune to each of `counts` in turn; return the mask and the scores of every iteration."""
-    model = case.model()
-    mask, scores = None, []
+    model, scores = case.model(), []
+    options = {"on_iteration": lambda _number, _mask, found: scores.append(found), **case.scoring}
+    if case.description["method"] != "synflow_l2":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Schedule, "counts", lambda *_: counts)
+            return prune(model, case.strategy, keep=counts[-1], iterations=len(counts), **options), scores
+    graph, mask = trace(model, case.input_shape), None
     for keep in counts:
-        if mask is not None and case.description["method"] == "synflow_l2":
-            silence_units_without_weights(model, mask, case.input_shape)
-        mask = prune(
-            model,
-            case.strategy,
-            keep=keep,
-            mask=mask,
-            on_iteration=lambda _number, _mask, found: scores.append(found),
-            **case.scoring,
-        )
+        if mask is not None:
+            silence_units_without_weights(model, mask, graph)
+        mask = prune(model, case.strategy, keep=keep, mask=mask, **options)
     assert mask is not None
     return mask, scores
 
 
-def silence_units_without_weights(model: nn.Module, mask: Mask, input_shape: tuple[int, ...]) -> None:
+def silence_units_without_weights(model: nn.Module, mask: Mask, graph: Graph) -> None:
     """Zero the biases of units that no kept weight leads into, as the PHEW repository does between iterations."""
-    channels = channel_mask(trace(model, input_shape), mask)
+    channels = channel_mask(graph, mask)
     biases = {name.removesuffix("weight") + "bias" for name in mask}
     Mask({name: kept for name, kept in channels.items() if name in biases}).apply_(model)
 

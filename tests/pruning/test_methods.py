@@ -85,18 +85,18 @@ def test_magnitude() -> None:
 
 
 def test_snip() -> None:
-    weights = dict(masked().named_parameters())
+    weights, parts = dict(masked().named_parameters()), weighted_gradients()
     definition = {}
     for name in scores_of("snip3"):
-        gradient = total(share * grad[name] for grad, share in weighted_gradients())
+        gradient = total(share * grad[name] for grad, share in parts)
         definition[name] = (weights[name].detach() * gradient).abs()
     assert_equal(scores_of("snip3"), definition)
 
 
 def test_snip_per_batch() -> None:
-    weights = dict(masked().named_parameters())
+    weights, parts = dict(masked().named_parameters()), weighted_gradients()
     definition = {
-        name: total(share * (weights[name].detach() * grad[name]).abs() for grad, share in weighted_gradients())
+        name: total(share * (weights[name].detach() * grad[name]).abs() for grad, share in parts)
         for name in scores_of("snip3")
     }
     assert_equal(scores_of("snip3", score_per_batch=True), definition)
@@ -111,10 +111,9 @@ def test_snip_in_eval_mode() -> None:
 
 
 def test_taylor() -> None:
-    weights = dict(masked().named_parameters())
+    weights, parts = dict(masked().named_parameters()), weighted_gradients()
     definition = {
-        name: (weights[name].detach() * total(grad[name] for grad, _ in weighted_gradients())).abs()
-        for name in scores_of("taylor3")
+        name: (weights[name].detach() * total(grad[name] for grad, _ in parts)).abs() for name in scores_of("taylor3")
     }
     assert_equal(scores_of("taylor3"), definition)
 
@@ -148,10 +147,8 @@ def hessian_and_gradient(
     weights = [dict(model.named_parameters())[name] for name in names]
     loss = F.cross_entropy(model(x) / 200, y)
     grad = torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights, create_graph=True)])
-    rows = [
-        torch.cat([part.flatten() for part in torch.autograd.grad(entry, weights, retain_graph=True)]) for entry in grad
-    ]
-    return torch.stack(rows), grad.detach(), model
+    rows = torch.autograd.grad(grad, weights, torch.eye(len(grad), dtype=grad.dtype), is_grads_batched=True)
+    return torch.cat([part.flatten(1) for part in rows], 1), grad.detach(), model
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
