@@ -125,7 +125,7 @@ def warm_up() -> None:
     sys.path.insert(0, str(REPOSITORY))
     files = [path for floor in _FLOORS for path in sorted((REPOSITORY / floor).rglob("*.py"))]
     modules = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in files]
-    for name in ("open_prune", *(each.removesuffix(".__init__") for each in modules), *_LIBRARIES):
+    for name in ("open_prune", "tests.spare_processes", *(each.removesuffix(".__init__") for each in modules), *_LIBRARIES):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -136,11 +136,13 @@ def command(user: int | None) -> int:
     Unlike a Python that ends by itself, this does not shut torch down, which takes a third of a second.
     """
     import open_prune
+    from tests.spare_processes import fork_spares, number_needed
 
     if user is not None:
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
+    fork_spares(number_needed(sys.argv[1:]))
     try:
         code = open_prune.main()
     except SystemExit as stop:
