@@ -125,7 +125,8 @@ def warm_up() -> None:
     sys.path.insert(0, str(REPOSITORY))
     files = [path for floor in _FLOORS for path in sorted((REPOSITORY / floor).rglob("*.py"))]
     modules = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in files]
-    for name in ("open_prune", "tests.spare_processes", *(each.removesuffix(".__init__") for each in modules), *_LIBRARIES):
+    packages_and_modules = [each.removesuffix(".__init__") for each in modules]
+    for name in ("open_prune", "tests.spare_processes", *packages_and_modules, *_LIBRARIES):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 

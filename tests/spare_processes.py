@@ -28,7 +28,7 @@ _spares: list[tuple[int, socket.socket]] = []
 
 
 def number_needed(words: Sequence[str]) -> int:
-    """Return how many Pythons a command may start: a fork server for a pool, or the processes of a training."""
+    """Return the number of Pythons that a command may start: a fork server for a pool, or the ranks of a training."""
     number = next((word.partition("=")[2] for word in words if word.startswith("--num_processes=")), "")
     return int(number) if number.isdecimal() and int(number) <= 4 else int(words[:1] in (["sweep"], ["paper"]))
 
