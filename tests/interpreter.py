@@ -4,15 +4,20 @@ They are forked from a server with one thread, which has imported torch and noth
 (`tests/interpreter_server.py`). Each is a real process: arguments, environment, working folder, standard files, number,
 signals and exit codes are those of `python WORDS...`. Tests about imports, hash seeds and installation start a Python
 of their own instead.
+
+A command of the repository can be warm: then all modules of the repository are imported, too, and it takes hundredths
+of a second.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +29,7 @@ _SERVER = Path(__file__).with_name("interpreter_server.py")
 
 
 class Interpreter:
-    """A process under way, with the parts of `subprocess.Popen` that tests use."""
+    """A process under way, with the parts of `subprocess.Popen` and of `multiprocessing.Process` that tests use."""
 
     def __init__(
         self,
@@ -36,13 +41,19 @@ class Interpreter:
         stdout: int,
         stderr: int,
         start_new_session: bool = False,
+        is_warm: bool = False,
+        user: int | None = None,
     ) -> None:
-        """words: the words after `python`: a file or `-c` and code, with `-I` before it or not."""
+        """words: the words after `python`: a file or `-c` and code, with `-I` before it or not.
+
+        is_warm: whether the repository's modules are imported; the file is open_prune.py. user: as whom it acts then.
+        """
         request = {
             "words": [str(word) for word in words],
             "folder": str(folder),
             "environment": dict(os.environ if environment is None else environment),
             "is_leader": start_new_session,
+            "user": user,
         }
         self.returncode: int | None = None
         reader, writer = os.pipe()
@@ -50,7 +61,7 @@ class Interpreter:
         nothing = os.open(os.devnull, os.O_RDONLY)
         files = [nothing if stdin == subprocess.DEVNULL else stdin, stdout, stderr, writer]
         try:
-            socket.send_fds(_server(), [f"{json.dumps(request)}\n".encode()], files)
+            socket.send_fds(_server(is_warm), [f"{json.dumps(request)}\n".encode()], files)
         finally:
             os.close(nothing)
             os.close(writer)
@@ -74,6 +85,20 @@ class Interpreter:
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    @property
+    def exitcode(self) -> int | None:
+        return self.poll()
+
+    def is_alive(self) -> bool:
+        return self.poll() is None
+
+    def join(self, timeout: float | None = None) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(timeout)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def _end(self) -> None:
         self.returncode = int(self._report.readline())
@@ -114,10 +139,11 @@ def run_bare(
 
 
 @functools.cache
-def _server() -> socket.socket:
+def _server(is_warm: bool) -> socket.socket:
     ours, theirs = socket.socketpair()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    server = subprocess.Popen([sys.executable, str(_SERVER)], stdin=theirs.fileno(), env=environment)
+    words = [sys.executable, str(_SERVER), *(["warm"] if is_warm else [])]
+    server = subprocess.Popen(words, stdin=theirs.fileno(), env=environment)
     theirs.close()
     atexit.register(_end, ours, server)
     return ours

@@ -2,18 +2,25 @@
 
 It runs by itself, with a socket as its standard input. A request is a line of JSON, with four files: the new
 interpreter's standard ones, and one that gets its process number and, once it has ended, how.
+
+Started with the word `warm`, it imports the modules of the repository, too, and its interpreters run the command.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
+import multiprocessing.util
 import os
 import selectors
 import signal
 import socket
 import sys
+import traceback
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy  # noqa: F401
@@ -24,6 +31,10 @@ import safetensors.torch  # noqa: F401
 import torch  # noqa: F401
 
 _LARGEST = 1 << 20
+REPOSITORY = Path(__file__).resolve().parent.parent
+_FLOORS = ("foundations", "models", "datasets", "platforms", "pruning", "training", "branches", "analysis", "cli")
+_LIBRARIES = ("matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image", "rich.live", "torch.func")
+"""Libraries that functions of the repository import."""
 
 
 def serve(requests: socket.socket) -> dict[str, Any] | None:
@@ -109,10 +120,56 @@ def begin(request: dict[str, Any]) -> types.CodeType:
         return compile(file.read(), main.__file__, "exec", dont_inherit=True)
 
 
+def warm_up() -> None:
+    """Import what commands import, but for what is not installed."""
+    sys.path.insert(0, str(REPOSITORY))
+    files = [path for floor in _FLOORS for path in sorted((REPOSITORY / floor).rglob("*.py"))]
+    modules = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in files]
+    packages_and_modules = [each.removesuffix(".__init__") for each in modules]
+    for name in ("open_prune", "tests.spare_processes", *packages_and_modules, *_LIBRARIES):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def command(user: int | None) -> int:
+    """Run the command in the arguments of this process, as somebody else if root runs the tests; return its exit code.
+
+    Unlike a Python that ends by itself, this does not shut torch down, which takes a third of a second.
+    """
+    import open_prune
+    from tests.spare_processes import fork_spares, number_needed
+
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    fork_spares(number_needed(sys.argv[1:]))
+    try:
+        code = open_prune.main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return code
+
+
 if __name__ == "__main__":
     del sys.path[0]  # this file's folder
+    _is_warm = sys.argv[1:] == ["warm"]
+    if _is_warm:
+        warm_up()
+    gc.collect()
+    gc.freeze()
     with socket.socket(fileno=os.dup(0)) as _requests:
         _request = serve(_requests)
-    if _request is not None:
-        _code = begin(_request)
-        exec(_code, vars(sys.modules["__main__"]))
+    if _request is None:
+        os._exit(0)  # some libraries complain when they are shut down
+    _code = begin(_request)
+    if _is_warm:
+        os._exit(command(_request["user"]))
+    exec(_code, vars(sys.modules["__main__"]))

@@ -249,18 +249,20 @@ def gradients_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool
     Raises: UsageError where it depends on none, or has no second derivatives and needs them.
     """
     check_depends_on_weights(value)
-    return products_with([value], [torch.ones_like(value)], weights, create_graph=create_graph)
+    return products_with([value], [None], weights, create_graph=create_graph)
 
 
 def products_with(
     values: Sequence[Tensor],
-    vectors: Sequence[Tensor],
+    vectors: Sequence[Tensor | None],
     weights: Sequence[Tensor],
     *,
     create_graph: bool = False,
     retain_graph: bool = False,
 ) -> list[Tensor]:
     """Return the gradient of the inner product of values and vectors with respect to each weight, zero if it has none.
+
+    vectors: None for a scalar stands for one. PyTorch imports its symbolic shapes for a tensor: most of a second.
 
     Raises: UsageError where a value has no such derivative.
     """

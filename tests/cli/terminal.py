@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from foundations.description.address import Location
 from foundations.files import sha256_of_file
@@ -40,34 +40,33 @@ class Result:
             assert word in self.err
 
 
+class Process(Protocol):
+    """The parts of `multiprocessing.Process` that tests use."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+    def is_alive(self) -> bool: ...
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class Running:
     """A command under way."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None = None) -> None:
         self._output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
-        self.process = FORK.Process(target=self._main, args=(arguments, environment, user))
-        self.process.start()
+        self.process = self._start(arguments, environment, user)
 
-    def _main(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None) -> None:
-        for descriptor, file in zip((1, 2), self._output, strict=True):
-            os.dup2(file.fileno(), descriptor)
-        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
-        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
-        os.environ.update(environment)
-        os.chdir(REPOSITORY)
-        from cli.main import main
-
-        if user is not None:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-        try:
-            code = main(arguments)
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.exit(code)
+    def _start(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None) -> Process:
+        out, err = (file.fileno() for file in self._output)
+        words, variables = ("open_prune.py", *arguments), {**os.environ, **environment}
+        return interpreter.Interpreter(words, REPOSITORY, variables, stdout=out, stderr=err, is_warm=True, user=user)
 
     def output(self) -> list[str]:
         """Return the text so far of standard output and of standard error."""
@@ -119,14 +118,7 @@ class Terminal:
         }
 
     def start(self, *arguments: str) -> Running:
-        """Begin a command in a process that is forked from this one, and so has torch already."""
-        # What a command would wait for.
-        import rich.table  # noqa: F401
-        import torch  # noqa: F401
-
-        import cli.main  # noqa: F401
-        import training.jobs.one_run  # noqa: F401
-
+        """Begin a command in a new interpreter where all that it imports is imported already."""
         return Running(arguments, self.settings(), self.user)
 
     def run(self, *arguments: str) -> Result:

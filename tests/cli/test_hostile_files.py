@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.cli.terminal import SHORT, Terminal
+from tests.faults.processes import Prepared
 
 ADD = ("datasets", "add", "mine")
 STREAM = ("--stream", "--image_size=8")
@@ -315,14 +316,18 @@ def test_an_export_for_openlth_that_fails_leaves_the_former_one(two_runs: Termin
 
 
 def test_without_a_home_commands_work_where_the_folders_are_named_and_say_so_where_not(
-    two_runs: Terminal, monkeypatch: pytest.MonkeyPatch
+    two_runs: Terminal,
 ) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(Path, "home", no_home)
+    def be_homeless() -> None:
+        setattr(Path, "home", no_home)  # noqa: B010
+        if not names_datasets:
+            os.environ.pop("OPEN_PRUNE_DATASETS", None)
 
-    assert two_runs.run("ls").code == 0
-    monkeypatch.setattr(Terminal, "settings", lambda self: {"OPEN_PRUNE_ROOT": str(self.root)})
-    monkeypatch.delenv("OPEN_PRUNE_DATASETS", raising=False)
-    two_runs.run("ls").assert_is_for_people(1, "OPEN_PRUNE_DATASETS")
+    names_datasets = True
+    assert Prepared(("ls",), two_runs.settings(), be_homeless).result().code == 0
+    names_datasets = False
+    found = Prepared(("ls",), two_runs.settings(), be_homeless).result()
+    found.assert_is_for_people(1, "OPEN_PRUNE_DATASETS")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.terminal import FORK, Result, Running
+from tests.conftest import REPOSITORY
 
 SECONDS = 60.0
 """Time limit; anything slower hangs."""
@@ -20,16 +23,42 @@ Prepare = Callable[[], None]
 
 
 class Prepared(Running):
-    """A command under way, in a process where something was done before."""
+    """A command under way, in a process forked from this one, where something was done before."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], *prepare: Prepare) -> None:
         self._prepare = prepare
         super().__init__(arguments, environment)
 
-    def _main(self, arguments: tuple[str, ...], environment: dict[str, str], user: int | None) -> None:
+    def _start(self, arguments: tuple[str, ...], environment: dict[str, str], _user: int | None) -> ForkProcess:
+        # What a command would wait for.
+        import rich.table  # noqa: F401
+        import torch  # noqa: F401
+
+        import cli.main  # noqa: F401
+        import training.jobs.one_run  # noqa: F401
+
+        process = FORK.Process(target=self._main, args=(arguments, environment))
+        process.start()
+        return process
+
+    def _main(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        for descriptor, file in zip((1, 2), self._output, strict=True):
+            os.dup2(file.fileno(), descriptor)
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
+        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+        os.environ.update(environment)
+        os.chdir(REPOSITORY)
         for each in self._prepare:
             each()
-        super()._main(arguments, environment, user)
+        from cli.main import main
+
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.exit(code)
 
 
 def fork_the_pool() -> None:

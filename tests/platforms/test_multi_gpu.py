@@ -221,7 +221,7 @@ def ranks_of(running: Running) -> list[int]:
             command = (folder / "cmdline").read_text()
         except (OSError, ProcessLookupError):
             continue
-        if parent == running.process.pid and "spawn_main" in command:
+        if parent == running.process.pid and "resource_tracker" not in command:
             found.append(int(folder.name))
     return sorted(found)
 
