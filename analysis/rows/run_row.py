@@ -159,19 +159,20 @@ class Row:
 
     @property
     def makes_its_mask(self) -> bool:
-        """Whether its training makes or changes its mask, so that it is no dense reference."""
+        """Whether its training makes or changes its mask, so that it is not a dense reference."""
         return any(technique.changes_mask or technique.mask_is_outcome for technique in self.techniques)
 
     @property
     def requested_density(self) -> float | None:
-        """The density asked for: of the techniques that end with one, else of those that start with one, else of pruning.
+        """The density asked for; None where there is none, and where the density is an outcome that nothing asks for.
 
-        None where there is none, and where the density is an outcome that nothing asks for.
+        It is that of the techniques that end with one, else of those that start with one, else of the run's pruning.
         """
         if any(technique.mask_is_outcome and not technique.density for technique in self.techniques):
             return None
-        names = [technique.density for technique in self.techniques if technique.density]
-        for name in sorted(reversed(names), key=_START_DENSITY.__eq__):
+        names = [technique.density for technique in reversed(self.techniques) if technique.density]
+        names.sort(key=lambda name: name == _START_DENSITY)
+        for name in names:
             pruned = self.hyperparameters.get(name.replace("density", "prune_fraction"))
             density = self.hyperparameters.get(name) if pruned is None else 1 - float(pruned)
             if density is not None:
@@ -193,7 +194,8 @@ class Row:
         """Return a column, else a result, else a hyperparameter, else a step of that name; None if there is none.
 
         `result.density` and `hparam.density` are always the result and the hyperparameter.
-        `compression` is the achieved one, `requested_density` what was asked for. A metric without a prefix, such as perplexity, is that of the test set.
+        `compression` is the achieved one, `requested_density` what was asked for.
+        A metric without a prefix, such as perplexity, is that of the test set.
         """
         if key in COLUMNS:
             return getattr(self, key)

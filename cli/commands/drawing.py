@@ -64,7 +64,8 @@ class _PaperPart:
 
         hyperparameters: the names of those of the runs.
         """
-        known = {*COLUMNS, *ACHIEVED, REQUESTED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
+        steps = (f"{name}_step" for name in SOURCE_FLAGS.values())
+        known = {*COLUMNS, *ACHIEVED, REQUESTED, GRID, *steps, *hyperparameters}
         options = NoOptions() if self.part.command == "measure" else self.options
         choosing = () if self.part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
         keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]
