@@ -148,7 +148,7 @@ def points_of(
     experiments: dict[tuple[bool, str, Key], list[Row]] = {}
     for row in {id(row): row for row in [*references, *selected]}.values():
         if row.run.location not in not_meant:
-            is_dense = has_branches and not row.branch and not row.sparsity
+            is_dense = has_branches and not (row.branch or row.sparsity or row.makes_its_mask)
             experiments.setdefault((is_dense, row.digest, row.hyperparameters.get(GRID)), []).append(row)
     groups: dict[tuple[bool, tuple[Key, ...]], list[Row]] = {}
     for (is_dense, *_), replicates in experiments.items():
@@ -289,7 +289,7 @@ def _key(replicates: Sequence[Row], name: str) -> Key:
         fraction = first.hyperparameters.get("prune_fraction") if first.branch else None
         requested = None if fraction is None else 1 - float(fraction)
         if not achieved and requested is None:
-            density = 1.0
+            density = first.requested_density or 1.0
         else:
             density = level(1 - statistics.fmean(achieved), requested) if achieved else requested or 0.0
         digits = 6 if name == "compression" else 12  # 1 - 0.9 is 0.1, as another run may have achieved

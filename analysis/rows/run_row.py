@@ -19,6 +19,7 @@ from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
 from foundations.storage.store import short_address, source_locations, source_steps
 from training.registry import TECHNIQUES
+from training.technique import Technique
 
 COLUMNS = (
     "address",
@@ -42,6 +43,10 @@ COLUMNS = (
 STATUSES = ("complete", "incomplete", "running", "damaged", "closed", "missing")
 ACHIEVED = ("density", "compression")
 """Further keys of every row: the share of prunable weights that is left, from achieved counts."""
+REQUESTED = "requested_density"
+"""A further key of every row: the share of prunable weights that was asked for."""
+_START_DENSITY = "start_density"
+"""The hyperparameter of techniques that move a mask; others may prune it further."""
 HPARAM, RESULT = "hparam.", "result."
 """Prefixes for names of hyperparameters and results that mean something else without them."""
 
@@ -140,12 +145,40 @@ class Row:
     @property
     def learned_mask(self) -> tuple[str, float] | None:
         """The technique that learns its mask and the requested sparsity, of which its own is an outcome; else None."""
-        names = "" if self.branch or self.sparsity is None else str(self.hyperparameters.get("technique") or "")
-        for technique in (TECHNIQUES.find(name) for name in names.split(",") if name in TECHNIQUES):
+        for technique in [] if self.branch or self.sparsity is None else self.techniques:
             density = self.hyperparameters.get(technique.density)
             if technique.mask_is_outcome and density is not None:
                 return technique.spelling, 1 - float(density)
         return None
+
+    @property
+    def techniques(self) -> list[Technique]:
+        """Its techniques, without those of plug-ins that are not loaded."""
+        names = str(self.hyperparameters.get("technique") or "").split(",")
+        return [TECHNIQUES.find(name) for name in names if name in TECHNIQUES]
+
+    @property
+    def makes_its_mask(self) -> bool:
+        """Whether its training makes or changes its mask, so that it is not a dense reference."""
+        return any(technique.changes_mask or technique.mask_is_outcome for technique in self.techniques)
+
+    @property
+    def requested_density(self) -> float | None:
+        """The density asked for; None where there is none, and where the density is an outcome that nothing asks for.
+
+        It is that of the techniques that end with one, else of those that start with one, else of the run's pruning.
+        """
+        if any(technique.mask_is_outcome and not technique.density for technique in self.techniques):
+            return None
+        names = [technique.density for technique in reversed(self.techniques) if technique.density]
+        names.sort(key=lambda name: name == _START_DENSITY)
+        for name in names:
+            pruned = self.hyperparameters.get(name.replace("density", "prune_fraction"))
+            density = self.hyperparameters.get(name) if pruned is None else 1 - float(pruned)
+            if density is not None:
+                return float(f"{float(density):.12g}")
+        pruned = self.hyperparameters.get("prune_fraction") if self.branch else None
+        return None if pruned is None else float(f"{1 - float(pruned):.12g}")
 
     @property
     def accuracy(self) -> float | None:
@@ -161,10 +194,13 @@ class Row:
         """Return a column, else a result, else a hyperparameter, else a step of that name; None if there is none.
 
         `result.density` and `hparam.density` are always the result and the hyperparameter.
-        `compression` is the achieved one. A metric without a prefix, such as perplexity, is that of the test set.
+        `compression` is the achieved one, `requested_density` what was asked for.
+        A metric without a prefix, such as perplexity, is that of the test set.
         """
         if key in COLUMNS:
             return getattr(self, key)
+        if key == REQUESTED:
+            return self.requested_density
         if key == "compression" and self.sparsity is not None:
             return 1 / (1 - self.sparsity) if self.sparsity < 1 else math.inf
         if key.startswith(HPARAM):

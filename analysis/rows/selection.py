@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Sequence
 
 from analysis.rows.conditions import EQUAL, Where, as_number, conditions_of
-from analysis.rows.run_row import ACHIEVED, COLUMNS, HPARAM, RESULT, Row
+from analysis.rows.run_row import ACHIEVED, COLUMNS, HPARAM, REQUESTED, RESULT, Row
 from foundations.errors import UsageError, did_you_mean
 from foundations.metrics import METRICS
 
@@ -60,7 +60,7 @@ def check_names(names: Collection[str], rows: Sequence[Row], argument: str, furt
     results = set(itertools.chain.from_iterable(row.results for row in rows))
     steps = set(itertools.chain.from_iterable(row.steps for row in rows))
     prefixed = {*(HPARAM + name for name in hparams), *(RESULT + name for name in results)}
-    always = (*COLUMNS, *ACHIEVED, *further)
+    always = (*COLUMNS, *ACHIEVED, REQUESTED, *further)
     metrics = {row.headline.spelling for row in rows if row.is_readable}
     metrics |= {metric.spelling for metric in METRICS if metric.on_test in results}
     known = {*always, *hparams, *results, *steps, *metrics}

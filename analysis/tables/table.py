@@ -12,7 +12,7 @@ from analysis.compare.comparison import Comparison, Kind, Line, Parts, names_in
 from analysis.compare.labels import Labels
 from analysis.compare.points import DENSE, LEVELS, SPREADS, Key, Point
 from analysis.rows.result_value import Value
-from analysis.rows.run_row import Row
+from analysis.rows.run_row import REQUESTED, Row
 from analysis.rows.runs import read_rows
 from analysis.rows.selection import chosen
 from foundations.description.hparams import Hparams, hparam
@@ -228,11 +228,12 @@ def level_text(key: str, level: float, digits: int = 3) -> str:
 def _texts(name: str, keys: Sequence[Key]) -> dict[Key, str]:
     """Return the texts of keys: levels with enough digits to tell them apart."""
     distinct = list(dict.fromkeys(keys))
-    if name not in LEVELS:
+    if name not in (*LEVELS, REQUESTED):
         return {key: _NOTHING if key is None else str(key) for key in distinct}
     found: dict[Key, str] = {}
+    name = "density" if name == REQUESTED else name
     for digits in range(3, _MOST_DIGITS):
-        found = {key: level_text(name, float(key or 0), digits) for key in distinct}
+        found = {key: _NOTHING if key is None else level_text(name, float(key), digits) for key in distinct}
         if len(set(found.values())) == len(distinct):
             break
     return found

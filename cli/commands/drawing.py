@@ -18,7 +18,7 @@ from analysis.measures.registry import MEASURES
 from analysis.measures.results import result_of
 from analysis.rows.conditions import conditions_of
 from analysis.rows.run import StoredRun
-from analysis.rows.run_row import ACHIEVED, COLUMNS, Row
+from analysis.rows.run_row import ACHIEVED, COLUMNS, REQUESTED, Row
 from analysis.rows.selection import chosen
 from analysis.tables.registry import TABLE_FORMATS
 from analysis.tables.table import TableOptions, make_table
@@ -64,7 +64,8 @@ class _PaperPart:
 
         hyperparameters: the names of those of the runs.
         """
-        known = {*COLUMNS, *ACHIEVED, GRID, *(f"{name}_step" for name in SOURCE_FLAGS.values()), *hyperparameters}
+        steps = (f"{name}_step" for name in SOURCE_FLAGS.values())
+        known = {*COLUMNS, *ACHIEVED, REQUESTED, GRID, *steps, *hyperparameters}
         options = NoOptions() if self.part.command == "measure" else self.options
         choosing = () if self.part.name == "measure" else _CHOOSING_KEYS  # its lines may be columns of the measure
         keys = [(name, key.strip()) for name in choosing for key in (getattr(options, name, None) or "").split(",")]

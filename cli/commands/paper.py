@@ -172,8 +172,8 @@ def parts_of(found: PaperFile, scale: str) -> tuple[list[Measurement], list[Draw
 def rows_of(planned: PlannedSweep) -> list[Row]:
     """Return a row for each run that a sweep requests, with the name of its grid under `grid`.
 
-    A run that several named grids request has a row for each of them. Trainings that other runs prune have no grid:
-    they are the reference of all.
+    A run that several named grids request has a row for each of them. Where runs prune trainings, dense trainings have
+    no grid: they are the reference of all. Trainings that make their own mask have theirs.
     """
     found = dict.fromkeys((each.run.location, asked.grid) for asked, _, each in planned.targets())
     rows = {each.run.location: _row_of(each) for each in planned.requested()}
@@ -181,7 +181,7 @@ def rows_of(planned: PlannedSweep) -> list[Row]:
     named: dict[tuple[Location, str], Row] = {}
     for location, grid in found:
         row = rows[location]
-        if grid and (row.branch or not has_branches):
+        if grid and (row.branch or row.makes_its_mask or not has_branches):
             named[location, grid] = replace(row, hyperparameters={**row.hyperparameters, GRID: grid})
         else:
             named[location, ""] = row
@@ -200,8 +200,10 @@ def _scored(planned: PlannedSweep, measurements: Sequence[Measurement]) -> list[
 
 
 def _row_of(planned: PlannedRun) -> Row:
-    """Return the row of a run; a run that has everything requested counts as complete."""
+    """Return the row of a run, which may not be there; a run that has everything requested counts as complete."""
     row = row_of(planned.run)
+    if row.status == "missing":
+        row = replace(row, hyperparameters=flat_hyperparameters(planned.desc.record()))
     if row.status != "incomplete" or planned.is_target or not planned.is_done:
         return row
     report = planned.run.sparsity()

@@ -212,3 +212,33 @@ def test_a_table_names_what_its_columns_are(columns: str, name: str) -> None:
     assert text[place - 1].index(name) == len("strategy  ")
     assert f"| {name} " in TABLE_FORMATS.find("markdown").write(made)
     assert rf"& \multicolumn{{1}}{{c}}{{{name}}} \\" in TABLE_FORMATS.find("latex").write(made)
+
+
+def _asking(technique: str, density: float | None, **hyperparameters: Any) -> Row:
+    """Return the row of a training with a technique that ended with 9.5% of its weights."""
+    row = training(digest=f"{abs(hash((technique, density))):032x}", technique=technique, **hyperparameters)
+    return replace(row, results={"test_accuracy": 0.9, "sparsity": 0.905, "density": 0.095})
+
+
+def test_the_requested_density_stands_beside_the_achieved_one() -> None:
+    rows = (
+        pruned("random", 0.9, achieved=0.8999),
+        _asking("rigl", 0.1, start_density=0.1),
+        _asking("gmp", 0.2, gmp_prune_fraction=0.8),
+        _asking("gmp,rigl", 0.3, gmp_prune_fraction=0.7, start_density=0.5),
+        _asking("str", None, str_s_init=-5.0),
+        _asking("gmp,srste", None, gmp_prune_fraction=0.5),
+        _asking("smoothing,granet", 0.1, granet_density=0.1),
+    )
+
+    found = table(*rows, rows="technique,requested_density,density", columns="data")
+
+    assert [line.keys for line in found.lines] == [
+        ("gmp", "20%", "9.5%"),
+        ("gmp,rigl", "30%", "9.5%"),
+        ("gmp,srste", "-", "9.5%"),
+        ("rigl", "10%", "9.5%"),
+        ("smoothing,granet", "10%", "9.5%"),
+        ("str", "-", "9.5%"),
+        ("-", "10%", "10%"),
+    ]

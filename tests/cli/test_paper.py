@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.compare.comparison import Comparison
 from analysis.figures.curves import CurvesOptions
 from analysis.figures.layers import LayersOptions
 from analysis.figures.lines import grouped
@@ -155,7 +157,9 @@ def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
 
         for drawing in parts_of(found, scale)[1]:
             if isinstance(drawing, TableDrawing):
-                assert make_table(rows, drawing.options).lines
+                value = drawing.options.value
+                shown = [replace(row, results={**row.results, value: 0.5}) for row in rows] if value else rows
+                assert make_table(shown, drawing.options).lines
             elif isinstance(drawing, FigureDrawing) and isinstance(drawing.options, CurvesOptions | LayersOptions):
                 by = ["density"] if isinstance(drawing.options, CurvesOptions) else []
                 assert any(point.n for point in grouped(rows, drawing.options, Value("test_accuracy"), by).pruned)
@@ -333,6 +337,29 @@ def test_a_run_of_two_grids_is_in_both_and_dense_networks_are_in_none(file: Path
     assert sorted(map(len, grids.values())) == [1] * 9 + [2]
     assert ["as found", "magnitude again"] in grids.values()
     assert [found for location, found in grids.items() if location.endswith("main")] == [[None], [None]]
+
+
+def test_trainings_that_make_their_own_mask_are_no_dense_references_and_keep_their_grid(
+    file: Path, tmp_path: Path
+) -> None:
+    file.write_text(
+        file.read_text().replace(
+            "[[cpu.sweep.grid]]",
+            '[[cpu.sweep.grid]]\nname = "RigL"\ncommand = "train"\nreplicate = "1-2"\n'
+            'base = { technique = "rigl", start_density = 0.2, mask_update_frequency = "1it" }\n\n[[cpu.sweep.grid]]',
+            1,
+        )
+    )
+    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
+    rows = rows_of(planned_paper(read_paper(file), "cpu", PlatformHparams(), environment))
+
+    rigl = [row for row in rows if row.hyperparameters.get("technique") == "rigl"]
+
+    assert [row.hyperparameters.get("grid") for row in rigl] == ["RigL"] * 2
+    assert [row.value("requested_density") for row in rigl] == [0.2] * 2
+    begun = [replace(row, status="incomplete") for row in rows]
+    points = Comparison.of(begun, ["grid", "density"], Value("test_accuracy")).points
+    assert [(point.keys, point.is_dense) for point in points if point.keys[0] == "RigL"] == [(("RigL", 0.2), False)]
 
 
 @pytest.mark.parametrize(
